@@ -1,0 +1,4 @@
+"""Recording files of the field (KiwiSDR WAV, SigMF, .npy, raw) as streams of complex64 blocks.
+
+Files only: no database, no object store, no signal processing beyond scaling integers to floats.
+"""

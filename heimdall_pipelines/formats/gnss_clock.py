@@ -1,0 +1,171 @@
+"""Time from a KiwiSDR's GNSS stamps: GPS week and leap seconds, and the straight line of time over sample number."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+GPS_EPOCH_UNIX_S = 315_964_800  # 1980-01-06T00:00:00Z
+WEEK_S = 604_800
+NO_FIX_AGE = 255  # the receiver has had no fix since it started
+
+# IERS Bulletin C; KiwiSDRs exist since 2016.
+_GPS_MINUS_UTC_S = tuple(
+    (int(datetime(year, month, 1, tzinfo=UTC).timestamp()), seconds)
+    for year, month, seconds in ((2017, 1, 18), (2015, 7, 17), (2012, 7, 16), (2009, 1, 15))
+)
+_MIN_FIXES = 3
+_MIN_SPAN_NS = 2_000_000_000
+_ORDINARY_RESIDUAL_NS = 500.0  # fixes scatter by 10 to 80 ns: nothing below this is an outlier
+_MAX_RATE_DEVIATION = 1e-3
+_GAP_WINDOW = 5
+
+
+@dataclass(frozen=True)
+class GnssStamps:
+    """The time stamps of a recording's blocks, as the receiver wrote them.
+
+    Attributes
+    ----------
+    samples : NDArray[int64], shape (blocks,)
+        Number of the sample that each stamp belongs to, ascending.
+    age_s : NDArray[uint8]
+        Age of the latest fix in whole seconds, 254 at most; 255 before the first fix.
+    second, nanosecond : NDArray[uint32]
+        GPS time, counted from the start of the GPS week.
+    """
+
+    samples: NDArray[np.int64]
+    age_s: NDArray[np.uint8]
+    second: NDArray[np.uint32]
+    nanosecond: NDArray[np.uint32]
+
+
+@dataclass(frozen=True)
+class ClockFit:
+    """Time of sample 0 and true sample rate, with the root mean square of the fixes' residuals."""
+
+    start_time_unix_ns: int
+    sample_rate_hz: float
+    residual_rms_ns: float
+    num_fixes: int
+
+
+class ClockError(ValueError):
+    """Stamps that contradict a steady sample clock; `block` is the first block that does, if one stands out."""
+
+    def __init__(self, reason: str, block: int | None = None) -> None:
+        super().__init__(reason)
+        self.block = block
+
+
+def gps_minus_utc_s(unix_s: int) -> int:
+    """Return the leap seconds between GPS time and UTC.
+
+    Raises
+    ------
+    ValueError
+        Before 2009, which the table does not reach.
+    """
+    for since, seconds in _GPS_MINUS_UTC_S:
+        if unix_s >= since:
+            return seconds
+    raise ValueError("leap seconds are known from 2009 on")
+
+
+def fit_gnss_clock(stamps: GnssStamps, *, near_unix_ns: int, nominal_rate_hz: float) -> ClockFit | None:
+    """Fit time against sample number over the fresh GNSS fixes.
+
+    Parameters
+    ----------
+    stamps : GnssStamps
+        One per block.
+    near_unix_ns : int
+        Any time within half a week of the recording, in ns of UTC: tells the GPS week.
+    nominal_rate_hz : float
+        Sample rate that the receiver claims.
+
+    Returns
+    -------
+    ClockFit | None
+        None without at least 3 fresh fixes over at least 2 s.
+
+    Raises
+    ------
+    ClockError
+        If samples are missing between two blocks, or if the stamps give a rate that is not the nominal one.
+    ValueError
+        If the time is before 2009.
+
+    Notes
+    -----
+    A KiwiSDR stamps each block by extrapolating at a constant rate from its latest fix. In the block where the age
+    falls the stamp is still the old extrapolation (the firmware, rx_sound.cpp, sends the stamp of one turn before with
+    the age of this turn), so the fresh stamp is that of the next block. Outliers are told from a median line
+    (Theil's incomplete method), since with five or six fixes one bad one bends a least-squares line towards itself.
+    """
+    near_unix_s = near_unix_ns // 1_000_000_000
+    leap_s = gps_minus_utc_s(near_unix_s)
+    near_second_of_week = (near_unix_s - GPS_EPOCH_UNIX_S + leap_s) % WEEK_S
+    age = stamps.age_s.astype(np.int64)
+    fresh = np.flatnonzero(np.diff(age) < 0) + 2
+    fresh = fresh[fresh < age.size]
+    valid = (age != NO_FIX_AGE) & (stamps.second < WEEK_S) & (stamps.nanosecond < 1_000_000_000)
+    fresh = fresh[valid[fresh]]
+
+    since_near_s = (stamps.second.astype(np.int64) - near_second_of_week + WEEK_S // 2) % WEEK_S - WEEK_S // 2
+    time_ns = since_near_s * 1_000_000_000 + stamps.nanosecond.astype(np.int64)
+    if fresh.size < _MIN_FIXES or time_ns[fresh[-1]] - time_ns[fresh[0]] < _MIN_SPAN_NS:
+        return None
+    _check_gaps(stamps.samples, time_ns, np.flatnonzero(valid))
+
+    origin = fresh[0]
+    x = (stamps.samples[fresh] - stamps.samples[origin]).astype(np.float64)
+    y_ns = (time_ns[fresh] - time_ns[origin]).astype(np.float64)  # below 2^53: exact
+    residual_ns = _residual_of_median_line(x, y_ns)
+    deviation_ns = np.abs(residual_ns - np.median(residual_ns))
+    keep = deviation_ns <= max(5.0 * float(np.median(deviation_ns)), _ORDINARY_RESIDUAL_NS)
+    if np.count_nonzero(keep) < _MIN_FIXES:
+        return None
+    x, y_ns = x[keep], y_ns[keep]
+    centred = x - x.mean()
+    period_ns = float(centred @ (y_ns - y_ns.mean()) / (centred @ centred))
+    if not abs(period_ns * nominal_rate_hz / 1e9 - 1.0) < _MAX_RATE_DEVIATION:
+        raise ClockError(
+            f"the GNSS time stamps are {period_ns:.1f} ns per sample apart, which is not {nominal_rate_hz} Hz"
+        )
+    at_origin_ns = float(y_ns.mean() - period_ns * x.mean())
+    residual_ns = y_ns - (at_origin_ns + period_ns * x)
+    from_near_ns = int(time_ns[origin]) + round(at_origin_ns - period_ns * float(stamps.samples[origin]))
+    return ClockFit(
+        start_time_unix_ns=near_unix_s * 1_000_000_000 + from_near_ns,
+        sample_rate_hz=1e9 / period_ns,
+        residual_rms_ns=float(np.sqrt(np.mean(residual_ns**2))),
+        num_fixes=int(x.size),
+    )
+
+
+def _residual_of_median_line(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    half = x.size // 2
+    slope = np.median((y[half:] - y[:-half]) / (x[half:] - x[:-half]))
+    return np.asarray(y - slope * x, np.float64)
+
+
+def _check_gaps(samples: NDArray[np.int64], time_ns: NDArray[np.int64], blocks: NDArray[np.int64]) -> None:
+    """Find samples lost between blocks: a lasting step of the stamps by half a block or more (loss is by block).
+
+    A running median takes out single wild stamps, which are not lasting.
+    """
+    if blocks.size < _GAP_WINDOW + 1:
+        return
+    block_samples = np.diff(samples[blocks])
+    period_ns = np.median(np.diff(time_ns[blocks]) / block_samples)
+    late_ns = time_ns[blocks] - samples[blocks] * period_ns
+    lasting_ns = np.median(np.lib.stride_tricks.sliding_window_view(late_ns, _GAP_WINDOW), axis=1)
+    half_block_ns = 0.5 * period_ns * np.median(block_samples)
+    steps = np.flatnonzero(np.abs(np.diff(lasting_ns)) > half_block_ns)
+    if steps.size:
+        block = int(blocks[steps[0] + _GAP_WINDOW // 2 + 1])
+        lost_s = float(lasting_ns[steps[0] + 1] - lasting_ns[steps[0]]) / 1e9
+        raise ClockError(f"{lost_s:.3f} s of samples are missing before this block: cut the recording here", block)

@@ -1,0 +1,131 @@
+"""The chunks of a KiwiSDR WAV file: where they lie, what they say, and their layout byte for byte.
+
+Layout, as kiwirecorder writes it: RIFF, ``fmt `` (PCM, two channels, 16 bit), then for each block a ``kiwi`` chunk
+(age of the latest fix u8, dummy u8, GPS second of week u32, nanosecond u32) and a ``data`` chunk (512 pairs of int16),
+all little-endian. A recording of a receiver without GNSS has no ``kiwi`` chunks and one ``data`` chunk.
+"""
+
+import struct
+from array import array
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from heimdall_pipelines.formats.samples import CI16_LE, RecordingFormatError, file_size
+
+BLOCK_SAMPLES = 512
+_RIFF_HEADER_BYTES = 12
+_MAX_CHUNKS = 1 << 23  # two days of blocks
+_MAX_FOREIGN_CHUNKS = 100  # a WAV has a few; thousands are zeros or noise taken for chunks
+_OPEN_ENDED = (0, 0xFFFFFFFF)  # lengths that a recorder leaves in the header before it knows better
+STAMP = np.dtype([("age_s", "u1"), ("dummy", "u1"), ("second", "<u4"), ("nanosecond", "<u4")])
+BLOCK = np.dtype(
+    [
+        ("kiwi", "S4"),
+        ("kiwi_bytes", "<u4"),
+        ("stamp", STAMP),
+        ("data", "S4"),
+        ("data_bytes", "<u4"),
+        ("iq", "<i2", (2 * BLOCK_SAMPLES,)),
+    ]
+)
+
+
+@dataclass
+class KiwiChunks:
+    """What a scan of the file found.
+
+    Attributes
+    ----------
+    nominal_rate_hz : int
+        From the ``fmt`` chunk.
+    data_offsets, data_bytes : array of int64
+        Where the samples of each block begin and how many bytes they have.
+    stamps : bytearray
+        The `STAMP` before each block; empty if the file has no ``kiwi`` chunks.
+    """
+
+    nominal_rate_hz: int = 0
+    data_offsets: "array[int]" = field(default_factory=lambda: array("q"))
+    data_bytes: "array[int]" = field(default_factory=lambda: array("q"))
+    stamps: bytearray = field(default_factory=bytearray)
+
+
+def scan_chunks(file: BinaryIO, path: Path) -> KiwiChunks:
+    """Walk over the chunks, reading their headers, the format and the stamps, never the samples.
+
+    Raises
+    ------
+    RecordingFormatError
+        If the file is no IQ recording of this layout or ends before it should; names the byte.
+    """
+    size = file_size(file)
+    riff = file.read(_RIFF_HEADER_BYTES)
+    if riff[:4] != b"RIFF" or riff[8:] != b"WAVE":
+        raise RecordingFormatError(path, "is no WAV file: it does not begin with RIFF and WAVE", 0)
+    riff_bytes = int.from_bytes(riff[4:8], "little")
+    if riff_bytes not in _OPEN_ENDED and riff_bytes + 8 > size:
+        raise RecordingFormatError(path, f"is truncated: its header says {riff_bytes + 8} bytes", size)
+
+    chunks = KiwiChunks()
+    stamp = b""
+    foreign_chunks = 0
+    position = _RIFF_HEADER_BYTES
+    for _ in range(_MAX_CHUNKS):
+        if position >= size:
+            break
+        file.seek(position)
+        head = file.read(8)
+        begin, length = position + 8, int.from_bytes(head[4:], "little")
+        if len(head) < 8 or begin + length > size:
+            raise RecordingFormatError(path, f"is truncated within the chunk {head[:4]!r}", position)
+        if head[:4] == b"fmt ":
+            chunks.nominal_rate_hz = _pcm_rate(file.read(min(length, 16)), path, begin)
+        elif head[:4] == b"kiwi":
+            if stamp or length < STAMP.itemsize:
+                raise RecordingFormatError(path, "a kiwi chunk is too short or has no data chunk after it", position)
+            stamp = file.read(STAMP.itemsize)
+        elif head[:4] == b"data":
+            _add_block(chunks, stamp, begin, length, path)
+            stamp = b""
+        else:
+            foreign_chunks += 1
+            if foreign_chunks > _MAX_FOREIGN_CHUNKS:
+                raise RecordingFormatError(path, "has too many chunks that are no part of a recording", position)
+        position = begin + length + length % 2
+    else:
+        raise RecordingFormatError(path, f"has more than {_MAX_CHUNKS} chunks: cut the recording", position)
+    if not chunks.data_offsets:
+        raise RecordingFormatError(path, "has no data chunk: it holds no samples", size)
+    return chunks
+
+
+def _add_block(chunks: KiwiChunks, stamp: bytes, begin: int, length: int, path: Path) -> None:
+    if chunks.nominal_rate_hz == 0:
+        raise RecordingFormatError(path, "has a data chunk before its fmt chunk", begin)
+    if length == 0 or length % CI16_LE.sample_bytes:
+        raise RecordingFormatError(path, f"a data chunk of {length} bytes is no whole number of samples", begin)
+    if chunks.data_offsets and bool(stamp) != bool(chunks.stamps):
+        raise RecordingFormatError(path, "a data chunk has no kiwi chunk before it, though others do", begin)
+    if not stamp and chunks.data_offsets:
+        raise RecordingFormatError(path, "has several data chunks without time stamps", begin)
+    chunks.data_offsets.append(begin)
+    chunks.data_bytes.append(length)
+    chunks.stamps += stamp
+
+
+def _pcm_rate(fmt: bytes, path: Path, offset: int) -> int:
+    if len(fmt) < 16:
+        raise RecordingFormatError(path, "the fmt chunk is too short", offset)
+    coding, channels, rate_hz, _, _, bits = struct.unpack("<HHIIHH", fmt)
+    if (coding, channels, bits) != (1, 2, 16):
+        raise RecordingFormatError(
+            path,
+            f"is no IQ recording: format {coding}, {channels} channels of {bits} bits instead of PCM, 2 of 16",
+            offset,
+        )
+    if rate_hz == 0:
+        raise RecordingFormatError(path, "the header gives a sample rate of 0", offset)
+    return int(rate_hz)

@@ -1,0 +1,179 @@
+"""KiwiSDR IQ recordings, WAV files with a GNSS time stamp before each block of samples: read and written."""
+
+import re
+import struct
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heimdall_pipelines.formats.gnss_clock import (
+    GPS_EPOCH_UNIX_S,
+    WEEK_S,
+    ClockError,
+    ClockFit,
+    GnssStamps,
+    fit_gnss_clock,
+    gps_minus_utc_s,
+)
+from heimdall_pipelines.formats.iq_recording import GivenValues, IqRecording, ResolvedValues, resolve_values
+from heimdall_pipelines.formats.kiwi_chunks import BLOCK, BLOCK_SAMPLES, STAMP, scan_chunks
+from heimdall_pipelines.formats.samples import CI16_LE, RecordingFormatError, SampleLayout, open_file
+from heimdall_pipelines.formats.utc import iso_from_unix_ns, unix_ns_from_iso
+
+_LEAD_BLOCKS = 2  # the first stamps of a stream are left over from the stream before
+_NAME = re.compile(r"([0-9]{8})T([0-9]{6})Z_([0-9]{1,12})(?:_(.+))?_iq", re.ASCII)
+
+
+def kiwi_wav_name(start_time_unix_ns: int, frequency_hz: float, receiver_name: str) -> str:
+    """Return the file name that kiwirecorder gives, such as 20171127T104156Z_77500_DF0KL_iq.wav."""
+    start = iso_from_unix_ns(start_time_unix_ns)[:19].replace("-", "").replace(":", "")
+    return f"{start}Z_{round(frequency_hz)}_{receiver_name}_iq.wav"
+
+
+def open_kiwi_wav(path: Path, given: GivenValues) -> IqRecording:
+    """Open a KiwiSDR IQ recording: start and rate from its GNSS stamps, where it has them.
+
+    Parameters
+    ----------
+    path : Path
+        Start (UTC), frequency in Hz and receiver are taken from a name like 20171127T104156Z_77500_DF0KL_iq.wav.
+    given : GivenValues
+        Completes or overrides the name and the header. With GNSS stamps the start tells the GPS week only; a rate
+        must then agree with the stamps to 0.1 % and stands in for the fitted one.
+
+    Raises
+    ------
+    RecordingFormatError
+        If the file is no such WAV, is truncated, lost samples on the way, or if start or frequency are unknown.
+    """
+    with open_file(path) as file:
+        chunks = scan_chunks(file, path)
+    values = resolve_values(path, given, _values_in_name(path, chunks.nominal_rate_hz))
+    offsets = np.frombuffer(chunks.data_offsets, np.int64)
+    lengths = np.frombuffer(chunks.data_bytes, np.int64) // CI16_LE.sample_bytes
+    stamps = np.frombuffer(chunks.stamps, STAMP)
+    lead_blocks = _LEAD_BLOCKS if stamps.size else 0
+    if offsets.size <= lead_blocks:
+        raise RecordingFormatError(path, f"holds {offsets.size} blocks, of which the first {lead_blocks} do not count")
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    lead_samples = int(starts[lead_blocks])
+    layout = SampleLayout(path, CI16_LE, offsets[lead_blocks:], starts[lead_blocks:] - lead_samples)
+
+    fit = None
+    if stamps.size:
+        fit = _fit(path, stamps[lead_blocks:], layout, values)
+    rate_hz = values.sample_rate_hz if fit is None or given.sample_rate_hz is not None else fit.sample_rate_hz
+    late_ns = round(lead_samples * 1e9 / rate_hz)
+    name = _NAME.fullmatch(path.stem)
+    return IqRecording(
+        path=path,
+        format="kiwi_wav",
+        sample_rate_hz=rate_hz,
+        frequency_hz=values.frequency_hz,
+        start_time_unix_ns=values.start_time_unix_ns + late_ns if fit is None else fit.start_time_unix_ns,
+        time_source=values.time_source if fit is None else "gnss",
+        time_uncertainty_ns=None if fit is None else fit.residual_rms_ns,
+        receiver_name=None if name is None else name[4],
+        position=None,
+        layout=layout,
+    )
+
+
+def _values_in_name(path: Path, nominal_rate_hz: int) -> GivenValues:
+    name = _NAME.fullmatch(path.stem)
+    if name is None:
+        return GivenValues(sample_rate_hz=nominal_rate_hz)
+    day, clock = name[1], name[2]
+    iso = f"{day[:4]}-{day[4:6]}-{day[6:]}T{clock[:2]}:{clock[2:4]}:{clock[4:]}Z"
+    try:
+        start_ns = unix_ns_from_iso(iso)
+    except ValueError as error:
+        raise RecordingFormatError(path, f"the file name gives no date: {error}") from error
+    return GivenValues(nominal_rate_hz, float(name[3]), start_ns)
+
+
+def _fit(path: Path, stamps: NDArray[np.void], layout: SampleLayout, values: ResolvedValues) -> ClockFit | None:
+    gnss = GnssStamps(layout.starts[:-1], stamps["age_s"], stamps["second"], stamps["nanosecond"])
+    try:
+        return fit_gnss_clock(gnss, near_unix_ns=values.start_time_unix_ns, nominal_rate_hz=values.sample_rate_hz)
+    except ClockError as error:
+        offset = None if error.block is None else int(layout.offsets[error.block])
+        raise RecordingFormatError(path, str(error), offset) from error
+    except ValueError as error:
+        raise RecordingFormatError(path, f"{error}: correct the date with --start") from error
+
+
+def write_kiwi_wav(
+    path: Path,
+    iq: NDArray[np.complex64],
+    *,
+    nominal_sample_rate_hz: int,
+    true_sample_rate_hz: float,
+    start_time_unix_ns: int,
+    fix_interval_s: float = 1.0,
+) -> None:
+    """Write a recording as kiwirecorder does; `open_kiwi_wav` gives back just `iq`, from `start_time_unix_ns` on.
+
+    Parameters
+    ----------
+    path : Path
+        Overwritten. A name from `kiwi_wav_name` tells start, frequency and receiver.
+    iq : NDArray[complex64], shape (n,)
+        Both parts within -1..1; stored as int16 in steps of 1/32768, +1 as 32767. Any length of at least 1: two blocks
+        of silence, which readers drop, go before it, and the last block is shorter where need be.
+    nominal_sample_rate_hz : int
+        For the header.
+    true_sample_rate_hz : float
+        The rate that the time stamps tell.
+    start_time_unix_ns : int
+        UTC of ``iq[0]``.
+    fix_interval_s : float
+        Time between GNSS fixes, 1 to 254 s; real receivers have one about every 5 s. Reading back needs three.
+
+    Raises
+    ------
+    ValueError
+        If an argument is outside what is said above, or the time before 2009.
+
+    Notes
+    -----
+    Real receivers extrapolate each stamp from the latest fix at a rate that stays the same to 1e-9 over minutes, so
+    that stamps run straight but for a step of tens of ns after a fix; these run perfectly straight. The age is 0 for
+    half a second, then counts up at whole seconds: a fix is half a second old when it takes effect.
+    """
+    parts = np.ascontiguousarray(iq, np.complex64).view(np.float32)
+    if iq.ndim != 1 or iq.size == 0 or not np.all(np.abs(parts) <= 1.0):
+        raise ValueError("iq must be one row of samples with both parts within -1..1")
+    if not 1.0 <= fix_interval_s <= 254.0:  # NaN is refused, too
+        raise ValueError(f"fix_interval_s must be within 1..254, is {fix_interval_s}")
+    if not 1.0 <= true_sample_rate_hz < 2**32 or not 1 <= nominal_sample_rate_hz < 2**32:
+        raise ValueError("the sample rates must be within 1..2^32 Hz")
+    num_blocks = _LEAD_BLOCKS + -(-iq.size // BLOCK_SAMPLES)
+    blocks = np.zeros(num_blocks, BLOCK)
+    blocks["kiwi"], blocks["kiwi_bytes"] = b"kiwi", STAMP.itemsize
+    blocks["data"], blocks["data_bytes"] = b"data", 4 * BLOCK_SAMPLES
+
+    stored = np.zeros((num_blocks - _LEAD_BLOCKS) * 2 * BLOCK_SAMPLES, np.int16)
+    stored[: parts.size] = np.clip(np.rint(parts * np.float32(32768.0)), -32768, 32767)
+    blocks["iq"][_LEAD_BLOCKS:] = stored.reshape(-1, 2 * BLOCK_SAMPLES)
+    unused_bytes = 2 * (stored.size - parts.size)
+    blocks["data_bytes"][-1] -= unused_bytes
+
+    since_start_s = (np.arange(num_blocks) - _LEAD_BLOCKS) * (BLOCK_SAMPLES / true_sample_rate_hz)
+    leap_s = gps_minus_utc_s(start_time_unix_ns // 1_000_000_000)
+    gps_start_ns = start_time_unix_ns + (leap_s - GPS_EPOCH_UNIX_S) * 1_000_000_000
+    gps_ns = gps_start_ns % (WEEK_S * 1_000_000_000) + np.rint(since_start_s * 1e9).astype(np.int64)
+    gps_ns[0] -= 300_000_000_000  # left over from an earlier stream
+    blocks["stamp"]["second"] = gps_ns // 1_000_000_000 % WEEK_S
+    blocks["stamp"]["nanosecond"] = gps_ns % 1_000_000_000
+    since_fix_s = (since_start_s + fix_interval_s / 2) % fix_interval_s
+    blocks["stamp"]["age_s"] = np.floor(since_fix_s + 0.5)
+
+    riff_bytes = 28 + blocks.nbytes - unused_bytes
+    fmt = struct.pack(
+        "<4sIHHIIHH", b"fmt ", 16, 1, 2, nominal_sample_rate_hz, 4 * nominal_sample_rate_hz % 2**32, 4, 16
+    )
+    with path.open("wb") as file:
+        file.write(struct.pack("<4sI4s", b"RIFF", min(riff_bytes, 0xFFFFFFFF), b"WAVE") + fmt)
+        file.write(blocks.tobytes()[: blocks.nbytes - unused_bytes])

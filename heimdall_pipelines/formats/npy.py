@@ -1,0 +1,140 @@
+"""The header of .npy files: read from any stream without trusting it, and written before its samples exist."""
+
+import io
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.lib import format as npy_format
+
+from heimdall_pipelines.formats.iq_recording import GivenValues, IqRecording, resolve_values
+from heimdall_pipelines.formats.samples import Encoding, RecordingFormatError, SampleLayout, file_size, open_file
+
+NPY_MAGIC = b"\x93NUMPY"
+_MAX_HEADER_BYTES = 10_000  # numpy's own limit on what it evaluates
+
+
+@dataclass(frozen=True)
+class NpyHeader:
+    """The header of a one-dimensional complex array: its samples follow at byte `header_bytes`."""
+
+    dtype: np.dtype[np.complexfloating]
+    num_samples: int
+    header_bytes: int
+
+    @property
+    def encoding(self) -> Encoding:
+        """How the samples are stored."""
+        order = "<" if self.dtype.newbyteorder("<") == self.dtype else ">"
+        return Encoding(f"{order}f{self.dtype.itemsize // 2}")
+
+
+def read_npy_header(stream: BinaryIO, name: str | os.PathLike[str] = ".npy stream") -> NpyHeader:
+    """Read the header of a .npy file; leaves the stream at the first sample.
+
+    Parameters
+    ----------
+    stream : BinaryIO
+        Positioned at the start of the file, or a BytesIO over its first bytes (10 kB always hold the header).
+    name : str | os.PathLike[str]
+        What to call the stream in errors.
+
+    Raises
+    ------
+    RecordingFormatError
+        If it is no .npy header or the array is anything but one-dimensional complex64 or complex128.
+
+    Notes
+    -----
+    Format: numpy.lib.format, versions 1.0 and 2.0 (3.0 exists for field names only, and samples have no fields).
+    Nothing is ever unpickled, and no more than `_MAX_HEADER_BYTES` are read whatever the header claims.
+    """
+    start = stream.read(8)
+    if not start.startswith(NPY_MAGIC) or len(start) < 8:
+        raise RecordingFormatError(name, "is no .npy file: it does not begin with \\x93NUMPY and a version", 0)
+    version = (start[6], start[7])
+    if version not in ((1, 0), (2, 0)):
+        raise RecordingFormatError(name, f"is of .npy version {version[0]}.{version[1]}, not 1.0 or 2.0", 6)
+    length_bytes = stream.read(2 if version == (1, 0) else 4)
+    header_length = int.from_bytes(length_bytes, "little")
+    if header_length > _MAX_HEADER_BYTES:
+        raise RecordingFormatError(name, f"claims a header of {header_length} bytes", 8)
+    text = stream.read(header_length)
+    header_bytes = 8 + len(length_bytes) + header_length
+    if len(text) < header_length or len(length_bytes) < 2:
+        raise RecordingFormatError(name, "ends within the .npy header", 8 + len(length_bytes) + len(text))
+    parse = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
+    try:
+        shape, _, dtype = parse(io.BytesIO(length_bytes + text), max_header_size=_MAX_HEADER_BYTES)
+    except Exception as error:  # numpy evaluates a literal and builds a type: what damaged text raises is open-ended
+        raise RecordingFormatError(name, f"the .npy header makes no sense: {str(error)[:200]}", 8) from error
+    if dtype.hasobject:
+        raise RecordingFormatError(name, "holds pickled Python objects, which are never loaded", 8)
+    if dtype.kind != "c" or dtype.itemsize not in (8, 16):
+        raise RecordingFormatError(name, f"holds {str(dtype)[:60]}, not complex64 or complex128", 8)
+    if len(shape) != 1 or shape[0] < 0:
+        raise RecordingFormatError(name, f"has the shape {str(shape)[:60]}, not that of one row of samples", 8)
+    return NpyHeader(dtype, int(shape[0]), header_bytes)
+
+
+def npy_header_bytes(num_samples: int) -> bytes:
+    """Return the header that np.save writes before a one-dimensional complex64 array; its length is a multiple of 64.
+
+    Parameters
+    ----------
+    num_samples : int
+        Length of the array whose 8 * `num_samples` bytes follow.
+
+    Raises
+    ------
+    ValueError
+        If `num_samples` is negative.
+    """
+    if num_samples < 0:
+        raise ValueError(f"num_samples must not be negative, is {num_samples}")
+    header = io.BytesIO()
+    npy_format.write_array_header_1_0(header, {"descr": "<c8", "fortran_order": False, "shape": (num_samples,)})
+    return header.getvalue()
+
+
+def open_npy(path: Path, given: GivenValues) -> IqRecording:
+    """Open a .npy file, which says nothing but its samples: rate, frequency and start must be given.
+
+    Raises
+    ------
+    RecordingFormatError
+        If it is no one-dimensional complex array of exactly the file's length, or a value is missing.
+    """
+    with open_file(path) as file:
+        header = read_npy_header(file, path)
+        size = file_size(file)
+    expected = header.header_bytes + header.num_samples * header.dtype.itemsize
+    if size != expected:
+        what = "is truncated" if size < expected else "has bytes after its array"
+        raise RecordingFormatError(
+            path,
+            f"{what}: {_readable(header.num_samples)} samples end at byte {_readable(expected)}, the file at {size}",
+            min(size, expected),
+        )
+    values = resolve_values(path, given, GivenValues())
+    layout = SampleLayout.contiguous(path, header.encoding, header.header_bytes, header.num_samples)
+    return IqRecording(
+        path=path,
+        format="npy",
+        sample_rate_hz=values.sample_rate_hz,
+        frequency_hz=values.frequency_hz,
+        start_time_unix_ns=values.start_time_unix_ns,
+        time_source=values.time_source,
+        time_uncertainty_ns=None,
+        receiver_name=None,
+        position=None,
+        layout=layout,
+    )
+
+
+def _readable(number: int) -> str:
+    """Write a number that a damaged header may have made absurdly long."""
+    return str(number) if number < 10**18 else f"10^{math.log10(number):.0f}"

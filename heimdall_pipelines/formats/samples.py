@@ -1,0 +1,178 @@
+"""Where the IQ samples lie in a file, how they are encoded, and how they are streamed as complex64."""
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BufferedReader
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heimdall_pipelines.errors import HeimdallError
+
+
+class RecordingFormatError(HeimdallError, ValueError):
+    """A recording that cannot be read as it is; says which file, where in it, and why.
+
+    Attributes
+    ----------
+    path : str | os.PathLike[str]
+        The file, or the name of the object that the bytes come from.
+    reason : str
+        What is wrong and, where there is something to do, what to do.
+    offset : int | None
+        Byte in the file at which it was noticed.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], reason: str, offset: int | None = None) -> None:
+        where = "" if offset is None else f"at byte {offset}: "
+        super().__init__(f"{os.fspath(path)}: {where}{reason}")
+        self.path = path
+        self.reason = reason
+        self.offset = offset
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How one number of an interleaved I, Q pair is stored; its value is (stored - zero) / full_scale.
+
+    Attributes
+    ----------
+    component : str
+        numpy type of one stored number, byte order included.
+    zero, full_scale : float
+        Both in steps of the stored number; 0 and 1 for floating point.
+    """
+
+    component: str
+    zero: float = 0.0
+    full_scale: float = 1.0
+
+    @property
+    def is_integer(self) -> bool:
+        """True if the stored numbers are integers: their scale to power is then unknown."""
+        return np.dtype(self.component).kind in "iu"
+
+    @property
+    def sample_bytes(self) -> int:
+        """Bytes of one complex sample."""
+        return 2 * np.dtype(self.component).itemsize
+
+    def decode(self, stored: NDArray[np.uint8]) -> NDArray[np.complex64]:
+        """Turn stored bytes, a whole number of samples, into complex64; may share memory with `stored`."""
+        with np.errstate(over="ignore", invalid="ignore"):  # what does not fit complex64 is reported by blocks()
+            values = stored.view(self.component).astype(np.float32, copy=False)
+        if self.is_integer:
+            values -= np.float32(self.zero)
+            values /= np.float32(self.full_scale)
+        return values.view(np.complex64)
+
+
+CF32_LE = Encoding("<f4")
+CI16_LE = Encoding("<i2", 0.0, 32768.0)
+CU8 = Encoding("u1", 127.5, 127.5)
+
+
+@contextmanager
+def open_file(path: Path) -> Iterator[BufferedReader]:
+    """Open a regular file for reading; a missing, special or unreadable one is a RecordingFormatError."""
+    try:
+        is_file = stat.S_ISREG(path.stat().st_mode)  # before open(), which would wait for ever on a named pipe
+        file = path.open("rb") if is_file else None
+    except OSError as error:
+        raise RecordingFormatError(path, f"cannot be opened: {error.strerror}") from error
+    except ValueError as error:  # a NUL in the name
+        raise RecordingFormatError(path, f"cannot be opened: {error}") from error
+    if file is None:
+        raise RecordingFormatError(path, "is a directory or device, not a file")
+    with file:
+        try:
+            yield file
+        except OSError as error:
+            raise RecordingFormatError(path, f"cannot be read: {error.strerror}") from error
+
+
+def file_size(file: BinaryIO) -> int:
+    """Return the length in bytes of an open regular file."""
+    return os.fstat(file.fileno()).st_size
+
+
+@dataclass(frozen=True, eq=False)
+class SampleLayout:
+    """The runs of consecutive samples in a file, in the order in which they were received.
+
+    Attributes
+    ----------
+    path : Path
+        The file that holds the samples.
+    encoding : Encoding
+        How they are stored.
+    offsets : NDArray[int64], shape (runs,)
+        Byte at which each run begins.
+    starts : NDArray[int64], shape (runs + 1,)
+        Number of samples before each run, and last the number of all.
+    """
+
+    path: Path
+    encoding: Encoding
+    offsets: NDArray[np.int64]
+    starts: NDArray[np.int64]
+
+    @classmethod
+    def contiguous(cls, path: Path, encoding: Encoding, offset: int, num_samples: int) -> "SampleLayout":
+        """Lay out a file whose samples follow each other from byte `offset`."""
+        return cls(path, encoding, np.array([offset], np.int64), np.array([0, num_samples], np.int64))
+
+    @property
+    def num_samples(self) -> int:
+        """Number of samples in all runs."""
+        return int(self.starts[-1])
+
+    def blocks(self, max_samples: int) -> Iterator[NDArray[np.complex64]]:
+        """Yield all samples in arrays of `max_samples`, the last one shorter; see `IqRecording.blocks`."""
+        if max_samples < 1:
+            raise ValueError(f"max_samples must be at least 1, not {max_samples}")
+        with open_file(self.path) as file:
+            for first in range(0, self.num_samples, max_samples):
+                stored = self._read(file, first, min(first + max_samples, self.num_samples))
+                block = self.encoding.decode(stored)
+                self._check_finite(block, first)
+                yield block
+
+    def _read(self, file: BufferedReader, first: int, stop: int) -> NDArray[np.uint8]:
+        size = self.encoding.sample_bytes
+        stored = np.empty((stop - first) * size, np.uint8)
+        buffer = stored.data
+        position = first
+        run = int(np.searchsorted(self.starts, first, side="right")) - 1
+        while position < stop:
+            run_stop = min(int(self.starts[run + 1]), stop)
+            offset = int(self.offsets[run]) + (position - int(self.starts[run])) * size
+            wanted = buffer[(position - first) * size : (run_stop - first) * size]
+            file.seek(offset)
+            got = file.readinto(wanted)
+            if got != len(wanted):
+                raise RecordingFormatError(
+                    self.path, f"the file has become shorter: {len(wanted) - got} more bytes expected", offset + got
+                )
+            position = run_stop
+            run += 1
+        return stored
+
+    def _check_finite(self, block: NDArray[np.complex64], first: int) -> None:
+        values = block.view(np.float32)
+        finite = np.isfinite(values)
+        if finite.all():
+            return
+        component = int(np.argmin(finite))
+        sample = first + component // 2
+        run = int(np.searchsorted(self.starts, sample, side="right")) - 1
+        in_run = 2 * (sample - int(self.starts[run])) + component % 2
+        offset = int(self.offsets[run]) + in_run * self.encoding.sample_bytes // 2
+        raise RecordingFormatError(
+            self.path, f"sample {sample} is {block[sample - first]}: samples must be finite complex64 numbers", offset
+        )

@@ -1,0 +1,1 @@
+"""Tests of heimdall_pipelines.formats."""
