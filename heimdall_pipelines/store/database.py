@@ -1,0 +1,87 @@
+"""Pooled connections to PostgreSQL: transactions, and outages told apart from mistakes."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
+
+from sqlalchemy import URL, Connection, create_engine
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from heimdall_pipelines.errors import UnavailableError
+from heimdall_pipelines.settings import Settings
+
+CONNECT_TIMEOUT_S = 10
+POOL_WAIT_S = 30
+
+
+class DatabaseUnavailableError(UnavailableError):
+    """PostgreSQL refused, broke off or ran out of connections; nothing of the transaction was kept."""
+
+
+class Database:
+    """The project's tables, through at most ``settings.pg_pool_size`` connections of this process.
+
+    Use it as a context manager, so that its connections are closed.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._where = f"PostgreSQL at {settings.pg_host}:{settings.pg_port}/{settings.pg_database}"
+        self._engine = create_engine(
+            URL.create(
+                "postgresql+psycopg2",
+                username=settings.pg_user,
+                password=settings.pg_password.get_secret_value(),
+                host=settings.pg_host,
+                port=settings.pg_port,
+                database=settings.pg_database,
+            ),
+            pool_size=settings.pg_pool_size,
+            max_overflow=0,
+            pool_timeout=POOL_WAIT_S,
+            pool_pre_ping=True,
+            connect_args={"connect_timeout": CONNECT_TIMEOUT_S, "application_name": "heimdall"},
+        )
+
+    def __repr__(self) -> str:
+        return f"Database({self._where})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every connection of the pool."""
+        self._engine.dispose()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """Give a connection inside one transaction: committed at the end, rolled back on any error.
+
+        Raises
+        ------
+        DatabaseUnavailableError
+            PostgreSQL could not be reached or the connection broke off. Other errors pass as they are.
+        """
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except OperationalError as error:
+            raise DatabaseUnavailableError(f"{self._where}: {_first_line(error)}") from error
+        except PoolTimeoutError as error:
+            raise DatabaseUnavailableError(
+                f"{self._where}: no free connection of this process within {POOL_WAIT_S} s"
+            ) from error
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise DatabaseUnavailableError(f"{self._where}: {_first_line(error)}") from error
+            raise
+
+
+def _first_line(error: DBAPIError) -> str:
+    return str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__

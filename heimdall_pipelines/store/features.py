@@ -1,0 +1,253 @@
+"""Rows of measurement_features."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+from sqlalchemy import Connection, text
+
+from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.store.database import Database
+from heimdall_pipelines.store.sessions import SessionNotFoundError, SessionRevision
+
+
+class SupersededError(HeimdallError):
+    """The session was completed again while it was being extracted; the newer revision gets its own run."""
+
+
+@dataclass(frozen=True)
+class ReceiverFeatures:
+    """What one receiver heard: a JSON object of receiver_features.
+
+    ``features`` maps each feature's name to its {mean, std, min, max} over the chunks and is empty
+    where ``error_message`` says why nothing was extracted.
+    """
+
+    rx_id: str
+    rx_lat: float
+    rx_lon: float
+    rx_alt_m: float
+    signal_present: bool
+    features: dict[str, dict[str, float | None]]
+    flags: tuple[str, ...] = ()
+    error_message: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Flat object as design and queries have it: ``receiver_features[0]->'snr_db'->>'mean'``."""
+        base: dict[str, Any] = asdict(self)
+        features: dict[str, Any] = base.pop("features")
+        return base | features
+
+    @classmethod
+    def from_json(cls, element: dict[str, Any]) -> "ReceiverFeatures":
+        """Read an element of receiver_features."""
+        own = ("rx_id", "rx_lat", "rx_lon", "rx_alt_m", "signal_present", "flags", "error_message")
+        return cls(
+            rx_id=element["rx_id"],
+            rx_lat=element["rx_lat"],
+            rx_lon=element["rx_lon"],
+            rx_alt_m=element["rx_alt_m"],
+            signal_present=element["signal_present"],
+            features={name: value for name, value in element.items() if name not in own},
+            flags=tuple(element.get("flags", ())),
+            error_message=element.get("error_message"),
+        )
+
+
+@dataclass(frozen=True)
+class SessionFeatureRow:
+    """One segment of a recording session heard by its stations."""
+
+    segment_idx: int
+    start_time_unix_ns: int
+    receivers: tuple[ReceiverFeatures, ...]
+    tx_latitude: float | None
+    tx_longitude: float | None
+    tx_altitude_m: float | None
+    tx_power_dbm: float | None
+    extraction_metadata: dict[str, Any]
+    overall_confidence: float | None
+    mean_snr_db: float | None
+    gdop: float | None
+    extraction_failed: bool = False
+    error_message: str | None = None
+
+    @property
+    def num_receivers_detected(self) -> int:
+        """Receivers with signal_present."""
+        return sum(receiver.signal_present for receiver in self.receivers)
+
+
+@dataclass(frozen=True)
+class StoredSessionRow:
+    """What a check reads back of one segment."""
+
+    segment_idx: int
+    timestamp: datetime
+    session_revision: int
+    receivers: tuple[ReceiverFeatures, ...]
+    extraction_metadata: dict[str, Any]
+    num_receivers_in_sample: int
+    num_receivers_detected: int
+    overall_confidence: float | None
+    mean_snr_db: float | None
+    gdop: float | None
+    extraction_failed: bool
+    error_message: str | None
+
+
+@dataclass(frozen=True)
+class StationMetrics:
+    """Means over a session that are kept with a station's measurement; None where nothing was detected."""
+
+    snr_db: float | None
+    signal_strength_db: float | None
+    frequency_offset_hz: float | None
+
+
+@dataclass(frozen=True)
+class StationInSession:
+    """What the rows of a session say of one station; means are over segments with the signal present."""
+
+    rx_id: str
+    num_segments: int
+    num_present: int
+    snr_db: float | None
+    rssi_dbm: float | None
+    frequency_offset_hz: float | None
+    error_message: str | None
+
+
+class SessionFeatureWriter:
+    """Adds the rows of one session inside the transaction of ``replace_session_features``."""
+
+    def __init__(self, connection: Connection, target: SessionRevision) -> None:
+        self._connection = connection
+        self._target = target
+
+    def add(self, rows: Sequence[SessionFeatureRow]) -> None:
+        """Insert some segments."""
+        if not rows:
+            return
+        self._connection.execute(
+            text(
+                "INSERT INTO heimdall.measurement_features (id, timestamp, recording_session_id, segment_idx,"
+                " session_revision, receiver_features, tx_latitude, tx_longitude, tx_altitude_m, tx_power_dbm,"
+                " tx_known, extraction_metadata, overall_confidence, mean_snr_db, num_receivers_detected,"
+                " num_receivers_in_sample, gdop, extraction_failed, error_message)"
+                " SELECT r.id, TIMESTAMPTZ 'epoch' + r.time_us * INTERVAL '1 microsecond', :session_id, r.segment_idx,"
+                " :revision, r.receiver_features, r.tx_latitude, r.tx_longitude, r.tx_altitude_m, r.tx_power_dbm,"
+                " r.tx_latitude IS NOT NULL, r.extraction_metadata, r.overall_confidence, r.mean_snr_db,"
+                " r.num_receivers_detected, r.num_receivers_in_sample, r.gdop, r.extraction_failed, r.error_message"
+                " FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r (id uuid, time_us bigint, segment_idx integer,"
+                " receiver_features jsonb, tx_latitude float8, tx_longitude float8, tx_altitude_m float8,"
+                " tx_power_dbm float8, extraction_metadata jsonb, overall_confidence float8, mean_snr_db float8,"
+                " num_receivers_detected integer, num_receivers_in_sample integer, gdop float8,"
+                " extraction_failed boolean, error_message text)"
+            ),
+            {
+                "session_id": self._target.session_id,
+                "revision": self._target.revision,
+                "rows": json.dumps([self._values(row) for row in rows], allow_nan=False),
+            },
+        )
+
+    def set_station_metrics(self, metrics: dict[str, StationMetrics]) -> None:
+        """Keep each station's means over the session with its measurement."""
+        for rx_id, values in metrics.items():
+            self._connection.execute(
+                text(
+                    "UPDATE heimdall.measurements m SET snr_db = :snr_db, signal_strength_db = :signal_strength_db,"
+                    " frequency_offset_hz = :frequency_offset_hz FROM heimdall.websdr_stations w"
+                    " WHERE w.id = m.websdr_station_id AND w.rx_id = :rx_id AND m.recording_session_id = :session_id"
+                ),
+                vars(values) | {"rx_id": rx_id, "session_id": self._target.session_id},
+            )
+
+    def _values(self, row: SessionFeatureRow) -> dict[str, Any]:
+        values = vars(row) | {
+            # A re-run makes the same rows, ids included.
+            "id": str(uuid5(NAMESPACE_URL, f"heimdall:session:{self._target.run_key}:{row.segment_idx}")),
+            "time_us": row.start_time_unix_ns // 1000,
+            "receiver_features": [receiver.to_json() for receiver in row.receivers],
+            "num_receivers_detected": row.num_receivers_detected,
+            "num_receivers_in_sample": len(row.receivers),
+        }
+        del values["receivers"], values["start_time_unix_ns"]
+        return values
+
+
+@contextmanager
+def replace_session_features(database: Database, target: SessionRevision) -> Iterator[SessionFeatureWriter]:
+    """Replace all feature rows of a session in one transaction.
+
+    Two runs of the same session go one after the other (advisory lock); whatever fails inside
+    leaves the rows that were there before.
+
+    Raises
+    ------
+    SupersededError
+        The session is not, or no longer, completed at this revision.
+    """
+    with database.transaction() as connection:
+        connection.execute(
+            text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": str(target.session_id)}
+        )
+        connection.execute(
+            text("DELETE FROM heimdall.measurement_features WHERE recording_session_id = :id"),
+            {"id": target.session_id},
+        )
+        yield SessionFeatureWriter(connection, target)
+        state = connection.execute(
+            text("SELECT status, revision FROM heimdall.recording_sessions WHERE id = :id FOR UPDATE"),
+            {"id": target.session_id},
+        ).first()
+        if state is None:
+            raise SessionNotFoundError(f"session {target.session_id} was deleted while it was being extracted")
+        if state.status != "completed" or state.revision != target.revision:
+            raise SupersededError(
+                f"session {target.session_id} changed while revision {target.revision} was being extracted "
+                f"(now {state.status}, revision {state.revision}); its features are made by the run of that revision"
+            )
+
+
+def stream_session_rows(database: Database, session_id: UUID) -> Iterator[StoredSessionRow]:
+    """The feature rows of a session in the order of segments, fetched in small groups."""
+    with database.transaction() as connection:
+        rows = connection.execution_options(yield_per=100).execute(
+            text(
+                "SELECT segment_idx, timestamp, session_revision, receiver_features, extraction_metadata,"
+                " num_receivers_in_sample, num_receivers_detected, overall_confidence, mean_snr_db, gdop,"
+                " extraction_failed, error_message"
+                " FROM heimdall.measurement_features WHERE recording_session_id = :id ORDER BY segment_idx"
+            ),
+            {"id": session_id},
+        )
+        for row in rows:
+            values = dict(row._mapping)
+            elements = values.pop("receiver_features")
+            yield StoredSessionRow(
+                receivers=tuple(ReceiverFeatures.from_json(element) for element in elements), **values
+            )
+
+
+def stations_in_session(database: Database, session_id: UUID) -> list[StationInSession]:
+    """Summarise the feature rows of a session by station."""
+    with database.transaction() as connection:
+        rows = connection.execute(
+            text(
+                "SELECT rx_id, count(*) FILTER (WHERE error_message IS NULL) AS num_segments,"
+                " count(*) FILTER (WHERE signal_present) AS num_present,"
+                " avg(snr_db) FILTER (WHERE signal_present) AS snr_db,"
+                " avg(rssi_dbm) FILTER (WHERE signal_present) AS rssi_dbm,"
+                " avg(frequency_offset_hz) FILTER (WHERE signal_present) AS frequency_offset_hz,"
+                " max(error_message) AS error_message"
+                " FROM heimdall.receiver_features WHERE recording_session_id = :id GROUP BY rx_id ORDER BY rx_id"
+            ),
+            {"id": session_id},
+        )
+        return [StationInSession(**row._mapping) for row in rows]

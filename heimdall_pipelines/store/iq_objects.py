@@ -1,0 +1,111 @@
+"""IQ objects of recordings: written as a stream, read in ranges."""
+
+import io
+import json
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.formats.npy import read_npy_header
+from heimdall_pipelines.formats.recording import RecordingFormatError
+from heimdall_pipelines.store.objects import ByteSource, ObjectLocation, ObjectStore
+from heimdall_pipelines.store.sessions import StationRecording
+
+_HEADER_READ_BYTES = 4096
+_SAMPLE_BYTES = 8
+_BLOCK_SAMPLES = 2**20
+
+
+class IqObjectError(HeimdallError):
+    """An IQ object is there, but its bytes are not the IQ that its row promises."""
+
+
+class StationIq:
+    """Random access to one station's IQ in the store; keeps one block of it in memory.
+
+    Raises
+    ------
+    ObjectNotFoundError
+        ``IQ file not found: bucket/key``.
+    IqObjectError
+        ``Invalid IQ data format: …``: truncated, wrong dtype, pickled, or not the promised length.
+    ObjectsUnavailableError
+        The store could not be reached.
+    """
+
+    def __init__(self, objects: ObjectStore, recording: StationRecording) -> None:
+        assert recording.location is not None
+        self._objects = objects
+        self._location = recording.location
+        self.num_samples = recording.samples_count
+        size = objects.size_bytes(self._location)
+        if size == 0:
+            raise self._invalid("the object is empty")
+        self._header_bytes = self._read_header_bytes() if recording.iq_data_format == "npy" else 0
+        expected = self._header_bytes + self.num_samples * _SAMPLE_BYTES
+        if size != expected:
+            raise self._invalid(
+                f"{size} bytes are stored, {expected} are expected for {self.num_samples} complex64 samples"
+                + (" (truncated)" if size < expected else "")
+            )
+        self._block_start = 0
+        self._block: NDArray[np.complex64] = np.empty(0, np.complex64)
+
+    def read(self, start: int, count: int) -> NDArray[np.complex64]:
+        """Samples ``start`` to ``start + count``, which must lie inside the recording."""
+        if not 0 <= start <= start + count <= self.num_samples:
+            raise IndexError(f"samples {start}..{start + count} of {self.num_samples}")
+        offset = start - self._block_start
+        if offset < 0 or offset + count > self._block.size:
+            self._fetch(start, max(count, _BLOCK_SAMPLES))
+            offset = 0
+        return self._block[offset : offset + count]
+
+    def _fetch(self, start: int, count: int) -> None:
+        count = min(count, self.num_samples - start)
+        raw = self._objects.read(self._location, self._header_bytes + start * _SAMPLE_BYTES, count * _SAMPLE_BYTES)
+        if len(raw) != count * _SAMPLE_BYTES:
+            raise self._invalid(f"ends {count * _SAMPLE_BYTES - len(raw)} bytes early (truncated)")
+        self._block_start = start
+        self._block = np.frombuffer(raw, dtype="<c8")
+
+    def _read_header_bytes(self) -> int:
+        head = io.BytesIO(self._objects.read(self._location, 0, _HEADER_READ_BYTES))
+        try:
+            header = read_npy_header(head)
+        except RecordingFormatError as error:
+            raise self._invalid(error.reason) from error
+        if header.dtype != np.dtype("<c8"):
+            raise self._invalid(f"dtype is {header.dtype}, complex64 is expected")
+        if header.num_samples != self.num_samples:
+            raise self._invalid(f"the header says {header.num_samples} samples, the session {self.num_samples}")
+        return header.header_bytes
+
+    def _invalid(self, reason: str) -> IqObjectError:
+        return IqObjectError(f"Invalid IQ data format: {self._location}: {reason}")
+
+
+def put_session_iq(
+    objects: ObjectStore, location: ObjectLocation, source: ByteSource, length: int, sidecar: dict[str, Any]
+) -> None:
+    """Store a station's ``.npy`` stream, then its SigMF description beside it."""
+    objects.put(location, source, length, "application/octet-stream")
+    text = json.dumps(sidecar, indent=2).encode()
+    objects.put(sidecar_location(location), io.BytesIO(text), len(text), "application/json")
+
+
+def session_iq_location(objects: ObjectStore, session_id: object, rx_id: str) -> ObjectLocation:
+    """Where a station's IQ of a session lies."""
+    return ObjectLocation(objects.raw_iq_bucket, f"sessions/{session_id}/{rx_id}.npy")
+
+
+def sidecar_location(location: ObjectLocation) -> ObjectLocation:
+    """Where the SigMF description of an IQ object lies."""
+    return ObjectLocation(location.bucket, location.key.removesuffix(".npy") + ".sigmf-meta")
+
+
+def remove_session_iq(objects: ObjectStore, session_id: object) -> None:
+    """Remove every object of a session."""
+    objects.remove(objects.raw_iq_bucket, f"sessions/{session_id}/")

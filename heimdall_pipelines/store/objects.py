@@ -1,0 +1,168 @@
+"""Objects in the S3 store: streams in, ranges out, outages told apart from what is not there."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import BinaryIO, Protocol
+
+import urllib3
+from minio import Minio
+from minio.deleteobjects import DeleteObject
+from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
+
+from heimdall_pipelines.errors import HeimdallError, UnavailableError
+from heimdall_pipelines.settings import Settings
+
+PART_SIZE_BYTES = 16 * 2**20
+CONNECT_TIMEOUT_S = 5.0
+READ_TIMEOUT_S = 60.0
+ATTEMPTS = 3
+CONNECTIONS = 10
+_NOT_FOUND = {"NoSuchKey", "NoSuchObject", "ResourceNotFound"}
+_REFUSED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
+
+
+class ObjectsUnavailableError(UnavailableError):
+    """The S3 store could not be reached, broke off or answered with a server error."""
+
+
+class ObjectsRefusedError(HeimdallError):
+    """The S3 store refuses the credentials, or knows no such bucket."""
+
+
+class ObjectNotFoundError(HeimdallError):
+    """There is no object under this key."""
+
+
+@dataclass(frozen=True)
+class ObjectLocation:
+    """Where an object lies; written ``bucket/key`` in tables and messages."""
+
+    bucket: str
+    key: str
+
+    def __str__(self) -> str:
+        return f"{self.bucket}/{self.key}"
+
+    @classmethod
+    def parse(cls, text: str) -> "ObjectLocation":
+        """Read ``bucket/key``."""
+        bucket, _, key = text.partition("/")
+        if not bucket or not key:
+            raise HeimdallError(f"not an object location, bucket/key is expected: {text!r}")
+        return cls(bucket, key)
+
+
+class ByteSource(Protocol):
+    """Anything that gives bytes in order, like a file opened for reading."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Give up to ``size`` bytes, none at the end."""
+        ...
+
+
+class ObjectStore:
+    """Client of the S3 store of the settings; failed requests are repeated with back-off."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.raw_iq_bucket = settings.s3_bucket_raw_iq
+        self.synthetic_iq_bucket = settings.s3_bucket_synthetic_iq
+        self._where = f"S3 store at {settings.s3_endpoint}"
+        self._http = urllib3.PoolManager(
+            maxsize=CONNECTIONS,
+            timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=READ_TIMEOUT_S),
+            retries=urllib3.Retry(total=ATTEMPTS - 1, backoff_factor=0.3, status_forcelist=[500, 502, 503, 504]),
+        )
+        self._client = Minio(
+            endpoint=settings.s3_endpoint,
+            access_key=settings.s3_access_key,
+            secret_key=settings.s3_secret_key.get_secret_value(),
+            secure=settings.s3_secure,
+            region=settings.s3_region,
+            http_client=self._http,
+        )
+
+    def __repr__(self) -> str:
+        return f"ObjectStore({self._where})"
+
+    def close(self) -> None:
+        """Close the kept connections."""
+        self._http.clear()
+
+    def create_buckets(self) -> None:
+        """Create the two buckets of the settings where they are missing."""
+        for bucket in (self.raw_iq_bucket, self.synthetic_iq_bucket):
+            with self._errors(bucket):
+                if not self._client.bucket_exists(bucket):
+                    self._client.make_bucket(bucket)
+
+    def put(self, location: ObjectLocation, source: ByteSource | BinaryIO, length: int, content_type: str) -> None:
+        """Store ``length`` bytes read from ``source``; long ones go up in parts, a few of which are in memory."""
+        with self._errors(str(location)):
+            self._client.put_object(
+                location.bucket,
+                location.key,
+                source,  # type: ignore[arg-type]
+                length,
+                content_type=content_type,
+                part_size=PART_SIZE_BYTES if length > PART_SIZE_BYTES else 0,
+            )
+
+    def size_bytes(self, location: ObjectLocation) -> int:
+        """Length of an object.
+
+        Raises
+        ------
+        ObjectNotFoundError
+            Nothing is stored under this key.
+        ObjectsUnavailableError
+            The store could not be asked.
+        """
+        with self._errors(str(location)):
+            size = self._client.stat_object(location.bucket, location.key).size
+        assert size is not None
+        return int(size)
+
+    def read(self, location: ObjectLocation, offset: int, length: int) -> bytes:
+        """Bytes ``offset`` to ``offset + length`` of an object, fewer only where it ends."""
+        with self._errors(str(location)):
+            response = self._client.get_object(location.bucket, location.key, offset=offset, length=length)
+            try:
+                return bytes(response.read())
+            finally:
+                response.close()
+                response.release_conn()
+
+    def keys(self, bucket: str, prefix: str) -> Iterator[str]:
+        """Keys below a prefix, streamed."""
+        with self._errors(f"{bucket}/{prefix}"):
+            for entry in self._client.list_objects(bucket, prefix=prefix, recursive=True):
+                assert entry.object_name is not None
+                yield entry.object_name
+
+    def remove(self, bucket: str, prefix: str) -> None:
+        """Remove every object below a prefix."""
+        doomed = (DeleteObject(key) for key in self.keys(bucket, prefix))
+        with self._errors(f"{bucket}/{prefix}"):
+            for problem in self._client.remove_objects(bucket, doomed):
+                raise ObjectsUnavailableError(f"{self._where}: {bucket}/{problem.name} not removed: {problem.message}")
+
+    @contextmanager
+    def _errors(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except S3Error as error:
+            if error.code in _NOT_FOUND:
+                raise ObjectNotFoundError(f"IQ file not found: {what}") from error
+            if error.code == "NoSuchBucket":
+                raise ObjectsRefusedError(
+                    f"{self._where}: bucket not found for {what}; create it with: heimdall db migrate"
+                ) from error
+            if error.code in _REFUSED:
+                raise ObjectsRefusedError(
+                    f"{self._where} refuses the credentials for {what} ({error.code}): "
+                    "see HEIMDALL_S3_ACCESS_KEY and HEIMDALL_S3_SECRET_KEY"
+                ) from error
+            raise ObjectsUnavailableError(f"{self._where}: {error.code} for {what}: {error.message}") from error
+        except (ServerError, InvalidResponseError, MinioException, urllib3.exceptions.HTTPError) as error:
+            raise ObjectsUnavailableError(f"{self._where}: {what}: {error}") from error

@@ -1,0 +1,182 @@
+"""Rows of websdr_stations and known_sources."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Row, text
+
+from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.store.database import Database
+
+API_TYPES = ("kiwisdr", "http_iq", "none")
+_SLUG = re.compile(r"[a-z0-9]+([-_][a-z0-9]+)*")
+
+
+class StationError(HeimdallError):
+    """A station or source that is unknown, given twice, or not as it must be."""
+
+
+@dataclass(frozen=True)
+class Station:
+    """A receiver; positions are WGS84 degrees and metres above sea level."""
+
+    rx_id: str
+    name: str
+    latitude: float
+    longitude: float
+    altitude_m: float = 0.0
+    url: str | None = None
+    api_type: str = "none"
+    frequency_ranges_hz: tuple[tuple[float, float], ...] = ()
+    full_scale_dbm: float | None = None
+    is_active: bool = True
+
+    def __post_init__(self) -> None:
+        problems = []
+        if not _SLUG.fullmatch(self.rx_id):
+            problems.append(f"rx_id {self.rx_id!r} is no slug (a-z, 0-9, single - and _)")
+        if not self.name:
+            problems.append("name is empty")
+        if not -90 <= self.latitude <= 90:
+            problems.append(f"latitude {self.latitude} is outside -90..90 degrees")
+        if not -180 <= self.longitude <= 180:
+            problems.append(f"longitude {self.longitude} is outside -180..180 degrees")
+        if not -500 <= self.altitude_m <= 10_000:
+            problems.append(f"altitude_m {self.altitude_m} is outside -500..10000 m")
+        if self.api_type not in API_TYPES:
+            problems.append(f"api_type {self.api_type!r} is none of {', '.join(API_TYPES)}")
+        if self.url is not None and not self.url.startswith(("http://", "https://", "ws://", "wss://")):
+            problems.append(f"url {self.url!r} is not http, https, ws or wss")
+        problems += [
+            f"frequency range {low}..{high} Hz is empty or negative"
+            for low, high in self.frequency_ranges_hz
+            if not 0 <= low < high
+        ]
+        if problems:
+            raise StationError(f"station {self.rx_id}: " + "; ".join(problems))
+
+
+@dataclass(frozen=True)
+class KnownSource:
+    """A transmitter with known position; WGS84 degrees."""
+
+    name: str
+    frequency_hz: float
+    latitude: float
+    longitude: float
+    altitude_m: float = 0.0
+    power_dbm: float | None = None
+
+
+_STATION_COLUMNS = (
+    "rx_id, name, latitude, longitude, altitude_m, url, api_type, frequency_ranges_hz, full_scale_dbm, is_active"
+)
+
+
+def slug(text_: str) -> str:
+    """Make a name into a slug: lower case, anything else than a-z and 0-9 becomes one ``-``.
+
+    >>> slug("Passo del Giovi")
+    'passo-del-giovi'
+    """
+    return re.sub(r"[^a-z0-9]+", "-", text_.lower()).strip("-")
+
+
+def list_stations(database: Database) -> list[Station]:
+    """All stations, by rx_id."""
+    with database.transaction() as connection:
+        rows = connection.execute(text(f"SELECT {_STATION_COLUMNS} FROM heimdall.websdr_stations ORDER BY rx_id"))
+        return [_station(row) for row in rows]
+
+
+def add_missing_stations(connection: Connection, stations: Sequence[Station]) -> list[str]:
+    """Add the stations whose rx_id is not there yet; rows that are there stay as they are.
+
+    Returns
+    -------
+    list of str
+        The rx_id of each one added.
+    """
+    added = []
+    for station in stations:
+        values = _station_values(station)
+        names = ", ".join(f":{column}" for column in values)
+        inserted = connection.execute(
+            text(
+                f"INSERT INTO heimdall.websdr_stations ({_STATION_COLUMNS}) VALUES ({names}) "
+                "ON CONFLICT (rx_id) DO NOTHING RETURNING rx_id"
+            ),
+            values,
+        ).first()
+        if inserted is not None:
+            added.append(station.rx_id)
+    return added
+
+
+def add_station(database: Database, station: Station) -> None:
+    """Add one station; an error if its rx_id is taken."""
+    with database.transaction() as connection:
+        if not add_missing_stations(connection, [station]):
+            raise StationError(f"station {station.rx_id} exists already; see: heimdall station list")
+
+
+def set_station_active(database: Database, rx_id: str, is_active: bool) -> None:
+    """Let a station be asked for recordings, or not."""
+    with database.transaction() as connection:
+        changed = connection.execute(
+            text("UPDATE heimdall.websdr_stations SET is_active = :is_active WHERE rx_id = :rx_id RETURNING 1"),
+            {"rx_id": rx_id, "is_active": is_active},
+        ).first()
+    if changed is None:
+        raise StationError(f"unknown station {rx_id}; see: heimdall station list")
+
+
+def list_known_sources(database: Database) -> list[KnownSource]:
+    """All transmitters with known position, by name."""
+    with database.transaction() as connection:
+        rows = connection.execute(
+            text(
+                "SELECT name, frequency_hz, latitude, longitude, altitude_m, power_dbm "
+                "FROM heimdall.known_sources ORDER BY name"
+            )
+        )
+        return [KnownSource(**row._mapping) for row in rows]
+
+
+def add_missing_known_sources(connection: Connection, sources: Sequence[KnownSource]) -> list[str]:
+    """Add the sources whose name is not there yet; gives the names of those added."""
+    added = []
+    for source in sources:
+        inserted = connection.execute(
+            text(
+                "INSERT INTO heimdall.known_sources (name, frequency_hz, latitude, longitude, altitude_m, power_dbm) "
+                "VALUES (:name, :frequency_hz, :latitude, :longitude, :altitude_m, :power_dbm) "
+                "ON CONFLICT (name) DO NOTHING RETURNING name"
+            ),
+            vars(source),
+        ).first()
+        if inserted is not None:
+            added.append(source.name)
+    return added
+
+
+def station_ids(connection: Connection, rx_ids: Sequence[str]) -> dict[str, UUID]:
+    """Primary keys of the stations with these rx_ids; unknown ones are missing in the answer."""
+    rows = connection.execute(
+        text("SELECT rx_id, id FROM heimdall.websdr_stations WHERE rx_id = ANY(:rx_ids)"), {"rx_ids": list(rx_ids)}
+    )
+    return {row.rx_id: row.id for row in rows}
+
+
+def _station_values(station: Station) -> dict[str, Any]:
+    return vars(station) | {"frequency_ranges_hz": json.dumps(station.frequency_ranges_hz)}
+
+
+def _station(row: Row[Any]) -> Station:
+    values = dict(row._mapping)
+    values["frequency_ranges_hz"] = tuple((low, high) for low, high in values["frequency_ranges_hz"])
+    return Station(**values)

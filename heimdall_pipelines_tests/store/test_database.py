@@ -1,0 +1,89 @@
+import threading
+import uuid
+
+import pytest
+from sqlalchemy import text
+
+from heimdall_pipelines.store.database import Database, DatabaseUnavailableError
+from heimdall_pipelines_tests.conftest import execute_on_server
+
+
+@pytest.fixture
+def limited_settings(settings):
+    """A role that may hold ten connections and no more."""
+    role = f"limited_{uuid.uuid4().hex[:8]}"
+    execute_on_server(settings, f"CREATE ROLE {role} LOGIN PASSWORD 'limited' CONNECTION LIMIT 10")
+    execute_on_server(settings, f"GRANT USAGE ON SCHEMA heimdall TO {role}", settings.pg_database)
+    execute_on_server(settings, f"GRANT SELECT ON ALL TABLES IN SCHEMA heimdall TO {role}", settings.pg_database)
+    yield type(settings)(**settings.model_dump() | {"pg_user": role, "pg_password": "limited"})
+    execute_on_server(settings, f"DROP OWNED BY {role}", settings.pg_database)
+    execute_on_server(settings, f"DROP ROLE {role}")
+
+
+def test_thirty_threads_work_within_a_role_limited_to_ten_connections(limited_settings):
+    problems = []
+    with Database(limited_settings) as database:
+        together = threading.Barrier(30)
+
+        def ask():
+            try:
+                together.wait()
+                for _ in range(5):
+                    with database.transaction() as connection:
+                        connection.execute(text("SELECT pg_sleep(0.01) FROM heimdall.websdr_stations"))
+            except Exception as error:
+                problems.append(error)
+
+        threads = [threading.Thread(target=ask) for _ in range(30)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert problems == []
+
+
+def test_closing_leaves_no_connection_behind(settings):
+    with Database(settings) as database, database.transaction() as connection:
+        connection.execute(text("SELECT 1"))
+    with Database(settings) as observer, observer.transaction() as connection:
+        others = connection.execute(
+            text("SELECT count(*) FROM pg_stat_activity WHERE datname = :name AND pid <> pg_backend_pid()"),
+            {"name": settings.pg_database},
+        ).scalar()
+    assert others == 0
+
+
+def test_a_transaction_that_fails_keeps_nothing(stores):
+    with pytest.raises(RuntimeError), stores.database.transaction() as connection:
+        connection.execute(
+            text("INSERT INTO heimdall.known_sources (name, frequency_hz, latitude, longitude) VALUES ('x', 1, 0, 0)")
+        )
+        raise RuntimeError
+    with stores.database.transaction() as connection:
+        assert connection.execute(text("SELECT count(*) FROM heimdall.known_sources")).scalar() == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"pg_port": 1}, "Connection refused"),
+        ({"pg_password": "wrong"}, "password authentication failed"),
+        ({"pg_database": "nowhere"}, "does not exist"),
+    ],
+)
+def test_an_unreachable_database_is_named_without_its_password(settings, change, words):
+    with Database(type(settings)(**settings.model_dump() | change)) as database:
+        with pytest.raises(DatabaseUnavailableError) as caught, database.transaction():
+            pass
+    message = str(caught.value)
+    assert words in message
+    assert f"PostgreSQL at {settings.pg_host}:" in message
+    assert settings.pg_password.get_secret_value() not in message + repr(database)
+
+
+def test_a_connection_that_the_server_dropped_is_replaced(stores, settings):
+    with stores.database.transaction() as connection:
+        pid = connection.execute(text("SELECT pg_backend_pid()")).scalar()
+    execute_on_server(settings, f"SELECT pg_terminate_backend({pid})")
+    with stores.database.transaction() as connection:
+        assert connection.execute(text("SELECT 1")).scalar() == 1
