@@ -1,0 +1,156 @@
+"""The receiver network of a YAML file, and its sync into the database."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.store.database import Database
+from heimdall_pipelines.store.stations import (
+    KnownSource,
+    Station,
+    add_missing_known_sources,
+    add_missing_stations,
+    list_known_sources,
+    list_stations,
+)
+
+DEFAULT_FILE = Path(__file__).with_name("stations.yaml")
+
+Position = tuple[float, float, float]
+
+
+class NetworkFileError(HeimdallError):
+    """A stations file cannot be read; the message names the file and the entry."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """Stations and sources to sync, and positions of further receivers whose recordings are imported."""
+
+    stations: tuple[Station, ...]
+    known_sources: tuple[KnownSource, ...]
+    other_positions: dict[str, Position]
+
+    def position_of(self, rx_id: str) -> Position | None:
+        """Latitude and longitude (degrees) and altitude (m) of a receiver; None where the file has none."""
+        for station in self.stations:
+            if station.rx_id == rx_id:
+                return station.latitude, station.longitude, station.altitude_m
+        return self.other_positions.get(rx_id)
+
+
+@dataclass(frozen=True)
+class SyncReport:
+    """What a sync added, and where rows differ from the file (rows win)."""
+
+    added: tuple[str, ...]
+    drift: tuple[str, ...]
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _StationEntry(_Entry):
+    rx_id: str
+    name: str
+    latitude: float
+    longitude: float
+    altitude_m: float = 0.0
+    url: str | None = None
+    api_type: str = "none"
+    frequency_ranges_hz: tuple[tuple[float, float], ...] = ()
+    full_scale_dbm: float | None = None
+
+
+class _SourceEntry(_Entry):
+    name: str
+    frequency_hz: float
+    latitude: float
+    longitude: float
+    altitude_m: float = 0.0
+    power_dbm: float | None = None
+
+
+class _PositionEntry(_Entry):
+    rx_id: str
+    latitude: float
+    longitude: float
+    altitude_m: float = 0.0
+
+
+class _File(_Entry):
+    stations: tuple[_StationEntry, ...] = ()
+    known_sources: tuple[_SourceEntry, ...] = ()
+    receivers_of_recordings: tuple[_PositionEntry, ...] = ()
+
+
+def load_network(*files: Path) -> Network:
+    """Read the network from YAML files; entries of later files come before those of earlier ones.
+
+    Parameters
+    ----------
+    *files : Path
+        ``stations.yaml`` files; none: the one that the project ships.
+
+    Raises
+    ------
+    NetworkFileError
+        A file is missing, no YAML, or an entry is not as it must be.
+    """
+    parsed = [_parse(file) for file in files or (DEFAULT_FILE,)]
+    stations: dict[str, Station] = {}
+    sources: dict[str, KnownSource] = {}
+    positions: dict[str, Position] = {}
+    for content in parsed:
+        stations |= {entry.rx_id: Station(**entry.model_dump()) for entry in content.stations}
+        sources |= {entry.name: KnownSource(**entry.model_dump()) for entry in content.known_sources}
+        positions |= {
+            entry.rx_id: (entry.latitude, entry.longitude, entry.altitude_m)
+            for entry in content.receivers_of_recordings
+        }
+    return Network(tuple(stations.values()), tuple(sources.values()), positions)
+
+
+def sync_network(database: Database, network: Network) -> SyncReport:
+    """Add stations and sources that have no row yet; report rows that differ, and leave them as they are."""
+    with database.transaction() as connection:
+        added = add_missing_stations(connection, network.stations)
+        added += add_missing_known_sources(connection, network.known_sources)
+    drift = _differences(network.stations, list_stations(database), "rx_id")
+    drift += _differences(network.known_sources, list_known_sources(database), "name")
+    return SyncReport(tuple(added), tuple(drift))
+
+
+def _differences(wanted: Sequence[Any], rows: Sequence[Any], key: str) -> list[str]:
+    by_key = {getattr(row, key): row for row in rows}
+    found = []
+    for entry in wanted:
+        row = by_key[getattr(entry, key)]
+        found += [
+            f"{getattr(entry, key)}: {field} is {getattr(row, field)!r}, the file has {value!r}"
+            for field, value in vars(entry).items()
+            if getattr(row, field) != value
+        ]
+    return found
+
+
+def _parse(file: Path) -> _File:
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise NetworkFileError(f"{file}: {error}") from error
+    if not isinstance(content, dict):
+        raise NetworkFileError(f"{file}: a mapping with stations is expected")
+    defaults = content.pop("defaults", {})
+    content["stations"] = [defaults | entry for entry in content.get("stations") or ()]
+    try:
+        return _File.model_validate(content)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
+        raise NetworkFileError(f"{file}: {problems}") from None
