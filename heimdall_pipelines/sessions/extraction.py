@@ -1,0 +1,341 @@
+"""Turns a completed session's IQ into one row of features per segment."""
+
+import logging
+import math
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.rf.features import InvalidIqError, extract_features
+from heimdall_pipelines.rf.geodesy import gdop
+from heimdall_pipelines.rf.segments import (
+    CHUNK_NS,
+    SEGMENT_NS,
+    Interval,
+    NoSegmentError,
+    SegmentGrid,
+    cut_segment,
+    plan_segments,
+)
+from heimdall_pipelines.rf.spectrogram import spectrogram_dbm_per_hz
+from heimdall_pipelines.store.features import (
+    ReceiverFeatures,
+    SessionFeatureRow,
+    SessionFeatureWriter,
+    StationMetrics,
+    replace_session_features,
+)
+from heimdall_pipelines.store.iq_objects import IqObjectError, StationIq
+from heimdall_pipelines.store.objects import ObjectNotFoundError
+from heimdall_pipelines.store.sessions import (
+    RecordingSession,
+    SessionRevision,
+    StationRecording,
+    get_session,
+    list_recordings,
+)
+from heimdall_pipelines.store.stores import Stores
+
+logger = logging.getLogger(__name__)
+
+ROWS_PER_INSERT = 50
+PROGRESS_INTERVAL_S = 5.0
+SPECTROGRAM_TIMES = 600
+SPECTROGRAM_TIMES_PER_SEGMENT = 20
+
+Progress = Callable[[str], None]
+
+
+class NotExtractableError(HeimdallError):
+    """The session is not in a state that features can be extracted from."""
+
+
+@dataclass
+class StationSummary:
+    """What became of one station over the session."""
+
+    rx_id: str
+    segments: int = 0
+    segments_present: int = 0
+    error_message: str | None = None
+    snr_db: list[float] = field(default_factory=list)
+    rssi_dbm: list[float] = field(default_factory=list)
+    frequency_offset_hz: list[float] = field(default_factory=list)
+    spectrogram_dbm_per_hz: list[NDArray[np.float32]] = field(default_factory=list)
+    sample_rate_hz: float = 0.0
+
+    def metrics(self) -> StationMetrics:
+        """Means over the segments in which the signal was present."""
+        return StationMetrics(
+            snr_db=_mean(self.snr_db),
+            signal_strength_db=_mean(self.rssi_dbm),
+            frequency_offset_hz=_mean(self.frequency_offset_hz),
+        )
+
+
+@dataclass(frozen=True)
+class ExtractionReport:
+    """What an extraction wrote."""
+
+    session: RecordingSession
+    num_rows: int
+    duration_s: float
+    stations: tuple[StationSummary, ...]
+    notes: tuple[str, ...]
+    error_message: str | None
+
+    @property
+    def failed_stations(self) -> list[str]:
+        """Stations of which not one segment was extracted."""
+        return [station.rx_id for station in self.stations if station.segments == 0]
+
+
+def extract_session(stores: Stores, session_id: UUID | str, progress: Progress = logger.info) -> ExtractionReport:
+    """Extract the features of a completed session and replace its rows, in one transaction.
+
+    A station whose IQ is missing or unreadable is an entry with an error message; where none could
+    be read, one row says that the extraction failed. An outage of a server is neither: it raises,
+    and leaves the rows that were there.
+
+    Parameters
+    ----------
+    stores : Stores
+        Rows and objects.
+    session_id : UUID or str
+        A completed session.
+    progress : callable, optional
+        Called with a line to show, every few seconds.
+
+    Raises
+    ------
+    NotExtractableError
+        The session is not completed, or has no stations.
+    SupersededError
+        The session was completed again meanwhile.
+    UnavailableError
+        PostgreSQL or the S3 store could not be reached.
+    """
+    session = get_session(stores.database, session_id)
+    if session.status != "completed":
+        raise NotExtractableError(f"session {session.id} is {session.status}; only a completed one has IQ to extract")
+    recordings = list_recordings(stores.database, session.id)
+    if not recordings:
+        raise NotExtractableError(f"session {session.id} has no measurements: no station recorded anything")
+    listeners = [_Listener(stores, recording) for recording in recordings]
+    grid, problem = _plan(listeners)
+    with replace_session_features(stores.database, SessionRevision(session.id, session.revision)) as writer:
+        if grid is None:
+            writer.add([_failed_row(session, listeners, problem)])
+        else:
+            _extract_segments(session, listeners, grid, writer, progress)
+            if not any(listener.summary.segments for listener in listeners):
+                problem = "; ".join(f"{x.summary.rx_id}: {x.summary.error_message}" for x in listeners)
+        writer.set_station_metrics({x.summary.rx_id: x.summary.metrics() for x in listeners})
+    num_segments = grid.num_segments if grid else 0
+    return ExtractionReport(
+        session=session,
+        num_rows=max(num_segments, 1),
+        duration_s=num_segments * (grid.chunks_per_segment * CHUNK_NS / 1e9 if num_segments == 1 and grid else 1.0),
+        stations=tuple(listener.summary for listener in listeners),
+        notes=_notes(grid) if grid else (),
+        error_message=problem,
+    )
+
+
+class _Listener:
+    """One station of the session: its IQ, as far as it can be read, and what came of it so far."""
+
+    def __init__(self, stores: Stores, recording: StationRecording) -> None:
+        self.recording = recording
+        self.interval = Interval(recording.start_time_unix_ns, recording.samples_count, recording.sample_rate_hz)
+        self.summary = StationSummary(recording.station.rx_id, sample_rate_hz=recording.sample_rate_hz)
+        self.iq: StationIq | None = None
+        if recording.error_message is not None or recording.location is None:
+            self.summary.error_message = recording.error_message or "nothing was recorded"
+            return
+        try:
+            self.iq = StationIq(stores.objects, recording)
+        except (ObjectNotFoundError, IqObjectError) as error:
+            self.summary.error_message = str(error)
+
+    def extract(self, grid: SegmentGrid, segment_idx: int, bandwidth_hz: float, num_times: int) -> ReceiverFeatures:
+        """Features of one segment, or an entry with the reason why there are none."""
+        if self.iq is None:
+            return self.without_features(self.summary.error_message or "not readable")
+        cut = cut_segment(self.interval, grid, segment_idx)
+        if cut is None:
+            return self.without_features("the recording does not cover this segment")
+        rate_hz = self.recording.sample_rate_hz
+        full_scale_dbm = self.recording.full_scale_dbm
+        try:
+            iq = self.iq.read(cut.first_sample, cut.num_samples)
+            extracted = extract_features(
+                cut.chunks(iq),
+                sample_rate_hz=rate_hz,
+                channel_bandwidth_hz=min(bandwidth_hz, 0.8 * rate_hz),
+                full_scale_dbm=full_scale_dbm,
+            )
+        except (ObjectNotFoundError, IqObjectError, InvalidIqError) as error:
+            self.summary.error_message = str(error)
+            return self.without_features(str(error))
+        if num_times:
+            self.summary.spectrogram_dbm_per_hz.append(
+                spectrogram_dbm_per_hz(iq, sample_rate_hz=rate_hz, full_scale_dbm=full_scale_dbm, num_times=num_times)
+            )
+        features = extracted.summary()
+        self._count(features, extracted.signal_present)
+        flags = (
+            extracted.flags
+            if self.recording.is_calibrated
+            else ("uncalibrated: levels relative to full scale", *extracted.flags)
+        )
+        return self._entry(signal_present=extracted.signal_present, features=features, flags=tuple(flags))
+
+    def _count(self, features: dict[str, dict[str, float | None]], signal_present: bool) -> None:
+        self.summary.segments += 1
+        if not signal_present:
+            return
+        self.summary.segments_present += 1
+        for values, name in (
+            (self.summary.snr_db, "snr_db"),
+            (self.summary.rssi_dbm, "rssi_dbm"),
+            (self.summary.frequency_offset_hz, "frequency_offset_hz"),
+        ):
+            mean = features[name]["mean"]
+            if mean is not None:
+                values.append(mean)
+
+    def without_features(self, reason: str) -> ReceiverFeatures:
+        """An entry that says why there are no features."""
+        return self._entry(signal_present=False, features={}, flags=(), error_message=reason)
+
+    def _entry(self, **values: Any) -> ReceiverFeatures:
+        station = self.recording.station
+        return ReceiverFeatures(
+            rx_id=station.rx_id,
+            rx_lat=station.latitude,
+            rx_lon=station.longitude,
+            rx_alt_m=station.altitude_m,
+            **values,
+        )
+
+
+def _plan(listeners: Sequence[_Listener]) -> tuple[SegmentGrid | None, str | None]:
+    readable = [listener.interval for listener in listeners if listener.iq is not None]
+    if not readable:
+        reasons = "; ".join(f"{x.summary.rx_id}: {x.summary.error_message}" for x in listeners)
+        return None, f"no station could be read: {reasons}"
+    try:
+        return plan_segments(readable), None
+    except NoSegmentError as error:
+        for listener in listeners:
+            listener.summary.error_message = listener.summary.error_message or str(error)
+        return None, str(error)
+
+
+def _extract_segments(
+    session: RecordingSession,
+    listeners: Sequence[_Listener],
+    grid: SegmentGrid,
+    writer: SessionFeatureWriter,
+    progress: Progress,
+) -> None:
+    every = max(1, grid.num_segments // SPECTROGRAM_TIMES)
+    num_times = max(1, min(SPECTROGRAM_TIMES_PER_SEGMENT, SPECTROGRAM_TIMES // grid.num_segments))
+    told = time.monotonic()
+    rows: list[SessionFeatureRow] = []
+    for segment_idx in range(grid.num_segments):
+        receivers = tuple(
+            listener.extract(grid, segment_idx, session.bandwidth_hz, num_times if segment_idx % every == 0 else 0)
+            for listener in listeners
+        )
+        rows.append(_row(session, grid, segment_idx, receivers))
+        if len(rows) == ROWS_PER_INSERT:
+            writer.add(rows)
+            rows = []
+        if time.monotonic() - told > PROGRESS_INTERVAL_S:
+            told = time.monotonic()
+            progress(f"{segment_idx + 1} of {grid.num_segments} segments extracted")
+    writer.add(rows)
+
+
+def _row(
+    session: RecordingSession, grid: SegmentGrid, segment_idx: int, receivers: tuple[ReceiverFeatures, ...]
+) -> SessionFeatureRow:
+    detected = [receiver for receiver in receivers if receiver.signal_present]
+    source = session.known_source
+    all_failed = all(receiver.error_message is not None for receiver in receivers)
+    return SessionFeatureRow(
+        segment_idx=segment_idx,
+        start_time_unix_ns=grid.segment_start_ns(segment_idx),
+        receivers=receivers,
+        **_truth(session),
+        extraction_metadata={
+            "bandwidth_hz": session.bandwidth_hz,
+            "num_segments": grid.num_segments,
+            "segment_ms": SEGMENT_NS // 10**6,
+            "chunk_ms": CHUNK_NS // 10**6,
+            "num_chunks": grid.chunks_per_segment,
+            "start_time_unix_ns": grid.segment_start_ns(segment_idx),
+            "notes": list(_notes(grid)),
+        },
+        overall_confidence=statistics.fmean(_mean_of(receiver, "confidence_score") or 0.0 for receiver in receivers),
+        mean_snr_db=_mean([snr for x in detected if (snr := _mean_of(x, "snr_db")) is not None]),
+        gdop=_gdop(source.latitude, source.longitude, detected) if source else None,
+        extraction_failed=all_failed,
+        error_message="; ".join(f"{x.rx_id}: {x.error_message}" for x in receivers) if all_failed else None,
+    )
+
+
+def _failed_row(session: RecordingSession, listeners: Sequence[_Listener], problem: str | None) -> SessionFeatureRow:
+    return SessionFeatureRow(
+        segment_idx=0,
+        start_time_unix_ns=min(listener.interval.start_ns for listener in listeners),
+        receivers=tuple(x.without_features(x.summary.error_message or "not extracted") for x in listeners),
+        **_truth(session),
+        extraction_metadata={"bandwidth_hz": session.bandwidth_hz, "num_segments": 0, "notes": []},
+        overall_confidence=0.0,
+        mean_snr_db=None,
+        gdop=None,
+        extraction_failed=True,
+        error_message=problem,
+    )
+
+
+def _truth(session: RecordingSession) -> dict[str, float | None]:
+    source = session.known_source
+    return {
+        "tx_latitude": source.latitude if source else None,
+        "tx_longitude": source.longitude if source else None,
+        "tx_altitude_m": source.altitude_m if source else None,
+        "tx_power_dbm": source.power_dbm if source else None,
+    }
+
+
+def _gdop(latitude: float, longitude: float, detected: Sequence[ReceiverFeatures]) -> float | None:
+    value = gdop(latitude, longitude, [x.rx_lat for x in detected], [x.rx_lon for x in detected])
+    return float(f"{value:.6g}") if math.isfinite(value) else None
+
+
+def _notes(grid: SegmentGrid) -> tuple[str, ...]:
+    if grid.chunks_per_segment * CHUNK_NS == SEGMENT_NS:
+        return ()
+    return (
+        f"the recording is shorter than a segment: {grid.chunks_per_segment} whole chunks of "
+        f"{CHUNK_NS // 10**6} ms were used instead of {SEGMENT_NS // CHUNK_NS}",
+    )
+
+
+def _mean_of(receiver: ReceiverFeatures, feature: str) -> float | None:
+    return receiver.features[feature]["mean"] if receiver.features else None
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return float(f"{statistics.fmean(values):.6g}") if values else None

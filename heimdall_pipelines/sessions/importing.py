@@ -1,0 +1,380 @@
+"""Brings recording files into the store as one completed session."""
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID
+
+import numpy as np
+
+from heimdall_pipelines.errors import HeimdallError, UnavailableError
+from heimdall_pipelines.formats.iq_recording import IqRecording
+from heimdall_pipelines.formats.npy import npy_header_bytes
+from heimdall_pipelines.formats.recording import open_recording
+from heimdall_pipelines.formats.sigmf_files import sigmf_meta
+from heimdall_pipelines.rf.features import default_channel_bandwidth_hz
+from heimdall_pipelines.rf.segments import Interval, NoSegmentError, plan_segments
+from heimdall_pipelines.stations.network import Network
+from heimdall_pipelines.store.iq_objects import put_session_iq, remove_session_iq, session_iq_location
+from heimdall_pipelines.store.sessions import (
+    ImportedSession,
+    StationRecording,
+    begin_import,
+    complete_session,
+    discard_session,
+    get_session,
+    import_lock,
+    sessions_holding,
+)
+from heimdall_pipelines.store.stations import Station, list_stations, slug
+from heimdall_pipelines.store.stores import Stores
+
+logger = logging.getLogger(__name__)
+
+MIN_SAMPLE_RATE_HZ = 8e3
+MAX_SAMPLE_RATE_HZ = 2.4e6
+FREQUENCY_TOLERANCE_HZ = 1.0
+PROGRESS_INTERVAL_S = 2.0
+
+Progress = Callable[[str], None]
+
+
+class ImportRefusedError(HeimdallError):
+    """The files do not make a session; the message says which file and what to do. Nothing was stored."""
+
+
+@dataclass(frozen=True)
+class ImportFile:
+    """A recording file and what its user says of it; None: as the file has it."""
+
+    path: Path
+    rx_id: str | None = None
+    position: tuple[float, float, float] | None = None
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """What holds for all files of an import; None: as the files have it, or by default."""
+
+    name: str | None = None
+    known_source: str | None = None
+    bandwidth_hz: float | None = None
+    sample_rate_hz: float | None = None
+    frequency_hz: float | None = None
+    start_time_unix_ns: int | None = None
+    raw_format: str | None = None
+    full_scale_dbm: float | None = None
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What an import did."""
+
+    session_id: UUID
+    revision: int
+    name: str
+    is_new: bool
+    recordings: tuple[StationRecording, ...]
+
+
+@dataclass(frozen=True)
+class _Source:
+    """One file, opened, with the station that recorded it."""
+
+    recording: IqRecording
+    station: Station
+    full_scale_dbm: float
+    is_calibrated: bool
+
+    @property
+    def object_bytes(self) -> int:
+        return len(npy_header_bytes(self.recording.num_samples)) + 8 * self.recording.num_samples
+
+
+def import_session(
+    stores: Stores, network: Network, files: Sequence[ImportFile], options: ImportOptions, progress: Progress
+) -> ImportReport:
+    """Import recordings of several stations as one completed session.
+
+    Every file is read twice: once to check every sample and to learn its checksum, before anything
+    is stored, and once to store it. An import that fails leaves nothing of the session behind; one
+    that is killed leaves a session in progress that importing the same files again completes.
+
+    Parameters
+    ----------
+    stores : Stores
+        Where rows and objects go.
+    network : Network
+        Positions of stations that have no row yet.
+    files : sequence of ImportFile
+        One per station.
+    options : ImportOptions
+        What holds for all files.
+    progress : callable
+        Called with a line to show, every few seconds.
+
+    Returns
+    -------
+    ImportReport
+        ``is_new`` is false when the same content was imported before; nothing changed then.
+
+    Raises
+    ------
+    ImportRefusedError, RecordingFormatError
+        The files do not make a session; each message names the file.
+    UnavailableError
+        PostgreSQL or the S3 store could not be reached.
+    """
+    if not files:
+        raise ImportRefusedError("no file to import was given")
+    recordings = [
+        open_recording(
+            file.path,
+            sample_rate_hz=options.sample_rate_hz,
+            frequency_hz=options.frequency_hz,
+            start_time_unix_ns=options.start_time_unix_ns,
+            raw_format=options.raw_format,
+        )
+        for file in files
+    ]
+    frequency_hz = _common_frequency_hz(recordings)
+    stations = _resolve_stations(stores, network, files, recordings)
+    bandwidth_hz = _bandwidth_hz(recordings, options.bandwidth_hz)
+    _refuse_without_common_time(recordings)
+    sources = [
+        _calibrated(recording, station, options.full_scale_dbm)
+        for recording, station in zip(recordings, stations, strict=True)
+    ]
+    sha256 = {source.station.rx_id: _checksum(source, progress) for source in sources}
+    start = min(recording.start_time_unix_ns for recording in recordings)
+    name = (
+        options.name
+        or f"{frequency_hz / 1e3:g} kHz, {datetime.fromtimestamp(start // 10**9, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    )
+    content_sha256 = _content_digest(sources, sha256)
+    imported = ImportedSession(name, frequency_hz, bandwidth_hz, options.known_source, content_sha256)
+    with import_lock(stores.database, content_sha256):
+        _refuse_partly_imported(stores, sources, sha256, content_sha256)
+        session_id, is_completed = begin_import(stores.database, imported)
+        if is_completed:
+            session = get_session(stores.database, session_id)
+            return ImportReport(session_id, session.revision, session.name, False, ())
+        try:
+            stored = tuple(
+                _store(stores, session_id, source, sha256[source.station.rx_id], imported, progress)
+                for source in sources
+            )
+            revision = complete_session(stores.database, session_id, stored)
+        except BaseException:
+            _clean_up(stores, session_id)
+            raise
+    return ImportReport(session_id, revision, name, True, stored)
+
+
+def _common_frequency_hz(recordings: Sequence[IqRecording]) -> float:
+    frequencies = {}
+    for recording in recordings:
+        if not MIN_SAMPLE_RATE_HZ <= recording.sample_rate_hz <= MAX_SAMPLE_RATE_HZ:
+            raise ImportRefusedError(
+                f"{recording.path}: sample rate {recording.sample_rate_hz:g} Hz is outside 8 kHz to 2.4 MHz"
+            )
+        frequencies[recording.path] = recording.frequency_hz
+    if max(frequencies.values()) - min(frequencies.values()) > FREQUENCY_TOLERANCE_HZ:
+        listed = ", ".join(f"{path.name}: {value:.10g} Hz" for path, value in frequencies.items())
+        raise ImportRefusedError(f"the files are tuned to different frequencies ({listed}); import each on its own")
+    return next(iter(frequencies.values()))
+
+
+def _resolve_stations(
+    stores: Stores, network: Network, files: Sequence[ImportFile], recordings: Sequence[IqRecording]
+) -> list[Station]:
+    existing = {station.rx_id: station for station in list_stations(stores.database)}
+    resolved = [
+        _resolve_station(existing, network, file, recording) for file, recording in zip(files, recordings, strict=True)
+    ]
+    rx_ids = [station.rx_id for station in resolved]
+    for file, rx_id in zip(files, rx_ids, strict=True):
+        if rx_ids.count(rx_id) > 1:
+            raise ImportRefusedError(f"{file.path}: station {rx_id} is given twice; name it with --station FILE=rx_id")
+    return resolved
+
+
+def _resolve_station(
+    existing: dict[str, Station], network: Network, file: ImportFile, recording: IqRecording
+) -> Station:
+    rx_id = file.rx_id or slug(recording.receiver_name or "")
+    if not rx_id:
+        raise ImportRefusedError(
+            f"{file.path}: the file does not say which station recorded it; give --station {file.path.name}=rx_id"
+        )
+    if rx_id in existing:
+        if file.position is not None:
+            raise ImportRefusedError(
+                f"{file.path}: station {rx_id} has a position already; give --position only for a new station"
+            )
+        return existing[rx_id]
+    listed = network.position_of(rx_id)
+    position = file.position or recording.position or listed
+    if position is None:
+        raise ImportRefusedError(
+            f"{file.path}: unknown station {rx_id}; give --position {file.path.name}=latitude,longitude,altitude_m "
+            f"or add it with: heimdall station add {rx_id} --latitude … --longitude …"
+        )
+    latitude, longitude, altitude_m = position
+    name = recording.receiver_name or rx_id
+    return Station(rx_id, name, latitude, longitude, altitude_m, is_active=False)
+
+
+def _bandwidth_hz(recordings: Sequence[IqRecording], asked_hz: float | None) -> float:
+    lowest = min(recordings, key=lambda recording: recording.sample_rate_hz)
+    default_hz = default_channel_bandwidth_hz(lowest.sample_rate_hz)
+    if asked_hz is None:
+        return default_hz
+    if not 0 < asked_hz <= 0.8 * lowest.sample_rate_hz:
+        raise ImportRefusedError(
+            f"--bandwidth {asked_hz:g} Hz is not within 0 to {0.8 * lowest.sample_rate_hz:g} Hz, "
+            f"four fifths of the sample rate of {lowest.path.name}"
+        )
+    return asked_hz
+
+
+def _refuse_without_common_time(recordings: Sequence[IqRecording]) -> None:
+    try:
+        plan_segments([Interval(r.start_time_unix_ns, r.num_samples, r.sample_rate_hz) for r in recordings])
+    except NoSegmentError as error:
+        listed = "; ".join(
+            f"{r.path.name} starts {datetime.fromtimestamp(r.start_time_unix_ns / 1e9, UTC):%Y-%m-%d %H:%M:%S.%f} UTC"
+            f" and lasts {r.num_samples / r.sample_rate_hz:.3f} s"
+            for r in recordings
+        )
+        raise ImportRefusedError(f"{error}: {listed}") from error
+
+
+def _calibrated(recording: IqRecording, station: Station, given_dbm: float | None) -> _Source:
+    known_dbm = given_dbm if given_dbm is not None else station.full_scale_dbm
+    return _Source(recording, station, 0.0 if known_dbm is None else known_dbm, known_dbm is not None)
+
+
+def _checksum(source: _Source, progress: Progress) -> str:
+    digest = hashlib.sha256()
+    for piece in _object_stream(source, lambda done: progress(f"checking {source.recording.path.name}: {done:.0%}")):
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def _object_stream(source: _Source, progress: Callable[[float], None]) -> Iterator[bytes | memoryview]:
+    """The bytes of the ``.npy`` object, block by block; tells its progress every few seconds."""
+    yield npy_header_bytes(source.recording.num_samples)
+    told = time.monotonic()
+    done = 0
+    for block in source.recording.blocks():
+        yield np.ascontiguousarray(block, dtype="<c8").data.cast("B")
+        done += block.size
+        if time.monotonic() - told > PROGRESS_INTERVAL_S:
+            told = time.monotonic()
+            progress(done / source.recording.num_samples)
+
+
+def _content_digest(sources: Sequence[_Source], sha256: Mapping[str, str]) -> str:
+    lines = sorted(f"{s.station.rx_id} {s.recording.start_time_unix_ns} {sha256[s.station.rx_id]}" for s in sources)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _refuse_partly_imported(
+    stores: Stores, sources: Sequence[_Source], sha256: Mapping[str, str], content_sha256: str
+) -> None:
+    """Let pass what is new and what was imported as a whole; refuse a mixture of both."""
+    held = sessions_holding(stores.database, list(sha256.values()), other_than_content=content_sha256)
+    listed = [
+        f"{source.recording.path.name} (session {held[sha256[source.station.rx_id]]})"
+        for source in sources
+        if sha256[source.station.rx_id] in held
+    ]
+    if listed:
+        raise ImportRefusedError(
+            f"already imported in another session: {', '.join(listed)}; leave these files out of this import"
+        )
+
+
+def _store(
+    stores: Stores, session_id: UUID, source: _Source, sha256: str, imported: ImportedSession, progress: Progress
+) -> StationRecording:
+    recording, station = source.recording, source.station
+    location = session_iq_location(stores.objects, session_id, station.rx_id)
+    sidecar = sigmf_meta(
+        dataset_name=f"{station.rx_id}.npy",
+        header_bytes=len(npy_header_bytes(recording.num_samples)),
+        num_samples=recording.num_samples,
+        sample_rate_hz=recording.sample_rate_hz,
+        frequency_hz=imported.frequency_hz,
+        start_time_unix_ns=recording.start_time_unix_ns,
+        lat=station.latitude,
+        lon=station.longitude,
+        alt_m=station.altitude_m,
+        description=f"{imported.name}: {station.name}",
+        recorder=f"heimdall-pipelines, imported from {recording.format}",
+        extra={"rx_id": station.rx_id, "session_id": str(session_id), "full_scale_dbm": source.full_scale_dbm},
+    )
+    stream = _ByteStream(_object_stream(source, lambda done: progress(f"storing {station.rx_id}: {done:.0%}")))
+    put_session_iq(stores.objects, location, stream, source.object_bytes, sidecar)
+    if stream.sha256() != sha256:
+        raise ImportRefusedError(f"{recording.path}: the file changed while it was imported; import it again")
+    return StationRecording(
+        station=station,
+        start_time_unix_ns=recording.start_time_unix_ns,
+        sample_rate_hz=recording.sample_rate_hz,
+        samples_count=recording.num_samples,
+        location=location,
+        iq_data_format="npy",
+        sha256=sha256,
+        full_scale_dbm=source.full_scale_dbm,
+        is_calibrated=source.is_calibrated,
+        time_source=recording.time_source,
+        time_uncertainty_ns=recording.time_uncertainty_ns,
+    )
+
+
+def _clean_up(stores: Stores, session_id: UUID) -> None:
+    try:
+        if get_session(stores.database, session_id).status != "completed":
+            remove_session_iq(stores.objects, session_id)
+            discard_session(stores.database, session_id)
+    except UnavailableError as error:
+        logger.warning(
+            "session %s stays in progress; importing the same files again completes it (%s)", session_id, error
+        )
+
+
+class _ByteStream:
+    """A file-like view of an iterator of byte pieces that knows the digest of what was read."""
+
+    def __init__(self, pieces: Iterator[bytes | memoryview]) -> None:
+        self._pieces = pieces
+        self._rest = memoryview(b"")
+        self._digest = hashlib.sha256()
+
+    def read(self, size: int = -1, /) -> bytes:
+        taken: list[memoryview] = []
+        wanted = size if size >= 0 else None
+        while wanted is None or wanted > 0:
+            if not self._rest:
+                piece = next(self._pieces, None)
+                if piece is None:
+                    break
+                self._rest = memoryview(piece)
+                continue
+            part = self._rest if wanted is None else self._rest[:wanted]
+            self._rest = self._rest[len(part) :]
+            taken.append(part)
+            if wanted is not None:
+                wanted -= len(part)
+        data = b"".join(taken)
+        self._digest.update(data)
+        return data
+
+    def sha256(self) -> str:
+        return self._digest.hexdigest()

@@ -1,0 +1,69 @@
+"""Pictures of a session, small enough to be kept with every materialization."""
+
+import io
+from collections.abc import Sequence
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+
+from heimdall_pipelines.sessions.extraction import ExtractionReport, StationSummary
+
+MAX_PNG_BYTES = 100_000
+_COLOURS = 64
+
+
+def spectrogram_png(report: ExtractionReport) -> bytes | None:
+    """Draw a spectrogram per station, one above the other.
+
+    Returns
+    -------
+    bytes or None
+        A PNG below 100 kB; None where no station could be read.
+    """
+    stations = [station for station in report.stations if station.spectrogram_dbm_per_hz]
+    if not stations:
+        return None
+    figure = _spectrogram_figure(report, stations)
+    for dots_per_inch in (90, 75, 60, 45, 30):
+        png = _quantised_png(figure, dots_per_inch)
+        if len(png) < MAX_PNG_BYTES:
+            return png
+    return None
+
+
+def _spectrogram_figure(report: ExtractionReport, stations: Sequence[StationSummary]) -> Figure:
+    with mpl.rc_context({"font.size": 8}):
+        figure = Figure(figsize=(8, 0.7 + 1.45 * len(stations)), layout="constrained")
+        axes = figure.subplots(len(stations), 1, sharex=True, squeeze=False)[:, 0]
+        for axis, station in zip(axes, stations, strict=True):
+            power = np.concatenate(station.spectrogram_dbm_per_hz).T
+            finite = power[np.isfinite(power)]
+            low, high = np.percentile(finite, [5, 99.9]) if finite.size else (0, 1)
+            half_khz = station.sample_rate_hz / 2e3
+            image = axis.imshow(
+                power,
+                aspect="auto",
+                origin="lower",
+                extent=(0, report.duration_s, -half_khz, half_khz),
+                vmin=low,
+                vmax=max(high, low + 1),
+                cmap="viridis",
+                interpolation="nearest",
+            )
+            axis.set_title(station.rx_id, loc="left", fontsize=8, pad=2)
+            axis.set_ylabel("offset, kHz")
+            figure.colorbar(image, ax=axis, label="dBm/Hz", pad=0.01)
+        axes[-1].set_xlabel("time, s")
+        figure.suptitle(f"{report.session.name}, centre {report.session.frequency_hz / 1e3:.10g} kHz", fontsize=9)
+    return figure
+
+
+def _quantised_png(figure: Figure, dots_per_inch: int) -> bytes:
+    raw = io.BytesIO()
+    figure.savefig(raw, format="png", dpi=dots_per_inch)
+    image = Image.open(raw).convert("RGB").quantize(colors=_COLOURS, dither=Image.Dither.NONE)
+    packed = io.BytesIO()
+    image.save(packed, format="png", optimize=True)
+    return packed.getvalue()

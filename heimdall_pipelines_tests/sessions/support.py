@@ -1,0 +1,56 @@
+"""What tests of sessions share: an import with nothing but what it needs."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from heimdall_pipelines.sessions.importing import ImportFile, ImportOptions, ImportReport, import_session
+from heimdall_pipelines.stations.network import load_network, sync_network
+from heimdall_pipelines.store.stores import Stores
+
+RATE_HZ = 200_000.0
+
+
+def quiet(_line: str) -> None:
+    """Progress that nobody watches."""
+
+
+def import_files(stores: Stores, files, **options) -> ImportReport:
+    """Import paths, or ImportFiles, of stations of the shipped network."""
+    network = load_network()
+    sync_network(stores.database, network)
+    to_import = [file if isinstance(file, ImportFile) else ImportFile(file) for file in files]
+    return import_session(stores, network, to_import, ImportOptions(**options), quiet)
+
+
+def noise(num_samples: int, key: int = 0) -> np.ndarray:
+    """White Gaussian complex64 noise of unit power."""
+    rng = np.random.Generator(np.random.Philox(key=key))
+    return ((rng.standard_normal(num_samples) + 1j * rng.standard_normal(num_samples)) / np.sqrt(2)).astype(
+        np.complex64
+    )
+
+
+def npy_files(folder: Path, arrays: dict[str, np.ndarray]) -> list[ImportFile]:
+    """Write arrays as .npy files, one per station."""
+    files = []
+    for rx_id, array in arrays.items():
+        path = folder / f"{rx_id}.npy"
+        np.save(path, array)
+        files.append(ImportFile(path, rx_id=rx_id))
+    return files
+
+
+def npy_options(**more):
+    """What .npy files do not say of themselves."""
+    return {
+        "sample_rate_hz": RATE_HZ,
+        "frequency_hz": 145_500_000.0,
+        "start_time_unix_ns": 1_767_268_800_123_456_789,
+    } | more
+
+
+def copied(path: Path, folder: Path) -> Path:
+    """A copy that a test may damage."""
+    return Path(shutil.copy(path, folder / path.name))
