@@ -1,0 +1,75 @@
+"""`heimdall demo`: the whole way once, from recordings to checked features."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from heimdall_pipelines.cli.console import output
+from heimdall_pipelines.cli.environment import stores
+from heimdall_pipelines.cli.session import import_files
+from heimdall_pipelines.cli.tables import print_import, print_stations
+from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.formats.recording import open_recording
+from heimdall_pipelines.sessions import example
+from heimdall_pipelines.sessions.importing import FREQUENCY_TOLERANCE_HZ, ImportFile, ImportOptions
+from heimdall_pipelines.settings import load_local_settings
+from heimdall_pipelines.stations.network import DEFAULT_FILE, load_network, sync_network
+from heimdall_pipelines.store.stores import Stores
+
+SUFFIXES = (".wav", ".sigmf-meta", ".npy")
+STATIONS_FILE = "stations.yaml"
+
+
+class NoRecordingsError(HeimdallError):
+    """The folder holds no recording."""
+
+
+def demo(
+    recordings: Annotated[
+        Path | None, typer.Option(help="Folder of recordings, one file per station; default: made up on the spot")
+    ] = None,
+) -> None:
+    """Import a session, extract its features, check them, and show what came of it; asks nothing."""
+    from heimdall_pipelines.cli.extraction import extract_now, print_checks  # Dagster takes a second to load
+
+    with stores() as opened:
+        files, positions = _folder(recordings) if recordings else (_made_up(opened), [])
+        sync_network(opened.database, load_network(DEFAULT_FILE, *positions))
+        options = ImportOptions(known_source=_known_source(files[0], positions))
+        report = import_files(opened, [ImportFile(path) for path in files], options, positions)
+        print_import(report)
+        outcome = extract_now(report.session_id)
+        output.print(f"\nWhat is in measurement_features now (known source: {options.known_source or 'none'}):")
+        print_stations(opened, report.session_id)
+    print_checks(outcome)
+    if not outcome.passed:
+        raise typer.Exit(1)
+    output.print("See it in the Dagster UI: make dev")
+
+
+def _made_up(opened: Stores) -> list[Path]:
+    network = load_network()
+    sync_network(opened.database, replace(network, known_sources=(*network.known_sources, example.SOURCE)))
+    return example.write_example_recordings(load_local_settings().home.resolve() / "example", network)
+
+
+def _folder(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Recordings of a folder, and its file of stations if it has one."""
+    if not folder.is_dir():
+        raise NoRecordingsError(f"{folder}: there is no such folder")
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    if not files:
+        raise NoRecordingsError(f"{folder}: holds no recording ({', '.join(SUFFIXES)})")
+    return files, [path for path in [folder / STATIONS_FILE] if path.exists()]
+
+
+def _known_source(file: Path, positions: list[Path]) -> str | None:
+    """Name the transmitter that is known on the recording's frequency."""
+    frequency_hz = open_recording(file).frequency_hz
+    sources = (*load_network(DEFAULT_FILE, *positions).known_sources, example.SOURCE)
+    for source in sources:
+        if abs(source.frequency_hz - frequency_hz) <= FREQUENCY_TOLERANCE_HZ:
+            return source.name
+    return None

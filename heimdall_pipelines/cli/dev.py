@@ -1,0 +1,194 @@
+"""`heimdall dev`: the stack with Dagster's webserver and daemon until Ctrl-C; `heimdall stop`: after a killed one."""
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import IO, Annotated
+
+import typer
+
+from heimdall_pipelines.cli.console import output
+from heimdall_pipelines.cli.environment import PROJECT_FOLDER, prepare, servers
+from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.settings import load_local_settings, load_settings
+from heimdall_pipelines.stations.network import load_network, sync_network
+from heimdall_pipelines.store.stores import open_stores
+
+FIRST_PORT = 3000
+PORTS_TRIED = 100
+READY_TIMEOUT_S = 120.0
+STOP_TIMEOUT_S = 30.0
+
+
+class DevFailedError(HeimdallError):
+    """Dagster did not start, or ended by itself."""
+
+
+def dev(port: Annotated[int, typer.Option(help="First port tried for the Dagster UI")] = FIRST_PORT) -> None:
+    """Start the stack, the Dagster UI and its daemon on this machine, until Ctrl-C."""
+    home = load_local_settings().home.resolve()
+    home.mkdir(mode=0o711, parents=True, exist_ok=True)
+    with _only_one(home) as claim:
+        if claim is None:
+            output.print(f"already running in this folder: {_running_address(home)}")
+            return
+        _stop_leftovers(home)
+        stopping = _stop_on_signals()
+        with servers():
+            with open_stores(load_settings()) as opened:
+                prepare(opened)
+                sync_network(opened.database, load_network())
+            address = f"http://127.0.0.1:{_free_port(port)}"
+            claim.seek(0)
+            claim.truncate()
+            json.dump({"pid": os.getpid(), "address": address}, claim)
+            claim.flush()
+            _run_dagster(address, stopping)
+
+
+def stop() -> None:
+    """End what a killed `heimdall dev` left running in this folder; data stay."""
+    from heimdall_pipelines.local.stack import Stack  # not installed in a deployment
+
+    local = load_local_settings()
+    home = local.home.resolve()
+    if not home.is_dir():
+        output.print("nothing is running: the stack was never started here")
+        return
+    with _only_one(home) as claim:
+        if claim is None:
+            output.print(f"running in this folder: {_running_address(home)}; stop it with Ctrl-C where it was started")
+            raise typer.Exit(1)
+        ended = _stop_leftovers(home)
+        with Stack(home, pg_bindir=local.pg_bindir).use():
+            pass  # whoever leaves last stops the servers
+    output.print(f"stopped ({ended} Dagster processes were left)")
+
+
+def _run_dagster(address: str, stopping: threading.Event) -> None:
+    host, _, port = address.removeprefix("http://").partition(":")
+    command = [
+        sys.executable,
+        "-m",
+        "dagster",
+        "dev",
+        "-w",
+        str(PROJECT_FOLDER / "workspace.yaml"),
+        "-h",
+        host,
+        "-p",
+        port,
+    ]
+    # In a session of its own, so that Ctrl-C reaches this process alone and the order of stopping is ours.
+    with subprocess.Popen(command, start_new_session=True, cwd=PROJECT_FOLDER) as dagster:  # noqa: S603
+        try:
+            _wait_until_ready(address, dagster, stopping)
+            while not stopping.wait(0.5):
+                if dagster.poll() is not None:
+                    raise DevFailedError(
+                        f"Dagster ended by itself with exit code {dagster.returncode}; see its log above"
+                    )
+        finally:
+            _end(dagster)
+
+
+def _wait_until_ready(address: str, dagster: subprocess.Popen[bytes], stopping: threading.Event) -> None:
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while not stopping.is_set():
+        if dagster.poll() is not None:
+            raise DevFailedError(f"Dagster did not start (exit code {dagster.returncode}); see its log above")
+        if time.monotonic() > deadline:
+            raise DevFailedError(
+                f"Dagster did not answer at {address} within {READY_TIMEOUT_S:.0f} s; see its log above"
+            )
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/server_info", timeout=2):  # noqa: S310
+            output.print(f"\n[bold]Dagster UI: {address}[/]   (Ctrl-C stops everything; data stay)\n")
+            return
+        time.sleep(0.3)
+
+
+def _end(dagster: subprocess.Popen[bytes]) -> None:
+    """End Dagster and everything it started: first asked, then made."""
+    import psutil  # with the embedded stack
+
+    try:
+        family = psutil.Process(dagster.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        family = []
+    if dagster.poll() is None:
+        dagster.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        dagster.wait(STOP_TIMEOUT_S)
+    for process in [psutil.Process(dagster.pid)] if dagster.poll() is None else []:
+        process.kill()
+    _, alive = psutil.wait_procs(family, timeout=5)
+    for process in alive:
+        process.kill()
+
+
+def _stop_leftovers(home: Path) -> int:
+    """End Dagster processes of this folder whose `heimdall dev` was killed: two daemons would do everything twice."""
+    import psutil  # with the embedded stack
+
+    left = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            ours = process.environ().get("DAGSTER_HOME") == str(home / "dagster")
+            if ours and process.pid != os.getpid() and "dagster" in " ".join(process.cmdline()):
+                process.terminate()
+                left.append(process)
+    _, alive = psutil.wait_procs(left, timeout=10)
+    for process in alive:
+        process.kill()
+    return len(left)
+
+
+@contextlib.contextmanager
+def _only_one(home: Path) -> Iterator[IO[str] | None]:
+    """Claim this folder's `dev`; None while another process has it. The claim ends with its process."""
+    with (home / "dev.lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+            return
+        yield file
+
+
+def _running_address(home: Path) -> str:
+    try:
+        running = json.loads((home / "dev.lock").read_text())
+    except json.JSONDecodeError:
+        return "it is just starting"
+    return f"{running['address']} (process {running['pid']})"
+
+
+def _stop_on_signals() -> threading.Event:
+    stopping = threading.Event()
+
+    def on_signal(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        stopping.set()
+
+    for kind in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(kind, on_signal)
+    return stopping
+
+
+def _free_port(first: int) -> int:
+    for port in range(first, first + PORTS_TRIED):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise DevFailedError(f"no free port from {first} to {first + PORTS_TRIED - 1}; give another with --port")

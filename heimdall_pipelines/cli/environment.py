@@ -1,0 +1,58 @@
+"""What every command runs in: the deployment's servers, or the embedded ones for as long as it lasts."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from heimdall_pipelines.settings import load_local_settings, load_settings
+from heimdall_pipelines.store.migrate import migrate
+from heimdall_pipelines.store.stores import Stores, open_stores
+
+PROJECT_FOLDER = Path(__file__).parents[2]
+
+
+@contextmanager
+def servers() -> Iterator[None]:
+    """Put HEIMDALL_* and DAGSTER_HOME into the environment, for this process and those it starts.
+
+    Where HEIMDALL_PG_HOST is set, the servers are somebody else's and the environment stays as it
+    is. Otherwise the embedded stack is started, or joined if it runs, and left at the end.
+    """
+    local = load_local_settings()
+    if local.pg_host is not None:
+        yield
+        return
+    from heimdall_pipelines.local.stack import Stack  # not installed in a deployment
+
+    home = local.home.resolve()
+    with Stack(home, pg_bindir=local.pg_bindir).use() as environment:
+        os.environ.update(environment)
+        os.environ["DAGSTER_HOME"] = str(dagster_home(home))
+        yield
+
+
+@contextmanager
+def stores() -> Iterator[Stores]:
+    """The stores, migrated to what this version needs."""
+    with servers(), open_stores(load_settings()) as opened:
+        prepare(opened)
+        yield opened
+
+
+def prepare(opened: Stores) -> tuple[str | None, str]:
+    """Migrate the database and create the buckets; gives the schema's revisions before and after."""
+    revisions = migrate(opened.database)
+    opened.objects.create_buckets()
+    return revisions
+
+
+def dagster_home(home: Path) -> Path:
+    """Dagster's folder of this stack, with the project's dagster.yaml in it."""
+    folder = home / "dagster"
+    folder.mkdir(exist_ok=True)
+    link = folder / "dagster.yaml"
+    if not link.is_symlink() or link.readlink() != PROJECT_FOLDER / "dagster.yaml":
+        link.unlink(missing_ok=True)
+        link.symlink_to(PROJECT_FOLDER / "dagster.yaml")
+    return folder

@@ -1,0 +1,74 @@
+"""Runs the main job in this process, recorded on the Dagster instance, and shows what came of it."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+import dagster as dg
+
+from heimdall_pipelines.cli.console import output, table
+from heimdall_pipelines.definitions import build_definitions
+from heimdall_pipelines.defs.partitions import RECORDING_SESSIONS
+from heimdall_pipelines.defs.recorded import extract_recorded_session
+from heimdall_pipelines.errors import HeimdallError
+
+
+class RunFailedError(HeimdallError):
+    """The run failed; the message is that of the step."""
+
+
+@dataclass(frozen=True)
+class JobOutcome:
+    """What a run of the job gave: the evaluations of its checks."""
+
+    checks: tuple[dg.AssetCheckEvaluation, ...]
+
+    @property
+    def passed(self) -> bool:
+        """No check failed with severity ERROR."""
+        return all(check.passed or check.severity is dg.AssetCheckSeverity.WARN for check in self.checks)
+
+
+def extract_now(session_id: UUID) -> JobOutcome:
+    """Run the job `extract_recorded_session` for one session.
+
+    Raises
+    ------
+    RunFailedError
+        With the reason; the run's log is in the Dagster UI.
+    """
+    partition = str(session_id)
+    with dg.DagsterInstance.get() as instance:
+        instance.add_dynamic_partitions(RECORDING_SESSIONS, [partition])
+        job = build_definitions().resolve_job_def(extract_recorded_session.name)
+        result = job.execute_in_process(
+            run_config={"loggers": {"console": {"config": {"log_level": "WARNING"}}}},
+            partition_key=partition,
+            instance=instance,
+            raise_on_error=False,
+        )
+    if not result.success:
+        raise RunFailedError("\n".join(_reasons(result)) + f"\n(run {result.run_id}, see its log in the Dagster UI)")
+    return JobOutcome(tuple(result.get_asset_check_evaluations()))
+
+
+def print_checks(outcome: JobOutcome) -> None:
+    """Show each check's result and the numbers that it compared."""
+    rows = table("check", "result", "compared")
+    for check in outcome.checks:
+        result = "passed" if check.passed else f"failed ({check.severity.value}): {check.description}"
+        numbers = ", ".join(
+            f"{name} {value.value}" for name, value in check.metadata.items() if isinstance(value, dg.IntMetadataValue)
+        )
+        rows.add_row(check.check_name, result, numbers)
+    output.print(rows)
+
+
+def _reasons(result: dg.ExecuteInProcessResult) -> list[str]:
+    reasons = []
+    for event in result.all_events:
+        if event.is_step_failure:
+            error = event.step_failure_data.error
+            while error is not None and error.cause is not None:
+                error = error.cause
+            reasons.append(error.message.strip() if error is not None else f"{event.step_key} failed")
+    return reasons or ["the run failed before its first step"]

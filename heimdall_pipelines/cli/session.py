@@ -1,0 +1,165 @@
+"""`heimdall session`: recording sessions."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+
+from heimdall_pipelines.cli.console import output, show_progress, table
+from heimdall_pipelines.cli.environment import stores
+from heimdall_pipelines.cli.tables import print_import, print_stations
+from heimdall_pipelines.formats.raw_files import RAW_ENCODINGS
+from heimdall_pipelines.formats.utc import unix_ns_from_iso
+from heimdall_pipelines.sessions.importing import ImportFile, ImportOptions, ImportReport, import_session
+from heimdall_pipelines.stations.network import DEFAULT_FILE, load_network, sync_network
+from heimdall_pipelines.store.sessions import get_session, list_sessions
+from heimdall_pipelines.store.stores import Stores
+
+app = typer.Typer(help="Recording sessions.", no_args_is_help=True)
+
+
+@app.command("import")
+def import_(
+    files: Annotated[list[Path], typer.Argument(help="KiwiSDR WAV, SigMF, .npy or raw files, one per station")],
+    name: Annotated[str | None, typer.Option(help="Name of the session; default: frequency and time")] = None,
+    station: Annotated[list[str] | None, typer.Option(help="FILE=rx_id: the station that recorded a file")] = None,
+    position: Annotated[
+        list[str] | None, typer.Option(help="FILE=latitude,longitude,altitude_m of a station that is not known yet")
+    ] = None,
+    stations_file: Annotated[
+        list[Path] | None, typer.Option(help="YAML file with positions of further receivers")
+    ] = None,
+    known_source: Annotated[str | None, typer.Option(help="Name of the transmitter, such as DCF77")] = None,
+    bandwidth: Annotated[float | None, typer.Option(help="Width of the channel, Hz; default 12500")] = None,
+    sample_rate: Annotated[float | None, typer.Option(help="Hz, for files that do not say")] = None,
+    frequency: Annotated[float | None, typer.Option(help="Centre, Hz, for files that do not say")] = None,
+    start: Annotated[str | None, typer.Option(help="UTC of the first sample, 2026-01-31T12:00:00.123456789Z")] = None,
+    raw_format: Annotated[
+        str | None,
+        typer.Option(
+            click_type=click.Choice(list(RAW_ENCODINGS)),
+            help="Samples of raw files: complex64, or interleaved int16 or uint8; default cf32",
+        ),
+    ] = None,
+    full_scale_dbm: Annotated[
+        float | None, typer.Option(help="Power of a sample of amplitude 1, dBm; default: the station's calibration")
+    ] = None,
+) -> None:
+    """Import recordings of several stations as one completed session.
+
+    The daemon (`heimdall dev`) then extracts its features; without a daemon: heimdall session extract.
+    """
+    options = ImportOptions(
+        name=name,
+        known_source=known_source,
+        bandwidth_hz=bandwidth,
+        sample_rate_hz=sample_rate,
+        frequency_hz=frequency,
+        start_time_unix_ns=_start_unix_ns(start),
+        raw_format=raw_format,
+        full_scale_dbm=full_scale_dbm,
+    )
+    to_import = _import_files(files, station or [], position or [])
+    with stores() as opened:
+        report = import_files(opened, to_import, options, stations_file or [])
+    print_import(report)
+
+
+def import_files(
+    opened: Stores, files: Sequence[ImportFile], options: ImportOptions, stations_files: Sequence[Path]
+) -> ImportReport:
+    """Import with the network that the project ships and the positions of further files."""
+    network = load_network(DEFAULT_FILE, *stations_files)
+    sync_network(opened.database, load_network())
+    return import_session(opened, network, files, options, show_progress)
+
+
+@app.command("list")
+def list_(limit: Annotated[int, typer.Option(help="At most so many, newest first", min=1)] = 50) -> None:
+    """Show sessions and how far they are."""
+    with stores() as opened:
+        sessions = list_sessions(opened.database, limit)
+    rows = table("id", "name", "status", "revision", "stations", "seconds", "segments", "features")
+    for session in sessions:
+        if session.status != "completed":
+            state = ""
+        elif session.num_segments == 0:
+            state = "due"
+        else:
+            state = "failed" if session.num_failed_segments == session.num_segments else "extracted"
+        rows.add_row(
+            str(session.id),
+            session.name,
+            session.status,
+            str(session.revision),
+            str(session.num_stations),
+            "" if session.duration_s is None else f"{session.duration_s:.1f}",
+            str(session.num_segments),
+            state,
+        )
+    output.print(rows)
+
+
+@app.command("extract")
+def extract(session_id: Annotated[str, typer.Argument(help="The session's id, see: heimdall session list")]) -> None:
+    """Extract a session's features here and now, and check them; replaces those that are there."""
+    from heimdall_pipelines.cli.extraction import extract_now, print_checks  # Dagster takes a second to load
+
+    with stores() as opened:
+        session = get_session(opened.database, session_id)
+        outcome = extract_now(session.id)
+        print_stations(opened, session.id)
+    print_checks(outcome)
+    if not outcome.passed:
+        raise typer.Exit(1)
+
+
+@app.command("show")
+def show(session_id: Annotated[str, typer.Argument(help="The session's id, see: heimdall session list")]) -> None:
+    """Show what was extracted from a session."""
+    with stores() as opened:
+        session = get_session(opened.database, session_id)
+        output.print(
+            f"{session.name}: {session.status}, revision {session.revision}, {session.frequency_hz:.10g} Hz, "
+            f"channel {session.bandwidth_hz:g} Hz, "
+            f"known source {session.known_source.name if session.known_source else 'none'}"
+        )
+        if session.error_message:
+            output.print(session.error_message)
+        print_stations(opened, session.id)
+
+
+def _import_files(files: Sequence[Path], stations: Sequence[str], positions: Sequence[str]) -> list[ImportFile]:
+    rx_ids = dict(_assignment("--station", text, files) for text in stations)
+    placed = {path: _position(value) for path, value in (_assignment("--position", text, files) for text in positions)}
+    return [ImportFile(path, rx_ids.get(path), placed.get(path)) for path in files]
+
+
+def _assignment(option: str, text: str, files: Sequence[Path]) -> tuple[Path, str]:
+    file, separator, value = text.rpartition("=")
+    matching = [path for path in files if file in (str(path), path.name)]
+    if not separator or not value or len(matching) != 1:
+        raise typer.BadParameter(
+            f"{option} {text}: FILE=… is expected, FILE being one of {', '.join(path.name for path in files)}"
+        )
+    return matching[0], value
+
+
+def _position(text: str) -> tuple[float, float, float]:
+    try:
+        latitude, longitude, *altitude = (float(part) for part in text.split(","))
+        (altitude_m,) = altitude or (0.0,)
+    except ValueError:
+        raise typer.BadParameter(f"--position …={text}: latitude,longitude,altitude_m is expected") from None
+    return latitude, longitude, altitude_m
+
+
+def _start_unix_ns(text: str | None) -> int | None:
+    if text is None:
+        return None
+    try:
+        return unix_ns_from_iso(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"--start {text}: {error}") from None

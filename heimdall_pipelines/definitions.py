@@ -1,0 +1,30 @@
+"""The one place where everything that Dagster loads is put together."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from heimdall_pipelines.defs import recorded, stations
+from heimdall_pipelines.defs.resources import stores_resource
+
+
+def build_definitions(resources: Mapping[str, Any] | None = None) -> dg.Definitions:
+    """Assemble assets, checks, jobs, sensors and resources.
+
+    Parameters
+    ----------
+    resources : mapping, optional
+        Resources that take the place of the usual ones, by name (``stores``).
+    """
+    return dg.Definitions(
+        assets=[stations.websdr_stations, recorded.raw_iq_objects, recorded.recorded_measurement_features],
+        asset_checks=[recorded.recorded_measurement_features_checks],
+        jobs=[recorded.extract_recorded_session],
+        sensors=[recorded.completed_recording_sessions],
+        resources={"stores": stores_resource} | dict(resources or {}),
+        executor=dg.in_process_executor,
+    )
+
+
+definitions = build_definitions()

@@ -1,0 +1,204 @@
+"""Recorded sessions: their IQ, the extraction of features, its checks, and the sensor that starts it."""
+
+import base64
+from collections.abc import Container, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import dagster as dg
+
+from heimdall_pipelines.defs.partitions import recording_sessions
+from heimdall_pipelines.errors import UnavailableError
+from heimdall_pipelines.sessions.checks import SESSION_CHECKS, CheckOutcome, check_session
+from heimdall_pipelines.sessions.extraction import ExtractionReport, StationSummary, extract_session
+from heimdall_pipelines.sessions.pictures import spectrogram_png
+from heimdall_pipelines.store.sessions import SessionRevision, due_for_extraction, list_recordings
+from heimdall_pipelines.store.stores import Stores
+
+OUTAGE_RETRIES = 3
+OUTAGE_DELAY_S = 10.0
+MAX_REQUESTS_PER_TICK = 100
+_PAGE = 200
+RUN_KEY_TAG = "dagster/run_key"
+
+raw_iq_objects = dg.AssetSpec(
+    key=["recorded", "raw_iq_objects"],
+    group_name="recorded",
+    kinds={"s3"},
+    partitions_def=recording_sessions,
+    deps=["websdr_stations"],
+    description="IQ of each station of a session in the S3 store, described by SigMF; made by an import.",
+)
+
+
+@dg.asset(
+    key=["recorded", "measurement_features"],
+    group_name="recorded",
+    kinds={"postgres"},
+    partitions_def=recording_sessions,
+    deps=[raw_iq_objects],
+)
+def recorded_measurement_features(
+    context: dg.AssetExecutionContext, stores: dg.ResourceParam[Stores]
+) -> dg.MaterializeResult[None]:
+    """Features of a session: one row per second, with every station that heard it."""
+    with retried_after_outage(context.op_execution_context.retry_number):
+        report = extract_session(stores, context.partition_key, progress=context.log.info)
+    for station in report.stations:
+        if station.error_message is not None:
+            context.log.warning(f"{station.rx_id}: {station.error_message}")
+    context.log.info(
+        f"{report.session.name}: {report.num_rows} rows written, "
+        f"{len(report.stations) - len(report.failed_stations)} of {len(report.stations)} stations extracted"
+    )
+    return dg.MaterializeResult(metadata=_extraction_metadata(report))
+
+
+@dg.multi_asset_check(
+    name="recorded_measurement_features_checks",
+    specs=[
+        dg.AssetCheckSpec(
+            name, asset=recorded_measurement_features, description=description, partitions_def=recording_sessions
+        )
+        for name, (_, description) in SESSION_CHECKS.items()
+    ],
+)
+def recorded_measurement_features_checks(
+    context: dg.AssetCheckExecutionContext, stores: dg.ResourceParam[Stores]
+) -> Iterator[dg.AssetCheckResult]:
+    """Compare a session's rows, measurements and objects; an outage raises, it is no failed check."""
+    with retried_after_outage(context.op_execution_context.retry_number):
+        outcomes = check_session(stores, context.partition_key)
+    for outcome in outcomes:
+        yield _check_result(outcome)
+
+
+extract_recorded_session = dg.define_asset_job(
+    "extract_recorded_session",
+    selection=dg.AssetSelection.assets(recorded_measurement_features),  # its checks come along
+    description="Extracts the features of one recording session and checks them.",
+    partitions_def=recording_sessions,
+)
+
+
+def unrequested(page: Iterable[SessionRevision], requested_run_keys: Container[str]) -> list[SessionRevision]:
+    """Due sessions for which no run was requested yet, in their order.
+
+    A session whose run failed stays due: it is not asked for again until a new revision, or by hand.
+    """
+    return [session for session in page if session.run_key not in requested_run_keys]
+
+
+@dg.sensor(
+    job=extract_recorded_session,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    minimum_interval_seconds=15,
+    description="Starts the extraction of completed sessions whose current revision has no features, oldest first.",
+)
+def completed_recording_sessions(
+    context: dg.SensorEvaluationContext, stores: dg.ResourceParam[Stores]
+) -> dg.SensorResult | dg.SkipReason:
+    """Level-triggered: what is due is completed minus extracted; there is no cursor to lose."""
+    due: list[SessionRevision] = []
+    page = due_for_extraction(stores.database, limit=_PAGE)
+    while page and len(due) < MAX_REQUESTS_PER_TICK:
+        due += unrequested(page, _requested_run_keys(context.instance, page))
+        page = due_for_extraction(stores.database, limit=_PAGE, after=page[-1])
+    due = due[:MAX_REQUESTS_PER_TICK]
+    if not due:
+        return dg.SkipReason("every completed session is extracted, or its extraction was requested already")
+    keys = [str(session.session_id) for session in due]
+    return dg.SensorResult(
+        dynamic_partitions_requests=[recording_sessions.build_add_request(keys)],
+        run_requests=[
+            dg.RunRequest(run_key=session.run_key, partition_key=key) for session, key in zip(due, keys, strict=True)
+        ],
+        asset_events=[_raw_iq_materialization(stores, session) for session in due],
+    )
+
+
+@contextmanager
+def retried_after_outage(retry_number: int) -> Iterator[None]:
+    """Turn an outage of a server into Dagster's retry, later each time; anything else fails the run at once."""
+    try:
+        yield
+    except UnavailableError as error:
+        raise dg.RetryRequested(OUTAGE_RETRIES, seconds_to_wait=OUTAGE_DELAY_S * 2**retry_number) from error
+
+
+def _requested_run_keys(instance: dg.DagsterInstance, page: Sequence[SessionRevision]) -> set[str]:
+    keys = [session.run_key for session in page]
+    return {run.tags[RUN_KEY_TAG] for run in instance.get_runs(dg.RunsFilter(tags={RUN_KEY_TAG: keys}))}
+
+
+def _raw_iq_materialization(stores: Stores, session: SessionRevision) -> dg.AssetMaterialization:
+    recordings = list_recordings(stores.database, session.session_id)
+    return dg.AssetMaterialization(
+        raw_iq_objects.key,
+        partition=str(session.session_id),
+        metadata={
+            "stations": [recording.station.rx_id for recording in recordings],
+            "samples": sum(recording.samples_count for recording in recordings),
+            "objects": [str(recording.location) for recording in recordings if recording.location],
+            "revision": session.revision,
+        },
+    )
+
+
+def _extraction_metadata(report: ExtractionReport) -> dict[str, dg.MetadataValue]:
+    metadata: dict[str, dg.MetadataValue] = {
+        "session": dg.MetadataValue.text(report.session.name),
+        "rows": dg.MetadataValue.int(report.num_rows),
+        "stations": dg.MetadataValue.int(len(report.stations)),
+        "failed_stations": dg.MetadataValue.text(", ".join(report.failed_stations) or "none"),
+        "duration_s": dg.MetadataValue.float(report.duration_s),
+        "heard": dg.MetadataValue.md(_station_table(report.stations)),
+    }
+    if report.notes:
+        metadata["notes"] = dg.MetadataValue.text("; ".join(report.notes))
+    if report.error_message is not None:
+        metadata["error_message"] = dg.MetadataValue.text(report.error_message)
+    png = spectrogram_png(report)
+    if png is not None:
+        data = base64.b64encode(png).decode()
+        metadata["spectrogram"] = dg.MetadataValue.md(f"![spectrogram per station](data:image/png;base64,{data})")
+    return metadata
+
+
+def _station_table(stations: Sequence[StationSummary]) -> str:
+    lines = [
+        "| station | SNR, dB | level, dBm | frequency offset, Hz | signal present | error |",
+        "|---|---|---|---|---|---|",
+    ]
+    for station in stations:
+        metrics = station.metrics()
+        cells = (
+            station.rx_id,
+            _number(metrics.snr_db, 1),
+            _number(metrics.signal_strength_db, 1),
+            _number(metrics.frequency_offset_hz, 3),
+            f"{station.segments_present} of {station.segments} s",
+            station.error_message or "",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _number(value: float | None, decimals: int) -> str:
+    return "" if value is None else f"{value:.{decimals}f}"
+
+
+def _check_result(outcome: CheckOutcome) -> dg.AssetCheckResult:
+    metadata: dict[str, dg.MetadataValue] = {
+        name: dg.MetadataValue.int(number) for name, number in outcome.numbers.items()
+    }
+    metadata["problems"] = dg.MetadataValue.int(outcome.num_problems)
+    if not outcome.passed:
+        metadata["examples"] = dg.MetadataValue.md("\n".join(f"- {example}" for example in outcome.examples))
+        metadata["to_mend"] = dg.MetadataValue.text(outcome.mend)
+    return dg.AssetCheckResult(
+        check_name=outcome.name,
+        passed=outcome.passed,
+        severity=dg.AssetCheckSeverity[outcome.severity],
+        metadata=metadata,
+        description=None if outcome.passed else outcome.examples[0],
+    )

@@ -1,0 +1,32 @@
+"""The receiver network: its sync into the database."""
+
+import dagster as dg
+
+from heimdall_pipelines.stations.network import load_network, sync_network
+from heimdall_pipelines.store.stations import list_stations
+from heimdall_pipelines.store.stores import Stores
+
+
+@dg.asset(group_name="stations", kinds={"postgres"})
+def websdr_stations(stores: dg.ResourceParam[Stores]) -> dg.MaterializeResult[None]:
+    """The receivers of the network and the transmitters with known position.
+
+    Adds what is missing in the tables `websdr_stations` and `known_sources`. Rows that exist are never
+    changed: whoever edits them keeps them, and what differs from the file is reported as drift.
+    """
+    report = sync_network(stores.database, load_network())
+    stations = list_stations(stores.database)
+    rows = "\n".join(
+        f"| {s.rx_id} | {s.name} | {s.latitude:.4f} | {s.longitude:.4f} | {s.altitude_m:g} | {s.is_active} |"
+        for s in stations
+    )
+    return dg.MaterializeResult(
+        metadata={
+            "stations": len(stations),
+            "added": list(report.added),
+            "drift": list(report.drift),
+            "network": dg.MetadataValue.md(
+                "| rx_id | name | latitude | longitude | altitude, m | active |\n|---|---|---|---|---|---|\n" + rows
+            ),
+        }
+    )
