@@ -1,0 +1,60 @@
+"""How long one receiver's second of samples takes to become features, beside the Fourier transforms in it."""
+
+import statistics
+import time
+
+import ducc0
+import numpy as np
+
+from heimdall_pipelines.rf.features import extract_features
+from heimdall_pipelines.rf.modulation import complex_noise, frequency_modulated_phase_rad
+
+NUM_CHUNKS = 5
+CHUNK_S = 0.2
+REPETITIONS = 200
+
+
+def tone_fm(sample_rate_hz):
+    """One second of a tone-modulated carrier at 20 dB: (NUM_CHUNKS, samples) complex64."""
+    samples_per_chunk = round(CHUNK_S * sample_rate_hz)
+    time_s = np.arange(NUM_CHUNKS * samples_per_chunk) / sample_rate_hz
+    phase_rad = frequency_modulated_phase_rad(time_s, tone_hz=1000.0, deviation_hz=2500.0)
+    signal = np.exp(1j * phase_rad).astype(np.complex64).reshape(NUM_CHUNKS, -1)
+    return signal + complex_noise(np.random.Generator(np.random.Philox(key=1)), signal.shape, 0.01)
+
+
+def median_ms(call):
+    """Median duration of a warm call."""
+    for _ in range(5):
+        call()
+    durations_s = []
+    for _ in range(REPETITIONS):
+        start = time.perf_counter()
+        call()
+        durations_s.append(time.perf_counter() - start)
+    return 1e3 * statistics.median(durations_s)
+
+
+def run() -> list[tuple[str, float, str]]:
+    """Measure: rows of what, how much, in which unit."""
+    fast, slow = tone_fm(200e3), tone_fm(12e3)
+    transforms_ms = median_ms(lambda: ducc0.fft.c2c(fast, axes=(1,), nthreads=1))
+    fast_ms = median_ms(lambda: extract_features(fast, sample_rate_hz=200e3))
+    slow_ms = median_ms(lambda: extract_features(slow, sample_rate_hz=12e3))
+    return [
+        ("features, 200 kHz", fast_ms, "ms per receiver-second"),
+        ("features, 12 kHz", slow_ms, "ms per receiver-second"),
+        ("features, 200 kHz", fast_ms / NUM_CHUNKS, "ms per chunk"),
+        ("five FFTs of 40,000", transforms_ms, "ms"),
+        ("features, 200 kHz", fast_ms / transforms_ms, "times the FFTs"),
+    ]
+
+
+def main() -> None:
+    """Print the table."""
+    for what, amount, unit in run():
+        print(f"{what:<22}{amount:8.3f}  {unit}")
+
+
+if __name__ == "__main__":
+    main()

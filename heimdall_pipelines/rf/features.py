@@ -1,0 +1,371 @@
+"""The 17 numbers that a receiver's samples of one transmission are reduced to, and what they mean."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.rf.modulation_features import (
+    amplitude_slope_us,
+    circular_mean_frequency_hz,
+    mean_frequency_hz,
+    phase_steps_rad,
+)
+from heimdall_pipelines.rf.noise import noise_power
+from heimdall_pipelines.rf.spectrum import (
+    USABLE_BAND,
+    SpectrumPlan,
+    bin_power,
+    channel_signal,
+    channel_spectrum,
+    grouped_power,
+    plan_spectrum,
+    power_quantiles_hz,
+    windowed_spectrum,
+)
+
+FEATURE_NAMES: tuple[str, ...] = (
+    "rssi_dbm",
+    "snr_db",
+    "noise_floor_dbm",
+    "frequency_offset_hz",
+    "bandwidth_hz",
+    "psd_dbm_per_hz",
+    "spectral_centroid_hz",
+    "spectral_rolloff_hz",
+    "envelope_mean",
+    "envelope_std",
+    "envelope_max",
+    "peak_to_avg_ratio_db",
+    "zero_crossing_rate",
+    "multipath_delay_spread_us",
+    "coherence_bandwidth_khz",
+    "delay_spread_confidence",
+    "confidence_score",
+)
+
+MIN_SAMPLE_RATE_HZ = 8e3
+MAX_SAMPLE_RATE_HZ = 2.4e6
+MIN_CHUNK_S = 0.020  # four periodogram bins in each averaged one, enough for the noise floor
+MIN_CHANNEL_BINS = 50  # enough for sums over the channel to be nearly Gaussian
+MAX_CHUNK_ENERGY = 1e32  # sum of squared magnitudes; float32 overflows at 3e38
+
+DETECTION_THRESHOLD = 5.0
+_PHASE_FOLLOWS_DB = 7.0
+_STRONG_DB = 10.0  # carrier-to-noise ratio from which bandwidth and delay spread can be told
+_STEADY_ENVELOPE = 0.5  # std over mean of the magnitude; keyed and AM carriers are above
+_OCCUPIED_OUTSIDE = 0.005  # beta/2 of the 99 % bandwidth of ITU-R SM.443
+_ROLLOFF_SHARE = 0.85
+_SIGNIFICANT_DIGITS = 6
+_NARROW_FREE_BAND_HZ = 5e3  # 25 averaged bins
+_CERTAIN = 0.5  # confidence in the delay spread from which a coherence bandwidth is told
+
+
+class InvalidIqError(HeimdallError, ValueError):
+    """The samples, or what was said about them, cannot be measured."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"Invalid IQ data format: {problem}")
+
+
+@dataclass(frozen=True)
+class SegmentFeatures:
+    """What `extract_features` found in the chunks of one segment at one receiver.
+
+    Attributes
+    ----------
+    signal_present : bool
+        Whether the chunks together hold a signal in the channel.
+    chunks : dict of str to ndarray of float64, shape (num_chunks,)
+        Each feature by its name, in the order of `FEATURE_NAMES`; NaN where it cannot be observed.
+    detection_statistic : ndarray of float64, shape (num_chunks,)
+        Signal power over the standard deviation that noise alone would give it.
+    flags : tuple of str
+        What limits the values, for people to read.
+    """
+
+    signal_present: bool
+    chunks: dict[str, NDArray[np.float64]]
+    detection_statistic: NDArray[np.float64]
+    flags: tuple[str, ...]
+
+    def summary(self) -> dict[str, dict[str, float | None]]:
+        """Reduce each feature to its statistics over the chunks in which it was observed.
+
+        Returns
+        -------
+        dict
+            ``{feature: {"mean", "std", "min", "max"}}``, rounded to 6 significant digits; all None where it was
+            observed in no chunk. The standard deviation is that of the chunks themselves (divided by their number).
+        """
+        return {name: _statistics(values[np.isfinite(values)]) for name, values in self.chunks.items()}
+
+
+def default_channel_bandwidth_hz(sample_rate_hz: float) -> float:
+    """Bandwidth that is measured unless told otherwise: 12.5 kHz, or what the sample rate leaves usable."""
+    return min(12_500.0, USABLE_BAND * sample_rate_hz)
+
+
+def extract_features(
+    iq: NDArray[np.complex64],
+    *,
+    sample_rate_hz: float,
+    channel_bandwidth_hz: float | None = None,
+    usable_bandwidth_hz: float | None = None,
+    full_scale_dbm: float = 30.0,
+) -> SegmentFeatures:
+    """Measure the signal in the channel around 0 Hz, chunk by chunk.
+
+    Parameters
+    ----------
+    iq : ndarray of complex64, shape (num_chunks, samples_per_chunk)
+        Samples of one receiver; chunks of 20 ms or more, normally 200 ms.
+    sample_rate_hz : float
+        fs, 8 kHz to 2.4 MHz.
+    channel_bandwidth_hz : float, optional
+        B, at most the usable bandwidth; `default_channel_bandwidth_hz` if None.
+    usable_bandwidth_hz : float, optional
+        What the receiver's filters leave flat around 0 Hz, at most 0.8 fs, which it is if None: a receiver whose filter
+        is narrower has no noise beyond it, and what is left there must not be taken for its noise floor.
+    full_scale_dbm : float, optional
+        Power of ``abs(x) = 1``; 30 where samples are in square roots of watts.
+
+    Returns
+    -------
+    SegmentFeatures
+
+    Raises
+    ------
+    InvalidIqError
+        Wrong type or shape, no samples, NaN or infinite samples, samples too large for single precision, or a sample
+        rate, channel or chunk length out of range.
+
+    Notes
+    -----
+    Per chunk of T seconds, with N0 the noise density (see `noise_power`) and S the power in the channel less N0 B. All
+    powers are summed in float64 and nothing is ever added to one before its logarithm is taken. z is the signal in the
+    channel at about 2 B samples per second, without the 2.5 % at either end that the spectrum's window tapers. "Carrier
+    to noise" is S / (N0 B).
+
+    rssi_dbm
+        S; NaN where S is not positive.
+    snr_db
+        S / (N0 fs), over the whole sampled band; NaN where S is not positive.
+    noise_floor_dbm
+        N0 fs.
+    frequency_offset_hz (d)
+        Hann-weighted mean of arg(z[n+1] conj(z[n])) if carrier to noise is 7 dB or more and the envelope steady (std at
+        most half the mean, which rules out keyed and AM carriers, whose gaps are noise); else arg of the sum of
+        z[n+1] conj(z[n]) less that of the noise.
+    bandwidth_hz (d)
+        Occupied bandwidth, 99 % of S (ITU-R SM.443); NaN below 10 dB carrier to noise. The window resolves 15 / T.
+    psd_dbm_per_hz
+        Mean density in the channel of signal and noise together, S / B + N0.
+    spectral_centroid_hz (d)
+        Mean frequency of S.
+    spectral_rolloff_hz (d)
+        Frequency, from -B/2 to B/2, below which 85 % of S lies.
+    envelope_mean, envelope_std, envelope_max
+        Of abs(z), square roots of watts.
+    peak_to_avg_ratio_db
+        Greatest over mean abs(z)**2.
+    zero_crossing_rate
+        Share of successive samples between which Re(z) changes its sign.
+    multipath_delay_spread_us (d)
+        Magnitude of the slope of ln(abs(z)) over the instantaneous frequency, over 2 pi (see `amplitude_slope_us`):
+        about half the rms spread where there is any, no more than its own error where not; NaN for unmodulated carriers
+        and below 10 dB carrier to noise.
+    coherence_bandwidth_khz (d)
+        1 / (5 delay spread) where the confidence in it is at least 0.5 and the spread above twice its standard error.
+    delay_spread_confidence
+        1 / (1 + (standard error of the delay spread / 1 us)**2); 0 where that is NaN.
+    confidence_score
+        S / (S + N0 B) where detected, else 0.
+
+    Features marked (d) are NaN in chunks whose detection statistic D = S / (N0 sqrt(B / T)) is below 5. A signal is
+    present where sum(D) / sqrt(num_chunks) is 5 or more. On noise alone this has mean 0 and standard deviation 1, with
+    the upper tail of a gamma distribution of shape num_chunks B T: under one false alarm in a million segments for
+    a channel of 12.5 kHz and one chunk of 200 ms, one in 50,000 at the least B T of 50. Where the channel is the whole
+    usable band (12 kHz) N0 comes from the same bins, the standard deviation is 0.15 and there are none; but then a
+    signal that fills most of the band lifts N0: 5.9 kHz of voice over FM by 0.8, 0.9, 2.7 and 18 dB at 0, 10, 20 and
+    40 dB SNR, while S is 0.8, 0.1, 0.03 and 0.03 dB too low. From 10 dB on that is flagged.
+    """
+    usable_hz = USABLE_BAND * sample_rate_hz if usable_bandwidth_hz is None else usable_bandwidth_hz
+    bandwidth_hz = (
+        min(default_channel_bandwidth_hz(sample_rate_hz), usable_hz)
+        if channel_bandwidth_hz is None
+        else channel_bandwidth_hz
+    )
+    _check(iq, sample_rate_hz, bandwidth_hz, usable_hz, full_scale_dbm)
+
+    plan = plan_spectrum(iq.shape[1], float(sample_rate_hz), float(bandwidth_hz), float(usable_hz))
+    spectrum = windowed_spectrum(plan, iq)
+    bin_noise, num_noise_groups = noise_power(grouped_power(plan, spectrum), plan.effective_averages)
+    channel = channel_spectrum(plan, spectrum)
+    power = _ChannelPower(plan, bin_power(plan, channel), np.where(bin_noise > 0, bin_noise, np.nan))
+    measured = (
+        _level_features(power, full_scale_dbm)
+        | _spectral_features(power)
+        | _signal_features(power, channel_signal(plan, channel), full_scale_dbm)
+    )
+    detection_statistic = np.where(power.audible, power.detection_statistic, 0)
+    return SegmentFeatures(
+        signal_present=bool(detection_statistic.sum() >= DETECTION_THRESHOLD * math.sqrt(len(iq))),
+        chunks={name: measured[name] for name in FEATURE_NAMES},
+        detection_statistic=detection_statistic,
+        flags=tuple(_flags(power, measured, num_noise_groups * plan.group_bandwidth_hz)),
+    )
+
+
+class _ChannelPower:
+    """Powers of signal and noise per chunk, squares of full scale; NaN in chunks of digital silence."""
+
+    def __init__(self, plan: SpectrumPlan, bins: NDArray[np.float64], bin_noise: NDArray[np.float64]) -> None:
+        self.plan = plan
+        self.audible = np.isfinite(bin_noise)
+        self.bins = bins - bin_noise[:, None]
+        self.signal = self.bins.sum(axis=1)
+        self.noise = bin_noise * plan.num_channel_bins
+        self.noise_in_band = bin_noise * plan.num_samples
+        self.detection_statistic = self.signal / (self.noise / math.sqrt(plan.num_channel_bins))
+        self.detected = self.detection_statistic >= DETECTION_THRESHOLD
+        self.carrier_to_noise_db = _db(self.signal) - _db(self.noise)
+        self.is_strong = self.detected & (self.carrier_to_noise_db >= _STRONG_DB)
+
+
+def _level_features(power: _ChannelPower, full_scale_dbm: float) -> dict[str, NDArray[np.float64]]:
+    """Features that are powers, and the confidence in them."""
+    signal_db, noise_in_band_db = _db(power.signal), _db(power.noise_in_band)
+    total = power.signal + power.noise
+    return {
+        "rssi_dbm": signal_db + full_scale_dbm,
+        "snr_db": signal_db - noise_in_band_db,
+        "noise_floor_dbm": noise_in_band_db + full_scale_dbm,
+        "psd_dbm_per_hz": _db(total / power.plan.channel_bandwidth_hz) + full_scale_dbm,
+        "confidence_score": np.where(power.detected, power.signal / total, 0),
+    }
+
+
+def _spectral_features(power: _ChannelPower) -> dict[str, NDArray[np.float64]]:
+    """Features of where in the channel the signal's power lies."""
+    lower_hz, rolloff_hz, upper_hz = power_quantiles_hz(
+        power.plan, power.bins, (_OCCUPIED_OUTSIDE, _ROLLOFF_SHARE, 1 - _OCCUPIED_OUTSIDE)
+    )
+    centroid_hz = power.bins @ power.plan.channel_frequencies_hz / power.signal
+    return {
+        "bandwidth_hz": np.where(power.is_strong, upper_hz - lower_hz, np.nan),
+        "spectral_centroid_hz": np.where(power.detected, centroid_hz, np.nan),
+        "spectral_rolloff_hz": np.where(power.detected, rolloff_hz, np.nan),
+    }
+
+
+def _signal_features(
+    power: _ChannelPower, z: NDArray[np.complex64], full_scale_dbm: float
+) -> dict[str, NDArray[np.float64]]:
+    """Features of the channel's signal over time."""
+    z_power = np.square(z.real) + np.square(z.imag)
+    magnitude = np.sqrt(z_power)
+    mean = magnitude.mean(axis=1, dtype=np.float64)
+    std = magnitude.std(axis=1, dtype=np.float64)
+    square_root_w = np.where(power.audible, 10 ** ((full_scale_dbm - 30) / 20), np.nan)
+    positive = z.real > 0
+    sign_changes = np.count_nonzero(positive[:, 1:] != positive[:, :-1], axis=1) / (z.shape[1] - 1)
+
+    steps_rad = phase_steps_rad(z)
+    is_steady = std <= _STEADY_ENVELOPE * mean
+    frequency_hz = np.where(
+        is_steady & (power.carrier_to_noise_db >= _PHASE_FOLLOWS_DB),
+        mean_frequency_hz(power.plan, steps_rad),
+        circular_mean_frequency_hz(power.plan, power.bins),
+    )
+    slope_us, error_us = amplitude_slope_us(power.plan, z_power, steps_rad, power.noise)
+    spread_us = np.where(power.is_strong, np.abs(slope_us), np.nan)
+    confidence = np.where(np.isfinite(spread_us), 1 / (1 + error_us**2), 0)
+    is_certain = (confidence >= _CERTAIN) & (spread_us > 2 * error_us)
+    return {
+        "frequency_offset_hz": np.where(power.detected, frequency_hz, np.nan),
+        "envelope_mean": mean * square_root_w,
+        "envelope_std": std * square_root_w,
+        "envelope_max": magnitude.max(axis=1) * square_root_w,
+        "peak_to_avg_ratio_db": _db(z_power.max(axis=1)) - _db(z_power.mean(axis=1, dtype=np.float64)),
+        "zero_crossing_rate": np.where(power.audible, sign_changes, np.nan),
+        "multipath_delay_spread_us": spread_us,
+        "coherence_bandwidth_khz": 200 / np.where(is_certain, spread_us, np.nan),  # 1 / (5 us) = 200 kHz
+        "delay_spread_confidence": confidence,
+    }
+
+
+def _flags(
+    power: _ChannelPower, measured: dict[str, NDArray[np.float64]], free_band_hz: NDArray[np.floating]
+) -> Iterator[str]:
+    """Say what limits the values of a segment."""
+    if not power.audible.all():
+        yield f"{np.count_nonzero(~power.audible)} of {power.audible.size} chunks are digital silence"
+    if np.any(power.audible & (free_band_hz < _NARROW_FREE_BAND_HZ)):
+        yield f"noise_floor_dbm from less than {_NARROW_FREE_BAND_HZ / 1e3:.0f} kHz of free band: may be too high"
+    if np.any(power.detected & ~power.is_strong):
+        yield f"bandwidth_hz not valid below {_STRONG_DB:.0f} dB carrier-to-noise ratio"
+    if np.any(power.detected & np.isnan(measured["multipath_delay_spread_us"])):
+        yield "multipath_delay_spread_us not observable: carrier too weak or not frequency modulated"
+
+
+def _db(power: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Decibels; NaN where the power is not positive."""
+    decibels = np.full(power.shape, np.nan)
+    np.log10(power, out=decibels, where=power > 0)
+    return 10 * decibels
+
+
+def _statistics(observed: NDArray[np.float64]) -> dict[str, float | None]:
+    """Mean, standard deviation and extremes, rounded; None where nothing was observed."""
+    if observed.size == 0:
+        return {"mean": None, "std": None, "min": None, "max": None}
+    statistics = {"mean": observed.mean(), "std": observed.std(), "min": observed.min(), "max": observed.max()}
+    return {name: float(f"{value:.{_SIGNIFICANT_DIGITS}g}") for name, value in statistics.items()}
+
+
+def _check(
+    iq: NDArray[np.complex64], sample_rate_hz: float, bandwidth_hz: float, usable_hz: float, full_scale_dbm: float
+) -> None:
+    """Refuse what cannot be measured.
+
+    Raises
+    ------
+    InvalidIqError
+        Says what is wrong and where.
+    """
+    if not isinstance(iq, np.ndarray) or iq.dtype != np.complex64:
+        raise InvalidIqError(f"a numpy array of complex64 is needed, not {getattr(iq, 'dtype', type(iq).__name__)}")
+    if iq.ndim != 2 or iq.size == 0:
+        raise InvalidIqError(f"the shape must be (num_chunks, samples_per_chunk), none of them 0; it is {iq.shape}")
+    if not MIN_SAMPLE_RATE_HZ <= sample_rate_hz <= MAX_SAMPLE_RATE_HZ:  # false for NaN too
+        raise InvalidIqError(f"the sample rate must lie within 8 kHz and 2.4 MHz, not be {sample_rate_hz} Hz")
+    if not math.isfinite(full_scale_dbm):
+        raise InvalidIqError(f"full_scale_dbm must be finite, not {full_scale_dbm}")
+    duration_s = iq.shape[1] / sample_rate_hz
+    if duration_s < MIN_CHUNK_S:
+        raise InvalidIqError(f"a chunk must last {MIN_CHUNK_S * 1e3:.0f} ms, not {duration_s * 1e3:.6g} ms")
+    if not usable_hz <= USABLE_BAND * sample_rate_hz * (1 + 1e-12):
+        raise InvalidIqError(
+            f"the usable band must be at most {USABLE_BAND * sample_rate_hz:.6g} Hz ({USABLE_BAND} times the sample rate)"
+            f" wide, not {usable_hz} Hz"
+        )
+    if not MIN_CHANNEL_BINS / duration_s <= bandwidth_hz <= usable_hz * (1 + 1e-12):
+        raise InvalidIqError(
+            f"the channel must be between {MIN_CHANNEL_BINS / duration_s:.6g} Hz ({MIN_CHANNEL_BINS} over the chunk's "
+            f"duration) and {usable_hz:.6g} Hz (the usable band) wide, not {bandwidth_hz} Hz"
+        )
+    with np.errstate(over="ignore", invalid="ignore"):
+        energy = np.vecdot(iq, iq).real.max()
+    if energy <= MAX_CHUNK_ENERGY:  # false for NaN too
+        return
+    bad = np.argwhere(~np.isfinite(iq))
+    if bad.size == 0:
+        raise InvalidIqError(f"samples of {np.abs(iq).max():.3g} are too large for single precision: scale them down")
+    chunk, sample = bad[0]
+    raise InvalidIqError(
+        f"sample {sample} of chunk {chunk} is {iq[chunk, sample]}; not finite in total: {len(bad)} of {iq.size}"
+    )

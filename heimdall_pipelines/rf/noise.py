@@ -1,0 +1,63 @@
+"""The noise floor beneath whatever else is in the band."""
+
+import functools
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import gammainc, gammaincinv
+
+_KEPT = 0.999  # share of pure noise bins below the threshold
+_STARTING_SHARE = 0.1  # the lowest tenth of the bins is taken for noise
+
+
+def noise_power(power: NDArray[np.float64], effective_averages: float) -> tuple[NDArray[np.float64], NDArray[np.int_]]:
+    """Mean power of the bins that hold only noise, by forward consecutive mean excision (FCME).
+
+    The bins are sorted; beginning with the lowest tenth, the next one is taken for noise as long as it is at most t
+    times the mean of those before, t being what a noise bin exceeds once in a thousand times. The mean is then
+    corrected for the noise above the threshold that it lacks.
+
+    Parameters
+    ----------
+    power : ndarray of float64, shape (num_chunks, num_bins)
+        Power of each averaged bin, any unit.
+    effective_averages : float
+        Independent periodogram bins averaged into each: noise follows a gamma distribution of this shape.
+
+    Returns
+    -------
+    noise : ndarray of float64, shape (num_chunks,)
+        Mean power of a noise bin, in the same unit.
+    num_noise_bins : ndarray of int, shape (num_chunks,)
+        Bins taken for noise.
+
+    References
+    ----------
+    Henttu and Aromaa, "Consecutive mean excision algorithm", IEEE ISSSTA 2002; Vartiainen, Lehtomaki and Saarnisaari,
+    "Double-threshold based narrowband signal extraction", VTC 2005.
+    """
+    threshold, truncated_mean = _threshold(effective_averages)
+    ordered = np.sort(power, axis=1)
+    num_bins = ordered.shape[1]
+    start = max(1, round(_STARTING_SHARE * num_bins))
+    means = np.cumsum(ordered, axis=1) / np.arange(1, num_bins + 1)
+    too_high = np.ones_like(ordered, dtype=bool)  # the last column stays: there is no bin left to take
+    too_high[:, :-1] = ordered[:, 1:] > threshold * means[:, :-1]
+    last = start - 1 + np.argmax(too_high[:, start - 1 :], axis=1)
+    return means[np.arange(len(means)), last] / truncated_mean, last + 1
+
+
+@functools.lru_cache(maxsize=32)
+def _threshold(effective_averages: float) -> tuple[float, float]:
+    """Threshold over the mean of the noise bins below it, and that mean over the mean of all noise bins.
+
+    The second is the solution m of ``m = P(K + 1, K t m) / P(K, K t m)``, P the regularised incomplete gamma function:
+    the mean of a gamma distribution cut off at t m.
+    """
+    shape = effective_averages
+    threshold = float(gammaincinv(shape, _KEPT) / shape)
+    mean = 1.0
+    for _ in range(20):  # each turn brings it closer by more than an order of magnitude
+        cut = shape * threshold * mean
+        mean = float(gammainc(shape + 1, cut) / gammainc(shape, cut))
+    return threshold, mean
