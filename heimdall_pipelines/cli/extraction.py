@@ -1,5 +1,6 @@
 """Runs the main job in this process, recorded on the Dagster instance, and shows what came of it."""
 
+import re
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -68,7 +69,12 @@ def _reasons(result: dg.ExecuteInProcessResult) -> list[str]:
     for event in result.all_events:
         if event.is_step_failure:
             error = event.step_failure_data.error
-            while error is not None and error.cause is not None:
-                error = error.cause
-            reasons.append(error.message.strip() if error is not None else f"{event.step_key} failed")
+            if error is not None and error.cause is not None:
+                error = error.cause  # out of Dagster's frame; causes below it are libraries' words
+            reasons.append(_words(error.message) if error is not None else f"{event.step_key} failed")
     return reasons or ["the run failed before its first step"]
+
+
+def _words(message: str) -> str:
+    """An error of this project without the name of its class, any other as it is."""
+    return re.sub(r"^heimdall_pipelines\.[\w.]+: ", "", message.strip())

@@ -33,6 +33,9 @@ def import_(
     ] = None,
     known_source: Annotated[str | None, typer.Option(help="Name of the transmitter, such as DCF77")] = None,
     bandwidth: Annotated[float | None, typer.Option(help="Width of the channel, Hz; default 12500")] = None,
+    passband: Annotated[
+        float | None, typer.Option(help="Width that the receivers' filters let through, Hz; default: the sampled band")
+    ] = None,
     sample_rate: Annotated[float | None, typer.Option(help="Hz, for files that do not say")] = None,
     frequency: Annotated[float | None, typer.Option(help="Centre, Hz, for files that do not say")] = None,
     start: Annotated[str | None, typer.Option(help="UTC of the first sample, 2026-01-31T12:00:00.123456789Z")] = None,
@@ -55,6 +58,7 @@ def import_(
         name=name,
         known_source=known_source,
         bandwidth_hz=bandwidth,
+        passband_hz=passband,
         sample_rate_hz=sample_rate,
         frequency_hz=frequency,
         start_time_unix_ns=_start_unix_ns(start),

@@ -76,7 +76,6 @@ extract_recorded_session = dg.define_asset_job(
     "extract_recorded_session",
     selection=dg.AssetSelection.assets(recorded_measurement_features),  # its checks come along
     description="Extracts the features of one recording session and checks them.",
-    partitions_def=recording_sessions,
 )
 
 
@@ -122,6 +121,8 @@ def retried_after_outage(retry_number: int) -> Iterator[None]:
     try:
         yield
     except UnavailableError as error:
+        if retry_number >= OUTAGE_RETRIES:
+            raise  # as it is: Dagster would put "Exceeded max_retries" in the place of what happened
         raise dg.RetryRequested(OUTAGE_RETRIES, seconds_to_wait=OUTAGE_DELAY_S * 2**retry_number) from error
 
 

@@ -67,9 +67,10 @@ class IqRecording:
         object.__setattr__(self, "num_samples", self.layout.num_samples)
 
     @property
-    def is_full_scale_integer(self) -> bool:
-        """True if the samples are integers scaled to 1 at integer full scale, so that their power is uncalibrated."""
-        return self.layout.encoding.is_integer
+    def quantisation_step(self) -> float | None:
+        """Step of the integers that the samples were scaled from, full scale being 1; None for floating point."""
+        encoding = self.layout.encoding
+        return 1 / encoding.full_scale if encoding.is_integer else None
 
     def blocks(self, max_samples: int = 1 << 20) -> Iterator[NDArray[np.complex64]]:
         """Stream the samples in order; never more than one block of the file is in memory.

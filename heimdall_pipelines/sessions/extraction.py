@@ -4,7 +4,7 @@ import logging
 import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -25,6 +25,7 @@ from heimdall_pipelines.rf.segments import (
     plan_segments,
 )
 from heimdall_pipelines.rf.spectrogram import spectrogram_dbm_per_hz
+from heimdall_pipelines.rf.spectrum import USABLE_BAND
 from heimdall_pipelines.store.features import (
     ReceiverFeatures,
     SessionFeatureRow,
@@ -47,6 +48,7 @@ logger = logging.getLogger(__name__)
 
 ROWS_PER_INSERT = 50
 PROGRESS_INTERVAL_S = 5.0
+AT_QUANTISATION_DB = 3.0
 SPECTROGRAM_TIMES = 600
 SPECTROGRAM_TIMES_PER_SEGMENT = 20
 
@@ -156,6 +158,7 @@ class _Listener:
         self.recording = recording
         self.interval = Interval(recording.start_time_unix_ns, recording.samples_count, recording.sample_rate_hz)
         self.summary = StationSummary(recording.station.rx_id, sample_rate_hz=recording.sample_rate_hz)
+        self.usable_hz = recording.passband_hz or USABLE_BAND * recording.sample_rate_hz
         self.iq: StationIq | None = None
         if recording.error_message is not None or recording.location is None:
             self.summary.error_message = recording.error_message or "nothing was recorded"
@@ -179,7 +182,8 @@ class _Listener:
             extracted = extract_features(
                 cut.chunks(iq),
                 sample_rate_hz=rate_hz,
-                channel_bandwidth_hz=min(bandwidth_hz, 0.8 * rate_hz),
+                channel_bandwidth_hz=min(bandwidth_hz, self.usable_hz),
+                usable_bandwidth_hz=self.usable_hz,
                 full_scale_dbm=full_scale_dbm,
             )
         except (ObjectNotFoundError, IqObjectError, InvalidIqError) as error:
@@ -191,12 +195,22 @@ class _Listener:
             )
         features = extracted.summary()
         self._count(features, extracted.signal_present)
-        flags = (
-            extracted.flags
-            if self.recording.is_calibrated
-            else ("uncalibrated: levels relative to full scale", *extracted.flags)
-        )
-        return self._entry(signal_present=extracted.signal_present, features=features, flags=tuple(flags))
+        flags = (*self._flags(features["noise_floor_dbm"]["mean"]), *extracted.flags)
+        return self._entry(signal_present=extracted.signal_present, features=features, flags=flags)
+
+    def _flags(self, noise_floor_dbm: float | None) -> Iterator[str]:
+        """What the recording itself says against the levels."""
+        if not self.recording.is_calibrated:
+            yield "uncalibrated: levels relative to full scale"
+        step = self.recording.quantisation_step
+        if step is not None and noise_floor_dbm is not None:
+            # Rounding both components adds step**2 / 12 each (Bennett, 1948).
+            quantisation_dbm = 10 * math.log10(step**2 / 6) + self.recording.full_scale_dbm
+            if noise_floor_dbm < quantisation_dbm + AT_QUANTISATION_DB:
+                yield (
+                    "noise_floor_dbm is the rounding of the samples: the receiver's filter is narrower than the "
+                    "sampled band (give --passband), or its gain too low"
+                )
 
     def _count(self, features: dict[str, dict[str, float | None]], signal_present: bool) -> None:
         self.summary.segments += 1

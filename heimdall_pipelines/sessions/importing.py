@@ -16,8 +16,14 @@ from heimdall_pipelines.formats.iq_recording import IqRecording
 from heimdall_pipelines.formats.npy import npy_header_bytes
 from heimdall_pipelines.formats.recording import open_recording
 from heimdall_pipelines.formats.sigmf_files import sigmf_meta
-from heimdall_pipelines.rf.features import default_channel_bandwidth_hz
-from heimdall_pipelines.rf.segments import Interval, NoSegmentError, plan_segments
+from heimdall_pipelines.rf.features import (
+    MAX_SAMPLE_RATE_HZ,
+    MIN_CHANNEL_BINS,
+    MIN_SAMPLE_RATE_HZ,
+    default_channel_bandwidth_hz,
+)
+from heimdall_pipelines.rf.segments import CHUNK_NS, Interval, NoSegmentError, plan_segments
+from heimdall_pipelines.rf.spectrum import USABLE_BAND
 from heimdall_pipelines.stations.network import Network
 from heimdall_pipelines.store.iq_objects import put_session_iq, remove_session_iq, session_iq_location
 from heimdall_pipelines.store.sessions import (
@@ -35,8 +41,7 @@ from heimdall_pipelines.store.stores import Stores
 
 logger = logging.getLogger(__name__)
 
-MIN_SAMPLE_RATE_HZ = 8e3
-MAX_SAMPLE_RATE_HZ = 2.4e6
+MIN_BANDWIDTH_HZ = MIN_CHANNEL_BINS / (CHUNK_NS / 1e9)
 FREQUENCY_TOLERANCE_HZ = 1.0
 PROGRESS_INTERVAL_S = 2.0
 
@@ -63,6 +68,7 @@ class ImportOptions:
     name: str | None = None
     known_source: str | None = None
     bandwidth_hz: float | None = None
+    passband_hz: float | None = None
     sample_rate_hz: float | None = None
     frequency_hz: float | None = None
     start_time_unix_ns: int | None = None
@@ -143,7 +149,12 @@ def import_session(
     ]
     frequency_hz = _common_frequency_hz(recordings)
     stations = _resolve_stations(stores, network, files, recordings)
-    bandwidth_hz = _bandwidth_hz(recordings, options.bandwidth_hz)
+    lowest_rate_hz = min(recording.sample_rate_hz for recording in recordings)
+    passband_hz = _within("--passband", options.passband_hz, USABLE_BAND * lowest_rate_hz)
+    usable_hz = passband_hz or USABLE_BAND * lowest_rate_hz
+    bandwidth_hz = _within("--bandwidth", options.bandwidth_hz, usable_hz) or min(
+        default_channel_bandwidth_hz(lowest_rate_hz), usable_hz
+    )
     _refuse_without_common_time(recordings)
     sources = [
         _calibrated(recording, station, options.full_scale_dbm)
@@ -165,7 +176,9 @@ def import_session(
             return ImportReport(session_id, session.revision, session.name, False, ())
         try:
             stored = tuple(
-                _store(stores, session_id, source, sha256[source.station.rx_id], imported, progress)
+                _store(
+                    stores, session_id, source, sha256[source.station.rx_id], imported, options.passband_hz, progress
+                )
                 for source in sources
             )
             revision = complete_session(stores.database, session_id, stored)
@@ -229,15 +242,11 @@ def _resolve_station(
     return Station(rx_id, name, latitude, longitude, altitude_m, is_active=False)
 
 
-def _bandwidth_hz(recordings: Sequence[IqRecording], asked_hz: float | None) -> float:
-    lowest = min(recordings, key=lambda recording: recording.sample_rate_hz)
-    default_hz = default_channel_bandwidth_hz(lowest.sample_rate_hz)
-    if asked_hz is None:
-        return default_hz
-    if not 0 < asked_hz <= 0.8 * lowest.sample_rate_hz:
+def _within(option: str, asked_hz: float | None, widest_hz: float) -> float | None:
+    if asked_hz is not None and not MIN_BANDWIDTH_HZ <= asked_hz <= widest_hz:
         raise ImportRefusedError(
-            f"--bandwidth {asked_hz:g} Hz is not within 0 to {0.8 * lowest.sample_rate_hz:g} Hz, "
-            f"four fifths of the sample rate of {lowest.path.name}"
+            f"{option} {asked_hz:g} Hz is not within {MIN_BANDWIDTH_HZ:g} Hz and {widest_hz:g} Hz, "
+            "what a 200 ms chunk resolves and what the lowest sample rate and the passband leave usable"
         )
     return asked_hz
 
@@ -301,7 +310,13 @@ def _refuse_partly_imported(
 
 
 def _store(
-    stores: Stores, session_id: UUID, source: _Source, sha256: str, imported: ImportedSession, progress: Progress
+    stores: Stores,
+    session_id: UUID,
+    source: _Source,
+    sha256: str,
+    imported: ImportedSession,
+    passband_hz: float | None,
+    progress: Progress,
 ) -> StationRecording:
     recording, station = source.recording, source.station
     location = session_iq_location(stores.objects, session_id, station.rx_id)
@@ -335,6 +350,8 @@ def _store(
         is_calibrated=source.is_calibrated,
         time_source=recording.time_source,
         time_uncertainty_ns=recording.time_uncertainty_ns,
+        quantisation_step=recording.quantisation_step,
+        passband_hz=passband_hz,
     )
 
 

@@ -8,7 +8,9 @@ from datetime import datetime
 from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
+from psycopg2.errors import ForeignKeyViolation
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import IntegrityError
 
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.store.database import Database
@@ -192,27 +194,35 @@ def replace_session_features(database: Database, target: SessionRevision) -> Ite
     ------
     SupersededError
         The session is not, or no longer, completed at this revision.
+    SessionNotFoundError
+        The session was deleted meanwhile.
     """
-    with database.transaction() as connection:
-        connection.execute(
-            text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": str(target.session_id)}
-        )
-        connection.execute(
-            text("DELETE FROM heimdall.measurement_features WHERE recording_session_id = :id"),
-            {"id": target.session_id},
-        )
-        yield SessionFeatureWriter(connection, target)
-        state = connection.execute(
-            text("SELECT status, revision FROM heimdall.recording_sessions WHERE id = :id FOR UPDATE"),
-            {"id": target.session_id},
-        ).first()
-        if state is None:
-            raise SessionNotFoundError(f"session {target.session_id} was deleted while it was being extracted")
-        if state.status != "completed" or state.revision != target.revision:
-            raise SupersededError(
-                f"session {target.session_id} changed while revision {target.revision} was being extracted "
-                f"(now {state.status}, revision {state.revision}); its features are made by the run of that revision"
+    deleted = f"session {target.session_id} was deleted while it was being extracted"
+    try:
+        with database.transaction() as connection:
+            connection.execute(
+                text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": str(target.session_id)}
             )
+            connection.execute(
+                text("DELETE FROM heimdall.measurement_features WHERE recording_session_id = :id"),
+                {"id": target.session_id},
+            )
+            yield SessionFeatureWriter(connection, target)
+            state = connection.execute(
+                text("SELECT status, revision FROM heimdall.recording_sessions WHERE id = :id FOR UPDATE"),
+                {"id": target.session_id},
+            ).first()
+            if state is None:
+                raise SessionNotFoundError(deleted)
+            if state.status != "completed" or state.revision != target.revision:
+                raise SupersededError(
+                    f"session {target.session_id} changed while revision {target.revision} was being extracted "
+                    f"(now {state.status}, revision {state.revision}); the run of that revision makes its features"
+                )
+    except IntegrityError as error:
+        if isinstance(error.orig, ForeignKeyViolation):
+            raise SessionNotFoundError(deleted) from error
+        raise
 
 
 def stream_session_rows(database: Database, session_id: UUID) -> Iterator[StoredSessionRow]:

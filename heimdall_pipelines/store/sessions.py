@@ -60,7 +60,8 @@ class StationRecording:
     """One station's IQ of a session.
 
     ``full_scale_dbm`` is the power of ``abs(x) = 1``; where ``is_calibrated`` is false it is a guess
-    and levels are relative to full scale.
+    and levels are relative to full scale. ``quantisation_step`` (of full scale) is None for samples
+    that never were integers, ``passband_hz`` is None where the receiver passes the whole sampled band.
     """
 
     station: Station
@@ -74,6 +75,8 @@ class StationRecording:
     is_calibrated: bool
     time_source: str
     time_uncertainty_ns: float | None
+    quantisation_step: float | None = None
+    passband_hz: float | None = None
     error_message: str | None = None
 
 
@@ -333,10 +336,11 @@ def _replace_measurements(connection: Connection, session_id: UUID, recordings: 
             text(
                 "INSERT INTO heimdall.measurements (timestamp, recording_session_id, websdr_station_id,"
                 " start_time_unix_ns, time_source, time_uncertainty_ns, sample_rate_hz, samples_count,"
-                " iq_data_location, iq_data_format, sha256, full_scale_dbm, is_calibrated, error_message)"
+                " iq_data_location, iq_data_format, sha256, full_scale_dbm, is_calibrated, quantisation_step,"
+                " passband_hz, error_message)"
                 f" VALUES ({_TIME.format('start_ns')}, :session_id, :station_id, :start_ns, :time_source,"
                 " :time_uncertainty_ns, :sample_rate_hz, :samples_count, :location, :iq_data_format, :sha256,"
-                " :full_scale_dbm, :is_calibrated, :error_message)"
+                " :full_scale_dbm, :is_calibrated, :quantisation_step, :passband_hz, :error_message)"
             ),
             {
                 "start_ns": recording.start_time_unix_ns,
@@ -351,6 +355,8 @@ def _replace_measurements(connection: Connection, session_id: UUID, recordings: 
                 "sha256": recording.sha256,
                 "full_scale_dbm": recording.full_scale_dbm,
                 "is_calibrated": recording.is_calibrated,
+                "quantisation_step": recording.quantisation_step,
+                "passband_hz": recording.passband_hz,
                 "error_message": recording.error_message,
             },
         )
@@ -380,6 +386,8 @@ def _recording(row: Row[Any]) -> StationRecording:
         sha256=row.sha256,
         full_scale_dbm=row.full_scale_dbm,
         is_calibrated=row.is_calibrated,
+        quantisation_step=row.quantisation_step,
+        passband_hz=row.passband_hz,
         time_source=row.time_source,
         time_uncertainty_ns=row.time_uncertainty_ns,
         error_message=row.error_message,

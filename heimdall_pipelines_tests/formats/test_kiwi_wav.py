@@ -24,7 +24,7 @@ def test_a_written_recording_reads_back_with_its_samples_time_and_rate(tmp_path,
     assert recording.frequency_hz == 77_500.0
     assert recording.receiver_name == "DF0KL"
     assert recording.position is None
-    assert recording.is_full_scale_integer
+    assert recording.quantisation_step == 1 / 32768
     assert recording.time_source == "gnss"
     assert recording.time_uncertainty_ns < 1.0
     assert abs(recording.start_time_unix_ns - start_ns) < 10

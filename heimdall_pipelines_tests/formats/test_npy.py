@@ -27,7 +27,7 @@ def test_complex_arrays_of_either_width_and_byte_order_are_read(tmp_path, dtype)
     assert recording.num_samples == 1000
     assert recording.time_source == "given"
     assert recording.start_time_unix_ns == START_NS
-    assert not recording.is_full_scale_integer
+    assert recording.quantisation_step is None
     np.testing.assert_array_equal(all_samples(recording, 300), iq)
 
 

@@ -18,7 +18,7 @@ def test_headerless_files_are_complex64_unless_said_otherwise(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
     iq.tofile(path)
     recording = open_recording(path, **GIVEN)
-    assert (recording.format, recording.num_samples, recording.is_full_scale_integer) == ("raw", 1000, False)
+    assert (recording.format, recording.num_samples, recording.quantisation_step) == ("raw", 1000, None)
     np.testing.assert_array_equal(all_samples(recording), iq)
 
 
@@ -33,7 +33,7 @@ def test_integers_are_scaled_so_that_full_scale_is_one(tmp_path, raw_format, dty
     path = tmp_path / "a.dat"
     np.array(stored, dtype).tofile(path)
     recording = open_recording(path, raw_format=raw_format, **GIVEN)
-    assert recording.is_full_scale_integer
+    assert recording.quantisation_step is not None
     np.testing.assert_array_equal(all_samples(recording), np.array(value, np.complex64))
 
 

@@ -67,7 +67,7 @@ def test_every_complex_datatype_is_scaled_to_one(tmp_path, name, number, order, 
     meta = write_pair(tmp_path, limits.astype(dtype).tobytes(), core={"core:datatype": name + order})
     recording = open_recording(meta)
     np.testing.assert_array_equal(all_samples(recording), np.array([lowest + 1j * highest], np.complex64))
-    assert recording.is_full_scale_integer == (dtype.kind != "f")
+    assert (recording.quantisation_step is None) == (dtype.kind == "f")
 
 
 @pytest.mark.parametrize("name", ["ci8", "cu8"])

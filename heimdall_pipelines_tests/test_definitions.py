@@ -1,0 +1,38 @@
+import json
+import subprocess
+import sys
+
+import dagster as dg
+
+from heimdall_pipelines.definitions import build_definitions
+
+# In a process of its own: no import of the tests helps, and no HEIMDALL_ variable is needed to load.
+LOAD = """
+import json
+from heimdall_pipelines.definitions import definitions
+repository = definitions.get_repository_def()
+print(json.dumps({
+    "assets": sorted(key.to_user_string() for key in definitions.resolve_all_asset_keys()),
+    "checks": len(definitions.resolve_asset_graph().asset_check_keys),
+    "sensors": [sensor.name for sensor in definitions.sensors],
+    "jobs": sorted(name for name in repository.job_names if not name.startswith("__")),
+}))
+"""
+
+
+def test_everything_loads_in_a_fresh_process_without_any_setting():
+    answer = subprocess.run([sys.executable, "-W", "error", "-c", LOAD], capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
+    assert json.loads(answer.stdout) == {
+        "assets": ["recorded/measurement_features", "recorded/raw_iq_objects", "websdr_stations"],
+        "checks": 5,
+        "sensors": ["completed_recording_sessions"],
+        "jobs": ["extract_recorded_session"],
+    }
+
+
+def test_definitions_are_valid_and_resources_can_be_replaced():
+    stores = dg.ResourceDefinition.hardcoded_resource("stores of a test")
+    definitions = build_definitions({"stores": stores})
+    dg.Definitions.validate_loadable(definitions)
+    assert definitions.resources["stores"] is stores
