@@ -2,15 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-import click
 import typer
 
 from heimdall_pipelines.cli.console import output, show_progress, table
 from heimdall_pipelines.cli.environment import stores
 from heimdall_pipelines.cli.tables import print_import, print_stations
-from heimdall_pipelines.formats.raw_files import RAW_ENCODINGS
 from heimdall_pipelines.formats.utc import unix_ns_from_iso
 from heimdall_pipelines.sessions.importing import ImportFile, ImportOptions, ImportReport, import_session
 from heimdall_pipelines.stations.network import DEFAULT_FILE, load_network, sync_network
@@ -40,11 +38,8 @@ def import_(
     frequency: Annotated[float | None, typer.Option(help="Centre, Hz, for files that do not say")] = None,
     start: Annotated[str | None, typer.Option(help="UTC of the first sample, 2026-01-31T12:00:00.123456789Z")] = None,
     raw_format: Annotated[
-        str | None,
-        typer.Option(
-            click_type=click.Choice(list(RAW_ENCODINGS)),
-            help="Samples of raw files: complex64, or interleaved int16 or uint8; default cf32",
-        ),
+        Literal["cf32", "ci16", "cu8"] | None,
+        typer.Option(help="Samples of raw files: complex64, or interleaved int16 or uint8; default cf32"),
     ] = None,
     full_scale_dbm: Annotated[
         float | None, typer.Option(help="Power of a sample of amplitude 1, dBm; default: the station's calibration")

@@ -32,7 +32,9 @@ def print_import(report: ImportReport) -> None:
 
 def print_stations(stores: Stores, session_id: UUID) -> None:
     """Show what the rows of a session say of each station."""
-    rows = table("station", "segments", "signal present", "SNR, dB", "level, dBm", "frequency offset, Hz", "error")
+    rows = table(
+        "station", "segments", "signal present", "SNR, dB", "level, dBm", "frequency offset, Hz", "errors and notes"
+    )
     for station in stations_in_session(stores.database, session_id):
         rows.add_row(
             station.rx_id,
@@ -41,7 +43,7 @@ def print_stations(stores: Stores, session_id: UUID) -> None:
             _number(station.snr_db, 1),
             _number(station.rssi_dbm, 1),
             _number(station.frequency_offset_hz, 3),
-            station.error_message or "",
+            "\n".join([*([station.error_message] if station.error_message else []), *station.flags]),
         )
     output.print(rows)
 

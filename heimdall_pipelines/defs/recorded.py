@@ -167,7 +167,7 @@ def _extraction_metadata(report: ExtractionReport) -> dict[str, dg.MetadataValue
 
 def _station_table(stations: Sequence[StationSummary]) -> str:
     lines = [
-        "| station | SNR, dB | level, dBm | frequency offset, Hz | signal present | error |",
+        "| station | SNR, dB | level, dBm | frequency offset, Hz | signal present | errors and notes |",
         "|---|---|---|---|---|---|",
     ]
     for station in stations:
@@ -178,7 +178,7 @@ def _station_table(stations: Sequence[StationSummary]) -> str:
             _number(metrics.signal_strength_db, 1),
             _number(metrics.frequency_offset_hz, 3),
             f"{station.segments_present} of {station.segments} s",
-            station.error_message or "",
+            "; ".join([*([station.error_message] if station.error_message else []), *sorted(station.flags)]),
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

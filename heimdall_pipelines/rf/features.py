@@ -350,8 +350,8 @@ def _check(
         raise InvalidIqError(f"a chunk must last {MIN_CHUNK_S * 1e3:.0f} ms, not {duration_s * 1e3:.6g} ms")
     if not usable_hz <= USABLE_BAND * sample_rate_hz * (1 + 1e-12):
         raise InvalidIqError(
-            f"the usable band must be at most {USABLE_BAND * sample_rate_hz:.6g} Hz ({USABLE_BAND} times the sample rate)"
-            f" wide, not {usable_hz} Hz"
+            f"the usable band must be at most {USABLE_BAND * sample_rate_hz:.6g} Hz ({USABLE_BAND} times the "
+            f"sample rate) wide, not {usable_hz} Hz"
         )
     if not MIN_CHANNEL_BINS / duration_s <= bandwidth_hz <= usable_hz * (1 + 1e-12):
         raise InvalidIqError(

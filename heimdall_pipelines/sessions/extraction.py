@@ -67,6 +67,7 @@ class StationSummary:
     segments: int = 0
     segments_present: int = 0
     error_message: str | None = None
+    flags: set[str] = field(default_factory=set)
     snr_db: list[float] = field(default_factory=list)
     rssi_dbm: list[float] = field(default_factory=list)
     frequency_offset_hz: list[float] = field(default_factory=list)
@@ -196,6 +197,7 @@ class _Listener:
         features = extracted.summary()
         self._count(features, extracted.signal_present)
         flags = (*self._flags(features["noise_floor_dbm"]["mean"]), *extracted.flags)
+        self.summary.flags.update(flags)
         return self._entry(signal_present=extracted.signal_present, features=features, flags=flags)
 
     def _flags(self, noise_floor_dbm: float | None) -> Iterator[str]:

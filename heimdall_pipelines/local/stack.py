@@ -1,0 +1,197 @@
+"""The local stack: PostgreSQL and S3 of one folder, shared by every process that works in it."""
+
+import fcntl
+import json
+import logging
+import os
+import secrets
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from heimdall_pipelines.local.places import make_folder
+from heimdall_pipelines.local.ports import LOOPBACK
+from heimdall_pipelines.local.postgres import SUPERUSER, EmbeddedPostgres, ensure_databases
+from heimdall_pipelines.local.processes import LocalServerError
+from heimdall_pipelines.local.seaweed import EmbeddedS3
+
+DATABASE = "heimdall"
+DAGSTER_DATABASE = "dagster"
+BUCKETS = ("heimdall-raw-iq", "heimdall-synthetic-iq")
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ServerStatus:
+    """Whether a server runs, as which process, and its port (of the next start where it does not run)."""
+
+    running: bool
+    pid: int | None
+    port: int | None
+
+
+@dataclass(frozen=True)
+class StackStatus:
+    """What runs of the stack in ``folder``."""
+
+    folder: Path
+    postgres: ServerStatus
+    s3: ServerStatus
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """Made at random at the first start; never in ``repr``."""
+
+    pg_password: str = field(repr=False)
+    s3_access_key: str = field(repr=False)
+    s3_secret_key: str = field(repr=False)
+
+
+class Stack:
+    """The servers whose data lie in ``home``, usually ``.heimdall``.
+
+    Work with them inside `use`: any number of processes of the same folder may, at the same
+    time, and whoever leaves last stops the servers.
+
+    Parameters
+    ----------
+    home
+        Made at the first start. Holds data, logs, credentials (mode 0600) and locks.
+    pg_bindir
+        Folder of PostgreSQL's programs (HEIMDALL_PG_BINDIR), None for those of the wheel.
+    """
+
+    def __init__(self, home: Path, pg_bindir: Path | None = None) -> None:
+        self._home = home.absolute()
+        self._postgres = EmbeddedPostgres(self._home / "postgres", pg_bindir)
+        self._s3 = EmbeddedS3(self._home / "s3")
+
+    def __repr__(self) -> str:
+        return f"Stack({str(self._home)!r})"
+
+    @contextmanager
+    def use(self) -> Iterator[dict[str, str]]:
+        """Start the servers, or share them where they run, and give the environment that reaches them.
+
+        The servers stop when the last of their users leaves. A user that is killed counts as
+        gone; it leaves the servers running, and the next one finds them so.
+        """
+        self._make_home()
+        with _open_lock(self._home / "users.lock") as users:
+            try:
+                with self._exclusively():
+                    fcntl.flock(users, fcntl.LOCK_SH)  # never waits: exclusive is held only inside stack.lock
+                    environment = self._start()
+                yield environment
+            finally:
+                with self._exclusively():
+                    if _nobody_else_holds(users):
+                        self._stop()
+
+    def start(self) -> dict[str, str]:
+        """Start the servers, or adopt them where they run, and give the environment that reaches them.
+
+        They run on after this process, until `stop` or until the last of those in `use` leaves.
+        """
+        self._make_home()
+        with self._exclusively():
+            return self._start()
+
+    def stop(self) -> None:
+        """Stop the servers, whoever uses them."""
+        if self._home.exists():
+            with self._exclusively():
+                self._stop()
+
+    def status(self) -> StackStatus:
+        """Look what runs; starts nothing."""
+        pg_pid, s3_pid = self._postgres.running_pid(), self._s3.running_pid()
+        return StackStatus(
+            folder=self._home,
+            postgres=ServerStatus(pg_pid is not None, pg_pid, self._postgres.port()),
+            s3=ServerStatus(s3_pid is not None, s3_pid, self._s3.port()),
+        )
+
+    def _make_home(self) -> None:
+        # As root, PostgreSQL's unprivileged user must pass through to its own folder.
+        make_folder(self._home, 0o711 if os.geteuid() == 0 else 0o700)
+        owner = self._home.stat().st_uid
+        if owner != os.geteuid():
+            raise LocalServerError(
+                f"{self._home} belongs to the user with uid {owner}: work here as that user, or move it away"
+            )
+
+    @contextmanager
+    def _exclusively(self) -> Iterator[None]:
+        """Keep other processes from starting or stopping the servers meanwhile."""
+        with _open_lock(self._home / "stack.lock") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _start(self) -> dict[str, str]:
+        credentials = _load_or_make_credentials(self._home / "credentials.json")
+        with ThreadPoolExecutor(max_workers=2) as both:
+            postgres = both.submit(self._start_postgres, credentials)
+            s3 = both.submit(self._s3.start, credentials.s3_access_key, credentials.s3_secret_key, BUCKETS)
+        pg_port, s3_port = postgres.result(), s3.result()
+        _logger.info("PostgreSQL on port %d and S3 on port %d, data in %s", pg_port, s3_port, self._home)
+        return {
+            "HEIMDALL_PG_HOST": LOOPBACK,
+            "HEIMDALL_PG_PORT": str(pg_port),
+            "HEIMDALL_PG_USER": SUPERUSER,
+            "HEIMDALL_PG_PASSWORD": credentials.pg_password,
+            "HEIMDALL_PG_DATABASE": DATABASE,
+            "HEIMDALL_PG_DAGSTER_DATABASE": DAGSTER_DATABASE,
+            "HEIMDALL_S3_ENDPOINT": f"{LOOPBACK}:{s3_port}",
+            "HEIMDALL_S3_ACCESS_KEY": credentials.s3_access_key,
+            "HEIMDALL_S3_SECRET_KEY": credentials.s3_secret_key,
+        }
+
+    def _start_postgres(self, credentials: Credentials) -> int:
+        port = self._postgres.start(credentials.pg_password)
+        ensure_databases(port, credentials.pg_password, [DATABASE, DAGSTER_DATABASE])
+        return port
+
+    def _stop(self) -> None:
+        with ThreadPoolExecutor(max_workers=2) as both:
+            stops = [both.submit(self._postgres.stop), both.submit(self._s3.stop)]
+        for stop in stops:
+            stop.result()
+
+
+@contextmanager
+def _open_lock(path: Path) -> Iterator[int]:
+    """Open a lock file, which child processes do not inherit; closing it gives every lock on it back."""
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        yield lock
+    finally:
+        os.close(lock)
+
+
+def _nobody_else_holds(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _load_or_make_credentials(path: Path) -> Credentials:
+    if not path.exists():
+        made = {name: secrets.token_hex(20) for name in ("pg_password", "s3_access_key", "s3_secret_key")}
+        draft = path.with_name(f"{path.name}.draft")
+        draft.unlink(missing_ok=True)
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            json.dump(made, file)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.rename(path)
+    try:
+        return Credentials(**json.loads(path.read_text()))
+    except (TypeError, ValueError):
+        raise LocalServerError(f"{path} is damaged: restore it, or move {path.parent} away to begin anew") from None

@@ -1,0 +1,165 @@
+import io
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import urllib3
+from minio import Minio
+from minio.error import S3Error
+
+from heimdall_pipelines.local import seaweed
+from heimdall_pipelines.local.ports import LOOPBACK
+from heimdall_pipelines.local.processes import LocalServerError, is_alive
+from heimdall_pipelines.local.seaweed import EmbeddedS3
+
+ACCESS_KEY, SECRET_KEY = "an-access-key", "a-very-secret-key"
+BUCKET = "some-bucket"
+
+
+@pytest.fixture
+def server(folder: Path) -> Iterator[EmbeddedS3]:
+    server = EmbeddedS3(folder / "s3")
+    yield server
+    server.stop()
+
+
+def start(server: EmbeddedS3) -> int:
+    return server.start(ACCESS_KEY, SECRET_KEY, [BUCKET])
+
+
+def client(port: int, access_key: str | None = ACCESS_KEY, secret_key: str | None = SECRET_KEY) -> Minio:
+    return Minio(f"{LOOPBACK}:{port}", access_key, secret_key, secure=False, region="us-east-1")
+
+
+def keep_objects(port: int) -> None:
+    for number in range(50):
+        content = f"object {number}".encode()
+        client(port).put_object(BUCKET, f"many/{number}", io.BytesIO(content), len(content))
+
+
+def assert_objects_are_kept(port: int) -> None:
+    for number in range(50):
+        with client(port).get_object(BUCKET, f"many/{number}") as response:
+            assert response.read() == f"object {number}".encode()
+
+
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+    while is_alive(psutil.Process(pid)):
+        time.sleep(0.02)
+
+
+def test_the_first_start_makes_the_buckets_and_a_restart_keeps_objects_and_port(server):
+    port = start(server)
+    assert [bucket.name for bucket in client(port).list_buckets()] == [BUCKET]
+    keep_objects(port)
+    server.stop()
+    assert server.running_pid() is None
+
+    assert start(server) == port
+    assert_objects_are_kept(port)
+
+
+def test_a_killed_server_starts_again_with_its_objects_also_on_another_port(server):
+    port = start(server)
+    keep_objects(port)
+    killed = server.running_pid()
+    kill(killed)
+    assert server.running_pid() is None  # a zombie, for it is the child of this process
+
+    with socket.create_server((LOOPBACK, port)):
+        other_port = start(server)
+        assert other_port != port
+        assert_objects_are_kept(other_port)
+        server.stop()
+    assert not seaweed._socket("s3", port).exists()
+
+
+def test_a_running_server_is_adopted(server, folder):
+    port = start(server)
+    other = EmbeddedS3(folder / "s3")
+    assert start(other) == port
+    assert other.running_pid() == server.running_pid()
+
+
+def test_nobody_gets_in_without_the_credentials(server, folder):
+    port = start(server)
+    keep_objects(port)
+
+    for access_key, secret_key, code in [
+        (ACCESS_KEY, "a-guessed-secret", "SignatureDoesNotMatch"),
+        ("a-guessed-key", SECRET_KEY, "InvalidAccessKeyId"),
+        (None, None, "AccessDenied"),
+    ]:
+        with pytest.raises(S3Error) as refused:
+            client(port, access_key, secret_key).stat_object(BUCKET, "many/1")
+        assert refused.value.code in {code, "AccessDenied"}  # a HEAD request's answer has no body
+    ports = server._remembered_ports()
+    filer = f"http://{LOOPBACK}:{ports['filer']}/buckets/{BUCKET}"
+    assert urllib3.request("GET", f"{filer}/many/1").status == 401
+    assert urllib3.request("GET", f"{filer}/?limit=5").status == 401
+    assert urllib3.request("PUT", f"{filer}/evil", body=b"x").status == 401
+
+
+def test_a_port_whose_socket_another_user_left_in_tmp_is_avoided(server):
+    port = start(server)
+    server.stop()
+    left = seaweed._socket("s3", port)
+    left.mkdir()  # like the file of another user, which cannot be unlinked
+    try:
+        assert start(server) != port
+    finally:
+        left.rmdir()
+
+
+def test_it_listens_on_loopback_alone(server):
+    start(server)
+    time.sleep(1)  # its admin worker comes up last
+    connections = psutil.Process(server.running_pid()).net_connections(kind="inet")
+    listening = {c.laddr.ip for c in connections if c.status == psutil.CONN_LISTEN}
+    assert listening == {LOOPBACK}
+
+
+def test_secrets_show_in_no_command_line_and_no_file_and_nothing_is_left_in_tmp(server, folder):
+    start(server)
+    command_line = " ".join(psutil.Process(server.running_pid()).cmdline())
+    assert SECRET_KEY not in command_line
+    assert ACCESS_KEY not in command_line
+    pid = server.running_pid()
+    server.stop()
+
+    assert list(Path("/tmp").glob(f"weed.*.{pid}")) == []
+    assert [s for s, port in server._remembered_ports().items() if seaweed._socket(s, port).exists()] == []
+    assert [path for path in folder.rglob("*") if path.is_file() and SECRET_KEY.encode() in path.read_bytes()] == []
+
+
+def test_an_object_in_many_parts_comes_back_whole_and_takes_no_more_disk_than_it_needs(server, folder):
+    port = start(server)
+    size = 64 * 2**20
+    content = os.urandom(2**20) * 64
+    client(port).put_object(BUCKET, "large", io.BytesIO(content), size, part_size=16 * 2**20)
+    with client(port).get_object(BUCKET, "large") as response:
+        assert response.read() == content
+
+    on_disk = sum(path.lstat().st_blocks * 512 for path in folder.rglob("*"))
+    assert on_disk < size + 8 * 2**20
+
+
+def test_a_server_that_ends_at_once_tells_the_last_lines_of_its_log(server, folder, monkeypatch):
+    broken = folder / "weed"
+    broken.write_text("#!/bin/sh\necho the disk is on fire\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr(seaweed, "_weed", lambda: str(broken))
+    with pytest.raises(LocalServerError, match="the disk is on fire"):
+        start(server)
+
+
+def test_a_missing_binary_is_told(server, folder, monkeypatch):
+    monkeypatch.setattr("sys.executable", str(folder / "python"))
+    with pytest.raises(LocalServerError, match="make install"):
+        start(server)
