@@ -48,13 +48,3 @@ def run() -> list[tuple[str, float, str]]:
         ("five FFTs of 40,000", transforms_ms, "ms"),
         ("features, 200 kHz", fast_ms / transforms_ms, "times the FFTs"),
     ]
-
-
-def main() -> None:
-    """Print the table."""
-    for what, amount, unit in run():
-        print(f"{what:<22}{amount:8.3f}  {unit}")
-
-
-if __name__ == "__main__":
-    main()

@@ -16,6 +16,8 @@ from heimdall_pipelines.sessions import example
 from heimdall_pipelines.sessions.importing import FREQUENCY_TOLERANCE_HZ, ImportFile, ImportOptions
 from heimdall_pipelines.settings import load_local_settings
 from heimdall_pipelines.stations.network import DEFAULT_FILE, load_network, sync_network
+from heimdall_pipelines.store.sessions import get_session
+from heimdall_pipelines.store.stations import list_known_sources
 from heimdall_pipelines.store.stores import Stores
 
 SUFFIXES = (".wav", ".sigmf-meta", ".npy")
@@ -32,15 +34,20 @@ def demo(
     ] = None,
 ) -> None:
     """Import a session, extract its features, check them, and show what came of it; asks nothing."""
-    from heimdall_pipelines.cli.extraction import extract_now, print_checks  # Dagster takes a second to load
+    from heimdall_pipelines.cli.extraction import (  # Dagster takes a second to load
+        extract_now,
+        materialize_stations,
+        print_checks,
+    )
 
     with stores() as opened:
         files, positions = _folder(recordings) if recordings else (_made_up(opened), [])
         sync_network(opened.database, load_network(DEFAULT_FILE, *positions))
-        options = ImportOptions(known_source=_known_source(files[0], positions))
+        options = ImportOptions(known_source=_known_source(opened, files[0]))
         report = import_files(opened, [ImportFile(path) for path in files], options, positions)
         print_import(report)
-        outcome = extract_now(report.session_id)
+        materialize_stations()
+        outcome = extract_now(opened, get_session(opened.database, report.session_id))
         output.print(f"\nWhat is in measurement_features now (known source: {options.known_source or 'none'}):")
         print_stations(opened, report.session_id)
     print_checks(outcome)
@@ -65,11 +72,10 @@ def _folder(folder: Path) -> tuple[list[Path], list[Path]]:
     return files, [path for path in [folder / STATIONS_FILE] if path.exists()]
 
 
-def _known_source(file: Path, positions: list[Path]) -> str | None:
+def _known_source(opened: Stores, file: Path) -> str | None:
     """Name the transmitter that is known on the recording's frequency."""
     frequency_hz = open_recording(file).frequency_hz
-    sources = (*load_network(DEFAULT_FILE, *positions).known_sources, example.SOURCE)
-    for source in sources:
+    for source in list_known_sources(opened.database):
         if abs(source.frequency_hz - frequency_hz) <= FREQUENCY_TOLERANCE_HZ:
             return source.name
     return None

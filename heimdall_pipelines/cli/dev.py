@@ -29,6 +29,8 @@ FIRST_PORT = 3000
 PORTS_TRIED = 100
 READY_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 30.0
+LEFTOVER_TIMEOUT_S = 5.0
+LAUNCHED_BY_CODE_SERVER_TAG = ".dagster/grpc_info"
 
 
 class DevFailedError(HeimdallError):
@@ -49,6 +51,7 @@ def dev(port: Annotated[int, typer.Option(help="First port tried for the Dagster
             with open_stores(load_settings()) as opened:
                 prepare(opened)
                 sync_network(opened.database, load_network())
+            _close_dead_runs()
             address = f"http://127.0.0.1:{_free_port(port)}"
             claim.seek(0)
             claim.truncate()
@@ -71,8 +74,11 @@ def stop() -> None:
             output.print(f"running in this folder: {_running_address(home)}; stop it with Ctrl-C where it was started")
             raise typer.Exit(1)
         ended = _stop_leftovers(home)
-        with Stack(home, pg_bindir=local.pg_bindir).use():
-            pass  # whoever leaves last stops the servers
+        stack = Stack(home, pg_bindir=local.pg_bindir)
+        status = stack.status()
+        if status.postgres.running or status.s3.running:
+            with stack.use():
+                pass  # whoever leaves last stops the servers
     output.print(f"stopped ({ended} Dagster processes were left)")
 
 
@@ -145,13 +151,32 @@ def _stop_leftovers(home: Path) -> int:
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             ours = process.environ().get("DAGSTER_HOME") == str(home / "dagster")
-            if ours and process.pid != os.getpid() and "dagster" in " ".join(process.cmdline()):
+            # A person's shell may have DAGSTER_HOME too. A run is a process of multiprocessing.
+            command = " ".join(process.cmdline())
+            if ours and process.pid != os.getpid() and ("dagster" in command or "multiprocessing" in command):
                 process.terminate()
                 left.append(process)
-    _, alive = psutil.wait_procs(left, timeout=10)
+    _, alive = psutil.wait_procs(left, timeout=LEFTOVER_TIMEOUT_S)
     for process in alive:
-        process.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(alive, timeout=LEFTOVER_TIMEOUT_S)
     return len(left)
+
+
+def _close_dead_runs() -> None:
+    """Report the runs as failed whose process ended with an earlier `heimdall dev`; the daemon starts each once more.
+
+    Dagster asks a run's code server whether it is alive, and theirs is gone: they would count as
+    running for ever, and keep later runs waiting.
+    """
+    import dagster as dg  # takes a second to load
+
+    statuses = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
+    with dg.DagsterInstance.get() as instance:
+        for run in instance.get_runs(dg.RunsFilter(statuses=statuses)):
+            if LAUNCHED_BY_CODE_SERVER_TAG in run.tags:  # others run in a command, such as heimdall session extract
+                instance.report_run_failed(run, "The process of this run ended with the `heimdall dev` that it ran in.")
 
 
 @contextlib.contextmanager

@@ -2,15 +2,24 @@
 
 import re
 from dataclasses import dataclass
-from uuid import UUID
 
 import dagster as dg
 
 from heimdall_pipelines.cli.console import output, table
 from heimdall_pipelines.definitions import build_definitions
 from heimdall_pipelines.defs.partitions import RECORDING_SESSIONS
-from heimdall_pipelines.defs.recorded import extract_recorded_session
+from heimdall_pipelines.defs.recorded import extract_recorded_session, raw_iq_materialization
+from heimdall_pipelines.defs.resources import stores_resource
+from heimdall_pipelines.defs.stations import websdr_stations
 from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.store.sessions import RecordingSession, SessionRevision
+from heimdall_pipelines.store.stores import Stores
+
+_QUIET = {"loggers": {"console": {"config": {"log_level": "WARNING"}}}}
+
+
+class NoInstanceError(HeimdallError):
+    """There is no Dagster instance to record a run on."""
 
 
 class RunFailedError(HeimdallError):
@@ -29,7 +38,20 @@ class JobOutcome:
         return all(check.passed or check.severity is dg.AssetCheckSeverity.WARN for check in self.checks)
 
 
-def extract_now(session_id: UUID) -> JobOutcome:
+def _instance() -> dg.DagsterInstance:
+    try:
+        return dg.DagsterInstance.get()
+    except dg.DagsterError as error:
+        raise NoInstanceError(f"Dagster's instance, which records runs, cannot be opened: {error}") from error
+
+
+def materialize_stations() -> None:
+    """Run the asset `websdr_stations`."""
+    with _instance() as instance:
+        dg.materialize([websdr_stations], instance=instance, resources={"stores": stores_resource}, run_config=_QUIET)
+
+
+def extract_now(stores: Stores, session: RecordingSession) -> JobOutcome:
     """Run the job `extract_recorded_session` for one session.
 
     Raises
@@ -37,12 +59,14 @@ def extract_now(session_id: UUID) -> JobOutcome:
     RunFailedError
         With the reason; the run's log is in the Dagster UI.
     """
-    partition = str(session_id)
-    with dg.DagsterInstance.get() as instance:
+    partition = str(session.id)
+    with _instance() as instance:
         instance.add_dynamic_partitions(RECORDING_SESSIONS, [partition])
+        iq = raw_iq_materialization(stores, SessionRevision(session.id, session.revision))
+        instance.report_runless_asset_event(iq)
         job = build_definitions().resolve_job_def(extract_recorded_session.name)
         result = job.execute_in_process(
-            run_config={"loggers": {"console": {"config": {"log_level": "WARNING"}}}},
+            run_config=_QUIET,
             partition_key=partition,
             instance=instance,
             raise_on_error=False,

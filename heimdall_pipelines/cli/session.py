@@ -108,7 +108,7 @@ def extract(session_id: Annotated[str, typer.Argument(help="The session's id, se
 
     with stores() as opened:
         session = get_session(opened.database, session_id)
-        outcome = extract_now(session.id)
+        outcome = extract_now(opened, session)
         print_stations(opened, session.id)
     print_checks(outcome)
     if not outcome.passed:

@@ -111,7 +111,7 @@ def completed_recording_sessions(
         run_requests=[
             dg.RunRequest(run_key=session.run_key, partition_key=key) for session, key in zip(due, keys, strict=True)
         ],
-        asset_events=[_raw_iq_materialization(stores, session) for session in due],
+        asset_events=[raw_iq_materialization(stores, session) for session in due],
     )
 
 
@@ -131,7 +131,8 @@ def _requested_run_keys(instance: dg.DagsterInstance, page: Sequence[SessionRevi
     return {run.tags[RUN_KEY_TAG] for run in instance.get_runs(dg.RunsFilter(tags={RUN_KEY_TAG: keys}))}
 
 
-def _raw_iq_materialization(stores: Stores, session: SessionRevision) -> dg.AssetMaterialization:
+def raw_iq_materialization(stores: Stores, session: SessionRevision) -> dg.AssetMaterialization:
+    """Tell Dagster of a session's IQ, which an import stored without it."""
     recordings = list_recordings(stores.database, session.session_id)
     return dg.AssetMaterialization(
         raw_iq_objects.key,
@@ -154,8 +155,9 @@ def _extraction_metadata(report: ExtractionReport) -> dict[str, dg.MetadataValue
         "duration_s": dg.MetadataValue.float(report.duration_s),
         "heard": dg.MetadataValue.md(_station_table(report.stations)),
     }
-    if report.notes:
-        metadata["notes"] = dg.MetadataValue.text("; ".join(report.notes))
+    notes = [*report.notes, *_station_notes(report.stations)]
+    if notes:
+        metadata["notes"] = dg.MetadataValue.md("\n".join(f"- {note}" for note in notes))
     if report.error_message is not None:
         metadata["error_message"] = dg.MetadataValue.text(report.error_message)
     png = spectrogram_png(report)
@@ -167,8 +169,8 @@ def _extraction_metadata(report: ExtractionReport) -> dict[str, dg.MetadataValue
 
 def _station_table(stations: Sequence[StationSummary]) -> str:
     lines = [
-        "| station | SNR, dB | level, dBm | frequency offset, Hz | signal present | errors and notes |",
-        "|---|---|---|---|---|---|",
+        "| station | SNR, dB | level, dBm | frequency offset, Hz | signal present |",
+        "|---|---|---|---|---|",
     ]
     for station in stations:
         metrics = station.metrics()
@@ -177,11 +179,19 @@ def _station_table(stations: Sequence[StationSummary]) -> str:
             _number(metrics.snr_db, 1),
             _number(metrics.signal_strength_db, 1),
             _number(metrics.frequency_offset_hz, 3),
-            f"{station.segments_present} of {station.segments} s",
-            "; ".join([*([station.error_message] if station.error_message else []), *sorted(station.flags)]),
+            f"{station.segments_present} of {station.segments} segments",
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _station_notes(stations: Sequence[StationSummary]) -> Iterator[str]:
+    """Errors of each station, then what limits the values, with the stations that it holds for."""
+    for station in stations:
+        if station.error_message is not None:
+            yield f"{station.rx_id}: {station.error_message}"
+    for flag in sorted({flag for station in stations for flag in station.flags}):
+        yield f"{flag} ({', '.join(station.rx_id for station in stations if flag in station.flags)})"
 
 
 def _number(value: float | None, decimals: int) -> str:

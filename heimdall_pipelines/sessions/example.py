@@ -13,7 +13,7 @@ from heimdall_pipelines.store.stations import KnownSource, Station
 
 SOURCE = KnownSource("example-transmitter", 7_050_000.0, 45.05, 8.2, 150.0, 40.0)
 START_TIME_UNIX_NS = 1_767_268_800 * 10**9  # 2026-01-01 12:00:00 UTC
-DURATION_S = 12
+DURATION_S = 12.5
 NOMINAL_SAMPLE_RATE_HZ = 12_001
 TONE_HZ = 700.0
 DEVIATION_HZ = 2_000.0

@@ -7,7 +7,7 @@ from sqlalchemy import text
 
 from heimdall_pipelines.sessions.checks import SESSION_CHECKS, check_session
 from heimdall_pipelines.sessions.extraction import extract_session
-from heimdall_pipelines.store.objects import ObjectsUnavailableError, ObjectStore
+from heimdall_pipelines.store.objects import ObjectStore, ObjectsUnavailableError
 from heimdall_pipelines.store.sessions import list_recordings
 from heimdall_pipelines.store.stores import Stores
 from heimdall_pipelines_tests.sessions.support import import_files, quiet

@@ -197,7 +197,7 @@ def test_options_that_make_no_sense_are_refused(stores, tmp_path, options, words
 def test_files_tuned_to_different_frequencies_are_refused(stores, example_recordings, tmp_path):
     other = tmp_path / example_recordings[1].name.replace("7050000", "7060000")
     other.write_bytes(example_recordings[1].read_bytes())
-    with pytest.raises(ImportRefusedError, match="different frequencies .*7050000 Hz.*7060000 Hz"):
+    with pytest.raises(ImportRefusedError, match=r"different frequencies .*7050000 Hz.*7060000 Hz"):
         import_files(stores, [example_recordings[0], other])
     assert_nothing_is_left(stores)
 

@@ -54,11 +54,15 @@ def test_closing_leaves_no_connection_behind(settings):
 
 
 def test_a_transaction_that_fails_keeps_nothing(stores):
-    with pytest.raises(RuntimeError), stores.database.transaction() as connection:
-        connection.execute(
-            text("INSERT INTO heimdall.known_sources (name, frequency_hz, latitude, longitude) VALUES ('x', 1, 0, 0)")
-        )
-        raise RuntimeError
+    insert = "INSERT INTO heimdall.known_sources (name, frequency_hz, latitude, longitude) VALUES ('x', 1, 0, 0)"
+
+    def insert_and_fail():
+        with stores.database.transaction() as connection:
+            connection.execute(text(insert))
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        insert_and_fail()
     with stores.database.transaction() as connection:
         assert connection.execute(text("SELECT count(*) FROM heimdall.known_sources")).scalar() == 0
 
@@ -72,9 +76,12 @@ def test_a_transaction_that_fails_keeps_nothing(stores):
     ],
 )
 def test_an_unreachable_database_is_named_without_its_password(settings, change, words):
-    with Database(type(settings)(**settings.model_dump() | change)) as database:
-        with pytest.raises(DatabaseUnavailableError) as caught, database.transaction():
-            pass
+    with (
+        Database(type(settings)(**settings.model_dump() | change)) as database,
+        pytest.raises(DatabaseUnavailableError) as caught,
+        database.transaction(),
+    ):
+        pass
     message = str(caught.value)
     assert words in message
     assert f"PostgreSQL at {settings.pg_host}:" in message

@@ -9,8 +9,8 @@ from heimdall_pipelines.store.objects import (
     ObjectLocation,
     ObjectNotFoundError,
     ObjectsRefusedError,
-    ObjectsUnavailableError,
     ObjectStore,
+    ObjectsUnavailableError,
 )
 from heimdall_pipelines.store.sessions import StationRecording
 from heimdall_pipelines.store.stations import Station

@@ -1,0 +1,7 @@
+"""Run every benchmark and print one table."""
+
+from benchmarks import bench_features, bench_sessions
+
+for measure in (bench_features.run, bench_sessions.run):
+    for what, amount, unit in measure():
+        print(f"{what:<32}{amount:10.3f}  {unit}", flush=True)

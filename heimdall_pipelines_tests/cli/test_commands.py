@@ -1,0 +1,143 @@
+"""Commands as people type them, on servers of a deployment (HEIMDALL_PG_HOST is set)."""
+
+import re
+import sys
+
+import pytest
+
+from heimdall_pipelines import cli
+from heimdall_pipelines_tests.conftest import environment_of
+
+
+@pytest.fixture
+def heimdall(environment, monkeypatch, capsys, tmp_path):
+    """Run the command line in this process; gives exit code, standard output and standard error."""
+    home = tmp_path / "dagster"
+    home.mkdir()
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    monkeypatch.setenv("HEIMDALL_HOME", str(tmp_path / "home"))
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["heimdall", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capsys.readouterr()
+        return ended.value.code or 0, captured.out, captured.err
+
+    return run
+
+
+def imported(heimdall, files):
+    code, out, err = heimdall("session", "import", *files)
+    assert code == 0, err
+    return re.search(r"session ([0-9a-f-]{36})", out)[1]
+
+
+def test_migrate_says_what_it_did_and_then_that_nothing_was_to_do(heimdall, empty_database_settings, monkeypatch):
+    for name, value in environment_of(empty_database_settings).items():
+        monkeypatch.setenv(name, value)
+    assert heimdall("db", "migrate")[:2] == (0, "schema migrated from nothing to revision 0001\n")
+    assert heimdall("db", "migrate")[:2] == (0, "the schema is at revision 0001 already\n")
+
+
+def test_stations_are_listed_added_and_disabled(heimdall):
+    assert "milano-baggio" in heimdall("station", "list")[1]
+    add = ("station", "add", "garden", "--latitude", "45.1", "--longitude", "7.2", "--frequency-range", "144-146")
+    assert heimdall(*add)[:2] == (0, "station garden added\n")
+    assert heimdall(*add)[0] == 1
+    assert heimdall("station", "disable", "garden")[1] == "station garden is inactive\n"
+    (line,) = [line for line in heimdall("station", "list")[1].splitlines() if "garden" in line]
+    assert line.split() == ["garden", "garden", "45.1000", "7.2000", "0", "none", "144-146", "no"]
+    assert heimdall("station", "enable", "garden")[1] == "station garden is active\n"
+
+
+def test_a_session_is_imported_listed_extracted_and_shown(heimdall, example_recordings):
+    session_id = imported(heimdall, example_recordings)
+    assert re.search(rf"{session_id} .*completed +1 +3 +12\.5 +0 +due", heimdall("session", "list")[1])
+    code, out, _ = heimdall("session", "extract", session_id)
+    assert code == 0
+    assert out.count(" passed ") == 5
+    assert re.search(r"genova +12 +12 +19\.\d +-40\.0 +-2\.50", out)
+    assert re.search(rf"{session_id} .* 12 +extracted", heimdall("session", "list")[1])
+    assert re.search(r"torino +12 +12 +29\.\d", heimdall("session", "show", session_id)[1])
+    assert "already imported" in heimdall("session", "import", *example_recordings)[1]
+
+
+def test_the_demonstration_ends_well_and_does_so_again(heimdall):
+    for _ in range(2):
+        code, out, err = heimdall("demo")
+        assert code == 0, err
+        assert out.count(" passed ") == 5
+        assert "known source: example-transmitter" in out
+
+
+def test_the_demonstration_takes_a_folder_with_its_own_stations_file(heimdall, example_recordings, tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    path = folder / example_recordings[0].name.replace("TORINO", "MY-KIWI")
+    path.write_bytes(example_recordings[0].read_bytes())
+    code, _, err = heimdall("demo", "--recordings", folder)
+    assert code == 1
+    assert "unknown station my-kiwi; give --position" in err
+    (folder / "stations.yaml").write_text(
+        "receivers_of_recordings: [{rx_id: my-kiwi, latitude: 45.1, longitude: 7.2, altitude_m: 250}]"
+    )
+    code, out, err = heimdall("demo", "--recordings", folder)
+    assert code == 0, err
+    assert re.search(r"my-kiwi +12 +12", out)
+
+
+def test_the_demonstration_takes_the_real_recordings(heimdall, real_recordings):
+    code, out, err = heimdall("demo", "--recordings", real_recordings[0].parent)
+    assert code == 0, err
+    assert "known source: DCF77" in out
+    for rx_id in ("df0kl", "f1jek", "hb9ryz"):
+        assert re.search(rf"{rx_id} +28 +28 ", out)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("session", "import", "nowhere.wav"), 1, "nowhere.wav"),
+        (("session", "import", "{file}", "--station", "other.wav=torino"), 2, "FILE being one of"),
+        (("session", "import", "{file}", "--position", "{file}=45"), 2, "latitude,longitude,altitude_m is expected"),
+        (("session", "import", "{file}", "--start", "yesterday"), 2, "--start yesterday"),
+        (("session", "import", "{file}", "--known-source", "DCF78"), 1, "unknown source DCF78; known are: DCF77"),
+        (("session", "extract", "12"), 1, "a UUID is expected"),
+        (("session", "show", "00000000-0000-0000-0000-000000000000"), 1, "heimdall session list"),
+        (("station", "disable", "nobody"), 1, "unknown station nobody"),
+        (("station", "add", "x", "--latitude", "91", "--longitude", "0"), 1, "latitude 91.0 is outside"),
+        (
+            ("station", "add", "x", "--latitude", "1", "--longitude", "0", "--frequency-range", "a-b"),
+            2,
+            "LOW-HIGH in MHz",
+        ),
+        (("demo", "--recordings", "/nonexistent/folder"), 1, "there is no such folder"),
+    ],
+)
+def test_a_wrong_command_ends_with_one_message_and_no_traceback(heimdall, example_recordings, arguments, code, words):
+    given = [argument.replace("{file}", str(example_recordings[0])) for argument in arguments]
+    ended, out, err = heimdall(*given)
+    shown = " ".join(re.sub(r"[│╭╰─╮╯]", " ", out + err).split())
+    assert ended == code
+    assert words in shown
+    assert "Traceback" not in shown
+
+
+def test_an_unreachable_server_is_one_message(heimdall, monkeypatch):
+    monkeypatch.setenv("HEIMDALL_PG_PORT", "1")
+    code, _, err = heimdall("station", "list")
+    assert (code, err.startswith("Error: PostgreSQL at 127.0.0.1:1/")) == (1, True)
+
+
+def test_a_missing_variable_is_named(heimdall, monkeypatch):
+    monkeypatch.delenv("HEIMDALL_S3_SECRET_KEY")
+    code, _, err = heimdall("session", "list")
+    assert (code, "HEIMDALL_S3_SECRET_KEY is not set" in err) == (1, True)
+
+
+def test_extracting_without_a_dagster_home_says_what_to_set(heimdall, example_recordings, monkeypatch):
+    session_id = imported(heimdall, example_recordings)
+    monkeypatch.delenv("DAGSTER_HOME")
+    code, _, err = heimdall("session", "extract", session_id)
+    assert (code, "$DAGSTER_HOME is not set" in " ".join(err.split())) == (1, True)
