@@ -4,6 +4,7 @@ from uuid import UUID
 
 from heimdall_pipelines.cli.console import output, table
 from heimdall_pipelines.sessions.importing import ImportReport
+from heimdall_pipelines.sessions.notes import station_notes
 from heimdall_pipelines.store.features import stations_in_session
 from heimdall_pipelines.store.stores import Stores
 
@@ -32,10 +33,9 @@ def print_import(report: ImportReport) -> None:
 
 def print_stations(stores: Stores, session_id: UUID) -> None:
     """Show what the rows of a session say of each station."""
-    rows = table(
-        "station", "segments", "signal present", "SNR, dB", "level, dBm", "frequency offset, Hz", "errors and notes"
-    )
-    for station in stations_in_session(stores.database, session_id):
+    rows = table("station", "segments", "signal present", "SNR, dB", "level, dBm", "frequency offset, Hz")
+    stations = stations_in_session(stores.database, session_id)
+    for station in stations:
         rows.add_row(
             station.rx_id,
             str(station.num_segments),
@@ -43,9 +43,10 @@ def print_stations(stores: Stores, session_id: UUID) -> None:
             _number(station.snr_db, 1),
             _number(station.rssi_dbm, 1),
             _number(station.frequency_offset_hz, 3),
-            "\n".join([*([station.error_message] if station.error_message else []), *station.flags]),
         )
     output.print(rows)
+    for note in station_notes(stations):
+        output.print(f"  - {note}", soft_wrap=True)
 
 
 def _number(value: float | None, decimals: int) -> str:

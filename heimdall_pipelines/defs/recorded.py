@@ -10,6 +10,7 @@ from heimdall_pipelines.defs.partitions import recording_sessions
 from heimdall_pipelines.errors import UnavailableError
 from heimdall_pipelines.sessions.checks import SESSION_CHECKS, CheckOutcome, check_session
 from heimdall_pipelines.sessions.extraction import ExtractionReport, StationSummary, extract_session
+from heimdall_pipelines.sessions.notes import station_notes
 from heimdall_pipelines.sessions.pictures import spectrogram_png
 from heimdall_pipelines.store.sessions import SessionRevision, due_for_extraction, list_recordings
 from heimdall_pipelines.store.stores import Stores
@@ -155,7 +156,7 @@ def _extraction_metadata(report: ExtractionReport) -> dict[str, dg.MetadataValue
         "duration_s": dg.MetadataValue.float(report.duration_s),
         "heard": dg.MetadataValue.md(_station_table(report.stations)),
     }
-    notes = [*report.notes, *_station_notes(report.stations)]
+    notes = [*report.notes, *station_notes(report.stations)]
     if notes:
         metadata["notes"] = dg.MetadataValue.md("\n".join(f"- {note}" for note in notes))
     if report.error_message is not None:
@@ -183,15 +184,6 @@ def _station_table(stations: Sequence[StationSummary]) -> str:
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def _station_notes(stations: Sequence[StationSummary]) -> Iterator[str]:
-    """Errors of each station, then what limits the values, with the stations that it holds for."""
-    for station in stations:
-        if station.error_message is not None:
-            yield f"{station.rx_id}: {station.error_message}"
-    for flag in sorted({flag for station in stations for flag in station.flags}):
-        yield f"{flag} ({', '.join(station.rx_id for station in stations if flag in station.flags)})"
 
 
 def _number(value: float | None, decimals: int) -> str:
