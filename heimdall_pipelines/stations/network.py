@@ -52,42 +52,20 @@ class SyncReport:
     drift: tuple[str, ...]
 
 
-class _Entry(BaseModel):
+@dataclass(frozen=True)
+class _Place:
+    rx_id: str
+    latitude: float
+    longitude: float
+    altitude_m: float = 0.0
+
+
+class _File(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-
-class _StationEntry(_Entry):
-    rx_id: str
-    name: str
-    latitude: float
-    longitude: float
-    altitude_m: float = 0.0
-    url: str | None = None
-    api_type: str = "none"
-    frequency_ranges_hz: tuple[tuple[float, float], ...] = ()
-    full_scale_dbm: float | None = None
-
-
-class _SourceEntry(_Entry):
-    name: str
-    frequency_hz: float
-    latitude: float
-    longitude: float
-    altitude_m: float = 0.0
-    power_dbm: float | None = None
-
-
-class _PositionEntry(_Entry):
-    rx_id: str
-    latitude: float
-    longitude: float
-    altitude_m: float = 0.0
-
-
-class _File(_Entry):
-    stations: tuple[_StationEntry, ...] = ()
-    known_sources: tuple[_SourceEntry, ...] = ()
-    receivers_of_recordings: tuple[_PositionEntry, ...] = ()
+    stations: tuple[Station, ...] = ()
+    known_sources: tuple[KnownSource, ...] = ()
+    receivers_of_recordings: tuple[_Place, ...] = ()
 
 
 def load_network(*files: Path) -> Network:
@@ -108,11 +86,11 @@ def load_network(*files: Path) -> Network:
     sources: dict[str, KnownSource] = {}
     positions: dict[str, Position] = {}
     for content in parsed:
-        stations |= {entry.rx_id: Station(**entry.model_dump()) for entry in content.stations}
-        sources |= {entry.name: KnownSource(**entry.model_dump()) for entry in content.known_sources}
+        stations |= {station.rx_id: station for station in content.stations}
+        sources |= {source.name: source for source in content.known_sources}
         positions |= {
-            entry.rx_id: (entry.latitude, entry.longitude, entry.altitude_m)
-            for entry in content.receivers_of_recordings
+            place.rx_id: (place.latitude, place.longitude, place.altitude_m)
+            for place in content.receivers_of_recordings
         }
     return Network(tuple(stations.values()), tuple(sources.values()), positions)
 
