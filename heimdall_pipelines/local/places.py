@@ -52,7 +52,7 @@ def make_reachable_folder(folder: Path, account: Account | None) -> None:
         if not can_reach(account, folder):
             folder.rmdir()
             folder.symlink_to(_folder_outside(folder))
-            _logger.info(
+            _logger.warning(
                 "%s lies in %s, since the user %s cannot reach it here", folder, folder.resolve(), account.name
             )
     if not can_reach(account, folder.resolve()):
