@@ -82,7 +82,7 @@ def test_features_of_voice_over_fm_are_as_near_the_truth_as_was_shown_possible(f
 
 
 def test_snr_comes_within_a_third_of_its_lower_bound_at_minus_10_db():
-    # 0.137 dB: Cramer-Rao bound of science.md for 200 ms, known bandwidth; a third for the unknown spectrum.
+    # 0.137 dB: Cramer-Rao bound for 200 ms, known bandwidth; a third for the unknown spectrum.
     assert np.sqrt(np.mean(errors(-10, -100)["snr_db"] ** 2)) <= 0.137 * 4 / 3
 
 

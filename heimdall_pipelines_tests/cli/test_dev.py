@@ -1,0 +1,95 @@
+"""`heimdall dev` that is killed, and what the next one and `heimdall stop` make of it."""
+
+import signal
+from pathlib import Path
+
+import psycopg2
+import pytest
+
+from heimdall_pipelines.local.processes import is_alive
+from heimdall_pipelines.local.stack import Stack
+from heimdall_pipelines.sessions import example
+from heimdall_pipelines.settings import ENV_PREFIX, load_settings
+from heimdall_pipelines.store.migrate import migrate
+from heimdall_pipelines.store.stores import open_stores
+from heimdall_pipelines_tests.dev_server import DevFolder, dev_folder, runs, wait_for
+from heimdall_pipelines_tests.sessions.support import import_files
+
+FIRST_PORT = 24_200
+EXAMPLE_ROWS = int(example.DURATION_S)  # its whole seconds
+
+
+@pytest.fixture(scope="module")
+def dev():
+    with dev_folder() as folder:
+        yield folder
+
+
+def test_a_killed_dev_loses_no_data_and_no_run(dev, example_recordings):
+    with Stack(dev.home).use() as environment:
+        session_id = import_without_daemon(environment, example_recordings)
+        # Whoever holds this lock extracts the session: the run begins and waits for us, in the middle.
+        rival = connect(environment)
+        rival.cursor().execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", (session_id,))
+        dev.start_dev(first_port=FIRST_PORT)
+    wait_for("the run of the session found at the start", lambda: waiting_backends(rival))
+
+    dev.signal(signal.SIGKILL)
+    left = dev.dagster_processes()
+    assert any("dagster._daemon" in process.cmdline() for process in left)
+    assert any("spawn_main" in " ".join(process.cmdline()) for process in left), "the process of the run"
+
+    address = dev.start_dev(first_port=FIRST_PORT)
+    assert [process for process in left if is_alive(process)] == []
+    rival.close()
+    wait_for("the second run", lambda: {run["status"] for run in runs(address)} == {"FAILURE", "SUCCESS"})
+    again, killed = runs(address)
+    assert (killed["status"], again["status"]) == ("FAILURE", "SUCCESS")
+    assert again["tags"]["dagster/parent_run_id"] == killed["runId"]
+    assert number_of_rows(dev, session_id) == EXAMPLE_ROWS
+
+
+def test_stop_ends_what_a_killed_dev_left(dev):
+    if dev.pid() is None:
+        dev.start_dev(first_port=FIRST_PORT)
+    dev.signal(signal.SIGKILL)
+    assert dev.dagster_processes() != []
+    stopped = dev.run("stop")
+    assert stopped.returncode == 0, stopped.stderr
+    assert "stopped" in stopped.stdout
+    assert dev.processes() == []
+    assert dev.run("stop").returncode == 0  # once more does no harm
+    assert dev.processes() == []
+
+
+def import_without_daemon(environment: dict[str, str], files: list[Path]) -> str:
+    settings = load_settings(**{name.removeprefix(ENV_PREFIX).lower(): value for name, value in environment.items()})
+    with open_stores(settings) as stores:
+        migrate(stores.database)
+        stores.objects.create_buckets()
+        return str(import_files(stores, files).session_id)
+
+
+def connect(environment: dict[str, str]) -> psycopg2.extensions.connection:
+    connection = psycopg2.connect(
+        host=environment["HEIMDALL_PG_HOST"],
+        port=environment["HEIMDALL_PG_PORT"],
+        user=environment["HEIMDALL_PG_USER"],
+        password=environment["HEIMDALL_PG_PASSWORD"],
+        dbname=environment["HEIMDALL_PG_DATABASE"],
+    )
+    connection.autocommit = True
+    return connection
+
+
+def waiting_backends(connection: psycopg2.extensions.connection) -> list[tuple[int]]:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+        return cursor.fetchall()
+
+
+def number_of_rows(dev: DevFolder, session_id: str) -> int:
+    ((number,),) = dev.rows(
+        "SELECT count(*) FROM heimdall.measurement_features WHERE recording_session_id = %s", session_id
+    )
+    return number

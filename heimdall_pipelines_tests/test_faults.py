@@ -1,0 +1,549 @@
+"""Outages, kills and rivals in the middle of an extraction: it ends complete or not at all, and says why."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from uuid import UUID
+
+import dagster as dg
+import pytest
+from sqlalchemy import text
+
+from heimdall_pipelines.cli.extraction import RunFailedError, extract_now
+from heimdall_pipelines.definitions import build_definitions
+from heimdall_pipelines.defs import recorded
+from heimdall_pipelines.defs.partitions import RECORDING_SESSIONS
+from heimdall_pipelines.local.ports import is_free
+from heimdall_pipelines.local.seaweed import GRPC_OFFSET
+from heimdall_pipelines.local.stack import Stack
+from heimdall_pipelines.sessions import example, extraction
+from heimdall_pipelines.sessions.checks import SESSION_CHECKS, check_session
+from heimdall_pipelines.sessions.extraction import extract_session
+from heimdall_pipelines.settings import load_settings
+from heimdall_pipelines.store import iq_objects, objects
+from heimdall_pipelines.store.database import DatabaseUnavailableError
+from heimdall_pipelines.store.features import SupersededError
+from heimdall_pipelines.store.migrate import migrate
+from heimdall_pipelines.store.objects import ObjectLocation, ObjectsUnavailableError
+from heimdall_pipelines.store.sessions import (
+    SessionNotFoundError,
+    SessionRevision,
+    due_for_extraction,
+    get_session,
+    list_recordings,
+)
+from heimdall_pipelines.store.stores import Stores, open_stores
+from heimdall_pipelines_tests.sessions.support import import_files
+from heimdall_pipelines_tests.tcp_link import TcpLink
+
+PATIENCE_S = 60.0  # of waiting for something that takes well under a second
+EXAMPLE_ROWS = int(example.DURATION_S)  # its whole seconds
+EXAMPLE_IQ_BYTES = len(example.STATIONS) * EXAMPLE_ROWS * example.NOMINAL_SAMPLE_RATE_HZ * 8
+
+# The only thing that differs from a real run: it stops where the test wants it, rows already inserted.
+STOPPING_EXTRACTION = """
+import sys, time
+from pathlib import Path
+from heimdall_pipelines.sessions import extraction
+from heimdall_pipelines.settings import load_settings
+from heimdall_pipelines.store.stores import open_stores
+
+session_id, reached = sys.argv[1], Path(sys.argv[2])
+extraction.ROWS_PER_INSERT = 1
+extraction.PROGRESS_INTERVAL_S = -1.0
+
+def stop_here(line):
+    if line.startswith("5 of "):
+        reached.touch()
+        time.sleep(3600)
+
+with open_stores(load_settings()) as stores:
+    extraction.extract_session(stores, session_id, progress=stop_here)
+"""
+
+
+def wait_until(what: str, holds: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not holds():
+        assert time.monotonic() < deadline, f"waited {PATIENCE_S:.0f} s in vain until {what}"
+        time.sleep(0.02)
+
+
+def execute(stores: Stores, statement: str, **values: object) -> list[dict[str, object]]:
+    with stores.database.transaction() as connection:
+        result = connection.execute(text(statement), values)
+        return [dict(row._mapping) for row in result] if result.returns_rows else []
+
+
+def stored(stores: Stores, session_id: str) -> dict[str, list[dict[str, object]]]:
+    """Everything that an extraction writes of a session, ids included, without the time of writing."""
+    features = execute(
+        stores,
+        "SELECT * FROM heimdall.measurement_features WHERE recording_session_id = :id ORDER BY segment_idx",
+        id=session_id,
+    )
+    for row in features:
+        del row["created_at"]
+    metrics = execute(
+        stores,
+        "SELECT id, snr_db, signal_strength_db, frequency_offset_hz FROM heimdall.measurements"
+        " WHERE recording_session_id = :id ORDER BY id",
+        id=session_id,
+    )
+    return {"features": features, "metrics": metrics}
+
+
+def run_job(session_id: str) -> dg.ExecuteInProcessResult:
+    """A run of the main job, on a Dagster instance that no outage of the servers touches."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions(RECORDING_SESSIONS, [session_id])
+        return (
+            build_definitions()
+            .resolve_job_def("extract_recorded_session")
+            .execute_in_process(partition_key=session_id, instance=instance, raise_on_error=False)
+        )
+
+
+def retries(result: dg.ExecuteInProcessResult) -> int:
+    return sum(event.event_type is dg.DagsterEventType.STEP_UP_FOR_RETRY for event in result.all_events)
+
+
+def failure_messages(result: dg.ExecuteInProcessResult) -> list[str]:
+    """Messages of the failed step, as the UI shows them one below the other."""
+    (failure,) = (event for event in result.all_events if event.is_step_failure)
+    messages, error = [], failure.step_failure_data.error
+    while error is not None:
+        messages.append(error.message.strip())
+        error = error.cause
+    return messages
+
+
+def assert_failed_for_an_outage(result: dg.ExecuteInProcessResult, named: str) -> None:
+    """Retried as often as it may be; then the error's first words name the server, not a library."""
+    assert not result.success
+    assert retries(result) == recorded.OUTAGE_RETRIES
+    frame, reason, *_ = failure_messages(result)
+    assert "Error occurred while executing op" in frame
+    assert named in reason.partition(": ")[2][:60], reason
+    assert "Traceback" not in reason
+
+
+@pytest.fixture(autouse=True)
+def _short_retry_delay(monkeypatch):
+    monkeypatch.setattr(recorded, "OUTAGE_DELAY_S", 0.01)
+
+
+@pytest.fixture
+def in_small_steps(monkeypatch):
+    """Rows are inserted, IQ is read, and progress is told in small steps, so that there is a middle."""
+    monkeypatch.setattr(extraction, "ROWS_PER_INSERT", 1)
+    monkeypatch.setattr(extraction, "PROGRESS_INTERVAL_S", -1.0)
+    monkeypatch.setattr(iq_objects, "_BLOCK_SAMPLES", 2**14)
+
+
+@pytest.fixture
+def session_id(environment, stores, example_recordings) -> str:
+    return str(import_files(stores, example_recordings).session_id)
+
+
+@pytest.fixture
+def s3_link(environment, settings, monkeypatch) -> Iterator[TcpLink]:
+    """The way to the S3 store of what runs from now on (the fixture `stores` keeps the direct one)."""
+    monkeypatch.setattr(objects, "ATTEMPTS", 1)  # of a single request; more only cost time here
+    with TcpLink(int(settings.s3_endpoint.rpartition(":")[2])) as link:
+        monkeypatch.setenv("HEIMDALL_S3_ENDPOINT", f"127.0.0.1:{link.port}")
+        yield link
+
+
+@pytest.fixture
+def postgres_link(environment, settings, monkeypatch) -> Iterator[TcpLink]:
+    """The way to PostgreSQL of what runs from now on."""
+    with TcpLink(settings.pg_port) as link:
+        monkeypatch.setenv("HEIMDALL_PG_PORT", str(link.port))
+        yield link
+
+
+class OwnServers:
+    """Servers of this module's own, which a test may kill; what runs from now on is sent to them."""
+
+    def __init__(self, stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._stack = stack
+        self._monkeypatch = monkeypatch
+        self.start()
+
+    def start(self) -> None:
+        for name, value in self._stack.start().items():
+            self._monkeypatch.setenv(name, value)
+
+    def start_s3_again(self, session_id: str) -> None:
+        """Start S3, which after a kill may answer 500 for some seconds before objects can be read."""
+        self.start()
+        with open_stores(load_settings()) as opened:
+            locations = [recording.location for recording in list_recordings(opened.database, UUID(session_id))]
+            wait_until("S3 gives objects again", lambda: all(map(partial(is_readable, opened), locations)))
+
+    def kill_s3(self) -> None:
+        status = self._stack.status().s3
+        os.kill(status.pid, signal.SIGKILL)
+        # It ends thread by thread: its ports are free some milliseconds after it is no longer there.
+        wait_until("S3 is gone", lambda: is_free(status.port) and is_free(status.port + GRPC_OFFSET))
+        assert not self._stack.status().s3.running
+
+    def kill_postgres(self) -> None:
+        status = self._stack.status().postgres
+        os.kill(status.pid, signal.SIGKILL)
+        wait_until("PostgreSQL is gone", lambda: is_free(status.port))
+        assert not self._stack.status().postgres.running
+
+
+def is_readable(stores: Stores, location: ObjectLocation) -> bool:
+    try:
+        return len(stores.objects.read(location, 0, 1)) == 1
+    except ObjectsUnavailableError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def own_stack() -> Iterator[Stack]:
+    folder = Path(tempfile.mkdtemp(prefix="heimdall-faults-"))
+    folder.chmod(0o755)
+    stack = Stack(folder / "home")
+    try:
+        yield stack
+    finally:
+        stack.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def own_servers(own_stack, monkeypatch) -> OwnServers:
+    return OwnServers(own_stack, monkeypatch)
+
+
+@pytest.fixture
+def own_stores(own_servers) -> Iterator[Stores]:
+    """Stores on the module's own servers; empty."""
+    with open_stores(load_settings()) as opened:
+        migrate(opened.database)
+        execute(opened, "DELETE FROM heimdall.recording_sessions")
+        yield opened
+
+
+def during_extraction(monkeypatch, hook: Callable[[], None], segments: int = 5) -> None:
+    """Let ``hook`` happen once, in the first run of the job that has extracted so many segments."""
+    happened = threading.Event()
+
+    def told(line: str) -> None:
+        if line.startswith(f"{segments} of ") and not happened.is_set():
+            happened.set()
+            hook()
+
+    monkeypatch.setattr(
+        recorded, "extract_session", lambda stores, session_id, **_: extract_session(stores, session_id, progress=told)
+    )
+
+
+# The S3 store
+
+
+def test_without_s3_a_run_fails_naming_it_and_succeeds_once_it_is_back(own_servers, own_stores, example_recordings):
+    session_id = str(import_files(own_stores, example_recordings).session_id)
+    nothing = stored(own_stores, session_id)
+    own_servers.kill_s3()
+    result = run_job(session_id)
+    assert_failed_for_an_outage(result, "S3 store at 127.0.0.1:")
+    assert result.get_asset_check_evaluations() == []
+    assert stored(own_stores, session_id) == nothing
+    assert nothing["features"] == []
+    own_servers.start_s3_again(session_id)
+    result = run_job(session_id)
+    assert result.success
+    assert retries(result) == 0
+    complete = stored(own_stores, session_id)
+    assert len(complete["features"]) == EXAMPLE_ROWS
+    own_servers.kill_s3()
+    assert not run_job(session_id).success
+    assert stored(own_stores, session_id) == complete
+    own_servers.start()
+
+
+def test_s3_that_goes_away_in_the_middle_leaves_the_rows_that_were_there(s3_link, stores, session_id, in_small_steps):
+    def run_that_is_cut() -> dg.ExecuteInProcessResult:
+        s3_link.cut_after(EXAMPLE_IQ_BYTES // 2)
+        result = run_job(session_id)
+        assert s3_link.is_cut
+        s3_link.mend()
+        return result
+
+    nothing = stored(stores, session_id)
+    assert_failed_for_an_outage(run_that_is_cut(), "S3 store at 127.0.0.1:")
+    assert stored(stores, session_id) == nothing
+    assert run_job(session_id).success
+    complete = stored(stores, session_id)
+    assert len(complete["features"]) == EXAMPLE_ROWS
+    assert_failed_for_an_outage(run_that_is_cut(), "S3 store at 127.0.0.1:")
+    assert stored(stores, session_id) == complete
+
+
+def test_an_outage_of_s3_that_ends_in_time_is_ridden_out(s3_link, stores, session_id, in_small_steps, monkeypatch):
+    during_extraction(monkeypatch, s3_link.cut)
+    attempt = recorded.extract_session
+
+    def attempt_that_finds_s3_back_at_the_third(stores, session_id, **more):
+        attempts.append(session_id)
+        if len(attempts) == 3:
+            s3_link.mend()
+        return attempt(stores, session_id, **more)
+
+    attempts: list[str] = []
+    monkeypatch.setattr(recorded, "extract_session", attempt_that_finds_s3_back_at_the_third)
+    result = run_job(session_id)
+    assert result.success
+    assert retries(result) == 2
+    assert [check.passed for check in result.get_asset_check_evaluations()] == [True] * len(SESSION_CHECKS)
+    assert len(stored(stores, session_id)["features"]) == EXAMPLE_ROWS
+
+
+def test_the_command_line_names_the_store_that_is_down(s3_link, stores, session_id, tmp_path, monkeypatch):
+    (tmp_path / "dagster.yaml").touch()
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    s3_link.cut()
+    with pytest.raises(RunFailedError, match=r"^S3 store at 127\.0\.0\.1:"):
+        extract_now(stores, get_session(stores.database, session_id))
+
+
+# The checks
+
+
+@pytest.mark.parametrize("link", ["s3_link", "postgres_link"])
+def test_an_outage_during_the_checks_is_neither_a_failed_nor_a_passed_check(
+    request, link, stores, session_id, monkeypatch
+):
+    way = request.getfixturevalue(link)
+
+    def check_when_it_is_cut(stores, session_id):
+        way.cut()
+        return check_session(stores, session_id)
+
+    monkeypatch.setattr(recorded, "check_session", check_when_it_is_cut)
+    result = run_job(session_id)
+    named = "S3 store at 127.0.0.1:" if link == "s3_link" else "PostgreSQL at 127.0.0.1:"
+    assert_failed_for_an_outage(result, named)
+    assert result.get_asset_check_evaluations() == []
+    assert len(stored(stores, session_id)["features"]) == EXAMPLE_ROWS
+
+
+# PostgreSQL
+
+
+def test_an_extraction_outlives_a_restart_of_postgres_in_its_middle(
+    own_servers, own_stores, example_recordings, in_small_steps, monkeypatch
+):
+    session_id = str(import_files(own_stores, example_recordings).session_id)
+
+    def restart() -> None:
+        own_servers.kill_postgres()
+        own_servers.start()
+
+    during_extraction(monkeypatch, restart)
+    result = run_job(session_id)
+    assert result.success
+    assert retries(result) == 1
+    assert [check.passed for check in result.get_asset_check_evaluations()] == [True] * len(SESSION_CHECKS)
+    after_the_restart = stored(own_stores, session_id)
+    assert len(after_the_restart["features"]) == EXAMPLE_ROWS
+    assert run_job(session_id).success  # undisturbed, it makes the same rows
+    assert stored(own_stores, session_id) == after_the_restart
+
+
+def test_postgres_that_stays_away_fails_the_run_and_keeps_the_rows_that_were_there(
+    own_servers, own_stores, example_recordings, in_small_steps, monkeypatch
+):
+    session_id = str(import_files(own_stores, example_recordings).session_id)
+    assert run_job(session_id).success
+    before = stored(own_stores, session_id)
+    during_extraction(monkeypatch, own_servers.kill_postgres)
+    result = run_job(session_id)
+    own_servers.start()
+    assert_failed_for_an_outage(result, "PostgreSQL at 127.0.0.1:")
+    assert DatabaseUnavailableError.__name__ in failure_messages(result)[1]
+    assert stored(own_stores, session_id) == before
+
+
+def test_postgres_that_breaks_off_without_a_run_raises_its_own_error(postgres_link, stores, session_id, in_small_steps):
+    with open_stores(load_settings()) as through_link:
+        with pytest.raises(DatabaseUnavailableError, match=r"^PostgreSQL at 127\.0\.0\.1:"):
+            extract_session(through_link, session_id, progress=lambda _: postgres_link.cut())
+        assert stored(stores, session_id)["features"] == []
+        postgres_link.mend()
+        assert extract_session(through_link, session_id).num_rows == EXAMPLE_ROWS
+
+
+def test_s3_that_breaks_off_without_a_run_raises_its_own_error(s3_link, stores, session_id, in_small_steps):
+    with open_stores(load_settings()) as through_link:
+        with pytest.raises(ObjectsUnavailableError, match=r"^S3 store at 127\.0\.0\.1:"):
+            extract_session(through_link, session_id, progress=lambda _: s3_link.cut())
+        assert stored(stores, session_id)["features"] == []
+        s3_link.mend()
+        assert extract_session(through_link, session_id).num_rows == EXAMPLE_ROWS
+
+
+# A killed process
+
+
+def test_an_extraction_that_is_killed_leaves_nothing_and_again_makes_the_same_rows(
+    environment, stores, session_id, tmp_path
+):
+    before = stored(stores, session_id)
+    kill_in_the_middle(stores, session_id, tmp_path / "first")
+    assert stored(stores, session_id) == before
+    extract_session(stores, session_id)
+    complete = stored(stores, session_id)
+    assert len(complete["features"]) == EXAMPLE_ROWS
+    kill_in_the_middle(stores, session_id, tmp_path / "second")
+    assert stored(stores, session_id) == complete
+    extract_session(stores, session_id)
+    assert stored(stores, session_id) == complete
+
+
+def kill_in_the_middle(stores: Stores, session_id: str, reached: Path) -> None:
+    """Start an extraction as a process of its own and kill -9 it when some rows are inserted."""
+    before = stored(stores, session_id)
+    with subprocess.Popen([sys.executable, "-c", STOPPING_EXTRACTION, session_id, str(reached)]) as run:
+        try:
+
+            def stands_in_the_middle() -> bool:
+                assert run.poll() is None
+                return reached.exists()
+
+            wait_until("the extraction is in its middle", stands_in_the_middle)
+            assert stored(stores, session_id) == before  # nobody sees half of it
+        finally:
+            run.kill()
+
+
+# Rivals
+
+
+@contextlib.contextmanager
+def held_in_the_middle(settings, session_id: str) -> Iterator[tuple[Future, threading.Event]]:
+    """An extraction in a thread, with connections of its own, that waits in its middle until it is let go."""
+    reached, let_go = threading.Event(), threading.Event()
+
+    def hold(line: str) -> None:
+        if line.startswith("5 of "):
+            reached.set()
+            assert let_go.wait(PATIENCE_S)
+
+    def extract():
+        with open_stores(settings) as own:
+            return extract_session(own, session_id, progress=hold)
+
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(extract)
+        try:
+            wait_until("the extraction is in its middle", lambda: reached.is_set() or running.done())
+            yield running, let_go
+        finally:
+            let_go.set()
+
+
+def is_waited_for(stores: Stores) -> bool:
+    """Whether some session of this test's database waits for a lock."""
+    (row,) = execute(
+        stores,
+        "SELECT count(*) AS waiting FROM pg_stat_activity"
+        " WHERE datname = current_database() AND wait_event_type = 'Lock'",
+    )
+    return row["waiting"] > 0
+
+
+def test_two_extractions_at_once_end_with_one_set_of_rows(settings, stores, session_id, in_small_steps):
+    with held_in_the_middle(settings, session_id) as (first, let_go), ThreadPoolExecutor(1) as pool:
+        with open_stores(settings) as own:
+            second = pool.submit(extract_session, own, session_id, progress=lambda _: None)
+            wait_until("the second waits for the first", lambda: is_waited_for(stores) or second.done())
+            assert not second.done()
+            let_go.set()
+            assert second.result(PATIENCE_S).num_rows == EXAMPLE_ROWS
+        assert first.result(PATIENCE_S).num_rows == EXAMPLE_ROWS
+    both = stored(stores, session_id)
+    assert [row["segment_idx"] for row in both["features"]] == list(range(EXAMPLE_ROWS))
+    extract_session(stores, session_id)
+    assert stored(stores, session_id) == both
+
+
+@pytest.mark.parametrize("extracted_before", [False, True])
+def test_a_session_completed_again_meanwhile_gets_no_row_of_the_revision_before(
+    settings, stores, session_id, in_small_steps, extracted_before
+):
+    if extracted_before:
+        extract_session(stores, session_id)
+    before = stored(stores, session_id)
+    with held_in_the_middle(settings, session_id) as (running, let_go):
+        for status in ("in_progress", "completed"):
+            execute(
+                stores,
+                "UPDATE heimdall.recording_sessions SET status = :status WHERE id = :id",
+                status=status,
+                id=session_id,
+            )
+        let_go.set()
+        with pytest.raises(SupersededError, match=rf"{session_id} .*\(now completed, revision 2\)"):
+            running.result(PATIENCE_S)
+    assert stored(stores, session_id) == before
+    assert due_for_extraction(stores.database, limit=2) == [SessionRevision(UUID(session_id), 2)]
+    result = run_job(session_id)
+    assert result.success
+    rows = stored(stores, session_id)["features"]
+    assert [row["session_revision"] for row in rows] == [2] * EXAMPLE_ROWS
+    assert due_for_extraction(stores.database, limit=2) == []
+
+
+def test_a_superseded_run_fails_at_once_without_retries(stores, session_id, in_small_steps, monkeypatch):
+    def complete_again() -> None:
+        for status in ("in_progress", "completed"):
+            execute(stores, f"UPDATE heimdall.recording_sessions SET status = '{status}' WHERE id = '{session_id}'")
+
+    during_extraction(monkeypatch, complete_again)
+    result = run_job(session_id)
+    assert not result.success
+    assert retries(result) == 0
+    assert SupersededError.__name__ in failure_messages(result)[1]
+
+
+def test_a_session_deleted_before_its_first_rows_are_written_is_a_clear_error(
+    settings, stores, session_id, monkeypatch
+):
+    monkeypatch.setattr(extraction, "PROGRESS_INTERVAL_S", -1.0)  # rows are inserted at the end only
+    with held_in_the_middle(settings, session_id) as (running, let_go):
+        execute(stores, "DELETE FROM heimdall.recording_sessions WHERE id = :id", id=session_id)
+        let_go.set()
+        with pytest.raises(SessionNotFoundError, match=rf"{session_id} was deleted while it was being extracted"):
+            running.result(PATIENCE_S)
+    assert stored(stores, session_id) == {"features": [], "metrics": []}
+
+
+def test_deleting_a_session_whose_rows_are_being_written_waits_and_leaves_nothing(
+    settings, stores, session_id, in_small_steps
+):
+    with held_in_the_middle(settings, session_id) as (running, let_go), ThreadPoolExecutor(1) as pool:
+        deleting = pool.submit(execute, stores, "DELETE FROM heimdall.recording_sessions WHERE id = :id", id=session_id)
+        with open_stores(settings) as observer:
+            wait_until("the deletion waits", lambda: is_waited_for(observer) or deleting.done())
+        let_go.set()
+        assert running.result(PATIENCE_S).num_rows == EXAMPLE_ROWS
+        deleting.result(PATIENCE_S)
+    assert stored(stores, session_id) == {"features": [], "metrics": []}
+    with pytest.raises(SessionNotFoundError):
+        extract_session(stores, session_id)
