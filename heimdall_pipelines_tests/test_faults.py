@@ -274,7 +274,7 @@ def test_without_s3_a_run_fails_naming_it_and_succeeds_once_it_is_back(own_serve
     own_servers.kill_s3()
     assert not run_job(session_id).success
     assert stored(own_stores, session_id) == complete
-    own_servers.start()
+    own_servers.start_s3_again(session_id)
 
 
 def test_s3_that_goes_away_in_the_middle_leaves_the_rows_that_were_there(s3_link, stores, session_id, in_small_steps):

@@ -15,6 +15,7 @@ from heimdall_pipelines.sessions import example
 from heimdall_pipelines.sessions.checks import SESSION_CHECKS
 from heimdall_pipelines_tests.dev_server import DevFolder, ask_graphql, dev_folder, runs, wait_for
 
+pytestmark = pytest.mark.timeout(600)  # the first test waits for Dagster's start and a run, on whatever machine
 SENSOR = "completed_recording_sessions"
 LOCATION = {"repositoryName": "__repository__", "repositoryLocationName": "heimdall_pipelines.definitions:definitions"}
 FEATURES_KEY = {"path": ["recorded", "measurement_features"]}

@@ -27,6 +27,7 @@ from heimdall_pipelines.store.stores import open_stores
 
 FIRST_PORT = 3000
 PORTS_TRIED = 100
+LAST_PORT = 65_535
 READY_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 30.0
 LEFTOVER_TIMEOUT_S = 5.0
@@ -37,7 +38,9 @@ class DevFailedError(HeimdallError):
     """Dagster did not start, or ended by itself."""
 
 
-def dev(port: Annotated[int, typer.Option(help="First port tried for the Dagster UI")] = FIRST_PORT) -> None:
+def dev(
+    port: Annotated[int, typer.Option(help="First port tried for the Dagster UI", min=1, max=LAST_PORT)] = FIRST_PORT,
+) -> None:
     """Start the stack, the Dagster UI and its daemon on this machine, until Ctrl-C."""
     home = load_local_settings().home.resolve()
     home.mkdir(mode=0o711, parents=True, exist_ok=True)
@@ -45,6 +48,7 @@ def dev(port: Annotated[int, typer.Option(help="First port tried for the Dagster
         if claim is None:
             output.print(f"already running in this folder: {_running_address(home)}")
             return
+        claim.truncate(0)  # the address of an earlier one
         _stop_leftovers(home)
         stopping = _stop_on_signals()
         with servers():
@@ -53,8 +57,6 @@ def dev(port: Annotated[int, typer.Option(help="First port tried for the Dagster
                 sync_network(opened.database, load_network())
             _close_dead_runs()
             address = f"http://127.0.0.1:{_free_port(port)}"
-            claim.seek(0)
-            claim.truncate()
             json.dump({"pid": os.getpid(), "address": address}, claim)
             claim.flush()
             _run_dagster(address, stopping)
@@ -211,9 +213,10 @@ def _stop_on_signals() -> threading.Event:
 
 
 def _free_port(first: int) -> int:
-    for port in range(first, first + PORTS_TRIED):
+    last = min(first + PORTS_TRIED - 1, LAST_PORT)
+    for port in range(first, last + 1):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))
             return port
-    raise DevFailedError(f"no free port from {first} to {first + PORTS_TRIED - 1}; give another with --port")
+    raise DevFailedError(f"no free port from {first} to {last}; give another with --port")

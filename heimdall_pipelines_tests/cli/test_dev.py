@@ -1,11 +1,17 @@
 """`heimdall dev` that is killed, and what the next one and `heimdall stop` make of it."""
 
 import signal
+import socket
 from pathlib import Path
 
 import psycopg2
 import pytest
+from typer.testing import CliRunner
 
+from heimdall_pipelines.cli import app
+from heimdall_pipelines.cli import dev as dev_command
+from heimdall_pipelines.cli.dev import DevFailedError
+from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.local.processes import is_alive
 from heimdall_pipelines.local.stack import Stack
 from heimdall_pipelines.sessions import example
@@ -15,6 +21,7 @@ from heimdall_pipelines.store.stores import open_stores
 from heimdall_pipelines_tests.dev_server import DevFolder, dev_folder, runs, wait_for
 from heimdall_pipelines_tests.sessions.support import import_files
 
+pytestmark = pytest.mark.timeout(600)  # three starts of Dagster, on whatever machine
 FIRST_PORT = 24_200
 EXAMPLE_ROWS = int(example.DURATION_S)  # its whole seconds
 
@@ -93,3 +100,29 @@ def number_of_rows(dev: DevFolder, session_id: str) -> int:
         "SELECT count(*) FROM heimdall.measurement_features WHERE recording_session_id = %s", session_id
     )
     return number
+
+
+def test_a_start_in_progress_shows_no_address_of_an_earlier_one(tmp_path, monkeypatch):
+    (tmp_path / "dev.lock").write_text('{"pid": 1, "address": "http://127.0.0.1:1"}')
+    monkeypatch.setenv("HEIMDALL_HOME", str(tmp_path))
+    shown = []
+
+    def stop_here(home):
+        shown.append(dev_command._running_address(home))
+        raise HeimdallError("far enough")
+
+    monkeypatch.setattr(dev_command, "_stop_leftovers", stop_here)
+    with pytest.raises(HeimdallError, match="far enough"):
+        dev_command.dev(FIRST_PORT)
+    assert shown == ["it is just starting"]
+
+
+def test_a_port_that_cannot_be_is_refused():
+    refused = CliRunner().invoke(app, ["dev", "--port", "70000"])
+    assert refused.exit_code == 2
+    assert "65535" in refused.output
+
+
+def test_where_no_port_is_free_the_error_says_so():
+    with socket.create_server(("127.0.0.1", 65_535)), pytest.raises(DevFailedError, match="no free port from 65535"):
+        dev_command._free_port(65_535)
