@@ -1,5 +1,6 @@
 """An embedded S3 server: the lifecycle of one SeaweedFS (``weed mini``) on loopback out of a Python wheel."""
 
+import io
 import json
 import secrets
 import shutil
@@ -14,7 +15,7 @@ from pathlib import Path
 import psutil
 import urllib3
 from minio import Minio
-from minio.error import MinioException
+from minio.error import MinioException, S3Error
 
 from heimdall_pipelines.local.places import make_folder
 from heimdall_pipelines.local.ports import LOOPBACK, free_port, is_free
@@ -24,6 +25,7 @@ REGION = "us-east-1"
 PORTS = range(15_000, 22_000)
 GRPC_OFFSET = 10_000  # SeaweedFS's own; its admin worker knows no other
 SERVICES = ("master", "volume", "filer", "s3", "admin")
+PROBE_BUCKET = "ready"  # of our own, so that nobody finds a foreign object among theirs
 READY_PATIENCE_S = 60.0
 REQUEST_TIMEOUT_S = 5.0
 STOP_PATIENCE_S = 5.0
@@ -79,16 +81,18 @@ class EmbeddedS3:
             region=REGION,
             http_client=urllib3.PoolManager(timeout=REQUEST_TIMEOUT_S, retries=False),
         )
-        existing: set[str] = set()
-        wait_until_ready(
+        wait = partial(
+            wait_until_ready,
             running,
-            lambda: existing.update(bucket.name for bucket in client.list_buckets()),
             not_yet=(urllib3.exceptions.HTTPError, MinioException),
             patience_s=READY_PATIENCE_S,
             log=self._log,
         )
-        for bucket in sorted(set(buckets) - existing):
+        existing: set[str] = set()
+        wait(lambda: existing.update(bucket.name for bucket in client.list_buckets()))
+        for bucket in sorted({*buckets, PROBE_BUCKET} - existing):
             client.make_bucket(bucket)
+        wait(lambda: _read_and_write(client))
         return port
 
     def stop(self) -> None:
@@ -178,6 +182,19 @@ class EmbeddedS3:
             self._log,
         )
         return psutil.Process(self._process.pid)
+
+
+def _read_and_write(client: Minio) -> None:
+    """Read what an earlier start wrote, and write it anew.
+
+    After it was killed, SeaweedFS was seen to list its buckets some seconds before it gave any object.
+    """
+    try:
+        client.get_object(PROBE_BUCKET, "ready").close()
+    except S3Error as error:
+        if error.code != "NoSuchKey":
+            raise
+    client.put_object(PROBE_BUCKET, "ready", io.BytesIO(b"ready"), 5)
 
 
 def _has_room(service: str, given_away: set[int], port: int) -> bool:

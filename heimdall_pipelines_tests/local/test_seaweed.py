@@ -15,7 +15,7 @@ from minio.error import S3Error
 from heimdall_pipelines.local import seaweed
 from heimdall_pipelines.local.ports import LOOPBACK
 from heimdall_pipelines.local.processes import LocalServerError, is_alive
-from heimdall_pipelines.local.seaweed import EmbeddedS3
+from heimdall_pipelines.local.seaweed import PROBE_BUCKET, EmbeddedS3
 
 ACCESS_KEY, SECRET_KEY = "an-access-key", "a-very-secret-key"
 BUCKET = "some-bucket"
@@ -56,7 +56,7 @@ def kill(pid: int) -> None:
 
 def test_the_first_start_makes_the_buckets_and_a_restart_keeps_objects_and_port(server):
     port = start(server)
-    assert [bucket.name for bucket in client(port).list_buckets()] == [BUCKET]
+    assert [bucket.name for bucket in client(port).list_buckets()] == sorted([PROBE_BUCKET, BUCKET])
     keep_objects(port)
     server.stop()
     assert server.running_pid() is None
