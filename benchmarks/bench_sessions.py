@@ -36,67 +36,57 @@ def write_raw(path, duration_s, rate_hz, key):
             left -= count
 
 
-def import_and_extract(files, rate_hz, start_unix_ns):
-    """Import raw files as a session and extract it; seconds of both, and the process's peak memory."""
-    from heimdall_pipelines.sessions.extraction import extract_session
-    from heimdall_pipelines.sessions.importing import ImportFile, ImportOptions, import_session
+def opened_stores():
+    """The stores of the environment, migrated."""
     from heimdall_pipelines.settings import load_settings
     from heimdall_pipelines.stations.network import load_network, sync_network
     from heimdall_pipelines.store.migrate import migrate
     from heimdall_pipelines.store.stores import open_stores
 
-    network = load_network()
     with open_stores(load_settings()) as stores:
         migrate(stores.database)
-        sync_network(stores.database, network)
-        options = ImportOptions(sample_rate_hz=rate_hz, frequency_hz=145e6, start_time_unix_ns=start_unix_ns)
-        to_import = [ImportFile(Path(file), Path(file).stem) for file in files]
-        begun = time.perf_counter()
-        report = import_session(stores, network, to_import, options, lambda line: None)
-        imported = time.perf_counter()
-        extracted = extract_session(stores, report.session_id, lambda line: None)
-        done = time.perf_counter()
-    scale = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, in KiB elsewhere
-    return {
-        "import_s": imported - begun,
-        "extract_s": done - imported,
-        "rows": extracted.num_rows,
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 1e6,
-    }
+        sync_network(stores.database, load_network())
+    return open_stores(load_settings())
 
 
-def in_fresh_process(environment, files, rate_hz, start_unix_ns):
-    """`import_and_extract` in a process of its own."""
-    arguments = json.dumps([[str(file) for file in files], rate_hz, start_unix_ns])
-    command = [sys.executable, "-m", "benchmarks.bench_sessions", arguments]
-    answer = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=True)
-    return json.loads(answer.stdout)
+def import_session_of(files, options):
+    """Import files, named by their station; the session's id."""
+    from heimdall_pipelines.sessions.importing import ImportFile, ImportOptions, import_session
+    from heimdall_pipelines.stations.network import load_network
+
+    paths = [Path(file) for file in files]
+    to_import = [ImportFile(path, path.stem if path.suffix == ".bin" else None) for path in paths]
+    with opened_stores() as stores:
+        report = import_session(stores, load_network(), to_import, ImportOptions(**options), lambda line: None)
+    return {"session_id": str(report.session_id)}
 
 
-def job_seconds(environment, files):
-    """Seconds of the Dagster run that extracts and checks a session of WAV files."""
+def run_job(session_id):
+    """The Dagster run that extracts and checks a session, as the sensor starts it."""
     import dagster as dg
 
-    os.environ |= environment
     from heimdall_pipelines.definitions import build_definitions
-    from heimdall_pipelines.sessions.importing import ImportFile, ImportOptions, import_session
-    from heimdall_pipelines.settings import load_settings
-    from heimdall_pipelines.stations.network import load_network
-    from heimdall_pipelines.store.stores import open_stores
 
-    with open_stores(load_settings()) as stores:
-        to_import = [ImportFile(file) for file in files]
-        report = import_session(stores, load_network(), to_import, ImportOptions(), lambda line: None)
     with dg.DagsterInstance.ephemeral() as instance:
-        instance.add_dynamic_partitions("recording_sessions", [str(report.session_id)])
+        instance.add_dynamic_partitions("recording_sessions", [session_id])
         job = build_definitions().resolve_job_def("extract_recorded_session")
         quiet = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
-        seconds = []
-        for _ in range(RUNS):
-            begun = time.perf_counter()
-            job.execute_in_process(run_config=quiet, partition_key=str(report.session_id), instance=instance)
-            seconds.append(time.perf_counter() - begun)
-    return statistics.median(seconds)
+        job.execute_in_process(run_config=quiet, partition_key=session_id, instance=instance)
+    return {}
+
+
+def in_fresh_process(environment, what, *arguments):
+    """Call one of the above in a process of its own: its answer, seconds and peak memory."""
+    command = [sys.executable, "-m", "benchmarks.bench_sessions", what, json.dumps(arguments)]
+    answer = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=True)
+    return json.loads(answer.stdout.splitlines()[-1])
+
+
+def whole_way(environment, files, **options):
+    """Import and run, each in a process of its own; `RUNS` runs if the session is short."""
+    imported = in_fresh_process(environment, "import_session_of", [str(file) for file in files], options)
+    runs = [in_fresh_process(environment, "run_job", imported["session_id"]) for _ in range(1 if options else RUNS)]
+    return imported, statistics.median(run["seconds"] for run in runs), max(run["peak_mb"] for run in runs)
 
 
 def kiwi_files(folder):
@@ -126,34 +116,44 @@ def run() -> list[tuple[str, float, str]]:
 
     folder = Path(tempfile.mkdtemp(prefix="heimdall-bench-"))
     folder.chmod(0o755)
-    results = []
+    given = {"frequency_hz": 145e6, "start_time_unix_ns": 1_767_268_800 * 10**9}
+    gigabyte = folder / "torino.bin"
+    hour = [folder / f"{name}.bin" for name in ("genova", "coazze", "montanaro", "milano-baggio", "passo-del-giovi")]
+    rows = []
     try:
         with Stack(folder / "home").use() as environment:
-            gigabyte = folder / "torino.bin"
-            write_raw(gigabyte, 1e9 / 8 / GIGABYTE_RATE_HZ, GIGABYTE_RATE_HZ, 1)
-            one = in_fresh_process(environment, [gigabyte], GIGABYTE_RATE_HZ, 1_767_268_800 * 10**9)
-            gigabyte.unlink()
-            hour = [folder / f"{name}.bin" for name in ("torino", "genova", "coazze", "montanaro", "milano-baggio")]
-            for key, path in enumerate(hour):
-                write_raw(path, HOUR_S, 12_000.0, key)
-            long = in_fresh_process(environment, hour, 12_000.0, 1_767_300_000 * 10**9)
-            for path in hour:
-                path.unlink()
-            whole_s = job_seconds(environment, kiwi_files(folder))
-        results += [
-            ("3 KiwiSDR stations, 29 s: run", whole_s, "s from completed to features and checks"),
-            ("1 GB recording, 2.4 MHz", one["import_s"], "s import"),
-            ("1 GB recording, 2.4 MHz", one["extract_s"], "s extraction"),
-            ("1 GB recording, 2.4 MHz", one["peak_mb"], "MB peak of import and extraction"),
-            ("5 stations, one hour", long["import_s"], "s import"),
-            ("5 stations, one hour", long["extract_s"], f"s extraction ({long['rows']} rows)"),
-            ("5 stations, one hour", long["peak_mb"], "MB peak of import and extraction"),
-        ]
+            _, seconds, peak_mb = whole_way(environment, kiwi_files(folder))
+            rows += [
+                ("3 KiwiSDR stations, 29 s", seconds, "s run: features and checks, process start left out"),
+                ("3 KiwiSDR stations, 29 s", peak_mb, "MB peak of the run"),
+            ]
+            for what, files, duration_s, rate_hz in (
+                ("1 GB recording, 2.4 MHz", [gigabyte], 1e9 / 8 / GIGABYTE_RATE_HZ, GIGABYTE_RATE_HZ),
+                ("5 stations, one hour", hour, HOUR_S, 12_000.0),
+            ):
+                for key, path in enumerate(files):
+                    write_raw(path, duration_s, rate_hz, key)
+                imported, seconds, peak_mb = whole_way(environment, files, sample_rate_hz=rate_hz, **given)
+                for path in files:
+                    path.unlink()
+                rows += [
+                    (what, imported["seconds"], "s import"),
+                    (what, imported["peak_mb"], "MB peak of the import"),
+                    (what, seconds, "s run: features and checks, process start left out"),
+                    (what, peak_mb, "MB peak of the run"),
+                ]
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return results
+    return rows
 
 
 if __name__ == "__main__":
-    files, rate_hz, start_unix_ns = json.loads(sys.argv[1])
-    print(json.dumps(import_and_extract(files, rate_hz, start_unix_ns)))
+    called = {"import_session_of": import_session_of, "run_job": run_job}[sys.argv[1]]
+    if called is run_job:
+        import heimdall_pipelines.definitions  # noqa: F401  (loading Dagster is not the run)
+    begun = time.perf_counter()
+    result = called(*json.loads(sys.argv[2]))
+    seconds = time.perf_counter() - begun
+    scale = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, in KiB elsewhere
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 1e6
+    print(json.dumps(result | {"seconds": seconds, "peak_mb": peak_mb}))
