@@ -1,0 +1,86 @@
+"""How long one receiver's second of samples takes to make and to measure, beside what no such work can avoid."""
+
+import math
+
+import ducc0
+import numpy as np
+
+from benchmarks.bench_features import CHUNK_S, NUM_CHUNKS, median_ms
+from heimdall_pipelines.rf.features import extract_features
+from heimdall_pipelines.rf.link import Link
+from heimdall_pipelines.rf.philox import Purpose, compiled, cos_sin_turns, fill_normal
+from heimdall_pipelines.rf.synthesis import receptions, synthesise
+
+SAMPLE_RATE_HZ = 200e3
+NUM_RECEIVERS = 7
+
+
+@compiled
+def carrier(out, turns):
+    """One pass of sines and cosines."""
+    for i in range(turns.size):
+        cosine, sine = cos_sin_turns(turns[i])
+        out[2 * i] = cosine
+        out[2 * i + 1] = sine
+
+
+def links(rice_k_db, doppler_hz, rms_delay_spread_s):
+    """Seven receivers 2 km to 150 km away."""
+    return [
+        Link(delay_s, -100.0, -115.0, rice_k_db, doppler_hz, rms_delay_spread_s, 50.0)
+        for delay_s in np.linspace(7e-6, 500e-6, NUM_RECEIVERS)
+    ]
+
+
+def run() -> list[tuple[str, float, str]]:
+    """Measure: rows of what, how much, in which unit."""
+
+    sample = {
+        "seed": 1,
+        "sample_idx": 0,
+        "sample_rate_hz": SAMPLE_RATE_HZ,
+        "duration_s": NUM_CHUNKS * CHUNK_S,
+        "channel_bandwidth_hz": 12_500.0,
+    }
+
+    row = np.empty((1, round(sample["duration_s"] * SAMPLE_RATE_HZ)), np.complex64)
+
+    def generate(heard):
+        for reception in receptions(heard, **sample, out=row):
+            assert reception.iq.size
+
+    def extract(iq):
+        extract_features(iq.reshape(NUM_CHUNKS, -1), sample_rate_hz=SAMPLE_RATE_HZ)
+
+    def generate_and_extract(heard):
+        for reception in receptions(heard, **sample, out=row):
+            extract(reception.iq)
+
+    clear, fading, echoes = links(math.inf, 0.0, 0.0), links(3.0, 10.0, 0.0), links(3.0, 10.0, 3e-6)
+    iq = synthesise(echoes, **sample)
+    normals = np.empty(2 * iq.shape[1], np.float32)
+    turns = np.linspace(-0.5, 0.5, iq.shape[1], dtype=np.float32)
+    chunks = iq[0].reshape(NUM_CHUNKS, -1)
+
+    def floor():
+        fill_normal(normals, seed=1, sample_idx=0, purpose=Purpose.NOISE)
+        carrier(normals, turns)
+        ducc0.fft.c2c(chunks, axes=(1,), nthreads=1)
+
+    floor_ms = median_ms(floor)
+    clear_ms = median_ms(lambda: generate(clear)) / NUM_RECEIVERS
+    fading_ms = median_ms(lambda: generate(fading)) / NUM_RECEIVERS
+    echoes_ms = median_ms(lambda: generate(echoes)) / NUM_RECEIVERS
+    extract_ms = median_ms(lambda: extract(iq[0]))
+    both_ms = median_ms(lambda: generate_and_extract(echoes)) / NUM_RECEIVERS
+    at_once_ms = median_ms(lambda: synthesise(echoes, **sample)) / NUM_RECEIVERS
+    return [
+        ("generate, clear", clear_ms, "ms per receiver-second"),
+        ("generate, flat fading", fading_ms, "ms per receiver-second"),
+        ("generate, echoes", echoes_ms, "ms per receiver-second"),
+        ("extract", extract_ms, "ms per receiver-second"),
+        ("generate, echoes, extract", both_ms, "ms per receiver-second"),
+        ("generate, echoes, in one array", at_once_ms, "ms per receiver-second"),
+        ("normals, sin/cos, five FFTs", floor_ms, "ms, the floor"),
+        ("generate, echoes, extract", both_ms / floor_ms, "times the floor"),
+    ]
