@@ -26,7 +26,7 @@ def distance_m(lat1: ArrayLike, lon1: ArrayLike, lat2: ArrayLike, lon2: ArrayLik
     ----------
     Karney, "Algorithms for geodesics", J. Geodesy 87 (2013), as in PROJ.
     """
-    distance, _ = _distance_and_azimuth(lat1, lon1, lat2, lon2)
+    distance, _ = distance_and_azimuth(lat1, lon1, lat2, lon2)
     return distance
 
 
@@ -75,7 +75,7 @@ def gdop(tx_lat: float, tx_lon: float, rx_lats: ArrayLike, rx_lons: ArrayLike) -
     ----------
     Torrieri, "Statistical theory of passive location systems", IEEE Trans. AES-20 (1984).
     """
-    distance, azimuth = _distance_and_azimuth(tx_lat, tx_lon, rx_lats, rx_lons)
+    distance, azimuth = distance_and_azimuth(tx_lat, tx_lon, rx_lats, rx_lons)
     if distance.size < 3:
         return float("inf")
     apart = distance > 0
@@ -86,10 +86,21 @@ def gdop(tx_lat: float, tx_lon: float, rx_lats: ArrayLike, rx_lons: ArrayLike) -
     return float(np.linalg.norm(axes[:, :2] / singular_values[:, None]))
 
 
-def _distance_and_azimuth(
+def distance_and_azimuth(
     lat1: ArrayLike, lon1: ArrayLike, lat2: ArrayLike, lon2: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Geodesic distance in m and azimuth at the first point in rad, clockwise from north."""
+    """Give the geodesic's length and its direction at the first point.
+
+    Parameters
+    ----------
+    lat1, lon1, lat2, lon2 : array_like of float
+        WGS84, degrees; broadcast against each other.
+
+    Returns
+    -------
+    distance_m, azimuth_rad : ndarray of float64
+        Azimuth clockwise from north.
+    """
     degrees = (np.asarray(values, dtype=np.float64) for values in (lon1, lat1, lon2, lat2))
     from_lon, from_lat, to_lon, to_lat = np.broadcast_arrays(*degrees)
     azimuth, _, distance = _WGS84.inv(from_lon, from_lat, to_lon, to_lat)

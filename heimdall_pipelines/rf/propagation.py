@@ -1,0 +1,474 @@
+"""Loss between two antennas: free space, diffraction over terrain or a smooth Earth, and scatter in the troposphere.
+
+Median over time, vertical polarisation over land, without buildings and trees near the antennas; 30 MHz to 3 GHz. The
+diffraction model is the delta-Bullington method of Recommendation ITU-R P.526-15 section 4.5. It stands word for word
+in section 4.2 of P.452-16, whose equations are numbered in one sequence and are those cited here.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from heimdall_pipelines.rf.geodesy import SPEED_OF_LIGHT_M_PER_S
+
+SEA_LEVEL_REFRACTIVITY = 325.0  # N0, N-units; median of mid latitudes, P.452-16 figure 13
+REFRACTIVITY_GRADIENT_PER_KM = 45.0  # Delta-N, N-units; median of mid latitudes, P.452-16 figure 12
+EFFECTIVE_EARTH_RADIUS_M = 6_371e3 * 157 / (157 - REFRACTIVITY_GRADIENT_PER_KM)  # P.452-16 (5), (6a): k = 1.40
+
+_LAND_PERMITTIVITY = 22.0  # P.452-16 section 4.2.2.1
+_LAND_CONDUCTIVITY_S_PER_M = 0.003
+_UNOBSTRUCTED = -0.78  # knife-edge parameter from which an edge below the ray costs nothing, P.452-16 (13)
+_NEAREST_M = 1.0
+
+
+@dataclass(frozen=True)
+class PathLoss:
+    """Loss between isotropic antennas and what it is made of; arrays of one shape, () for a single path.
+
+    Attributes
+    ----------
+    loss_db : ndarray of float64
+        Of the whole path.
+    free_space_db : ndarray of float64
+        What the distance alone costs.
+    diffraction_db : ndarray of float64
+        What terrain and the Earth's bulge add to it.
+    troposcatter_db : ndarray of float64
+        Loss of the other way, by scatter in the air above both horizons.
+    is_line_of_sight : ndarray of bool
+        Whether the straight ray over the effective Earth clears everything in between; it may still lose some dB to
+        what reaches into its first Fresnel zone.
+    """
+
+    loss_db: NDArray[np.float64]
+    free_space_db: NDArray[np.float64]
+    diffraction_db: NDArray[np.float64]
+    troposcatter_db: NDArray[np.float64]
+    is_line_of_sight: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class _Profile:
+    """A checked terrain profile; interior points only, heights above sea level in m, bulge of the Earth apart."""
+
+    from_tx_m: NDArray[np.float64]
+    from_rx_m: NDArray[np.float64]
+    ground_m: NDArray[np.float64]
+    bulge_m: NDArray[np.float64]
+    length_m: float
+    tx_ground_m: float
+    rx_ground_m: float
+    tx_m: float
+    rx_m: float
+    smooth_tx_m: float
+    smooth_rx_m: float
+
+
+def free_space_loss_db(frequency_hz: ArrayLike, distance_m: ArrayLike) -> NDArray[np.float64]:
+    """Loss between isotropic antennas in free space.
+
+    Parameters
+    ----------
+    frequency_hz : array_like of float
+    distance_m : array_like of float
+        Nearer than 1 m is taken as 1 m; the far field of a VHF antenna starts there.
+
+    Returns
+    -------
+    ndarray of float64
+        ``20 log10(4 pi d f / c)``, dB, of the common shape.
+
+    References
+    ----------
+    ITU-R P.525-4, equation (3).
+    """
+    distance = np.maximum(np.asarray(distance_m, dtype=np.float64), _NEAREST_M)
+    frequency = np.asarray(frequency_hz, dtype=np.float64)
+    return np.asarray(20 * np.log10(4 * math.pi / SPEED_OF_LIGHT_M_PER_S * distance * frequency))
+
+
+def diffraction_loss_db(
+    frequency_hz: float,
+    distances_m: ArrayLike,
+    heights_m: ArrayLike,
+    tx_height_m: float,
+    rx_height_m: float,
+    *,
+    effective_earth_radius_m: float = EFFECTIVE_EARTH_RADIUS_M,
+) -> float:
+    """Loss over a terrain profile beyond that of free space, by the delta-Bullington method.
+
+    The Bullington edge of the profile, plus what a smooth Earth under the same path loses beyond its own Bullington
+    edge: ``Ld = Lbulla + max(Ldsph - Lbulls, 0)``.
+
+    Parameters
+    ----------
+    frequency_hz : float
+    distances_m : array_like of float, shape (num_points,)
+        From the transmitter along the ground, increasing from 0 to the receiver; 3 points or more, usually every 250 m.
+    heights_m : array_like of float, shape (num_points,)
+        Of the ground above sea level.
+    tx_height_m, rx_height_m : float
+        Of the antennas above the ground at either end, above 0.
+    effective_earth_radius_m : float
+        Radius over which rays are straight.
+
+    Returns
+    -------
+    float
+        dB, 0 or more.
+
+    Raises
+    ------
+    ValueError
+        A profile that is none, or an antenna in the ground.
+
+    References
+    ----------
+    ITU-R P.526-15 section 4.5; P.452-16 section 4.2.3, equations (38) to (40).
+    """
+    profile = _profile(distances_m, heights_m, tx_height_m, rx_height_m, effective_earth_radius_m)
+    return _delta_bullington_db(frequency_hz, profile, effective_earth_radius_m)
+
+
+def spherical_earth_diffraction_loss_db(
+    frequency_hz: ArrayLike,
+    distance_m: ArrayLike,
+    tx_height_m: ArrayLike,
+    rx_height_m: ArrayLike,
+    *,
+    effective_earth_radius_m: float = EFFECTIVE_EARTH_RADIUS_M,
+) -> NDArray[np.float64]:
+    """Loss over a smooth Earth beyond that of free space.
+
+    The first term of the residue series beyond the horizon; within it, linear in the ray's least clearance, from the
+    first term's loss where the ray grazes the Earth (reached by a smaller Earth radius) to 0 where 0.552 of the first
+    Fresnel zone is clear.
+
+    Parameters
+    ----------
+    frequency_hz, distance_m : array_like of float
+    tx_height_m, rx_height_m : array_like of float
+        Of the antennas above the smooth Earth, above 0.
+    effective_earth_radius_m : float
+        Radius over which rays are straight.
+
+    Returns
+    -------
+    ndarray of float64
+        dB, 0 or more, of the common shape.
+
+    References
+    ----------
+    ITU-R P.526-15 section 3.2; P.452-16 section 4.2.2, equations (23) to (28).
+    """
+    f_hz, d, h_tx, h_rx = np.broadcast_arrays(
+        *(np.asarray(values, dtype=np.float64) for values in (frequency_hz, distance_m, tx_height_m, rx_height_m))
+    )
+    d = np.maximum(d, _NEAREST_M)
+    radius = effective_earth_radius_m
+    is_beyond = d >= _horizon_m(h_tx, radius) + _horizon_m(h_rx, radius)  # (23)
+
+    difference = (h_tx - h_rx) / (h_tx + h_rx)  # (25d)
+    m = d**2 / (4 * radius * (h_tx + h_rx))  # (25e)
+    angle = np.arccos(np.clip(1.5 * difference * np.sqrt(3 * m / (m + 1) ** 3), -1, 1))
+    b = 2 * np.sqrt((m + 1) / (3 * m)) * np.cos((math.pi + angle) / 3)  # (25c)
+    d_tx = d / 2 * (1 + b)  # (25a)
+    d_rx = d - d_tx  # (25b)
+    bulge_tx, bulge_rx = d_tx**2 / (2 * radius), d_rx**2 / (2 * radius)
+    clearance = ((h_tx - bulge_tx) * d_rx + (h_rx - bulge_rx) * d_tx) / d  # (24)
+    required = 0.552 * np.sqrt(np.maximum(d_tx * d_rx, 0) / d * SPEED_OF_LIGHT_M_PER_S / f_hz)  # (26)
+
+    grazing_radius = (d / (np.sqrt(h_tx) + np.sqrt(h_rx))) ** 2 / 2  # (27)
+    first_term = _first_term_db(f_hz, d, h_tx, h_rx, np.where(is_beyond, radius, grazing_radius))
+    is_clear = clearance >= required
+    share = np.where(is_beyond, 1.0, 1 - clearance / np.where(is_clear, 1.0, required))  # (28)
+    return np.where(is_clear & ~is_beyond, 0.0, np.maximum(first_term, 0) * share)
+
+
+def troposcatter_loss_db(
+    frequency_hz: ArrayLike,
+    distance_m: ArrayLike,
+    scatter_angle_rad: ArrayLike,
+    *,
+    sea_level_refractivity: float = SEA_LEVEL_REFRACTIVITY,
+) -> NDArray[np.float64]:
+    """Median loss of the way by scatter in the troposphere, between antennas of little gain.
+
+    Parameters
+    ----------
+    frequency_hz, distance_m : array_like of float
+    scatter_angle_rad : array_like of float
+        Angle between the rays that leave both ends towards their horizons, over the effective Earth; 0 or more.
+    sea_level_refractivity : float
+        N0, N-units.
+
+    Returns
+    -------
+    ndarray of float64
+        dB, of the common shape. The whole loss, not one beyond free space.
+
+    References
+    ----------
+    ITU-R P.452-16 section 4.3, equations (45), (45a) and (45b) for 50 % of the time, gases neglected.
+    """
+    f_ghz = np.asarray(frequency_hz, dtype=np.float64) / 1e9
+    d_km = np.maximum(np.asarray(distance_m, dtype=np.float64), _NEAREST_M) / 1e3
+    angle_mrad = np.asarray(scatter_angle_rad, dtype=np.float64) * 1e3
+    frequency_db = 25 * np.log10(f_ghz) - 2.5 * np.log10(f_ghz / 2) ** 2  # (45a)
+    coupling_db = 0.051  # (45b) for gains of 0 dBi
+    air_db = 0.15 * sea_level_refractivity
+    return np.asarray(190 + frequency_db + 20 * np.log10(d_km) + 0.573 * angle_mrad - air_db + coupling_db)
+
+
+def path_loss_db(
+    frequency_hz: float,
+    distances_m: ArrayLike,
+    heights_m: ArrayLike,
+    tx_height_m: float,
+    rx_height_m: float,
+    *,
+    effective_earth_radius_m: float = EFFECTIVE_EARTH_RADIUS_M,
+) -> PathLoss:
+    """Loss between isotropic antennas over a terrain profile.
+
+    Free space and diffraction along the ground, and troposcatter above it, whichever is less:
+    ``-5 log10(10^(-0.2 L1) + 10^(-0.2 L2))``. Agrees within 0.2 dB with whole P.1812 and P.452 where no duct and no
+    clutter matters.
+
+    Parameters
+    ----------
+    frequency_hz, distances_m, heights_m, tx_height_m, rx_height_m, effective_earth_radius_m
+        As for `diffraction_loss_db`.
+
+    Returns
+    -------
+    PathLoss
+        Of shape ().
+
+    Raises
+    ------
+    ValueError
+        A profile that is none, or an antenna in the ground.
+
+    References
+    ----------
+    ITU-R P.452-16 section 4.6, equation (64); P.1812-6 section 4.7 is the same.
+    """
+    profile = _profile(distances_m, heights_m, tx_height_m, rx_height_m, effective_earth_radius_m)
+    diffraction_db = _delta_bullington_db(frequency_hz, profile, effective_earth_radius_m)
+
+    # Elevations over the effective Earth, (152) to (158): of the horizon, or of the other end where nothing hides it.
+    rise_m, drop_m = profile.rx_m - profile.tx_m, profile.length_m / (2 * effective_earth_radius_m)
+    seen_from_tx = (profile.ground_m - profile.tx_m) / profile.from_tx_m
+    seen_from_rx = (profile.ground_m - profile.rx_m) / profile.from_rx_m
+    horizon_tx = float((seen_from_tx - profile.from_tx_m / (2 * effective_earth_radius_m)).max())
+    horizon_rx = float((seen_from_rx - profile.from_rx_m / (2 * effective_earth_radius_m)).max())
+    far_tx, far_rx = rise_m / profile.length_m - drop_m, -rise_m / profile.length_m - drop_m
+    is_line_of_sight = horizon_tx < far_tx
+    elevation_tx, elevation_rx = math.atan(max(horizon_tx, far_tx)), math.atan(max(horizon_rx, far_rx))
+    scatter_angle_rad = profile.length_m / effective_earth_radius_m + elevation_tx + elevation_rx  # (159)
+
+    return _combined(
+        free_space_loss_db(frequency_hz, math.hypot(profile.length_m, rise_m)),
+        np.asarray(diffraction_db),
+        troposcatter_loss_db(frequency_hz, profile.length_m, max(scatter_angle_rad, 0.0)),
+        np.asarray(is_line_of_sight),
+    )
+
+
+def smooth_earth_path_loss_db(
+    frequency_hz: ArrayLike,
+    distance_m: ArrayLike,
+    tx_height_m: ArrayLike,
+    rx_height_m: ArrayLike,
+    *,
+    effective_earth_radius_m: float = EFFECTIVE_EARTH_RADIUS_M,
+) -> PathLoss:
+    """Loss between isotropic antennas over a smooth Earth, for where no terrain is known.
+
+    As `path_loss_db`, for many paths at once: the diffraction is that of P.526-15 section 3.2, which delta-Bullington
+    comes down to over flat ground.
+
+    Parameters
+    ----------
+    frequency_hz, distance_m, tx_height_m, rx_height_m, effective_earth_radius_m
+        As for `spherical_earth_diffraction_loss_db`.
+
+    Returns
+    -------
+    PathLoss
+        Of the common shape.
+
+    Raises
+    ------
+    ValueError
+        An antenna in the ground.
+    """
+    h_tx, h_rx = np.asarray(tx_height_m, dtype=np.float64), np.asarray(rx_height_m, dtype=np.float64)
+    if not (np.all(h_tx > 0) and np.all(h_rx > 0)):
+        raise ValueError(f"antennas must stand above the Earth, not at {h_tx.min()} m and {h_rx.min()} m")
+    distance = np.asarray(distance_m, dtype=np.float64)
+    diffraction_db = spherical_earth_diffraction_loss_db(
+        frequency_hz, distance, h_tx, h_rx, effective_earth_radius_m=effective_earth_radius_m
+    )
+    beyond_horizons_m = (
+        distance - _horizon_m(h_tx, effective_earth_radius_m) - _horizon_m(h_rx, effective_earth_radius_m)
+    )
+    scatter_angle_rad = np.maximum(beyond_horizons_m, 0) / effective_earth_radius_m
+    return _combined(
+        free_space_loss_db(frequency_hz, np.hypot(distance, h_tx - h_rx)),
+        diffraction_db,
+        troposcatter_loss_db(frequency_hz, distance, scatter_angle_rad),
+        beyond_horizons_m < 0,
+    )
+
+
+def _combined(
+    free_space_db: NDArray[np.float64],
+    diffraction_db: NDArray[np.float64],
+    troposcatter_db: NDArray[np.float64],
+    is_line_of_sight: NDArray[np.bool_],
+) -> PathLoss:
+    """Two ways side by side, P.452-16 (64), written so that no power of ten underflows."""
+    along_ground_db = free_space_db + diffraction_db
+    least_db = np.minimum(along_ground_db, troposcatter_db)
+    apart_db = np.abs(along_ground_db - troposcatter_db)
+    loss_db = least_db - 5 * np.log10(1 + 10 ** (-0.2 * apart_db))
+    shaped = np.broadcast_arrays(loss_db, free_space_db, diffraction_db, troposcatter_db, is_line_of_sight)
+    return PathLoss(*shaped)
+
+
+def _profile(
+    distances_m: ArrayLike, heights_m: ArrayLike, tx_height_m: float, rx_height_m: float, radius_m: float
+) -> _Profile:
+    """Check a profile, and lay a smooth Earth through it.
+
+    The smooth surface is the least-squares line through the heights, P.452-16 (161) to (164), lowered by what stands
+    above the straight line between the antennas, (165) and (166), and nowhere above the ground at its ends, (167).
+
+    Raises
+    ------
+    ValueError
+        A profile that is none, or an antenna in the ground.
+    """
+    d, h = np.asarray(distances_m, dtype=np.float64), np.asarray(heights_m, dtype=np.float64)
+    if d.ndim != 1 or d.shape != h.shape or d.size < 3:
+        raise ValueError(f"a profile needs 3 or more distances and as many heights, not shapes {d.shape} and {h.shape}")
+    steps = d[1:] - d[:-1]
+    if d[0] != 0 or not steps.min() > 0 or not np.isfinite(h).all():
+        raise ValueError("a profile's distances must increase from 0, and its heights be finite")
+    if not (tx_height_m > 0 and rx_height_m > 0):
+        raise ValueError(f"antennas must stand above the ground, not at {tx_height_m} m and {rx_height_m} m")
+
+    length_m, tx_ground_m, rx_ground_m = float(d[-1]), float(h[0]), float(h[-1])
+    tx_m, rx_m = tx_ground_m + tx_height_m, rx_ground_m + rx_height_m
+    v1 = float(steps @ (h[1:] + h[:-1]))  # (161)
+    v2 = float(steps @ (h[1:] * (2 * d[1:] + d[:-1]) + h[:-1] * (d[1:] + 2 * d[:-1])))  # (162)
+    smooth_tx_m = (2 * v1 * length_m - v2) / length_m**2  # (163)
+    smooth_rx_m = (v2 - v1 * length_m) / length_m**2  # (164)
+
+    from_tx_m, ground_m = d[1:-1], h[1:-1]
+    from_rx_m = length_m - from_tx_m
+    above_line_m = ground_m - (tx_m * from_rx_m + rx_m * from_tx_m) / length_m  # (165d)
+    highest_m = float(above_line_m.max())  # (165a)
+    if highest_m > 0:
+        tx_slope, rx_slope = (
+            float((above_line_m / from_tx_m).max()),
+            float((above_line_m / from_rx_m).max()),
+        )  # (165b, c)
+        smooth_tx_m -= highest_m * tx_slope / (tx_slope + rx_slope)  # (166)
+        smooth_rx_m -= highest_m * rx_slope / (tx_slope + rx_slope)
+    return _Profile(
+        from_tx_m=from_tx_m,
+        from_rx_m=from_rx_m,
+        ground_m=ground_m,
+        bulge_m=from_tx_m * from_rx_m / (2 * radius_m),
+        length_m=length_m,
+        tx_ground_m=tx_ground_m,
+        rx_ground_m=rx_ground_m,
+        tx_m=tx_m,
+        rx_m=rx_m,
+        smooth_tx_m=min(smooth_tx_m, tx_ground_m),  # (167)
+        smooth_rx_m=min(smooth_rx_m, rx_ground_m),
+    )
+
+
+def _delta_bullington_db(frequency_hz: float, profile: _Profile, radius_m: float) -> float:
+    """P.452-16 (38) to (40)."""
+    actual_db = _bullington_db(frequency_hz, profile, profile.ground_m + profile.bulge_m, profile.tx_m, profile.rx_m)
+    tx_effective_m = profile.tx_m - profile.smooth_tx_m  # (38a)
+    rx_effective_m = profile.rx_m - profile.smooth_rx_m  # (38b)
+    smooth_db = _bullington_db(frequency_hz, profile, profile.bulge_m, tx_effective_m, rx_effective_m)
+    spherical_db = spherical_earth_diffraction_loss_db(
+        frequency_hz, profile.length_m, tx_effective_m, rx_effective_m, effective_earth_radius_m=radius_m
+    )
+    return actual_db + max(float(spherical_db) - smooth_db, 0.0)  # (40)
+
+
+def _bullington_db(
+    frequency_hz: float, profile: _Profile, obstacles_m: NDArray[np.float64], tx_m: float, rx_m: float
+) -> float:
+    """Loss of the one edge that stands for a whole profile, P.452-16 (14) to (22).
+
+    `obstacles_m` are the heights of the profile with the Earth's bulge added: the ground rises towards the ray.
+    """
+    length_m = profile.length_m
+    wavelength_m = SPEED_OF_LIGHT_M_PER_S / frequency_hz
+    steepest_from_tx = float(((obstacles_m - tx_m) / profile.from_tx_m).max())  # (14)
+    if steepest_from_tx < (rx_m - tx_m) / length_m:  # (15): line of sight
+        above_m = obstacles_m - (tx_m * profile.from_rx_m + rx_m * profile.from_tx_m) / length_m
+        nu = float((above_m * np.sqrt(2 * length_m / wavelength_m / (profile.from_tx_m * profile.from_rx_m))).max())
+    else:
+        steepest_from_rx = float(((obstacles_m - rx_m) / profile.from_rx_m).max())  # (18)
+        to_edge_m = (rx_m - tx_m + steepest_from_rx * length_m) / (steepest_from_tx + steepest_from_rx)  # (19)
+        beyond_m = length_m - to_edge_m
+        edge_m = tx_m + steepest_from_tx * to_edge_m - (tx_m * beyond_m + rx_m * to_edge_m) / length_m
+        nu = edge_m * math.sqrt(2 * length_m / (wavelength_m * to_edge_m * beyond_m))  # (20)
+    edge_db = _knife_edge_db(nu)
+    return edge_db + (1 - math.exp(-edge_db / 6)) * (10 + 0.02 * length_m / 1e3)  # (22)
+
+
+def _knife_edge_db(nu: float) -> float:
+    """Loss of one edge, P.452-16 (13); nu is positive where the edge stands above the ray, 0 costs 6 dB."""
+    if nu <= _UNOBSTRUCTED:
+        return 0.0
+    return max(6.9 + 20 * math.log10(math.hypot(nu - 0.1, 1) + nu - 0.1), 0.0)
+
+
+def _first_term_db(
+    frequency_hz: NDArray[np.float64],
+    distance_m: NDArray[np.float64],
+    tx_height_m: NDArray[np.float64],
+    rx_height_m: NDArray[np.float64],
+    radius_m: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """First term of the residue series over land, vertical polarisation, P.452-16 (29) to (37)."""
+    f_ghz, d_km, radius_km = frequency_hz / 1e9, distance_m / 1e3, radius_m / 1e3
+    losses = 18 * _LAND_CONDUCTIVITY_S_PER_M / f_ghz
+    horizontal = (
+        0.036 * np.cbrt(1 / (radius_km * f_ghz)) * ((_LAND_PERMITTIVITY - 1) ** 2 + losses**2) ** -0.25
+    )  # (30a)
+    k = horizontal * np.sqrt(_LAND_PERMITTIVITY**2 + losses**2)  # (30b)
+    beta = (1 + 1.6 * k**2 + 0.67 * k**4) / (1 + 4.5 * k**2 + 1.53 * k**4)  # (31)
+
+    x = 21.88 * beta * np.cbrt(f_ghz / radius_km**2) * d_km  # (32)
+    distance_db = np.where(x >= 1.6, 11 + 10 * np.log10(x) - 17.6 * x, -20 * np.log10(x) - 5.6488 * x**1.425)  # (34)
+    per_metre = 0.9575 * beta * np.cbrt(f_ghz**2 / radius_km)  # (33)
+    least_db = 2 + 20 * np.log10(k)
+    tx_db = np.maximum(_height_gain_db(beta * per_metre * tx_height_m), least_db)  # (36), (37)
+    rx_db = np.maximum(_height_gain_db(beta * per_metre * rx_height_m), least_db)
+    return np.asarray(-distance_db - tx_db - rx_db)
+
+
+def _height_gain_db(b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """P.452-16 (35)."""
+    over = np.maximum(b, 2) - 1.1
+    return np.where(b > 2, 17.6 * np.sqrt(over) - 5 * np.log10(over) - 8, 20 * np.log10(b + 0.1 * b**3))
+
+
+def _horizon_m(height_m: NDArray[np.float64], radius_m: float) -> NDArray[np.float64]:
+    """Distance at which the smooth Earth hides the sea from an antenna, P.452-16 (23)."""
+    return np.asarray(np.sqrt(2 * radius_m * height_m))

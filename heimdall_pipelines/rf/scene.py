@@ -1,0 +1,402 @@
+"""Scenes: where a transmission comes from, and what lies between it and each receiver."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from heimdall_pipelines.rf.environment import Environment, noise_power_dbm
+from heimdall_pipelines.rf.geodesy import SPEED_OF_LIGHT_M_PER_S, distance_and_azimuth, gdop, propagation_delay_s
+from heimdall_pipelines.rf.link import Link
+from heimdall_pipelines.rf.propagation import PathLoss, smooth_earth_path_loss_db
+
+TransmitterKind = Literal["mobile", "base"]
+RejectionReason = Literal["too_few_receivers", "mean_snr_too_low", "gdop_too_high"]
+
+_MOBILE_HEIGHT_M = 2.0  # on a vehicle's roof
+_BASE_HEIGHT_M = (8.0, 30.0)  # on houses and small towers
+_MOBILE_GAIN_DBI = (-1.0, 2.0)  # quarter wave on sheet metal
+_BASE_GAIN_DBI = (1.0, 5.0)  # dipole to collinear, less its cable
+_MAX_VEHICLE_M_PER_S = 27.0  # motorway; 13 Hz at 145 MHz
+_MAX_SCATTERER_M_PER_S = 1.0  # leaves and people around an antenna that stands still
+
+_RICE_K_DB = (7.0, 4.0)  # mean and standard deviation in line of sight, 3GPP TR 38.901 table 7.5-6, rural macrocell
+_REFLECTION_DB = 6.0  # two equal waves in phase
+_SHADOWING_SHARED = 0.8  # correlation of two receivers in one direction; the rest is the receivers' own surroundings
+_SHADOWING_ANGLE_DEG = 45.0
+
+_DELAY_SPREAD_AT_1_KM_S: dict[Environment, float] = {"city": 0.4e-6, "residential": 0.3e-6, "rural": 0.1e-6}
+_DELAY_SPREAD_SIGMA_DB = 4.0
+_DELAY_SPREAD_SHADOWING_CORRELATION = 0.75
+_MAX_DELAY_SPREAD_S = 20e-6
+
+
+@dataclass(frozen=True)
+class ReceiverSite:
+    """Where one receiver stands.
+
+    Attributes
+    ----------
+    rx_id : str
+    latitude, longitude : float
+        Degrees.
+    altitude_m : float
+        Of its antenna above the ellipsoid, which over this network's area is as good as above the sea: 45 m of geoid
+        shift all altitudes alike.
+    """
+
+    rx_id: str
+    latitude: float
+    longitude: float
+    altitude_m: float
+
+
+@dataclass(frozen=True)
+class SceneSpec:
+    """From what scenes are drawn, and which of them are wanted.
+
+    Attributes
+    ----------
+    frequency_hz : float
+    tx_power_dbm : float
+        Into the transmitter's antenna.
+    sample_rate_hz : float
+        Of the receivers; the band in which noise and SNR are counted.
+    environment : {"city", "residential", "rural"}
+        Around receivers and transmitter: man-made noise and delay spread.
+    inside_ratio : float
+        Probability of a transmitter within the receivers' bounding box. The others lie in the box enlarged by the
+        margin, where some come to lie in the box again.
+    margin_deg : float
+        On each side, degrees of latitude and longitude.
+    min_snr_db : float
+        From which a receiver counts as having detected the signal.
+    min_receivers : int
+        That have to detect it.
+    max_gdop : float
+        Of those that do.
+    mobile_ratio : float
+        Probability of a vehicle instead of a base station.
+    ground_altitude_m : float
+        Of the plain over which the Earth is taken as smooth.
+    tx_hill_m : float
+        Mean of the exponential distribution of how high a transmitter's ground lies above that plain.
+    min_rx_height_m : float
+        Least height of a receiver's antenna above the smooth Earth.
+    rx_antenna_gain_dbi, rx_noise_figure_db : float
+    shadowing_sigma_db : float
+        Standard deviation of shadowing; 6 to 8 dB where terrain is not known.
+    oscillator_ppm : float
+        Standard deviation of each oscillator's error, the transmitter's as the receivers'.
+    multipath : bool
+        Whether there are echoes.
+    fading : bool
+        Whether there is scattering: Rice factor and Doppler.
+    """
+
+    frequency_hz: float = 145e6
+    tx_power_dbm: float = 37.0
+    sample_rate_hz: float = 200e3
+    environment: Environment = "residential"
+    inside_ratio: float = 0.7
+    margin_deg: float = 0.2
+    min_snr_db: float = 3.0
+    min_receivers: int = 3
+    max_gdop: float = 10.0
+    mobile_ratio: float = 0.5
+    ground_altitude_m: float = 120.0
+    tx_hill_m: float = 200.0
+    min_rx_height_m: float = 20.0
+    rx_antenna_gain_dbi: float = 4.0
+    rx_noise_figure_db: float = 6.0
+    shadowing_sigma_db: float = 7.0
+    oscillator_ppm: float = 0.5
+    multipath: bool = True
+    fading: bool = True
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One transmission and how each receiver hears it; the truth of one synthetic sample.
+
+    Attributes
+    ----------
+    tx_latitude, tx_longitude : float
+        Degrees.
+    tx_altitude_m : float
+        Of the transmitter's antenna, on the scale of the receivers' altitudes.
+    tx_antenna_height_m : float
+        Of that antenna above its ground.
+    tx_kind : {"mobile", "base"}
+    tx_power_dbm, tx_antenna_gain_dbi : float
+    links : tuple of Link
+        One for each receiver, in the order of the sites.
+    line_of_sight, detected : tuple of bool
+        For each link.
+    mean_snr_db : float
+        Mean of the decibels of the links that are detected; NaN where none is.
+    gdop : float
+        Of the receivers that detected; infinite for fewer than 3.
+    """
+
+    tx_latitude: float
+    tx_longitude: float
+    tx_altitude_m: float
+    tx_antenna_height_m: float
+    tx_kind: TransmitterKind
+    tx_power_dbm: float
+    tx_antenna_gain_dbi: float
+    links: tuple[Link, ...]
+    line_of_sight: tuple[bool, ...]
+    detected: tuple[bool, ...]
+    mean_snr_db: float
+    gdop: float
+
+    @property
+    def num_detected(self) -> int:
+        """Number of receivers that detect the signal."""
+        return sum(self.detected)
+
+
+@dataclass(frozen=True)
+class _Transmitter:
+    latitude: float
+    longitude: float
+    altitude_m: float
+    antenna_height_m: float
+    kind: TransmitterKind
+    gain_dbi: float
+    max_speed_m_per_s: float
+
+
+def draw_scene(spec: SceneSpec, sites: Sequence[ReceiverSite], rng: np.random.Generator) -> Scene:
+    """Draw one transmission, acceptable or not (see `rejection_reason`).
+
+    Parameters
+    ----------
+    spec : SceneSpec
+    sites : sequence of ReceiverSite
+        One or more.
+    rng : numpy.random.Generator
+        Equal generators give equal scenes. `multipath`, `fading`, power and levels change no draw: what else a scene
+        holds stays as it is without them.
+
+    Returns
+    -------
+    Scene
+
+    Raises
+    ------
+    ValueError
+        No receiver.
+
+    Notes
+    -----
+    Heights. No terrain is known, so paths run over a smooth Earth at `ground_altitude_m`: 120 m, the Po plain at
+    Milano, between Alessandria (95 m) and the edge of the hills. Antennas count with their height above it, a receiver
+    with its altitude less that of the plain (Coazze 580 m, Giovi 360 m, Torino 130 m) or, in town, that of a roof,
+    `min_rx_height_m` (Milano, and Genova, which lies below). It is the effective height of ITU-R P.1546-6 annex 5 with
+    the plain as the average ground. The ground under a transmitter lies an exponentially distributed height above the
+    plain, of mean `tx_hill_m`, 200 m: half below 260 m above the sea, one in 20 above 720 m, an estimate for the land
+    in the network's box, from rice fields over Monferrato and Langhe to the first Alps. What these hills hide is not in
+    the path but left to shadowing, which hides and uncovers alike: links across the mountains, as from the plain to
+    Genova, come out too good.
+
+    Acceptance. With these defaults 93 % of the scenes drawn for the project's seven receivers are accepted; of
+    the others one third has too few receivers and two thirds a GDOP above 10, where only the four receivers around
+    Torino hear the signal. The margin decides: 96 % of scenes are accepted inside the receivers' box, 87 %
+    altogether with a margin of 0.5 deg, which is why the default is 0.2 deg. Were all transmitters on the plain itself
+    (`tx_hill_m` 0), 50 % would be.
+
+    Transmitters. Half are vehicles, antenna 2 m above ground, -1 to 2 dBi, at up to 27 m/s; half base stations, 8 to
+    30 m, 1 to 5 dBi. Receivers have 4 dBi: a collinear of 6 dBi less its cable. All links of a scene have one Doppler
+    spread, v f / c, with v the vehicle's speed or, around a base station, that of leaves and people, up to 1 m/s.
+
+    Shadowing is log-normal (see `draw_shadowing_db`), but no path is better than free space by more than the 6 dB of
+    one reflection in phase. Links in line of sight have a normally distributed Rice factor in dB, the others none
+    (Rayleigh). The rms delay spread is ``T1 sqrt(d / km) y``, y log-normal with 4 dB, greater in the shadow
+    (correlation 0.75), T1 = 0.4, 0.3 and 0.1 us in city, residential and rural areas; at most 20 us. The model comes
+    from paths of up to some 20 km and is drawn on from there. Constants from memory.
+
+    References
+    ----------
+    Greenstein, Erceg, Yeh, Clark, "A new path-gain/delay-spread propagation model for digital cellular channels",
+    IEEE Trans. Vehicular Technology 46 (1997), for the delay spread.
+    3GPP TR 38.901 table 7.5-6 for the Rice factor.
+    """
+    if not sites:
+        raise ValueError("a scene needs at least one receiver")
+    latitudes = np.array([site.latitude for site in sites], dtype=np.float64)
+    longitudes = np.array([site.longitude for site in sites], dtype=np.float64)
+    altitudes_m = np.array([site.altitude_m for site in sites], dtype=np.float64)
+
+    latitude, longitude = _draw_position(spec, latitudes, longitudes, rng)
+    tx = _draw_transmitter(spec, latitude, longitude, rng)
+    distances_m, bearings_rad = distance_and_azimuth(tx.latitude, tx.longitude, latitudes, longitudes)
+    path = smooth_earth_path_loss_db(
+        spec.frequency_hz,
+        distances_m,
+        tx.altitude_m - spec.ground_altitude_m,
+        np.maximum(altitudes_m - spec.ground_altitude_m, spec.min_rx_height_m),
+    )
+    shadowing = draw_shadowing_db(np.degrees(bearings_rad), 1.0, rng)
+    loss_db = np.maximum(path.loss_db + spec.shadowing_sigma_db * shadowing, path.free_space_db - _REFLECTION_DB)
+    received_dbm = spec.tx_power_dbm + tx.gain_dbi + spec.rx_antenna_gain_dbi - loss_db
+    links = _draw_links(
+        spec,
+        path,
+        delays_s=propagation_delay_s(tx.latitude, tx.longitude, tx.altitude_m, latitudes, longitudes, altitudes_m),
+        received_dbm=received_dbm,
+        delay_spreads_s=_draw_delay_spreads_s(spec.environment, distances_m, shadowing, rng),
+        doppler_hz=tx.max_speed_m_per_s * rng.random() * spec.frequency_hz / SPEED_OF_LIGHT_M_PER_S,
+        rng=rng,
+    )
+    snr_db = np.array([link.snr_db for link in links])
+    detected = snr_db >= spec.min_snr_db
+    return Scene(
+        tx_latitude=tx.latitude,
+        tx_longitude=tx.longitude,
+        tx_altitude_m=tx.altitude_m,
+        tx_antenna_height_m=tx.antenna_height_m,
+        tx_kind=tx.kind,
+        tx_power_dbm=spec.tx_power_dbm,
+        tx_antenna_gain_dbi=tx.gain_dbi,
+        links=links,
+        line_of_sight=tuple(path.is_line_of_sight.tolist()),
+        detected=tuple(detected.tolist()),
+        mean_snr_db=float(snr_db[detected].mean()) if detected.any() else math.nan,
+        gdop=gdop(tx.latitude, tx.longitude, latitudes[detected], longitudes[detected]),
+    )
+
+
+def rejection_reason(spec: SceneSpec, scene: Scene) -> RejectionReason | None:
+    """Say why a scene is not wanted.
+
+    Returns
+    -------
+    {"too_few_receivers", "mean_snr_too_low", "gdop_too_high"} or None
+        The first that holds; None for a scene that is accepted. Since `draw_scene` counts as detected what reaches
+        `min_snr_db`, the second holds only for scenes drawn from another spec.
+    """
+    if scene.num_detected < spec.min_receivers:
+        return "too_few_receivers"
+    if scene.mean_snr_db < spec.min_snr_db:
+        return "mean_snr_too_low"
+    if scene.gdop > spec.max_gdop:
+        return "gdop_too_high"
+    return None
+
+
+def draw_shadowing_db(bearings_deg: ArrayLike, sigma_db: float, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Draw the log-normal shadowing of the links between one transmitter and its receivers.
+
+    What stands near the transmitter hides it from all receivers beyond: the correlation of two links falls with the
+    angle between them, ``0.8 exp(-angle / 45 deg)``. The other 0.2 is each receiver's own, so that receivers in exactly
+    the same direction are no trouble. An exponential of the angle is a valid covariance on the circle.
+
+    Parameters
+    ----------
+    bearings_deg : array_like of float, shape (num_receivers,)
+        From the transmitter.
+    sigma_db : float
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    ndarray of float64, shape (num_receivers,)
+        dB of loss, mean 0.
+
+    References
+    ----------
+    Szyszkowicz, Yanikomeroglu, Thompson, "On the feasibility of wireless shadowing correlation models", IEEE Trans.
+    Vehicular Technology 59 (2010), for which models are valid and for the survey of measured ones.
+    """
+    bearings = np.asarray(bearings_deg, dtype=np.float64)
+    apart_deg = np.abs(bearings[:, None] - bearings) % 360
+    apart_deg = np.minimum(apart_deg, 360 - apart_deg)
+    correlation = _SHADOWING_SHARED * np.exp(-apart_deg / _SHADOWING_ANGLE_DEG)
+    np.fill_diagonal(correlation, 1.0)
+    return np.asarray(sigma_db * (np.linalg.cholesky(correlation) @ rng.standard_normal(bearings.size)))
+
+
+def _draw_position(
+    spec: SceneSpec, latitudes: NDArray[np.float64], longitudes: NDArray[np.float64], rng: np.random.Generator
+) -> tuple[float, float]:
+    """Latitude and longitude, uniform over the receivers' bounding box or the enlarged one."""
+    is_inside, across, up = rng.random(3)
+    margin_deg = 0.0 if is_inside < spec.inside_ratio else spec.margin_deg
+    east_of_first = (longitudes - longitudes[0] + 180) % 360 - 180  # a network may lie across the 180th meridian
+    south = max(float(latitudes.min()) - margin_deg, -90.0)
+    north = min(float(latitudes.max()) + margin_deg, 90.0)
+    west = float(longitudes[0] + east_of_first.min()) - margin_deg
+    east = float(longitudes[0] + east_of_first.max()) + margin_deg
+    longitude = west + float(across) * (east - west)
+    return south + float(up) * (north - south), (longitude + 180) % 360 - 180
+
+
+def _draw_transmitter(spec: SceneSpec, latitude: float, longitude: float, rng: np.random.Generator) -> _Transmitter:
+    """A vehicle or a base station, on the ground that it stands on."""
+    is_mobile = rng.random() < spec.mobile_ratio
+    hill_m = spec.tx_hill_m * rng.standard_exponential()
+    height_share, gain_share = rng.random(2).tolist()
+    gain_from_dbi, gain_to_dbi = _MOBILE_GAIN_DBI if is_mobile else _BASE_GAIN_DBI
+    height_from_m, height_to_m = _BASE_HEIGHT_M
+    height_m = _MOBILE_HEIGHT_M if is_mobile else height_from_m + height_share * (height_to_m - height_from_m)
+    return _Transmitter(
+        latitude=latitude,
+        longitude=longitude,
+        altitude_m=spec.ground_altitude_m + hill_m + height_m,
+        antenna_height_m=height_m,
+        kind="mobile" if is_mobile else "base",
+        gain_dbi=gain_from_dbi + gain_share * (gain_to_dbi - gain_from_dbi),
+        max_speed_m_per_s=_MAX_VEHICLE_M_PER_S if is_mobile else _MAX_SCATTERER_M_PER_S,
+    )
+
+
+def _draw_delay_spreads_s(
+    environment: Environment,
+    distances_m: NDArray[np.float64],
+    shadowing: NDArray[np.float64],
+    rng: np.random.Generator,
+) -> NDArray[np.float64]:
+    """Greenstein's model; `shadowing` is the links' loss in standard deviations."""
+    correlation = _DELAY_SPREAD_SHADOWING_CORRELATION
+    own = math.sqrt(1 - correlation**2) * rng.standard_normal(distances_m.size)
+    y_db = _DELAY_SPREAD_SIGMA_DB * (correlation * shadowing + own)
+    spreads_s = _DELAY_SPREAD_AT_1_KM_S[environment] * np.sqrt(distances_m / 1e3) * 10 ** (y_db / 10)
+    return np.asarray(np.minimum(spreads_s, _MAX_DELAY_SPREAD_S))
+
+
+def _draw_links(
+    spec: SceneSpec,
+    path: PathLoss,
+    *,
+    delays_s: NDArray[np.float64],
+    received_dbm: NDArray[np.float64],
+    delay_spreads_s: NDArray[np.float64],
+    doppler_hz: float,
+    rng: np.random.Generator,
+) -> tuple[Link, ...]:
+    """Draw Rice factors and oscillators, and put each receiver's numbers together."""
+    mean_db, std_db = _RICE_K_DB
+    drawn_k_db = mean_db + std_db * rng.standard_normal(delays_s.size)
+    rice_k_db = (
+        np.where(path.is_line_of_sight, drawn_k_db, -math.inf) if spec.fading else np.full(delays_s.size, np.inf)
+    )
+    tx_ppm, *rx_ppm = (spec.oscillator_ppm * rng.standard_normal(1 + delays_s.size)).tolist()
+    noise_dbm = noise_power_dbm(spec.frequency_hz, spec.sample_rate_hz, spec.environment, spec.rx_noise_figure_db)
+    return tuple(
+        Link(
+            delay_s=float(delays_s[i]),
+            received_power_dbm=float(received_dbm[i]),
+            noise_power_dbm=noise_dbm,
+            rice_k_db=float(rice_k_db[i]),
+            doppler_hz=doppler_hz if spec.fading else 0.0,
+            rms_delay_spread_s=float(delay_spreads_s[i]) if spec.multipath else 0.0,
+            frequency_offset_hz=(tx_ppm - rx_ppm[i]) * 1e-6 * spec.frequency_hz,
+        )
+        for i in range(delays_s.size)
+    )
