@@ -67,6 +67,8 @@ def _folder(folder: Path) -> tuple[list[Path], list[Path]]:
     if not folder.is_dir():
         raise NoRecordingsError(f"{folder}: there is no such folder")
     files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    described = {path.stem for path in files if path.suffix == ".sigmf-meta"}
+    files = [path for path in files if path.suffix != ".npy" or path.stem not in described]
     if not files:
         raise NoRecordingsError(f"{folder}: holds no recording ({', '.join(SUFFIXES)})")
     return files, [path for path in [folder / STATIONS_FILE] if path.exists()]

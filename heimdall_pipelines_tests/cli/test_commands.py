@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from heimdall_pipelines import cli
+from heimdall_pipelines.cli import demo
 from heimdall_pipelines_tests.conftest import environment_of
 
 
@@ -141,3 +142,10 @@ def test_extracting_without_a_dagster_home_says_what_to_set(heimdall, example_re
     monkeypatch.delenv("DAGSTER_HOME")
     code, _, err = heimdall("session", "extract", session_id)
     assert (code, "$DAGSTER_HOME is not set" in " ".join(err.split())) == (1, True)
+
+
+def test_a_npy_file_that_a_sidecar_describes_is_one_recording(tmp_path):
+    for name in ("a.npy", "a.sigmf-meta", "b.npy", "notes.txt"):
+        (tmp_path / name).touch()
+    files, _ = demo._folder(tmp_path)
+    assert [path.name for path in files] == ["a.sigmf-meta", "b.npy"]
