@@ -138,11 +138,12 @@ def _end(dagster: subprocess.Popen[bytes]) -> None:
         dagster.terminate()
     with contextlib.suppress(subprocess.TimeoutExpired):
         dagster.wait(STOP_TIMEOUT_S)
-    for process in [psutil.Process(dagster.pid)] if dagster.poll() is None else []:
-        process.kill()
-    _, alive = psutil.wait_procs(family, timeout=5)
+    if dagster.poll() is None:
+        dagster.kill()
+    _, alive = psutil.wait_procs(family, timeout=LEFTOVER_TIMEOUT_S)
     for process in alive:
-        process.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def _stop_leftovers(home: Path) -> int:
