@@ -12,6 +12,7 @@ from heimdall_pipelines.rf.environment import Environment, noise_power_dbm
 from heimdall_pipelines.rf.geodesy import SPEED_OF_LIGHT_M_PER_S, distance_and_azimuth, gdop, propagation_delay_s
 from heimdall_pipelines.rf.link import Link
 from heimdall_pipelines.rf.propagation import PathLoss, smooth_earth_path_loss_db
+from heimdall_pipelines.rf.receivers import ReceiverSite, bounding_box
 
 TransmitterKind = Literal["mobile", "base"]
 RejectionReason = Literal["too_few_receivers", "mean_snr_too_low", "gdop_too_high"]
@@ -32,26 +33,6 @@ _DELAY_SPREAD_AT_1_KM_S: dict[Environment, float] = {"city": 0.4e-6, "residentia
 _DELAY_SPREAD_SIGMA_DB = 4.0
 _DELAY_SPREAD_SHADOWING_CORRELATION = 0.75
 _MAX_DELAY_SPREAD_S = 20e-6
-
-
-@dataclass(frozen=True)
-class ReceiverSite:
-    """Where one receiver stands.
-
-    Attributes
-    ----------
-    rx_id : str
-    latitude, longitude : float
-        Degrees.
-    altitude_m : float
-        Of its antenna above the ellipsoid, which over this network's area is as good as above the sea: 45 m of geoid
-        shift all altitudes alike.
-    """
-
-    rx_id: str
-    latitude: float
-    longitude: float
-    altitude_m: float
 
 
 @dataclass(frozen=True)
@@ -233,7 +214,7 @@ def draw_scene(spec: SceneSpec, sites: Sequence[ReceiverSite], rng: np.random.Ge
     longitudes = np.array([site.longitude for site in sites], dtype=np.float64)
     altitudes_m = np.array([site.altitude_m for site in sites], dtype=np.float64)
 
-    latitude, longitude = _draw_position(spec, latitudes, longitudes, rng)
+    latitude, longitude = _draw_position(spec, sites, rng)
     tx = _draw_transmitter(spec, latitude, longitude, rng)
     distances_m, bearings_rad = distance_and_azimuth(tx.latitude, tx.longitude, latitudes, longitudes)
     path = smooth_earth_path_loss_db(
@@ -322,19 +303,11 @@ def draw_shadowing_db(bearings_deg: ArrayLike, sigma_db: float, rng: np.random.G
     return np.asarray(sigma_db * (np.linalg.cholesky(correlation) @ rng.standard_normal(bearings.size)))
 
 
-def _draw_position(
-    spec: SceneSpec, latitudes: NDArray[np.float64], longitudes: NDArray[np.float64], rng: np.random.Generator
-) -> tuple[float, float]:
+def _draw_position(spec: SceneSpec, sites: Sequence[ReceiverSite], rng: np.random.Generator) -> tuple[float, float]:
     """Latitude and longitude, uniform over the receivers' bounding box or the enlarged one."""
-    is_inside, across, up = rng.random(3)
+    is_inside, across, up = rng.random(3).tolist()
     margin_deg = 0.0 if is_inside < spec.inside_ratio else spec.margin_deg
-    east_of_first = (longitudes - longitudes[0] + 180) % 360 - 180  # a network may lie across the 180th meridian
-    south = max(float(latitudes.min()) - margin_deg, -90.0)
-    north = min(float(latitudes.max()) + margin_deg, 90.0)
-    west = float(longitudes[0] + east_of_first.min()) - margin_deg
-    east = float(longitudes[0] + east_of_first.max()) + margin_deg
-    longitude = west + float(across) * (east - west)
-    return south + float(up) * (north - south), (longitude + 180) % 360 - 180
+    return bounding_box(sites, margin_deg).position(across, up)
 
 
 def _draw_transmitter(spec: SceneSpec, latitude: float, longitude: float, rng: np.random.Generator) -> _Transmitter:
