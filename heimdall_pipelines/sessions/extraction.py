@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.rf.features import InvalidIqError, extract_features
-from heimdall_pipelines.rf.geodesy import gdop
 from heimdall_pipelines.rf.segments import (
     CHUNK_NS,
     SEGMENT_NS,
@@ -27,6 +26,7 @@ from heimdall_pipelines.rf.segments import (
 from heimdall_pipelines.rf.spectrogram import spectrogram_dbm_per_hz
 from heimdall_pipelines.rf.spectrum import USABLE_BAND
 from heimdall_pipelines.store.features import (
+    Hearing,
     ReceiverFeatures,
     SessionFeatureRow,
     SessionFeatureWriter,
@@ -285,7 +285,6 @@ def _extract_segments(
 def _row(
     session: RecordingSession, grid: SegmentGrid, segment_idx: int, receivers: tuple[ReceiverFeatures, ...]
 ) -> SessionFeatureRow:
-    detected = [receiver for receiver in receivers if receiver.signal_present]
     source = session.known_source
     all_failed = all(receiver.error_message is not None for receiver in receivers)
     return SessionFeatureRow(
@@ -302,9 +301,7 @@ def _row(
             "start_time_unix_ns": grid.segment_start_ns(segment_idx),
             "notes": list(_notes(grid)),
         },
-        overall_confidence=statistics.fmean(_mean_of(receiver, "confidence_score") or 0.0 for receiver in receivers),
-        mean_snr_db=_mean([snr for x in detected if (snr := _mean_of(x, "snr_db")) is not None]),
-        gdop=_gdop(source.latitude, source.longitude, detected) if source else None,
+        **vars(Hearing.of(receivers, (source.latitude, source.longitude) if source else None)),
         extraction_failed=all_failed,
         error_message="; ".join(f"{x.rx_id}: {x.error_message}" for x in receivers) if all_failed else None,
     )
@@ -335,11 +332,6 @@ def _truth(session: RecordingSession) -> dict[str, float | None]:
     }
 
 
-def _gdop(latitude: float, longitude: float, detected: Sequence[ReceiverFeatures]) -> float | None:
-    value = gdop(latitude, longitude, [x.rx_lat for x in detected], [x.rx_lon for x in detected])
-    return float(f"{value:.6g}") if math.isfinite(value) else None
-
-
 def _notes(grid: SegmentGrid) -> tuple[str, ...]:
     if grid.chunks_per_segment * CHUNK_NS == SEGMENT_NS:
         return ()
@@ -347,10 +339,6 @@ def _notes(grid: SegmentGrid) -> tuple[str, ...]:
         f"the recording is shorter than a segment: {grid.chunks_per_segment} whole chunks of "
         f"{CHUNK_NS // 10**6} ms were used instead of {SEGMENT_NS // CHUNK_NS}",
     )
-
-
-def _mean_of(receiver: ReceiverFeatures, feature: str) -> float | None:
-    return receiver.features[feature]["mean"] if receiver.features else None
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -25,7 +25,7 @@ from heimdall_pipelines.rf.features import (
 from heimdall_pipelines.rf.segments import CHUNK_NS, Interval, NoSegmentError, plan_segments
 from heimdall_pipelines.rf.spectrum import USABLE_BAND
 from heimdall_pipelines.stations.network import Network
-from heimdall_pipelines.store.iq_objects import put_session_iq, remove_session_iq, session_iq_location
+from heimdall_pipelines.store.iq_objects import put_iq, remove_session_iq, session_iq_location
 from heimdall_pipelines.store.sessions import (
     ImportedSession,
     StationRecording,
@@ -335,7 +335,7 @@ def _store(
         extra={"rx_id": station.rx_id, "session_id": str(session_id), "full_scale_dbm": source.full_scale_dbm},
     )
     stream = _ByteStream(_object_stream(source, lambda done: progress(f"storing {station.rx_id}: {done:.0%}")))
-    put_session_iq(stores.objects, location, stream, source.object_bytes, sidecar)
+    put_iq(stores.objects, location, stream, source.object_bytes, sidecar)
     if stream.sha256() != sha256:
         raise ImportRefusedError(f"{recording.path}: the file changed while it was imported; import it again")
     return StationRecording(

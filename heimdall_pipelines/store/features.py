@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from math import isfinite
+from statistics import fmean
 from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
@@ -13,6 +15,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import IntegrityError
 
 from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.rf.geodesy import gdop
 from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.sessions import SessionNotFoundError, SessionRevision
 
@@ -60,11 +63,13 @@ class ReceiverFeatures:
         )
 
 
-@dataclass(frozen=True)
-class SessionFeatureRow:
-    """One segment of a recording session heard by its stations."""
+@dataclass(frozen=True, kw_only=True)
+class FeatureRow:
+    """One transmission heard by several receivers: what all rows of measurement_features have.
 
-    segment_idx: int
+    The position of the transmitter is None where it is not known.
+    """
+
     start_time_unix_ns: int
     receivers: tuple[ReceiverFeatures, ...]
     tx_latitude: float | None
@@ -82,6 +87,24 @@ class SessionFeatureRow:
     def num_receivers_detected(self) -> int:
         """Receivers with signal_present."""
         return sum(receiver.signal_present for receiver in self.receivers)
+
+    def columns(self) -> dict[str, Any]:
+        """Values for `insert_feature_rows` but those that say whose row it is."""
+        values = vars(self) | {
+            "time_us": self.start_time_unix_ns // 1000,
+            "receiver_features": [receiver.to_json() for receiver in self.receivers],
+            "num_receivers_detected": self.num_receivers_detected,
+            "num_receivers_in_sample": len(self.receivers),
+        }
+        del values["receivers"], values["start_time_unix_ns"]
+        return values
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionFeatureRow(FeatureRow):
+    """One segment of a recording session heard by its stations."""
+
+    segment_idx: int
 
 
 @dataclass(frozen=True)
@@ -125,6 +148,55 @@ class StationInSession:
     flags: tuple[str, ...]
 
 
+def insert_feature_rows(connection: Connection, rows: str) -> None:
+    """Insert rows of measurement_features, given as a JSON array of objects with the columns' values."""
+    connection.execute(
+        text(
+            "INSERT INTO heimdall.measurement_features (id, timestamp, dataset_id, sample_idx, recording_session_id,"
+            " segment_idx, session_revision, receiver_features, tx_latitude, tx_longitude, tx_altitude_m,"
+            " tx_power_dbm, tx_known, truth, extraction_metadata, overall_confidence, mean_snr_db,"
+            " num_receivers_detected, num_receivers_in_sample, gdop, extraction_failed, error_message)"
+            " SELECT r.id, TIMESTAMPTZ 'epoch' + r.time_us * INTERVAL '1 microsecond', r.dataset_id, r.sample_idx,"
+            " r.recording_session_id, r.segment_idx, r.session_revision, r.receiver_features, r.tx_latitude,"
+            " r.tx_longitude, r.tx_altitude_m, r.tx_power_dbm, r.tx_latitude IS NOT NULL, r.truth,"
+            " r.extraction_metadata, r.overall_confidence, r.mean_snr_db, r.num_receivers_detected,"
+            " r.num_receivers_in_sample, r.gdop, r.extraction_failed, r.error_message"
+            " FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r (id uuid, time_us bigint, dataset_id uuid,"
+            " sample_idx integer, recording_session_id uuid, segment_idx integer, session_revision integer,"
+            " receiver_features jsonb, tx_latitude float8, tx_longitude float8, tx_altitude_m float8,"
+            " tx_power_dbm float8, truth jsonb, extraction_metadata jsonb, overall_confidence float8,"
+            " mean_snr_db float8, num_receivers_detected integer, num_receivers_in_sample integer, gdop float8,"
+            " extraction_failed boolean, error_message text)"
+        ),
+        {"rows": rows},
+    )
+
+
+def mean_of(receiver: ReceiverFeatures, feature: str) -> float | None:
+    """Mean of a feature over the chunks; None where it was not observed."""
+    return receiver.features[feature]["mean"] if receiver.features else None
+
+
+@dataclass(frozen=True)
+class Hearing:
+    """What the receivers of a row say together; the fields of `FeatureRow` of these names."""
+
+    overall_confidence: float
+    mean_snr_db: float | None
+    gdop: float | None
+
+    @classmethod
+    def of(cls, receivers: Sequence[ReceiverFeatures], transmitter: tuple[float, float] | None) -> "Hearing":
+        """Sum up estimates; `transmitter` is its latitude and longitude where they are known."""
+        detected = [receiver for receiver in receivers if receiver.signal_present]
+        levels_db = [snr_db for receiver in detected if (snr_db := mean_of(receiver, "snr_db")) is not None]
+        return cls(
+            overall_confidence=fmean(mean_of(receiver, "confidence_score") or 0.0 for receiver in receivers),
+            mean_snr_db=float(f"{fmean(levels_db):.6g}") if levels_db else None,
+            gdop=_gdop(*transmitter, detected) if transmitter else None,
+        )
+
+
 class SessionFeatureWriter:
     """Adds the rows of one session inside the transaction of ``replace_session_features``."""
 
@@ -134,30 +206,9 @@ class SessionFeatureWriter:
 
     def add(self, rows: Sequence[SessionFeatureRow]) -> None:
         """Insert some segments."""
-        if not rows:
-            return
-        self._connection.execute(
-            text(
-                "INSERT INTO heimdall.measurement_features (id, timestamp, recording_session_id, segment_idx,"
-                " session_revision, receiver_features, tx_latitude, tx_longitude, tx_altitude_m, tx_power_dbm,"
-                " tx_known, extraction_metadata, overall_confidence, mean_snr_db, num_receivers_detected,"
-                " num_receivers_in_sample, gdop, extraction_failed, error_message)"
-                " SELECT r.id, TIMESTAMPTZ 'epoch' + r.time_us * INTERVAL '1 microsecond', :session_id, r.segment_idx,"
-                " :revision, r.receiver_features, r.tx_latitude, r.tx_longitude, r.tx_altitude_m, r.tx_power_dbm,"
-                " r.tx_latitude IS NOT NULL, r.extraction_metadata, r.overall_confidence, r.mean_snr_db,"
-                " r.num_receivers_detected, r.num_receivers_in_sample, r.gdop, r.extraction_failed, r.error_message"
-                " FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r (id uuid, time_us bigint, segment_idx integer,"
-                " receiver_features jsonb, tx_latitude float8, tx_longitude float8, tx_altitude_m float8,"
-                " tx_power_dbm float8, extraction_metadata jsonb, overall_confidence float8, mean_snr_db float8,"
-                " num_receivers_detected integer, num_receivers_in_sample integer, gdop float8,"
-                " extraction_failed boolean, error_message text)"
-            ),
-            {
-                "session_id": self._target.session_id,
-                "revision": self._target.revision,
-                "rows": json.dumps([self._values(row) for row in rows], allow_nan=False),
-            },
-        )
+        if rows:
+            values = [row.columns() | self._identity(row.segment_idx) for row in rows]
+            insert_feature_rows(self._connection, json.dumps(values, allow_nan=False))
 
     def set_station_metrics(self, metrics: dict[str, StationMetrics]) -> None:
         """Keep each station's means over the session with its measurement."""
@@ -171,17 +222,13 @@ class SessionFeatureWriter:
                 vars(values) | {"rx_id": rx_id, "session_id": self._target.session_id},
             )
 
-    def _values(self, row: SessionFeatureRow) -> dict[str, Any]:
-        values = vars(row) | {
+    def _identity(self, segment_idx: int) -> dict[str, Any]:
+        return {
             # A re-run makes the same rows, ids included.
-            "id": str(uuid5(NAMESPACE_URL, f"heimdall:session:{self._target.run_key}:{row.segment_idx}")),
-            "time_us": row.start_time_unix_ns // 1000,
-            "receiver_features": [receiver.to_json() for receiver in row.receivers],
-            "num_receivers_detected": row.num_receivers_detected,
-            "num_receivers_in_sample": len(row.receivers),
+            "id": str(uuid5(NAMESPACE_URL, f"heimdall:session:{self._target.run_key}:{segment_idx}")),
+            "recording_session_id": str(self._target.session_id),
+            "session_revision": self._target.revision,
         }
-        del values["receivers"], values["start_time_unix_ns"]
-        return values
 
 
 @contextmanager
@@ -267,3 +314,8 @@ def stations_in_session(database: Database, session_id: UUID) -> list[StationInS
             )
             for row in rows
         ]
+
+
+def _gdop(latitude: float, longitude: float, detected: Sequence[ReceiverFeatures]) -> float | None:
+    value = gdop(latitude, longitude, [x.rx_lat for x in detected], [x.rx_lon for x in detected])
+    return float(f"{value:.6g}") if isfinite(value) else None

@@ -1,4 +1,4 @@
-"""IQ objects of recordings: written as a stream, read in ranges."""
+"""IQ objects of recordings and synthetic samples: written as a stream, read in ranges."""
 
 import io
 import json
@@ -87,10 +87,10 @@ class StationIq:
         return IqObjectError(f"Invalid IQ data format: {self._location}: {reason}")
 
 
-def put_session_iq(
+def put_iq(
     objects: ObjectStore, location: ObjectLocation, source: ByteSource, length: int, sidecar: dict[str, Any]
 ) -> None:
-    """Store a station's ``.npy`` stream, then its SigMF description beside it."""
+    """Store a receiver's ``.npy`` stream, then its SigMF description beside it."""
     objects.put(location, source, length, "application/octet-stream")
     text = json.dumps(sidecar, indent=2).encode()
     objects.put(sidecar_location(location), io.BytesIO(text), len(text), "application/json")
@@ -101,6 +101,11 @@ def session_iq_location(objects: ObjectStore, session_id: object, rx_id: str) ->
     return ObjectLocation(objects.raw_iq_bucket, f"sessions/{session_id}/{rx_id}.npy")
 
 
+def sample_iq_location(objects: ObjectStore, dataset_id: object, sample_idx: int, rx_id: str) -> ObjectLocation:
+    """Where a receiver's IQ of a synthetic sample lies."""
+    return ObjectLocation(objects.synthetic_iq_bucket, f"synthetic/{dataset_id}/{sample_idx}/{rx_id}.npy")
+
+
 def sidecar_location(location: ObjectLocation) -> ObjectLocation:
     """Where the SigMF description of an IQ object lies."""
     return ObjectLocation(location.bucket, location.key.removesuffix(".npy") + ".sigmf-meta")
@@ -109,3 +114,8 @@ def sidecar_location(location: ObjectLocation) -> ObjectLocation:
 def remove_session_iq(objects: ObjectStore, session_id: object) -> None:
     """Remove every object of a session."""
     objects.remove(objects.raw_iq_bucket, f"sessions/{session_id}/")
+
+
+def remove_dataset_iq(objects: ObjectStore, dataset_id: object) -> None:
+    """Remove every object of a synthetic dataset."""
+    objects.remove(objects.synthetic_iq_bucket, f"synthetic/{dataset_id}/")

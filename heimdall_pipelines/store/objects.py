@@ -1,8 +1,9 @@
 """Objects in the S3 store: streams in, ranges out, outages told apart from what is not there."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import BinaryIO, Protocol
 
 import urllib3
@@ -65,6 +66,7 @@ class ObjectStore:
     """Client of the S3 store of the settings; failed requests are repeated with back-off."""
 
     def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self.raw_iq_bucket = settings.s3_bucket_raw_iq
         self.synthetic_iq_bucket = settings.s3_bucket_synthetic_iq
         self._where = f"S3 store at {settings.s3_endpoint}"
@@ -84,6 +86,10 @@ class ObjectStore:
 
     def __repr__(self) -> str:
         return f"ObjectStore({self._where})"
+
+    def __reduce__(self) -> tuple[Callable[[Settings], "ObjectStore"], tuple[Settings]]:
+        """Travel to another process as the settings: it gets a client with connections of its own, kept for later."""
+        return _client_of_process, (self._settings,)
 
     def close(self) -> None:
         """Close the kept connections."""
@@ -166,3 +172,8 @@ class ObjectStore:
             raise ObjectsUnavailableError(f"{self._where}: {error.code} for {what}: {error.message}") from error
         except (ServerError, InvalidResponseError, MinioException, urllib3.exceptions.HTTPError) as error:
             raise ObjectsUnavailableError(f"{self._where}: {what}: {error}") from error
+
+
+@lru_cache(maxsize=1)
+def _client_of_process(settings: Settings) -> ObjectStore:
+    return ObjectStore(settings)

@@ -20,8 +20,9 @@ TABLES = {
     "measurement_features",
 }
 DATASET = (
-    "INSERT INTO heimdall.synthetic_datasets (name, dataset_type, spec, receivers, seed, target_num_samples)"
-    " VALUES ('d1', 'iq_raw', '{}', '[]', 0, 10) RETURNING id"
+    "INSERT INTO heimdall.synthetic_datasets (name, dataset_type, spec, receivers, seed,"
+    " target_num_samples, generator_version)"
+    " VALUES ('d1', 'iq_raw', '{}', '[]', 0, 10, 1) RETURNING id"
 )
 FEATURES_OF_DATASET = (
     "INSERT INTO heimdall.measurement_features (id, timestamp, dataset_id, sample_idx, receiver_features, tx_known,"
@@ -53,7 +54,7 @@ def execute(database, statement, **values):
 
 
 def test_an_empty_database_gets_every_table_of_the_data_model(empty):
-    assert migrate(empty) == (None, "0001")
+    assert migrate(empty) == (None, "0002")
     found = rows(empty, "SELECT table_name FROM information_schema.tables WHERE table_schema = 'heimdall'")
     assert {row[0] for row in found} == TABLES | {"receiver_features", "schema_version"}
 
@@ -61,7 +62,7 @@ def test_an_empty_database_gets_every_table_of_the_data_model(empty):
 def test_migrating_again_changes_nothing_and_keeps_rows(empty):
     migrate(empty)
     execute(empty, DATASET)
-    assert migrate(empty) == ("0001", "0001")
+    assert migrate(empty) == ("0002", "0002")
     assert rows(empty, "SELECT count(*) FROM heimdall.synthetic_datasets")[0][0] == 1
 
 
@@ -83,13 +84,13 @@ def test_two_processes_that_migrate_at_once_both_succeed(empty_database_settings
     for process in processes:
         process.join(60)
     # One of them migrated from nothing, the other found it done.
-    assert results == [("0001", "0001"), (None, "0001")]
+    assert results == [("0002", "0002"), (None, "0002")]
 
 
 def test_a_schema_of_a_newer_version_is_refused_with_what_to_do(empty):
     migrate(empty)
     execute(empty, "UPDATE heimdall.schema_version SET version_num = '9999'")
-    with pytest.raises(SchemaTooNewError, match=r"revision 9999, newer than the 0001 .* update heimdall-pipelines"):
+    with pytest.raises(SchemaTooNewError, match=r"revision 9999, newer than the 0002 .* update heimdall-pipelines"):
         migrate(empty)
 
 
@@ -148,7 +149,8 @@ def test_a_feature_row_belongs_to_a_dataset_or_to_a_session_but_never_to_none(mi
     [
         "INSERT INTO heimdall.websdr_stations (rx_id, name, latitude, longitude) VALUES ('Not a slug', 'x', 0, 0)",
         "INSERT INTO heimdall.websdr_stations (rx_id, name, latitude, longitude) VALUES ('x', 'x', 90.1, 0)",
-        "INSERT INTO heimdall.synthetic_datasets (name, dataset_type, spec, receivers, seed, target_num_samples)"
+        "INSERT INTO heimdall.synthetic_datasets (name, dataset_type, spec, receivers, seed,"
+    " target_num_samples, generator_version)"
         " VALUES ('d', 'other', '{}', '[]', 0, 1)",
         "INSERT INTO heimdall.recording_sessions (name, status, frequency_hz, bandwidth_hz) VALUES ('x', 'done', 1, 1)",
     ],
