@@ -1,6 +1,7 @@
 """How long one receiver's second of samples takes to make and to measure, beside what no such work can avoid."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import ducc0
 import numpy as np
@@ -43,17 +44,18 @@ def run() -> list[tuple[str, float, str]]:
         "channel_bandwidth_hz": 12_500.0,
     }
 
-    row = np.empty((1, round(sample["duration_s"] * SAMPLE_RATE_HZ)), np.complex64)
+    row, other_row = np.empty((2, 1, round(sample["duration_s"] * SAMPLE_RATE_HZ)), np.complex64)
 
     def generate(heard):
-        for reception in receptions(heard, **sample, out=row):
+        for reception in receptions(heard, **sample, num_chunks=NUM_CHUNKS, out=row):
             assert reception.iq.size
 
     def extract(iq):
-        extract_features(iq.reshape(NUM_CHUNKS, -1), sample_rate_hz=SAMPLE_RATE_HZ)
+        chunks = iq.reshape(NUM_CHUNKS, -1)
+        assert extract_features(chunks, sample_rate_hz=SAMPLE_RATE_HZ, channel_bandwidth_hz=12_500.0).summary()
 
-    def generate_and_extract(heard):
-        for reception in receptions(heard, **sample, out=row):
+    def generate_and_extract(out):
+        for reception in receptions(echoes, **sample, num_chunks=NUM_CHUNKS, out=out):
             extract(reception.iq)
 
     clear, fading, echoes = links(math.inf, 0.0, 0.0), links(3.0, 10.0, 0.0), links(3.0, 10.0, 3e-6)
@@ -72,14 +74,18 @@ def run() -> list[tuple[str, float, str]]:
     fading_ms = median_ms(lambda: generate(fading)) / NUM_RECEIVERS
     echoes_ms = median_ms(lambda: generate(echoes)) / NUM_RECEIVERS
     extract_ms = median_ms(lambda: extract(iq[0]))
-    both_ms = median_ms(lambda: generate_and_extract(echoes)) / NUM_RECEIVERS
+    both_ms = median_ms(lambda: generate_and_extract(row)) / NUM_RECEIVERS
+    with ThreadPoolExecutor(2) as pool:
+        threads_ms = median_ms(lambda: list(pool.map(generate_and_extract, (row, other_row)))) / NUM_RECEIVERS
     at_once_ms = median_ms(lambda: synthesise(echoes, **sample)) / NUM_RECEIVERS
     return [
         ("generate, clear", clear_ms, "ms per receiver-second"),
         ("generate, flat fading", fading_ms, "ms per receiver-second"),
         ("generate, echoes", echoes_ms, "ms per receiver-second"),
-        ("extract", extract_ms, "ms per receiver-second"),
+        ("extract and summarise", extract_ms, "ms per receiver-second"),
         ("generate, echoes, extract", both_ms, "ms per receiver-second"),
+        ("the same, two threads", threads_ms / 2, "ms per receiver-second"),
+        ("the same, two threads", threads_ms / both_ms, "times one thread's time: 1 in parallel, 2 in turn"),
         ("generate, echoes, in one array", at_once_ms, "ms per receiver-second"),
         ("normals, sin/cos, five FFTs", floor_ms, "ms, the floor"),
         ("generate, echoes, extract", both_ms / floor_ms, "times the floor"),

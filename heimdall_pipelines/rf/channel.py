@@ -157,10 +157,10 @@ def draw_fading(
     )
     longest = math.inf if doppler_hz == 0 else sample_rate_hz * _STEP_PER_DOPPLER_CYCLE / doppler_hz
     knot_samples = next(samples for samples in _KNOT_SAMPLES if samples <= longest)
-    steps = np.rint(doppler_hz * np.cos(angles) * (knot_samples / sample_rate_hz) * 2**32).astype(np.int64)
+    steps = np.rint(doppler_hz * np.cos(angles) * (knot_samples / sample_rate_hz * 2**32)).astype(np.int64)
     num_knots = num_gains(num_samples) * GAIN_DECIMATION // knot_samples + 5
     knots = np.zeros((delays.size, num_knots, 2), np.float32)
-    _sum_sinusoids(knots, amplitudes, (steps & (2**32 - 1)).astype(np.uint32))
+    _sum_sinusoids(knots, amplitudes, steps.astype(np.uint32))  # modulo 2**32
     return Fading(math.sqrt(1 - scattered), delays, knots.view(np.complex64)[..., 0], knot_samples)
 
 
@@ -191,12 +191,13 @@ def channel_gain(fading: Fading, phase: TransmittedPhase, delay_s: float, num_sa
     ndarray of complex64, shape (num_gains(num_samples),)
         At the samples -4, 0, 4, ...
     """
-    gain = np.full(num_gains(num_samples), fading.steady, np.complex64)
+    gain = np.empty(num_gains(num_samples), np.complex64)
     delays = [cubic_delay((delay_s + echo_s) * phase.sample_rate_hz) for echo_s in (0.0, *fading.echo_delays_s)]
     first = np.array([phase.guard_samples - GAIN_DECIMATION + start for start, _ in delays])
     weights = np.array([taps for _, taps in delays])
     _add_echoes(
         gain.view(np.float32),
+        np.float32(fading.steady),
         fading.knots.view(np.float32).reshape(*fading.knots.shape, 2),
         fading.knot_samples // GAIN_DECIMATION,
         phase.polyphase,
@@ -282,6 +283,7 @@ def _cubic(knots: NDArray[np.float32], k: int, part: int) -> tuple[np.float32, n
 @compiled
 def _add_echoes(
     gain: NDArray[np.float32],
+    steady: np.float32,
     knots: NDArray[np.float32],
     interval: int,
     polyphase: NDArray[np.float32],
@@ -289,7 +291,7 @@ def _add_echoes(
     weights: NDArray[np.float32],
     has_delays: bool,
 ) -> None:
-    """Add each echo's fading, a cubic between knots, turned by how much its phase differs from the direct path's.
+    """Add each echo's fading, a cubic between knots, turned by how its phase differs from the direct path's, to that.
 
     Loops are kept short of arrays: above a few the compiler gives up proving that they don't overlap, and vectorising.
     """
@@ -300,6 +302,9 @@ def _add_echoes(
     sines = np.zeros(_TILE_GAINS, np.float32)
     for start in range(0, num_gains, _TILE_GAINS):
         size = min(_TILE_GAINS, num_gains - start)
+        for i in range(start, start + size):
+            gain[2 * i] = steady
+            gain[2 * i + 1] = np.float32(0.0)
         if has_delays:
             _delayed(direct[:size], polyphase, first[0] + 4 * start, weights[0])
         for echo in range(knots.shape[0]):

@@ -8,23 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heimdall_pipelines.errors import HeimdallError
-from heimdall_pipelines.rf.modulation_features import (
-    amplitude_slope_us,
-    circular_mean_frequency_hz,
-    mean_frequency_hz,
-    phase_steps_rad,
-)
+from heimdall_pipelines.rf.modulation_features import SignalMoments, signal_moments
 from heimdall_pipelines.rf.noise import noise_power
+from heimdall_pipelines.rf.philox import compiled
 from heimdall_pipelines.rf.spectrum import (
     USABLE_BAND,
-    SpectrumPlan,
-    bin_power,
-    channel_signal,
-    channel_spectrum,
-    grouped_power,
+    SignalSpectrum,
     plan_spectrum,
-    power_quantiles_hz,
-    windowed_spectrum,
+    reduced_spectra,
+    signal_spectrum,
 )
 
 FEATURE_NAMES: tuple[str, ...] = (
@@ -59,8 +51,10 @@ _STRONG_DB = 10.0  # carrier-to-noise ratio from which bandwidth and delay sprea
 _STEADY_ENVELOPE = 0.5  # std over mean of the magnitude; keyed and AM carriers are above
 _OCCUPIED_OUTSIDE = 0.005  # beta/2 of the 99 % bandwidth of ITU-R SM.443
 _ROLLOFF_SHARE = 0.85
+_SHARES = (_OCCUPIED_OUTSIDE, _ROLLOFF_SHARE, 1 - _OCCUPIED_OUTSIDE)
 _SIGNIFICANT_DIGITS = 6
 _NARROW_FREE_BAND_HZ = 5e3  # 25 averaged bins
+_STATISTICS = ("mean", "std", "min", "max")
 _CERTAIN = 0.5  # confidence in the delay spread from which a coherence bandwidth is told
 
 
@@ -101,7 +95,12 @@ class SegmentFeatures:
             ``{feature: {"mean", "std", "min", "max"}}``, rounded to 6 significant digits; all None where it was
             observed in no chunk. The standard deviation is that of the chunks themselves (divided by their number).
         """
-        return {name: _statistics(values[np.isfinite(values)]) for name, values in self.chunks.items()}
+        statistics = np.empty((len(self.chunks), len(_STATISTICS)))
+        _fill_statistics(statistics, np.array(list(self.chunks.values()), np.float64))
+        return {
+            name: dict(zip(_STATISTICS, (None if math.isnan(value) else value for value in values), strict=True))
+            for name, values in zip(self.chunks, _rounded(statistics), strict=True)
+        }
 
 
 def default_channel_bandwidth_hz(sample_rate_hz: float) -> float:
@@ -175,7 +174,7 @@ def extract_features(
     zero_crossing_rate
         Share of successive samples between which Re(z) changes its sign.
     multipath_delay_spread_us (d)
-        Magnitude of the slope of ln(abs(z)) over the instantaneous frequency, over 2 pi (see `amplitude_slope_us`):
+        Magnitude of the slope of ln(abs(z)) over the instantaneous frequency, over 2 pi (see `signal_moments`):
         about half the rms spread where there is any, no more than its own error where not; NaN for unmodulated carriers
         and below 10 dB carrier to noise.
     coherence_bandwidth_khz (d)
@@ -202,129 +201,138 @@ def extract_features(
     _check(iq, sample_rate_hz, bandwidth_hz, usable_hz, full_scale_dbm)
 
     plan = plan_spectrum(iq.shape[1], float(sample_rate_hz), float(bandwidth_hz), float(usable_hz))
-    spectrum = windowed_spectrum(plan, iq)
-    bin_noise, num_noise_groups = noise_power(grouped_power(plan, spectrum), plan.effective_averages)
-    channel = channel_spectrum(plan, spectrum)
-    power = _ChannelPower(plan, bin_power(plan, channel), np.where(bin_noise > 0, bin_noise, np.nan))
-    measured = (
-        _level_features(power, full_scale_dbm)
-        | _spectral_features(power)
-        | _signal_features(power, channel_signal(plan, channel), full_scale_dbm)
+    spectra = reduced_spectra(plan, iq)
+    if not np.all(spectra.energy <= MAX_CHUNK_ENERGY):  # true for NaN too
+        raise _unmeasurable(iq)
+    bin_noise, num_noise_groups = noise_power(spectra.grouped_power, plan.effective_averages)
+    bin_noise[bin_noise == 0] = np.nan  # digital silence has no levels
+    spectrum = signal_spectrum(plan, spectra.bin_power, bin_noise, _SHARES)
+    moments = signal_moments(plan, spectra.channel_signal, bin_noise * plan.num_channel_bins)
+    values = np.empty((len(FEATURE_NAMES), len(iq)))
+    detection_statistic = np.empty(len(iq))
+    _fill_features(
+        values,
+        detection_statistic,
+        bin_noise,
+        spectrum,
+        moments,
+        plan.num_samples,
+        plan.num_channel_bins,
+        plan.bin_hz,
+        float(full_scale_dbm),
     )
-    detection_statistic = np.where(power.audible, power.detection_statistic, 0)
+    chunks = dict(zip(FEATURE_NAMES, values, strict=True))
     return SegmentFeatures(
         signal_present=bool(detection_statistic.sum() >= DETECTION_THRESHOLD * math.sqrt(len(iq))),
-        chunks={name: measured[name] for name in FEATURE_NAMES},
+        chunks=chunks,
         detection_statistic=detection_statistic,
-        flags=tuple(_flags(power, measured, num_noise_groups * plan.group_bandwidth_hz)),
+        flags=tuple(_flags(chunks, detection_statistic, num_noise_groups * plan.group_bandwidth_hz)),
     )
 
 
-class _ChannelPower:
-    """Powers of signal and noise per chunk, squares of full scale; NaN in chunks of digital silence."""
+@compiled
+def _fill_features(
+    features: NDArray[np.float64],
+    detection_statistic: NDArray[np.float64],
+    bin_noise: NDArray[np.float64],
+    spectrum: SignalSpectrum,
+    moments: SignalMoments,
+    num_samples: int,
+    num_channel_bins: int,
+    bin_hz: float,
+    full_scale_dbm: float,
+) -> None:
+    """Write a row for each feature, in the order of `FEATURE_NAMES`, and the statistic, for all chunks."""
+    lower_hz, rolloff_hz, upper_hz = spectrum.quantiles_hz
+    square_root_w = 10 ** ((full_scale_dbm - 30) / 20)
+    for chunk in range(bin_noise.size):
+        is_audible = bin_noise[chunk] > 0
+        signal, noise = spectrum.power[chunk], bin_noise[chunk] * num_channel_bins
+        signal_db, noise_in_band_db = _db(signal), _db(bin_noise[chunk] * num_samples)
+        carrier_to_noise_db = signal_db - _db(noise)
+        statistic = signal / (noise / math.sqrt(num_channel_bins)) if is_audible else 0.0
+        is_detected = statistic >= DETECTION_THRESHOLD
+        is_strong = is_detected and carrier_to_noise_db >= _STRONG_DB
 
-    def __init__(self, plan: SpectrumPlan, bins: NDArray[np.float64], bin_noise: NDArray[np.float64]) -> None:
-        self.plan = plan
-        self.audible = np.isfinite(bin_noise)
-        self.bins = bins - bin_noise[:, None]
-        self.signal = self.bins.sum(axis=1)
-        self.noise = bin_noise * plan.num_channel_bins
-        self.noise_in_band = bin_noise * plan.num_samples
-        self.detection_statistic = self.signal / (self.noise / math.sqrt(plan.num_channel_bins))
-        self.detected = self.detection_statistic >= DETECTION_THRESHOLD
-        self.carrier_to_noise_db = _db(self.signal) - _db(self.noise)
-        self.is_strong = self.detected & (self.carrier_to_noise_db >= _STRONG_DB)
+        is_steady = moments.envelope_std[chunk] <= _STEADY_ENVELOPE * moments.envelope_mean[chunk]
+        phase_follows = is_steady and carrier_to_noise_db >= _PHASE_FOLLOWS_DB
+        frequency_hz = moments.mean_frequency_hz[chunk] if phase_follows else spectrum.circular_mean_hz[chunk]
+        spread_us = abs(moments.slope_us[chunk]) if is_strong else np.nan
+        error_us = moments.slope_error_us[chunk]
+        certainty = 1 / (1 + error_us * error_us) if spread_us >= 0 else 0.0
+        is_certain = certainty >= _CERTAIN and spread_us > 2 * error_us
+        envelope_unit = square_root_w if is_audible else np.nan
+        values = (
+            signal_db + full_scale_dbm,
+            signal_db - noise_in_band_db,
+            noise_in_band_db + full_scale_dbm,
+            frequency_hz if is_detected else np.nan,
+            upper_hz[chunk] - lower_hz[chunk] if is_strong else np.nan,
+            _db((signal + noise) / (num_channel_bins * bin_hz)) + full_scale_dbm,
+            spectrum.mean_hz[chunk] if is_detected else np.nan,
+            rolloff_hz[chunk] if is_detected else np.nan,
+            moments.envelope_mean[chunk] * envelope_unit,
+            moments.envelope_std[chunk] * envelope_unit,
+            moments.envelope_max[chunk] * envelope_unit,
+            _db(moments.crest[chunk]),
+            moments.sign_changes[chunk] if is_audible else np.nan,
+            spread_us,
+            200 / spread_us if is_certain else np.nan,  # 1 / (5 us) = 200 kHz
+            certainty,
+            signal / (signal + noise) if is_detected else 0.0,
+        )
+        for row, value in enumerate(values):
+            features[row, chunk] = value
+        detection_statistic[chunk] = statistic
 
 
-def _level_features(power: _ChannelPower, full_scale_dbm: float) -> dict[str, NDArray[np.float64]]:
-    """Features that are powers, and the confidence in them."""
-    signal_db, noise_in_band_db = _db(power.signal), _db(power.noise_in_band)
-    total = power.signal + power.noise
-    return {
-        "rssi_dbm": signal_db + full_scale_dbm,
-        "snr_db": signal_db - noise_in_band_db,
-        "noise_floor_dbm": noise_in_band_db + full_scale_dbm,
-        "psd_dbm_per_hz": _db(total / power.plan.channel_bandwidth_hz) + full_scale_dbm,
-        "confidence_score": np.where(power.detected, power.signal / total, 0),
-    }
-
-
-def _spectral_features(power: _ChannelPower) -> dict[str, NDArray[np.float64]]:
-    """Features of where in the channel the signal's power lies."""
-    lower_hz, rolloff_hz, upper_hz = power_quantiles_hz(
-        power.plan, power.bins, (_OCCUPIED_OUTSIDE, _ROLLOFF_SHARE, 1 - _OCCUPIED_OUTSIDE)
-    )
-    centroid_hz = power.bins @ power.plan.channel_frequencies_hz / power.signal
-    return {
-        "bandwidth_hz": np.where(power.is_strong, upper_hz - lower_hz, np.nan),
-        "spectral_centroid_hz": np.where(power.detected, centroid_hz, np.nan),
-        "spectral_rolloff_hz": np.where(power.detected, rolloff_hz, np.nan),
-    }
-
-
-def _signal_features(
-    power: _ChannelPower, z: NDArray[np.complex64], full_scale_dbm: float
-) -> dict[str, NDArray[np.float64]]:
-    """Features of the channel's signal over time."""
-    z_power = np.square(z.real) + np.square(z.imag)
-    magnitude = np.sqrt(z_power)
-    mean = magnitude.mean(axis=1, dtype=np.float64)
-    std = magnitude.std(axis=1, dtype=np.float64)
-    square_root_w = np.where(power.audible, 10 ** ((full_scale_dbm - 30) / 20), np.nan)
-    positive = z.real > 0
-    sign_changes = np.count_nonzero(positive[:, 1:] != positive[:, :-1], axis=1) / (z.shape[1] - 1)
-
-    steps_rad = phase_steps_rad(z)
-    is_steady = std <= _STEADY_ENVELOPE * mean
-    frequency_hz = np.where(
-        is_steady & (power.carrier_to_noise_db >= _PHASE_FOLLOWS_DB),
-        mean_frequency_hz(power.plan, steps_rad),
-        circular_mean_frequency_hz(power.plan, power.bins),
-    )
-    slope_us, error_us = amplitude_slope_us(power.plan, z_power, steps_rad, power.noise)
-    spread_us = np.where(power.is_strong, np.abs(slope_us), np.nan)
-    confidence = np.where(np.isfinite(spread_us), 1 / (1 + error_us**2), 0)
-    is_certain = (confidence >= _CERTAIN) & (spread_us > 2 * error_us)
-    return {
-        "frequency_offset_hz": np.where(power.detected, frequency_hz, np.nan),
-        "envelope_mean": mean * square_root_w,
-        "envelope_std": std * square_root_w,
-        "envelope_max": magnitude.max(axis=1) * square_root_w,
-        "peak_to_avg_ratio_db": _db(z_power.max(axis=1)) - _db(z_power.mean(axis=1, dtype=np.float64)),
-        "zero_crossing_rate": np.where(power.audible, sign_changes, np.nan),
-        "multipath_delay_spread_us": spread_us,
-        "coherence_bandwidth_khz": 200 / np.where(is_certain, spread_us, np.nan),  # 1 / (5 us) = 200 kHz
-        "delay_spread_confidence": confidence,
-    }
+@compiled
+def _db(power: float) -> float:
+    """Decibels; NaN where the power is not positive."""
+    return 10 * math.log10(power) if power > 0 else np.nan
 
 
 def _flags(
-    power: _ChannelPower, measured: dict[str, NDArray[np.float64]], free_band_hz: NDArray[np.floating]
+    chunks: dict[str, NDArray[np.float64]],
+    detection_statistic: NDArray[np.float64],
+    free_band_hz: NDArray[np.floating],
 ) -> Iterator[str]:
     """Say what limits the values of a segment."""
-    if not power.audible.all():
-        yield f"{np.count_nonzero(~power.audible)} of {power.audible.size} chunks are digital silence"
-    if np.any(power.audible & (free_band_hz < _NARROW_FREE_BAND_HZ)):
+    is_silent = np.isnan(chunks["noise_floor_dbm"])
+    is_detected = detection_statistic >= DETECTION_THRESHOLD
+    if is_silent.any():
+        yield f"{np.count_nonzero(is_silent)} of {is_silent.size} chunks are digital silence"
+    if (~is_silent & (free_band_hz < _NARROW_FREE_BAND_HZ)).any():
         yield f"noise_floor_dbm from less than {_NARROW_FREE_BAND_HZ / 1e3:.0f} kHz of free band: may be too high"
-    if np.any(power.detected & ~power.is_strong):
+    if (is_detected & np.isnan(chunks["bandwidth_hz"])).any():
         yield f"bandwidth_hz not valid below {_STRONG_DB:.0f} dB carrier-to-noise ratio"
-    if np.any(power.detected & np.isnan(measured["multipath_delay_spread_us"])):
+    if (is_detected & np.isnan(chunks["multipath_delay_spread_us"])).any():
         yield "multipath_delay_spread_us not observable: carrier too weak or not frequency modulated"
 
 
-def _db(power: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Decibels; NaN where the power is not positive."""
-    decibels = np.full(power.shape, np.nan)
-    np.log10(power, out=decibels, where=power > 0)
-    return 10 * decibels
+@compiled
+def _fill_statistics(statistics: NDArray[np.float64], values: NDArray[np.float64]) -> None:
+    """Write mean, standard deviation, minimum and maximum of each row's finite values; NaN where it has none."""
+    for row in range(len(values)):
+        count, total, square, lowest, highest = 0, 0.0, 0.0, np.inf, -np.inf
+        for value in values[row]:
+            if np.isfinite(value):
+                count += 1
+                total += value
+                lowest, highest = min(lowest, value), max(highest, value)
+        mean = total / count
+        for value in values[row]:
+            if np.isfinite(value):
+                square += (value - mean) * (value - mean)
+        statistics[row, 0], statistics[row, 1] = mean, np.sqrt(square / count)
+        statistics[row, 2], statistics[row, 3] = (lowest, highest) if count else (np.nan, np.nan)
 
 
-def _statistics(observed: NDArray[np.float64]) -> dict[str, float | None]:
-    """Mean, standard deviation and extremes, rounded; None where nothing was observed."""
-    if observed.size == 0:
-        return {"mean": None, "std": None, "min": None, "max": None}
-    statistics = {"mean": observed.mean(), "std": observed.std(), "min": observed.min(), "max": observed.max()}
-    return {name: float(f"{value:.{_SIGNIFICANT_DIGITS}g}") for name, value in statistics.items()}
+def _rounded(values: NDArray[np.float64]) -> Iterator[tuple[float, ...]]:
+    """Round to significant digits, row by row; one format for all is faster than one for each."""
+    text = f"%.{_SIGNIFICANT_DIGITS}g " * values.size % tuple(values.ravel().tolist())
+    numbers = map(float, text.split())
+    return zip(*[numbers] * values.shape[1], strict=True)
 
 
 def _check(
@@ -358,14 +366,14 @@ def _check(
             f"the channel must be between {MIN_CHANNEL_BINS / duration_s:.6g} Hz ({MIN_CHANNEL_BINS} over the chunk's "
             f"duration) and {usable_hz:.6g} Hz (the usable band) wide, not {bandwidth_hz} Hz"
         )
-    with np.errstate(over="ignore", invalid="ignore"):
-        energy = np.vecdot(iq, iq).real.max()
-    if energy <= MAX_CHUNK_ENERGY:  # false for NaN too
-        return
+
+
+def _unmeasurable(iq: NDArray[np.complex64]) -> InvalidIqError:
+    """Say what is wrong with samples whose energy is too great or not finite, and where."""
     bad = np.argwhere(~np.isfinite(iq))
     if bad.size == 0:
-        raise InvalidIqError(f"samples of {np.abs(iq).max():.3g} are too large for single precision: scale them down")
+        return InvalidIqError(f"samples of {np.abs(iq).max():.3g} are too large for single precision: scale them down")
     chunk, sample = bad[0]
-    raise InvalidIqError(
+    return InvalidIqError(
         f"sample {sample} of chunk {chunk} is {iq[chunk, sample]}; not finite in total: {len(bad)} of {iq.size}"
     )

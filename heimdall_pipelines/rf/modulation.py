@@ -7,6 +7,8 @@ import ducc0
 import numpy as np
 from numpy.typing import NDArray
 
+from heimdall_pipelines.rf.philox import compiled
+
 
 def frequency_modulated_phase_rad(
     time_s: NDArray[np.float64], *, tone_hz: float, deviation_hz: float
@@ -59,6 +61,7 @@ _DEVIATION_PER_BANDWIDTH = 0.2  # 2.5 kHz in a channel of 12.5 kHz, 5 kHz in 25 
 _TONE_SHARES = (0.05, 0.05)  # of all transmissions: one tone, two tones; the rest is voice
 _AUDIO_RATE_HZ = 20e3  # at least this; the clipped voice is filtered there
 _CLIPPED_AT_SIGMA = 2.0
+_LANES = 64  # maxima that a kernel keeps side by side
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,10 +137,36 @@ def transmitted_phase(
     series = np.zeros(num_audio * decimation // 2 + 1, np.complex64)
     series[low : high + 1] = band / (2j * np.pi * bin_hz * np.arange(low, high + 1))
     turns = ducc0.fft.c2r(series, lastsize=num_audio * decimation, forward=False, nthreads=1)
-    steps = np.diff(turns)
-    turns *= np.float32(deviation_hz / sample_rate_hz / max(steps.max(), -steps.min()))
-    quarters = np.ascontiguousarray(turns[: turns.size // 4 * 4].reshape(-1, 4).T)
-    return TransmittedPhase(turns, quarters, guard, sample_rate_hz, audio)
+    polyphase = np.empty((4, turns.size // 4), np.float32)
+    _scale(turns, np.float32(deviation_hz / sample_rate_hz) / np.float32(_greatest_step(turns)), polyphase)
+    return TransmittedPhase(turns, polyphase, guard, sample_rate_hz, audio)
+
+
+@compiled
+def _greatest_step(values: NDArray[np.float32]) -> float:
+    """Greatest distance of successive numbers; several maxima side by side vectorise."""
+    lanes = np.zeros(_LANES, np.float32)
+    for start in range(0, values.size - 1, _LANES):
+        part = values[start : start + _LANES + 1]
+        for i in range(part.size - 1):
+            lanes[i] = max(lanes[i], abs(part[i + 1] - part[i]))
+    greatest = lanes[0]
+    for lane in lanes:
+        greatest = max(greatest, lane)
+    return float(greatest)
+
+
+@compiled
+def _scale(values: NDArray[np.float32], factor: np.float32, polyphase: NDArray[np.float32]) -> None:
+    """Multiply in place, and write every fourth value into each row."""
+    for i in range(values.size):
+        values[i] *= factor
+    p0, p1, p2, p3 = polyphase[0], polyphase[1], polyphase[2], polyphase[3]
+    for i in range(p0.size):
+        p0[i] = values[4 * i]
+        p1[i] = values[4 * i + 1]
+        p2[i] = values[4 * i + 2]
+        p3[i] = values[4 * i + 3]
 
 
 def _tones(rng: np.random.Generator, num_bins: int, num_tones: int) -> NDArray[np.complex64]:

@@ -1,98 +1,73 @@
 """What the amplitude and the phase of a channel's signal say about carrier and propagation."""
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
+from heimdall_pipelines.rf.philox import compiled
 from heimdall_pipelines.rf.spectrum import SpectrumPlan
 
 _FADING_BLOCK_S = 0.005  # flat fading is a straight line over this, voice above 300 Hz is not
 _MIN_DEVIATION_HZ = 200.0  # rms; fading moves an unmodulated carrier too, by some tens of hertz
 _MIN_DEVIATION_OVER_NOISE = 4.0  # measured over noise-made variance of the instantaneous frequency
+_LANES = 32  # sums that a kernel keeps side by side
 
 
-def phase_steps_rad(signal: NDArray[np.complex64]) -> NDArray[np.float32]:
-    """Advance of the phase from each sample to the next, -pi to pi; one shorter than the signal."""
-    product = signal[:, 1:] * signal[:, :-1].conj()
-    return np.asarray(np.arctan2(product.imag, product.real))
+class SignalMoments(NamedTuple):
+    """What is measured of a channel's signal z over time, one number per chunk.
+
+    Attributes
+    ----------
+    envelope_mean, envelope_std, envelope_max : ndarray of float64
+        Of abs(z), full scale.
+    crest : ndarray of float64
+        Greatest over mean abs(z)**2.
+    sign_changes : ndarray of float64
+        Share of successive samples between which Re(z) changes its sign.
+    mean_frequency_hz : ndarray of float64
+        Hann-weighted mean of the instantaneous frequency, for signals whose phase can be followed. The weights let
+        audio above some tens of hertz cancel: of 300 Hz and more, in 200 ms, under 2e-6 of the deviation is left.
+    slope_us, slope_error_us : ndarray of float64
+        Slope of the logarithmic amplitude over the instantaneous frequency over 2 pi, and its standard error; NaN where
+        the instantaneous frequency moves too little to tell: by less than 200 Hz rms, or by less than four times the
+        variance that the noise alone gives it.
+    """
+
+    envelope_mean: NDArray[np.float64]
+    envelope_std: NDArray[np.float64]
+    envelope_max: NDArray[np.float64]
+    crest: NDArray[np.float64]
+    sign_changes: NDArray[np.float64]
+    mean_frequency_hz: NDArray[np.float64]
+    slope_us: NDArray[np.float64]
+    slope_error_us: NDArray[np.float64]
 
 
-def mean_frequency_hz(plan: SpectrumPlan, steps_rad: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Carrier frequency of a signal whose phase can be followed: Hann-weighted mean of the instantaneous frequency.
-
-    The weights let audio above some tens of hertz cancel: of 300 Hz and more, in 200 ms, under 2e-6 of the deviation
-    is left.
+def signal_moments(
+    plan: SpectrumPlan, channel_signal: NDArray[np.complex64], noise_in_channel: NDArray[np.float64]
+) -> SignalMoments:
+    """Measure envelope, frequency and their dependence on each other.
 
     Parameters
     ----------
     plan : SpectrumPlan
         The plan that made the signal.
-    steps_rad : ndarray of float32, shape (num_chunks, num_steps)
-        From `phase_steps_rad`.
-
-    Returns
-    -------
-    ndarray of float64, shape (num_chunks,)
-        Hz.
-    """
-    weights = np.hanning(steps_rad.shape[1] + 2)[1:-1]
-    mean_step_rad = steps_rad.astype(np.float64) @ weights / weights.sum()
-    return np.asarray(mean_step_rad * (plan.baseband_rate_hz / (2 * np.pi)))
-
-
-def circular_mean_frequency_hz(plan: SpectrumPlan, signal_bin_power: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Carrier frequency of a signal whose phase is lost in noise: angle of the autocorrelation at lag 1.
-
-    The sum of ``z[n+1] * conj(z[n])`` over a chunk is the Fourier transform of its power spectrum at lag 1. With the
-    noise's power taken out of the spectrum its own autocorrelation, which would pull the angle to 0, is taken out too.
-
-    Parameters
-    ----------
-    plan : SpectrumPlan
-        The plan that made the spectrum.
-    signal_bin_power : ndarray of float64, shape (num_chunks, num_channel_bins)
-        Power of each bin less that of the noise.
-
-    Returns
-    -------
-    ndarray of float64, shape (num_chunks,)
-        Hz.
-    """
-    turn = plan.channel_frequencies_hz * (2 * np.pi / plan.baseband_rate_hz)
-    angle = np.arctan2(signal_bin_power @ np.sin(turn), signal_bin_power @ np.cos(turn))
-    return angle * (plan.baseband_rate_hz / (2 * np.pi))
-
-
-def amplitude_slope_us(
-    plan: SpectrumPlan,
-    signal_power: NDArray[np.float32],
-    steps_rad: NDArray[np.float32],
-    noise_in_channel: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Slope of the logarithmic amplitude over the instantaneous frequency, in units of time.
-
-    An FM signal sweeps through the channel's transfer function H. To first order about the carrier
-    ``ln(abs(z)) = const + 2 pi Im(tau_c) f``, with ``tau_c = j / (2 pi) d ln(H) / df`` the channel's complex delay:
-    Im(tau_c) is 0 for one path and of the order of the delay spread for several.
-
-    Parameters
-    ----------
-    plan : SpectrumPlan
-        The plan that made the signal.
-    signal_power : ndarray of float32, shape (num_chunks, num_steps + 1)
-        Squared magnitude of the channel's signal.
-    steps_rad : ndarray of float32, shape (num_chunks, num_steps)
-        From `phase_steps_rad`.
+    channel_signal : ndarray of complex64, shape (num_chunks, num_baseband)
+        From `reduced_spectra`; what lies under the window's taper is left out.
     noise_in_channel : ndarray of float64, shape (num_chunks,)
-        Power of the noise in the channel, same unit as ``signal_power``.
+        Power of the noise in the channel, squares of full scale.
 
     Returns
     -------
-    slope_us, standard_error_us : ndarray of float64, shape (num_chunks,)
-        Im(tau_c), microseconds. NaN where the instantaneous frequency moves too little to tell: by less than 200 Hz
-        rms, or by less than four times the variance that the noise alone gives it.
+    SignalMoments
 
     Notes
     -----
+    An FM signal sweeps through the channel's transfer function H. To first order about the carrier
+    ``ln(abs(z)) = const + 2 pi Im(tau_c) f``, with ``tau_c = j / (2 pi) d ln(H) / df`` the channel's complex delay:
+    Im(tau_c) is 0 for one path and of the order of the delay spread for several. It is the slope that is measured.
+
     Regression weighted by power, since the variance of ln(abs(z)) goes with its inverse. Flat fading drops out with the
     straight lines that are taken out of both sides in each 5 ms. The frequency at sample n is the mean of the steps
     before and after it. Its noise has, weighted by power, the variance ``(r / 2 pi)^2 N / 2 (1 - rho(2)) / 2`` times
@@ -100,37 +75,185 @@ def amplitude_slope_us(
     flatten the slope. The channel's noise fills the share B / r of the rate: the samples are worth B / r independent
     ones each. The mean of two steps loses 3 % of the deviation of voice: the slope is too steep by as much.
     """
-    num_chunks, num_steps = steps_rad.shape
-    length = max(1, round(_FADING_BLOCK_S * plan.baseband_rate_hz))
-    num_blocks = (num_steps - 1) // length
-    used = num_blocks * length
-    shape = (num_chunks, num_blocks, length)
-    weight = signal_power[:, 1 : used + 1].reshape(shape)
-    log_power = np.log(weight, out=np.zeros(shape, np.float32), where=weight > 0)
-    two_steps = (steps_rad[:, :used] + steps_rad[:, 1 : used + 1]).reshape(shape)
-
-    x, y = _without_trend(two_steps), _without_trend(log_power)
-    weighted_x = weight * x
-    step_rad_to_hz = plan.baseband_rate_hz / (4 * np.pi)
-    sum_xx = np.vecdot(weighted_x, x).sum(axis=1, dtype=np.float64) * step_rad_to_hz**2
-    sum_xy = np.vecdot(weighted_x, y).sum(axis=1, dtype=np.float64) * (step_rad_to_hz / 2)
-    sum_yy = np.vecdot(weight * y, y).sum(axis=1, dtype=np.float64) / 4
-
+    found = np.empty((len(SignalMoments._fields), len(channel_signal)))
     noise_share = plan.channel_bandwidth_hz / plan.baseband_rate_hz
-    noise_xx = used * noise_in_channel * (plan.baseband_rate_hz / (2 * np.pi)) ** 2 * (1 - np.sinc(2 * noise_share)) / 4
-    observable = (sum_xx > _MIN_DEVIATION_OVER_NOISE * noise_xx) & (
-        sum_xx > _MIN_DEVIATION_HZ**2 * weight.sum(axis=(1, 2), dtype=np.float64)
+    _signal_moments(
+        found,
+        channel_signal.view(np.float32),
+        plan.num_trimmed,
+        plan.step_weights,
+        max(1, round(_FADING_BLOCK_S * plan.baseband_rate_hz)),
+        plan.baseband_rate_hz,
+        noise_in_channel,
+        noise_share,
+        float(1 - np.sinc(2 * noise_share)),
     )
-    sum_xx = np.where(observable, sum_xx, np.nan)
-    spread_xx = sum_xx - noise_xx
-    slope = sum_xy / spread_xx
-    residual = np.maximum(sum_yy - sum_xy * sum_xy / sum_xx, 0) / used
-    standard_error = np.sqrt(residual * sum_xx / noise_share) / spread_xx
-    return slope * (1e6 / (2 * np.pi)), standard_error * (1e6 / (2 * np.pi))
+    return SignalMoments(*found)
 
 
-def _without_trend(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Take the straight line that fits best out of each stretch along the last axis."""
-    ramp = np.linspace(-1, 1, values.shape[-1], dtype=np.float32)
-    level = values - values.mean(axis=-1, keepdims=True)
-    return np.asarray(level - (level @ ramp)[..., None] * (ramp / (ramp @ ramp)))
+@compiled
+def _signal_moments(
+    found: NDArray[np.float64],
+    components: NDArray[np.float32],
+    num_trimmed: int,
+    step_weights: NDArray[np.float64],
+    block: int,
+    rate_hz: float,
+    noise_in_channel: NDArray[np.float64],
+    noise_share: float,
+    lag_two_decorrelation: float,
+) -> None:
+    """Rows as `SignalMoments` has fields; real and imaginary parts of the signal lie side by side."""
+    num_samples = step_weights.size + 1
+    used = (num_samples - 2) // block * block
+    power = np.empty(num_samples, np.float32)
+    magnitude = np.empty(num_samples, np.float32)
+    log_power = np.empty(num_samples, np.float32)
+    steps_rad = np.empty(num_samples - 1, np.float32)
+    x, y, weighted = np.empty(used), np.empty(used), np.empty(used)
+    step_to_hz = rate_hz / (2 * np.pi)
+    for chunk in range(noise_in_channel.size):
+        z = components[chunk, 2 * num_trimmed : 2 * (num_trimmed + num_samples)]
+        _powers(power, z)
+        _logarithms(log_power, power)
+        _phase_steps(steps_rad, z)
+        for i in range(num_samples):
+            magnitude[i] = np.sqrt(power[i])
+        found[0, chunk], found[1, chunk], found[2, chunk], found[3, chunk] = _envelope(magnitude)
+        found[4, chunk] = _sign_changes(z) / steps_rad.size
+        found[5, chunk] = _dot(steps_rad, step_weights) * step_to_hz
+
+        weight = power[1 : used + 1]
+        for i in range(used):
+            x[i] = (steps_rad[i] + steps_rad[i + 1]) * (step_to_hz / 2)
+        for i in range(used):
+            y[i] = log_power[i + 1] * 0.5
+        _remove_trends(x, block)
+        _remove_trends(y, block)
+        for i in range(used):
+            weighted[i] = weight[i] * x[i]
+        sum_xx, sum_xy = _dot(weighted, x), _dot(weighted, y)
+        for i in range(used):
+            weighted[i] = weight[i] * y[i]
+        sum_yy = _dot(weighted, y)
+        sum_weight = _dot(magnitude[1 : used + 1], magnitude[1 : used + 1])
+
+        noise_xx = used * noise_in_channel[chunk] * step_to_hz**2 * lag_two_decorrelation / 4
+        is_observable = sum_xx > _MIN_DEVIATION_OVER_NOISE * noise_xx and sum_xx > _MIN_DEVIATION_HZ**2 * sum_weight
+        spread_xx = sum_xx - noise_xx if is_observable else np.nan
+        residual = max(sum_yy - sum_xy * sum_xy / sum_xx, 0.0) / used
+        found[6, chunk] = sum_xy / spread_xx * (1e6 / (2 * np.pi))
+        found[7, chunk] = np.sqrt(residual * sum_xx / noise_share) / spread_xx * (1e6 / (2 * np.pi))
+
+
+@compiled
+def _dot(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
+    """Sum of products in double precision; several sums side by side vectorise, and none waits for the one before."""
+    lanes = np.zeros(_LANES)
+    for start in range(0, a.size, _LANES):
+        part_a, part_b = a[start : start + _LANES], b[start : start + _LANES]
+        for i in range(part_a.size):
+            lanes[i] += np.float64(part_a[i]) * np.float64(part_b[i])
+    total = 0.0
+    for i in range(_LANES):
+        total += lanes[i]
+    return total
+
+
+@compiled
+def _powers(out: NDArray[np.float32], z: NDArray[np.float32]) -> None:
+    """Squared magnitudes."""
+    for i in range(out.size):
+        out[i] = z[2 * i] * z[2 * i] + z[2 * i + 1] * z[2 * i + 1]
+
+
+@compiled
+def _logarithms(out: NDArray[np.float32], values: NDArray[np.float32]) -> None:
+    """Natural logarithms to a unit in the last place; 0 of 0.
+
+    Exponent and mantissa m apart, 0.71 to 1.41, and ln(m) from its series in (m - 1) / (m + 1). Like `_phase_steps` it
+    is written out because the compiler vectorises it, unlike a library's function.
+    """
+    bits, mantissa_bits = values.view(np.int32), out.view(np.int32)
+    for i in range(out.size):
+        mantissa_bits[i] = np.int32(bits[i] - np.int32((bits[i] - np.int32(0x3F3504F3)) & np.int32(-0x800000)))
+    for i in range(out.size):
+        exponent = np.float32(np.int32(np.int32(bits[i] - np.int32(0x3F3504F3)) >> np.int32(23)))
+        u = (out[i] - np.float32(1.0)) / (out[i] + np.float32(1.0))
+        square = u * u
+        series = np.float32(1 / 5) + square * (np.float32(1 / 7) + square * np.float32(1 / 9))
+        series = u + u * square * (np.float32(1 / 3) + square * series)
+        logarithm = (series + series) + exponent * np.float32(0.6931471805599453)
+        out[i] = logarithm if values[i] > 0 else np.float32(0.0)
+
+
+@compiled
+def _phase_steps(out: NDArray[np.float32], z: NDArray[np.float32]) -> None:
+    """Advance of the phase from each sample to the next, -pi to pi, to 2e-7.
+
+    The arc tangent of a number up to 1 is a polynomial (least squares at Chebyshev nodes, error 1e-8).
+    """
+    for i in range(out.size):
+        real = z[2 * i + 2] * z[2 * i] + z[2 * i + 3] * z[2 * i + 1]
+        imag = z[2 * i + 3] * z[2 * i] - z[2 * i + 2] * z[2 * i + 1]
+        x, y = abs(real), abs(imag)
+        larger, smaller = max(x, y), min(x, y)
+        t = smaller / larger if larger > 0 else np.float32(0.0)
+        square = t * t
+        p = np.float32(0.0405767448246479) + square * (
+            np.float32(-0.014814576134085655) + square * np.float32(0.002546268980950117)
+        )
+        p = np.float32(0.10549000650644302) + square * (np.float32(-0.07317517697811127) + square * p)
+        p = np.float32(0.19989418983459473) + square * (np.float32(-0.14178992807865143) + square * p)
+        angle = t + t * square * (np.float32(-0.33332934975624084) + square * p)
+        angle = np.float32(np.pi / 2) - angle if y > x else angle
+        angle = np.float32(np.pi) - angle if real < 0 else angle
+        out[i] = -angle if imag < 0 else angle
+
+
+@compiled
+def _envelope(magnitude: NDArray[np.float32]) -> tuple[float, float, float, float]:
+    """Mean, standard deviation and maximum, crest factor. The mean's distance from one sample cannot cancel in it."""
+    first, sum_1, sum_2, highest = np.float64(magnitude[0]), 0.0, 0.0, magnitude[0]
+    for i in range(magnitude.size):
+        distance = magnitude[i] - first
+        sum_1 += distance
+        sum_2 += distance * distance
+        highest = max(highest, magnitude[i])
+    mean = sum_1 / magnitude.size
+    std = np.sqrt(max(sum_2 / magnitude.size - mean * mean, 0.0))
+    mean_power = _dot(magnitude, magnitude) / magnitude.size
+    return first + mean, std, np.float64(highest), np.float64(highest) ** 2 / mean_power
+
+
+@compiled
+def _sign_changes(z: NDArray[np.float32]) -> int:
+    """Between how many successive samples the real part changes its sign."""
+    positive = np.empty(z.size // 2, np.uint8)
+    for i in range(positive.size):
+        positive[i] = np.uint8(z[2 * i] > 0)
+    changes = 0
+    for i in range(positive.size - 1):
+        changes += positive[i] ^ positive[i + 1]
+    return changes
+
+
+@compiled
+def _remove_trends(values: NDArray[np.float64], block: int) -> None:
+    """Take the straight line that fits best out of each block; two sums at a time, so that neither waits."""
+    ramp = np.arange(block) - (block - 1) / 2
+    ramp_square = max(block * (block * block - 1) / 12, 1.0)
+    half = block // 2
+    for start in range(0, values.size, block):
+        part = values[start : start + block]
+        level = part[block - 1] if block % 2 else 0.0
+        slope = part[block - 1] * ramp[block - 1] if block % 2 else 0.0
+        late_level, late_slope = 0.0, 0.0
+        for i in range(half):
+            level += part[i]
+            slope += part[i] * ramp[i]
+            late_level += part[half + i]
+            late_slope += part[half + i] * ramp[half + i]
+        level, slope = (level + late_level) / block, (slope + late_slope) / ramp_square
+        for i in range(block):
+            part[i] -= level + slope * ramp[i]

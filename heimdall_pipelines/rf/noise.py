@@ -6,11 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammainc, gammaincinv
 
+from heimdall_pipelines.rf.philox import compiled
+
 _KEPT = 0.999  # share of pure noise bins below the threshold
 _STARTING_SHARE = 0.1  # the lowest tenth of the bins is taken for noise
 
 
-def noise_power(power: NDArray[np.float64], effective_averages: float) -> tuple[NDArray[np.float64], NDArray[np.int_]]:
+def noise_power(power: NDArray[np.floating], effective_averages: float) -> tuple[NDArray[np.float64], NDArray[np.int_]]:
     """Mean power of the bins that hold only noise, by forward consecutive mean excision (FCME).
 
     The bins are sorted; beginning with the lowest tenth, the next one is taken for noise as long as it is at most t
@@ -19,7 +21,7 @@ def noise_power(power: NDArray[np.float64], effective_averages: float) -> tuple[
 
     Parameters
     ----------
-    power : ndarray of float64, shape (num_chunks, num_bins)
+    power : ndarray of floats, shape (num_chunks, num_bins)
         Power of each averaged bin, any unit.
     effective_averages : float
         Independent periodogram bins averaged into each: noise follows a gamma distribution of this shape.
@@ -38,13 +40,31 @@ def noise_power(power: NDArray[np.float64], effective_averages: float) -> tuple[
     """
     threshold, truncated_mean = _threshold(effective_averages)
     ordered = np.sort(power, axis=1)
-    num_bins = ordered.shape[1]
-    start = max(1, round(_STARTING_SHARE * num_bins))
-    means = np.cumsum(ordered, axis=1) / np.arange(1, num_bins + 1)
-    too_high = np.ones_like(ordered, dtype=bool)  # the last column stays: there is no bin left to take
-    too_high[:, :-1] = ordered[:, 1:] > threshold * means[:, :-1]
-    last = start - 1 + np.argmax(too_high[:, start - 1 :], axis=1)
-    return means[np.arange(len(means)), last] / truncated_mean, last + 1
+    num_noise_bins = np.empty(len(ordered), np.int_)
+    mean = np.empty(len(ordered))
+    _take_lowest(mean, num_noise_bins, ordered, max(1, round(_STARTING_SHARE * ordered.shape[1])), threshold)
+    return mean / truncated_mean, num_noise_bins
+
+
+@compiled
+def _take_lowest(
+    mean: NDArray[np.float64],
+    count: NDArray[np.int_],
+    ordered: NDArray[np.floating],
+    start: int,
+    threshold: float,
+) -> None:
+    """Take the first bins of each chunk, and on until one exceeds the mean of those before by the threshold."""
+    for chunk in range(mean.size):
+        total = 0.0
+        taken = 0
+        for power in ordered[chunk]:
+            if taken >= start and power * taken > threshold * total:
+                break
+            total += power
+            taken += 1
+        mean[chunk] = total / taken
+        count[chunk] = taken
 
 
 @functools.lru_cache(maxsize=32)

@@ -1,22 +1,28 @@
 """From IQ chunks to spectra, power per frequency bin and the channel's own signal; nothing is estimated or judged here.
 
 All chunks of a segment go through one plan: a Tukey-windowed Fourier transform, in which bin k holds the
-frequency ``k * bin_hz``, scaled so that the window's flat part keeps the amplitude of the samples.
+frequency ``k * bin_hz``, scaled so that the window's flat part keeps the amplitude of the samples. They go one after
+the other: the spectrum of one stays in the processor's cache until it is reduced, and so little memory is taken at a
+time that the C library keeps it, rather than giving it back and getting it again, page by page, at every segment.
 """
 
 import functools
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import ducc0
 import numpy as np
 from numpy.typing import NDArray
 from scipy.signal.windows import tukey
 
+from heimdall_pipelines.rf.philox import compiled
+
 WINDOW_TAPER = 0.05  # share of the chunk in which the Tukey window rises and falls
 GROUP_BANDWIDTH_HZ = 200.0  # resolution in which the noise floor is looked for
 USABLE_BAND = 0.8  # share of the sample rate that the receiver's filters leave flat: abs(f) < 0.4 fs
 OVERSAMPLING = 2.0  # rate of the channel's signal over the channel's bandwidth
+_LANES = 256  # sums that a kernel keeps at once, so that it need not add one number after the other
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,12 +47,15 @@ class SpectrumPlan:
         Independent bins that an averaged group is worth; neighbours are slightly correlated by the window.
     half_channel_bins : int
         The channel is the bins from ``-half_channel_bins`` to ``half_channel_bins``.
-    channel_frequencies_hz : ndarray of float64, shape (2 * half_channel_bins + 1,)
-        Frequencies of the channel's bins, ascending.
+    lag_one : ndarray of complex128, shape (2 * half_channel_bins + 1,)
+        What a unit of power in each bin of the channel, by ascending frequency, adds to the autocorrelation of the
+        channel's signal at a lag of one sample.
     num_baseband : int
         Samples of the channel's signal over the whole chunk.
     num_trimmed : int
         Of these, how many at each end lie under the window's taper.
+    step_weights : ndarray of float64, shape (num_baseband - 2 * num_trimmed - 1,)
+        Hann window over the steps between the samples that are left, of sum 1.
     """
 
     num_samples: int
@@ -57,9 +66,10 @@ class SpectrumPlan:
     groups_per_side: int
     effective_averages: float
     half_channel_bins: int
-    channel_frequencies_hz: NDArray[np.float64]
+    lag_one: NDArray[np.complex128]
     num_baseband: int
     num_trimmed: int
+    step_weights: NDArray[np.float64]
 
     @property
     def group_bandwidth_hz(self) -> float:
@@ -118,8 +128,11 @@ def plan_spectrum(
     half_channel_bins = math.floor(channel_bandwidth_hz / 2 / bin_hz * (1 + 1e-12))
     num_baseband = int(ducc0.fft.good_size(math.ceil(OVERSAMPLING * (2 * half_channel_bins + 1))))
     flat_top = (window / num_samples).astype(np.float32)
-    frequencies_hz = np.arange(-half_channel_bins, half_channel_bins + 1, dtype=np.float64) * bin_hz
-    for remembered in (flat_top, frequencies_hz):
+    lag_one = np.exp(2j * np.pi / num_baseband * np.arange(-half_channel_bins, half_channel_bins + 1))
+    num_trimmed = math.ceil(WINDOW_TAPER / 2 * num_baseband)
+    step_weights = np.hanning(num_baseband - 2 * num_trimmed + 1)[1:-1]
+    step_weights /= step_weights.sum()
+    for remembered in (flat_top, lag_one, step_weights):
         remembered.flags.writeable = False
     return SpectrumPlan(
         num_samples=num_samples,
@@ -130,14 +143,40 @@ def plan_spectrum(
         groups_per_side=math.ceil(usable_bandwidth_hz / 2 / bin_hz * (1 - 1e-12)) // bins_per_group,
         effective_averages=float(bins_per_group**2 * correlation[0] / (pairs @ correlation)),
         half_channel_bins=half_channel_bins,
-        channel_frequencies_hz=frequencies_hz,
+        lag_one=lag_one,
         num_baseband=num_baseband,
-        num_trimmed=math.ceil(WINDOW_TAPER / 2 * num_baseband),
+        num_trimmed=num_trimmed,
+        step_weights=step_weights,
     )
 
 
-def windowed_spectrum(plan: SpectrumPlan, iq: NDArray[np.complex64]) -> NDArray[np.complex64]:
-    """Fourier transform of each chunk under the plan's window.
+@dataclass(frozen=True, eq=False)
+class ReducedSpectra:
+    """What is kept of the spectra of a segment's chunks.
+
+    Attributes
+    ----------
+    energy : ndarray of float64, shape (num_chunks,)
+        Sum of the samples' squared magnitudes, before the window; infinite or NaN where single precision overflowed or
+        a sample was not finite.
+    grouped_power : ndarray of float32, shape (num_chunks, 2 * groups_per_side)
+        Mean power per bin in each group of about 200 Hz of the usable band, squares of full scale; the groups from 0 Hz
+        upwards, then those up to 0 Hz.
+    bin_power : ndarray of float32, shape (num_chunks, 2 * half_channel_bins + 1)
+        Power in each bin of the channel, squares of full scale, by ascending frequency.
+    channel_signal : ndarray of complex64, shape (num_chunks, num_baseband)
+        The samples as a receiver with a rectangular filter as wide as the channel would give them, at
+        ``baseband_rate_hz`` and on the scale of the samples; ``num_trimmed`` at each end lie under the window's taper.
+    """
+
+    energy: NDArray[np.float64]
+    grouped_power: NDArray[np.float32]
+    bin_power: NDArray[np.float32]
+    channel_signal: NDArray[np.complex64]
+
+
+def reduced_spectra(plan: SpectrumPlan, iq: NDArray[np.complex64]) -> ReducedSpectra:
+    """Transform each chunk under the plan's window and keep powers and the channel.
 
     Parameters
     ----------
@@ -148,111 +187,184 @@ def windowed_spectrum(plan: SpectrumPlan, iq: NDArray[np.complex64]) -> NDArray[
 
     Returns
     -------
-    ndarray of complex64, shape (num_chunks, num_samples)
-        Bin k is the frequency ``k * bin_hz``, modulo the sample rate; C-contiguous.
+    ReducedSpectra
     """
-    windowed = np.ascontiguousarray(iq * plan.window)
-    spectrum: NDArray[np.complex64] = ducc0.fft.c2c(windowed, axes=(1,), out=windowed, nthreads=1)
-    return spectrum
+    num_chunks = len(iq)
+    energy = np.empty(num_chunks)
+    grouped = np.empty((num_chunks, 2 * plan.groups_per_side), np.float32)
+    bins = np.empty((num_chunks, plan.num_channel_bins), np.float32)
+    channel = np.zeros((num_chunks, plan.num_baseband), np.complex64)
+    spectrum = np.empty(plan.num_samples, np.complex64)
+    gain = np.float32(plan.power_gain)
+    for chunk, samples in enumerate(np.ascontiguousarray(iq).view(np.float32)):
+        energy[chunk] = _window(spectrum.view(np.float32), samples, plan.window)
+        ducc0.fft.c2c(spectrum, out=spectrum, nthreads=1)
+        _group(grouped[chunk], spectrum.view(np.float32), plan.bins_per_group, gain)
+        _cut(channel[chunk].view(np.float32), bins[chunk], spectrum.view(np.float32), gain)
+        ducc0.fft.c2c(channel[chunk], out=channel[chunk], forward=False, nthreads=1)
+    return ReducedSpectra(energy, grouped, bins, channel)
 
 
-def grouped_power(plan: SpectrumPlan, spectrum: NDArray[np.complex64]) -> NDArray[np.float64]:
-    """Mean power per bin in each group of about 200 Hz of the usable band.
+class SignalSpectrum(NamedTuple):
+    """Where in the channel the signal's power lies, one number per chunk; without meaning where that is not positive.
+
+    Attributes
+    ----------
+    power : ndarray of float64
+        The signal's, squares of full scale.
+    mean_hz : ndarray of float64
+        Mean frequency.
+    circular_mean_hz : ndarray of float64
+        Mean frequency on a circle as wide as the channel signal's rate.
+    quantiles_hz : tuple of ndarray of float64
+        For each share that was asked for, the frequency below which it lies, Hz from the middle of the channel.
+    """
+
+    power: NDArray[np.float64]
+    mean_hz: NDArray[np.float64]
+    circular_mean_hz: NDArray[np.float64]
+    quantiles_hz: tuple[NDArray[np.float64], ...]
+
+
+def signal_spectrum(
+    plan: SpectrumPlan, bin_power: NDArray[np.float32], bin_noise: NDArray[np.float64], shares: tuple[float, ...]
+) -> SignalSpectrum:
+    """Take the noise out of the power of the channel's bins and see what is left, and where.
 
     Parameters
     ----------
     plan : SpectrumPlan
         The plan that made the spectrum.
-    spectrum : ndarray of complex64, shape (num_chunks, num_samples)
-        From `windowed_spectrum`.
-
-    Returns
-    -------
-    ndarray of float64, shape (num_chunks, 2 * groups_per_side)
-        Squares of full scale; the groups from 0 Hz upwards, then those up to 0 Hz.
-    """
-    components = spectrum.view(np.float32)
-    num_chunks, width = components.shape[0], 2 * plan.bins_per_group
-    side = plan.groups_per_side * width
-    halves = [
-        half.reshape(num_chunks, plan.groups_per_side, width) for half in (components[:, :side], components[:, -side:])
-    ]
-    power = np.concatenate([np.vecdot(half, half) for half in halves], axis=1, dtype=np.float64)
-    return power * (plan.power_gain / plan.bins_per_group)
-
-
-def channel_spectrum(plan: SpectrumPlan, spectrum: NDArray[np.complex64]) -> NDArray[np.complex64]:
-    """Cut the channel's bins out of the spectrum.
-
-    Returns
-    -------
-    ndarray of complex64, shape (num_chunks, num_channel_bins)
-        By ascending frequency, as ``plan.channel_frequencies_hz``.
-    """
-    half = plan.half_channel_bins
-    return np.concatenate([spectrum[:, -half:], spectrum[:, : half + 1]], axis=1)
-
-
-def bin_power(plan: SpectrumPlan, channel: NDArray[np.complex64]) -> NDArray[np.float64]:
-    """Power in each bin of the channel, squares of full scale; same shape as the channel."""
-    return (np.square(channel.real) + np.square(channel.imag)) * plan.power_gain
-
-
-def channel_signal(plan: SpectrumPlan, channel: NDArray[np.complex64]) -> NDArray[np.complex64]:
-    """The samples as a receiver with a rectangular filter as wide as the channel would give them.
-
-    Parameters
-    ----------
-    plan : SpectrumPlan
-        The plan that made the spectrum.
-    channel : ndarray of complex64, shape (num_chunks, num_channel_bins)
-        From `channel_spectrum`.
-
-    Returns
-    -------
-    ndarray of complex64, shape (num_chunks, num_baseband - 2 * num_trimmed)
-        At ``baseband_rate_hz``, on the scale of the samples, without the ends that lie under the window's taper.
-    """
-    half = plan.half_channel_bins
-    padded = np.zeros((channel.shape[0], plan.num_baseband), np.complex64)
-    padded[:, -half:] = channel[:, :half]
-    padded[:, : half + 1] = channel[:, half:]
-    signal: NDArray[np.complex64] = ducc0.fft.c2c(padded, axes=(1,), forward=False, out=padded, nthreads=1)
-    return signal[:, plan.num_trimmed : -plan.num_trimmed]
-
-
-def power_quantiles_hz(
-    plan: SpectrumPlan, signal_bin_power: NDArray[np.float64], shares: tuple[float, ...]
-) -> list[NDArray[np.float64]]:
-    """Frequencies below which given shares of the signal's power in the channel lie.
-
-    Parameters
-    ----------
-    plan : SpectrumPlan
-        The plan that made the spectrum.
-    signal_bin_power : ndarray of float64, shape (num_chunks, num_channel_bins)
-        Power of each bin less that of the noise; keeps its sign, so that the noise cancels in the sum.
+    bin_power : ndarray of float32, shape (num_chunks, num_channel_bins)
+        From `reduced_spectra`.
+    bin_noise : ndarray of float64, shape (num_chunks,)
+        Power of the noise in each bin. The difference keeps its sign, so that the noise cancels in sums.
     shares : tuple of float
-        Between 0 and 1.
+        Of the signal's power, between 0 and 1, ascending.
 
     Returns
     -------
-    list of ndarray of float64, shape (num_chunks,)
-        For each share, Hz from the middle of the channel; without meaning where a chunk's sum is not positive.
+    SignalSpectrum
 
     Notes
     -----
-    Of several passages, where noise makes the cumulative sum wander, the first is taken. Above 10 dB carrier to noise
-    the last is within 1 Hz of it.
+    The circular mean is the angle of the autocorrelation at a lag of one sample, sum of ``z[n+1] * conj(z[n])``, which
+    is the Fourier transform of the power spectrum. With the noise's power taken out of the spectrum its own
+    autocorrelation, which would pull the angle to 0, is taken out too.
+
+    Of several passages of a share, where noise makes the cumulative sum wander, the first is taken. Above 10 dB carrier
+    to noise the last is within 1 Hz of it.
     """
-    below = np.zeros((signal_bin_power.shape[0], plan.num_channel_bins + 1))
-    np.cumsum(signal_bin_power, axis=1, out=below[:, 1:])
-    rows = np.arange(below.shape[0])
-    quantiles = []
-    for share in shares:
-        wanted = share * below[:, -1]
-        passage = np.argmax(below[:, 1:] >= wanted[:, None], axis=1)
-        start, end = below[rows, passage], below[rows, passage + 1]
-        within = (wanted - start) / (end - start)
-        quantiles.append((passage + within - plan.half_channel_bins - 0.5) * plan.bin_hz)
-    return quantiles
+    found = np.full((3 + len(shares), len(bin_power)), np.nan)
+    _signal_spectrum(found, bin_power, bin_noise, plan.lag_one, np.array(shares))
+    found[1:] *= plan.bin_hz
+    return SignalSpectrum(found[0], found[1], found[2] * (plan.num_baseband / (2 * np.pi)), tuple(found[3:]))
+
+
+@compiled
+def _signal_spectrum(
+    found: NDArray[np.float64],
+    bin_power: NDArray[np.float32],
+    bin_noise: NDArray[np.float64],
+    lag_one: NDArray[np.complex128],
+    shares: NDArray[np.float64],
+) -> None:
+    """Rows of power, mean (bins), angle of the autocorrelation (rad), frequency below which each share lies (bins)."""
+    half = lag_one.size // 2
+    for chunk in range(bin_noise.size):
+        noise = bin_noise[chunk]
+        total, moment, real, imag = 0.0, 0.0, 0.0, 0.0
+        for i in range(lag_one.size):
+            power = bin_power[chunk, i] - noise
+            total += power
+            moment += power * (i - half)
+            real += power * lag_one[i].real
+            imag += power * lag_one[i].imag
+        found[0, chunk] = total
+        found[1, chunk] = moment / total
+        found[2, chunk] = np.arctan2(imag, real)
+        below, share = 0.0, 0
+        for i in range(lag_one.size):
+            power = bin_power[chunk, i] - noise
+            while share < shares.size and below + power >= shares[share] * total:
+                found[3 + share, chunk] = i - half - 0.5 + (shares[share] * total - below) / power
+                share += 1
+            below += power
+
+
+@compiled
+def _window(out: NDArray[np.float32], samples: NDArray[np.float32], window: NDArray[np.float32]) -> float:
+    """Multiply real and imaginary parts, which lie side by side, with the window; return the energy before it."""
+    lanes = np.zeros(_LANES, np.float32)
+    for start in range(0, window.size, _LANES):
+        weights = window[start : start + _LANES]
+        part, windowed = samples[2 * start : 2 * (start + weights.size)], out[2 * start :]
+        for i in range(weights.size):
+            windowed[2 * i] = part[2 * i] * weights[i]
+            windowed[2 * i + 1] = part[2 * i + 1] * weights[i]
+        for half in (part[: weights.size], part[weights.size :]):
+            for i in range(half.size):
+                lanes[i] += half[i] * half[i]
+    energy = 0.0
+    for i in range(_LANES):
+        energy += lanes[i]
+    return energy
+
+
+@compiled
+def _power(out: NDArray[np.float32], components: NDArray[np.float32], scale: np.float32) -> None:
+    """Squared magnitudes of complex numbers, whose parts lie side by side, times a factor."""
+    for i in range(out.size):
+        out[i] = (components[2 * i] * components[2 * i] + components[2 * i + 1] * components[2 * i + 1]) * scale
+
+
+@compiled
+def _add_neighbours(out: NDArray[np.float32], values: NDArray[np.float32]) -> None:
+    """Sum of each two."""
+    for i in range(out.size):
+        out[i] = values[2 * i] + values[2 * i + 1]
+
+
+@compiled
+def _add_runs(out: NDArray[np.float32], values: NDArray[np.float32], length: int) -> None:
+    """Sum of each so many."""
+    for run in range(out.size):
+        out[run] = values[run * length]
+    for i in range(1, length):
+        for run in range(out.size):
+            out[run] += values[run * length + i]
+
+
+@compiled
+def _group(
+    grouped: NDArray[np.float32], components: NDArray[np.float32], bins_per_group: int, gain: np.float32
+) -> None:
+    """Mean power per bin of the groups on both sides of 0 Hz.
+
+    As long as groups have an even number of bins, neighbours are added all along the side: that vectorises.
+    """
+    num_groups = grouped.size // 2
+    side = num_groups * bins_per_group
+    power, halved = np.empty(side, np.float32), np.empty(side // 2, np.float32)
+    for upper in range(2):
+        start = 0 if upper == 0 else components.size - 2 * side
+        _power(power, components[start : start + 2 * side], gain / np.float32(bins_per_group))
+        bins, spare, width = power, halved, bins_per_group
+        while width % 2 == 0:
+            width //= 2
+            _add_neighbours(spare[: num_groups * width], bins)
+            bins, spare = spare, bins
+        _add_runs(grouped[upper * num_groups : (upper + 1) * num_groups], bins, width)
+
+
+@compiled
+def _cut(
+    channel: NDArray[np.float32], bin_power: NDArray[np.float32], components: NDArray[np.float32], gain: np.float32
+) -> None:
+    """Copy the channel's bins to both ends of its own spectrum; their powers go by ascending frequency."""
+    below = bin_power.size - 1  # as many parts of complex numbers as bins in both halves
+    upper, lower = components[: below + 2], components[components.size - below :]
+    channel[: below + 2] = upper
+    channel[channel.size - below :] = lower
+    _power(bin_power[: below // 2], lower, gain)
+    _power(bin_power[below // 2 :], upper, gain)

@@ -1,6 +1,5 @@
 """The samples of one transmission as each receiver hears it, from nothing but a seed, an index and the links."""
 
-import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from heimdall_pipelines.rf.philox import (
 
 GENERATOR_VERSION = 1  # counted up whenever the same seed and links would give other samples
 _TILE = 2 * TILE_BLOCKS
+_LANES = 32  # sums that a kernel keeps side by side
 _UPSAMPLING = np.array([cubic_delay(-n / GAIN_DECIMATION)[1] for n in range(1, GAIN_DECIMATION)])
 
 
@@ -275,15 +275,29 @@ def _receive(
         counter_words(seed=seed, sample_idx=sample_idx, purpose=Purpose.NOISE, receiver=receiver),
         np.float32(_amplitude(link.noise_power_dbm) / math.sqrt(2)),
     )
-    bounds = np.linspace(1, 1 + iq.size / GAIN_DECIMATION, num_chunks + 1).round().astype(int)
-    chunks = [gain[start : max(end, start + 1)] for start, end in itertools.pairwise(bounds)]
-    mean_square = np.array([np.vdot(chunk, chunk).real / chunk.size for chunk in chunks])
-    return np.asarray(link.received_power_dbm + 10 * np.log10(mean_square))
+    mean_power = np.empty(num_chunks)
+    _mean_power(mean_power, gain.view(np.float32), iq.size / GAIN_DECIMATION)
+    return np.asarray(link.received_power_dbm + 10 * np.log10(mean_power))
 
 
 def _amplitude(power_dbm: float) -> float:
     """Root mean square in square roots of watts."""
     return float(10 ** ((power_dbm - 30) / 20))
+
+
+@compiled
+def _mean_power(out: NDArray[np.float64], gain: NDArray[np.float32], num_gains: float) -> None:
+    """Mean squared magnitude of the gains of each chunk; the second gain belongs to the first sample."""
+    lanes = np.empty(_LANES)
+    for chunk in range(out.size):
+        start = round(1 + num_gains * chunk / out.size)
+        end = max(round(1 + num_gains * (chunk + 1) / out.size), start + 1)
+        lanes[:] = 0.0
+        for first in range(2 * start, 2 * end, _LANES):
+            part = gain[first : min(first + _LANES, 2 * end)]
+            for i in range(part.size):
+                lanes[i] += np.float64(part[i]) * np.float64(part[i])
+        out[chunk] = lanes.sum() / (end - start)
 
 
 @compiled

@@ -2,6 +2,7 @@
 
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -137,6 +138,20 @@ def test_samples_are_left_as_they_are_and_may_lie_anyhow_in_memory():
         features.chunks["noise_floor_dbm"],
         extract_features(before, sample_rate_hz=SAMPLE_RATE_HZ).chunks["noise_floor_dbm"],
     )
+
+
+def test_threads_that_measure_at_the_same_time_do_not_disturb_each_other():
+    several = [
+        received(generator(n), voice_fm(generator(n), 200_000, SAMPLE_RATE_HZ), rssi_dbm=-80 - n, snr_db=20)
+        for n in range(4)
+    ]
+
+    def measure(iq):
+        return extract_features(iq, sample_rate_hz=SAMPLE_RATE_HZ).summary()
+
+    in_turn = [measure(iq) for iq in several]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(measure, several * 10)) == in_turn * 10
 
 
 def test_one_chunk_is_a_segment_too():
