@@ -48,7 +48,7 @@ MAX_CHUNK_ENERGY = 1e32  # sum of squared magnitudes; float32 overflows at 3e38
 DETECTION_THRESHOLD = 5.0
 _PHASE_FOLLOWS_DB = 7.0
 _STRONG_DB = 10.0  # carrier-to-noise ratio from which bandwidth and delay spread can be told
-_STEADY_ENVELOPE = 0.5  # std over mean of the magnitude; keyed and AM carriers are above
+_MOSTLY_HEARD = 0.1  # greatest share of faint samples; gaps of keyed carriers are above, fades of strong signals below
 _OCCUPIED_OUTSIDE = 0.005  # beta/2 of the 99 % bandwidth of ITU-R SM.443
 _ROLLOFF_SHARE = 0.85
 _SHARES = (_OCCUPIED_OUTSIDE, _ROLLOFF_SHARE, 1 - _OCCUPIED_OUTSIDE)
@@ -156,9 +156,10 @@ def extract_features(
     noise_floor_dbm
         N0 fs.
     frequency_offset_hz (d)
-        Hann-weighted mean of arg(z[n+1] conj(z[n])) if carrier to noise is 7 dB or more and the envelope steady (std at
-        most half the mean, which rules out keyed and AM carriers, whose gaps are noise); else arg of the sum of
-        z[n+1] conj(z[n]) less that of the noise.
+        Hann-weighted mean of arg(z[n+1] conj(z[n])) if carrier to noise is 7 dB or more and at most a tenth of the
+        samples are faint, under four times the noise (which rules out keyed carriers, whose gaps are noise); else arg
+        of the sum of z[n+1] conj(z[n]) less that of the noise. The latter weights by power: a channel that passes one
+        side of a frequency-modulated signal better pulls it by hundreds of hertz.
     bandwidth_hz (d)
         Occupied bandwidth, 99 % of S (ITU-R SM.443); NaN below 10 dB carrier to noise. The window resolves 15 / T.
     psd_dbm_per_hz
@@ -254,8 +255,8 @@ def _fill_features(
         is_detected = statistic >= DETECTION_THRESHOLD
         is_strong = is_detected and carrier_to_noise_db >= _STRONG_DB
 
-        is_steady = moments.envelope_std[chunk] <= _STEADY_ENVELOPE * moments.envelope_mean[chunk]
-        phase_follows = is_steady and carrier_to_noise_db >= _PHASE_FOLLOWS_DB
+        is_heard = moments.faint_share[chunk] <= _MOSTLY_HEARD
+        phase_follows = is_heard and carrier_to_noise_db >= _PHASE_FOLLOWS_DB
         frequency_hz = moments.mean_frequency_hz[chunk] if phase_follows else spectrum.circular_mean_hz[chunk]
         spread_us = abs(moments.slope_us[chunk]) if is_strong else np.nan
         error_us = moments.slope_error_us[chunk]

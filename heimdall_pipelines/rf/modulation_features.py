@@ -11,6 +11,7 @@ from heimdall_pipelines.rf.spectrum import SpectrumPlan
 _FADING_BLOCK_S = 0.005  # flat fading is a straight line over this, voice above 300 Hz is not
 _MIN_DEVIATION_HZ = 200.0  # rms; fading moves an unmodulated carrier too, by some tens of hertz
 _MIN_DEVIATION_OVER_NOISE = 4.0  # measured over noise-made variance of the instantaneous frequency
+_FAINT = 4.0  # times the power of the noise
 _LANES = 32  # sums that a kernel keeps side by side
 
 
@@ -25,6 +26,8 @@ class SignalMoments(NamedTuple):
         Greatest over mean abs(z)**2.
     sign_changes : ndarray of float64
         Share of successive samples between which Re(z) changes its sign.
+    faint_share : ndarray of float64
+        Share of samples whose power is under four times that of the noise: their phase is mostly the noise's.
     mean_frequency_hz : ndarray of float64
         Hann-weighted mean of the instantaneous frequency, for signals whose phase can be followed. The weights let
         audio above some tens of hertz cancel: of 300 Hz and more, in 200 ms, under 2e-6 of the deviation is left.
@@ -39,6 +42,7 @@ class SignalMoments(NamedTuple):
     envelope_max: NDArray[np.float64]
     crest: NDArray[np.float64]
     sign_changes: NDArray[np.float64]
+    faint_share: NDArray[np.float64]
     mean_frequency_hz: NDArray[np.float64]
     slope_us: NDArray[np.float64]
     slope_error_us: NDArray[np.float64]
@@ -121,7 +125,8 @@ def _signal_moments(
             magnitude[i] = np.sqrt(power[i])
         found[0, chunk], found[1, chunk], found[2, chunk], found[3, chunk] = _envelope(magnitude)
         found[4, chunk] = _sign_changes(z) / steps_rad.size
-        found[5, chunk] = _dot(steps_rad, step_weights) * step_to_hz
+        found[5, chunk] = _count_below(power, np.float32(_FAINT * noise_in_channel[chunk])) / num_samples
+        found[6, chunk] = _dot(steps_rad, step_weights) * step_to_hz
 
         weight = power[1 : used + 1]
         for i in range(used):
@@ -142,8 +147,8 @@ def _signal_moments(
         is_observable = sum_xx > _MIN_DEVIATION_OVER_NOISE * noise_xx and sum_xx > _MIN_DEVIATION_HZ**2 * sum_weight
         spread_xx = sum_xx - noise_xx if is_observable else np.nan
         residual = max(sum_yy - sum_xy * sum_xy / sum_xx, 0.0) / used
-        found[6, chunk] = sum_xy / spread_xx * (1e6 / (2 * np.pi))
-        found[7, chunk] = np.sqrt(residual * sum_xx / noise_share) / spread_xx * (1e6 / (2 * np.pi))
+        found[7, chunk] = sum_xy / spread_xx * (1e6 / (2 * np.pi))
+        found[8, chunk] = np.sqrt(residual * sum_xx / noise_share) / spread_xx * (1e6 / (2 * np.pi))
 
 
 @compiled
@@ -236,6 +241,15 @@ def _sign_changes(z: NDArray[np.float32]) -> int:
     for i in range(positive.size - 1):
         changes += positive[i] ^ positive[i + 1]
     return changes
+
+
+@compiled
+def _count_below(values: NDArray[np.float32], limit: np.float32) -> int:
+    """How many values are less than a limit."""
+    count = 0
+    for i in range(values.size):
+        count += values[i] < limit
+    return count
 
 
 @compiled

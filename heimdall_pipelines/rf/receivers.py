@@ -55,7 +55,8 @@ class BoundingBox:
             Degrees, the longitude from -180 to below 180.
         """
         longitude = self.west + across * (self.east - self.west)
-        return self.south + up * (self.north - self.south), (longitude + 180) % 360 - 180
+        latitude = min(self.south + up * (self.north - self.south), self.north)  # rounding may end beyond the pole
+        return latitude, (longitude + 180) % 360 - 180
 
 
 def bounding_box(sites: Sequence[ReceiverSite], margin_deg: float = 0.0) -> BoundingBox:

@@ -199,6 +199,17 @@ def test_a_keyed_carrier_is_not_pulled_by_its_gaps(snr_db):
     assert measured["frequency_offset_hz"] == pytest.approx(3000, abs=30)
 
 
+@pytest.mark.parametrize("offset_hz", [0.0, 400.0])
+def test_a_fade_that_takes_one_side_of_a_signal_does_not_pull_its_frequency(offset_hz):
+    # Notch 1.2 kHz beside the carrier: weighted by power the mean frequency is off by 700 Hz. The phase is off
+    # by the channel's own modulation only, whose mean over the audio is under 1 Hz; noise leaves 0.01 Hz at 30 dB.
+    waveform = voice_fm(generator(23), NUM_SAMPLES, SAMPLE_RATE_HZ, offset_hz=offset_hz)
+    faded = through(waveform, lambda f_hz: 1 + 0.95 * np.exp(-2j * np.pi * ((f_hz - 1200) * 40e-6 + 0.5)))
+    measured = features_of(received(generator(24), faded, rssi_dbm=-80, snr_db=30)).chunks
+    assert np.all(measured["envelope_std"] > 0.5 * measured["envelope_mean"])  # such a fade it is
+    assert measured["frequency_offset_hz"] == pytest.approx(offset_hz, abs=1.0)
+
+
 # --- propagation
 
 
