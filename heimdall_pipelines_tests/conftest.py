@@ -109,7 +109,7 @@ def _own(server: Settings, name: str) -> Settings:
 
 def environment_of(settings: Settings) -> dict[str, str]:
     """The HEIMDALL_* variables that say the same as these settings."""
-    values = settings.model_dump(exclude={"home", "pg_bindir"})
+    values = settings.model_dump(exclude={"home", "pg_bindir"}, exclude_none=True)
     values |= {name: getattr(settings, name).get_secret_value() for name in ("pg_password", "s3_secret_key")}
     return {f"{ENV_PREFIX}{name.upper()}": str(value) for name, value in values.items()}
 

@@ -9,8 +9,8 @@ PACKAGE = Path(__file__).parents[1] / "heimdall_pipelines"
 # Rooms by layer, the highest first; rooms of one layer may import each other where listed in SIDEWAYS.
 LAYERS = [
     {"cli", "definitions", "defs"},
-    {"sessions", "stations"},
-    {"store", "local"},
+    {"datasets", "sessions", "stations"},
+    {"store", "local", "pictures"},
     {"rf", "formats"},
 ]
 SIDEWAYS = {("cli", "definitions"), ("cli", "defs"), ("definitions", "defs"), ("sessions", "stations")}
@@ -22,6 +22,8 @@ FOREIGN = {
     "formats": {"dagster", "sqlalchemy", "psycopg2", "minio", "time"},
     "store": {"dagster"},
     "local": {"dagster"},
+    "pictures": {"dagster", "sqlalchemy", "psycopg2", "minio"},
+    "datasets": {"dagster", "sqlalchemy", "psycopg2", "minio"},
     "sessions": {"dagster", "sqlalchemy", "psycopg2", "minio"},
     "stations": {"dagster", "sqlalchemy", "psycopg2", "minio"},
     "defs": {"sqlalchemy", "psycopg2", "minio", "numpy", "scipy"},

@@ -1,17 +1,13 @@
 """Pictures of a session, small enough to be kept with every materialization."""
 
-import io
 from collections.abc import Sequence
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
-from PIL import Image
 
+from heimdall_pipelines.pictures import MAX_PNG_BYTES, small_png
 from heimdall_pipelines.sessions.extraction import ExtractionReport, StationSummary
-
-MAX_PNG_BYTES = 100_000
-_COLOURS = 64
 
 
 def spectrogram_png(report: ExtractionReport) -> bytes | None:
@@ -25,12 +21,7 @@ def spectrogram_png(report: ExtractionReport) -> bytes | None:
     stations = [station for station in report.stations if station.spectrogram_dbm_per_hz]
     if not stations:
         return None
-    figure = _spectrogram_figure(report, stations)
-    for dots_per_inch in (90, 75, 60, 45, 30):
-        png = _quantised_png(figure, dots_per_inch)
-        if len(png) < MAX_PNG_BYTES:
-            return png
-    return None
+    return small_png(_spectrogram_figure(report, stations), MAX_PNG_BYTES)
 
 
 def _spectrogram_figure(report: ExtractionReport, stations: Sequence[StationSummary]) -> Figure:
@@ -58,12 +49,3 @@ def _spectrogram_figure(report: ExtractionReport, stations: Sequence[StationSumm
         axes[-1].set_xlabel("time, s")
         figure.suptitle(f"{report.session.name}, centre {report.session.frequency_hz / 1e3:.10g} kHz", fontsize=9)
     return figure
-
-
-def _quantised_png(figure: Figure, dots_per_inch: int) -> bytes:
-    raw = io.BytesIO()
-    figure.savefig(raw, format="png", dpi=dots_per_inch)
-    image = Image.open(raw).convert("RGB").quantize(colors=_COLOURS, dither=Image.Dither.NONE)
-    packed = io.BytesIO()
-    image.save(packed, format="png", optimize=True)
-    return packed.getvalue()

@@ -1,0 +1,366 @@
+"""Makes batches: scenes are drawn, samples made by the workers, objects stored, then rows committed at once."""
+
+import io
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
+from threading import BoundedSemaphore
+from uuid import NAMESPACE_URL, uuid5
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heimdall_pipelines.datasets.batches import batch_range
+from heimdall_pipelines.datasets.iq_files import IqFile, iq_file, iq_metadata
+from heimdall_pipelines.datasets.samples import (
+    NUM_KEPT_IQ,
+    DrawnSample,
+    Recipe,
+    draw_sample,
+    keeps_iq,
+    make_sample,
+    start_time_unix_ns,
+)
+from heimdall_pipelines.datasets.workers import Workers
+from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.rf.receivers import ReceiverSite
+from heimdall_pipelines.store.datasets import (
+    Batch,
+    BatchRange,
+    Dataset,
+    DatasetNotFoundError,
+    IqSampleRow,
+    SampleFeatureRow,
+    commit_batch,
+    committed_sample_idxs,
+    feature_row_json,
+    get_dataset,
+    iq_row_json,
+    note_stopped_batch,
+)
+from heimdall_pipelines.store.iq_objects import put_iq, remove_dataset_iq, sample_iq_location
+from heimdall_pipelines.store.objects import ObjectStore
+from heimdall_pipelines.store.stores import Stores
+
+ATTEMPTS_PER_SAMPLE = 20
+MAX_ATTEMPTS = "max_attempts"  # the stopped_reason
+PROGRESS_INTERVAL_S = 1.0
+_SAMPLES_PER_TASK = 10
+_UPLOADS_AT_ONCE = 4
+_UPLOADS_WAITING = 8  # objects in memory of a worker at once
+
+
+class BatchStoppedError(HeimdallError):
+    """A batch used up its attempts; nothing of it was committed."""
+
+
+@dataclass(frozen=True)
+class BatchProgress:
+    """How far a batch is."""
+
+    partition_key: str
+    num_samples: int
+    num_drawn: int
+    num_made: int
+    attempts: int
+    elapsed_s: float
+
+    @property
+    def acceptance(self) -> float:
+        """Share of the drawn scenes that were accepted."""
+        return self.num_drawn / self.attempts if self.attempts else 1.0
+
+    @property
+    def samples_per_s(self) -> float:
+        """Samples made in a second of this batch so far."""
+        return self.num_made / self.elapsed_s if self.elapsed_s > 0 else 0.0
+
+    def __str__(self) -> str:
+        if self.num_drawn < self.num_samples:
+            return (
+                f"{self.partition_key}: {self.num_drawn} of {self.num_samples} scenes drawn, "
+                f"{self.acceptance:.0%} of {self.attempts} attempts accepted"
+            )
+        left_s = (self.num_samples - self.num_made) / self.samples_per_s if self.num_made else None
+        return (
+            f"{self.partition_key}: {self.num_made} of {self.num_samples} samples, {self.samples_per_s:.0f} samples/s, "
+            f"{self.acceptance:.0%} accepted" + ("" if left_s is None else f", {left_s:.0f} s left")
+        )
+
+
+@dataclass(frozen=True)
+class BatchReport:
+    """What came of a batch."""
+
+    dataset: Dataset
+    span: BatchRange
+    batch: Batch
+    num_made: int
+    num_objects: int
+    attempts: int
+    rejections: dict[str, int]
+    elapsed_s: float
+
+
+@dataclass(frozen=True)
+class MadeSample:
+    """Rows of a sample whose objects are stored, ready to be committed."""
+
+    sample_idx: int
+    feature_row: str
+    iq_row: str | None
+    num_objects: int
+
+
+@dataclass(frozen=True)
+class _Task:
+    recipe: Recipe
+    samples: tuple[DrawnSample, ...]
+    objects: ObjectStore
+
+
+def make_batch(
+    stores: Stores,
+    dataset_name: str,
+    batch_no: int,
+    workers: Workers,
+    progress: Callable[[BatchProgress], None] = lambda _: None,
+) -> BatchReport:
+    """Make what is missing of a batch or, where nothing is, the whole batch again; the same bytes in any case.
+
+    Objects are stored first, rows are committed in one transaction at the end: whatever stops it before leaves at
+    most objects that no row names, under keys that the next run writes again.
+
+    Parameters
+    ----------
+    stores : Stores
+        Rows and objects.
+    dataset_name : str
+    batch_no : int
+        From 0; see `batches.batch_range`.
+    workers : Workers
+        Who computes; can be used for the next batch, too.
+    progress : callable, optional
+        Called about once a second.
+
+    Raises
+    ------
+    BatchStoppedError
+        20 attempts per sample were not enough; says why attempts were rejected. Nothing is committed but this reason.
+    DatasetNotFoundError, InvalidNameError
+        There is no such dataset or batch.
+    GeneratorVersionError
+        The dataset is one of another version of the generator.
+    UnavailableError
+        PostgreSQL, the S3 store or a worker process was lost.
+    """
+    began = time.monotonic()
+    dataset = get_dataset(stores.database, dataset_name)
+    span = batch_range(dataset, batch_no)
+    recipe = Recipe.of(dataset)
+    sample_idxs = _samples_to_make(stores, dataset, recipe, span)
+    if len(sample_idxs) > _SAMPLES_PER_TASK:
+        workers.start()  # they get ready while the scenes are drawn
+    tell = _Told(progress, span.partition_key, len(sample_idxs), began)
+    drawn = _draw_scenes(stores, dataset, recipe, span, sample_idxs, tell)
+    tasks = [
+        _Task(recipe, tuple(drawn[start : start + _SAMPLES_PER_TASK]), stores.objects)
+        for start in range(0, len(drawn), _SAMPLES_PER_TASK)
+    ]
+    made: list[MadeSample] = []
+    with closing(workers.map(_make_samples, tasks)) as results:
+        for result in results:
+            made += result or ()
+            tell.made(len(made))
+    made.sort(key=lambda sample: sample.sample_idx)
+    try:
+        batch = commit_batch(
+            stores.database,
+            dataset,
+            span,
+            sample_idxs=sample_idxs,
+            feature_rows=[sample.feature_row for sample in made],
+            iq_rows=[sample.iq_row for sample in made if sample.iq_row is not None],
+        )
+    except DatasetNotFoundError:
+        remove_dataset_iq(stores.objects, dataset.id)  # stored since the deletion; no later run would find them
+        raise
+    return BatchReport(
+        dataset=dataset,
+        span=span,
+        batch=batch,
+        num_made=len(made),
+        num_objects=sum(sample.num_objects for sample in made),
+        attempts=tell.attempts,
+        rejections=_total_rejections(drawn),
+        elapsed_s=time.monotonic() - began,
+    )
+
+
+def rejection_table(attempts: int, rejections: dict[str, int]) -> str:
+    """Say how often attempts were rejected for which reason, the most frequent first."""
+    lines = [f"{'reason':<20}{'attempts':>10}{'share':>8}"]
+    for reason, number in sorted(rejections.items(), key=lambda item: -item[1]):
+        lines.append(f"{reason:<20}{number:>10}{number / attempts:>8.1%}")
+    return "\n".join(lines)
+
+
+def _samples_to_make(stores: Stores, dataset: Dataset, recipe: Recipe, span: BatchRange) -> list[int]:
+    wanted = range(span.first_sample_idx, span.end_sample_idx)
+    iq_below = span.end_sample_idx if recipe.spec.dataset_type == "iq_raw" else NUM_KEPT_IQ
+    committed = committed_sample_idxs(stores.database, dataset, span, iq_below)
+    return [idx for idx in wanted if idx not in committed] or list(wanted)
+
+
+def _draw_scenes(
+    stores: Stores, dataset: Dataset, recipe: Recipe, span: BatchRange, sample_idxs: Sequence[int], tell: "_Told"
+) -> list[DrawnSample]:
+    """Draw every sample's scene before any IQ is made: a batch that cannot be filled costs and leaves nothing."""
+    budget = ATTEMPTS_PER_SAMPLE * len(sample_idxs)
+    drawn: list[DrawnSample] = []
+    for sample_idx in sample_idxs:
+        sample = draw_sample(recipe, sample_idx, budget - tell.attempts)
+        drawn.append(sample)
+        tell.drawn(sample.attempts)
+        if sample.scene is None:
+            rejections = _total_rejections(drawn)
+            note_stopped_batch(
+                stores.database, dataset, span, reason=MAX_ATTEMPTS, attempts=tell.attempts, rejections=rejections
+            )
+            raise BatchStoppedError(
+                f"{span.partition_key} stopped ({MAX_ATTEMPTS}): {len(drawn) - 1} of {len(sample_idxs)} samples found "
+                f"a scene in {budget} attempts, {ATTEMPTS_PER_SAMPLE} per sample; nothing was committed.\n"
+                f"{rejection_table(tell.attempts, rejections)}\n"
+                "A dataset's parameters are frozen: create another one that asks for less "
+                "(min_snr_db, min_receivers, max_gdop)"
+            )
+    return drawn
+
+
+class _Told:
+    """Counts, and tells of it about once a second."""
+
+    def __init__(
+        self, progress: Callable[[BatchProgress], None], partition_key: str, num_samples: int, began: float
+    ) -> None:
+        self._progress = progress
+        self._partition_key = partition_key
+        self._num_samples = num_samples
+        self._began = began
+        self._told = began
+        self._num_drawn = 0
+        self.attempts = 0
+
+    def drawn(self, attempts: int) -> None:
+        """Count a scene."""
+        self.attempts += attempts
+        self._num_drawn += 1
+        self._tell(0)
+
+    def made(self, num_made: int) -> None:
+        """Tell how many samples are made."""
+        self._tell(num_made)
+
+    def _tell(self, num_made: int) -> None:
+        now = time.monotonic()
+        if now - self._told >= PROGRESS_INTERVAL_S or num_made == self._num_samples:
+            self._told = now
+            self._progress(
+                BatchProgress(
+                    self._partition_key, self._num_samples, self._num_drawn, num_made, self.attempts, now - self._began
+                )
+            )
+
+
+def _total_rejections(drawn: Sequence[DrawnSample]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for sample in drawn:
+        for reason, number in sample.rejections.items():
+            total[reason] = total.get(reason, 0) + number
+    return total
+
+
+def _make_samples(task: _Task) -> list[MadeSample]:
+    """Make some samples, their objects stored when it returns; runs in the workers."""
+    with _Uploads(task.objects, task.recipe) as uploads:
+        return [_make(task.recipe, drawn, uploads) for drawn in task.samples]
+
+
+def _make(recipe: Recipe, drawn: DrawnSample, uploads: "_Uploads") -> MadeSample:
+    identity = uuid5(NAMESPACE_URL, f"heimdall:dataset:{recipe.dataset_id}:{drawn.sample_idx}")
+    if not keeps_iq(recipe.spec, drawn.sample_idx):
+        row = make_sample(recipe, drawn)
+        return MadeSample(drawn.sample_idx, feature_row_json(recipe.dataset_id, identity, row), None, 0)
+    kept = _KeptIq(uploads, drawn.sample_idx)
+    row = make_sample(recipe, drawn, kept.keep)
+    iq_row = iq_row_json(kept.row(recipe, drawn, row))
+    return MadeSample(drawn.sample_idx, feature_row_json(recipe.dataset_id, identity, row), iq_row, len(kept.paths))
+
+
+@dataclass
+class _KeptIq:
+    """The IQ of one sample on its way to the store."""
+
+    uploads: "_Uploads"
+    sample_idx: int
+    sha256: dict[str, str] = field(default_factory=dict)
+    paths: dict[str, str] = field(default_factory=dict)
+
+    def keep(self, site: ReceiverSite, iq: NDArray[np.complex64]) -> None:
+        """Hand over one receiver's samples."""
+        file = iq_file(self.uploads.recipe, self.sample_idx, site, iq)
+        self.sha256[site.rx_id] = file.sha256
+        self.paths[site.rx_id] = self.uploads.add(self.sample_idx, site.rx_id, file)
+
+    def row(self, recipe: Recipe, drawn: DrawnSample, features: SampleFeatureRow) -> IqSampleRow:
+        """Where it is, and what is true of it."""
+        return IqSampleRow(
+            sample_idx=self.sample_idx,
+            start_time_unix_ns=start_time_unix_ns(self.sample_idx),
+            truth=features.truth,
+            receivers_metadata=[vars(site) for site in drawn.sites],
+            iq_metadata=iq_metadata(recipe, self.sha256),
+            iq_storage_paths=self.paths,
+        )
+
+
+class _Uploads:
+    """Stores objects beside the computation, a few at once; leaving it waits for them all, but not after an error."""
+
+    def __init__(self, objects: ObjectStore, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self._objects = objects
+        self._waiting = BoundedSemaphore(_UPLOADS_WAITING)
+        self._threads = ThreadPoolExecutor(_UPLOADS_AT_ONCE, thread_name_prefix="upload")
+        self._pending: deque[Future[None]] = deque()
+
+    def __enter__(self) -> "_Uploads":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            # A cancellation waits for no store that may not answer; what it stores yet, the next run writes again.
+            self._threads.shutdown(wait=False, cancel_futures=True)
+            return
+        self._threads.shutdown()
+        for upload in self._pending:
+            upload.result()
+
+    def add(self, sample_idx: int, rx_id: str, file: IqFile) -> str:
+        """Store a file when its turn comes; gives its key. Raises the error of one before it that could not be."""
+        location = sample_iq_location(self._objects, self.recipe.dataset_id, sample_idx, rx_id)
+        self._waiting.acquire()
+        while self._pending and self._pending[0].done():
+            self._pending.popleft().result()
+
+        def put() -> None:
+            try:
+                put_iq(self._objects, location, io.BytesIO(file.npy), len(file.npy), file.sigmf)
+            finally:
+                self._waiting.release()
+
+        self._pending.append(self._threads.submit(put))
+        return location.key

@@ -1,0 +1,80 @@
+"""The IQ of one receiver as the bytes that are stored or written: a .npy file and its SigMF description."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heimdall_pipelines.datasets.samples import FULL_SCALE_DBM, Recipe, start_time_unix_ns
+from heimdall_pipelines.formats.npy import npy_header_bytes
+from heimdall_pipelines.formats.sigmf_files import sigmf_meta
+from heimdall_pipelines.rf.receivers import ReceiverSite
+from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
+
+RECORDER = f"heimdall-pipelines, generator version {GENERATOR_VERSION}"
+
+
+@dataclass(frozen=True)
+class IqFile:
+    """A receiver's IQ of a sample.
+
+    Attributes
+    ----------
+    npy : bytes
+        The whole .npy file.
+    sha256 : str
+        Of these bytes.
+    sigmf : dict
+        Its description, to be written as {rx_id}.sigmf-meta beside it.
+    """
+
+    npy: bytes
+    sha256: str
+    sigmf: dict[str, Any]
+
+
+def iq_file(recipe: Recipe, sample_idx: int, site: ReceiverSite, iq: NDArray[np.complex64]) -> IqFile:
+    """Put a receiver's samples, square roots of watts, into the form in which they are stored."""
+    header = npy_header_bytes(iq.size)
+    npy = b"".join((header, iq.astype("<c8", copy=False).data.cast("B")))
+    spec = recipe.spec
+    return IqFile(
+        npy=npy,
+        sha256=hashlib.sha256(npy).hexdigest(),
+        sigmf=sigmf_meta(
+            dataset_name=f"{site.rx_id}.npy",
+            header_bytes=len(header),
+            num_samples=iq.size,
+            sample_rate_hz=float(spec.sample_rate_hz),
+            frequency_hz=spec.frequency_hz,
+            start_time_unix_ns=start_time_unix_ns(sample_idx),
+            lat=site.latitude,
+            lon=site.longitude,
+            alt_m=site.altitude_m,
+            description=f"synthetic transmission, sample {sample_idx} as {site.rx_id} hears it; the time is made up",
+            recorder=RECORDER,
+            extra={
+                "dataset_id": str(recipe.dataset_id),
+                "sample_idx": sample_idx,
+                "seed": recipe.seed,
+                "generator_version": GENERATOR_VERSION,
+                "full_scale_dbm": FULL_SCALE_DBM,
+            },
+        ),
+    )
+
+
+def iq_metadata(recipe: Recipe, sha256: dict[str, str]) -> dict[str, Any]:
+    """What synthetic_iq_samples says of the format; `sha256` is that of each receiver's .npy."""
+    spec = recipe.spec
+    return {
+        "format": "npy",
+        "dtype": "complex64",
+        "num_samples": spec.num_iq_samples,
+        "sample_rate_hz": spec.sample_rate_hz,
+        "frequency_hz": spec.frequency_hz,
+        "full_scale_dbm": FULL_SCALE_DBM,
+        "sha256": sha256,
+    }

@@ -1,0 +1,248 @@
+"""Makes the IQ of any sample again, stored or not, and compares it with what is stored. Nothing stored is changed."""
+
+import hashlib
+import io
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+
+from heimdall_pipelines.datasets.generating import ATTEMPTS_PER_SAMPLE
+from heimdall_pipelines.datasets.iq_files import IqFile, iq_file
+from heimdall_pipelines.datasets.samples import DrawnSample, Recipe, draw_sample, hear_sample
+from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.formats.npy import read_npy_header
+from heimdall_pipelines.formats.recording import RecordingFormatError
+from heimdall_pipelines.store.datasets import Dataset, IqSampleRow, get_dataset, get_iq_sample
+from heimdall_pipelines.store.objects import ObjectLocation, ObjectNotFoundError, ObjectStore
+from heimdall_pipelines.store.stores import Stores
+
+MAX_RELATIVE_DIFFERENCE = 1e-5  # of the RMS: what another kind of processor may round differently
+
+
+class RegenerationError(HeimdallError):
+    """There is no such sample or receiver, or the files cannot be written."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Samples made again beside those stored.
+
+    Attributes
+    ----------
+    location : ObjectLocation
+        Of what is stored.
+    identical : bool
+        Whether every byte of the .npy is the same.
+    relative_difference : float
+        Greatest magnitude of a difference over the root mean square of the samples; infinite where the stored object
+        cannot be compared.
+    problem : str or None
+        What is wrong with the stored object, or with what was made again.
+    """
+
+    location: ObjectLocation
+    identical: bool
+    relative_difference: float
+    problem: str | None = None
+
+    @property
+    def acceptable(self) -> bool:
+        """Whether the stored object is sound and differs by no more than another kind of processor would."""
+        return self.problem is None and self.relative_difference <= MAX_RELATIVE_DIFFERENCE
+
+
+@dataclass(frozen=True)
+class RegeneratedIq:
+    """One receiver's IQ of a sample, made again.
+
+    Attributes
+    ----------
+    rx_id : str
+    file : IqFile
+        As it is stored, or would be.
+    stored : Comparison or None
+        None where the IQ of the sample is not stored.
+    """
+
+    rx_id: str
+    file: IqFile
+    stored: Comparison | None
+
+
+def regenerate_iq(stores: Stores, name: str, sample_idx: int, rx_ids: Sequence[str] = ()) -> Iterator[RegeneratedIq]:
+    """Make the IQ of a sample again and, where it is stored, compare.
+
+    Parameters
+    ----------
+    stores : Stores
+        Read only.
+    name : str
+        The dataset's.
+    sample_idx : int
+        0 to the dataset's target less 1, committed or not.
+    rx_ids : sequence of str, optional
+        Of the receivers wanted; all of the sample if empty.
+
+    Yields
+    ------
+    RegeneratedIq
+        One after the other, so that one receiver's samples are in memory at a time.
+
+    Raises
+    ------
+    DatasetNotFoundError
+        There is no such dataset.
+    GeneratorVersionError
+        It was made by another version of the generator, which gives other samples.
+    RegenerationError
+        The dataset has no such sample, or the sample no such receiver.
+    UnavailableError
+        PostgreSQL or the S3 store was lost.
+    """
+    dataset = get_dataset(stores.database, name)
+    recipe = Recipe.of(dataset)
+    drawn = _draw(dataset, recipe, sample_idx)
+    indices = _receiver_indices(dataset, drawn, rx_ids)
+    row = get_iq_sample(stores.database, dataset.id, sample_idx)
+    return _regenerate(stores.objects, recipe, drawn, indices, row)
+
+
+def write_iq(folder: Path, regenerated: RegeneratedIq) -> list[Path]:
+    """Write a receiver's samples and their SigMF description, ``{rx_id}.npy`` and ``{rx_id}.sigmf-meta``.
+
+    Files of the same names are replaced. Each file is there as a whole or not at all, and no description beside samples
+    that it does not describe.
+
+    Parameters
+    ----------
+    folder : Path
+        Made where it is missing.
+    regenerated : RegeneratedIq
+
+    Returns
+    -------
+    list of Path
+        The two files.
+
+    Raises
+    ------
+    RegenerationError
+        The folder cannot be made or written to.
+    """
+    npy = folder / f"{regenerated.rx_id}.npy"
+    meta = folder / f"{regenerated.rx_id}.sigmf-meta"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        meta.unlink(missing_ok=True)
+        _write_whole(npy, regenerated.file.npy)
+        _write_whole(meta, json.dumps(regenerated.file.sigmf, indent=2).encode())
+    except OSError as error:
+        raise RegenerationError(f"{folder}: IQ of {regenerated.rx_id} could not be written: {error}") from error
+    return [npy, meta]
+
+
+def _draw(dataset: Dataset, recipe: Recipe, sample_idx: int) -> DrawnSample:
+    if not 0 <= sample_idx < dataset.target_num_samples:
+        raise RegenerationError(
+            f"dataset {dataset.name} has samples 0 to {dataset.target_num_samples - 1}, no sample {sample_idx}; "
+            f"it can be expanded: heimdall dataset expand {dataset.name} --by N"
+        )
+    max_attempts = ATTEMPTS_PER_SAMPLE * recipe.spec.batch_size  # a batch may use them all up for one sample
+    drawn = draw_sample(recipe, sample_idx, max_attempts)
+    if drawn.scene is None:
+        raise RegenerationError(
+            f"dataset {dataset.name}: none of {max_attempts} scenes drawn for sample {sample_idx} is acceptable; "
+            f"no batch can make it either (rejected: {drawn.rejections})"
+        )
+    return drawn
+
+
+def _receiver_indices(dataset: Dataset, drawn: DrawnSample, rx_ids: Sequence[str]) -> list[int]:
+    present = [site.rx_id for site in drawn.sites]
+    unknown = [rx_id for rx_id in rx_ids if rx_id not in present]
+    if unknown:
+        raise RegenerationError(
+            f"sample {drawn.sample_idx} of dataset {dataset.name} has no receiver {', '.join(unknown)}; "
+            f"it has {', '.join(present)}"
+        )
+    return [index for index, rx_id in enumerate(present) if not rx_ids or rx_id in rx_ids]
+
+
+def _regenerate(
+    objects: ObjectStore, recipe: Recipe, drawn: DrawnSample, indices: list[int], row: IqSampleRow | None
+) -> Iterator[RegeneratedIq]:
+    heard = hear_sample(recipe, drawn, receiver_indices=indices)
+    for index, reception in zip(indices, heard, strict=True):
+        site = drawn.sites[index]
+        file = iq_file(recipe, drawn.sample_idx, site, reception.iq)
+        stored = None if row is None else _compare(objects, row, site.rx_id, file)
+        yield RegeneratedIq(site.rx_id, file, stored)
+
+
+def _compare(objects: ObjectStore, row: IqSampleRow, rx_id: str, file: IqFile) -> Comparison:
+    key = row.iq_storage_paths.get(rx_id)
+    if key is None:
+        where = ObjectLocation(objects.synthetic_iq_bucket, f"(no key for {rx_id})")
+        return Comparison(where, False, math.inf, f"the row of sample {row.sample_idx} names no object of {rx_id}")
+    location = ObjectLocation(objects.synthetic_iq_bucket, key)
+    try:
+        size = objects.size_bytes(location)
+        if size != len(file.npy):
+            problem = f"{location}: {size} bytes are stored, {len(file.npy)} are expected"
+            return Comparison(location, False, math.inf, problem)
+        stored = objects.read(location, 0, size)
+    except ObjectNotFoundError as error:
+        return Comparison(location, False, math.inf, str(error))
+    return _compare_bytes(location, stored, file.npy, row.iq_metadata["sha256"].get(rx_id))
+
+
+def _compare_bytes(location: ObjectLocation, stored: bytes, made: bytes, promised_sha256: str | None) -> Comparison:
+    """Compare two .npy files.
+
+    The checksum that was kept when the object was stored tells damage from a difference in rounding: what was damaged
+    in the last bits only is within the tolerance, too.
+    """
+    try:
+        difference = _relative_difference(_samples(stored, location), _samples(made, location))
+    except RecordingFormatError as error:
+        return Comparison(location, False, math.inf, f"{location} {error.reason}")
+    problem = None
+    if hashlib.sha256(stored).hexdigest() != promised_sha256:
+        problem = f"{location}: the checksum is not the one kept when it was stored: the object was changed since"
+    elif not difference <= MAX_RELATIVE_DIFFERENCE:
+        problem = (
+            f"{location}: samples made again differ from the stored ones by up to {difference:.2g} of their RMS, more "
+            f"than the {MAX_RELATIVE_DIFFERENCE:g} that another kind of processor explains"
+        )
+    return Comparison(location, stored == made, difference, problem)
+
+
+def _samples(npy: bytes, location: ObjectLocation) -> np.ndarray:
+    header = read_npy_header(io.BytesIO(npy), str(location))
+    samples = npy[header.header_bytes :]
+    if header.dtype != np.dtype("<c8") or len(samples) != header.num_samples * header.dtype.itemsize:
+        raise RecordingFormatError(str(location), f"holds {header.dtype}, or not as many samples as its header says")
+    return np.frombuffer(samples, header.dtype)
+
+
+def _relative_difference(stored: np.ndarray, made: np.ndarray) -> float:
+    if stored.size != made.size:
+        return math.inf
+    rms = math.sqrt(np.mean(np.square(made.real, dtype=np.float64) + np.square(made.imag, dtype=np.float64)))
+    with np.errstate(invalid="ignore", over="ignore"):  # damaged bytes can be anything
+        difference = float(np.max(np.abs(stored.astype(np.complex128) - made))) / rms
+    return difference if math.isfinite(difference) else math.inf
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    draft = path.with_name(f".{path.name}.{uuid4().hex}")
+    try:
+        draft.write_bytes(content)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)

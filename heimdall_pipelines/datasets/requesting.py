@@ -1,0 +1,290 @@
+"""Asks for datasets: a request states the total wanted, so that asking twice is the same as asking once."""
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from heimdall_pipelines.datasets.batches import check_name
+from heimdall_pipelines.datasets.generating import rejection_table
+from heimdall_pipelines.datasets.samples import Recipe, draw_sample
+from heimdall_pipelines.datasets.spec import (
+    MAX_SEED,
+    DatasetSpec,
+    InvalidSpecError,
+    check_num_samples,
+    check_seed,
+    parse_spec,
+)
+from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.rf.geodesy import distance_and_azimuth
+from heimdall_pipelines.rf.receivers import ReceiverSite, bounding_box
+from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
+from heimdall_pipelines.store.datasets import (
+    Dataset,
+    DatasetExistsError,
+    Receiver,
+    add_dataset,
+    delete_dataset_rows,
+    find_dataset,
+    get_dataset,
+    raise_target,
+)
+from heimdall_pipelines.store.iq_objects import remove_dataset_iq
+from heimdall_pipelines.store.stations import list_stations
+from heimdall_pipelines.store.stores import Stores
+
+PROBE_ATTEMPTS = 1000
+REFUSED_BELOW = 0.005
+WARNED_BELOW = 0.05
+MAX_DISTANCE_KM = 2900  # a sample's delays go up to 10 ms, echoes included
+
+_RELAX = {
+    "too_few_receivers": "lower min_receivers or min_snr_db, raise tx_power_dbm, or lower area_margin_deg",
+    "mean_snr_too_low": "lower min_snr_db or raise tx_power_dbm",
+    "gdop_too_high": "raise max_gdop or inside_ratio, or lower area_margin_deg",
+}
+
+
+class NoReceiversError(HeimdallError):
+    """There is no active station to receive anything."""
+
+
+class UnacceptableSpecError(HeimdallError):
+    """Hardly any drawn scene would be accepted."""
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """What became of the attempts that were drawn before a dataset is created."""
+
+    attempts: int
+    rejections: dict[str, int]
+
+    @property
+    def ratio(self) -> float:
+        """Share that was accepted."""
+        return 1 - sum(self.rejections.values()) / self.attempts
+
+    def reasons(self) -> str:
+        """Why attempts were rejected, and what would help."""
+        advice = [
+            f"{reason}: {_RELAX[reason]}" for reason, _ in sorted(self.rejections.items(), key=lambda item: -item[1])
+        ]
+        return "\n".join([rejection_table(self.attempts, self.rejections), "To have more accepted:", *advice])
+
+
+@dataclass(frozen=True)
+class RequestOutcome:
+    """What a request changed.
+
+    Attributes
+    ----------
+    dataset : Dataset
+        As it is now.
+    num_samples_before : int
+        Total that was wanted before; 0 for a new dataset.
+    acceptance : Acceptance or None
+        Of a new dataset.
+    """
+
+    dataset: Dataset
+    num_samples_before: int
+    acceptance: Acceptance | None = None
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the dataset was created."""
+        return self.num_samples_before == 0
+
+    @property
+    def num_samples_added(self) -> int:
+        """Samples wanted beyond those that were wanted before."""
+        return self.dataset.target_num_samples - self.num_samples_before
+
+    @property
+    def warning(self) -> str | None:
+        """What a person should know of the acceptance."""
+        if self.acceptance is None or self.acceptance.ratio >= WARNED_BELOW:
+            return None
+        return (
+            f"only {self.acceptance.ratio:.1%} of the scenes drawn for {self.dataset.name} are accepted: batches will "
+            f"be slow, or stop at 20 attempts per sample\n{self.acceptance.reasons()}"
+        )
+
+
+def request_dataset(
+    stores: Stores,
+    name: str,
+    *,
+    target_num_samples: int | None,
+    parameters: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+) -> RequestOutcome:
+    """Create a dataset, or raise the total of one that is there.
+
+    Parameters
+    ----------
+    stores : Stores
+    name : str
+        A slug.
+    target_num_samples : int or None
+        Total wanted; None leaves that of an existing dataset as it is.
+    parameters : mapping, optional
+        Fields of `DatasetSpec` that the caller gave. Those left out take the defaults or, for an existing dataset, are
+        inherited; one that differs from the dataset's is an error.
+    seed : int, optional
+        Drawn at random and recorded if None; for an existing dataset the same as its own.
+
+    Returns
+    -------
+    RequestOutcome
+
+    Raises
+    ------
+    InvalidNameError, InvalidSpecError
+        What was asked for cannot be; says which field, its value and what is allowed. So it is where the stations are
+        too far apart for one sample.
+    UnacceptableSpecError
+        Under 0.5 % of 1000 drawn scenes were accepted; says why and what to relax.
+    NoReceiversError
+        No station is active.
+    GeneratorVersionError
+        The dataset cannot be expanded by this version.
+    """
+    check_name(name)
+    if target_num_samples is not None:
+        check_num_samples(target_num_samples)
+    if seed is not None:
+        check_seed(seed)
+    given = parameters or {}
+    existing = find_dataset(stores.database, name)
+    if existing is None:
+        if target_num_samples is None:
+            raise InvalidSpecError(f"dataset {name}: target_num_samples is missing; a new dataset needs it")
+        try:
+            return _create(stores, name, target_num_samples, parse_spec(given), seed)
+        except DatasetExistsError:  # somebody asked for it at the same moment
+            existing = get_dataset(stores.database, name)
+    return _expand(stores, existing, target_num_samples, given, seed)
+
+
+def expand_dataset(stores: Stores, name: str, by: int) -> RequestOutcome:
+    """Raise a dataset's total by a number of samples.
+
+    Raises
+    ------
+    DatasetNotFoundError, InvalidSpecError, GeneratorVersionError
+    """
+    if by < 1:
+        raise InvalidSpecError(f"expansion by {by} samples: 1 or more are allowed")
+    dataset = get_dataset(stores.database, name)
+    return request_dataset(stores, name, target_num_samples=dataset.target_num_samples + by)
+
+
+def delete_dataset(stores: Stores, name: str) -> Dataset:
+    """Delete a dataset's objects, then its rows; a deletion that was broken off is finished by the next.
+
+    Returns
+    -------
+    Dataset
+        As it was.
+    """
+    dataset = get_dataset(stores.database, name)
+    remove_dataset_iq(stores.objects, dataset.id)
+    delete_dataset_rows(stores.database, dataset.id)
+    remove_dataset_iq(stores.objects, dataset.id)  # what a batch that was running had stored meanwhile
+    return dataset
+
+
+def probe_acceptance(recipe: Recipe, attempts: int = PROBE_ATTEMPTS) -> Acceptance:
+    """Draw one scene for each of the first samples and count the rejections."""
+    rejections: dict[str, int] = {}
+    for sample_idx in range(attempts):
+        for reason, number in draw_sample(recipe, sample_idx, max_attempts=1).rejections.items():
+            rejections[reason] = rejections.get(reason, 0) + number
+    return Acceptance(attempts, rejections)
+
+
+def _create(stores: Stores, name: str, target_num_samples: int, spec: DatasetSpec, seed: int | None) -> RequestOutcome:
+    receivers = [
+        Receiver(station.rx_id, station.latitude, station.longitude, station.altitude_m)
+        for station in list_stations(stores.database)
+        if station.is_active
+    ]
+    _check_receivers(spec, receivers)
+    seed = secrets.randbelow(MAX_SEED + 1) if seed is None else seed
+    acceptance = probe_acceptance(
+        Recipe(UUID(int=0), seed, spec, tuple(ReceiverSite(**vars(receiver)) for receiver in receivers))
+    )
+    if acceptance.ratio < REFUSED_BELOW:
+        raise UnacceptableSpecError(
+            f"dataset {name} was not created: {acceptance.ratio:.1%} of {acceptance.attempts} drawn scenes are "
+            f"accepted, {REFUSED_BELOW:.1%} are needed\n{acceptance.reasons()}"
+        )
+    dataset = add_dataset(
+        stores.database,
+        name=name,
+        spec=spec.model_dump(mode="json"),
+        receivers=receivers,
+        seed=seed,
+        target_num_samples=target_num_samples,
+        generator_version=GENERATOR_VERSION,
+    )
+    return RequestOutcome(dataset, 0, acceptance)
+
+
+def _expand(
+    stores: Stores, dataset: Dataset, target_num_samples: int | None, given: Mapping[str, Any], seed: int | None
+) -> RequestOutcome:
+    frozen = parse_spec(dataset.spec)
+    asked = parse_spec(dataset.spec | dict(given))
+    differing = [
+        f"  {name} {getattr(asked, name)!r}: the dataset has {getattr(frozen, name)!r}"
+        for name in given
+        if getattr(asked, name) != getattr(frozen, name)
+    ]
+    if seed is not None and seed != dataset.seed:
+        differing.append(f"  seed {seed}: the dataset has {dataset.seed}")
+    if differing:
+        raise InvalidSpecError(
+            f"dataset {dataset.name} exists and its parameters are frozen; an expansion inherits them:\n"
+            + "\n".join(differing)
+            + "\nLeave them out, or create a dataset of another name"
+        )
+    before = dataset.target_num_samples
+    if target_num_samples is None or target_num_samples == before:
+        return RequestOutcome(dataset, before)
+    if target_num_samples < before:
+        raise InvalidSpecError(
+            f"target_num_samples {target_num_samples}: dataset {dataset.name} is to have {before} already, "
+            "and a dataset never shrinks"
+        )
+    Recipe.of(dataset)  # refuses what this version cannot make
+    return RequestOutcome(raise_target(stores.database, dataset, target_num_samples), before)
+
+
+def _check_receivers(spec: DatasetSpec, receivers: Sequence[Receiver]) -> None:
+    if not receivers:
+        raise NoReceiversError("no station is active; see: heimdall station list")
+    if not spec.use_random_receivers and spec.min_receivers > len(receivers):
+        raise InvalidSpecError(
+            f"min_receivers {spec.min_receivers}: 1 to {len(receivers)}, the number of active stations, is allowed"
+        )
+    farthest_km = _farthest_m(spec, receivers) / 1e3
+    if farthest_km > MAX_DISTANCE_KM:
+        raise InvalidSpecError(
+            f"the area of the {len(receivers)} active stations with area_margin_deg {spec.area_margin_deg} has places "
+            f"{farthest_km:.0f} km apart, up to {MAX_DISTANCE_KM} km are allowed: lower area_margin_deg, or leave out "
+            "stations with: heimdall station disable RX_ID"
+        )
+
+
+def _farthest_m(spec: DatasetSpec, receivers: Sequence[Receiver]) -> float:
+    """Longest way that a transmission may have: transmitters, and receivers if random, are anywhere in the area."""
+    area = bounding_box([ReceiverSite(**vars(receiver)) for receiver in receivers], spec.area_margin_deg)
+    corners = [area.position(across, up) for across in (0.0, 1.0) for up in (0.0, 1.0)]
+    places = [*corners, *((receiver.latitude, receiver.longitude) for receiver in receivers)]
+    pairs = [(*place, *corner) for place in places for corner in corners]
+    return float(distance_and_azimuth(*zip(*pairs, strict=True))[0].max())

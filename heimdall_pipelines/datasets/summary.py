@@ -1,0 +1,385 @@
+"""Sums up a dataset: what it holds, what scenes were accepted, and how far estimates are from the truth."""
+
+import math
+from array import array
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heimdall_pipelines.datasets.spec import parse_spec
+from heimdall_pipelines.store.database import Database
+from heimdall_pipelines.store.datasets import (
+    Dataset,
+    DatasetCounts,
+    StoredSample,
+    count_rows,
+    get_dataset,
+    list_batches,
+    stream_samples,
+)
+from heimdall_pipelines.store.features import ReceiverFeatures, mean_of
+
+_HEARD_DB = 0.0  # true SNR from which levels are compared
+_STRONG_DB = 10.0  # and from which frequency and delay spread are
+_CONFIDENT = 0.5
+_FEWEST_FOR_CORRELATION = 10
+
+
+@dataclass(frozen=True)
+class EstimateError:
+    """How far the estimates of a feature are from the truth: estimate less truth.
+
+    Attributes
+    ----------
+    feature, unit : str
+    num : int
+        Estimates compared, at least one.
+    bias, rmse, worst : float
+        Mean, root mean square, and greatest magnitude with its sign.
+    note : str
+        Which estimates were compared with what.
+    """
+
+    feature: str
+    unit: str
+    num: int
+    bias: float
+    rmse: float
+    worst: float
+    note: str
+
+
+@dataclass(frozen=True)
+class DelaySpread:
+    """What `multipath_delay_spread_us` says of the true rms delay spread; it is no estimate of it, but grows with it.
+
+    One narrow-band signal at one receiver shows how the amplitude varies with the frequency, of which the expected
+    median is 0.45 of the spread. Compared are links without a direct path, whose echoes alone make the spread, with a
+    true SNR of 10 dB or more and a `delay_spread_confidence` of 0.5 or more.
+
+    Attributes
+    ----------
+    num : int
+        Links compared.
+    median_ratio : float
+        Of the feature to the true spread.
+    rank_correlation : float
+        Spearman's, of the two.
+    """
+
+    num: int
+    median_ratio: float
+    rank_correlation: float
+
+
+@dataclass(frozen=True)
+class Detection:
+    """How many links hold a signal as the features say (`signal_present`), on either side of a true SNR.
+
+    Attributes
+    ----------
+    min_snr_db : float
+        The dataset's.
+    num_above, present_above : int
+        Links with that true SNR or more, and those of them with a signal found.
+    num_below, present_below : int
+        The same for links below. Finding one there is no mistake: every link carries the transmission, and the
+        detector hears it well below a usual `min_snr_db`.
+    """
+
+    min_snr_db: float
+    num_above: int
+    present_above: int
+    num_below: int
+    present_below: int
+
+
+@dataclass(frozen=True, eq=False)
+class Transmissions:
+    """One value per sample, in the order of sample_idx.
+
+    Attributes
+    ----------
+    latitude, longitude : ndarray of float32, shape (num_samples,)
+        Degrees.
+    num_detected : ndarray of int16, shape (num_samples,)
+        Receivers whose mean SNR reaches the dataset's `min_snr_db`.
+    gdop : ndarray of float32, shape (num_samples,)
+        Of those receivers.
+    """
+
+    latitude: NDArray[np.float32]
+    longitude: NDArray[np.float32]
+    num_detected: NDArray[np.int16]
+    gdop: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Links:
+    """One value per receiver of every sample; errors are estimate less truth, NaN where nothing was estimated.
+
+    Attributes
+    ----------
+    rx_latitude, rx_longitude : ndarray of float32, shape (num_links,)
+        Degrees.
+    snr_db : ndarray of float32, shape (num_links,)
+        Truth.
+    signal_present : ndarray of bool, shape (num_links,)
+    snr_error_db, frequency_error_hz : ndarray of float32, shape (num_links,)
+    """
+
+    rx_latitude: NDArray[np.float32]
+    rx_longitude: NDArray[np.float32]
+    snr_db: NDArray[np.float32]
+    signal_present: NDArray[np.bool_]
+    snr_error_db: NDArray[np.float32]
+    frequency_error_hz: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class DatasetSummary:
+    """A dataset in numbers, and what its pictures are drawn from.
+
+    Attributes
+    ----------
+    dataset : Dataset
+    counts : DatasetCounts
+        Counted row by row.
+    attempts : int
+        Scenes drawn for the samples that are committed and for batches that stopped.
+    rejections : dict of str to int
+        How often which reason rejected one.
+    acceptance : float
+        Share of the attempts that was accepted; 1 where there was none.
+    errors : tuple of EstimateError
+        Only of features of which there is something to compare.
+    delay_spread : DelaySpread or None
+        None where fewer than ten links can be compared.
+    detection : Detection
+    transmissions : Transmissions
+    links : Links
+    """
+
+    dataset: Dataset
+    counts: DatasetCounts
+    attempts: int
+    rejections: dict[str, int]
+    acceptance: float
+    errors: tuple[EstimateError, ...]
+    delay_spread: DelaySpread | None
+    detection: Detection
+    transmissions: Transmissions
+    links: Links
+
+
+def summarise_dataset(database: Database, name: str) -> DatasetSummary:
+    """Read a dataset once through; about 200 bytes are kept of a sample with 7 receivers.
+
+    Raises
+    ------
+    DatasetNotFoundError
+        There is no such dataset.
+    """
+    dataset = get_dataset(database, name)
+    columns = _Columns()
+    for sample in stream_samples(database, dataset.id):
+        columns.add(sample)
+    batches = list_batches(database, dataset.id)
+    rejections: Counter[str] = Counter()
+    for batch in batches:
+        rejections.update(batch.rejections)
+    attempts = sum(batch.attempts for batch in batches)
+    links = columns.links()
+    spec = parse_spec(dataset.spec)
+    return DatasetSummary(
+        dataset=dataset,
+        counts=count_rows(database, dataset.id),
+        attempts=attempts,
+        rejections=dict(rejections),
+        acceptance=1 - rejections.total() / attempts if attempts else 1.0,
+        errors=tuple(_errors(columns, links)),
+        delay_spread=_delay_spread(columns, links),
+        detection=_detection(links, spec.min_snr_db),
+        transmissions=columns.transmissions(),
+        links=links,
+    )
+
+
+class _Columns:
+    """What is kept of the samples: flat arrays of what is plotted or summed up, float32 unless said otherwise."""
+
+    def __init__(self) -> None:
+        self._sample = {name: array("f") for name in ("latitude", "longitude", "gdop", "gdop_error")}
+        self._num_detected = array("h")
+        self._present = array("b")
+        self._link = {
+            name: array("f")
+            for name in (
+                "rx_latitude",
+                "rx_longitude",
+                "snr_db",
+                "snr_error_db",
+                "rssi_error_db",
+                "noise_error_db",
+                "frequency_error_hz",
+                "doppler_hz",
+                "spread_us",
+                "estimated_spread_us",
+            )
+        }
+
+    def add(self, sample: StoredSample) -> None:
+        """Take over one sample."""
+        truth = sample.truth
+        values = {
+            "latitude": truth["tx_latitude"],
+            "longitude": truth["tx_longitude"],
+            "gdop": truth["gdop"],
+            "gdop_error": _difference(sample.gdop, truth["gdop"]),
+        }
+        for name, value in values.items():
+            self._sample[name].append(value)
+        self._num_detected.append(sum(link["detected"] for link in truth["receivers"]))
+        for link, receiver in zip(truth["receivers"], sample.receivers, strict=True):
+            self._present.append(receiver.signal_present)
+            for name, value in _link_values(link, receiver).items():
+                self._link[name].append(value)
+
+    def of_sample(self, name: str) -> NDArray[np.float32]:
+        """A column with one value per sample."""
+        return np.array(self._sample[name], np.float32)
+
+    def of_link(self, name: str) -> NDArray[np.float32]:
+        """A column with one value per link."""
+        return np.array(self._link[name], np.float32)
+
+    def transmissions(self) -> Transmissions:
+        """What is public of the samples."""
+        return Transmissions(
+            latitude=self.of_sample("latitude"),
+            longitude=self.of_sample("longitude"),
+            num_detected=np.array(self._num_detected, np.int16),
+            gdop=self.of_sample("gdop"),
+        )
+
+    def links(self) -> Links:
+        """What is public of the links."""
+        return Links(
+            rx_latitude=self.of_link("rx_latitude"),
+            rx_longitude=self.of_link("rx_longitude"),
+            snr_db=self.of_link("snr_db"),
+            signal_present=np.array(self._present, np.bool_),
+            snr_error_db=self.of_link("snr_error_db"),
+            frequency_error_hz=self.of_link("frequency_error_hz"),
+        )
+
+
+def _link_values(link: dict[str, Any], receiver: ReceiverFeatures) -> dict[str, float]:
+    """One receiver's values of the columns; NaN where there is nothing to compare."""
+    confidence = mean_of(receiver, "delay_spread_confidence") or 0.0
+    only_echoes = link["rice_k"] == 0 and link["rms_delay_spread_s"] > 0 and confidence >= _CONFIDENT
+    spread_us = mean_of(receiver, "multipath_delay_spread_us") if only_echoes else None
+    return {
+        "rx_latitude": receiver.rx_lat,
+        "rx_longitude": receiver.rx_lon,
+        "snr_db": link["snr_db"],
+        "snr_error_db": _difference(mean_of(receiver, "snr_db"), link["snr_db"]),
+        "rssi_error_db": _difference(mean_of(receiver, "rssi_dbm"), link["signal_power_dbm"]),
+        "noise_error_db": _difference(mean_of(receiver, "noise_floor_dbm"), link["noise_power_dbm"]),
+        "frequency_error_hz": _difference(mean_of(receiver, "frequency_offset_hz"), link["frequency_offset_hz"]),
+        "doppler_hz": 0.0 if link["rice_k"] is None else link["doppler_hz"],
+        "spread_us": 1e6 * link["rms_delay_spread_s"],
+        "estimated_spread_us": math.nan if spread_us is None else spread_us,
+    }
+
+
+def _errors(columns: _Columns, links: Links) -> Iterator[EstimateError]:
+    """Compare each feature where it can be compared."""
+    heard = links.signal_present & (links.snr_db >= _HEARD_DB)
+    strong = links.signal_present & (links.snr_db >= _STRONG_DB)
+    heard_note = f"signal present, true SNR of {_HEARD_DB:g} dB or more"
+    yield from _error("snr_db", "dB", links.snr_error_db[heard], heard_note)
+    yield from _error("rssi_dbm", "dB", columns.of_link("rssi_error_db")[heard], heard_note)
+    yield from _error("noise_floor_dbm", "dB", columns.of_link("noise_error_db"), "all links")
+    frequency_error_hz = links.frequency_error_hz[strong]
+    yield from _error(
+        "frequency_offset_hz",
+        "Hz",
+        frequency_error_hz,
+        _frequency_note(frequency_error_hz, columns.of_link("doppler_hz")[strong]),
+    )
+    yield from _error(
+        "gdop",
+        "",
+        columns.of_sample("gdop_error"),
+        "of the receivers with a signal present, against that of those which reach min_snr_db on average: more "
+        "receivers, so lower",
+    )
+
+
+def _error(feature: str, unit: str, errors: NDArray[np.float32], note: str) -> Iterator[EstimateError]:
+    errors = errors[np.isfinite(errors)]
+    if errors.size:
+        yield EstimateError(
+            feature=feature,
+            unit=unit,
+            num=errors.size,
+            bias=float(errors.mean(dtype=np.float64)),
+            rmse=math.sqrt(np.square(errors, dtype=np.float64).mean()),
+            worst=float(errors[np.abs(errors).argmax()]),
+            note=note,
+        )
+
+
+def _frequency_note(errors_hz: NDArray[np.float32], doppler_hz: NDArray[np.float32]) -> str:
+    """Say what fading has to do with it: the truth is the oscillators' offset, what is heard has a Doppler shift, too.
+
+    Where echoes cancel a part of the channel the envelope is unsteady, and the estimator weights instants with their
+    power (see `rf.features.extract_features`): it leans to the frequencies that come through, by some 100 Hz at worst.
+    """
+    note = f"signal present, true SNR of {_STRONG_DB:g} dB or more"
+    errors_hz, doppler_hz = errors_hz[np.isfinite(errors_hz)], doppler_hz[np.isfinite(errors_hz)]
+    if not np.any(doppler_hz > 0):
+        return note
+    half_hz, most_hz = np.percentile(np.abs(errors_hz), [50, 95])
+    return (
+        f"{note}; half within {half_hz:.2g} Hz, 95 % within {most_hz:.2g} Hz. The truth is the oscillators' offset; "
+        f"fading adds Doppler shifts of up to {doppler_hz.max():.2g} Hz, and where echoes cancel a part of the channel "
+        "the estimate leans to the rest of it"
+    )
+
+
+def _delay_spread(columns: _Columns, links: Links) -> DelaySpread | None:
+    estimates_us, truths_us = columns.of_link("estimated_spread_us"), columns.of_link("spread_us")
+    compared = links.signal_present & (links.snr_db >= _STRONG_DB) & np.isfinite(estimates_us)
+    estimates_us, truths_us = estimates_us[compared], truths_us[compared]
+    if estimates_us.size < _FEWEST_FOR_CORRELATION:
+        return None
+    return DelaySpread(
+        num=estimates_us.size,
+        median_ratio=float(np.median(estimates_us / truths_us)),
+        rank_correlation=float(np.corrcoef(_ranks(estimates_us), _ranks(truths_us))[0, 1]),
+    )
+
+
+def _detection(links: Links, min_snr_db: float) -> Detection:
+    above = links.snr_db >= min_snr_db
+    return Detection(
+        min_snr_db=min_snr_db,
+        num_above=int(above.sum()),
+        present_above=int((above & links.signal_present).sum()),
+        num_below=int((~above).sum()),
+        present_below=int((~above & links.signal_present).sum()),
+    )
+
+
+def _difference(estimate: float | None, truth: float) -> float:
+    return math.nan if estimate is None else estimate - truth
+
+
+def _ranks(values: NDArray[np.float32]) -> NDArray[np.intp]:
+    return np.asarray(values.argsort().argsort())

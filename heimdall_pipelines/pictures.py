@@ -1,0 +1,40 @@
+"""Figures as PNGs small enough to be kept with every materialization."""
+
+import io
+
+from matplotlib.figure import Figure
+from PIL import Image
+
+MAX_PNG_BYTES = 100_000
+_COLOURS = 64
+_DOTS_PER_INCH = (90, 75, 60, 45, 30)
+
+
+def small_png(figure: Figure, max_bytes: int = MAX_PNG_BYTES) -> bytes | None:
+    """Draw a figure as a PNG of few colours, in as fine a resolution as its length allows.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+    max_bytes : int, optional
+        The PNG is shorter than this.
+
+    Returns
+    -------
+    bytes or None
+        None where even the coarsest resolution is too long.
+    """
+    for dots_per_inch in _DOTS_PER_INCH:
+        png = _quantised_png(figure, dots_per_inch)
+        if len(png) < max_bytes:
+            return png
+    return None
+
+
+def _quantised_png(figure: Figure, dots_per_inch: int) -> bytes:
+    raw = io.BytesIO()
+    figure.savefig(raw, format="png", dpi=dots_per_inch)
+    image = Image.open(raw).convert("RGB").quantize(colors=_COLOURS, dither=Image.Dither.NONE)
+    packed = io.BytesIO()
+    image.save(packed, format="png", optimize=True)
+    return packed.getvalue()

@@ -1,0 +1,260 @@
+"""Any sample's IQ again: the bytes that are stored, and what is said where those are not what they were."""
+
+import hashlib
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+import sigmf
+
+from heimdall_pipelines.datasets.regenerating import MAX_RELATIVE_DIFFERENCE, RegenerationError, regenerate_iq, write_iq
+from heimdall_pipelines.datasets.samples import FULL_SCALE_DBM, NUM_KEPT_IQ, GeneratorVersionError
+from heimdall_pipelines.rf.features import extract_features
+from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
+from heimdall_pipelines.store.datasets import DatasetNotFoundError, get_iq_sample
+from heimdall_pipelines.store.iq_objects import sample_iq_location, sidecar_location
+from heimdall_pipelines_tests.datasets.support import THREE, add, execute, make, object_sizes, query
+
+RX = THREE[1].rx_id
+
+
+@pytest.fixture
+def dataset(stores):
+    """Two samples with three receivers, and a third that is asked for but not made."""
+    created = add(stores, "night", 3, batch_size=2)
+    make(stores, "night", 0)
+    return created
+
+
+def location(stores, dataset, sample_idx=0, rx_id=RX):
+    return sample_iq_location(stores.objects, dataset.id, sample_idx, rx_id)
+
+
+def read(stores, where):
+    return stores.objects.read(where, 0, stores.objects.size_bytes(where))
+
+
+def put(stores, where, content):
+    stores.objects.put(where, io.BytesIO(content), len(content), "application/octet-stream")
+
+
+def promise(stores, dataset, content, sample_idx=0, rx_id=RX):
+    """Let the row name the checksum of this content."""
+    execute(
+        stores,
+        "UPDATE heimdall.synthetic_iq_samples SET iq_metadata = jsonb_set(iq_metadata, ARRAY['sha256', :rx_id],"
+        " to_jsonb(CAST(:sha256 AS text))) WHERE dataset_id = :id AND sample_idx = :sample_idx",
+        id=dataset.id,
+        sample_idx=sample_idx,
+        rx_id=rx_id,
+        sha256=hashlib.sha256(content).hexdigest(),
+    )
+
+
+def again(stores, sample_idx=0, rx_id=RX):
+    (regenerated,) = regenerate_iq(stores, "night", sample_idx, [rx_id])
+    return regenerated
+
+
+def test_every_byte_is_the_stored_one(stores, dataset):
+    for sample_idx in (0, 1):
+        regenerated = list(regenerate_iq(stores, "night", sample_idx))
+        assert [one.rx_id for one in regenerated] == [site.rx_id for site in THREE]
+        row = get_iq_sample(stores.database, dataset.id, sample_idx)
+        for one in regenerated:
+            where = location(stores, dataset, sample_idx, one.rx_id)
+            assert one.stored.location == where
+            assert (one.stored.identical, one.stored.relative_difference, one.stored.problem) == (True, 0.0, None)
+            assert one.stored.acceptable
+            assert one.file.npy == read(stores, where)
+            assert one.file.sha256 == row.iq_metadata["sha256"][one.rx_id]
+            assert one.file.sigmf == json.loads(read(stores, sidecar_location(where)))
+
+
+def test_a_receiver_alone_has_the_bytes_that_it_has_among_others(stores, dataset):
+    among_others = {one.rx_id: one.file.npy for one in regenerate_iq(stores, "night", 1)}
+    for rx_id, npy in among_others.items():
+        assert again(stores, 1, rx_id).file.npy == npy
+
+
+def test_receivers_come_in_the_samples_order_however_they_are_asked_for(stores, dataset):
+    asked = [THREE[2].rx_id, THREE[0].rx_id, THREE[2].rx_id]
+    assert [one.rx_id for one in regenerate_iq(stores, "night", 0, asked)] == [THREE[0].rx_id, THREE[2].rx_id]
+
+
+def test_a_sample_that_is_not_made_yet_is_the_one_that_will_be(stores, dataset):
+    before = list(regenerate_iq(stores, "night", 2))
+    assert all(one.stored is None for one in before)
+    make(stores, "night", 1)
+    after = list(regenerate_iq(stores, "night", 2))
+    assert [one.file.npy for one in before] == [one.file.npy for one in after]
+    assert all(one.stored.identical for one in after)
+
+
+def test_a_sample_whose_iq_was_never_stored_has_the_features_of_its_row(stores):
+    dataset = add(stores, "night", NUM_KEPT_IQ + 3, batch_size=1)
+    make(stores, "night", NUM_KEPT_IQ + 2)
+    (row,) = query(stores, "SELECT receiver_features FROM heimdall.measurement_features")
+    assert object_sizes(stores, dataset) == {}
+    regenerated = list(regenerate_iq(stores, "night", NUM_KEPT_IQ + 2))
+    for one, stored in zip(regenerated, row["receiver_features"], strict=True):
+        assert (one.rx_id, one.stored) == (stored["rx_id"], None)
+        extracted = extract_features(
+            np.load(io.BytesIO(one.file.npy)).reshape(dataset.spec["num_chunks"], -1),
+            sample_rate_hz=float(dataset.spec["sample_rate_hz"]),
+            channel_bandwidth_hz=float(dataset.spec["bandwidth_hz"]),
+            full_scale_dbm=FULL_SCALE_DBM,
+        )
+        assert extracted.summary() == {name: stored[name] for name in extracted.summary()}
+
+
+def test_random_receivers_are_those_of_the_sample(stores):
+    add(stores, "night", 2, use_random_receivers=True, min_receivers_count=4, max_receivers_count=6)
+    make(stores, "night")
+    for sample_idx in (0, 1):
+        regenerated = list(regenerate_iq(stores, "night", sample_idx))
+        assert [one.rx_id for one in regenerated] == [f"rx-{n:02d}" for n in range(len(regenerated))]
+        assert all(one.stored.identical for one in regenerated)
+
+
+@pytest.mark.parametrize("sample_idx", [-1, 3, 10**9])
+def test_a_sample_that_the_dataset_does_not_have_is_refused_with_the_range(stores, dataset, sample_idx):
+    with pytest.raises(RegenerationError, match=rf"night has samples 0 to 2, no sample {sample_idx}"):
+        regenerate_iq(stores, "night", sample_idx)
+
+
+def test_a_receiver_that_the_sample_does_not_have_is_refused_with_those_that_it_has(stores, dataset):
+    with pytest.raises(RegenerationError, match=f"no receiver atlantis; it has {THREE[0].rx_id}, {RX}, "):
+        regenerate_iq(stores, "night", 0, [RX, "atlantis"])
+
+
+def test_an_unknown_dataset_is_said_so(stores):
+    with pytest.raises(DatasetNotFoundError, match="unknown dataset night"):
+        regenerate_iq(stores, "night", 0)
+
+
+def test_a_dataset_of_another_generator_version_is_refused_instead_of_giving_other_samples(stores):
+    add(stores, "night", 3, generator_version=GENERATOR_VERSION + 1)
+    with pytest.raises(GeneratorVersionError, match=f"version {GENERATOR_VERSION + 1}, this is version"):
+        regenerate_iq(stores, "night", 0)
+
+
+def test_a_sample_for_which_no_scene_is_acceptable_is_refused(stores):
+    add(stores, "night", 3, batch_size=1, min_snr_db=60)
+    with pytest.raises(RegenerationError, match=r"none of 20 scenes drawn for sample 0 .*too_few_receivers.: 20"):
+        regenerate_iq(stores, "night", 0)
+
+
+@pytest.mark.parametrize("byte", [-1, -8, 20], ids=["exponent", "last_bit_of_a_mantissa", "header"])
+def test_a_flipped_byte_of_the_stored_object_is_noticed_and_left(stores, dataset, byte):
+    where = location(stores, dataset)
+    damaged = bytearray(read(stores, where))
+    damaged[byte] ^= 1
+    put(stores, where, bytes(damaged))
+    regenerated = again(stores)
+    assert not regenerated.stored.identical
+    assert not regenerated.stored.acceptable
+    assert str(where) in regenerated.stored.problem
+    assert read(stores, where) == bytes(damaged)
+    assert again(stores, rx_id=THREE[0].rx_id).stored.identical
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (lambda npy: npy[:-8], "bytes are stored, .* are expected"),
+        (lambda npy: npy + b"\0", "bytes are stored, .* are expected"),
+        (lambda npy: b"", "0 bytes are stored"),
+        (lambda npy: bytes(len(npy)), r"is no \.npy file"),
+        (lambda npy: npy[:-8] + np.array([np.nan], "<c8").tobytes(), "the checksum is not the one"),
+    ],
+    ids=["truncated", "longer", "empty", "zeros", "NaN"],
+)
+def test_a_damaged_object_is_a_problem_that_says_what(stores, dataset, content, said):
+    where = location(stores, dataset)
+    put(stores, where, content(read(stores, where)))
+    stored = again(stores).stored
+    assert (stored.identical, stored.relative_difference) == (False, float("inf"))
+    assert re.search(said, stored.problem)
+
+
+def test_a_missing_object_is_a_problem_and_is_not_made_again(stores, dataset):
+    where = location(stores, dataset)
+    stores.objects.remove(where.bucket, where.key)
+    assert again(stores).stored.problem == f"IQ file not found: {where}"
+    assert f"0/{RX}.npy" not in object_sizes(stores, dataset)
+
+
+def test_a_row_without_the_receivers_key_is_a_problem(stores, dataset):
+    execute(
+        stores,
+        "UPDATE heimdall.synthetic_iq_samples SET iq_storage_paths = iq_storage_paths - :rx_id WHERE sample_idx = 0",
+        rx_id=RX,
+    )
+    assert again(stores).stored.problem == f"the row of sample 0 names no object of {RX}"
+
+
+def stored_with_relative_error(stores, dataset, error):
+    """What another kind of processor would have stored: every sample a little off."""
+    where = location(stores, dataset)
+    npy = read(stores, where)
+    samples = np.load(io.BytesIO(npy))
+    rms = np.sqrt(np.mean(np.abs(samples) ** 2))
+    other = npy[: -samples.nbytes] + (samples + error * rms).astype("<c8").tobytes()
+    put(stores, where, other)
+    promise(stores, dataset, other)
+    return again(stores).stored
+
+
+def test_what_another_processor_rounded_otherwise_is_acceptable(stores, dataset):
+    stored = stored_with_relative_error(stores, dataset, 0.5 * MAX_RELATIVE_DIFFERENCE)
+    assert (stored.identical, stored.acceptable, stored.problem) == (False, True, None)
+    # Samples of a few RMS are float32: 3e-7 of them is their rounding.
+    assert stored.relative_difference == pytest.approx(0.5 * MAX_RELATIVE_DIFFERENCE, abs=5e-7)
+
+
+def test_what_no_rounding_explains_is_not_acceptable(stores, dataset):
+    stored = stored_with_relative_error(stores, dataset, 2 * MAX_RELATIVE_DIFFERENCE)
+    assert not stored.acceptable
+    assert "differ from the stored ones by up to 2e-05 of their RMS" in stored.problem
+
+
+def test_files_are_read_by_sigmf_and_numpy(stores, dataset, tmp_path):
+    folder = tmp_path / "not" / "there"
+    for regenerated in regenerate_iq(stores, "night", 0):
+        npy, meta = write_iq(folder, regenerated)
+        assert [npy.name, meta.name] == [f"{regenerated.rx_id}.npy", f"{regenerated.rx_id}.sigmf-meta"]
+        assert npy.read_bytes() == regenerated.file.npy
+        assert meta.read_bytes() == read(stores, sidecar_location(regenerated.stored.location))
+        samples = np.load(npy, allow_pickle=False)
+        assert samples.dtype == np.complex64
+        assert samples.shape == (dataset.spec["sample_rate_hz"] * dataset.spec["duration_ms"] // 1000,)
+        recording = sigmf.fromfile(str(meta))
+        np.testing.assert_array_equal(recording.read_samples(), samples)
+        assert recording.get_global_field("heimdall:sample_idx") == 0
+    assert len(list(folder.iterdir())) == 2 * len(THREE)
+
+
+def test_writing_again_replaces_the_files_and_leaves_no_drafts(stores, dataset, tmp_path):
+    write_iq(tmp_path, again(stores, 1))
+    regenerated = again(stores, 0)
+    npy, meta = write_iq(tmp_path, regenerated)
+    assert npy.read_bytes() == regenerated.file.npy
+    assert json.loads(meta.read_text()) == regenerated.file.sigmf
+    assert sorted(tmp_path.iterdir()) == [npy, meta]
+
+
+def test_a_file_that_cannot_be_written_leaves_no_half_of_it(stores, dataset, tmp_path):
+    in_the_way = tmp_path / f"{RX}.npy"
+    (in_the_way / "something").mkdir(parents=True)
+    with pytest.raises(RegenerationError, match=f"{tmp_path}: IQ of {RX} could not be written"):
+        write_iq(tmp_path, again(stores))
+    assert list(tmp_path.iterdir()) == [in_the_way]
+
+
+def test_a_folder_that_is_a_file_is_refused(stores, dataset, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RegenerationError, match="could not be written"):
+        write_iq(tmp_path / "file", again(stores))
