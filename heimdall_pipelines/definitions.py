@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from heimdall_pipelines.defs import recorded, stations
+from heimdall_pipelines.defs import recorded, stations, synthetic, synthetic_sensor
 from heimdall_pipelines.defs.resources import stores_resource
 
 
@@ -18,10 +18,21 @@ def build_definitions(resources: Mapping[str, Any] | None = None) -> dg.Definiti
         Resources that take the place of the usual ones, by name (``stores``).
     """
     return dg.Definitions(
-        assets=[stations.websdr_stations, recorded.raw_iq_objects, recorded.recorded_measurement_features],
+        assets=[
+            stations.websdr_stations,
+            recorded.raw_iq_objects,
+            recorded.recorded_measurement_features,
+            synthetic.synthetic_dataset,
+            synthetic.synthetic_batch,
+            synthetic.synthetic_dataset_summary,
+        ],
         asset_checks=[recorded.recorded_measurement_features_checks],
-        jobs=[recorded.extract_recorded_session],
-        sensors=[recorded.completed_recording_sessions],
+        jobs=[
+            recorded.extract_recorded_session,
+            synthetic.make_synthetic_batches,
+            synthetic.summarise_synthetic_dataset,
+        ],
+        sensors=[recorded.completed_recording_sessions, synthetic_sensor.requested_synthetic_batches],
         resources={"stores": stores_resource} | dict(resources or {}),
         executor=dg.in_process_executor,
     )

@@ -24,10 +24,19 @@ def test_everything_loads_in_a_fresh_process_without_any_setting():
     answer = subprocess.run([sys.executable, "-W", "error", "-c", LOAD], capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stderr
     assert json.loads(answer.stdout) == {
-        "assets": ["recorded/measurement_features", "recorded/raw_iq_objects", "websdr_stations"],
+        "assets": [
+            "recorded/measurement_features",
+            "recorded/raw_iq_objects",
+            "synthetic/batches",
+            "synthetic/dataset_summary",
+            "synthetic/datasets",
+            "synthetic/measurement_features",
+            "synthetic/raw_iq_objects",
+            "websdr_stations",
+        ],
         "checks": 5,
-        "sensors": ["completed_recording_sessions"],
-        "jobs": ["extract_recorded_session"],
+        "sensors": ["completed_recording_sessions", "requested_synthetic_batches"],
+        "jobs": ["extract_recorded_session", "make_synthetic_batches", "summarise_synthetic_dataset"],
     }
 
 

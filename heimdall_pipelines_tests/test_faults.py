@@ -21,7 +21,7 @@ from sqlalchemy import text
 
 from heimdall_pipelines.cli.extraction import RunFailedError, extract_now
 from heimdall_pipelines.definitions import build_definitions
-from heimdall_pipelines.defs import recorded
+from heimdall_pipelines.defs import outages, recorded
 from heimdall_pipelines.defs.partitions import RECORDING_SESSIONS
 from heimdall_pipelines.local.ports import is_free
 from heimdall_pipelines.local.seaweed import GRPC_OFFSET
@@ -131,7 +131,7 @@ def failure_messages(result: dg.ExecuteInProcessResult) -> list[str]:
 def assert_failed_for_an_outage(result: dg.ExecuteInProcessResult, named: str) -> None:
     """Retried as often as it may be; then the error's first words name the server, not a library."""
     assert not result.success
-    assert retries(result) == recorded.OUTAGE_RETRIES
+    assert retries(result) == outages.OUTAGE_RETRIES
     frame, reason, *_ = failure_messages(result)
     assert "Error occurred while executing op" in frame
     assert named in reason.partition(": ")[2][:60], reason
@@ -140,7 +140,7 @@ def assert_failed_for_an_outage(result: dg.ExecuteInProcessResult, named: str) -
 
 @pytest.fixture(autouse=True)
 def _short_retry_delay(monkeypatch):
-    monkeypatch.setattr(recorded, "OUTAGE_DELAY_S", 0.01)
+    monkeypatch.setattr(outages, "OUTAGE_DELAY_S", 0.01)
 
 
 @pytest.fixture

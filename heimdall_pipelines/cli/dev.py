@@ -14,7 +14,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
-from typing import IO, Annotated
+from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,6 +24,9 @@ from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.settings import load_local_settings, load_settings
 from heimdall_pipelines.stations.network import load_network, sync_network
 from heimdall_pipelines.store.stores import open_stores
+
+if TYPE_CHECKING:
+    import dagster as dg
 
 FIRST_PORT = 3000
 PORTS_TRIED = 100
@@ -55,7 +58,7 @@ def dev(
             with open_stores(load_settings()) as opened:
                 prepare(opened)
                 sync_network(opened.database, load_network())
-            _close_dead_runs()
+            _tell_dagster()
             address = f"http://127.0.0.1:{_free_port(port)}"
             json.dump({"pid": os.getpid(), "address": address}, claim)
             claim.flush()
@@ -167,19 +170,31 @@ def _stop_leftovers(home: Path) -> int:
     return len(left)
 
 
-def _close_dead_runs() -> None:
+def _tell_dagster() -> None:
+    """Report what happened while Dagster did not look: runs that died, and stations that were synced without it."""
+    import dagster as dg  # takes a second to load
+
+    from heimdall_pipelines.defs.stations import websdr_stations
+
+    with dg.DagsterInstance.get() as instance:
+        _close_dead_runs(instance)
+        # Else the UI warns of a missing asset before the first dataset is asked for.
+        if instance.get_latest_materialization_event(websdr_stations.key) is None:
+            instance.report_runless_asset_event(dg.AssetMaterialization(websdr_stations.key))
+
+
+def _close_dead_runs(instance: "dg.DagsterInstance") -> None:
     """Report the runs as failed whose process ended with an earlier `heimdall dev`; the daemon starts each once more.
 
     Dagster asks a run's code server whether it is alive, and theirs is gone: they would count as
     running for ever, and keep later runs waiting.
     """
-    import dagster as dg  # takes a second to load
+    import dagster as dg
 
     statuses = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
-    with dg.DagsterInstance.get() as instance:
-        for run in instance.get_runs(dg.RunsFilter(statuses=statuses)):
-            if LAUNCHED_BY_CODE_SERVER_TAG in run.tags:  # others run in a command, such as heimdall session extract
-                instance.report_run_failed(run, "The process of this run ended with the `heimdall dev` that it ran in.")
+    for run in instance.get_runs(dg.RunsFilter(statuses=statuses)):
+        if LAUNCHED_BY_CODE_SERVER_TAG in run.tags:  # others run in a command, such as heimdall session extract
+            instance.report_run_failed(run, "The process of this run ended with the `heimdall dev` that it ran in.")
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import dagster as dg
 
 from heimdall_pipelines.cli.console import output, table
+from heimdall_pipelines.cli.dagster_instance import dagster_instance
 from heimdall_pipelines.definitions import build_definitions
 from heimdall_pipelines.defs.partitions import RECORDING_SESSIONS
 from heimdall_pipelines.defs.recorded import extract_recorded_session, raw_iq_materialization
@@ -16,10 +17,6 @@ from heimdall_pipelines.store.sessions import RecordingSession, SessionRevision
 from heimdall_pipelines.store.stores import Stores
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "WARNING"}}}}
-
-
-class NoInstanceError(HeimdallError):
-    """There is no Dagster instance to record a run on."""
 
 
 class RunFailedError(HeimdallError):
@@ -38,16 +35,9 @@ class JobOutcome:
         return all(check.passed or check.severity is dg.AssetCheckSeverity.WARN for check in self.checks)
 
 
-def _instance() -> dg.DagsterInstance:
-    try:
-        return dg.DagsterInstance.get()
-    except dg.DagsterError as error:
-        raise NoInstanceError(f"Dagster's instance, which records runs, cannot be opened: {error}") from error
-
-
 def materialize_stations() -> None:
     """Run the asset `websdr_stations`."""
-    with _instance() as instance:
+    with dagster_instance() as instance:
         dg.materialize([websdr_stations], instance=instance, resources={"stores": stores_resource}, run_config=_QUIET)
 
 
@@ -60,7 +50,7 @@ def extract_now(stores: Stores, session: RecordingSession) -> JobOutcome:
         With the reason; the run's log is in the Dagster UI.
     """
     partition = str(session.id)
-    with _instance() as instance:
+    with dagster_instance() as instance:
         instance.add_dynamic_partitions(RECORDING_SESSIONS, [partition])
         iq = raw_iq_materialization(stores, SessionRevision(session.id, session.revision))
         instance.report_runless_asset_event(iq)

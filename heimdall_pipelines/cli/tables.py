@@ -1,12 +1,22 @@
 """Tables that several commands show."""
 
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from uuid import UUID
 
-from heimdall_pipelines.cli.console import output, table
+from heimdall_pipelines.cli.console import errors, output, table
+from heimdall_pipelines.datasets.batches import missing_batches, num_batches
+from heimdall_pipelines.datasets.generating import ATTEMPTS_PER_SAMPLE, MAX_ATTEMPTS, rejection_table
+from heimdall_pipelines.datasets.requesting import RequestOutcome
+from heimdall_pipelines.datasets.spec import DatasetSpec
+from heimdall_pipelines.datasets.summary import EstimateError
 from heimdall_pipelines.sessions.importing import ImportReport
 from heimdall_pipelines.sessions.notes import station_notes
+from heimdall_pipelines.store.datasets import Batch, Dataset, DatasetCounts, count_rows
 from heimdall_pipelines.store.features import stations_in_session
 from heimdall_pipelines.store.stores import Stores
+
+MAX_BATCHES_SHOWN = 20
 
 
 def print_import(report: ImportReport) -> None:
@@ -47,6 +57,123 @@ def print_stations(stores: Stores, session_id: UUID) -> None:
     output.print(rows)
     for note in station_notes(stations):
         output.print(f"  - {note}", soft_wrap=True)
+
+
+def print_request(outcome: RequestOutcome) -> None:
+    """Say what was asked for, or that it was asked for before."""
+    dataset = outcome.dataset
+    total = dataset.target_num_samples
+    if outcome.acceptance is not None:
+        output.print(
+            f"created: dataset {dataset.name}, {dataset.dataset_type}, {total} samples in "
+            f"{in_batches(num_batches(dataset))}, {len(dataset.receivers)} receivers, seed {dataset.seed}; "
+            f"{outcome.acceptance.ratio:.0%} of {outcome.acceptance.attempts} drawn scenes are accepted",
+            soft_wrap=True,
+        )
+    elif outcome.num_samples_added:
+        output.print(
+            f"expanded: dataset {dataset.name} from {outcome.num_samples_before} to {total} samples in "
+            f"{in_batches(num_batches(dataset))}; its parameters and seed stay as they are",
+            soft_wrap=True,
+        )
+    else:
+        output.print(f"nothing changed: dataset {dataset.name} is to have {total} samples already")
+    if outcome.warning is not None:
+        errors.print(f"[yellow]Warning:[/] {outcome.warning}")
+
+
+def print_spec(dataset: Dataset) -> None:
+    """Show the frozen parameters of a dataset."""
+    rows = table("parameter", "value", "meaning")
+    rows.columns[-1].no_wrap = True  # one line each; all words are in: heimdall dataset create --help
+    for name, field in DatasetSpec.model_fields.items():
+        if name in dataset.spec:  # it may not be where another version made the dataset
+            rows.add_row(name, _value(dataset.spec[name]), field.description)
+    output.print(rows)
+
+
+def print_counts(stores: Stores, dataset: Dataset) -> DatasetCounts:
+    """Show how many rows and objects a dataset has, counted one by one."""
+    counts = count_rows(stores.database, dataset.id)
+    output.print(
+        f"committed: {dataset.num_samples} of {dataset.target_num_samples} samples; counted: "
+        f"{counts.features} feature rows, {counts.iq_samples} samples with IQ, {counts.iq_objects} IQ objects",
+        soft_wrap=True,
+    )
+    return counts
+
+
+def print_batches(dataset: Dataset, batches: Sequence[Batch]) -> None:
+    """Show a dataset's batches, or those that are not as they should be of very many, and why they stopped."""
+    missing = {span.batch_no for span in missing_batches(dataset, batches)}
+    shown = batches
+    if len(batches) > MAX_BATCHES_SHOWN:
+        shown = [batch for batch in batches if batch.batch_no in missing][:MAX_BATCHES_SHOWN]
+    rows = table("batch", "from sample", "committed", "scenes drawn", "rejected", "state")
+    for batch in shown:
+        state = "incomplete" if batch.batch_no in missing else "complete"
+        rows.add_row(
+            str(batch.batch_no),
+            str(batch.first_sample_idx),
+            str(batch.num_samples),
+            str(batch.attempts),
+            ", ".join(f"{reason} {number}" for reason, number in sorted(batch.rejections.items())),
+            f"stopped: {batch.stopped_reason}" if batch.stopped_reason else state,
+        )
+    if shown:
+        output.print(rows)
+    if len(shown) < len(batches):
+        output.print(_totals(batches, sum(batch.batch_no in missing for batch in batches)))
+    for batch in [batch for batch in batches if batch.stopped_reason == MAX_ATTEMPTS][:1]:
+        output.print(
+            f"Batch {batch.batch_no} stopped: {ATTEMPTS_PER_SAMPLE} attempts per sample did not give it its scenes.\n"
+            f"{rejection_table(batch.attempts, batch.rejections)}\n"
+            "Parameters are frozen: create another dataset that asks for less (min_snr_db, min_receivers, max_gdop)",
+            soft_wrap=True,
+        )
+
+
+def print_errors(estimate_errors: Iterable[EstimateError]) -> None:
+    """Show how far estimates are from the truth."""
+    rows = table("feature", "unit", "estimates", "bias", "RMSE", "worst", "compared")
+    for error in estimate_errors:
+        rows.add_row(
+            error.feature,
+            error.unit,
+            str(error.num),
+            f"{error.bias:.3g}",
+            f"{error.rmse:.3g}",
+            f"{error.worst:.3g}",
+            error.note,
+        )
+    output.print(rows)
+
+
+def in_batches(number: int) -> str:
+    """Say a number of batches.
+
+    >>> in_batches(1), in_batches(2)
+    ('1 batch', '2 batches')
+    """
+    return "1 batch" if number == 1 else f"{number} batches"
+
+
+def _totals(batches: Sequence[Batch], num_incomplete: int) -> str:
+    rejections: Counter[str] = Counter()
+    for batch in batches:
+        rejections.update(batch.rejections)
+    attempts = sum(batch.attempts for batch in batches)
+    return (
+        f"{len(batches)} batches, {f'{num_incomplete} incomplete' if num_incomplete else 'all complete'}; "
+        f"{attempts} scenes drawn, {attempts - rejections.total()} accepted"
+        + "".join(f", {reason} {number}" for reason, number in rejections.most_common())
+    )
+
+
+def _value(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value is None else str(value)
 
 
 def _number(value: float | None, decimals: int) -> str:

@@ -38,6 +38,7 @@ from heimdall_pipelines.store.stores import Stores
 PROBE_ATTEMPTS = 1000
 REFUSED_BELOW = 0.005
 WARNED_BELOW = 0.05
+MAX_BATCHES = 20_000  # Dagster manages some 100,000 partitions of all datasets together
 MAX_DISTANCE_KM = 2900  # a sample's delays go up to 10 ms, echoes included
 
 _RELAX = {
@@ -208,6 +209,7 @@ def probe_acceptance(recipe: Recipe, attempts: int = PROBE_ATTEMPTS) -> Acceptan
 
 
 def _create(stores: Stores, name: str, target_num_samples: int, spec: DatasetSpec, seed: int | None) -> RequestOutcome:
+    _check_num_batches(spec, target_num_samples)
     receivers = [
         Receiver(station.rx_id, station.latitude, station.longitude, station.altitude_m)
         for station in list_stations(stores.database)
@@ -261,8 +263,18 @@ def _expand(
             f"target_num_samples {target_num_samples}: dataset {dataset.name} is to have {before} already, "
             "and a dataset never shrinks"
         )
+    _check_num_batches(frozen, target_num_samples)
     Recipe.of(dataset)  # refuses what this version cannot make
     return RequestOutcome(raise_target(stores.database, dataset, target_num_samples), before)
+
+
+def _check_num_batches(spec: DatasetSpec, target_num_samples: int) -> None:
+    num_batches = -(-target_num_samples // spec.batch_size)
+    if num_batches > MAX_BATCHES:
+        raise InvalidSpecError(
+            f"target_num_samples {target_num_samples} at batch_size {spec.batch_size} are {num_batches} batches, "
+            f"up to {MAX_BATCHES} are allowed"
+        )
 
 
 def _check_receivers(spec: DatasetSpec, receivers: Sequence[Receiver]) -> None:

@@ -1,7 +1,7 @@
 """What a synthetic dataset is made from: its parameters, checked once where they enter and frozen from then on."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -188,17 +188,39 @@ def check_seed(value: int) -> int:
     return value
 
 
+def allowed_values(name: str) -> str:
+    """What a field of `DatasetSpec` may be, in words; empty for those that are on or off.
+
+    >>> allowed_values("frequency_mhz")
+    '30 to 3000'
+    """
+    field = DatasetSpec.model_fields[name]
+    if get_origin(field.annotation) is Literal:
+        return " or ".join(str(choice) for choice in get_args(field.annotation))
+    bounds = {
+        bound: f"{getattr(part, bound):.10g}"
+        for part in field.metadata
+        for bound in ("ge", "gt", "le")
+        if getattr(part, bound, None) is not None
+    }
+    if not bounds:
+        return ""
+    if "gt" in bounds:
+        return f"more than {bounds['gt']}, at most {bounds['le']}"
+    return f"{bounds['ge']} to {bounds['le']}"
+
+
 def _problem(location: tuple[int | str, ...], message: str, value: Any) -> str:
     if not location:
         return "  " + message.removeprefix("Value error, ")
     name = str(location[0])
-    field = DatasetSpec.model_fields.get(name)
-    if field is None:
+    if name not in DatasetSpec.model_fields:
         return f"  {name}: there is no such parameter"
-    message = message.removeprefix("Input should be ")
-    allowed = [f"{sign} {bound:.10g}" for sign, bound in _bounds(field.metadata)]
-    return f"  {name} {_shown(value)}: {' and '.join(allowed) or message} is allowed" + (
-        f" ({message})" if allowed and "than" not in message else ""
+    why = message.removeprefix("Input should be ")
+    says_it_all = "than" in why or get_origin(DatasetSpec.model_fields[name].annotation) is not None
+    allowed = allowed_values(name)
+    return f"  {name} {_shown(value)}: {allowed or why} is allowed" + (
+        "" if says_it_all or not allowed else f" ({why})"
     )
 
 
@@ -208,8 +230,3 @@ def _shown(value: Any) -> str:
     except ValueError:  # an integer of thousands of digits
         return "(too long to be shown)"
     return shown if len(shown) <= _LONGEST_SHOWN else f"{shown[:_LONGEST_SHOWN]}..."
-
-
-def _bounds(metadata: list[Any]) -> list[tuple[str, float]]:
-    signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
-    return [(sign, getattr(part, name)) for part in metadata for name, sign in signs.items() if hasattr(part, name)]

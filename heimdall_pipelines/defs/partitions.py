@@ -3,6 +3,14 @@
 import dagster as dg
 
 RECORDING_SESSIONS = "recording_sessions"
+SYNTHETIC_DATASETS = "synthetic_datasets"
+SYNTHETIC_BATCHES = "synthetic_batches"
 
 # Key: the session's id.
 recording_sessions = dg.DynamicPartitionsDefinition(name=RECORDING_SESSIONS)
+
+# Key: the dataset's name.
+synthetic_datasets = dg.DynamicPartitionsDefinition(name=SYNTHETIC_DATASETS)
+
+# Key: that of datasets.batches.partition_key.
+synthetic_batches = dg.DynamicPartitionsDefinition(name=SYNTHETIC_BATCHES)

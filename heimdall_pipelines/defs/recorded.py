@@ -1,13 +1,12 @@
 """Recorded sessions: their IQ, the extraction of features, its checks, and the sensor that starts it."""
 
-import base64
 from collections.abc import Container, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 
 import dagster as dg
 
+from heimdall_pipelines.defs.metadata import picture_metadata
+from heimdall_pipelines.defs.outages import retried_after_outage
 from heimdall_pipelines.defs.partitions import recording_sessions
-from heimdall_pipelines.errors import UnavailableError
 from heimdall_pipelines.sessions.checks import SESSION_CHECKS, CheckOutcome, check_session
 from heimdall_pipelines.sessions.extraction import ExtractionReport, StationSummary, extract_session
 from heimdall_pipelines.sessions.notes import station_notes
@@ -15,8 +14,6 @@ from heimdall_pipelines.sessions.pictures import spectrogram_png
 from heimdall_pipelines.store.sessions import SessionRevision, due_for_extraction, list_recordings
 from heimdall_pipelines.store.stores import Stores
 
-OUTAGE_RETRIES = 3
-OUTAGE_DELAY_S = 10.0
 MAX_REQUESTS_PER_TICK = 100
 _PAGE = 200
 RUN_KEY_TAG = "dagster/run_key"
@@ -42,7 +39,7 @@ def recorded_measurement_features(
     context: dg.AssetExecutionContext, stores: dg.ResourceParam[Stores]
 ) -> dg.MaterializeResult[None]:
     """Features of a session: one row per second, with every station that heard it."""
-    with retried_after_outage(context.op_execution_context.retry_number):
+    with retried_after_outage(context.op_execution_context):
         report = extract_session(stores, context.partition_key, progress=context.log.info)
     for station in report.stations:
         if station.error_message is not None:
@@ -67,7 +64,7 @@ def recorded_measurement_features_checks(
     context: dg.AssetCheckExecutionContext, stores: dg.ResourceParam[Stores]
 ) -> Iterator[dg.AssetCheckResult]:
     """Compare a session's rows, measurements and objects; an outage raises, it is no failed check."""
-    with retried_after_outage(context.op_execution_context.retry_number):
+    with retried_after_outage(context.op_execution_context):
         outcomes = check_session(stores, context.partition_key)
     for outcome in outcomes:
         yield _check_result(outcome)
@@ -116,17 +113,6 @@ def completed_recording_sessions(
     )
 
 
-@contextmanager
-def retried_after_outage(retry_number: int) -> Iterator[None]:
-    """Turn an outage of a server into Dagster's retry, later each time; anything else fails the run at once."""
-    try:
-        yield
-    except UnavailableError as error:
-        if retry_number >= OUTAGE_RETRIES:
-            raise  # as it is: Dagster would put "Exceeded max_retries" in the place of what happened
-        raise dg.RetryRequested(OUTAGE_RETRIES, seconds_to_wait=OUTAGE_DELAY_S * 2**retry_number) from error
-
-
 def _requested_run_keys(instance: dg.DagsterInstance, page: Sequence[SessionRevision]) -> set[str]:
     keys = [session.run_key for session in page]
     return {run.tags[RUN_KEY_TAG] for run in instance.get_runs(dg.RunsFilter(tags={RUN_KEY_TAG: keys}))}
@@ -163,8 +149,7 @@ def _extraction_metadata(report: ExtractionReport) -> dict[str, dg.MetadataValue
         metadata["error_message"] = dg.MetadataValue.text(report.error_message)
     png = spectrogram_png(report)
     if png is not None:
-        data = base64.b64encode(png).decode()
-        metadata["spectrogram"] = dg.MetadataValue.md(f"![spectrogram per station](data:image/png;base64,{data})")
+        metadata["spectrogram"] = picture_metadata("spectrogram per station", png)
     return metadata
 
 

@@ -173,7 +173,7 @@ def test_zero_differs_from_what_is_not_given(stores, given):
 
 def test_a_parameter_of_an_expansion_is_checked_as_any_other(stores):
     add(stores, "night", 5)
-    with pytest.raises(InvalidSpecError, match="tx_power_dbm 99: >= -30 and <= 70 is allowed"):
+    with pytest.raises(InvalidSpecError, match="tx_power_dbm 99: -30 to 70 is allowed"):
         request(stores, total=6, tx_power_dbm=99)
     with pytest.raises(InvalidSpecError, match="colour: there is no such parameter"):
         request(stores, total=6, colour="red")
@@ -195,7 +195,7 @@ def test_a_seed_that_is_not_given_is_drawn_and_recorded(stores, network):
         ({"seed": -1}, "seed -1: 0 to"),
         ({"seed": 2**63}, "seed 9223372036854775808: 0 to"),
         ({"total": None}, "dataset night: target_num_samples is missing"),
-        ({"min_snr_db": 61}, "min_snr_db 61: >= -20 and <= 60"),
+        ({"min_snr_db": 61}, "min_snr_db 61: -20 to 60"),
         ({"min_receivers": 8}, "min_receivers 8: 1 to 7, the number of active stations"),
     ],
 )
@@ -383,3 +383,11 @@ def test_a_recipe_is_that_of_the_stored_dataset(stores):
     of = Recipe.of(get_dataset(stores.database, "night"))
     assert (of.dataset_id, of.seed, of.sites) == (dataset.id, SEED, SEVEN)
     assert of.spec == parse_spec(SMALL | {"tx_power_dbm": 0})
+
+
+def test_more_batches_than_dagster_manages_as_partitions_are_refused(stores, network):
+    with pytest.raises(InvalidSpecError, match="20001 at batch_size 1 are 20001 batches, up to 20000 are allowed"):
+        request_dataset(stores, "many", target_num_samples=20_001, parameters={"batch_size": 1})
+    request_dataset(stores, "many", target_num_samples=20_000, parameters={"batch_size": 1})
+    with pytest.raises(InvalidSpecError, match="20001 batches"):
+        expand_dataset(stores, "many", 1)

@@ -1,0 +1,31 @@
+"""Dagster's instance, on which commands record what they did; importing this takes a second."""
+
+import time
+
+import dagster as dg
+
+from heimdall_pipelines.errors import HeimdallError
+
+_SENSOR_DAEMON = "SENSOR"
+_MAX_HEARTBEAT_AGE_S = 90.0  # they come every 30 s; Dagster itself calls a daemon healthy for half an hour
+
+
+class NoInstanceError(HeimdallError):
+    """There is no Dagster instance to record anything on."""
+
+
+def dagster_instance() -> dg.DagsterInstance:
+    """Open the instance of DAGSTER_HOME; it is a context manager."""
+    try:
+        return dg.DagsterInstance.get()
+    except dg.DagsterError as error:
+        raise NoInstanceError(f"Dagster's instance, which records runs, cannot be opened: {error}") from error
+
+
+def daemon_heartbeat_age_s(instance: dg.DagsterInstance) -> float | None:
+    """Time since the daemon that runs sensors gave a sign of life; None where it must have ended."""
+    heartbeat = instance.get_daemon_heartbeats().get(_SENSOR_DAEMON)
+    if heartbeat is None:
+        return None
+    age_s = time.time() - heartbeat.timestamp
+    return age_s if age_s <= _MAX_HEARTBEAT_AGE_S else None

@@ -1,0 +1,286 @@
+"""`heimdall dataset`: synthetic datasets."""
+
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from heimdall_pipelines.cli.console import errors, output, table
+from heimdall_pipelines.cli.dataset_options import with_spec_options
+from heimdall_pipelines.cli.environment import stores
+from heimdall_pipelines.cli.tables import in_batches, print_batches, print_counts, print_errors, print_spec
+from heimdall_pipelines.datasets.batches import missing_batches, num_batches
+from heimdall_pipelines.datasets.regenerating import RegeneratedIq, regenerate_iq, write_iq
+from heimdall_pipelines.datasets.requesting import RequestOutcome, delete_dataset, expand_dataset, request_dataset
+from heimdall_pipelines.datasets.spec import parse_spec
+from heimdall_pipelines.datasets.workers import MAX_WORKERS, num_workers_wanted
+from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
+from heimdall_pipelines.stations.network import load_network, sync_network
+from heimdall_pipelines.store.datasets import Batch, Dataset, count_rows, get_dataset, list_batches, list_datasets
+from heimdall_pipelines.store.stores import Stores
+
+app = typer.Typer(help="Synthetic datasets: transmissions whose truth is known.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(help="The dataset's name, such as night")]
+NumSamples = Annotated[int, typer.Option(help="Samples that the dataset is to have in total")]
+Local = Annotated[
+    bool, typer.Option("--local", help="Make the missing batches here and now, instead of leaving them to the daemon")
+]
+NumWorkers = Annotated[
+    int | None,
+    typer.Option(
+        min=1, max=MAX_WORKERS, help="Processes that make samples here; default: HEIMDALL_WORKERS, else one per core"
+    ),
+]
+Folder = Annotated[Path, typer.Option("--output", "-o", help="Folder to write to; made where it is missing")]
+
+
+class NotConfirmedError(HeimdallError):
+    """A deletion that nobody can be asked about."""
+
+
+class NotWrittenError(HeimdallError):
+    """A file cannot be written."""
+
+
+@app.command("create")
+@with_spec_options
+def create(
+    name: Annotated[str, typer.Argument(help="Name of the dataset: a-z, 0-9 and single - or _ between them")],
+    num_samples: NumSamples,
+    parameters: Mapping[str, Any],
+    seed: Annotated[
+        int | None, typer.Option(help="With the parameters it determines every sample; default: at random, recorded")
+    ] = None,
+    local: Local = False,
+    workers: NumWorkers = None,
+) -> None:
+    """Create a dataset, or state the total that it is to have.
+
+    Asking for the same total again changes nothing; a greater total expands the dataset.
+    Parameters that are not given take their defaults or, for a dataset that is there, are inherited.
+    """
+
+    def request(opened: Stores) -> RequestOutcome:
+        sync_network(opened.database, load_network())
+        return request_dataset(opened, name, target_num_samples=num_samples, parameters=parameters, seed=seed)
+
+    _request(request, local, workers)
+
+
+@app.command("expand")
+def expand(
+    name: Name,
+    by: Annotated[int | None, typer.Option(help="Samples to add")] = None,
+    to: Annotated[
+        int | None, typer.Option(help="Total that the dataset is to have; asking twice is asking once")
+    ] = None,
+    local: Local = False,
+    workers: NumWorkers = None,
+) -> None:
+    """Add samples to a dataset; those that are there stay as they are, and every parameter is inherited."""
+    if (by is None) == (to is None):
+        raise typer.BadParameter("either --by N or --to TOTAL is expected")
+
+    def request(opened: Stores) -> RequestOutcome:
+        if by is not None:
+            return expand_dataset(opened, name, by)
+        get_dataset(opened.database, name)  # an unknown one is an error, not a new dataset
+        return request_dataset(opened, name, target_num_samples=to)
+
+    _request(request, local, workers)
+
+
+@app.command("make")
+def make(name: Name, workers: NumWorkers = None) -> None:
+    """Make a dataset's missing batches here and now."""
+    from heimdall_pipelines.cli.dagster_instance import dagster_instance  # Dagster takes a second to load
+    from heimdall_pipelines.cli.dataset_making import make_missing
+
+    with stores() as opened, dagster_instance() as instance:
+        make_missing(opened, instance, name, workers or num_workers_wanted())
+        print_counts(opened, get_dataset(opened.database, name))
+
+
+@app.command("list")
+def list_() -> None:
+    """Show all datasets and how far they are."""
+    rows = table("name", "type", "samples", "of", "batches missing", "seed", "created, UTC")
+    with stores() as opened:
+        datasets = list_datasets(opened.database)
+        for dataset in datasets:
+            missing = missing_batches(dataset, list_batches(opened.database, dataset.id))
+            rows.add_row(
+                dataset.name,
+                dataset.dataset_type,
+                str(dataset.num_samples),
+                str(dataset.target_num_samples),
+                f"{len(missing)} of {num_batches(dataset)}" if missing else "none",
+                str(dataset.seed),
+                f"{dataset.created_at:%Y-%m-%d %H:%M:%S}",
+            )
+    if datasets:
+        output.print(rows)
+    else:
+        output.print("there is no dataset yet; create one: heimdall dataset create NAME --num-samples N")
+
+
+@app.command("show")
+def show(name: Name) -> None:
+    """Show a dataset: its parameters, what is there, what is missing and why."""
+    with stores() as opened:
+        dataset = get_dataset(opened.database, name)
+        output.print(
+            f"[bold]{name}[/]: {dataset.dataset_type}, seed {dataset.seed}, {len(dataset.receivers)} receivers, "
+            f"generator version {dataset.generator_version}, created {dataset.created_at:%Y-%m-%d %H:%M:%S} UTC"
+        )
+        print_spec(dataset)
+        print_counts(opened, dataset)
+        batches = list_batches(opened.database, dataset.id)
+        print_batches(dataset, batches)
+    output.print(_what_next(dataset, batches))
+
+
+@app.command("delete")
+def delete(name: Name, yes: Annotated[bool, typer.Option("--yes", help="Don't ask for confirmation")] = False) -> None:
+    """Delete a dataset: its rows, its IQ objects and its partitions in Dagster."""
+    from heimdall_pipelines.cli.dagster_instance import dagster_instance  # Dagster takes a second to load
+    from heimdall_pipelines.cli.dataset_making import remove_partitions
+
+    with stores() as opened:
+        dataset = get_dataset(opened.database, name)
+        counts = count_rows(opened.database, dataset.id)
+        what = f"dataset {name} with {counts.features} feature rows and {counts.iq_objects} IQ objects"
+        if not yes:
+            if not sys.stdin.isatty():
+                raise NotConfirmedError(f"{what} was not deleted: nobody can be asked here; to delete it, give --yes")
+            typer.confirm(
+                f"Delete {what}? It can be made again from its parameters and seed {dataset.seed}", abort=True
+            )
+        with dagster_instance() as instance:
+            delete_dataset(opened, name)
+            remove_partitions(instance, name)
+    output.print(f"deleted: {what}")
+
+
+@app.command("iq")
+def iq(
+    name: Name,
+    sample_idx: Annotated[int, typer.Argument(help="0 to the dataset's total less 1; stored or not, made or not yet")],
+    folder: Folder,
+    rx: Annotated[list[str] | None, typer.Option(help="Receiver, may be repeated; default: all of the sample")] = None,
+) -> None:
+    """Make the IQ of a sample again, write it as SigMF, and compare it with what is stored."""
+    rows = table("receiver", "samples", "file", "stored")
+    problems = []
+    with stores() as opened:
+        num_samples = parse_spec(get_dataset(opened.database, name).spec).num_iq_samples
+        for regenerated in regenerate_iq(opened, name, sample_idx, rx or ()):
+            _, meta = write_iq(folder, regenerated)
+            rows.add_row(regenerated.rx_id, str(num_samples), meta.name, _compared(regenerated))
+            if regenerated.stored is not None and regenerated.stored.problem is not None:
+                problems.append(regenerated.stored.problem)
+    output.print(f"sample {sample_idx} of {name}, written to {folder}:", soft_wrap=True)
+    output.print(rows)
+    for problem in problems:
+        errors.print(f"  - {problem}")
+    if problems:
+        raise typer.Exit(1)
+
+
+@app.command("summary")
+def summary(name: Name, folder: Folder) -> None:
+    """Write a dataset's pictures as PNG, and show how far its estimates are from the truth."""
+    from heimdall_pipelines.datasets.summary import summarise_dataset
+    from heimdall_pipelines.datasets.summary_pictures import summary_pictures  # matplotlib takes a second to load
+
+    with stores() as opened:
+        made = summarise_dataset(opened.database, name)
+    output.print(
+        f"{name}: {made.counts.features} samples, {made.attempts} scenes drawn, {made.acceptance:.1%} of them accepted"
+    )
+    print_errors(made.errors)
+    for title, png in summary_pictures(made).items():
+        path = folder / f"{re.sub('[^a-z0-9]+', '-', title.lower()).strip('-')}.png"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(png)
+        except OSError as error:
+            raise NotWrittenError(f"{path} could not be written: {error}") from error
+        output.print(f"written: {path}", soft_wrap=True)
+
+
+def _request(request: Callable[[Stores], RequestOutcome], local: bool, workers: int | None) -> None:
+    """Ask for samples, then make them or say who will."""
+    if workers is not None and not local:
+        raise typer.BadParameter("--workers is for the batches that --local makes")
+    from heimdall_pipelines.cli.dagster_instance import (  # Dagster takes a second to load
+        daemon_heartbeat_age_s,
+        dagster_instance,
+    )
+    from heimdall_pipelines.cli.dataset_making import make_missing, report_request
+
+    with stores() as opened, dagster_instance() as instance:
+        outcome = request(opened)
+        report_request(instance, outcome)
+        name = outcome.dataset.name
+        if local:
+            make_missing(opened, instance, name, workers or num_workers_wanted())
+            print_counts(opened, get_dataset(opened.database, name))
+        else:
+            _print_handed_over(opened, outcome.dataset, daemon_heartbeat_age_s(instance))
+
+
+def _print_handed_over(opened: Stores, dataset: Dataset, heartbeat_age_s: float | None) -> None:
+    missing = missing_batches(dataset, list_batches(opened.database, dataset.id))
+    if not missing:
+        output.print(f"all {dataset.target_num_samples} samples are there: heimdall dataset show {dataset.name}")
+    elif heartbeat_age_s is not None:
+        output.print(
+            f"The Dagster daemon (last sign of life {heartbeat_age_s:.0f} s ago) makes {in_batches(len(missing))} from "
+            f"now on. How far it is: heimdall dataset show {dataset.name}, or the Dagster UI",
+            soft_wrap=True,
+        )
+    else:
+        output.print(
+            f"No Dagster daemon is running, so nobody makes {in_batches(len(missing))} yet. Start one: heimdall dev; "
+            f"or make them here and now: heimdall dataset make {dataset.name}",
+            soft_wrap=True,
+        )
+
+
+def _what_next(dataset: Dataset, batches: Sequence[Batch]) -> str:
+    """Say what is missing, and the command that helps."""
+    name = dataset.name
+    if dataset.generator_version != GENERATOR_VERSION:
+        return (
+            f"This is generator version {GENERATOR_VERSION}, which gives other samples: the dataset can be read, but "
+            "it can neither be expanded nor its IQ be made again"
+        )
+    missing = missing_batches(dataset, batches)
+    if not missing:
+        return f"complete. Next: heimdall dataset summary {name} -o FOLDER, heimdall dataset expand {name} --by N"
+    num_missing = dataset.target_num_samples - dataset.num_samples
+    found = f"missing: {num_missing} samples in {len(missing)} of {num_batches(dataset)} batches\n"
+    stopped = {batch.batch_no for batch in batches if batch.stopped_reason}
+    if all(span.batch_no in stopped for span in missing):
+        return f"{found}Made again they would stop again. To be rid of the dataset: heimdall dataset delete {name}"
+    return (
+        f"{found}The daemon (heimdall dev) makes those whose run has not failed yet; here and now: "
+        f"heimdall dataset make {name}"
+    )
+
+
+def _compared(regenerated: RegeneratedIq) -> str:
+    stored = regenerated.stored
+    if stored is None:
+        return "no"
+    if not stored.acceptable:
+        return "[red]yes, DIFFERENT[/]"
+    if stored.identical:
+        return "yes, identical"
+    return f"yes, within {stored.relative_difference:.1g} of the RMS"

@@ -1,0 +1,28 @@
+"""What a step does about an outage of a server: it waits and is tried again, a few times."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import dagster as dg
+
+from heimdall_pipelines.errors import UnavailableError
+
+OUTAGE_RETRIES = 3
+OUTAGE_DELAY_S = 10.0
+
+
+@contextmanager
+def retried_after_outage(context: dg.OpExecutionContext) -> Iterator[None]:
+    """Turn an outage of a server into Dagster's retry, later each time; anything else fails the run at once."""
+    try:
+        yield
+    except UnavailableError as error:
+        num_left = OUTAGE_RETRIES - context.retry_number
+        if num_left <= 0:
+            raise  # as it is: Dagster would put "Exceeded max_retries" in the place of what happened
+        delay_s = OUTAGE_DELAY_S * 2**context.retry_number
+        with suppress(Exception):  # the server that is away may be the one that logs are kept in
+            context.log.warning(f"{error}\nTried again in {delay_s:.0f} s, up to {num_left} times")
+        time.sleep(delay_s)  # here, where a cancellation breaks it off: Dagster's own wait sleeps through one
+        raise dg.RetryRequested(OUTAGE_RETRIES) from error

@@ -1,0 +1,258 @@
+"""Synthetic datasets: how one is asked for, its batches, and its summary."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import dagster as dg
+
+from heimdall_pipelines.datasets.batches import batch_range, num_batches, parse_partition_key
+from heimdall_pipelines.datasets.generating import BatchProgress, BatchReport, make_batch
+from heimdall_pipelines.datasets.requesting import Acceptance, request_dataset
+from heimdall_pipelines.datasets.spec import DatasetSpec
+from heimdall_pipelines.datasets.summary import DatasetSummary, summarise_dataset
+from heimdall_pipelines.datasets.summary_pictures import summary_pictures
+from heimdall_pipelines.datasets.workers import Workers, num_workers_wanted
+from heimdall_pipelines.defs.metadata import picture_metadata, table_metadata
+from heimdall_pipelines.defs.outages import retried_after_outage
+from heimdall_pipelines.defs.partitions import (
+    SYNTHETIC_BATCHES,
+    SYNTHETIC_DATASETS,
+    synthetic_batches,
+    synthetic_datasets,
+)
+from heimdall_pipelines.defs.synthetic_config import SyntheticDatasetConfig
+from heimdall_pipelines.stations.network import load_network, sync_network
+from heimdall_pipelines.store.datasets import Dataset, get_dataset
+from heimdall_pipelines.store.stations import list_stations
+from heimdall_pipelines.store.stores import Stores
+
+ALL_CORES = "all-cores"  # a pool and a tag: dagster.yaml lets one run at a time have them
+USES_TAG = "heimdall/uses"
+PROGRESS_LOG_INTERVAL_S = 3.0
+
+BATCHES = dg.AssetKey(["synthetic", "batches"])
+RAW_IQ_OBJECTS = dg.AssetKey(["synthetic", "raw_iq_objects"])
+MEASUREMENT_FEATURES = dg.AssetKey(["synthetic", "measurement_features"])
+
+
+@dg.asset(
+    key=["synthetic", "datasets"],
+    group_name="synthetic",
+    kinds={"postgres"},
+    partitions_def=synthetic_datasets,
+    deps=["websdr_stations"],
+)
+def synthetic_dataset(
+    context: dg.AssetExecutionContext, config: SyntheticDatasetConfig, stores: dg.ResourceParam[Stores]
+) -> dg.MaterializeResult[None]:
+    """A dataset of transmissions whose truth is known; the partition is its name.
+
+    To ask for one, open the launchpad, add a partition, and say what is wanted (Ctrl+Space shows all parameters):
+
+    ```yaml
+    ops:
+      synthetic__datasets:
+        config:
+          target_num_samples: 1000
+    ```
+
+    A new dataset needs `target_num_samples`, everything else has a default. For one that exists a greater total
+    expands it, and its parameters stay as they are. The sensor `requested_synthetic_batches` then has the missing
+    batches made.
+    """
+    with retried_after_outage(context.op_execution_context):
+        if not list_stations(stores.database):
+            sync_network(stores.database, load_network())
+            context.log.info("there was no station yet: those of the project's network were added")
+        outcome = request_dataset(
+            stores,
+            context.partition_key,
+            target_num_samples=config.target_num_samples,
+            parameters=config.parameters(),
+            seed=config.seed,
+        )
+    dataset = outcome.dataset
+    if outcome.warning is not None:
+        context.log.warning(outcome.warning)
+    context.log.info(
+        f"{dataset.name}: {'created, ' if outcome.is_new else ''}{dataset.target_num_samples} samples wanted, "
+        f"{outcome.num_samples_added} more than before"
+    )
+    add_partitions(context.instance, dataset)
+    return dg.MaterializeResult(metadata=dataset_materialization(dataset, outcome.acceptance).metadata)
+
+
+@dg.multi_asset(
+    name="synthetic_batch",
+    specs=[
+        dg.AssetSpec(
+            BATCHES,
+            group_name="synthetic",
+            kinds={"postgres"},
+            deps=[dg.AssetDep(synthetic_dataset, partition_mapping=dg.AllPartitionMapping())],
+            description="Ranges of a dataset's samples: how many are committed, and how many scenes were drawn.",
+        ),
+        dg.AssetSpec(
+            RAW_IQ_OBJECTS,
+            group_name="synthetic",
+            kinds={"s3"},
+            deps=[BATCHES],
+            description="IQ that is kept in the S3 store, described by SigMF: of the first 100 samples, or of all.",
+        ),
+        dg.AssetSpec(
+            MEASUREMENT_FEATURES,
+            group_name="synthetic",
+            kinds={"postgres"},
+            deps=[BATCHES],
+            description="One row per sample: truth, and the features of each receiver.",
+        ),
+    ],
+    partitions_def=synthetic_batches,
+    can_subset=False,
+    pool=ALL_CORES,
+)
+def synthetic_batch(
+    context: dg.AssetExecutionContext, stores: dg.ResourceParam[Stores]
+) -> Iterator[dg.MaterializeResult[None]]:
+    """Make a batch: objects first, then its rows in one transaction; cancelled before that, it commits nothing."""
+    name, batch_no = parse_partition_key(context.partition_key)
+    progress = _now_and_then(context.log.info)
+    with retried_after_outage(context.op_execution_context), Workers(num_workers_wanted()) as workers:
+        report = make_batch(stores, name, batch_no, workers, progress)
+        dataset = get_dataset(stores.database, name)
+    seen_now: dict[dg.AssetKey, dict[str, str | int]] = {
+        BATCHES: {},
+        RAW_IQ_OBJECTS: {"bucket": stores.objects.synthetic_iq_bucket},
+        MEASUREMENT_FEATURES: {"dataset_samples": dataset.num_samples, "dataset_target": dataset.target_num_samples},
+    }
+    for made in batch_materializations(report):
+        metadata = dict(made.metadata) | seen_now[made.asset_key]
+        yield dg.MaterializeResult(asset_key=made.asset_key, metadata=metadata)
+
+
+@dg.asset(
+    key=["synthetic", "dataset_summary"],
+    group_name="synthetic",
+    kinds={"postgres"},
+    partitions_def=synthetic_datasets,
+    deps=[dg.AssetDep(MEASUREMENT_FEATURES, partition_mapping=dg.AllPartitionMapping())],
+)
+def synthetic_dataset_summary(
+    context: dg.AssetExecutionContext, stores: dg.ResourceParam[Stores]
+) -> dg.MaterializeResult[None]:
+    """A dataset as it stands: counts, rejected scenes, estimates against the truth, pictures."""
+    with retried_after_outage(context.op_execution_context):
+        summary = summarise_dataset(stores.database, context.partition_key)
+    return dg.MaterializeResult(metadata=_summary_metadata(summary))
+
+
+make_synthetic_batches = dg.define_asset_job(
+    "make_synthetic_batches",
+    selection=dg.AssetSelection.assets(synthetic_batch),
+    tags={USES_TAG: ALL_CORES},
+    description="Makes one batch of a synthetic dataset, with all cores of the machine.",
+)
+
+summarise_synthetic_dataset = dg.define_asset_job(
+    "summarise_synthetic_dataset",
+    selection=dg.AssetSelection.assets(synthetic_dataset_summary),
+    description="Sums up one synthetic dataset.",
+)
+
+
+def add_partitions(instance: dg.DagsterInstance, dataset: Dataset) -> None:
+    """Make a dataset and all its batches known to Dagster; those that are known stay."""
+    instance.add_dynamic_partitions(SYNTHETIC_DATASETS, [dataset.name])
+    instance.add_dynamic_partitions(SYNTHETIC_BATCHES, batch_keys(dataset))
+
+
+def batch_keys(dataset: Dataset) -> list[str]:
+    """Partition keys of the batches that a dataset's target needs."""
+    return [batch_range(dataset, batch_no).partition_key for batch_no in range(num_batches(dataset))]
+
+
+def dataset_materialization(dataset: Dataset, acceptance: Acceptance | None) -> dg.AssetMaterialization:
+    """Tell Dagster of a dataset; the acceptance is that of a new one."""
+    metadata: dict[str, dg.MetadataValue] = {
+        "target": dg.MetadataValue.int(dataset.target_num_samples),
+        "committed": dg.MetadataValue.int(dataset.num_samples),
+        "batches": dg.MetadataValue.int(num_batches(dataset)),
+        "receivers": dg.MetadataValue.int(len(dataset.receivers)),
+        "seed": dg.MetadataValue.text(str(dataset.seed)),  # the UI rounds large integers
+        "spec": table_metadata(("parameter", "value"), _in_order(dataset.spec)),
+    }
+    if acceptance is not None:
+        metadata["acceptance"] = dg.MetadataValue.float(round(acceptance.ratio, 4))
+        metadata["rejections"] = _rejections(acceptance.attempts, acceptance.rejections)
+    return dg.AssetMaterialization(synthetic_dataset.key, partition=dataset.name, metadata=metadata)
+
+
+def batch_materializations(report: BatchReport) -> list[dg.AssetMaterialization]:
+    """Tell Dagster of a batch that was made: of the batch, its objects and its features."""
+    metadata: dict[dg.AssetKey, dict[str, dg.MetadataValue]] = {
+        BATCHES: {
+            "samples": dg.MetadataValue.int(report.batch.num_samples),
+            "first_sample_idx": dg.MetadataValue.int(report.span.first_sample_idx),
+            "made": dg.MetadataValue.int(report.num_made),
+            "attempts": dg.MetadataValue.int(report.attempts),
+            "acceptance": dg.MetadataValue.float(round(report.num_made / report.attempts, 4)),
+            "rejections": _rejections(report.attempts, report.rejections),
+            "samples_per_s": dg.MetadataValue.float(round(report.num_made / report.elapsed_s, 1)),
+            "duration_s": dg.MetadataValue.float(round(report.elapsed_s, 2)),
+            "generator_version": dg.MetadataValue.int(report.dataset.generator_version),
+        },
+        RAW_IQ_OBJECTS: {
+            "objects": dg.MetadataValue.int(report.num_objects),
+            "prefix": dg.MetadataValue.text(f"synthetic/{report.dataset.id}/"),
+        },
+        MEASUREMENT_FEATURES: {"rows": dg.MetadataValue.int(report.batch.num_samples)},
+    }
+    return [
+        dg.AssetMaterialization(key, partition=report.span.partition_key, metadata=values)
+        for key, values in metadata.items()
+    ]
+
+
+def _summary_metadata(summary: DatasetSummary) -> dict[str, dg.MetadataValue]:
+    errors = [(e.feature, e.unit, e.num, f"{e.bias:+.3g}", f"{e.rmse:.3g}", f"{e.worst:+.3g}") for e in summary.errors]
+    return {
+        "samples": dg.MetadataValue.int(summary.counts.features),
+        "target": dg.MetadataValue.int(summary.dataset.target_num_samples),
+        "iq_samples": dg.MetadataValue.int(summary.counts.iq_samples),
+        "iq_objects": dg.MetadataValue.int(summary.counts.iq_objects),
+        "attempts": dg.MetadataValue.int(summary.attempts),
+        "acceptance": dg.MetadataValue.float(round(summary.acceptance, 4)),
+        "rejections": _rejections(summary.attempts, summary.rejections),
+        "errors": table_metadata(("feature", "unit", "estimates", "bias", "RMSE", "worst"), errors),
+        "compared": dg.MetadataValue.md("\n".join(f"- {e.feature}: {e.note}" for e in summary.errors) or "nothing"),
+    } | {title: picture_metadata(title, png) for title, png in summary_pictures(summary).items()}
+
+
+def _in_order(spec: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Parameters in the order in which they are documented, as JSON; the database keeps them in another."""
+    for name in sorted(spec, key=[*DatasetSpec.model_fields, *spec].index):
+        yield name, spec[name] if isinstance(spec[name], str) else json.dumps(spec[name])
+
+
+def _rejections(attempts: int, rejections: dict[str, int]) -> dg.MetadataValue:
+    if not rejections:
+        return dg.MetadataValue.md("none")
+    frequent_first = sorted(rejections.items(), key=lambda item: -item[1])
+    return table_metadata(
+        ("reason", "attempts", "share"), ((reason, n, f"{n / attempts:.1%}") for reason, n in frequent_first)
+    )
+
+
+def _now_and_then(log: Callable[[str], None]) -> Callable[[BatchProgress], None]:
+    """Log progress every few seconds: each line is an event that is kept."""
+    logged = time.monotonic()
+
+    def progress(so_far: BatchProgress) -> None:
+        nonlocal logged
+        if time.monotonic() - logged >= PROGRESS_LOG_INTERVAL_S:
+            logged = time.monotonic()
+            log(str(so_far))
+
+    return progress

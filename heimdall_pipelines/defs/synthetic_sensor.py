@@ -1,0 +1,147 @@
+"""The sensor that has the batches of synthetic datasets made, and complete datasets summed up."""
+
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import dagster as dg
+
+from heimdall_pipelines.datasets.batches import missing_batches
+from heimdall_pipelines.defs.partitions import (
+    SYNTHETIC_BATCHES,
+    SYNTHETIC_DATASETS,
+    synthetic_batches,
+    synthetic_datasets,
+)
+from heimdall_pipelines.defs.synthetic import (
+    batch_keys,
+    dataset_materialization,
+    make_synthetic_batches,
+    summarise_synthetic_dataset,
+)
+from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
+from heimdall_pipelines.store.datasets import BatchRange, Dataset, list_batches, list_datasets
+from heimdall_pipelines.store.stores import Stores
+
+MAX_REQUESTS_PER_TICK = 100
+MAX_UNFINISHED_RUNS = 100  # of batches: runs of other jobs get through the queue
+RUN_KEY_TAG = "dagster/run_key"
+_PAGE = 200
+_FINISHED = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
+
+
+@dataclass(frozen=True)
+class RunWanted:
+    """A run that should have been requested.
+
+    Its key says what it is to bring about: more samples give a new key, a run that failed or was cancelled does not.
+    """
+
+    dataset: Dataset
+    job_name: str
+    partition_key: str
+    run_key: str
+
+    @classmethod
+    def of_batch(cls, dataset: Dataset, span: BatchRange) -> "RunWanted":
+        """Make a batch as far as its dataset's target goes."""
+        run_key = f"{dataset.id}:{span.batch_no}:{span.end_sample_idx}"
+        return cls(dataset, make_synthetic_batches.name, span.partition_key, run_key)
+
+    @classmethod
+    def of_summary(cls, dataset: Dataset) -> "RunWanted":
+        """Sum up a dataset with the samples that it has."""
+        run_key = f"{dataset.id}:summary:{dataset.num_samples}"
+        return cls(dataset, summarise_synthetic_dataset.name, dataset.name, run_key)
+
+
+def wanted_batches(stores: Stores, datasets: Iterable[Dataset]) -> Iterator[RunWanted]:
+    """Missing batches in the order of the datasets; those of another generator cannot be made here."""
+    for dataset in datasets:
+        if not is_complete(dataset) and dataset.generator_version == GENERATOR_VERSION:
+            for span in missing_batches(dataset, list_batches(stores.database, dataset.id)):
+                yield RunWanted.of_batch(dataset, span)
+
+
+def is_complete(dataset: Dataset) -> bool:
+    """Whether every sample that is wanted is committed."""
+    return dataset.num_samples >= dataset.target_num_samples
+
+
+def unrequested(
+    wanted: Iterable[RunWanted], requested_run_keys: Callable[[Sequence[str]], Container[str]]
+) -> Iterator[RunWanted]:
+    """Those for which no run was requested yet, in their order; looked up page by page, as far as they are taken."""
+    remaining = iter(wanted)
+    while page := list(islice(remaining, _PAGE)):
+        requested = requested_run_keys([run.run_key for run in page])
+        yield from (run for run in page if run.run_key not in requested)
+
+
+@dg.sensor(
+    jobs=[make_synthetic_batches, summarise_synthetic_dataset],
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    minimum_interval_seconds=15,
+    description="Has the missing batches of all synthetic datasets made, oldest dataset first, and sums up each "
+    "dataset that is complete.",
+)
+def requested_synthetic_batches(
+    context: dg.SensorEvaluationContext, stores: dg.ResourceParam[Stores]
+) -> dg.SensorResult | dg.SkipReason:
+    """Level-triggered: what is due is what should be there minus what is; there is no cursor to lose."""
+    instance = context.instance
+    datasets = list_datasets(stores.database)
+    for dataset in datasets:
+        if not is_complete(dataset) and dataset.generator_version != GENERATOR_VERSION:
+            context.log.info(
+                f"{dataset.name} is skipped: it is of generator version {dataset.generator_version}, "
+                f"this is version {GENERATOR_VERSION}"
+            )
+
+    def requested(run_keys: Sequence[str]) -> set[str]:
+        return {run.tags[RUN_KEY_TAG] for run in instance.get_runs(dg.RunsFilter(tags={RUN_KEY_TAG: run_keys}))}
+
+    num_unfinished = _num_unfinished_batch_runs(instance)
+    num_allowed = max(0, min(MAX_REQUESTS_PER_TICK, MAX_UNFINISHED_RUNS - num_unfinished))
+    due = list(islice(unrequested(wanted_batches(stores, datasets), requested), num_allowed))
+    summaries = unrequested(map(RunWanted.of_summary, filter(is_complete, datasets)), requested)
+    due += islice(summaries, MAX_REQUESTS_PER_TICK - len(due))
+
+    known = set(instance.get_dynamic_partitions(SYNTHETIC_DATASETS))
+    unknown = [dataset for dataset in datasets if dataset.name not in known]
+    if not due and not unknown:
+        return dg.SkipReason(_nothing_to_do(datasets, num_unfinished))
+    touched = {dataset.id: dataset for dataset in (*unknown, *(run.dataset for run in due))}
+    return dg.SensorResult(
+        dynamic_partitions_requests=[
+            synthetic_datasets.build_add_request([dataset.name for dataset in unknown]),
+            synthetic_batches.build_add_request(_unknown_batches(instance, touched.values())),
+        ],
+        run_requests=[
+            dg.RunRequest(run_key=run.run_key, job_name=run.job_name, partition_key=run.partition_key) for run in due
+        ],
+        asset_events=[dataset_materialization(dataset, None) for dataset in unknown],
+    )
+
+
+def _num_unfinished_batch_runs(instance: dg.DagsterInstance) -> int:
+    statuses = [status for status in dg.DagsterRunStatus if status not in _FINISHED]
+    return instance.get_runs_count(dg.RunsFilter(job_name=make_synthetic_batches.name, statuses=statuses))
+
+
+def _unknown_batches(instance: dg.DagsterInstance, datasets: Iterable[Dataset]) -> list[str]:
+    known = set(instance.get_dynamic_partitions(SYNTHETIC_BATCHES))
+    return [key for dataset in datasets for key in batch_keys(dataset) if key not in known]
+
+
+def _nothing_to_do(datasets: Sequence[Dataset], num_unfinished: int) -> str:
+    incomplete = [dataset.name for dataset in datasets if not is_complete(dataset)]
+    if not incomplete:
+        return "every dataset has the samples that it should have" if datasets else "there is no dataset"
+    names = ", ".join(incomplete[:5]) + (f" and {len(incomplete) - 5} more" if len(incomplete) > 5 else "")
+    if num_unfinished:
+        return f"{num_unfinished} runs that make batches are not finished; incomplete datasets: {names}"
+    return (
+        f"the missing batches of {names} were requested once and failed or were cancelled, or are of another generator "
+        "version: see the runs of make_synthetic_batches; materialize synthetic/batches for those that you want again"
+    )

@@ -1,0 +1,25 @@
+"""The command line in this process, on servers of a deployment (HEIMDALL_PG_HOST is set)."""
+
+import sys
+
+import pytest
+
+from heimdall_pipelines import cli
+
+
+@pytest.fixture
+def heimdall(environment, monkeypatch, capsys, tmp_path):
+    """Run the command line in this process; gives exit code, standard output and standard error."""
+    home = tmp_path / "dagster"
+    home.mkdir()
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    monkeypatch.setenv("HEIMDALL_HOME", str(tmp_path / "home"))
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["heimdall", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capsys.readouterr()
+        return ended.value.code or 0, captured.out, captured.err
+
+    return run
