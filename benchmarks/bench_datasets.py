@@ -36,6 +36,7 @@ from heimdall_pipelines.store.stores import open_stores
 NUM_WORKERS = 2
 RUNS = 3
 SAMPLES_PER_TASK = 10
+NUM_COMPARED = 300
 NUM_IQ_RAW = 50
 UPLOADS_AT_ONCE = 4 * NUM_WORKERS
 RAW = {"dataset_type": "iq_raw"}
@@ -94,6 +95,12 @@ def upload_s(stores, recipe, num_samples):
     return time.perf_counter() - begun
 
 
+def s3_server_s():
+    """Seconds of processor that the S3 server has used so far."""
+    servers = [child for child in psutil.Process().children() if child.name() == "weed"]
+    return sum(sum(server.cpu_times()[:2]) for server in servers)
+
+
 @contextmanager
 def peak_memory_mb():
     """Peak memory of this process and its workers together, looked at every 50 ms; a list whose last entry it is."""
@@ -132,21 +139,25 @@ def measure(stores, workers):
     with Workers(1) as alone:
         ratios = []
         for run in range(RUNS):
-            one_s = compute_s(recipe, 100 * run, 100, alone)
-            ratios.append(one_s / compute_s(recipe, 100 * run, 100, workers))
+            one_s = compute_s(recipe, NUM_COMPARED * run, NUM_COMPARED, alone)
+            ratios.append(one_s / compute_s(recipe, NUM_COMPARED * run, NUM_COMPARED, workers))
         yield (f"{NUM_WORKERS} workers over 1", statistics.median(ratios), "times as fast")
 
-    ratios, no_iq = [], []
+    ratios, no_iq, server_shares = [], [], []
     for run in range(RUNS):
         recipe = ask(f"thousand-{run}", 1000)
         pure_s = compute_s(recipe, 0, 1000, workers)
-        ratios.append(store_s(stores, f"thousand-{run}", workers) / pure_s)
+        server_before_s = s3_server_s()
+        seconds = store_s(stores, f"thousand-{run}", workers)
+        server_shares.append((s3_server_s() - server_before_s) / (os.cpu_count() * seconds))
+        ratios.append(seconds / pure_s)
         ask(f"thousand-{run}", 2000)
         pure_s = compute_s(recipe, 1000, 1000, workers)
         no_iq.append(store_s(stores, f"thousand-{run}", workers) / pure_s)
         delete_dataset(stores, f"thousand-{run}")
     yield from [
         ("first 1000 samples x 7, stored", statistics.median(ratios), "times compute (100 of them with IQ)"),
+        ("the S3 server's share of it", statistics.median(server_shares), "of all cores' time"),
         ("next 1000 samples x 7, stored", statistics.median(no_iq), "times compute (none with IQ)"),
     ]
 
@@ -191,8 +202,3 @@ def run() -> Iterator[tuple[str, float, str]]:
                 yield from measure(stores, workers)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-if __name__ == "__main__":
-    for what, amount, unit in run():
-        print(f"{what:<36}{amount:10.3f}  {unit}", flush=True)

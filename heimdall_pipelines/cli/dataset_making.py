@@ -1,6 +1,7 @@
 """Makes a dataset's missing batches in this process, and tells Dagster of them, so that its UI agrees."""
 
 import time
+from contextlib import suppress
 
 import dagster as dg
 import typer
@@ -8,7 +9,7 @@ import typer
 from heimdall_pipelines.cli.console import errors, output
 from heimdall_pipelines.cli.dataset_progress import MakingProgress
 from heimdall_pipelines.cli.tables import in_batches, print_request
-from heimdall_pipelines.datasets.batches import missing_batches, parse_partition_key
+from heimdall_pipelines.datasets.batches import InvalidNameError, missing_batches, parse_partition_key
 from heimdall_pipelines.datasets.generating import make_batch
 from heimdall_pipelines.datasets.requesting import RequestOutcome
 from heimdall_pipelines.datasets.workers import Workers
@@ -79,8 +80,9 @@ def make_missing(stores: Stores, instance: dg.DagsterInstance, name: str, num_wo
 def remove_partitions(instance: dg.DagsterInstance, name: str) -> None:
     """Take a deleted dataset and its batches out of Dagster's partitions."""
     for key in instance.get_dynamic_partitions(SYNTHETIC_BATCHES):
-        if parse_partition_key(key)[0] == name:
-            instance.delete_dynamic_partition(SYNTHETIC_BATCHES, key)
+        with suppress(InvalidNameError):  # people can add any key in the UI
+            if parse_partition_key(key)[0] == name:
+                instance.delete_dynamic_partition(SYNTHETIC_BATCHES, key)
     instance.delete_dynamic_partition(SYNTHETIC_DATASETS, name)
 
 

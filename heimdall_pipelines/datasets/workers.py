@@ -8,6 +8,7 @@ parent is killed.
 """
 
 import contextlib
+import ctypes
 import os
 import pickle
 import subprocess
@@ -23,6 +24,7 @@ from heimdall_pipelines.settings import load_local_settings
 
 MAX_WORKERS = 24
 _ENDING_S = 1.0
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 Given = TypeVar("Given")
 Made = TypeVar("Made")
@@ -156,8 +158,20 @@ def _lost(process: subprocess.Popen[bytes]) -> Iterator[None]:
         ) from error
 
 
+def _keep_freed_memory() -> None:
+    """Keep what arrays of a few MB leave behind for the next ones, where the C library is glibc.
+
+    It would give it back to the system and take it again page by page, a tenth of a sample's time.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 32 << 20)
+        mallopt(_M_TRIM_THRESHOLD, 256 << 20)
+
+
 def _work(pipe: Connection) -> None:
     """Answer tasks until the parent is gone."""
+    _keep_freed_memory()
     with contextlib.suppress(EOFError, OSError, KeyboardInterrupt):
         while True:
             given = pipe.recv_bytes()
