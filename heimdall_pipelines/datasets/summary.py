@@ -336,11 +336,7 @@ def _error(feature: str, unit: str, errors: NDArray[np.float32], note: str) -> I
 
 
 def _frequency_note(errors_hz: NDArray[np.float32], doppler_hz: NDArray[np.float32]) -> str:
-    """Say what fading has to do with it: the truth is the oscillators' offset, what is heard has a Doppler shift, too.
-
-    Where echoes cancel a part of the channel the envelope is unsteady, and the estimator weights instants with their
-    power (see `rf.features.extract_features`): it leans to the frequencies that come through, by some 100 Hz at worst.
-    """
+    """Say what fading has to do with it: what is heard has a Doppler shift, too, which the truth leaves out."""
     note = f"signal present, true SNR of {_STRONG_DB:g} dB or more"
     errors_hz, doppler_hz = errors_hz[np.isfinite(errors_hz)], doppler_hz[np.isfinite(errors_hz)]
     if not np.any(doppler_hz > 0):
@@ -348,8 +344,7 @@ def _frequency_note(errors_hz: NDArray[np.float32], doppler_hz: NDArray[np.float
     half_hz, most_hz = np.percentile(np.abs(errors_hz), [50, 95])
     return (
         f"{note}; half within {half_hz:.2g} Hz, 95 % within {most_hz:.2g} Hz. The truth is the oscillators' offset; "
-        f"fading adds Doppler shifts of up to {doppler_hz.max():.2g} Hz, and where echoes cancel a part of the channel "
-        "the estimate leans to the rest of it"
+        f"fading adds Doppler shifts of up to {doppler_hz.max():.2g} Hz"
     )
 
 

@@ -169,8 +169,8 @@ def test_levels_of_a_whole_dataset_are_the_truth(stores):
 def assert_frequency_errs_by_doppler(stores, summary):
     """What is heard of a link that moves is shifted by up to its Doppler shift, which the truth leaves out.
 
-    Of 5330 links of 1000 samples 99.1 % were within that and 1 Hz; the others were in fades so deep and selective
-    that the phase slipped or only a part of the channel was heard.
+    Of 2124 links of 400 samples 99.8 % were within that and 1 Hz, the worst 10.5 Hz off; the others were in fades so
+    deep that the phase slipped.
     """
     strong = [
         (mean_of(receiver, "frequency_offset_hz") - link["frequency_offset_hz"], link["doppler_hz"])
@@ -178,7 +178,8 @@ def assert_frequency_errs_by_doppler(stores, summary):
         if receiver.signal_present and link["snr_db"] >= 10
     ]
     within = [abs(error_hz) <= doppler_hz + 1 for error_hz, doppler_hz in strong]
-    assert np.mean(within) > 0.95
+    assert np.mean(within) > 0.98
+    assert max(abs(error_hz) for error_hz, _ in strong) < 50  # weighted by power, single links were 900 Hz off
     still = [abs(error_hz) for error_hz, doppler_hz in strong if doppler_hz < 0.5]
     assert len(still) > 100
     assert np.percentile(still, 95) < 0.5
