@@ -151,7 +151,7 @@ def test_a_feature_row_belongs_to_a_dataset_or_to_a_session_but_never_to_none(mi
         "INSERT INTO heimdall.websdr_stations (rx_id, name, latitude, longitude) VALUES ('x', 'x', 90.1, 0)",
         "INSERT INTO heimdall.synthetic_datasets (name, dataset_type, spec, receivers, seed,"
         " target_num_samples, generator_version)"
-        " VALUES ('d', 'other', '{}', '[]', 0, 1)",
+        " VALUES ('d', 'other', '{}', '[]', 0, 1, 1)",
         "INSERT INTO heimdall.recording_sessions (name, status, frequency_hz, bandwidth_hz) VALUES ('x', 'done', 1, 1)",
     ],
 )
