@@ -216,24 +216,3 @@ def cubic_delay(delay_samples: float) -> tuple[int, NDArray[np.float32]]:
         (x + 1) * x * (x - 1) / 6,
     )
     return -whole - 1, np.array(weights, np.float32)
-
-
-def delayed_turns(phase: TransmittedPhase, delay_s: float, num_samples: int) -> NDArray[np.float32]:
-    """Phase over 2 pi as it is heard after a delay.
-
-    Parameters
-    ----------
-    phase : TransmittedPhase
-        The transmission.
-    delay_s : float
-        0 to `MAX_DELAY_S`.
-    num_samples : int
-        Samples from time 0 on.
-
-    Returns
-    -------
-    ndarray of float32, shape (num_samples,)
-    """
-    first, weights = cubic_delay(delay_s * phase.sample_rate_hz)
-    windows = np.lib.stride_tricks.sliding_window_view(phase.turns[phase.guard_samples + first :], 4)
-    return np.asarray(windows[:num_samples] @ weights)

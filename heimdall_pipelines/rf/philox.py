@@ -184,19 +184,15 @@ def normal_tile(
 
 
 @compiled
-def _fill(out: NDArray[np.float32], words: NDArray[np.uint32], scale: np.float32, added: bool) -> None:
-    """Write or add normals to a whole array, tile by tile."""
+def _fill(out: NDArray[np.float32], words: NDArray[np.uint32]) -> None:
+    """Write normals to a whole array, tile by tile."""
     tile = np.empty(4 * TILE_BLOCKS, np.float32)
     random = np.empty((4, TILE_BLOCKS), np.uint32)
     for start in range(0, out.size, tile.size):
-        normal_tile(tile, random, start // 4, words, scale)
+        normal_tile(tile, random, start // 4, words, np.float32(1.0))
         part = out[start : start + tile.size]
-        if added:
-            for i in range(part.size):
-                part[i] += tile[i]
-        else:
-            for i in range(part.size):
-                part[i] = tile[i]
+        for i in range(part.size):
+            part[i] = tile[i]
 
 
 def counter_words(*, seed: int, sample_idx: int, purpose: Purpose, receiver: int = 0) -> NDArray[np.uint32]:
@@ -246,43 +242,8 @@ def fill_normal(
     ndarray of float32
         ``out``.
     """
-    _fill(
-        out,
-        counter_words(seed=seed, sample_idx=sample_idx, purpose=purpose, receiver=receiver),
-        np.float32(1.0),
-        False,
-    )
+    _fill(out, counter_words(seed=seed, sample_idx=sample_idx, purpose=purpose, receiver=receiver))
     return out
-
-
-def add_complex_noise(
-    iq: NDArray[np.complex64],
-    power: float,
-    *,
-    seed: int,
-    sample_idx: int,
-    receiver: int = 0,
-    purpose: Purpose = Purpose.NOISE,
-) -> NDArray[np.complex64]:
-    """Add white, circular Gaussian noise to samples, in place.
-
-    Parameters
-    ----------
-    iq : ndarray of complex64, shape (n,)
-        C-contiguous samples.
-    power : float
-        Mean squared magnitude of the noise.
-    seed, sample_idx, receiver, purpose
-        See `counter_words`.
-
-    Returns
-    -------
-    ndarray of complex64
-        ``iq``.
-    """
-    words = counter_words(seed=seed, sample_idx=sample_idx, purpose=purpose, receiver=receiver)
-    _fill(iq.view(np.float32), words, np.float32(np.sqrt(power / 2)), True)
-    return iq
 
 
 def generator(

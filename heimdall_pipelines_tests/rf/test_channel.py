@@ -7,7 +7,7 @@ import pytest
 from scipy.special import j0
 
 from heimdall_pipelines.rf.channel import Impairments, channel_gain, draw_fading, echo_delays_s, impaired, num_gains
-from heimdall_pipelines.rf.modulation import cubic_delay, delayed_turns, transmitted_phase
+from heimdall_pipelines.rf.modulation import cubic_delay, transmitted_phase
 from heimdall_pipelines_tests.rf.signals import generator
 
 RATE_HZ = 200e3
@@ -81,7 +81,9 @@ def test_echoes_add_up_as_delayed_copies_of_the_transmission():
     delay_s = 123.4e-6
 
     def heard(extra_s):
-        return np.exp(2j * np.pi * delayed_turns(transmitted, delay_s + extra_s, NUM_SAMPLES).astype(np.float64))
+        first, weights = cubic_delay((delay_s + extra_s) * RATE_HZ)
+        around = np.lib.stride_tricks.sliding_window_view(transmitted.turns[transmitted.guard_samples + first :], 4)
+        return np.exp(2j * np.pi * (around[:NUM_SAMPLES] @ weights).astype(np.float64))
 
     expected = drawn.steady * heard(0.0)
     for echo_s, knots in zip(drawn.echo_delays_s, drawn.knots, strict=True):
