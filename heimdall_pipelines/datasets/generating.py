@@ -48,7 +48,7 @@ from heimdall_pipelines.store.stores import Stores
 ATTEMPTS_PER_SAMPLE = 20
 MAX_ATTEMPTS = "max_attempts"  # the stopped_reason
 PROGRESS_INTERVAL_S = 1.0
-_SAMPLES_PER_TASK = 10
+_SAMPLES_PER_TASK = 5  # a tenth of a second or, with IQ to store, one: workers end about together
 _UPLOADS_AT_ONCE = 4
 _UPLOADS_WAITING = 8  # objects in memory of a worker at once
 
