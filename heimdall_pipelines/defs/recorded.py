@@ -4,10 +4,11 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 
 import dagster as dg
 
+from heimdall_pipelines.defs.check_results import check_result
 from heimdall_pipelines.defs.metadata import picture_metadata
 from heimdall_pipelines.defs.outages import retried_after_outage
 from heimdall_pipelines.defs.partitions import recording_sessions
-from heimdall_pipelines.sessions.checks import SESSION_CHECKS, CheckOutcome, check_session
+from heimdall_pipelines.sessions.checks import SESSION_CHECKS, check_session
 from heimdall_pipelines.sessions.extraction import ExtractionReport, StationSummary, extract_session
 from heimdall_pipelines.sessions.notes import station_notes
 from heimdall_pipelines.sessions.pictures import spectrogram_png
@@ -67,7 +68,7 @@ def recorded_measurement_features_checks(
     with retried_after_outage(context.op_execution_context):
         outcomes = check_session(stores, context.partition_key)
     for outcome in outcomes:
-        yield _check_result(outcome)
+        yield check_result(outcome, recorded_measurement_features.key)
 
 
 extract_recorded_session = dg.define_asset_job(
@@ -173,20 +174,3 @@ def _station_table(stations: Sequence[StationSummary]) -> str:
 
 def _number(value: float | None, decimals: int) -> str:
     return "" if value is None else f"{value:.{decimals}f}"
-
-
-def _check_result(outcome: CheckOutcome) -> dg.AssetCheckResult:
-    metadata: dict[str, dg.MetadataValue] = {
-        name: dg.MetadataValue.int(number) for name, number in outcome.numbers.items()
-    }
-    metadata["problems"] = dg.MetadataValue.int(outcome.num_problems)
-    if not outcome.passed:
-        metadata["examples"] = dg.MetadataValue.md("\n".join(f"- {example}" for example in outcome.examples))
-        metadata["to_mend"] = dg.MetadataValue.text(outcome.mend)
-    return dg.AssetCheckResult(
-        check_name=outcome.name,
-        passed=outcome.passed,
-        severity=dg.AssetCheckSeverity[outcome.severity],
-        metadata=metadata,
-        description=None if outcome.passed else outcome.examples[0],
-    )

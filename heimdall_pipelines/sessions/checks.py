@@ -1,21 +1,16 @@
 """Looks whether a session's rows, measurements and objects agree; finds, never mends."""
 
-import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
 from uuid import UUID
 
+from heimdall_pipelines.checks import CheckOutcome, Severity
+from heimdall_pipelines.rf.feature_ranges import NUM_STATISTICS, out_of_range
 from heimdall_pipelines.rf.features import FEATURE_NAMES
 from heimdall_pipelines.store.features import StoredSessionRow, stream_session_rows
 from heimdall_pipelines.store.iq_objects import IqObjectError, StationIq
 from heimdall_pipelines.store.objects import ObjectNotFoundError
 from heimdall_pipelines.store.sessions import StationRecording, get_session, list_recordings
 from heimdall_pipelines.store.stores import Stores
-
-Severity = Literal["WARN", "ERROR"]
-MAX_EXAMPLES = 20
 
 # name, severity when failed, what it looks at
 SESSION_CHECKS: dict[str, tuple[Severity, str]] = {
@@ -25,56 +20,6 @@ SESSION_CHECKS: dict[str, tuple[Severity, str]] = {
     "objects_agree": ("ERROR", "Every IQ object is there, with the size that samples_count gives."),
     "stations_extracted": ("WARN", "Every station gave features in every segment; none at all is an ERROR."),
 }
-
-# What the physics and the estimators allow; levels leave room for any calibration.
-_LEVEL_DBM = (-250.0, 100.0)
-_FREQUENCY_HZ = (-1.2e6, 1.2e6)
-_RANGES: dict[str, tuple[float, float]] = {
-    "rssi_dbm": _LEVEL_DBM,
-    "snr_db": (-60.0, 200.0),
-    "noise_floor_dbm": _LEVEL_DBM,
-    "frequency_offset_hz": _FREQUENCY_HZ,
-    "bandwidth_hz": (0.0, 2.4e6),
-    "psd_dbm_per_hz": (-300.0, 100.0),
-    "spectral_centroid_hz": _FREQUENCY_HZ,
-    "spectral_rolloff_hz": _FREQUENCY_HZ,
-    "envelope_mean": (0.0, math.inf),
-    "envelope_std": (0.0, math.inf),
-    "envelope_max": (0.0, math.inf),
-    "peak_to_avg_ratio_db": (-0.01, 100.0),
-    "zero_crossing_rate": (0.0, 1.0),
-    "multipath_delay_spread_us": (0.0, 1e6),
-    "coherence_bandwidth_khz": (0.0, math.inf),
-    "delay_spread_confidence": (0.0, 1.0),
-    "confidence_score": (0.0, 1.0),
-}
-
-
-@dataclass
-class CheckOutcome:
-    """What one check saw: numbers that were compared, and examples of what disagrees."""
-
-    name: str
-    severity: Severity
-    numbers: dict[str, int] = field(default_factory=dict)
-    num_problems: int = 0
-    examples: list[str] = field(default_factory=list)
-    mend: str = ""
-
-    @property
-    def passed(self) -> bool:
-        """Whether nothing disagrees."""
-        return self.num_problems == 0
-
-    def count(self, number: str, by: int = 1) -> None:
-        """Add to one of the compared numbers."""
-        self.numbers[number] = self.numbers.get(number, 0) + by
-
-    def problem(self, example: str) -> None:
-        """Note something that disagrees; the first 20 are kept in words."""
-        self.num_problems += 1
-        if len(self.examples) < MAX_EXAMPLES:
-            self.examples.append(example)
 
 
 def check_session(stores: Stores, session_id: UUID | str) -> list[CheckOutcome]:
@@ -163,23 +108,10 @@ def _check_count(outcome: CheckOutcome, last: StoredSessionRow | None, num_rows:
 
 
 def _check_numbers(outcome: CheckOutcome, row: StoredSessionRow) -> None:
-    for name, value in _numbers(row):
-        outcome.count("numbers")
-        feature = name.rsplit(" ", 1)[-1].partition(".")[0]
-        low, high = _RANGES[feature]
-        if not math.isfinite(value) or not low <= value <= high:
-            outcome.problem(f"segment {row.segment_idx}: {name} = {value} is outside {low:g}..{high:g}")
-
-
-def _numbers(row: StoredSessionRow) -> Iterator[tuple[str, float]]:
     for receiver in row.receivers:
-        for feature, statistics in receiver.features.items():
-            if feature not in _RANGES:
-                continue
-            for statistic in ("mean", "min", "max"):
-                value: Any = statistics.get(statistic)
-                if value is not None:
-                    yield f"{receiver.rx_id} {feature}.{statistic}", float(value)
+        outcome.count("numbers", NUM_STATISTICS * len(receiver.features))
+        for what in out_of_range(receiver.features):
+            outcome.problem(f"segment {row.segment_idx}: {receiver.rx_id} {what}")
 
 
 def _check_extracted(outcome: CheckOutcome, row: StoredSessionRow) -> int:

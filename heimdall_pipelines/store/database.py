@@ -68,9 +68,27 @@ class Database:
         DatabaseUnavailableError
             PostgreSQL could not be reached or the connection broke off. Other errors pass as they are.
         """
+        with self._errors(), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """Give a connection that reads, and sees everything as it stood at one moment, whatever is committed meanwhile.
+
+        Raises
+        ------
+        DatabaseUnavailableError
+            As of `transaction`.
+        """
+        with self._errors(), self._engine.connect() as connection:
+            reading = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            with reading.begin():
+                yield reading
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
         try:
-            with self._engine.begin() as connection:
-                yield connection
+            yield
         except OperationalError as error:
             raise DatabaseUnavailableError(f"{self._where}: {_first_line(error)}") from error
         except PoolTimeoutError as error:

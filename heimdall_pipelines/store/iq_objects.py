@@ -89,11 +89,12 @@ class StationIq:
 
 def put_iq(
     objects: ObjectStore, location: ObjectLocation, source: ByteSource, length: int, sidecar: dict[str, Any]
-) -> None:
-    """Store a receiver's ``.npy`` stream, then its SigMF description beside it."""
-    objects.put(location, source, length, "application/octet-stream")
+) -> str:
+    """Store a receiver's ``.npy`` stream, then its SigMF description beside it; gives the stream's ETag."""
+    etag = objects.put(location, source, length, "application/octet-stream")
     text = json.dumps(sidecar, indent=2).encode()
     objects.put(sidecar_location(location), io.BytesIO(text), len(text), "application/json")
+    return etag
 
 
 def session_iq_location(objects: ObjectStore, session_id: object, rx_id: str) -> ObjectLocation:

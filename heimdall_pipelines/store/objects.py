@@ -1,8 +1,9 @@
 """Objects in the S3 store: streams in, ranges out, outages told apart from what is not there."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 from typing import BinaryIO, Protocol
 
@@ -21,10 +22,21 @@ ATTEMPTS = 3
 CONNECTIONS = 10
 _NOT_FOUND = {"NoSuchKey", "NoSuchObject", "ResourceNotFound"}
 _REFUSED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
+_FULL = {
+    "XMinioStorageFull",
+    "InsufficientStorage",
+    "InsufficientCapacity",
+    "QuotaExceeded",
+    "XMinioAdminBucketQuotaExceeded",
+}
 
 
 class ObjectsUnavailableError(UnavailableError):
     """The S3 store could not be reached, broke off or answered with a server error."""
+
+
+class ObjectsFullError(ObjectsUnavailableError):
+    """The S3 store has no room left; what was being stored is not."""
 
 
 class ObjectsRefusedError(HeimdallError):
@@ -52,6 +64,26 @@ class ObjectLocation:
         if not bucket or not key:
             raise HeimdallError(f"not an object location, bucket/key is expected: {text!r}")
         return cls(bucket, key)
+
+
+@dataclass(frozen=True)
+class ObjectEntry:
+    """An object as a listing shows it.
+
+    Attributes
+    ----------
+    key : str
+    size_bytes : int
+    etag : str
+        What the store gave when it was put: another one is a sign of other bytes, no proof.
+    modified_at : datetime
+        When it was put, by the store's clock.
+    """
+
+    key: str
+    size_bytes: int
+    etag: str
+    modified_at: datetime
 
 
 class ByteSource(Protocol):
@@ -102,10 +134,23 @@ class ObjectStore:
                 if not self._client.bucket_exists(bucket):
                     self._client.make_bucket(bucket)
 
-    def put(self, location: ObjectLocation, source: ByteSource | BinaryIO, length: int, content_type: str) -> None:
-        """Store ``length`` bytes read from ``source``; long ones go up in parts, a few of which are in memory."""
+    def put(self, location: ObjectLocation, source: ByteSource | BinaryIO, length: int, content_type: str) -> str:
+        """Store ``length`` bytes read from ``source``; long ones go up in parts, a few of which are in memory.
+
+        Returns
+        -------
+        str
+            The object's ETag, which listings show too.
+
+        Raises
+        ------
+        ObjectsFullError
+            There is no room for it.
+        ObjectsUnavailableError
+            The store could not be reached.
+        """
         with self._errors(str(location)):
-            self._client.put_object(
+            stored = self._client.put_object(
                 location.bucket,
                 location.key,
                 source,  # type: ignore[arg-type]
@@ -113,6 +158,7 @@ class ObjectStore:
                 content_type=content_type,
                 part_size=PART_SIZE_BYTES if length > PART_SIZE_BYTES else 0,
             )
+        return _bare(stored.etag)
 
     def size_bytes(self, location: ObjectLocation) -> int:
         """Length of an object.
@@ -139,18 +185,31 @@ class ObjectStore:
                 response.close()
                 response.release_conn()
 
-    def keys(self, bucket: str, prefix: str) -> Iterator[str]:
-        """Keys below a prefix, streamed."""
+    def entries(self, bucket: str, prefix: str) -> Iterator[ObjectEntry]:
+        """Objects below a prefix, streamed in pages of 1000: memory does not grow with their number."""
         with self._errors(f"{bucket}/{prefix}"):
             for entry in self._client.list_objects(bucket, prefix=prefix, recursive=True):
                 assert entry.object_name is not None
-                yield entry.object_name
+                assert entry.size is not None
+                assert entry.last_modified is not None
+                yield ObjectEntry(entry.object_name, entry.size, _bare(entry.etag), entry.last_modified)
+
+    def folders(self, bucket: str, prefix: str) -> Iterator[str]:
+        """Names directly below a prefix, which ends with ``/``, that have objects below them; streamed."""
+        with self._errors(f"{bucket}/{prefix}"):
+            for entry in self._client.list_objects(bucket, prefix=prefix, recursive=False):
+                if entry.is_dir:
+                    assert entry.object_name is not None
+                    yield entry.object_name.removeprefix(prefix).rstrip("/")
 
     def remove(self, bucket: str, prefix: str) -> None:
         """Remove every object below a prefix."""
-        doomed = (DeleteObject(key) for key in self.keys(bucket, prefix))
-        with self._errors(f"{bucket}/{prefix}"):
-            for problem in self._client.remove_objects(bucket, doomed):
+        self.remove_keys(bucket, (entry.key for entry in self.entries(bucket, prefix)))
+
+    def remove_keys(self, bucket: str, keys: Iterable[str]) -> None:
+        """Remove objects; those that are not there are none to remove."""
+        with self._errors(bucket):
+            for problem in self._client.remove_objects(bucket, (DeleteObject(key) for key in keys)):
                 raise ObjectsUnavailableError(f"{self._where}: {bucket}/{problem.name} not removed: {problem.message}")
 
     @contextmanager
@@ -164,6 +223,11 @@ class ObjectStore:
                 raise ObjectsRefusedError(
                     f"{self._where}: bucket not found for {what}; create it with: heimdall db migrate"
                 ) from error
+            if error.code in _FULL:
+                raise ObjectsFullError(
+                    f"{self._where} has no room for {what} ({error.code}): free space or add some; "
+                    "nothing is lost, what was being stored can be run again"
+                ) from error
             if error.code in _REFUSED:
                 raise ObjectsRefusedError(
                     f"{self._where} refuses the credentials for {what} ({error.code}): "
@@ -172,6 +236,11 @@ class ObjectStore:
             raise ObjectsUnavailableError(f"{self._where}: {error.code} for {what}: {error.message}") from error
         except (ServerError, InvalidResponseError, MinioException, urllib3.exceptions.HTTPError) as error:
             raise ObjectsUnavailableError(f"{self._where}: {what}: {error}") from error
+
+
+def _bare(etag: str | None) -> str:
+    """An ETag without its quotes, which some answers have and others have not."""
+    return (etag or "").strip('"')
 
 
 @lru_cache(maxsize=1)

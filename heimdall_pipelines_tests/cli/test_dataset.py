@@ -285,7 +285,7 @@ def test_deleting_leaves_no_row_no_object_and_no_partition(heimdall, create, sto
     assert find_dataset(stores.database, "night") is None
     counts = count_rows(stores.database, dataset.id)
     assert (counts.features, counts.iq_samples) == (0, 0)
-    assert list(stores.objects.keys(stores.objects.synthetic_iq_bucket, "")) == []
+    assert list(stores.objects.entries(stores.objects.synthetic_iq_bucket, "")) == []
     assert partitions(SYNTHETIC_DATASETS) == ["night-2"]
     assert partitions(SYNTHETIC_BATCHES) == ["night-2__00000"]
 
@@ -352,7 +352,9 @@ def test_ctrl_c_ends_at_once_commits_nothing_of_the_running_batch_and_says_how_t
         of_second_batch = f"synthetic/{dataset.id}/2"  # those of sample 2 of the first batch, and of 20 to 29
         wait_for(
             "an object of the second batch",
-            lambda: any("/2/" not in key for key in stores.objects.keys("test-synthetic-iq", of_second_batch)),
+            lambda: any(
+                "/2/" not in entry.key for entry in stores.objects.entries("test-synthetic-iq", of_second_batch)
+            ),
         )
         making.send_signal(signal.SIGINT)
         _, err = making.communicate(timeout=60)

@@ -24,7 +24,7 @@ def count(stores, table):
 
 
 def object_keys(stores):
-    return list(stores.objects.keys(stores.objects.raw_iq_bucket, ""))
+    return [entry.key for entry in stores.objects.entries(stores.objects.raw_iq_bucket, "")]
 
 
 def assert_nothing_is_left(stores):

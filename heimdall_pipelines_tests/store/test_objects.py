@@ -78,7 +78,7 @@ def test_removing_a_prefix_leaves_the_neighbours(stores):
     for key in ("sessions/1/a.npy", "sessions/1/a.sigmf-meta", "sessions/10/a.npy"):
         put(stores, key, b"x")
     stores.objects.remove(stores.objects.raw_iq_bucket, "sessions/1/")
-    assert list(stores.objects.keys(stores.objects.raw_iq_bucket, "")) == ["sessions/10/a.npy"]
+    assert [entry.key for entry in stores.objects.entries(stores.objects.raw_iq_bucket, "")] == ["sessions/10/a.npy"]
 
 
 @pytest.mark.parametrize("change", [{"s3_secret_key": "wrong"}, {"s3_access_key": "nobody"}])

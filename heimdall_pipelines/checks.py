@@ -1,0 +1,80 @@
+"""What a check saw: the numbers that it compared, and what disagrees. Finding is here and above, mending elsewhere."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Severity = Literal["WARN", "ERROR"]
+HealthStatus = Literal["healthy", "warning", "critical"]
+
+MAX_EXAMPLES = 20
+CRITICAL_SHARE = 0.05  # of the samples or segments concerned, from which health is critical
+
+
+@dataclass
+class CheckOutcome:
+    """What one check saw.
+
+    Attributes
+    ----------
+    name : str
+    severity : {"WARN", "ERROR"}
+        Of a failure.
+    numbers : dict of str to int
+        What was counted and compared.
+    num_problems : int
+        What disagrees; 0 is a passed check.
+    examples : list of str
+        The first 20 problems in words, each naming its key.
+    mend : str
+        Command that would mend it.
+    """
+
+    name: str
+    severity: Severity
+    numbers: dict[str, int] = field(default_factory=dict)
+    num_problems: int = 0
+    examples: list[str] = field(default_factory=list)
+    mend: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing disagrees."""
+        return self.num_problems == 0
+
+    def count(self, number: str, by: int = 1) -> None:
+        """Add to one of the compared numbers."""
+        self.numbers[number] = self.numbers.get(number, 0) + by
+
+    def problem(self, example: str) -> None:
+        """Note something that disagrees; the first 20 are kept in words."""
+        self.problems(1, [example])
+
+    def problems(self, number: int, examples: Iterable[str]) -> None:
+        """Note several at once, of which only some are given in words."""
+        self.num_problems += number
+        for example in examples:
+            if len(self.examples) < MAX_EXAMPLES:
+                self.examples.append(example)
+
+    def to_json(self) -> dict[str, Any]:
+        """As ``validation_issues`` and ``--json`` have it."""
+        return {"check": self.name, "passed": self.passed} | {
+            name: value for name, value in vars(self).items() if name != "name"
+        }
+
+
+def health_status(outcomes: Iterable[CheckOutcome], *, num_concerned: int, num_all: int) -> HealthStatus:
+    """Sum up: healthy if nothing disagrees, critical from 5 % of samples or segments concerned, else warning.
+
+    Parameters
+    ----------
+    outcomes : iterable of CheckOutcome
+    num_concerned : int
+        Samples or segments with a problem, each counted once.
+    num_all : int
+        How many there are or should be; where there should be none, any problem is critical.
+    """
+    if all(outcome.passed for outcome in outcomes):
+        return "healthy"
+    return "critical" if num_concerned >= CRITICAL_SHARE * num_all else "warning"

@@ -1,0 +1,45 @@
+"""What a check saw, as Dagster keeps it: numbers, examples, and the command that mends."""
+
+import dagster as dg
+
+from heimdall_pipelines.checks import CheckOutcome
+
+
+def check_result(outcome: CheckOutcome, asset: dg.AssetKey) -> dg.AssetCheckResult:
+    """Give the result that a check yields in a run of its partition."""
+    return dg.AssetCheckResult(
+        asset_key=asset,
+        check_name=outcome.name,
+        passed=outcome.passed,
+        severity=dg.AssetCheckSeverity[outcome.severity],
+        metadata=_metadata(outcome),
+        description=_description(outcome),
+    )
+
+
+def check_evaluation(outcome: CheckOutcome, asset: dg.AssetKey, partition: str) -> dg.AssetCheckEvaluation:
+    """Give the event that tells Dagster of a check that was made without it, or for another partition."""
+    return dg.AssetCheckEvaluation(
+        asset_key=asset,
+        check_name=outcome.name,
+        passed=outcome.passed,
+        severity=dg.AssetCheckSeverity[outcome.severity],
+        metadata=_metadata(outcome),
+        description=_description(outcome),
+        partition=partition,
+    )
+
+
+def _metadata(outcome: CheckOutcome) -> dict[str, dg.MetadataValue]:
+    metadata: dict[str, dg.MetadataValue] = {
+        name: dg.MetadataValue.int(number) for name, number in outcome.numbers.items()
+    }
+    metadata["problems"] = dg.MetadataValue.int(outcome.num_problems)
+    if not outcome.passed:
+        metadata["examples"] = dg.MetadataValue.md("\n".join(f"- {example}" for example in outcome.examples))
+        metadata["to_mend"] = dg.MetadataValue.text(outcome.mend)
+    return metadata
+
+
+def _description(outcome: CheckOutcome) -> str | None:
+    return None if outcome.passed else outcome.examples[0]

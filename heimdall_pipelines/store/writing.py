@@ -1,0 +1,87 @@
+"""Who is writing a dataset: batches share it, a repair has it alone. A claim ends with its process, never later."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.store.database import Database, DatabaseUnavailableError
+
+_POLL_S = 0.5
+_KEY = "hashtextextended('heimdall writes ' || CAST(:id AS text), 0)"
+
+
+class BeingWrittenError(HeimdallError):
+    """Somebody else is writing the dataset."""
+
+
+@contextmanager
+def writing_batch(database: Database, dataset_id: UUID, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Claim a dataset for a batch, beside other batches of it.
+
+    Parameters
+    ----------
+    database : Database
+        One connection of it is held until the claim ends.
+    dataset_id : UUID
+    waiting : callable, optional
+        Called twice a second while a repair has the dataset alone; it may raise, to give up.
+    """
+    with _held(database) as connection:
+        while not _try(connection, "pg_try_advisory_xact_lock_shared", dataset_id):
+            waiting()
+            time.sleep(_POLL_S)  # here, where a cancellation breaks it off
+        yield
+
+
+@contextmanager
+def writing_alone(database: Database, dataset_id: UUID, name: str) -> Iterator[None]:
+    """Claim a dataset for a repair: nobody else writes it meanwhile.
+
+    Raises
+    ------
+    BeingWrittenError
+        A batch is being made, or another repair is at work.
+    """
+    with _held(database) as connection:
+        if not _try(connection, "pg_try_advisory_xact_lock", dataset_id):
+            raise BeingWrittenError(
+                f"dataset {name} is being written: a batch of it is being made, or another repair is at work. "
+                "Nothing was changed; try again when it has ended"
+            )
+        yield
+
+
+def is_being_written(connection: Connection, dataset_id: UUID) -> bool:
+    """Whether a batch or a repair of a dataset is at work now; asks without claiming anything."""
+    return bool(
+        connection.execute(
+            text(
+                "SELECT EXISTS (SELECT FROM pg_locks, (SELECT " + _KEY + " AS key) AS claim"
+                " WHERE locktype = 'advisory' AND objsubid = 1 AND granted"
+                " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+                " AND classid::bigint = (key >> 32) & 4294967295 AND objid::bigint = key & 4294967295)"
+            ),
+            {"id": dataset_id},
+        ).scalar_one()
+    )
+
+
+def _try(connection: Connection, function: str, dataset_id: UUID) -> bool:
+    return bool(connection.execute(text(f"SELECT {function}({_KEY})"), {"id": dataset_id}).scalar_one())
+
+
+@contextmanager
+def _held(database: Database) -> Iterator[Connection]:
+    """Give the connection that holds a claim; losing it after the work is done is no failure of the work."""
+    is_done = False
+    try:
+        with database.transaction() as connection:
+            yield connection
+            is_done = True
+    except DatabaseUnavailableError:
+        if not is_done:
+            raise
