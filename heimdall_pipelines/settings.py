@@ -44,7 +44,7 @@ class Settings(LocalSettings):
     pg_database: str = Field(default="heimdall", min_length=1, description="Database of the project's own tables")
     pg_dagster_database: str = Field(default="dagster", min_length=1, description="Database of Dagster's own tables")
     pg_pool_size: int = Field(
-        default=10, ge=2, le=10, description="Connections to PostgreSQL that one process may hold"
+        default=10, ge=4, le=10, description="Connections to PostgreSQL that one process may hold"
     )
 
     s3_endpoint: str = Field(

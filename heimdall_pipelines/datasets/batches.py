@@ -69,6 +69,12 @@ def batch_range(dataset: Dataset, batch_no: int) -> BatchRange:
     return BatchRange(batch_no, partition_key(dataset.name, batch_no), first, end)
 
 
+def grid_range(dataset: Dataset, batch_no: int) -> BatchRange:
+    """A batch's place on the grid, whether or not the dataset's target goes so far."""
+    first = batch_no * _batch_size(dataset)
+    return BatchRange(batch_no, partition_key(dataset.name, batch_no), first, first + _batch_size(dataset))
+
+
 def missing_batches(dataset: Dataset, batches: Iterable[Batch]) -> list[BatchRange]:
     """Batches that should exist less those that do; a stopped one is missing too."""
     committed = {batch.batch_no: batch.num_samples for batch in batches}

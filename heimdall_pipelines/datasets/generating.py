@@ -37,13 +37,14 @@ from heimdall_pipelines.store.datasets import (
     commit_batch,
     committed_sample_idxs,
     feature_row_json,
-    get_dataset,
+    get_living_dataset,
     iq_row_json,
     note_stopped_batch,
 )
 from heimdall_pipelines.store.iq_objects import put_iq, remove_dataset_iq, sample_iq_location
-from heimdall_pipelines.store.objects import ObjectStore
+from heimdall_pipelines.store.objects import ObjectLocation, ObjectStore
 from heimdall_pipelines.store.stores import Stores
+from heimdall_pipelines.store.writing import writing_batch
 
 ATTEMPTS_PER_SAMPLE = 20
 MAX_ATTEMPTS = "max_attempts"  # the stopped_reason
@@ -128,6 +129,7 @@ def make_batch(
     batch_no: int,
     workers: Workers,
     progress: Callable[[BatchProgress], None] = lambda _: None,
+    waiting: Callable[[], None] = lambda: None,
 ) -> BatchReport:
     """Make what is missing of a batch or, where nothing is, the whole batch again; the same bytes in any case.
 
@@ -145,6 +147,8 @@ def make_batch(
         Who computes; can be used for the next batch, too.
     progress : callable, optional
         Called about once a second.
+    waiting : callable, optional
+        Called twice a second while a repair has the dataset alone; the batch begins when it has ended.
 
     Raises
     ------
@@ -157,11 +161,28 @@ def make_batch(
     UnavailableError
         PostgreSQL, the S3 store or a worker process was lost.
     """
-    began = time.monotonic()
-    dataset = get_dataset(stores.database, dataset_name)
+    dataset = get_living_dataset(stores.database, dataset_name)
     span = batch_range(dataset, batch_no)
     recipe = Recipe.of(dataset)
-    sample_idxs = _samples_to_make(stores, dataset, recipe, span)
+    with writing_batch(stores.database, dataset.id, waiting):
+        sample_idxs = _samples_to_make(stores, dataset, recipe, span)
+        return make_samples(stores, dataset, span, sample_idxs, workers, progress)
+
+
+def make_samples(
+    stores: Stores,
+    dataset: Dataset,
+    span: BatchRange,
+    sample_idxs: Sequence[int],
+    workers: Workers,
+    progress: Callable[[BatchProgress], None] = lambda _: None,
+) -> BatchReport:
+    """Make some samples of a batch, in the place of those that are there; for who has claimed the dataset.
+
+    Parameters and errors are those of `make_batch`; `sample_idxs` are of the batch, in order.
+    """
+    began = time.monotonic()
+    recipe = Recipe.of(dataset)
     if len(sample_idxs) > _SAMPLES_PER_TASK:
         workers.start()  # they get ready while the scenes are drawn
     tell = _Told(progress, span.partition_key, len(sample_idxs), began)
@@ -286,18 +307,31 @@ def _total_rejections(drawn: Sequence[DrawnSample]) -> dict[str, int]:
 def _make_samples(task: _Task) -> list[MadeSample]:
     """Make some samples, their objects stored when it returns; runs in the workers."""
     with _Uploads(task.objects, task.recipe) as uploads:
-        return [_make(task.recipe, drawn, uploads) for drawn in task.samples]
+        made = [_make(task.recipe, drawn, uploads) for drawn in task.samples]
+    return [sample() for sample in made]
 
 
-def _make(recipe: Recipe, drawn: DrawnSample, uploads: "_Uploads") -> MadeSample:
+def _make(recipe: Recipe, drawn: DrawnSample, uploads: "_Uploads") -> Callable[[], MadeSample]:
+    """Make a sample; its rows are to be had when its objects are stored."""
     identity = uuid5(NAMESPACE_URL, f"heimdall:dataset:{recipe.dataset_id}:{drawn.sample_idx}")
-    if not keeps_iq(recipe.spec, drawn.sample_idx):
-        row = make_sample(recipe, drawn)
-        return MadeSample(drawn.sample_idx, feature_row_json(recipe.dataset_id, identity, row), None, 0)
     kept = _KeptIq(uploads, drawn.sample_idx)
-    row = make_sample(recipe, drawn, kept.keep)
-    iq_row = iq_row_json(kept.row(recipe, drawn, row))
-    return MadeSample(drawn.sample_idx, feature_row_json(recipe.dataset_id, identity, row), iq_row, len(kept.paths))
+    row = make_sample(recipe, drawn, kept.keep if keeps_iq(recipe.spec, drawn.sample_idx) else None)
+    feature_row = feature_row_json(recipe.dataset_id, identity, row)
+
+    def finished() -> MadeSample:
+        iq_row = iq_row_json(kept.row(recipe, drawn, row)) if kept.stored else None
+        return MadeSample(drawn.sample_idx, feature_row, iq_row, len(kept.stored))
+
+    return finished
+
+
+@dataclass(frozen=True)
+class _StoredFile:
+    """A receiver's file on its way to the store."""
+
+    location: ObjectLocation
+    sha256: str
+    etag: Future[str]
 
 
 @dataclass
@@ -306,24 +340,24 @@ class _KeptIq:
 
     uploads: "_Uploads"
     sample_idx: int
-    sha256: dict[str, str] = field(default_factory=dict)
-    paths: dict[str, str] = field(default_factory=dict)
+    stored: dict[str, _StoredFile] = field(default_factory=dict)
 
     def keep(self, site: ReceiverSite, iq: NDArray[np.complex64]) -> None:
         """Hand over one receiver's samples."""
         file = iq_file(self.uploads.recipe, self.sample_idx, site, iq)
-        self.sha256[site.rx_id] = file.sha256
-        self.paths[site.rx_id] = self.uploads.add(self.sample_idx, site.rx_id, file)
+        self.stored[site.rx_id] = self.uploads.add(self.sample_idx, site.rx_id, file)
 
     def row(self, recipe: Recipe, drawn: DrawnSample, features: SampleFeatureRow) -> IqSampleRow:
         """Where it is, and what is true of it."""
+        sha256 = {rx_id: file.sha256 for rx_id, file in self.stored.items()}
+        etag = {rx_id: file.etag.result() for rx_id, file in self.stored.items()}
         return IqSampleRow(
             sample_idx=self.sample_idx,
             start_time_unix_ns=start_time_unix_ns(self.sample_idx),
             truth=features.truth,
             receivers_metadata=[vars(site) for site in drawn.sites],
-            iq_metadata=iq_metadata(recipe, self.sha256),
-            iq_storage_paths=self.paths,
+            iq_metadata=iq_metadata(recipe, sha256, etag),
+            iq_storage_paths={rx_id: file.location.key for rx_id, file in self.stored.items()},
         )
 
 
@@ -335,7 +369,7 @@ class _Uploads:
         self._objects = objects
         self._waiting = BoundedSemaphore(_UPLOADS_WAITING)
         self._threads = ThreadPoolExecutor(_UPLOADS_AT_ONCE, thread_name_prefix="upload")
-        self._pending: deque[Future[None]] = deque()
+        self._pending: deque[Future[str]] = deque()
 
     def __enter__(self) -> "_Uploads":
         return self
@@ -349,18 +383,19 @@ class _Uploads:
         for upload in self._pending:
             upload.result()
 
-    def add(self, sample_idx: int, rx_id: str, file: IqFile) -> str:
-        """Store a file when its turn comes; gives its key. Raises the error of one before it that could not be."""
+    def add(self, sample_idx: int, rx_id: str, file: IqFile) -> _StoredFile:
+        """Store a file when its turn comes. Raises the error of one before it that could not be."""
         location = sample_iq_location(self._objects, self.recipe.dataset_id, sample_idx, rx_id)
         self._waiting.acquire()
         while self._pending and self._pending[0].done():
             self._pending.popleft().result()
 
-        def put() -> None:
+        def put() -> str:
             try:
-                put_iq(self._objects, location, io.BytesIO(file.npy), len(file.npy), file.sigmf)
+                return put_iq(self._objects, location, io.BytesIO(file.npy), len(file.npy), file.sigmf)
             finally:
                 self._waiting.release()
 
-        self._pending.append(self._threads.submit(put))
-        return location.key
+        upload = self._threads.submit(put)
+        self._pending.append(upload)
+        return _StoredFile(location, file.sha256, upload)

@@ -66,8 +66,8 @@ def iq_file(recipe: Recipe, sample_idx: int, site: ReceiverSite, iq: NDArray[np.
     )
 
 
-def iq_metadata(recipe: Recipe, sha256: dict[str, str]) -> dict[str, Any]:
-    """What synthetic_iq_samples says of the format; `sha256` is that of each receiver's .npy."""
+def iq_metadata(recipe: Recipe, sha256: dict[str, str], etag: dict[str, str]) -> dict[str, Any]:
+    """What synthetic_iq_samples says of the objects: their format and, of each receiver's .npy, SHA-256 and ETag."""
     spec = recipe.spec
     return {
         "format": "npy",
@@ -77,4 +77,5 @@ def iq_metadata(recipe: Recipe, sha256: dict[str, str]) -> dict[str, Any]:
         "frequency_hz": spec.frequency_hz,
         "full_scale_dbm": FULL_SCALE_DBM,
         "sha256": sha256,
+        "etag": etag,
     }

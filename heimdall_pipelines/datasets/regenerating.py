@@ -180,11 +180,12 @@ def _regenerate(
     for index, reception in zip(indices, heard, strict=True):
         site = drawn.sites[index]
         file = iq_file(recipe, drawn.sample_idx, site, reception.iq)
-        stored = None if row is None else _compare(objects, row, site.rx_id, file)
+        stored = None if row is None else compare_stored(objects, row, site.rx_id, file)
         yield RegeneratedIq(site.rx_id, file, stored)
 
 
-def _compare(objects: ObjectStore, row: IqSampleRow, rx_id: str, file: IqFile) -> Comparison:
+def compare_stored(objects: ObjectStore, row: IqSampleRow, rx_id: str, file: IqFile) -> Comparison:
+    """Compare a receiver's IQ, made again, with the object that a row names; raises UnavailableError in an outage."""
     key = row.iq_storage_paths.get(rx_id)
     if key is None:
         where = ObjectLocation(objects.synthetic_iq_bucket, f"(no key for {rx_id})")

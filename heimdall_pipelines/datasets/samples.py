@@ -213,7 +213,14 @@ def _element(spec: DatasetSpec, site: ReceiverSite, iq: NDArray[np.complex64]) -
     )
 
 
-def _truth(scene: Scene, links: list[dict[str, Any]], audio: str) -> dict[str, Any]:
+def scene_truth(drawn: DrawnSample) -> dict[str, Any]:
+    """What of a sample's truth its scene alone tells, without any IQ: all but the audio and what fading makes of it."""
+    assert drawn.scene is not None
+    links = [_link_truth(site, link) for site, link in zip(drawn.sites, drawn.scene.links, strict=True)]
+    return _truth(drawn.scene, links)
+
+
+def _truth(scene: Scene, links: list[dict[str, Any]], audio: str | None = None) -> dict[str, Any]:
     return {
         "tx_latitude": scene.tx_latitude,
         "tx_longitude": scene.tx_longitude,
@@ -222,7 +229,7 @@ def _truth(scene: Scene, links: list[dict[str, Any]], audio: str) -> dict[str, A
         "tx_kind": scene.tx_kind,
         "tx_power_dbm": scene.tx_power_dbm,
         "tx_antenna_gain_dbi": _rounded(scene.tx_antenna_gain_dbi),
-        "audio": audio,
+        **({} if audio is None else {"audio": audio}),
         "gdop": _rounded(scene.gdop),
         "mean_snr_db": _rounded(scene.mean_snr_db),
         "receivers": [
@@ -232,19 +239,23 @@ def _truth(scene: Scene, links: list[dict[str, Any]], audio: str) -> dict[str, A
     }
 
 
-def _link_truth(site: ReceiverSite, link: Link, reception: Reception) -> dict[str, Any]:
+def _link_truth(site: ReceiverSite, link: Link, reception: Reception | None = None) -> dict[str, Any]:
     """What is true of one receiver; powers and SNR are those of this draw of the fading, mean of the chunks' decibels.
 
     The Rice factor is a plain ratio: 0 for Rayleigh fading, None for none.
     """
-    signal_power_dbm = float(reception.signal_power_dbm.mean())
+    power, snr = {}, {}
+    if reception is not None:
+        signal_power_dbm = float(reception.signal_power_dbm.mean())
+        power = {"signal_power_dbm": _rounded(signal_power_dbm)}
+        snr = {"snr_db": _rounded(signal_power_dbm - link.noise_power_dbm)}
     return {
         "rx_id": site.rx_id,
         "delay_s": _rounded(link.delay_s),
         "mean_received_power_dbm": _rounded(link.received_power_dbm),
-        "signal_power_dbm": _rounded(signal_power_dbm),
+        **power,
         "noise_power_dbm": _rounded(link.noise_power_dbm),
-        "snr_db": _rounded(signal_power_dbm - link.noise_power_dbm),
+        **snr,
         "frequency_offset_hz": _rounded(link.frequency_offset_hz),
         "rice_k": None if link.rice_k_db == math.inf else _rounded(10 ** (link.rice_k_db / 10)),
         "doppler_hz": _rounded(link.doppler_hz),

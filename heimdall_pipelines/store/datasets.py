@@ -16,9 +16,11 @@ from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.features import FeatureRow, ReceiverFeatures, insert_feature_rows
 
 _ROWS_PER_INSERT = 100
-_COLUMNS = (
-    "id, name, dataset_type, spec, receivers, seed, target_num_samples, num_samples, generator_version, created_at"
+DATASET_COLUMNS = (
+    "id, name, dataset_type, spec, receivers, seed, target_num_samples, num_samples, generator_version, created_at,"
+    " health_status, last_validated_at, storage_size_bytes, deletion_began_at"
 )
+BATCH_COLUMNS = "batch_no, first_sample_idx, num_samples, attempts, rejections, stopped_reason"
 
 
 class DatasetNotFoundError(HeimdallError):
@@ -27,6 +29,10 @@ class DatasetNotFoundError(HeimdallError):
 
 class DatasetExistsError(HeimdallError):
     """A dataset of this name was there first."""
+
+
+class DatasetDeletedError(DatasetNotFoundError):
+    """The dataset is being deleted: nothing is made of it any more."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,7 @@ class Receiver:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A row of synthetic_datasets."""
+    """A row of synthetic_datasets; ``deletion_began_at`` is set while it is being deleted."""
 
     id: UUID
     name: str
@@ -53,6 +59,10 @@ class Dataset:
     num_samples: int
     generator_version: int
     created_at: datetime
+    health_status: str = "unknown"
+    last_validated_at: datetime | None = None
+    storage_size_bytes: int | None = None
+    deletion_began_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -145,7 +155,7 @@ def add_dataset(
                     "INSERT INTO heimdall.synthetic_datasets"
                     " (name, dataset_type, spec, receivers, seed, target_num_samples, generator_version)"
                     " VALUES (:name, :dataset_type, :spec, :receivers, :seed, :target, :generator_version)"
-                    f" RETURNING {_COLUMNS}"
+                    f" RETURNING {DATASET_COLUMNS}"
                 ),
                 {
                     "name": name,
@@ -157,20 +167,25 @@ def add_dataset(
                     "generator_version": generator_version,
                 },
             ).one()
-            return _dataset(row)
+            return dataset_of_row(row)
     except IntegrityError as error:
         if isinstance(error.orig, UniqueViolation):
             raise DatasetExistsError(f"dataset {name} exists already; see: heimdall dataset show {name}") from error
         raise
 
 
+def not_found(name: str) -> DatasetNotFoundError:
+    """Make the error of a dataset that is not there."""
+    return DatasetNotFoundError(f"unknown dataset {name}; see: heimdall dataset list")
+
+
 def find_dataset(database: Database, name: str) -> Dataset | None:
     """The dataset of this name, None where there is none."""
     with database.transaction() as connection:
         row = connection.execute(
-            text(f"SELECT {_COLUMNS} FROM heimdall.synthetic_datasets WHERE name = :name"), {"name": name}
+            text(f"SELECT {DATASET_COLUMNS} FROM heimdall.synthetic_datasets WHERE name = :name"), {"name": name}
         ).first()
-        return None if row is None else _dataset(row)
+        return None if row is None else dataset_of_row(row)
 
 
 def get_dataset(database: Database, name: str) -> Dataset:
@@ -183,15 +198,36 @@ def get_dataset(database: Database, name: str) -> Dataset:
     """
     dataset = find_dataset(database, name)
     if dataset is None:
-        raise DatasetNotFoundError(f"unknown dataset {name}; see: heimdall dataset list")
+        raise not_found(name)
+    return dataset
+
+
+def get_living_dataset(database: Database, name: str) -> Dataset:
+    """The dataset of this name, for those who write it.
+
+    Raises
+    ------
+    DatasetNotFoundError
+        There is none.
+    DatasetDeletedError
+        It is being deleted.
+    """
+    dataset = get_dataset(database, name)
+    if dataset.deletion_began_at is not None:
+        raise DatasetDeletedError(
+            f"dataset {name} is being deleted since {dataset.deletion_began_at:%Y-%m-%d %H:%M:%S} UTC; "
+            f"finish it with: heimdall dataset delete {name}"
+        )
     return dataset
 
 
 def list_datasets(database: Database) -> list[Dataset]:
     """All datasets, oldest first."""
     with database.transaction() as connection:
-        rows = connection.execute(text(f"SELECT {_COLUMNS} FROM heimdall.synthetic_datasets ORDER BY created_at, name"))
-        return [_dataset(row) for row in rows]
+        rows = connection.execute(
+            text(f"SELECT {DATASET_COLUMNS} FROM heimdall.synthetic_datasets ORDER BY created_at, name")
+        )
+        return [dataset_of_row(row) for row in rows]
 
 
 def raise_target(database: Database, dataset: Dataset, target_num_samples: int) -> Dataset:
@@ -206,23 +242,20 @@ def raise_target(database: Database, dataset: Dataset, target_num_samples: int) 
         row = connection.execute(
             text(
                 "UPDATE heimdall.synthetic_datasets SET target_num_samples = greatest(target_num_samples, :target)"
-                f" WHERE id = :id RETURNING {_COLUMNS}"
+                f" WHERE id = :id RETURNING {DATASET_COLUMNS}"
             ),
             {"id": dataset.id, "target": target_num_samples},
         ).first()
     if row is None:
         raise DatasetNotFoundError(f"dataset {dataset.name} was deleted meanwhile")
-    return _dataset(row)
+    return dataset_of_row(row)
 
 
 def list_batches(database: Database, dataset_id: UUID) -> list[Batch]:
     """Batches that were committed or stopped, in their order."""
     with database.transaction() as connection:
         rows = connection.execute(
-            text(
-                "SELECT batch_no, first_sample_idx, num_samples, attempts, rejections, stopped_reason"
-                " FROM heimdall.synthetic_batches WHERE dataset_id = :id ORDER BY batch_no"
-            ),
+            text(f"SELECT {BATCH_COLUMNS} FROM heimdall.synthetic_batches WHERE dataset_id = :id ORDER BY batch_no"),
             {"id": dataset_id},
         )
         return [Batch(**row._mapping) for row in rows]
@@ -292,13 +325,8 @@ def commit_batch(
     DatasetNotFoundError
         The dataset was deleted meanwhile.
     """
-    of_batch = {"id": dataset.id, "first": span.first_sample_idx, "end": span.end_sample_idx}
     with database.transaction() as connection:
-        found = connection.execute(
-            text("SELECT 1 FROM heimdall.synthetic_datasets WHERE id = :id FOR UPDATE"), {"id": dataset.id}
-        ).first()
-        if found is None:
-            raise DatasetNotFoundError(f"dataset {dataset.name} was deleted while {span.partition_key} was being made")
+        _lock_dataset(connection, dataset, f"{span.partition_key} was being made")
         for table in ("measurement_features", "synthetic_iq_samples"):
             connection.execute(
                 text(f"DELETE FROM heimdall.{table} WHERE dataset_id = :id AND sample_idx = ANY(:idxs)"),
@@ -308,38 +336,7 @@ def commit_batch(
             insert_feature_rows(connection, f"[{','.join(feature_rows[start : start + _ROWS_PER_INSERT])}]")
         for start in range(0, len(iq_rows), _ROWS_PER_INSERT):
             _insert_iq_rows(connection, dataset.id, f"[{','.join(iq_rows[start : start + _ROWS_PER_INSERT])}]")
-        # The batch as far as it goes: a run for a smaller target may end after one for a larger.
-        end = _batch_end(span, dataset)
-        connection.execute(
-            text(
-                "INSERT INTO heimdall.synthetic_batches (dataset_id, batch_no, first_sample_idx, num_samples,"
-                " partition_key, attempts, rejections, stopped_reason, generator_version)"
-                " SELECT :id, :batch_no, :first, count(*), :partition_key,"
-                " coalesce(sum((extraction_metadata ->> 'attempts')::integer), 0), '{}', NULL, :generator_version"
-                " FROM heimdall.measurement_features"
-                " WHERE dataset_id = :id AND sample_idx >= :first AND sample_idx < :end"
-                " ON CONFLICT (dataset_id, batch_no) DO UPDATE SET num_samples = excluded.num_samples,"
-                " attempts = excluded.attempts, stopped_reason = NULL"
-            ),
-            of_batch
-            | {
-                "end": end,
-                "batch_no": span.batch_no,
-                "partition_key": span.partition_key,
-                "generator_version": dataset.generator_version,
-            },
-        )
-        row = connection.execute(
-            text(
-                "UPDATE heimdall.synthetic_batches SET rejections = (SELECT coalesce(jsonb_object_agg(reason, n), '{}')"
-                " FROM (SELECT reason, sum(number::integer) AS n FROM heimdall.measurement_features,"
-                " jsonb_each_text(extraction_metadata -> 'rejections') AS rejected (reason, number)"
-                " WHERE dataset_id = :id AND sample_idx >= :first AND sample_idx < :end GROUP BY reason) AS reasons)"
-                " WHERE dataset_id = :id AND batch_no = :batch_no RETURNING batch_no, first_sample_idx, num_samples,"
-                " attempts, rejections, stopped_reason"
-            ),
-            of_batch | {"end": end, "batch_no": span.batch_no},
-        ).one()
+        batch = _count_batch(connection, dataset, span)
         connection.execute(
             text(
                 "UPDATE heimdall.synthetic_datasets SET num_samples = (SELECT sum(num_samples)"
@@ -347,7 +344,7 @@ def commit_batch(
             ),
             {"id": dataset.id},
         )
-        return Batch(**row._mapping)
+        return batch
 
 
 def note_stopped_batch(
@@ -426,14 +423,141 @@ def get_iq_sample(database: Database, dataset_id: UUID, sample_idx: int) -> IqSa
         return None if row is None else IqSampleRow(**row._mapping)
 
 
+def set_dataset_health(
+    database: Database,
+    dataset: Dataset,
+    *,
+    health_status: str,
+    validation_issues: Sequence[dict[str, Any]],
+    storage_size_bytes: int,
+) -> None:
+    """Keep what a validation found.
+
+    Raises
+    ------
+    DatasetNotFoundError
+        The dataset was deleted meanwhile.
+    """
+    with database.transaction() as connection:
+        result = connection.execute(
+            text(
+                "UPDATE heimdall.synthetic_datasets SET health_status = :health_status, last_validated_at = now(),"
+                " validation_issues = CAST(:issues AS jsonb), storage_size_bytes = :bytes WHERE id = :id"
+            ),
+            {
+                "id": dataset.id,
+                "health_status": health_status,
+                "issues": json.dumps(validation_issues, allow_nan=False),
+                "bytes": storage_size_bytes,
+            },
+        )
+    if result.rowcount == 0:
+        raise DatasetNotFoundError(f"dataset {dataset.name} was deleted while it was being validated")
+
+
+def recount(database: Database, dataset: Dataset, spans: Sequence[BatchRange]) -> Dataset:
+    """Count what is there: these batches, then the dataset's num_samples; a target never is below what is there.
+
+    Returns
+    -------
+    Dataset
+        As it is now.
+
+    Raises
+    ------
+    DatasetDeletedError
+        It was deleted meanwhile.
+    """
+    with database.transaction() as connection:
+        _lock_dataset(connection, dataset, "it was being counted")
+        for span in spans:
+            _count_batch(connection, dataset, span)
+        row = connection.execute(
+            text(
+                "UPDATE heimdall.synthetic_datasets SET num_samples = counted.num,"
+                " target_num_samples = greatest(target_num_samples, counted.after_last)"
+                " FROM (SELECT count(*) AS num, coalesce(max(sample_idx) + 1, 0) AS after_last"
+                " FROM heimdall.measurement_features WHERE dataset_id = :id) AS counted"
+                f" WHERE id = :id RETURNING {DATASET_COLUMNS}"
+            ),
+            {"id": dataset.id},
+        ).one()
+        return dataset_of_row(row)
+
+
+def delete_iq_rows(database: Database, dataset: Dataset, sample_idxs: Sequence[int]) -> None:
+    """Delete IQ rows of a dataset; their objects stay, and no row names them any more."""
+    with database.transaction() as connection:
+        _lock_dataset(connection, dataset, "IQ rows of it were being deleted")
+        connection.execute(
+            text("DELETE FROM heimdall.synthetic_iq_samples WHERE dataset_id = :id AND sample_idx = ANY(:idxs)"),
+            {"id": dataset.id, "idxs": list(sample_idxs)},
+        )
+
+
+def mark_dataset_deleted(database: Database, dataset: Dataset) -> None:
+    """Begin a deletion: from now on no batch of the dataset is committed."""
+    with database.transaction() as connection:
+        connection.execute(
+            text(
+                "UPDATE heimdall.synthetic_datasets SET deletion_began_at = coalesce(deletion_began_at, now())"
+                " WHERE id = :id"
+            ),
+            {"id": dataset.id},
+        )
+
+
 def delete_dataset_rows(database: Database, dataset_id: UUID) -> None:
     """Delete a dataset with its batches, features and IQ rows."""
     with database.transaction() as connection:
         connection.execute(text("DELETE FROM heimdall.synthetic_datasets WHERE id = :id"), {"id": dataset_id})
 
 
-def _batch_end(span: BatchRange, dataset: Dataset) -> int:
-    return span.first_sample_idx + int(dataset.spec["batch_size"])
+def _lock_dataset(connection: Connection, dataset: Dataset, meanwhile: str) -> None:
+    """Let one transaction at a time change what is counted of a dataset."""
+    found = connection.execute(
+        text("SELECT deletion_began_at FROM heimdall.synthetic_datasets WHERE id = :id FOR UPDATE"), {"id": dataset.id}
+    ).first()
+    if found is None or found.deletion_began_at is not None:
+        raise DatasetDeletedError(f"dataset {dataset.name} was deleted while {meanwhile}")
+
+
+def _count_batch(connection: Connection, dataset: Dataset, span: BatchRange) -> Batch:
+    """Write what the rows of a batch say of it.
+
+    It is the batch as far as it goes on the grid: a run for a smaller target may end after one for a larger.
+    """
+    of_batch = {
+        "id": dataset.id,
+        "batch_no": span.batch_no,
+        "first": span.first_sample_idx,
+        "end": span.first_sample_idx + int(dataset.spec["batch_size"]),
+    }
+    connection.execute(
+        text(
+            "INSERT INTO heimdall.synthetic_batches (dataset_id, batch_no, first_sample_idx, num_samples,"
+            " partition_key, attempts, rejections, stopped_reason, generator_version)"
+            " SELECT :id, :batch_no, :first, count(*), :partition_key,"
+            " coalesce(sum((extraction_metadata ->> 'attempts')::integer), 0), '{}', NULL, :generator_version"
+            " FROM heimdall.measurement_features"
+            " WHERE dataset_id = :id AND sample_idx >= :first AND sample_idx < :end"
+            " ON CONFLICT (dataset_id, batch_no) DO UPDATE SET num_samples = excluded.num_samples,"
+            " attempts = excluded.attempts, stopped_reason = NULL, committed_at = now()"
+        ),
+        of_batch | {"partition_key": span.partition_key, "generator_version": dataset.generator_version},
+    )
+    row = connection.execute(
+        text(
+            "UPDATE heimdall.synthetic_batches SET rejections = (SELECT coalesce(jsonb_object_agg(reason, n), '{}')"
+            " FROM (SELECT reason, sum(number::integer) AS n FROM heimdall.measurement_features,"
+            " jsonb_each_text(extraction_metadata -> 'rejections') AS rejected (reason, number)"
+            " WHERE dataset_id = :id AND sample_idx >= :first AND sample_idx < :end GROUP BY reason) AS reasons)"
+            " WHERE dataset_id = :id AND batch_no = :batch_no RETURNING batch_no, first_sample_idx, num_samples,"
+            " attempts, rejections, stopped_reason"
+        ),
+        of_batch,
+    ).one()
+    return Batch(**row._mapping)
 
 
 def _insert_iq_rows(connection: Connection, dataset_id: UUID, rows: str) -> None:
@@ -450,7 +574,8 @@ def _insert_iq_rows(connection: Connection, dataset_id: UUID, rows: str) -> None
     )
 
 
-def _dataset(row: Row[Any]) -> Dataset:
+def dataset_of_row(row: Row[Any]) -> Dataset:
+    """Read a row with DATASET_COLUMNS."""
     values = dict(row._mapping)
     values["receivers"] = tuple(Receiver(**receiver) for receiver in values["receivers"])
     return Dataset(**values)

@@ -102,14 +102,29 @@ def session_iq_location(objects: ObjectStore, session_id: object, rx_id: str) ->
     return ObjectLocation(objects.raw_iq_bucket, f"sessions/{session_id}/{rx_id}.npy")
 
 
+def dataset_iq_prefix(dataset_id: object) -> str:
+    """Below which the objects of a synthetic dataset lie."""
+    return f"synthetic/{dataset_id}/"
+
+
+def sample_iq_key(dataset_id: object, sample_idx: int, rx_id: str) -> str:
+    """Key of a receiver's IQ of a synthetic sample."""
+    return f"{dataset_iq_prefix(dataset_id)}{sample_idx}/{rx_id}.npy"
+
+
 def sample_iq_location(objects: ObjectStore, dataset_id: object, sample_idx: int, rx_id: str) -> ObjectLocation:
     """Where a receiver's IQ of a synthetic sample lies."""
-    return ObjectLocation(objects.synthetic_iq_bucket, f"synthetic/{dataset_id}/{sample_idx}/{rx_id}.npy")
+    return ObjectLocation(objects.synthetic_iq_bucket, sample_iq_key(dataset_id, sample_idx, rx_id))
+
+
+def sidecar_key(key: str) -> str:
+    """Key of the SigMF description of an IQ object."""
+    return key.removesuffix(".npy") + ".sigmf-meta"
 
 
 def sidecar_location(location: ObjectLocation) -> ObjectLocation:
     """Where the SigMF description of an IQ object lies."""
-    return ObjectLocation(location.bucket, location.key.removesuffix(".npy") + ".sigmf-meta")
+    return ObjectLocation(location.bucket, sidecar_key(location.key))
 
 
 def remove_session_iq(objects: ObjectStore, session_id: object) -> None:
@@ -119,4 +134,4 @@ def remove_session_iq(objects: ObjectStore, session_id: object) -> None:
 
 def remove_dataset_iq(objects: ObjectStore, dataset_id: object) -> None:
     """Remove every object of a synthetic dataset."""
-    objects.remove(objects.synthetic_iq_bucket, f"synthetic/{dataset_id}/")
+    objects.remove(objects.synthetic_iq_bucket, dataset_iq_prefix(dataset_id))

@@ -20,9 +20,7 @@ def upgrade() -> None:
     ):
         op.get_bind().exec_driver_sql(statement)
     deleting = "Set: it is being deleted, and nobody makes or repairs it any more; the same command finishes a deletion"
-    health = (
-        "Result of the last validation: healthy, warning, critical (a twentieth or more), or unknown"
-    )
+    health = "Result of the last validation: healthy, warning, critical (a twentieth or more), or unknown"
     issues = "What the last validation found: per failed check its name, severity, numbers, examples, and what mends it"
     size = "Bytes of its objects and rows at the last validation"
     for column, comment in {

@@ -1,0 +1,75 @@
+"""Makes samples chosen at random again, and compares them with what is stored."""
+
+import random
+from collections.abc import Callable
+
+from heimdall_pipelines.datasets.findings import Findings
+from heimdall_pipelines.datasets.iq_files import iq_file
+from heimdall_pipelines.datasets.regenerating import compare_stored
+from heimdall_pipelines.datasets.row_checks import agrees
+from heimdall_pipelines.datasets.samples import Recipe, draw_sample, keeps_iq, make_sample
+from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
+from heimdall_pipelines.store.dataset_look import DatasetLook, SampleRow
+from heimdall_pipelines.store.datasets import get_iq_sample
+from heimdall_pipelines.store.stores import Stores
+
+DEEP_SHARE = 0.01
+FEATURE_TOLERANCE = 1e-4  # relative: features have six digits, and another kind of processor rounds otherwise
+
+
+def check_made_again(
+    stores: Stores, look: DatasetLook, found: Findings, looked_at: Callable[[int], None], *, deep: bool, seed: int
+) -> None:
+    """Make one sample again or, if `deep`, one in a hundred; a dataset of another generator version none.
+
+    Parameters
+    ----------
+    stores : Stores
+    look : DatasetLook
+    found : Findings
+        Added to; says how many samples there are to choose from.
+    looked_at : callable
+        Called with the number of samples made so far.
+    deep : bool
+    seed : int
+        Of the choice.
+    """
+    outcome = found.outcomes["samples_made_again_agree"]
+    outcome.numbers["samples_made_again"] = 0
+    sound = range(found.num_features)  # what is not committed or missing is passed over below
+    if look.dataset.generator_version != GENERATOR_VERSION or not sound:
+        return
+    num_chosen = max(1, round(DEEP_SHARE * len(sound))) if deep else 1
+    recipe = Recipe.of(look.dataset)
+    for sample_idx in sorted(random.Random(seed).sample(sound, num_chosen)):  # noqa: S311 (no secret)
+        row = next(look.samples(sample_idx, sample_idx + 1), None)
+        if row is not None and sample_idx not in found.to_make:
+            _compare(stores, recipe, row, found)
+            outcome.count("samples_made_again")
+            looked_at(outcome.numbers["samples_made_again"])
+
+
+def _compare(stores: Stores, recipe: Recipe, row: SampleRow, found: Findings) -> None:
+    def wrong(what: str) -> None:
+        found.found("samples_made_again_agree", row.sample_idx, what)
+
+    drawn = draw_sample(recipe, row.sample_idx, max(1, int(row.extraction_metadata.get("attempts", 1))))
+    if drawn.scene is None:
+        wrong("the seed gives no scene in the attempts that it took")
+        return
+    iq_row = get_iq_sample(stores.database, recipe.dataset_id, row.sample_idx)
+    files = []
+    keep = None
+    if iq_row is not None and keeps_iq(recipe.spec, row.sample_idx):
+        keep = lambda site, iq: files.append((site, iq_file(recipe, row.sample_idx, site, iq)))  # noqa: E731
+    made = make_sample(recipe, drawn, keep)
+    if not agrees(row.truth, made.truth, FEATURE_TOLERANCE):
+        wrong("its truth is not what the seed gives")
+    for stored, again in zip(row.receivers, made.receivers, strict=False):
+        if not agrees(stored.to_json(), again.to_json(), FEATURE_TOLERANCE):
+            wrong(f"features of {again.rx_id} are not those of its IQ")
+    for site, file in files:
+        assert iq_row is not None
+        comparison = compare_stored(stores.objects, iq_row, site.rx_id, file)
+        if not comparison.acceptable:
+            wrong(comparison.problem or "its IQ is not what the seed gives")

@@ -1,0 +1,127 @@
+"""Looks whether a dataset's rows and objects agree, with each other and with what its seed gives; never mends."""
+
+import secrets
+import time
+from collections.abc import Callable
+
+from heimdall_pipelines.datasets.again_checks import check_made_again
+from heimdall_pipelines.datasets.batches import missing_batches
+from heimdall_pipelines.datasets.findings import BATCH_FEATURE_CHECKS, BATCH_IQ_CHECKS, DATASET_CHECKS, Findings
+from heimdall_pipelines.datasets.object_checks import check_objects, check_objects_of_batch
+from heimdall_pipelines.datasets.row_checks import check_rows
+from heimdall_pipelines.store.dataset_look import DatasetLook, look_at_dataset
+from heimdall_pipelines.store.stores import Stores
+
+PROGRESS_INTERVAL_S = 3.0
+_NO_END = 2**31 - 1
+
+Progress = Callable[[str], None]
+
+
+def check_dataset(
+    stores: Stores,
+    name: str,
+    *,
+    checksums: bool = False,
+    seed: int | None = None,
+    progress: Progress = lambda _: None,
+) -> Findings:
+    """Run every check of a dataset.
+
+    Batches may be made meanwhile: rows are those of one moment, and objects that a batch in progress has stored
+    ahead of its rows are no disagreement.
+
+    Parameters
+    ----------
+    stores : Stores
+        Read only.
+    name : str
+    checksums : bool
+        Read every object and compare its SHA-256, and make one in a hundred samples again instead of one.
+    seed : int, optional
+        Of the choice of these samples; at random if None.
+    progress : callable, optional
+        Called with a line every few seconds.
+
+    Raises
+    ------
+    DatasetNotFoundError
+        There is no such dataset.
+    UnavailableError
+        PostgreSQL or the S3 store could not be asked: that is no failed check.
+    """
+    with look_at_dataset(stores.database, name) as look:
+        found = Findings.none_yet(look.dataset, tuple(DATASET_CHECKS))
+        tell = _Told(progress, name)
+        check_rows(look, found, 0, _NO_END, tell.of(f"of {look.dataset.num_samples} samples looked at"))
+        _check_counts(look, found)
+        check_objects(stores, look, found, tell.of("objects looked at"), checksums=checksums)
+        chosen_by = secrets.randbits(64) if seed is None else seed
+        check_made_again(stores, look, found, tell.of("samples made again"), deep=checksums, seed=chosen_by)
+        found.row_bytes = look.row_bytes()
+    return found
+
+
+def check_batch(stores: Stores, name: str, batch_no: int, progress: Progress = lambda _: None) -> Findings:
+    """Run the checks of one batch: those of its feature rows and of its IQ.
+
+    Parameters and errors are those of `check_dataset`.
+    """
+    with look_at_dataset(stores.database, name) as look:
+        found = Findings.none_yet(look.dataset, BATCH_FEATURE_CHECKS + BATCH_IQ_CHECKS)
+        size = int(look.dataset.spec["batch_size"])
+        first, end = batch_no * size, (batch_no + 1) * size
+        tell = _Told(progress, f"{name}, batch {batch_no}")
+        check_rows(look, found, first, end, tell.of("samples looked at"))
+        check_objects_of_batch(stores, look, found, first, end, tell.of("objects looked at"))
+        if batch_no not in {batch.batch_no for batch in look.batches}:
+            found.outcomes["samples_without_gap"].problem(f"batch {batch_no} is not committed")
+    return found
+
+
+def _check_counts(look: DatasetLook, found: Findings) -> None:
+    """Compare what is counted with what is there."""
+    dataset, outcome = look.dataset, found.outcomes["counts_agree"]
+    missing = missing_batches(dataset, look.batches)
+    in_batches = sum(batch.num_samples for batch in look.batches)
+    outcome.numbers |= {
+        "num_samples": dataset.num_samples,
+        "feature_rows": found.num_features,
+        "in_batches": in_batches,
+        "iq_rows": found.num_iq_rows,
+        "iq_rows_expected": found.num_iq_expected,
+        "target": dataset.target_num_samples,
+        "batches_missing": len(missing),
+    }
+    if dataset.num_samples != found.num_features:
+        outcome.problem(f"num_samples is {dataset.num_samples}, {found.num_features} feature rows are there")
+    if in_batches != found.num_features:
+        outcome.problem(f"batches count {in_batches} samples, {found.num_features} feature rows are there")
+    if found.num_iq_rows != found.num_iq_expected:
+        outcome.problem(f"{found.num_iq_rows} IQ rows are there, {found.num_iq_expected} are expected")
+    if not missing and found.num_features != dataset.target_num_samples:
+        outcome.problem(f"no batch is missing, {found.num_features} of {dataset.target_num_samples} samples are there")
+    if found.num_features > dataset.target_num_samples:
+        outcome.problem(
+            f"{found.num_features} feature rows are there, more than the {dataset.target_num_samples} wanted"
+        )
+
+
+class _Told:
+    """Tells of progress every few seconds."""
+
+    def __init__(self, progress: Progress, what: str) -> None:
+        self._progress = progress
+        self._what = what
+        self._told = time.monotonic()
+
+    def of(self, counted: str) -> Callable[[int], None]:
+        """Give what is called with each count."""
+
+        def tell(number: int) -> None:
+            now = time.monotonic()
+            if now - self._told >= PROGRESS_INTERVAL_S:
+                self._told = now
+                self._progress(f"{self._what}: {number} {counted}")
+
+        return tell

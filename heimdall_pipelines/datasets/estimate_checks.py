@@ -1,0 +1,88 @@
+"""Looks whether estimates are as near the truth as they should be: what a wrong label or estimator would show."""
+
+import math
+from typing import Any
+
+from heimdall_pipelines.datasets.findings import Findings
+from heimdall_pipelines.datasets.spec import DatasetSpec
+from heimdall_pipelines.rf.spectrum import USABLE_BAND
+from heimdall_pipelines.store.dataset_look import SampleRow
+from heimdall_pipelines.store.features import ReceiverFeatures, mean_of
+
+# Measured over kinds of datasets (docs/science.md): levels within 0.8 dB, frequency within 50 Hz of all links; bias
+# below 0.11 dB. The bounds leave three times as much, and are far below what a label of another link would give.
+MAX_LEVEL_ERROR_DB = 3.0
+MAX_FREQUENCY_ERROR_HZ = 250.0
+MAX_BIAS_DB = 0.5
+HEARD_DB = 0.0  # true SNR from which levels are compared
+STRONG_DB = 10.0  # and from which frequencies are
+_FEWEST_FOR_BIAS = 100
+_NOISE_UNSURE = "noise_floor_dbm"  # a flag that begins with it: too little free band to measure the noise in
+
+
+class EstimateChecks:
+    """Compares link by link, and the mean error over all of them."""
+
+    def __init__(self, spec: DatasetSpec, found: Findings) -> None:
+        self._found = found
+        self._outcome = found.outcomes["estimates_agree_with_truth"]
+        # Hardware that adds to the signal is rightly measured with it, while the truth is that of the air.
+        self._is_clean = spec.dc_offset_db is None and spec.adc_bits is None
+        # A strong signal's skirts fill a narrow band: the noise is measured too high there.
+        self._has_free_band = USABLE_BAND * spec.sample_rate_hz >= 2 * spec.bandwidth_hz
+        self._errors_db: dict[str, list[float]] = {"snr_db": [0, 0.0], "rssi_dbm": [0, 0.0]}
+
+    def add(self, row: SampleRow) -> None:
+        """Compare a sample's links."""
+        links = (row.truth or {}).get("receivers", ())
+        if len(links) != len(row.receivers):
+            return  # another check's concern
+        for link, receiver in zip(links, row.receivers, strict=True):
+            snr_db = link.get("snr_db")
+            if not self._is_clean or not receiver.signal_present or not _is_heard(snr_db):
+                self._outcome.count("links_not_compared")
+                continue
+            self._outcome.count("links_compared")
+            self._level(row.sample_idx, receiver, "rssi_dbm", link.get("signal_power_dbm"))
+            if self._has_free_band and not any(flag.startswith(_NOISE_UNSURE) for flag in receiver.flags):
+                self._level(row.sample_idx, receiver, "snr_db", snr_db)
+            if snr_db >= STRONG_DB:
+                self._frequency(row.sample_idx, receiver, link.get("frequency_offset_hz"))
+
+    def end(self) -> None:
+        """Look at the mean errors."""
+        for feature, (num, total) in self._errors_db.items():
+            if num >= _FEWEST_FOR_BIAS and abs(total / num) > MAX_BIAS_DB:
+                self._outcome.problem(
+                    f"{feature} is {total / num:+.2f} dB off on the average of {num} links, up to {MAX_BIAS_DB} dB are "
+                    "expected"
+                )
+
+    def _level(self, sample_idx: int, receiver: ReceiverFeatures, feature: str, truth: Any) -> None:
+        error_db = _error(mean_of(receiver, feature), truth)
+        if abs(error_db) > MAX_LEVEL_ERROR_DB:
+            self._wrong(sample_idx, f"{receiver.rx_id} {feature} is {error_db:+.1f} dB off the truth {truth:.1f}")
+        if math.isfinite(error_db):
+            self._errors_db[feature][0] += 1
+            self._errors_db[feature][1] += error_db
+
+    def _frequency(self, sample_idx: int, receiver: ReceiverFeatures, truth_hz: Any) -> None:
+        error_hz = _error(mean_of(receiver, "frequency_offset_hz"), truth_hz)
+        if abs(error_hz) > MAX_FREQUENCY_ERROR_HZ:
+            self._wrong(
+                sample_idx, f"{receiver.rx_id} frequency_offset_hz is {error_hz:+.0f} Hz off the truth {truth_hz:.0f}"
+            )
+
+    def _wrong(self, sample_idx: int, what: str) -> None:
+        self._found.found("estimates_agree_with_truth", sample_idx, what, mended_by_making=False)
+
+
+def _is_heard(snr_db: Any) -> bool:
+    return isinstance(snr_db, int | float) and snr_db >= HEARD_DB
+
+
+def _error(estimate: Any, truth: Any) -> float:
+    """Estimate less truth; NaN where one of them is no number, which other checks tell."""
+    if isinstance(estimate, int | float) and isinstance(truth, int | float):
+        return estimate - truth
+    return math.nan

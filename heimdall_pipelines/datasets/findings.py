@@ -1,0 +1,100 @@
+"""What looking at a dataset found: a result for each check, and which samples would have to be made again."""
+
+from dataclasses import dataclass, field
+
+from heimdall_pipelines.checks import CheckOutcome, Severity
+from heimdall_pipelines.store.datasets import Dataset
+
+# name: severity when failed, what it looks at
+DATASET_CHECKS: dict[str, tuple[Severity, str]] = {
+    "counts_agree": (
+        "ERROR",
+        "num_samples, feature rows, batches and IQ rows count the same; the target, when no batch is missing.",
+    ),
+    "samples_without_gap": ("ERROR", "Every sample_idx of what is committed has its feature row."),
+    "iq_of_every_sample": (
+        "ERROR",
+        "Every sample whose IQ is kept has an IQ row that names each receiver's object, and no other has.",
+    ),
+    "objects_agree": (
+        "ERROR",
+        "Every object that a row names is there with its size, its ETag and a sidecar; no other object is there.",
+    ),
+    "truths_agree": (
+        "ERROR",
+        "The truth is the same in both tables and in the columns tx_*, and the one that the seed gives.",
+    ),
+    "numbers_in_range": (
+        "ERROR",
+        "Every receiver has all features, and every number is finite and within what its feature can be.",
+    ),
+    "estimates_agree_with_truth": ("WARN", "Levels and frequencies are estimated as near the truth as they should be."),
+    "samples_made_again_agree": (
+        "ERROR",
+        "Samples chosen at random, made again, give the rows and IQ that are stored.",
+    ),
+}
+# Of a batch, on its feature rows and on its IQ.
+BATCH_FEATURE_CHECKS = ("samples_without_gap", "truths_agree", "numbers_in_range", "estimates_agree_with_truth")
+BATCH_IQ_CHECKS = ("iq_of_every_sample", "objects_agree")
+
+
+@dataclass
+class Findings:
+    """What was found of a dataset or of one of its batches.
+
+    Attributes
+    ----------
+    dataset : Dataset
+    outcomes : dict of str to CheckOutcome
+        By the names of `DATASET_CHECKS`.
+    concerned : set of int
+        Samples with any problem.
+    to_make : set of int
+        Samples of which a row or an object is missing or wrong: made again, they are right.
+    without_features : set of int
+        Samples that are counted as committed and have no feature row; they are of `to_make`.
+    stray_iq_rows : list of int
+        Samples with an IQ row that should have none.
+    miscounted : set of int
+        Batches that do not count the feature rows that are there.
+    num_features, num_iq_rows : int
+        Rows that were looked at.
+    num_iq_expected : int
+        Of the feature rows, those whose IQ is kept.
+    object_bytes, row_bytes : int
+        What the dataset takes in both stores; of a whole dataset only.
+    """
+
+    dataset: Dataset
+    outcomes: dict[str, CheckOutcome]
+    concerned: set[int] = field(default_factory=set)
+    to_make: set[int] = field(default_factory=set)
+    without_features: set[int] = field(default_factory=set)
+    stray_iq_rows: list[int] = field(default_factory=list)
+    miscounted: set[int] = field(default_factory=set)
+    num_features: int = 0
+    num_iq_rows: int = 0
+    num_iq_expected: int = 0
+    object_bytes: int = 0
+    row_bytes: int = 0
+
+    @classmethod
+    def none_yet(cls, dataset: Dataset, names: tuple[str, ...]) -> "Findings":
+        """Begin to look."""
+        mend = f"heimdall dataset repair {dataset.name} --apply"
+        outcomes = {name: CheckOutcome(name, DATASET_CHECKS[name][0], mend=mend) for name in names}
+        if "estimates_agree_with_truth" in outcomes:
+            outcomes[
+                "estimates_agree_with_truth"
+            ].mend = (
+                "making them again gives the same: look at the dataset's parameters, or whether the truth was edited"
+            )
+        return cls(dataset, outcomes)
+
+    def found(self, check: str, sample_idx: int, what: str, *, mended_by_making: bool = True) -> None:
+        """Note a problem of a sample."""
+        self.outcomes[check].problem(f"sample {sample_idx}: {what}")
+        self.concerned.add(sample_idx)
+        if mended_by_making:
+            self.to_make.add(sample_idx)

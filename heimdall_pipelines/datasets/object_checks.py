@@ -1,0 +1,221 @@
+"""Looks at a dataset's objects beside the rows that name them, in both directions, as the listing streams by."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import groupby, islice
+
+from heimdall_pipelines.checks import MAX_EXAMPLES
+from heimdall_pipelines.datasets.findings import Findings
+from heimdall_pipelines.datasets.spec import parse_spec
+from heimdall_pipelines.errors import UnavailableError
+from heimdall_pipelines.formats.npy import npy_header_bytes
+from heimdall_pipelines.store.dataset_look import DatasetLook, StoredIq, activity
+from heimdall_pipelines.store.iq_objects import dataset_iq_prefix, sidecar_key
+from heimdall_pipelines.store.objects import ObjectEntry, ObjectLocation, ObjectNotFoundError, ObjectStore
+from heimdall_pipelines.store.stores import Stores
+
+_READS_AT_ONCE = 4
+_SAMPLE_BYTES = 8
+
+
+@dataclass(frozen=True)
+class Beside:
+    """An IQ row with the objects of its sample, or one object of a sample that has no IQ row.
+
+    Attributes
+    ----------
+    row : StoredIq or None
+    sample_idx : int or None
+        None where an object's key is that of no sample.
+    entries : dict of str to ObjectEntry
+        By key.
+    """
+
+    row: StoredIq | None
+    sample_idx: int | None
+    entries: dict[str, ObjectEntry]
+
+
+class ListingOrderError(UnavailableError):
+    """The store does not list objects in the order of their keys, so they cannot be compared with rows in passing."""
+
+
+def check_objects(
+    stores: Stores, look: DatasetLook, found: Findings, looked_at: Callable[[int], None], *, checksums: bool
+) -> None:
+    """Compare all objects of a dataset with all its rows; memory does not grow with their number.
+
+    Parameters
+    ----------
+    stores : Stores
+    look : DatasetLook
+        Opened before, so that the objects of all its rows are stored.
+    found : Findings
+        Added to.
+    looked_at : callable
+        Called with the number of objects so far, now and then.
+    checksums : bool
+        Read every object, and compare its SHA-256 with the one that was kept.
+
+    Raises
+    ------
+    UnavailableError
+        The store could not be listed or read.
+    """
+    dataset = look.dataset
+    nameless, unfinished = _Nameless(), _Nameless()
+    before = activity(stores.database, dataset.id)
+    with _ObjectsOfSample(stores.objects, look, found, checksums=checksums) as compare:
+        for beside in rows_beside_objects(stores.objects, look):
+            if beside.row is not None:
+                nameless.add(compare(beside.row, beside.entries))
+            elif beside.sample_idx is not None and beside.sample_idx < dataset.target_num_samples:
+                unfinished.add(beside.entries.values())
+            else:
+                nameless.add(beside.entries.values())
+            looked_at(compare.num_objects)
+    after = activity(stores.database, dataset.id)
+    outcome = found.outcomes["objects_agree"]
+    if unfinished.num and (before.is_being_written or after != before):
+        outcome.numbers["objects_of_batches_in_progress"] = unfinished.num
+        found.object_bytes += unfinished.num_bytes
+        unfinished = _Nameless()
+    for objects in (nameless, unfinished):
+        outcome.problems(objects.num, objects.examples)
+        found.object_bytes += objects.num_bytes
+    outcome.numbers["objects_without_row"] = nameless.num + unfinished.num
+
+
+def check_objects_of_batch(
+    stores: Stores, look: DatasetLook, found: Findings, first: int, end: int, looked_at: Callable[[int], None]
+) -> None:
+    """Compare the objects of a range of samples with their rows, one listing for each sample."""
+    bucket, prefix = stores.objects.synthetic_iq_bucket, dataset_iq_prefix(look.dataset.id)
+    nameless = _Nameless()
+    with _ObjectsOfSample(stores.objects, look, found, checksums=False) as compare:
+        for row in look.stored_iq(first, end):
+            listed = stores.objects.entries(bucket, f"{prefix}{row.sample_idx}/")
+            nameless.add(compare(row, {entry.key: entry for entry in listed}))
+            looked_at(compare.num_objects)
+    found.outcomes["objects_agree"].problems(nameless.num, nameless.examples)
+    found.outcomes["objects_agree"].numbers["objects_without_row"] = nameless.num
+
+
+def rows_beside_objects(objects: ObjectStore, look: DatasetLook) -> Iterator[Beside]:
+    """Give each IQ row with the objects of its sample, and each object without; streamed in the order of their keys."""
+    rows = look.stored_iq_as_listed()
+    row = next(rows, None)
+    last = ""
+    for sample, entries in groupby(_of_samples(objects, look), key=lambda item: item[0]):
+        if not sample:
+            yield from (Beside(None, None, {entry.key: entry}) for _, entry in entries)
+            continue
+        if sample <= last:
+            raise ListingOrderError(f"{objects!r} lists sample {sample} after {last}: it has no order to compare by")
+        last = sample
+        while row is not None and str(row.sample_idx) < sample:
+            yield Beside(row, row.sample_idx, {})
+            row = next(rows, None)
+        if row is not None and str(row.sample_idx) == sample:
+            yield Beside(row, row.sample_idx, {entry.key: entry for _, entry in entries})
+            row = next(rows, None)
+        else:
+            yield from (Beside(None, int(sample), {entry.key: entry}) for _, entry in entries)
+    while row is not None:
+        yield Beside(row, row.sample_idx, {})
+        row = next(rows, None)
+
+
+def _of_samples(objects: ObjectStore, look: DatasetLook) -> Iterator[tuple[str, ObjectEntry]]:
+    """Objects of a dataset with the text of their sample_idx, which is empty for a key that is of no sample."""
+    prefix = dataset_iq_prefix(look.dataset.id)
+    for entry in objects.entries(objects.synthetic_iq_bucket, prefix):
+        sample, _, name = entry.key.removeprefix(prefix).partition("/")
+        is_sample = name and sample.isascii() and sample.isdigit() and str(int(sample)) == sample
+        yield sample if is_sample else "", entry
+
+
+@dataclass
+class _Nameless:
+    """Objects that no row names."""
+
+    num: int = 0
+    num_bytes: int = 0
+    examples: list[str] = field(default_factory=list)
+
+    def add(self, entries: Iterable[ObjectEntry]) -> None:
+        """Count some."""
+        for entry in entries:
+            self.num += 1
+            self.num_bytes += entry.size_bytes
+            if len(self.examples) < MAX_EXAMPLES:
+                self.examples.append(f"{entry.key}: no row names it")
+
+
+class _ObjectsOfSample:
+    """Compares the objects of one sample with its row; gives those that the row does not name."""
+
+    def __init__(self, objects: ObjectStore, look: DatasetLook, found: Findings, *, checksums: bool) -> None:
+        num_samples = parse_spec(look.dataset.spec).num_iq_samples
+        self._size_bytes = len(npy_header_bytes(num_samples)) + num_samples * _SAMPLE_BYTES
+        self._objects = objects
+        self._found = found
+        self._outcome = found.outcomes["objects_agree"]
+        self._checksums = checksums
+        self._readers = ThreadPoolExecutor(_READS_AT_ONCE, thread_name_prefix="read")
+        self.num_objects = 0
+
+    def __enter__(self) -> "_ObjectsOfSample":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._readers.shutdown(cancel_futures=True)
+        self._outcome.numbers["objects"] = self.num_objects
+        for number in ("objects_expected", "sidecars", "checksums_compared"):
+            self._outcome.count(number, 0)
+
+    def __call__(self, row: StoredIq, entries: dict[str, ObjectEntry]) -> list[ObjectEntry]:
+        unsure: list[tuple[str, str]] = []
+        for rx_id, key in row.paths.items():
+            self._outcome.count("objects_expected")
+            entry = entries.pop(key, None)
+            if entry is None:
+                self._wrong(row, f"{key} is missing")
+            else:
+                self.num_objects += 1
+                self._found.object_bytes += entry.size_bytes
+                if entry.size_bytes != self._size_bytes:
+                    self._wrong(row, f"{key} has {entry.size_bytes} bytes, {self._size_bytes} are expected")
+                elif self._checksums or entry.etag != row.etag.get(rx_id, entry.etag):
+                    unsure.append((rx_id, key))
+            sidecar = entries.pop(sidecar_key(key), None)
+            if sidecar is None or sidecar.size_bytes == 0:
+                self._wrong(row, f"{sidecar_key(key)} is {'missing' if sidecar is None else 'empty'}")
+            else:
+                self._outcome.count("sidecars")
+                self._found.object_bytes += sidecar.size_bytes
+        self._compare_checksums(row, unsure)
+        return list(entries.values())
+
+    def _compare_checksums(self, row: StoredIq, unsure: list[tuple[str, str]]) -> None:
+        """Read objects and compare; another ETag alone proves nothing: moving a store to another gives other ones."""
+        remaining = iter(unsure)
+        while group := list(islice(remaining, _READS_AT_ONCE)):
+            for (rx_id, key), sha256 in zip(group, self._readers.map(self._sha256, group), strict=True):
+                self._outcome.count("checksums_compared")
+                if sha256 is None:
+                    self._wrong(row, f"{key} is missing")
+                elif sha256 != row.sha256.get(rx_id):
+                    self._wrong(row, f"{key} was changed since it was stored: its SHA-256 is another")
+
+    def _sha256(self, object_: tuple[str, str]) -> str | None:
+        location = ObjectLocation(self._objects.synthetic_iq_bucket, object_[1])
+        try:
+            return hashlib.sha256(self._objects.read(location, 0, self._size_bytes)).hexdigest()
+        except ObjectNotFoundError:
+            return None
+
+    def _wrong(self, row: StoredIq, what: str) -> None:
+        self._found.found("objects_agree", row.sample_idx, what)

@@ -1,0 +1,219 @@
+"""Repairs a dataset: what can be made again is made again, what is counted wrong is counted, the rest is swept up.
+
+The feature rows say which samples there are. Nothing is deleted that the seed would give again to where it belongs.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from typing import Any
+
+from heimdall_pipelines.checks import MAX_EXAMPLES
+from heimdall_pipelines.datasets.batches import grid_range
+from heimdall_pipelines.datasets.checks import Progress, check_dataset
+from heimdall_pipelines.datasets.findings import Findings
+from heimdall_pipelines.datasets.generating import BatchProgress, make_samples
+from heimdall_pipelines.datasets.object_checks import rows_beside_objects
+from heimdall_pipelines.datasets.samples import GeneratorVersionError
+from heimdall_pipelines.datasets.workers import Workers
+from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
+from heimdall_pipelines.store.dataset_look import DatasetLook, look_at_dataset
+from heimdall_pipelines.store.datasets import Dataset, delete_iq_rows, get_living_dataset, recount
+from heimdall_pipelines.store.iq_objects import sidecar_key
+from heimdall_pipelines.store.objects import ObjectEntry, ObjectStore
+from heimdall_pipelines.store.stores import Stores
+from heimdall_pipelines.store.writing import writing_alone
+
+MIN_ORPHAN_AGE = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class RepairPlan:
+    """What a repair would do, or did.
+
+    Attributes
+    ----------
+    dataset : Dataset
+        As it was before.
+    to_make : tuple of int
+        Samples made again: a row or an object of them is missing or wrong.
+    iq_rows_to_remove : tuple of int
+        Samples whose IQ row goes: they have no features, and are not of those that are made again.
+    batches_to_count : tuple of int
+        Batches whose number of samples is not that of their feature rows.
+    num_samples : int
+        Feature rows once all is done: what num_samples becomes.
+    num_orphans, orphan_bytes : int
+        Objects that no row names, to be removed.
+    num_young_orphans : int
+        Those that are younger than an hour: they are left alone, a batch may be about to commit their rows.
+    examples : tuple of str
+        Some of what was found wrong, in words.
+    """
+
+    dataset: Dataset
+    to_make: tuple[int, ...]
+    iq_rows_to_remove: tuple[int, ...]
+    batches_to_count: tuple[int, ...]
+    num_samples: int
+    num_orphans: int
+    orphan_bytes: int
+    num_young_orphans: int
+    examples: tuple[str, ...]
+
+    @property
+    def changes_num_samples(self) -> bool:
+        """Whether num_samples is not what is there."""
+        return self.num_samples != self.dataset.num_samples
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to do."""
+        return not (
+            self.to_make
+            or self.iq_rows_to_remove
+            or self.batches_to_count
+            or self.num_orphans
+            or self.changes_num_samples
+            or self.num_samples > self.dataset.target_num_samples
+        )
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether this version of the generator gives the samples that are to be made again."""
+        return not self.to_make or self.dataset.generator_version == GENERATOR_VERSION
+
+    def to_json(self) -> dict[str, Any]:
+        """As ``--json`` prints it."""
+        values = {name: value for name, value in vars(self).items() if name != "dataset"}
+        return {"dataset": self.dataset.name, "nothing_to_do": self.is_empty} | values
+
+
+def plan_repair(
+    stores: Stores, name: str, *, checksums: bool = False, progress: Progress = lambda _: None
+) -> RepairPlan:
+    """Look at a dataset, now, and say what a repair would do; changes nothing.
+
+    Parameters and errors are those of `checks.check_dataset`; a dataset that is being deleted is an error, too.
+    """
+    get_living_dataset(stores.database, name)
+    found = check_dataset(stores, name, checksums=checksums, progress=progress)
+    orphans = _Orphans(MIN_ORPHAN_AGE)
+    with look_at_dataset(stores.database, name) as look:
+        deque(_orphans(stores.objects, look, found.to_make, orphans), maxlen=0)
+    return _plan(found, orphans)
+
+
+def repair_dataset(
+    stores: Stores,
+    name: str,
+    workers: Workers,
+    *,
+    checksums: bool = False,
+    min_orphan_age: timedelta = MIN_ORPHAN_AGE,
+    progress: Progress = lambda _: None,
+    making: Callable[[BatchProgress], None] = lambda _: None,
+) -> RepairPlan:
+    """Do what a look at the dataset, now, says; an earlier plan or report is not believed.
+
+    Every step leaves the dataset no worse than it was, whatever stops it after; done again, it goes on.
+
+    Parameters
+    ----------
+    stores : Stores
+    name : str
+    workers : Workers
+        Who make samples again.
+    checksums : bool
+        Read every object first, so that changes which a listing does not show are found, too.
+    min_orphan_age : timedelta, optional
+        Objects without rows that are younger stay.
+    progress, making : callable, optional
+        Called every few seconds, and for each batch of which samples are made.
+
+    Returns
+    -------
+    RepairPlan
+        What was done.
+
+    Raises
+    ------
+    BeingWrittenError
+        A batch of the dataset is being made, or another repair is at work; nothing was changed.
+    GeneratorVersionError
+        Samples would have to be made again, but this version gives other ones; nothing was changed.
+    DatasetNotFoundError, UnavailableError
+    """
+    dataset = get_living_dataset(stores.database, name)
+    with writing_alone(stores.database, dataset.id, name):
+        found = check_dataset(stores, name, checksums=checksums, progress=progress)
+        before = _plan(found, _Orphans(min_orphan_age))
+        if not before.is_possible:
+            raise GeneratorVersionError(
+                f"dataset {name}: {len(found.to_make)} samples would have to be made again, but it was made by "
+                f"generator version {dataset.generator_version}, and this is version {GENERATOR_VERSION}: repair it "
+                "with the heimdall-pipelines that made it. Nothing was changed"
+            )
+        _make_again(stores, found, workers, making)
+        if before.iq_rows_to_remove:
+            delete_iq_rows(stores.database, dataset, before.iq_rows_to_remove)
+        recount(stores.database, dataset, [grid_range(dataset, batch_no) for batch_no in sorted(found.miscounted)])
+        orphans = _Orphans(min_orphan_age)
+        with look_at_dataset(stores.database, name) as look:
+            stores.objects.remove_keys(
+                stores.objects.synthetic_iq_bucket, _orphans(stores.objects, look, found.to_make, orphans)
+            )
+    return _plan(found, orphans)
+
+
+def _plan(found: Findings, orphans: "_Orphans") -> RepairPlan:
+    examples = [example for outcome in found.outcomes.values() for example in outcome.examples]
+    return RepairPlan(
+        dataset=found.dataset,
+        to_make=tuple(sorted(found.to_make)),
+        iq_rows_to_remove=tuple(idx for idx in found.stray_iq_rows if idx not in found.to_make),
+        batches_to_count=tuple(sorted(found.miscounted)),
+        num_samples=found.num_features + len(found.without_features),
+        num_orphans=orphans.num,
+        orphan_bytes=orphans.num_bytes,
+        num_young_orphans=orphans.num_young,
+        examples=tuple(examples[:MAX_EXAMPLES]),
+    )
+
+
+def _make_again(stores: Stores, found: Findings, workers: Workers, making: Callable[[BatchProgress], None]) -> None:
+    """Make samples again, batch by batch: objects first, then the rows of each batch in one transaction."""
+    size = int(found.dataset.spec["batch_size"])
+    for batch_no, sample_idxs in groupby(sorted(found.to_make), key=lambda sample_idx: sample_idx // size):
+        make_samples(stores, found.dataset, grid_range(found.dataset, batch_no), list(sample_idxs), workers, making)
+
+
+class _Orphans:
+    """Counts objects that no row names, and tells which of them are old enough to be removed."""
+
+    def __init__(self, min_age: timedelta) -> None:
+        self._modified_before = datetime.now(UTC) - min_age
+        self.num = 0
+        self.num_bytes = 0
+        self.num_young = 0
+
+    def is_removed(self, entry: ObjectEntry) -> bool:
+        """Count it."""
+        if entry.modified_at > self._modified_before:
+            self.num_young += 1
+            return False
+        self.num += 1
+        self.num_bytes += entry.size_bytes
+        return True
+
+
+def _orphans(objects: ObjectStore, look: DatasetLook, to_make: set[int], orphans: _Orphans) -> Iterator[str]:
+    """Keys that no row names and nothing will; streamed, so that a million of them take no memory."""
+    for beside in rows_beside_objects(objects, look):
+        if beside.row is None and beside.sample_idx in to_make:
+            continue  # a plan: its row will be there
+        paths = beside.row.paths.values() if beside.row is not None else ()
+        named = {key for path in paths for key in (path, sidecar_key(path))}
+        yield from (key for key, entry in beside.entries.items() if key not in named and orphans.is_removed(entry))

@@ -1,0 +1,240 @@
+"""Looks at the rows of a dataset once through, feature rows and IQ rows side by side."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from heimdall_pipelines.datasets.estimate_checks import EstimateChecks
+from heimdall_pipelines.datasets.findings import Findings
+from heimdall_pipelines.datasets.samples import Recipe, draw_sample, keeps_iq, scene_truth
+from heimdall_pipelines.datasets.spec import parse_spec
+from heimdall_pipelines.rf.feature_ranges import NUM_STATISTICS, out_of_range
+from heimdall_pipelines.rf.features import FEATURE_NAMES
+from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
+from heimdall_pipelines.store.dataset_look import DatasetLook, SampleRow, StoredIq
+from heimdall_pipelines.store.iq_objects import sample_iq_key
+
+TRUTH_TOLERANCE = 1e-6  # relative: what another kind of processor may round differently in nine digits
+_TX_COLUMNS = ("tx_latitude", "tx_longitude", "tx_altitude_m", "tx_power_dbm")
+_FEATURES = set(FEATURE_NAMES)
+
+
+def check_rows(look: DatasetLook, found: Findings, first: int, end: int, looked_at: Callable[[int], None]) -> None:
+    """Look at the rows with ``first <= sample_idx < end``; both are bounds of batches.
+
+    Parameters
+    ----------
+    look : DatasetLook
+    found : Findings
+        Added to.
+    first, end : int
+    looked_at : callable
+        Called with the number of samples so far, after each.
+    """
+    checks = _RowChecks(look, found)
+    sequence = _Sequence(look, found, first, end)
+    iq_rows = look.stored_iq(first, end)
+    stored = next(iq_rows, None)
+    for row in look.samples(first, end):
+        while stored is not None and stored.sample_idx < row.sample_idx:
+            checks.stray(stored)
+            stored = next(iq_rows, None)
+        own = stored if stored is not None and stored.sample_idx == row.sample_idx else None
+        if own is not None:
+            stored = next(iq_rows, None)
+        sequence.present(row.sample_idx)
+        checks.sample(row, own)
+        looked_at(found.num_features)
+    while stored is not None:
+        checks.stray(stored)
+        stored = next(iq_rows, None)
+    sequence.end()
+    checks.end()
+
+
+def agrees(stored: Any, made: Any, relative: float) -> bool:
+    """Whether all that was made again is stored the same, numbers within a relative tolerance; more may be stored."""
+    if isinstance(made, dict):
+        return isinstance(stored, dict) and all(
+            name in stored and agrees(stored[name], value, relative) for name, value in made.items()
+        )
+    if isinstance(made, list | tuple):
+        return (
+            isinstance(stored, list | tuple)
+            and len(stored) == len(made)
+            and all(agrees(one, other, relative) for one, other in zip(stored, made, strict=True))
+        )
+    if isinstance(made, float) and isinstance(stored, int | float):
+        return math.isclose(stored, made, rel_tol=relative, abs_tol=1e-15)
+    return bool(stored == made)
+
+
+class _RowChecks:
+    """One row after the other."""
+
+    def __init__(self, look: DatasetLook, found: Findings) -> None:
+        self._found = found
+        self._dataset = look.dataset
+        self._spec = parse_spec(look.dataset.spec)
+        self._recipe = Recipe.of(look.dataset) if look.dataset.generator_version == GENERATOR_VERSION else None
+        self._estimates = EstimateChecks(self._spec, found)
+        self._truths = found.outcomes["truths_agree"]
+        self._numbers = found.outcomes["numbers_in_range"]
+
+    def sample(self, row: SampleRow, stored: StoredIq | None) -> None:
+        """Look at a sample's feature row, and at its IQ row if it has one."""
+        self._found.num_features += 1
+        self._truth(row, stored)
+        self._features(row)
+        self._estimates.add(row)
+        expected = keeps_iq(self._spec, row.sample_idx)
+        self._found.num_iq_expected += expected
+        if stored is None and expected:
+            self._found.found("iq_of_every_sample", row.sample_idx, "its IQ is kept, but there is no IQ row")
+        elif stored is not None and expected:
+            self._found.num_iq_rows += 1
+            self._iq_row(row, stored)
+        elif stored is not None:
+            self._stray(stored, "an IQ row, but its IQ is not to be kept")
+
+    def stray(self, stored: StoredIq) -> None:
+        """Note an IQ row of a sample without features."""
+        self._stray(stored, "an IQ row, but no feature row")
+
+    def end(self) -> None:
+        """Sum up."""
+        self._estimates.end()
+        self._numbers.numbers |= {"samples": self._found.num_features}
+        self._truths.numbers |= {
+            "samples": self._found.num_features,
+            "scenes_drawn_again": self._found.num_features if self._recipe else 0,
+        }
+        self._found.outcomes["iq_of_every_sample"].numbers |= {
+            "iq_rows": self._found.num_iq_rows,
+            "iq_rows_expected": self._found.num_iq_expected,
+        }
+
+    def _stray(self, stored: StoredIq, what: str) -> None:
+        self._found.num_iq_rows += 1
+        self._found.stray_iq_rows.append(stored.sample_idx)
+        self._found.found("iq_of_every_sample", stored.sample_idx, what, mended_by_making=False)
+
+    def _truth(self, row: SampleRow, stored: StoredIq | None) -> None:
+        def wrong(what: str) -> None:
+            self._found.found("truths_agree", row.sample_idx, what)
+
+        truth = row.truth
+        if truth is None:
+            wrong("the feature row has no truth")
+            return
+        for name in _TX_COLUMNS:
+            if truth.get(name) != getattr(row, name):
+                wrong(f"{name} is {getattr(row, name)} in its column and {truth.get(name)} in the truth")
+        if stored is not None and stored.truth != truth:
+            wrong(f"{_first_difference(truth, stored.truth)} differs between feature row and IQ row")
+        if [link.get("rx_id") for link in truth.get("receivers", ())] != [x.rx_id for x in row.receivers]:
+            wrong("receivers of the truth are not those of the features")
+        elif self._recipe is not None:
+            drawn = draw_sample(self._recipe, row.sample_idx, max(1, int(row.extraction_metadata.get("attempts", 1))))
+            if drawn.scene is None:
+                wrong(f"the seed gives no scene in the {drawn.attempts} attempts that it took")
+            elif not agrees(truth, made := scene_truth(drawn), TRUTH_TOLERANCE):
+                wrong(f"{_first_difference(made, truth)} is not what the seed gives")
+
+    def _features(self, row: SampleRow) -> None:
+        def wrong(what: str) -> None:
+            self._found.found("numbers_in_range", row.sample_idx, what)
+
+        for receiver in row.receivers:
+            self._numbers.count("numbers", NUM_STATISTICS * len(receiver.features))
+            if set(receiver.features) != _FEATURES:
+                wrong(f"{receiver.rx_id} has not all features")
+            for what in out_of_range(receiver.features):
+                wrong(f"{receiver.rx_id} {what}")
+        detected = sum(receiver.signal_present for receiver in row.receivers)
+        if (row.num_receivers_in_sample, row.num_receivers_detected) != (len(row.receivers), detected):
+            wrong(
+                f"{row.num_receivers_detected} of {row.num_receivers_in_sample} receivers are noted, "
+                f"{detected} of {len(row.receivers)} are there"
+            )
+
+    def _iq_row(self, row: SampleRow, stored: StoredIq) -> None:
+        expected = {
+            receiver.rx_id: sample_iq_key(self._dataset.id, row.sample_idx, receiver.rx_id)
+            for receiver in row.receivers
+        }
+        if stored.paths != expected:
+            self._found.found(
+                "iq_of_every_sample",
+                row.sample_idx,
+                f"the IQ row names {len(stored.paths)} objects, not the expected "
+                f"{len(expected)}: {_first_difference(expected, stored.paths)}",
+            )
+        elif set(stored.sha256) != set(expected) or stored.num_samples != self._spec.num_iq_samples:
+            self._found.found("iq_of_every_sample", row.sample_idx, "the IQ row's checksums or length are not its own")
+
+
+class _Sequence:
+    """Notices samples that are missing where a batch says that they are committed, and batches that count wrong."""
+
+    def __init__(self, look: DatasetLook, found: Findings, first: int, end: int) -> None:
+        self._found = found
+        self._outcome = found.outcomes["samples_without_gap"]
+        self._size = int(look.dataset.spec["batch_size"])
+        batches = [batch for batch in look.batches if first <= batch.first_sample_idx < end]
+        self._committed = {batch.batch_no: batch.num_samples for batch in batches}
+        self._unseen = set(self._committed)
+        self._batch_no = -1
+        self._next = 0
+        self._num_rows = 0
+
+    def present(self, sample_idx: int) -> None:
+        """Take the next sample that is there."""
+        batch_no = sample_idx // self._size
+        if batch_no != self._batch_no:
+            self._finish()
+            self._batch_no, self._next, self._num_rows = batch_no, batch_no * self._size, 0
+        self._missing(self._next, sample_idx)
+        self._next = sample_idx + 1
+        self._num_rows += 1
+
+    def end(self) -> None:
+        """Look at what should have followed."""
+        self._finish()
+        for batch_no in sorted(self._unseen):
+            self._batch_no, self._next, self._num_rows = batch_no, batch_no * self._size, 0
+            self._finish()
+        self._outcome.numbers |= {
+            "samples": self._found.num_features,
+            "samples_committed": sum(self._committed.values()),
+        }
+
+    def _finish(self) -> None:
+        if self._batch_no < 0:
+            return
+        committed = self._committed.get(self._batch_no, 0)
+        self._unseen.discard(self._batch_no)
+        self._missing(self._next, self._batch_no * self._size + committed)
+        if self._num_rows != committed:
+            self._found.miscounted.add(self._batch_no)
+            self._outcome.problem(
+                f"batch {self._batch_no}: it counts {committed} samples, {self._num_rows} feature rows are there"
+            )
+
+    def _missing(self, first: int, end: int) -> None:
+        for sample_idx in range(first, end):
+            self._found.found("samples_without_gap", sample_idx, "its feature row is missing")
+            self._found.without_features.add(sample_idx)
+
+
+def _first_difference(one: dict[str, Any], other: dict[str, Any]) -> str:
+    """Name the first field that differs, and how."""
+    for name in [*one, *(name for name in other if name not in one)]:
+        ours, theirs = one.get(name), other.get(name)
+        if name == "receivers" and isinstance(ours, list) and isinstance(theirs, list):
+            for link, link_too in zip(ours, theirs, strict=False):
+                if not agrees(link_too, link, TRUTH_TOLERANCE):
+                    return f"{link.get('rx_id')} {_first_difference(link, link_too)}"
+        elif not agrees(theirs, ours, 0 if name != "gdop" else TRUTH_TOLERANCE):
+            return f"{name} ({ours} and {theirs})"
+    return "a field"

@@ -1,0 +1,84 @@
+"""Validates a dataset: every check, and their sum in the dataset's row."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from heimdall_pipelines.checks import CheckOutcome, HealthStatus, health_status
+from heimdall_pipelines.datasets.checks import Progress, check_dataset
+from heimdall_pipelines.datasets.findings import Findings
+from heimdall_pipelines.store.datasets import Dataset, set_dataset_health
+from heimdall_pipelines.store.stores import Stores
+
+
+@dataclass(frozen=True)
+class DatasetValidation:
+    """What a validation found.
+
+    Attributes
+    ----------
+    dataset : Dataset
+        As it was looked at.
+    outcomes : tuple of CheckOutcome
+        Of every check of `DATASET_CHECKS`, in its order.
+    health_status : {"healthy", "warning", "critical"}
+    num_concerned, num_all : int
+        Samples with a problem, and samples that are there or should be.
+    storage_size_bytes : int
+        Of its objects and rows.
+    """
+
+    dataset: Dataset
+    outcomes: tuple[CheckOutcome, ...]
+    health_status: HealthStatus
+    num_concerned: int
+    num_all: int
+    storage_size_bytes: int
+
+    @classmethod
+    def of(cls, found: Findings) -> "DatasetValidation":
+        """Sum up what was found."""
+        outcomes = tuple(found.outcomes.values())
+        num_all = max(found.num_features, found.dataset.num_samples)
+        num_concerned = max(len(found.concerned), abs(found.num_features - found.dataset.num_samples))
+        return cls(
+            dataset=found.dataset,
+            outcomes=outcomes,
+            health_status=health_status(outcomes, num_concerned=num_concerned, num_all=num_all),
+            num_concerned=num_concerned,
+            num_all=num_all,
+            storage_size_bytes=found.object_bytes + found.row_bytes,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """As ``--json`` prints it."""
+        return {
+            "dataset": self.dataset.name,
+            "health_status": self.health_status,
+            "samples_concerned": self.num_concerned,
+            "samples": self.num_all,
+            "storage_size_bytes": self.storage_size_bytes,
+            "checks": [outcome.to_json() for outcome in self.outcomes],
+        }
+
+
+def validate_dataset(
+    stores: Stores,
+    name: str,
+    *,
+    checksums: bool = False,
+    seed: int | None = None,
+    progress: Progress = lambda _: None,
+) -> DatasetValidation:
+    """Run every check of a dataset, and keep its health, what disagrees, and what it takes of storage.
+
+    Parameters and errors are those of `checks.check_dataset`; nothing but these columns of the dataset is written.
+    """
+    validation = DatasetValidation.of(check_dataset(stores, name, checksums=checksums, seed=seed, progress=progress))
+    set_dataset_health(
+        stores.database,
+        validation.dataset,
+        health_status=validation.health_status,
+        validation_issues=[outcome.to_json() for outcome in validation.outcomes if not outcome.passed],
+        storage_size_bytes=validation.storage_size_bytes,
+    )
+    return validation

@@ -1,0 +1,167 @@
+"""A dataset's rows as they stood at one moment, for those who look whether they agree."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+from heimdall_pipelines.store.database import Database
+from heimdall_pipelines.store.datasets import BATCH_COLUMNS, DATASET_COLUMNS, Batch, Dataset, dataset_of_row, not_found
+from heimdall_pipelines.store.features import ReceiverFeatures
+from heimdall_pipelines.store.writing import is_being_written
+
+_ROWS_PER_FETCH = 100
+
+
+@dataclass(frozen=True)
+class SampleRow:
+    """A sample's row of measurement_features."""
+
+    sample_idx: int
+    truth: dict[str, Any] | None
+    receivers: tuple[ReceiverFeatures, ...]
+    tx_latitude: float | None
+    tx_longitude: float | None
+    tx_altitude_m: float | None
+    tx_power_dbm: float | None
+    extraction_metadata: dict[str, Any]
+    num_receivers_in_sample: int
+    num_receivers_detected: int
+    overall_confidence: float | None
+    mean_snr_db: float | None
+    gdop: float | None
+
+
+@dataclass(frozen=True)
+class StoredIq:
+    """A sample's row of synthetic_iq_samples.
+
+    ``etag`` and ``sha256`` are by rx_id; a row of an older version has no ETags.
+    """
+
+    sample_idx: int
+    truth: dict[str, Any]
+    paths: dict[str, str]
+    num_samples: int
+    sha256: dict[str, str]
+    etag: dict[str, str]
+
+
+class DatasetLook:
+    """Reads a dataset's rows within one snapshot.
+
+    Attributes
+    ----------
+    dataset : Dataset
+    batches : tuple of Batch
+        In their order.
+    """
+
+    def __init__(self, connection: Connection, dataset: Dataset) -> None:
+        self._connection = connection
+        self.dataset = dataset
+        rows = connection.execute(
+            text(f"SELECT {BATCH_COLUMNS} FROM heimdall.synthetic_batches WHERE dataset_id = :id ORDER BY batch_no"),
+            {"id": dataset.id},
+        )
+        self.batches = tuple(Batch(**row._mapping) for row in rows)
+
+    def samples(self, first: int, end: int) -> Iterator[SampleRow]:
+        """Feature rows with ``first <= sample_idx < end``, in order, fetched in small groups."""
+        rows = self._stream(
+            "SELECT sample_idx, truth, receiver_features, tx_latitude, tx_longitude, tx_altitude_m, tx_power_dbm,"
+            " extraction_metadata, num_receivers_in_sample, num_receivers_detected, overall_confidence, mean_snr_db,"
+            " gdop FROM heimdall.measurement_features"
+            " WHERE dataset_id = :id AND sample_idx >= :first AND sample_idx < :end ORDER BY sample_idx",
+            {"first": first, "end": end},
+        )
+        for row in rows:
+            elements = row.pop("receiver_features")
+            yield SampleRow(receivers=tuple(ReceiverFeatures.from_json(element) for element in elements), **row)
+
+    def stored_iq(self, first: int, end: int) -> Iterator[StoredIq]:
+        """IQ rows with ``first <= sample_idx < end``, in order, fetched in small groups."""
+        return self._stored_iq("sample_idx >= :first AND sample_idx < :end ORDER BY sample_idx", first, end)
+
+    def stored_iq_as_listed(self) -> Iterator[StoredIq]:
+        """All IQ rows in the order in which a store lists their objects: that of the digits, 1, 10, 100, 2."""
+        return self._stored_iq('sample_idx >= :first AND sample_idx < :end ORDER BY sample_idx::text COLLATE "C"')
+
+    def row_bytes(self) -> int:
+        """Size of the rows of a dataset, as PostgreSQL keeps them."""
+        return int(
+            self._connection.execute(
+                text(
+                    "SELECT (SELECT coalesce(sum(pg_column_size(f.*)), 0) FROM heimdall.measurement_features f"
+                    " WHERE dataset_id = :id) + (SELECT coalesce(sum(pg_column_size(s.*)), 0)"
+                    " FROM heimdall.synthetic_iq_samples s WHERE dataset_id = :id) +"
+                    " (SELECT coalesce(sum(pg_column_size(b.*)), 0) FROM heimdall.synthetic_batches b"
+                    " WHERE dataset_id = :id) + (SELECT pg_column_size(d.*) FROM heimdall.synthetic_datasets d"
+                    " WHERE id = :id)"
+                ),
+                {"id": self.dataset.id},
+            ).scalar_one()
+        )
+
+    def _stored_iq(self, condition: str, first: int = 0, end: int = 2**31 - 1) -> Iterator[StoredIq]:
+        rows = self._stream(
+            "SELECT sample_idx, truth, iq_storage_paths AS paths, iq_metadata FROM heimdall.synthetic_iq_samples"
+            f" WHERE dataset_id = :id AND {condition}",
+            {"first": first, "end": end},
+        )
+        for row in rows:
+            metadata = row.pop("iq_metadata")
+            yield StoredIq(
+                num_samples=metadata.get("num_samples", -1),
+                sha256=metadata.get("sha256", {}),
+                etag=metadata.get("etag", {}),
+                **row,
+            )
+
+    def _stream(self, statement: str, values: dict[str, object]) -> Iterator[dict[str, Any]]:
+        rows = self._connection.execution_options(yield_per=_ROWS_PER_FETCH).execute(
+            text(statement), values | {"id": self.dataset.id}
+        )
+        for row in rows:
+            yield dict(row._mapping)
+
+
+@contextmanager
+def look_at_dataset(database: Database, name: str) -> Iterator[DatasetLook]:
+    """Open a snapshot of a dataset's rows; whatever is committed meanwhile, it stays the same.
+
+    Raises
+    ------
+    DatasetNotFoundError
+        There is no such dataset.
+    DatabaseUnavailableError
+        PostgreSQL could not be asked, at the beginning or in the middle.
+    """
+    with database.snapshot() as connection:
+        row = connection.execute(
+            text(f"SELECT {DATASET_COLUMNS} FROM heimdall.synthetic_datasets WHERE name = :name"), {"name": name}
+        ).first()
+        if row is None:
+            raise not_found(name)
+        yield DatasetLook(connection, dataset_of_row(row))
+
+
+@dataclass(frozen=True)
+class Activity:
+    """Who writes a dataset at a moment, and when something was last committed."""
+
+    is_being_written: bool
+    last_commit: datetime | None
+
+
+def activity(database: Database, dataset_id: UUID) -> Activity:
+    """Look whether a dataset is being written now."""
+    with database.transaction() as connection:
+        last_commit = connection.execute(
+            text("SELECT max(committed_at) FROM heimdall.synthetic_batches WHERE dataset_id = :id"), {"id": dataset_id}
+        ).scalar_one()
+        return Activity(is_being_written(connection, dataset_id), last_commit)
