@@ -20,9 +20,10 @@ from pathlib import Path
 import psutil
 
 from heimdall_pipelines.datasets.batches import missing_batches
+from heimdall_pipelines.datasets.deleting import delete_dataset
 from heimdall_pipelines.datasets.generating import make_batch
 from heimdall_pipelines.datasets.iq_files import iq_file
-from heimdall_pipelines.datasets.requesting import delete_dataset, request_dataset
+from heimdall_pipelines.datasets.requesting import request_dataset
 from heimdall_pipelines.datasets.samples import Recipe, draw_sample, hear_sample, make_sample
 from heimdall_pipelines.datasets.workers import Workers
 from heimdall_pipelines.local.stack import Stack

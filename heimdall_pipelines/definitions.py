@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from heimdall_pipelines.defs import recorded, stations, synthetic, synthetic_sensor
+from heimdall_pipelines.defs import recorded, stations, synthetic, synthetic_checks, synthetic_sensor, validation
 from heimdall_pipelines.defs.resources import stores_resource
 
 
@@ -26,12 +26,20 @@ def build_definitions(resources: Mapping[str, Any] | None = None) -> dg.Definiti
             synthetic.synthetic_batch,
             synthetic.synthetic_dataset_summary,
         ],
-        asset_checks=[recorded.recorded_measurement_features_checks],
+        asset_checks=[
+            recorded.recorded_measurement_features_checks,
+            synthetic_checks.synthetic_batch_checks,
+            synthetic_checks.synthetic_dataset_checks,
+        ],
         jobs=[
             recorded.extract_recorded_session,
             synthetic.make_synthetic_batches,
             synthetic.summarise_synthetic_dataset,
+            synthetic_checks.validate_synthetic_dataset,
+            synthetic_checks.repair_synthetic_dataset,
+            validation.validate_everything,
         ],
+        schedules=[validation.weekly_validation],
         sensors=[recorded.completed_recording_sessions, synthetic_sensor.requested_synthetic_batches],
         resources={"stores": stores_resource} | dict(resources or {}),
         executor=dg.in_process_executor,

@@ -15,6 +15,7 @@ print(json.dumps({
     "assets": sorted(key.to_user_string() for key in definitions.resolve_all_asset_keys()),
     "checks": len(definitions.resolve_asset_graph().asset_check_keys),
     "sensors": [sensor.name for sensor in definitions.sensors],
+    "schedules": [schedule.name for schedule in definitions.schedules],
     "jobs": sorted(name for name in repository.job_names if not name.startswith("__")),
 }))
 """
@@ -34,9 +35,17 @@ def test_everything_loads_in_a_fresh_process_without_any_setting():
             "synthetic/raw_iq_objects",
             "websdr_stations",
         ],
-        "checks": 5,
+        "checks": 19,
         "sensors": ["completed_recording_sessions", "requested_synthetic_batches"],
-        "jobs": ["extract_recorded_session", "make_synthetic_batches", "summarise_synthetic_dataset"],
+        "schedules": ["weekly_validation"],
+        "jobs": [
+            "extract_recorded_session",
+            "make_synthetic_batches",
+            "repair_synthetic_dataset",
+            "summarise_synthetic_dataset",
+            "validate_everything",
+            "validate_synthetic_dataset",
+        ],
     }
 
 

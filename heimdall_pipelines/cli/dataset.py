@@ -1,26 +1,38 @@
 """`heimdall dataset`: synthetic datasets."""
 
 import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from heimdall_pipelines.cli.confirming import confirm_deletion
 from heimdall_pipelines.cli.console import errors, output, table
 from heimdall_pipelines.cli.dataset_options import with_spec_options
 from heimdall_pipelines.cli.environment import stores
 from heimdall_pipelines.cli.tables import in_batches, print_batches, print_counts, print_errors, print_spec
+from heimdall_pipelines.cli.validation_output import exit_code, exits_2_if_it_cannot_look
 from heimdall_pipelines.datasets.batches import missing_batches, num_batches
+from heimdall_pipelines.datasets.deleting import delete_dataset
 from heimdall_pipelines.datasets.regenerating import RegeneratedIq, regenerate_iq, write_iq
-from heimdall_pipelines.datasets.requesting import RequestOutcome, delete_dataset, expand_dataset, request_dataset
+from heimdall_pipelines.datasets.requesting import RequestOutcome, expand_dataset, request_dataset
 from heimdall_pipelines.datasets.spec import parse_spec
 from heimdall_pipelines.datasets.workers import MAX_WORKERS, num_workers_wanted
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
 from heimdall_pipelines.stations.network import load_network, sync_network
-from heimdall_pipelines.store.datasets import Batch, Dataset, count_rows, get_dataset, list_batches, list_datasets
+from heimdall_pipelines.store.datasets import (
+    Batch,
+    Dataset,
+    count_rows,
+    find_dataset,
+    get_dataset,
+    list_batches,
+    list_datasets,
+    not_found,
+)
 from heimdall_pipelines.store.stores import Stores
 
 app = typer.Typer(help="Synthetic datasets: transmissions whose truth is known.", no_args_is_help=True)
@@ -36,11 +48,12 @@ NumWorkers = Annotated[
         min=1, max=MAX_WORKERS, help="Processes that make samples here; default: HEIMDALL_WORKERS, else one per core"
     ),
 ]
+Checksums = Annotated[
+    bool,
+    typer.Option("--checksums", help="Read every object, compare its SHA-256, and make 1 % of the samples again"),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document")]
 Folder = Annotated[Path, typer.Option("--output", "-o", help="Folder to write to; made where it is missing")]
-
-
-class NotConfirmedError(HeimdallError):
-    """A deletion that nobody can be asked about."""
 
 
 class NotWrittenError(HeimdallError):
@@ -109,7 +122,7 @@ def make(name: Name, workers: NumWorkers = None) -> None:
 @app.command("list")
 def list_() -> None:
     """Show all datasets and how far they are."""
-    rows = table("name", "type", "samples", "of", "batches missing", "seed", "created, UTC")
+    rows = table("name", "type", "samples", "of", "batches missing", "health", "seed", "created, UTC")
     with stores() as opened:
         datasets = list_datasets(opened.database)
         for dataset in datasets:
@@ -120,6 +133,7 @@ def list_() -> None:
                 str(dataset.num_samples),
                 str(dataset.target_num_samples),
                 f"{len(missing)} of {num_batches(dataset)}" if missing else "none",
+                dataset.health_status if dataset.deletion_began_at is None else "being deleted",
                 str(dataset.seed),
                 f"{dataset.created_at:%Y-%m-%d %H:%M:%S}",
             )
@@ -142,6 +156,7 @@ def show(name: Name) -> None:
         print_counts(opened, dataset)
         batches = list_batches(opened.database, dataset.id)
         print_batches(dataset, batches)
+        output.print(_health(dataset), soft_wrap=True)
     output.print(_what_next(dataset, batches))
 
 
@@ -151,20 +166,65 @@ def delete(name: Name, yes: Annotated[bool, typer.Option("--yes", help="Don't as
     from heimdall_pipelines.cli.dagster_instance import dagster_instance  # Dagster takes a second to load
     from heimdall_pipelines.cli.dataset_making import remove_partitions
 
-    with stores() as opened:
-        dataset = get_dataset(opened.database, name)
+    with stores() as opened, dagster_instance() as instance:
+        dataset = find_dataset(opened.database, name)
+        if dataset is None:
+            if not remove_partitions(instance, name):
+                raise not_found(name)
+            output.print(f"dataset {name} was deleted before; its partitions in Dagster are removed now, too")
+            return
         counts = count_rows(opened.database, dataset.id)
         what = f"dataset {name} with {counts.features} feature rows and {counts.iq_objects} IQ objects"
         if not yes:
-            if not sys.stdin.isatty():
-                raise NotConfirmedError(f"{what} was not deleted: nobody can be asked here; to delete it, give --yes")
-            typer.confirm(
-                f"Delete {what}? It can be made again from its parameters and seed {dataset.seed}", abort=True
-            )
-        with dagster_instance() as instance:
-            delete_dataset(opened, name)
-            remove_partitions(instance, name)
+            confirm_deletion(what, f"It can be made again from its parameters and seed {dataset.seed}")
+        delete_dataset(opened, name, partial(remove_partitions, instance))
     output.print(f"deleted: {what}")
+
+
+@app.command("validate")
+def validate(
+    name: Annotated[str | None, typer.Argument(help="The dataset's name")] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Validate every dataset")] = False,
+    checksums: Checksums = False,
+    as_json: AsJson = False,
+) -> None:
+    """Look whether a dataset's rows and objects agree; exit code 0: healthy, 1: issues, 2: it could not look."""
+    if (name is None) != all_:
+        raise typer.BadParameter("either NAME or --all is expected")
+    from heimdall_pipelines.cli.dagster_instance import dagster_instance  # Dagster takes a second to load
+    from heimdall_pipelines.cli.dataset_integrity import validate_datasets
+
+    with exits_2_if_it_cannot_look(), stores() as opened, dagster_instance() as instance:
+        names = [name] if name else [dataset.name for dataset in list_datasets(opened.database)]
+        code = validate_datasets(opened, instance, names, checksums=checksums, as_json=as_json, one=name is not None)
+    raise typer.Exit(code)
+
+
+@app.command("repair")
+def repair(
+    name: Name,
+    apply: Annotated[bool, typer.Option("--apply", help="Do it; without, only say what would be done")] = False,
+    checksums: Checksums = False,
+    as_json: AsJson = False,
+    workers: NumWorkers = None,
+) -> None:
+    """Mend a dataset: make again what is missing or damaged, count, remove what no row names.
+
+    It looks for itself what is wrong, now. Nothing is deleted that the seed would give again; it refuses while a batch
+    of the dataset is being made, and can be stopped and repeated at any time.
+    """
+    from heimdall_pipelines.cli import dataset_integrity
+    from heimdall_pipelines.cli.dagster_instance import dagster_instance  # Dagster takes a second to load
+
+    with stores() as opened:
+        if not apply:
+            dataset_integrity.repair(opened, name, checksums=checksums, as_json=as_json)
+            return
+        with dagster_instance() as instance:
+            validation = dataset_integrity.repair_and_tell(
+                opened, instance, name, workers or num_workers_wanted(), checksums=checksums, as_json=as_json
+            )
+    raise typer.Exit(exit_code(validation.outcomes))
 
 
 @app.command("iq")
@@ -253,9 +313,21 @@ def _print_handed_over(opened: Stores, dataset: Dataset, heartbeat_age_s: float 
         )
 
 
+def _health(dataset: Dataset) -> str:
+    """Say what the last validation found."""
+    if dataset.last_validated_at is None:
+        return f"never validated: heimdall dataset validate {dataset.name}"
+    return (
+        f"{dataset.health_status} when it was last validated, {dataset.last_validated_at:%Y-%m-%d %H:%M:%S} UTC; "
+        f"{(dataset.storage_size_bytes or 0) / 1e6:.1f} MB of rows and objects"
+    )
+
+
 def _what_next(dataset: Dataset, batches: Sequence[Batch]) -> str:
     """Say what is missing, and the command that helps."""
     name = dataset.name
+    if dataset.deletion_began_at is not None:
+        return f"It is being deleted. To finish that: heimdall dataset delete {name}"
     if dataset.generator_version != GENERATOR_VERSION:
         return (
             f"This is generator version {GENERATOR_VERSION}, which gives other samples: the dataset can be read, but "

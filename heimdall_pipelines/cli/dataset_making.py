@@ -1,7 +1,9 @@
 """Makes a dataset's missing batches in this process, and tells Dagster of them, so that its UI agrees."""
 
 import time
+from collections.abc import Iterable
 from contextlib import suppress
+from typing import Self
 
 import dagster as dg
 import typer
@@ -12,13 +14,17 @@ from heimdall_pipelines.cli.tables import in_batches, print_request
 from heimdall_pipelines.datasets.batches import InvalidNameError, missing_batches, parse_partition_key
 from heimdall_pipelines.datasets.generating import make_batch
 from heimdall_pipelines.datasets.requesting import RequestOutcome
+from heimdall_pipelines.datasets.validation import DatasetValidation
 from heimdall_pipelines.datasets.workers import Workers
+from heimdall_pipelines.defs.check_results import record_evaluations
 from heimdall_pipelines.defs.partitions import SYNTHETIC_BATCHES, SYNTHETIC_DATASETS
 from heimdall_pipelines.defs.synthetic import add_partitions, batch_materializations, dataset_materialization
+from heimdall_pipelines.defs.synthetic_checks import evaluations, evaluations_of_batch
 from heimdall_pipelines.store.datasets import BatchRange, get_dataset, list_batches
 from heimdall_pipelines.store.stores import Stores
 
 EXIT_INTERRUPTED = 130
+_EVALUATIONS_PER_RUN = 200
 _FEW_SAMPLES = 10  # are made before worker processes would be ready
 
 
@@ -53,14 +59,16 @@ def make_missing(stores: Stores, instance: dg.DagsterInstance, name: str, num_wo
         with (
             Workers(num_workers if num_missing > _FEW_SAMPLES else 1) as workers,
             MakingProgress(name, num_missing) as progress,
+            _BatchChecks(stores, instance, name) as checks,
         ):
             for span in missing:
                 if span not in _missing(stores, name):
                     continue  # the daemon made it meanwhile
-                report = make_batch(stores, name, span.batch_no, workers, progress.show)
+                report = make_batch(stores, name, span.batch_no, workers, progress.show, progress.wait)
                 progress.committed(report)
                 for event in batch_materializations(report):
                     instance.report_runless_asset_event(event)
+                checks.look(span)
                 num_samples += report.num_made
                 num_objects += report.num_objects
                 num_batches += 1
@@ -77,13 +85,59 @@ def make_missing(stores: Stores, instance: dg.DagsterInstance, name: str, num_wo
     )
 
 
-def remove_partitions(instance: dg.DagsterInstance, name: str) -> None:
-    """Take a deleted dataset and its batches out of Dagster's partitions."""
+class _BatchChecks:
+    """Looks at batches that were made, as their runs do, and tells Dagster of some at a time."""
+
+    def __init__(self, stores: Stores, instance: dg.DagsterInstance, name: str) -> None:
+        self._stores = stores
+        self._instance = instance
+        self._name = name
+        self._untold: list[dg.AssetCheckEvaluation] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._tell()
+
+    def look(self, span: BatchRange) -> None:
+        """Look at a batch, and say what disagrees."""
+        evaluations = list(evaluations_of_batch(self._stores, self._name, span.batch_no))
+        for evaluation in evaluations:
+            if not evaluation.passed:
+                what = f"{span.partition_key}, {evaluation.check_name}: {evaluation.description}"
+                errors.print(f"{evaluation.severity.value} {what}", style="yellow", markup=False)
+        self._untold += evaluations
+        if len(self._untold) >= _EVALUATIONS_PER_RUN:
+            self._tell()
+
+    def _tell(self) -> None:
+        if self._untold:
+            record_evaluations(self._instance, "heimdall_dataset_make", self._untold)
+            self._untold = []
+
+
+def report_evaluations(
+    stores: Stores, instance: dg.DagsterInstance, validation: DatasetValidation, also_batches: Iterable[int] = ()
+) -> None:
+    """Tell Dagster what a validation found of a dataset, and of its batches that have a problem or had one."""
+    add_partitions(instance, validation.dataset)
+    found = list(evaluations(instance, stores, validation, also_batches))
+    record_evaluations(instance, "heimdall_dataset_validate", found)
+
+
+def remove_partitions(instance: dg.DagsterInstance, name: str) -> bool:
+    """Take a deleted dataset and its batches out of Dagster's partitions; gives whether there were any."""
+    doomed = []
     for key in instance.get_dynamic_partitions(SYNTHETIC_BATCHES):
         with suppress(InvalidNameError):  # people can add any key in the UI
             if parse_partition_key(key)[0] == name:
-                instance.delete_dynamic_partition(SYNTHETIC_BATCHES, key)
+                doomed.append(key)
+    for key in doomed:
+        instance.delete_dynamic_partition(SYNTHETIC_BATCHES, key)
+    is_known = name in instance.get_dynamic_partitions(SYNTHETIC_DATASETS)
     instance.delete_dynamic_partition(SYNTHETIC_DATASETS, name)
+    return is_known or bool(doomed)
 
 
 def _missing(stores: Stores, name: str) -> list[BatchRange]:

@@ -62,6 +62,10 @@ class MakingProgress:
             state = f"{batch.num_drawn} of {batch.num_samples} scenes drawn for the next batch; {state}"
         self._show(num_made, state)
 
+    def wait(self) -> None:
+        """Show that a repair is at work, which the next batch waits for."""
+        self._show(self._num_committed, "waiting for a repair of this dataset to end")
+
     def committed(self, report: BatchReport) -> None:
         """Count a batch that is done."""
         self._num_committed += report.num_made

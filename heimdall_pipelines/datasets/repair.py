@@ -4,7 +4,7 @@ The feature rows say which samples there are. Nothing is deleted that the seed w
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
@@ -27,6 +27,7 @@ from heimdall_pipelines.store.stores import Stores
 from heimdall_pipelines.store.writing import writing_alone
 
 MIN_ORPHAN_AGE = timedelta(hours=1)
+_MOST_NAMED = 10
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,50 @@ class RepairPlan:
     def is_possible(self) -> bool:
         """Whether this version of the generator gives the samples that are to be made again."""
         return not self.to_make or self.dataset.generator_version == GENERATOR_VERSION
+
+    @property
+    def batches_touched(self) -> tuple[int, ...]:
+        """Batches of which something changes."""
+        size = int(self.dataset.spec["batch_size"])
+        samples = (*self.to_make, *self.iq_rows_to_remove)
+        return tuple(sorted({*(sample_idx // size for sample_idx in samples), *self.batches_to_count}))
+
+    def numbers(self) -> dict[str, int]:
+        """How much there is of each kind of work."""
+        return {
+            "samples_made_again": len(self.to_make),
+            "iq_rows_removed": len(self.iq_rows_to_remove),
+            "batches_counted": len(self.batches_to_count),
+            "objects_without_row_removed": self.num_orphans,
+            "objects_without_row_left_alone": self.num_young_orphans,
+        }
+
+    def lines(self, *, is_done: bool) -> list[str]:
+        """Say in words what is to be done, or was."""
+        if self.is_empty:
+            return [f"nothing is to be repaired of {self.dataset.name}", *self._young()]
+        lines = [f"{self.dataset.name}: {'repaired' if is_done else 'a repair would'}"]
+        made, removed, counted = ("made again", "removed", "counted") if is_done else ("make again", "remove", "count")
+        if self.to_make:
+            lines.append(f"  {made}: {_named(self.to_make, 'sample', 'samples')}, rows and objects")
+        if self.iq_rows_to_remove:
+            lines.append(
+                f"  {removed}: IQ rows of {_named(self.iq_rows_to_remove, 'sample', 'samples')} without features"
+            )
+        if self.batches_to_count:
+            lines.append(f"  {counted}: {_named(self.batches_to_count, 'batch', 'batches')}")
+        if self.changes_num_samples:
+            lines.append(f"  {counted}: num_samples {self.dataset.num_samples} -> {self.num_samples}")
+        if self.num_samples > self.dataset.target_num_samples:
+            lines.append(f"  target_num_samples {self.dataset.target_num_samples} -> what is there")
+        if self.num_orphans:
+            lines.append(f"  {removed}: {self.num_orphans} objects without row, {self.orphan_bytes / 1e6:.1f} MB")
+        return [*lines, *self._young()]
+
+    def _young(self) -> list[str]:
+        if not self.num_young_orphans:
+            return []
+        return [f"  left alone: {self.num_young_orphans} objects without row that are younger than an hour"]
 
     def to_json(self) -> dict[str, Any]:
         """As ``--json`` prints it."""
@@ -217,3 +262,13 @@ def _orphans(objects: ObjectStore, look: DatasetLook, to_make: set[int], orphans
         paths = beside.row.paths.values() if beside.row is not None else ()
         named = {key for path in paths for key in (path, sidecar_key(path))}
         yield from (key for key, entry in beside.entries.items() if key not in named and orphans.is_removed(entry))
+
+
+def _named(numbers: Sequence[int], one: str, many: str) -> str:
+    """Name some of them.
+
+    >>> _named((4, 7), "sample", "samples")
+    '2 samples (4, 7)'
+    """
+    named = ", ".join(map(str, numbers[:_MOST_NAMED])) + (", ..." if len(numbers) > _MOST_NAMED else "")
+    return f"{len(numbers)} {one if len(numbers) == 1 else many} ({named})"

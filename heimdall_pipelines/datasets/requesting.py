@@ -26,12 +26,10 @@ from heimdall_pipelines.store.datasets import (
     DatasetExistsError,
     Receiver,
     add_dataset,
-    delete_dataset_rows,
-    find_dataset,
-    get_dataset,
+    find_living_dataset,
+    get_living_dataset,
     raise_target,
 )
-from heimdall_pipelines.store.iq_objects import remove_dataset_iq
 from heimdall_pipelines.store.stations import list_stations
 from heimdall_pipelines.store.stores import Stores
 
@@ -153,6 +151,8 @@ def request_dataset(
         No station is active.
     GeneratorVersionError
         The dataset cannot be expanded by this version.
+    DatasetDeletedError
+        The dataset is being deleted.
     """
     check_name(name)
     if target_num_samples is not None:
@@ -160,14 +160,14 @@ def request_dataset(
     if seed is not None:
         check_seed(seed)
     given = parameters or {}
-    existing = find_dataset(stores.database, name)
+    existing = find_living_dataset(stores.database, name)
     if existing is None:
         if target_num_samples is None:
             raise InvalidSpecError(f"dataset {name}: target_num_samples is missing; a new dataset needs it")
         try:
             return _create(stores, name, target_num_samples, parse_spec(given), seed)
         except DatasetExistsError:  # somebody asked for it at the same moment
-            existing = get_dataset(stores.database, name)
+            existing = get_living_dataset(stores.database, name)
     return _expand(stores, existing, target_num_samples, given, seed)
 
 
@@ -180,23 +180,8 @@ def expand_dataset(stores: Stores, name: str, by: int) -> RequestOutcome:
     """
     if by < 1:
         raise InvalidSpecError(f"expansion by {by} samples: 1 or more are allowed")
-    dataset = get_dataset(stores.database, name)
+    dataset = get_living_dataset(stores.database, name)
     return request_dataset(stores, name, target_num_samples=dataset.target_num_samples + by)
-
-
-def delete_dataset(stores: Stores, name: str) -> Dataset:
-    """Delete a dataset's objects, then its rows; a deletion that was broken off is finished by the next.
-
-    Returns
-    -------
-    Dataset
-        As it was.
-    """
-    dataset = get_dataset(stores.database, name)
-    remove_dataset_iq(stores.objects, dataset.id)
-    delete_dataset_rows(stores.database, dataset.id)
-    remove_dataset_iq(stores.objects, dataset.id)  # what a batch that was running had stored meanwhile
-    return dataset
 
 
 def probe_acceptance(recipe: Recipe, attempts: int = PROBE_ATTEMPTS) -> Acceptance:

@@ -25,6 +25,8 @@ class DatasetValidation:
         Samples with a problem, and samples that are there or should be.
     storage_size_bytes : int
         Of its objects and rows.
+    concerned_batches : tuple of int
+        Batches with such a sample, or that count wrong.
     """
 
     dataset: Dataset
@@ -33,6 +35,7 @@ class DatasetValidation:
     num_concerned: int
     num_all: int
     storage_size_bytes: int
+    concerned_batches: tuple[int, ...]
 
     @classmethod
     def of(cls, found: Findings) -> "DatasetValidation":
@@ -40,6 +43,7 @@ class DatasetValidation:
         outcomes = tuple(found.outcomes.values())
         num_all = max(found.num_features, found.dataset.num_samples)
         num_concerned = max(len(found.concerned), abs(found.num_features - found.dataset.num_samples))
+        size = int(found.dataset.spec["batch_size"])
         return cls(
             dataset=found.dataset,
             outcomes=outcomes,
@@ -47,6 +51,7 @@ class DatasetValidation:
             num_concerned=num_concerned,
             num_all=num_all,
             storage_size_bytes=found.object_bytes + found.row_bytes,
+            concerned_batches=tuple(sorted({*(idx // size for idx in found.concerned), *found.miscounted})),
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from heimdall_pipelines.store.stores import Stores
 ALL_CORES = "all-cores"  # a pool and a tag: dagster.yaml lets one run at a time have them
 USES_TAG = "heimdall/uses"
 PROGRESS_LOG_INTERVAL_S = 3.0
+_WAITING = "waiting for a repair of {} to end"
 
 BATCHES = dg.AssetKey(["synthetic", "batches"])
 RAW_IQ_OBJECTS = dg.AssetKey(["synthetic", "raw_iq_objects"])
@@ -120,7 +121,7 @@ def synthetic_batch(
     name, batch_no = parse_partition_key(context.partition_key)
     progress = _now_and_then(context.log.info)
     with retried_after_outage(context.op_execution_context), Workers(num_workers_wanted()) as workers:
-        report = make_batch(stores, name, batch_no, workers, progress)
+        report = make_batch(stores, name, batch_no, workers, progress, _once(context.log.info, _WAITING.format(name)))
         dataset = get_dataset(stores.database, name)
     seen_now: dict[dg.AssetKey, dict[str, str | int]] = {
         BATCHES: {},
@@ -243,6 +244,17 @@ def _rejections(attempts: int, rejections: dict[str, int]) -> dg.MetadataValue:
     return table_metadata(
         ("reason", "attempts", "share"), ((reason, n, f"{n / attempts:.1%}") for reason, n in frequent_first)
     )
+
+
+def _once(log: Callable[[str], None], line: str) -> Callable[[], None]:
+    """Log a line the first time that it is called for."""
+    remaining = [line]
+
+    def tell() -> None:
+        if remaining:
+            log(remaining.pop())
+
+    return tell
 
 
 def _now_and_then(log: Callable[[str], None]) -> Callable[[BatchProgress], None]:

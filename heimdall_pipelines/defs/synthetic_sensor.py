@@ -90,7 +90,7 @@ def requested_synthetic_batches(
 ) -> dg.SensorResult | dg.SkipReason:
     """Level-triggered: what is due is what should be there minus what is; there is no cursor to lose."""
     instance = context.instance
-    datasets = list_datasets(stores.database)
+    datasets = [dataset for dataset in list_datasets(stores.database) if dataset.deletion_began_at is None]
     for dataset in datasets:
         if not is_complete(dataset) and dataset.generator_version != GENERATOR_VERSION:
             context.log.info(

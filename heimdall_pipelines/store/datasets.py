@@ -202,22 +202,34 @@ def get_dataset(database: Database, name: str) -> Dataset:
     return dataset
 
 
+def find_living_dataset(database: Database, name: str) -> Dataset | None:
+    """The dataset of this name, for those who write it; None where there is none.
+
+    Raises
+    ------
+    DatasetDeletedError
+        It is being deleted.
+    """
+    dataset = find_dataset(database, name)
+    if dataset is not None and dataset.deletion_began_at is not None:
+        raise DatasetDeletedError(
+            f"dataset {name} is being deleted since {dataset.deletion_began_at:%Y-%m-%d %H:%M:%S} UTC; "
+            f"finish it with: heimdall dataset delete {name}"
+        )
+    return dataset
+
+
 def get_living_dataset(database: Database, name: str) -> Dataset:
     """The dataset of this name, for those who write it.
 
     Raises
     ------
     DatasetNotFoundError
-        There is none.
-    DatasetDeletedError
-        It is being deleted.
+        There is none, or it is being deleted.
     """
-    dataset = get_dataset(database, name)
-    if dataset.deletion_began_at is not None:
-        raise DatasetDeletedError(
-            f"dataset {name} is being deleted since {dataset.deletion_began_at:%Y-%m-%d %H:%M:%S} UTC; "
-            f"finish it with: heimdall dataset delete {name}"
-        )
+    dataset = find_living_dataset(database, name)
+    if dataset is None:
+        raise not_found(name)
     return dataset
 
 
@@ -242,7 +254,7 @@ def raise_target(database: Database, dataset: Dataset, target_num_samples: int) 
         row = connection.execute(
             text(
                 "UPDATE heimdall.synthetic_datasets SET target_num_samples = greatest(target_num_samples, :target)"
-                f" WHERE id = :id RETURNING {DATASET_COLUMNS}"
+                f" WHERE id = :id AND deletion_began_at IS NULL RETURNING {DATASET_COLUMNS}"
             ),
             {"id": dataset.id, "target": target_num_samples},
         ).first()

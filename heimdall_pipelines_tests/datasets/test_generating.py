@@ -17,6 +17,7 @@ from sqlalchemy import text
 
 from heimdall_pipelines.datasets import generating
 from heimdall_pipelines.datasets.batches import InvalidNameError, batch_range
+from heimdall_pipelines.datasets.deleting import delete_dataset
 from heimdall_pipelines.datasets.generating import (
     ATTEMPTS_PER_SAMPLE,
     BatchProgress,
@@ -24,7 +25,7 @@ from heimdall_pipelines.datasets.generating import (
     make_batch,
     rejection_table,
 )
-from heimdall_pipelines.datasets.requesting import delete_dataset, probe_acceptance
+from heimdall_pipelines.datasets.requesting import probe_acceptance
 from heimdall_pipelines.datasets.samples import GeneratorVersionError, Recipe
 from heimdall_pipelines.datasets.workers import Workers
 from heimdall_pipelines.store.datasets import DatasetNotFoundError, get_dataset, list_batches

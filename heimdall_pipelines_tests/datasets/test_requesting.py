@@ -7,13 +7,13 @@ from threading import Barrier
 import pytest
 
 from heimdall_pipelines.datasets.batches import InvalidNameError
+from heimdall_pipelines.datasets.deleting import delete_dataset
 from heimdall_pipelines.datasets.generating import BatchStoppedError
 from heimdall_pipelines.datasets.requesting import (
     PROBE_ATTEMPTS,
     Acceptance,
     NoReceiversError,
     UnacceptableSpecError,
-    delete_dataset,
     expand_dataset,
     probe_acceptance,
     request_dataset,

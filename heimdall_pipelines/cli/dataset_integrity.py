@@ -1,0 +1,122 @@
+"""Validates and repairs datasets from the command line, and tells Dagster, so that its UI and alerts agree."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import dagster as dg
+
+from heimdall_pipelines.cli.console import output, show_progress
+from heimdall_pipelines.cli.dataset_making import report_evaluations
+from heimdall_pipelines.cli.validation_output import (
+    EXIT_COULD_NOT_LOOK,
+    EXIT_HEALTHY,
+    exit_code,
+    print_error,
+    print_json,
+    print_outcomes,
+)
+from heimdall_pipelines.datasets.repair import RepairPlan, plan_repair, repair_dataset
+from heimdall_pipelines.datasets.validation import DatasetValidation, validate_dataset
+from heimdall_pipelines.datasets.workers import Workers
+from heimdall_pipelines.errors import HeimdallError, UnavailableError
+from heimdall_pipelines.store.stores import Stores
+
+
+def validate_datasets(
+    stores: Stores, instance: dg.DagsterInstance, names: Iterable[str], *, checksums: bool, as_json: bool, one: bool
+) -> int:
+    """Validate datasets one after the other and show what was found; gives the exit code.
+
+    One that cannot be looked at, such as one that is deleted meanwhile, does not stop the others.
+
+    Raises
+    ------
+    UnavailableError
+        A server is away, so nothing further can be looked at.
+    """
+    code = EXIT_HEALTHY
+    documents: list[dict[str, Any]] = []
+    for name in names:
+        try:
+            validation = validate_and_tell(stores, instance, name, checksums=checksums)
+        except UnavailableError:
+            raise
+        except HeimdallError as error:
+            print_error(error)
+            documents.append({"dataset": name, "error": str(error)})
+            code = EXIT_COULD_NOT_LOOK
+            continue
+        code = max(code, exit_code(validation.outcomes))
+        documents.append(validation.to_json())
+        if not as_json:
+            print_validation(validation, in_full=one or validation.health_status != "healthy")
+    if as_json:
+        print_json(documents[0] if one else documents)
+    elif not documents:
+        output.print("there is no dataset to validate")
+    return code
+
+
+def validate_and_tell(
+    stores: Stores, instance: dg.DagsterInstance, name: str, *, checksums: bool = False, batches: Iterable[int] = ()
+) -> DatasetValidation:
+    """Validate a dataset, and tell Dagster of its checks and of those of the batches concerned."""
+    validation = validate_dataset(stores, name, checksums=checksums, progress=show_progress)
+    report_evaluations(stores, instance, validation, batches)
+    return validation
+
+
+def print_validation(validation: DatasetValidation, *, in_full: bool = True) -> None:
+    """Show a dataset's health and, in full, each check."""
+    output.print(
+        f"dataset {validation.dataset.name}: {validation.health_status}, {validation.num_concerned} of "
+        f"{validation.num_all} samples concerned, {validation.storage_size_bytes / 1e6:.1f} MB",
+        soft_wrap=True,
+    )
+    if in_full:
+        print_outcomes(validation.outcomes)
+
+
+def repair(stores: Stores, name: str, *, checksums: bool, as_json: bool) -> RepairPlan:
+    """Show what a repair would do."""
+    plan = plan_repair(stores, name, checksums=checksums, progress=show_progress)
+    if as_json:
+        print_json(plan.to_json())
+    else:
+        _print_plan(plan, is_done=False)
+    return plan
+
+
+def repair_and_tell(
+    stores: Stores, instance: dg.DagsterInstance, name: str, num_workers: int, *, checksums: bool, as_json: bool
+) -> DatasetValidation:
+    """Repair a dataset, look at it again, tell Dagster, and show both."""
+    with Workers(num_workers) as workers:
+        plan = repair_dataset(
+            stores,
+            name,
+            workers,
+            checksums=checksums,
+            progress=show_progress,
+            making=lambda so_far: show_progress(str(so_far)),
+        )
+    if not as_json:
+        _print_plan(plan, is_done=True)
+    validation = validate_and_tell(stores, instance, name, checksums=checksums, batches=plan.batches_touched)
+    if as_json:
+        print_json({"repaired": plan.to_json(), "validation": validation.to_json()})
+    else:
+        print_validation(validation)
+    return validation
+
+
+def _print_plan(plan: RepairPlan, *, is_done: bool) -> None:
+    for line in plan.lines(is_done=is_done):
+        output.print(line, soft_wrap=True)
+    if not is_done and not plan.is_empty:
+        if plan.is_possible:
+            output.print(f"Nothing was changed. To do it: heimdall dataset repair {plan.dataset.name} --apply")
+        else:
+            output.print(
+                "Nothing was changed, and this version cannot do it: the dataset is of another generator version"
+            )

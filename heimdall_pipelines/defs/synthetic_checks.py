@@ -1,0 +1,199 @@
+"""Checks of synthetic batches and datasets, and the jobs that validate and repair a dataset."""
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+import dagster as dg
+
+from heimdall_pipelines.datasets.batches import parse_partition_key, partition_key
+from heimdall_pipelines.datasets.checks import check_batch
+from heimdall_pipelines.datasets.findings import BATCH_FEATURE_CHECKS, BATCH_IQ_CHECKS, DATASET_CHECKS
+from heimdall_pipelines.datasets.repair import RepairPlan, plan_repair, repair_dataset
+from heimdall_pipelines.datasets.validation import DatasetValidation, validate_dataset
+from heimdall_pipelines.datasets.workers import Workers, num_workers_wanted
+from heimdall_pipelines.defs.check_results import check_evaluation, check_result, log_evaluation
+from heimdall_pipelines.defs.metadata import table_metadata
+from heimdall_pipelines.defs.outages import retried_after_outage
+from heimdall_pipelines.defs.partitions import synthetic_batches, synthetic_datasets
+from heimdall_pipelines.defs.synthetic import (
+    ALL_CORES,
+    MEASUREMENT_FEATURES,
+    RAW_IQ_OBJECTS,
+    USES_TAG,
+    batch_keys,
+    synthetic_dataset,
+    synthetic_dataset_summary,
+)
+from heimdall_pipelines.store.datasets import Dataset, get_dataset, list_batches
+from heimdall_pipelines.store.stores import Stores
+
+MAX_BATCHES_TOLD = 100  # of those with a problem: the dataset's own checks fail anyway
+_KEYS_PER_QUERY = 500
+_FAILED = "FAILED"
+
+_BATCH_CHECKS = [(MEASUREMENT_FEATURES, name) for name in BATCH_FEATURE_CHECKS] + [
+    (RAW_IQ_OBJECTS, name) for name in BATCH_IQ_CHECKS
+]
+
+
+class ValidationConfig(dg.Config):
+    """How thoroughly a dataset is looked at."""
+
+    checksums: bool = False
+
+
+class RepairConfig(dg.Config):
+    """What a repair does; by default it only says what it would do."""
+
+    apply: bool = False
+    checksums: bool = False
+
+
+@dg.multi_asset_check(
+    name="synthetic_batch_checks",
+    specs=[
+        dg.AssetCheckSpec(name, asset=asset, description=DATASET_CHECKS[name][1], partitions_def=synthetic_batches)
+        for asset, name in _BATCH_CHECKS
+    ],
+)
+def synthetic_batch_checks(
+    context: dg.AssetCheckExecutionContext, stores: dg.ResourceParam[Stores]
+) -> Iterator[dg.AssetCheckResult]:
+    """Look at a batch's rows and objects; an outage raises, it is no failed check."""
+    name, batch_no = parse_partition_key(context.partition_key)
+    with retried_after_outage(context.op_execution_context):
+        found = check_batch(stores, name, batch_no, context.log.info)
+    for asset, check in _BATCH_CHECKS:
+        yield check_result(found.outcomes[check], asset)
+
+
+@dg.multi_asset_check(
+    name="synthetic_dataset_checks",
+    specs=[
+        dg.AssetCheckSpec(
+            name, asset=synthetic_dataset_summary, description=description, partitions_def=synthetic_datasets
+        )
+        for name, (_, description) in DATASET_CHECKS.items()
+    ],
+)
+def synthetic_dataset_checks(
+    context: dg.AssetCheckExecutionContext, stores: dg.ResourceParam[Stores]
+) -> Iterator[dg.AssetCheckResult]:
+    """Validate a dataset; batches whose own checks failed before, or would now, are told of, too."""
+    op_context = context.op_execution_context
+    with retried_after_outage(op_context):
+        validation = validate_dataset(stores, context.partition_key, progress=context.log.info)
+        for evaluation in batch_evaluations(context.instance, stores, validation):
+            log_evaluation(op_context, evaluation)
+    for outcome in validation.outcomes:
+        yield check_result(outcome, synthetic_dataset_summary.key)
+
+
+@dg.op(name="validate")
+def _validate(context: dg.OpExecutionContext, config: ValidationConfig, stores: dg.ResourceParam[Stores]) -> None:
+    """Look at a dataset and tell what was found as evaluations of its checks."""
+    with retried_after_outage(context):
+        validation = validate_dataset(
+            stores, context.partition_key, checksums=config.checksums, progress=context.log.info
+        )
+        for evaluation in evaluations(context.instance, stores, validation):
+            log_evaluation(context, evaluation)
+    context.log.info(f"{context.partition_key}: {validation.health_status}")
+
+
+# A job of ops, since Dagster 1.13 gives a job that selects checks alone no partitions.
+@dg.job(
+    partitions_def=synthetic_datasets,
+    description="Looks whether a dataset's rows and objects agree; with `ops: {validate: {config: {checksums: true}}}` "
+    "it reads every object, and makes one in a hundred samples again.",
+)
+def validate_synthetic_dataset() -> None:
+    """Validate one dataset."""
+    _validate()
+
+
+@dg.op(name="repair", pool=ALL_CORES)
+def _repair(context: dg.OpExecutionContext, config: RepairConfig, stores: dg.ResourceParam[Stores]) -> None:
+    """Say what would mend a dataset or, with ``apply: true``, mend it and look again."""
+    name = context.partition_key
+    with retried_after_outage(context):
+        if config.apply:
+            with Workers(num_workers_wanted()) as workers:
+                plan = repair_dataset(
+                    stores,
+                    name,
+                    workers,
+                    checksums=config.checksums,
+                    progress=context.log.info,
+                    making=lambda so_far: context.log.info(str(so_far)),
+                )
+            validation = validate_dataset(stores, name, checksums=config.checksums, progress=context.log.info)
+            for evaluation in evaluations(context.instance, stores, validation, plan.batches_touched):
+                log_evaluation(context, evaluation)
+        else:
+            plan = plan_repair(stores, name, checksums=config.checksums, progress=context.log.info)
+    context.log.info("\n".join(plan.lines(is_done=config.apply)))
+    context.log_event(_observation(plan, is_done=config.apply))
+
+
+@dg.job(
+    partitions_def=synthetic_datasets,
+    tags={USES_TAG: ALL_CORES},
+    description="Says what would mend a dataset; with `ops: {repair: {config: {apply: true}}}` it mends it: makes "
+    "samples again, counts, and removes what no row names. Refuses while a batch of the dataset is being made.",
+)
+def repair_synthetic_dataset() -> None:
+    """Repair one dataset."""
+    _repair()
+
+
+def evaluations(
+    instance: dg.DagsterInstance, stores: Stores, validation: DatasetValidation, also_batches: Iterable[int] = ()
+) -> Iterator[dg.AssetCheckEvaluation]:
+    """Tell Dagster what a validation without it found, of the dataset and of batches."""
+    for outcome in validation.outcomes:
+        yield check_evaluation(outcome, synthetic_dataset_summary.key, validation.dataset.name)
+    yield from batch_evaluations(instance, stores, validation, also_batches)
+
+
+def batch_evaluations(
+    instance: dg.DagsterInstance, stores: Stores, validation: DatasetValidation, also: Iterable[int] = ()
+) -> Iterator[dg.AssetCheckEvaluation]:
+    """Look at the batches that have a problem, and at those whose checks failed when they were last looked at."""
+    dataset = get_dataset(stores.database, validation.dataset.name)
+    committed = {batch.batch_no for batch in list_batches(stores.database, dataset.id)}
+    concerned = {*islice(validation.concerned_batches, MAX_BATCHES_TOLD), *also, *_failing_batches(instance, dataset)}
+    for batch_no in sorted(concerned & committed):
+        yield from evaluations_of_batch(stores, dataset.name, batch_no)
+
+
+def evaluations_of_batch(stores: Stores, name: str, batch_no: int) -> Iterator[dg.AssetCheckEvaluation]:
+    """Look at a batch, and tell Dagster what was found without a run of its checks."""
+    found = check_batch(stores, name, batch_no)
+    for asset, check in _BATCH_CHECKS:
+        yield check_evaluation(found.outcomes[check], asset, partition_key(name, batch_no))
+
+
+def _failing_batches(instance: dg.DagsterInstance, dataset: Dataset) -> set[int]:
+    """Batches of which Dagster's last word is a failed check."""
+    keys = [dg.AssetCheckKey(asset, name) for asset, name in _BATCH_CHECKS]
+    remaining = iter(batch_keys(dataset))
+    failing: set[int] = set()
+    while partitions := list(islice(remaining, _KEYS_PER_QUERY)):
+        for info in instance.event_log_storage.get_asset_check_partition_info(keys, partition_keys=partitions):
+            if info.latest_execution_status.value == _FAILED and info.partition_key is not None:
+                failing.add(parse_partition_key(info.partition_key)[1])
+    return failing
+
+
+def _observation(plan: RepairPlan, *, is_done: bool) -> dg.AssetObservation:
+    numbers = [(name.replace("_", " "), number) for name, number in plan.numbers().items()]
+    return dg.AssetObservation(
+        synthetic_dataset.key,
+        partition=plan.dataset.name,
+        description="repaired" if is_done else "what a repair would do",
+        metadata={
+            "done" if is_done else "planned": table_metadata(("what", "how many"), numbers),
+            "found": dg.MetadataValue.md("\n".join(f"- {example}" for example in plan.examples) or "nothing"),
+        },
+    )

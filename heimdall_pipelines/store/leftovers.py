@@ -1,0 +1,67 @@
+"""Objects of datasets and sessions that are no more: what a process killed in the middle of a deletion leaves."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import text
+
+from heimdall_pipelines.store.stores import Stores
+
+MIN_AGE = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """A folder of objects whose dataset or session has no row.
+
+    Attributes
+    ----------
+    bucket, prefix : str
+    num_objects, num_bytes : int
+    is_young : bool
+        An object in it is younger than an hour: somebody may be writing it, so it is left alone.
+    """
+
+    bucket: str
+    prefix: str
+    num_objects: int
+    num_bytes: int
+    is_young: bool
+
+
+def find_leftovers(stores: Stores, min_age: timedelta = MIN_AGE) -> Iterator[Leftover]:
+    """Look through both buckets; a dataset or session that is added meanwhile is none, its row comes before objects.
+
+    Raises
+    ------
+    UnavailableError
+        PostgreSQL or the S3 store could not be asked.
+    """
+    objects = stores.objects
+    for bucket, prefix, table in (
+        (objects.synthetic_iq_bucket, "synthetic/", "synthetic_datasets"),
+        (objects.raw_iq_bucket, "sessions/", "recording_sessions"),
+    ):
+        for folder in objects.folders(bucket, prefix):
+            with stores.database.transaction() as connection:
+                is_known = connection.execute(
+                    text(f"SELECT EXISTS (SELECT FROM heimdall.{table} WHERE id::text = :id)"), {"id": folder}
+                ).scalar_one()
+            if not is_known:
+                yield _leftover(stores, bucket, f"{prefix}{folder}/", datetime.now(UTC) - min_age)
+
+
+def remove_leftover(stores: Stores, leftover: Leftover) -> None:
+    """Remove the objects of a leftover that is not young."""
+    stores.objects.remove(leftover.bucket, leftover.prefix)
+
+
+def _leftover(stores: Stores, bucket: str, prefix: str, old_before: datetime) -> Leftover:
+    num_objects = num_bytes = 0
+    is_young = False
+    for entry in stores.objects.entries(bucket, prefix):
+        num_objects += 1
+        num_bytes += entry.size_bytes
+        is_young |= entry.modified_at > old_before
+    return Leftover(bucket, prefix, num_objects, num_bytes, is_young)
