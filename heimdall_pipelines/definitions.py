@@ -33,6 +33,7 @@ def build_definitions(resources: Mapping[str, Any] | None = None) -> dg.Definiti
         ],
         jobs=[
             recorded.extract_recorded_session,
+            recorded.validate_recorded_session,
             synthetic.make_synthetic_batches,
             synthetic.summarise_synthetic_dataset,
             synthetic_checks.validate_synthetic_dataset,

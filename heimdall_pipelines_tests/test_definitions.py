@@ -44,6 +44,7 @@ def test_everything_loads_in_a_fresh_process_without_any_setting():
             "repair_synthetic_dataset",
             "summarise_synthetic_dataset",
             "validate_everything",
+            "validate_recorded_session",
             "validate_synthetic_dataset",
         ],
     }

@@ -27,15 +27,19 @@ from heimdall_pipelines.local.ports import is_free
 from heimdall_pipelines.local.seaweed import GRPC_OFFSET
 from heimdall_pipelines.local.stack import Stack
 from heimdall_pipelines.sessions import example, extraction
-from heimdall_pipelines.sessions.checks import SESSION_CHECKS, check_session
+from heimdall_pipelines.sessions.checks import SESSION_CHECKS
+from heimdall_pipelines.sessions.deleting import delete_session
 from heimdall_pipelines.sessions.extraction import extract_session
+from heimdall_pipelines.sessions.validation import validate_session
 from heimdall_pipelines.settings import load_settings
 from heimdall_pipelines.store import iq_objects, objects
 from heimdall_pipelines.store.database import DatabaseUnavailableError
 from heimdall_pipelines.store.features import SupersededError
 from heimdall_pipelines.store.migrate import migrate
 from heimdall_pipelines.store.objects import ObjectLocation, ObjectsUnavailableError
+from heimdall_pipelines.store.session_deletion import begin_deletion
 from heimdall_pipelines.store.sessions import (
+    SessionBeingDeletedError,
     SessionNotFoundError,
     SessionRevision,
     due_for_extraction,
@@ -333,14 +337,28 @@ def test_an_outage_during_the_checks_is_neither_a_failed_nor_a_passed_check(
 
     def check_when_it_is_cut(stores, session_id):
         way.cut()
-        return check_session(stores, session_id)
+        return validate_session(stores, session_id)
 
-    monkeypatch.setattr(recorded, "check_session", check_when_it_is_cut)
+    monkeypatch.setattr(recorded, "validate_session", check_when_it_is_cut)
     result = run_job(session_id)
     named = "S3 store at 127.0.0.1:" if link == "s3_link" else "PostgreSQL at 127.0.0.1:"
     assert_failed_for_an_outage(result, named)
     assert result.get_asset_check_evaluations() == []
     assert len(stored(stores, session_id)["features"]) == EXAMPLE_ROWS
+    assert get_session(stores.database, session_id).health_status == "unknown"
+
+
+@pytest.mark.parametrize("num_bytes", [100, 200_000])  # in the listing, in an object that is read again
+def test_s3_that_breaks_off_while_a_session_is_validated_raises_and_keeps_the_health_from_before(
+    s3_link, stores, session_id, num_bytes
+):
+    extract_session(stores, session_id)
+    before = validate_session(stores, session_id)
+    s3_link.cut_after(num_bytes)
+    with open_stores(load_settings()) as through_link, pytest.raises(ObjectsUnavailableError):
+        validate_session(through_link, session_id, checksums=True)
+    session = get_session(stores.database, session_id)
+    assert (session.health_status, session.last_validated_at) == ("healthy", before.validated_at)
 
 
 # PostgreSQL
@@ -532,6 +550,33 @@ def test_a_session_deleted_before_its_first_rows_are_written_is_a_clear_error(
         with pytest.raises(SessionNotFoundError, match=rf"{session_id} was deleted while it was being extracted"):
             running.result(PATIENCE_S)
     assert stored(stores, session_id) == {"features": [], "metrics": []}
+
+
+def test_a_session_whose_deletion_begins_while_it_is_extracted_gets_no_rows(
+    settings, stores, session_id, in_small_steps
+):
+    with held_in_the_middle(settings, session_id) as (running, let_go):
+        with open_stores(settings) as own:
+            begin_deletion(own.database, UUID(session_id))
+        let_go.set()
+        with pytest.raises(SessionBeingDeletedError, match=f"finish it with: heimdall session delete {session_id}"):
+            running.result(PATIENCE_S)
+    assert stored(stores, session_id)["features"] == []
+    assert due_for_extraction(stores.database, limit=2) == []
+
+
+def test_a_session_that_is_deleted_while_it_is_extracted_leaves_nothing(settings, stores, session_id, in_small_steps):
+    with held_in_the_middle(settings, session_id) as (running, let_go), ThreadPoolExecutor(1) as pool:
+        deleting = pool.submit(delete_session, stores, session_id, lambda _: None, lambda _: None)
+        with open_stores(settings) as observer:
+            wait_until("the deletion waits", lambda: is_waited_for(observer) or deleting.done())
+        assert not deleting.done()
+        let_go.set()
+        with pytest.raises(SessionBeingDeletedError):
+            running.result(PATIENCE_S)
+        deleting.result(PATIENCE_S)
+    assert stored(stores, session_id) == {"features": [], "metrics": []}
+    assert list(stores.objects.entries(stores.objects.raw_iq_bucket, "")) == []
 
 
 def test_deleting_a_session_whose_rows_are_being_written_waits_and_leaves_nothing(

@@ -16,7 +16,7 @@ from heimdall_pipelines.datasets.generating import make_batch
 from heimdall_pipelines.datasets.requesting import RequestOutcome
 from heimdall_pipelines.datasets.validation import DatasetValidation
 from heimdall_pipelines.datasets.workers import Workers
-from heimdall_pipelines.defs.check_results import record_evaluations
+from heimdall_pipelines.defs.check_reporting import report_checks
 from heimdall_pipelines.defs.partitions import SYNTHETIC_BATCHES, SYNTHETIC_DATASETS
 from heimdall_pipelines.defs.synthetic import add_partitions, batch_materializations, dataset_materialization
 from heimdall_pipelines.defs.synthetic_checks import evaluations, evaluations_of_batch
@@ -112,9 +112,8 @@ class _BatchChecks:
             self._tell()
 
     def _tell(self) -> None:
-        if self._untold:
-            record_evaluations(self._instance, "heimdall_dataset_make", self._untold)
-            self._untold = []
+        report_checks(self._instance, self._untold)
+        self._untold = []
 
 
 def report_evaluations(
@@ -122,8 +121,7 @@ def report_evaluations(
 ) -> None:
     """Tell Dagster what a validation found of a dataset, and of its batches that have a problem or had one."""
     add_partitions(instance, validation.dataset)
-    found = list(evaluations(instance, stores, validation, also_batches))
-    record_evaluations(instance, "heimdall_dataset_validate", found)
+    report_checks(instance, list(evaluations(instance, stores, validation, also_batches)))
 
 
 def remove_partitions(instance: dg.DagsterInstance, name: str) -> bool:

@@ -13,7 +13,7 @@ from heimdall_pipelines.defs.recorded import extract_recorded_session, raw_iq_ma
 from heimdall_pipelines.defs.resources import stores_resource
 from heimdall_pipelines.defs.stations import websdr_stations
 from heimdall_pipelines.errors import HeimdallError
-from heimdall_pipelines.store.sessions import RecordingSession, SessionRevision
+from heimdall_pipelines.store.sessions import RecordingSession, SessionBeingDeletedError, SessionRevision
 from heimdall_pipelines.store.stores import Stores
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "WARNING"}}}}
@@ -42,26 +42,39 @@ def materialize_stations() -> None:
 
 
 def extract_now(stores: Stores, session: RecordingSession) -> JobOutcome:
-    """Run the job `extract_recorded_session` for one session.
+    """Run the job `extract_recorded_session` for one session; raises as `extract_on`."""
+    with dagster_instance() as instance:
+        return extract_on(instance, stores, session)
+
+
+def extract_on(instance: dg.DagsterInstance, stores: Stores, session: RecordingSession) -> JobOutcome:
+    """Run the job `extract_recorded_session` for one session, on an instance that is open.
 
     Raises
     ------
     RunFailedError
         With the reason; the run's log is in the Dagster UI.
+    KeyboardInterrupt
+        Ctrl-C; the session's rows are as they were.
+    SessionBeingDeletedError
+        Its deletion has begun; nothing of it was told to Dagster.
     """
+    if session.deletion_began_at is not None:
+        raise SessionBeingDeletedError(session.id)
     partition = str(session.id)
-    with dagster_instance() as instance:
-        instance.add_dynamic_partitions(RECORDING_SESSIONS, [partition])
-        iq = raw_iq_materialization(stores, SessionRevision(session.id, session.revision))
-        instance.report_runless_asset_event(iq)
-        job = build_definitions().resolve_job_def(extract_recorded_session.name)
-        result = job.execute_in_process(
-            run_config=_QUIET,
-            partition_key=partition,
-            instance=instance,
-            raise_on_error=False,
-        )
+    instance.add_dynamic_partitions(RECORDING_SESSIONS, [partition])
+    iq = raw_iq_materialization(stores, SessionRevision(session.id, session.revision))
+    instance.report_runless_asset_event(iq)
+    job = build_definitions().resolve_job_def(extract_recorded_session.name)
+    result = job.execute_in_process(
+        run_config=_QUIET,
+        partition_key=partition,
+        instance=instance,
+        raise_on_error=False,
+    )
     if not result.success:
+        if any(_is_interruption(event) for event in result.all_events):
+            raise KeyboardInterrupt  # Dagster makes a failed run of it
         raise RunFailedError("\n".join(_reasons(result)) + f"\n(run {result.run_id}, see its log in the Dagster UI)")
     return JobOutcome(tuple(result.get_asset_check_evaluations()))
 
@@ -76,6 +89,11 @@ def print_checks(outcome: JobOutcome) -> None:
         )
         rows.add_row(check.check_name, result, numbers)
     output.print(rows)
+
+
+def _is_interruption(event: dg.DagsterEvent) -> bool:
+    error = event.step_failure_data.error if event.is_step_failure else None
+    return error is not None and error.cls_name == "DagsterExecutionInterruptedError"
 
 
 def _reasons(result: dg.ExecuteInProcessResult) -> list[str]:

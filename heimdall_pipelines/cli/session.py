@@ -6,16 +6,28 @@ from typing import Annotated, Literal
 
 import typer
 
+from heimdall_pipelines.cli.confirming import confirm_deletion
 from heimdall_pipelines.cli.console import output, show_progress, table
 from heimdall_pipelines.cli.environment import stores
 from heimdall_pipelines.cli.tables import print_import, print_stations
+from heimdall_pipelines.cli.validation_output import exits_2_if_it_cannot_look
 from heimdall_pipelines.formats.utc import unix_ns_from_iso
+from heimdall_pipelines.sessions.deleting import SessionContents, delete_session, session_contents
 from heimdall_pipelines.sessions.importing import ImportFile, ImportOptions, ImportReport, import_session
 from heimdall_pipelines.stations.network import DEFAULT_FILE, load_network, sync_network
-from heimdall_pipelines.store.sessions import get_session, list_sessions
+from heimdall_pipelines.store.sessions import (
+    RecordingSession,
+    SessionNotFoundError,
+    completed_session_ids,
+    due_for_extraction,
+    get_session,
+    list_sessions,
+)
 from heimdall_pipelines.store.stores import Stores
 
 app = typer.Typer(help="Recording sessions.", no_args_is_help=True)
+
+SessionId = Annotated[str, typer.Argument(help="The session's id, see: heimdall session list")]
 
 
 @app.command("import")
@@ -80,9 +92,12 @@ def list_(limit: Annotated[int, typer.Option(help="At most so many, newest first
     """Show sessions and how far they are."""
     with stores() as opened:
         sessions = list_sessions(opened.database, limit)
-    rows = table("id", "name", "status", "revision", "stations", "seconds", "segments", "features")
+    rows = table(
+        *("id", "name", "status", "revision", "stations", "seconds", "segments", "features"),
+        *("health", "validated, UTC"),
+    )
     for session in sessions:
-        if session.status != "completed":
+        if session.status != "completed" or session.deletion_began_at:
             state = ""
         elif session.num_segments == 0:
             state = "due"
@@ -91,18 +106,20 @@ def list_(limit: Annotated[int, typer.Option(help="At most so many, newest first
         rows.add_row(
             str(session.id),
             session.name,
-            session.status,
+            "being deleted" if session.deletion_began_at else session.status,
             str(session.revision),
             str(session.num_stations),
             "" if session.duration_s is None else f"{session.duration_s:.1f}",
             str(session.num_segments),
             state,
+            session.health_status,
+            f"{session.last_validated_at:%Y-%m-%d %H:%M:%S}" if session.last_validated_at else "",
         )
     output.print(rows)
 
 
 @app.command("extract")
-def extract(session_id: Annotated[str, typer.Argument(help="The session's id, see: heimdall session list")]) -> None:
+def extract(session_id: SessionId) -> None:
     """Extract a session's features here and now, and check them; replaces those that are there."""
     from heimdall_pipelines.cli.extraction import extract_now, print_checks  # Dagster takes a second to load
 
@@ -116,7 +133,7 @@ def extract(session_id: Annotated[str, typer.Argument(help="The session's id, se
 
 
 @app.command("show")
-def show(session_id: Annotated[str, typer.Argument(help="The session's id, see: heimdall session list")]) -> None:
+def show(session_id: SessionId) -> None:
     """Show what was extracted from a session."""
     with stores() as opened:
         session = get_session(opened.database, session_id)
@@ -125,9 +142,95 @@ def show(session_id: Annotated[str, typer.Argument(help="The session's id, see: 
             f"channel {session.bandwidth_hz:g} Hz, "
             f"known source {session.known_source.name if session.known_source else 'none'}"
         )
+        output.print(_health(session))
         if session.error_message:
             output.print(session.error_message)
         print_stations(opened, session.id)
+
+
+@app.command("validate")
+def validate(
+    session_id: Annotated[str | None, typer.Argument(help="The session's id, see: heimdall session list")] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Validate every completed session")] = False,
+    checksums: Annotated[
+        bool, typer.Option("--checksums", help="Read every object again and compare its SHA-256")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables")] = False,
+) -> None:
+    """Compare a session's rows, measurements and objects, and keep its health.
+
+    Exit code 0: healthy, 1: there are issues, 2: it could not be looked at.
+    """
+    if (session_id is None) != all_:
+        raise typer.BadParameter("either a session's id or --all is expected")
+    with exits_2_if_it_cannot_look():
+        from heimdall_pipelines.cli.session_validating import validate_many, validate_one  # Dagster takes a second
+
+        with stores() as opened:
+            if session_id is None:
+                ids = completed_session_ids(opened.database)
+                code = validate_many(opened, ids, checksums=checksums, as_json=as_json)
+            else:
+                code = validate_one(opened, session_id, checksums=checksums, as_json=as_json)
+    raise typer.Exit(code)
+
+
+@app.command("backfill")
+def backfill(
+    limit: Annotated[int, typer.Option(help="At most so many, oldest first", min=1)] = 100,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be extracted, do nothing")] = False,
+) -> None:
+    """Extract completed sessions that have no features, whatever became of their runs; may be stopped and repeated."""
+    from heimdall_pipelines.cli.session_backfill import backfill, print_due  # Dagster takes a second to load
+
+    with stores() as opened:
+        due = due_for_extraction(opened.database, limit=limit)
+        if dry_run:
+            print_due(opened, due)
+        else:
+            backfill(opened, due)
+
+
+@app.command("delete")
+def delete(
+    session_id: SessionId,
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask for confirmation")] = False,
+) -> None:
+    """Delete a session: its rows, its IQ objects and its partition in Dagster. Recordings cannot be made again.
+
+    A deletion that broke off is finished by the same command.
+    """
+    from heimdall_pipelines.cli.dagster_instance import dagster_instance  # Dagster takes a second to load
+    from heimdall_pipelines.defs.partitions import RECORDING_SESSIONS
+
+    with stores() as opened, dagster_instance() as instance:
+        contents = session_contents(opened, session_id)
+        key = str(contents.session_id)
+        if contents.is_empty and not instance.has_dynamic_partition(RECORDING_SESSIONS, key):
+            raise SessionNotFoundError(f"no session {key}, and nothing is left of one; see: heimdall session list")
+        if not yes:
+            confirm_deletion(_what_goes(contents), "Recordings CANNOT be made again.")
+        delete_session(
+            opened, key, lambda id_: instance.delete_dynamic_partition(RECORDING_SESSIONS, id_), show_progress
+        )
+    output.print(f"deleted: {_what_goes(contents)}", markup=False, soft_wrap=True)
+
+
+def _health(session: RecordingSession) -> str:
+    if session.deletion_began_at is not None:
+        return f"being deleted; finish it with: heimdall session delete {session.id}"
+    if session.last_validated_at is None:
+        return f"health {session.health_status}; to validate it: heimdall session validate {session.id}"
+    size = "" if session.storage_size_bytes is None else f", {session.storage_size_bytes / 1e6:.1f} MB"
+    return f"health {session.health_status}, validated {session.last_validated_at:%Y-%m-%d %H:%M:%S} UTC{size}"
+
+
+def _what_goes(contents: SessionContents) -> str:
+    name = f" ({contents.name})" if contents.name else ", whose rows are gone already,"
+    return (
+        f"session {contents.session_id}{name} with {contents.num_stations} stations, {contents.num_segments} feature "
+        f"rows and {contents.num_objects} objects of {contents.size_bytes / 1e6:.1f} MB"
+    )
 
 
 def _import_files(files: Sequence[Path], stations: Sequence[str], positions: Sequence[str]) -> list[ImportFile]:

@@ -8,10 +8,11 @@ from heimdall_pipelines.defs.check_results import check_result
 from heimdall_pipelines.defs.metadata import picture_metadata
 from heimdall_pipelines.defs.outages import retried_after_outage
 from heimdall_pipelines.defs.partitions import recording_sessions
-from heimdall_pipelines.sessions.checks import SESSION_CHECKS, check_session
+from heimdall_pipelines.sessions.checks import SESSION_CHECKS
 from heimdall_pipelines.sessions.extraction import ExtractionReport, StationSummary, extract_session
 from heimdall_pipelines.sessions.notes import station_notes
 from heimdall_pipelines.sessions.pictures import spectrogram_png
+from heimdall_pipelines.sessions.validation import validate_session
 from heimdall_pipelines.store.sessions import SessionRevision, due_for_extraction, list_recordings
 from heimdall_pipelines.store.stores import Stores
 
@@ -64,9 +65,9 @@ def recorded_measurement_features(
 def recorded_measurement_features_checks(
     context: dg.AssetCheckExecutionContext, stores: dg.ResourceParam[Stores]
 ) -> Iterator[dg.AssetCheckResult]:
-    """Compare a session's rows, measurements and objects; an outage raises, it is no failed check."""
+    """Compare a session's rows, measurements and objects, and keep its health; an outage is no failed check."""
     with retried_after_outage(context.op_execution_context):
-        outcomes = check_session(stores, context.partition_key)
+        outcomes = validate_session(stores, context.partition_key).outcomes
     for outcome in outcomes:
         yield check_result(outcome, recorded_measurement_features.key)
 
@@ -75,6 +76,14 @@ extract_recorded_session = dg.define_asset_job(
     "extract_recorded_session",
     selection=dg.AssetSelection.assets(recorded_measurement_features),  # its checks come along
     description="Extracts the features of one recording session and checks them.",
+)
+
+validate_recorded_session = dg.define_asset_job(
+    "validate_recorded_session",
+    selection=dg.AssetSelection.checks_for_assets(recorded_measurement_features),
+    # A job takes its partitions from the assets that it makes, and this one makes none.
+    config=dg.PartitionedConfig(recording_sessions, run_config_for_partition_key_fn=lambda _key: {}),
+    description="Checks one recording session as it stands and keeps its health; extracts nothing.",
 )
 
 

@@ -11,7 +11,7 @@ from heimdall_pipelines.datasets.findings import BATCH_FEATURE_CHECKS, BATCH_IQ_
 from heimdall_pipelines.datasets.repair import RepairPlan, plan_repair, repair_dataset
 from heimdall_pipelines.datasets.validation import DatasetValidation, validate_dataset
 from heimdall_pipelines.datasets.workers import Workers, num_workers_wanted
-from heimdall_pipelines.defs.check_results import check_evaluation, check_result, log_evaluation
+from heimdall_pipelines.defs.check_results import check_evaluation, check_result
 from heimdall_pipelines.defs.metadata import table_metadata
 from heimdall_pipelines.defs.outages import retried_after_outage
 from heimdall_pipelines.defs.partitions import synthetic_batches, synthetic_datasets
@@ -79,26 +79,25 @@ def synthetic_batch_checks(
 def synthetic_dataset_checks(
     context: dg.AssetCheckExecutionContext, stores: dg.ResourceParam[Stores]
 ) -> Iterator[dg.AssetCheckResult]:
-    """Validate a dataset; batches whose own checks failed before, or would now, are told of, too."""
-    op_context = context.op_execution_context
-    with retried_after_outage(op_context):
+    """Validate a dataset; an outage raises, it is no failed check."""
+    with retried_after_outage(context.op_execution_context):
         validation = validate_dataset(stores, context.partition_key, progress=context.log.info)
-        for evaluation in batch_evaluations(context.instance, stores, validation):
-            log_evaluation(op_context, evaluation)
     for outcome in validation.outcomes:
         yield check_result(outcome, synthetic_dataset_summary.key)
 
 
-@dg.op(name="validate")
-def _validate(context: dg.OpExecutionContext, config: ValidationConfig, stores: dg.ResourceParam[Stores]) -> None:
-    """Look at a dataset and tell what was found as evaluations of its checks."""
+@dg.op(name="validate", out={})
+def _validate(
+    context: dg.OpExecutionContext, config: ValidationConfig, stores: dg.ResourceParam[Stores]
+) -> Iterator[dg.AssetCheckEvaluation]:
+    """Look at a dataset, and at batches whose own checks fail or failed before."""
     with retried_after_outage(context):
         validation = validate_dataset(
             stores, context.partition_key, checksums=config.checksums, progress=context.log.info
         )
-        for evaluation in evaluations(context.instance, stores, validation):
-            log_evaluation(context, evaluation)
+        found = list(evaluations(context.instance, stores, validation))
     context.log.info(f"{context.partition_key}: {validation.health_status}")
+    yield from found
 
 
 # A job of ops, since Dagster 1.13 gives a job that selects checks alone no partitions.
@@ -112,10 +111,13 @@ def validate_synthetic_dataset() -> None:
     _validate()
 
 
-@dg.op(name="repair", pool=ALL_CORES)
-def _repair(context: dg.OpExecutionContext, config: RepairConfig, stores: dg.ResourceParam[Stores]) -> None:
+@dg.op(name="repair", pool=ALL_CORES, out={})
+def _repair(
+    context: dg.OpExecutionContext, config: RepairConfig, stores: dg.ResourceParam[Stores]
+) -> Iterator[dg.AssetCheckEvaluation | dg.AssetObservation]:
     """Say what would mend a dataset or, with ``apply: true``, mend it and look again."""
     name = context.partition_key
+    found: list[dg.AssetCheckEvaluation] = []
     with retried_after_outage(context):
         if config.apply:
             with Workers(num_workers_wanted()) as workers:
@@ -128,12 +130,12 @@ def _repair(context: dg.OpExecutionContext, config: RepairConfig, stores: dg.Res
                     making=lambda so_far: context.log.info(str(so_far)),
                 )
             validation = validate_dataset(stores, name, checksums=config.checksums, progress=context.log.info)
-            for evaluation in evaluations(context.instance, stores, validation, plan.batches_touched):
-                log_evaluation(context, evaluation)
+            found += evaluations(context.instance, stores, validation, plan.batches_touched)
         else:
             plan = plan_repair(stores, name, checksums=config.checksums, progress=context.log.info)
     context.log.info("\n".join(plan.lines(is_done=config.apply)))
-    context.log_event(_observation(plan, is_done=config.apply))
+    yield _observation(plan, is_done=config.apply)
+    yield from found
 
 
 @dg.job(
@@ -150,19 +152,19 @@ def repair_synthetic_dataset() -> None:
 def evaluations(
     instance: dg.DagsterInstance, stores: Stores, validation: DatasetValidation, also_batches: Iterable[int] = ()
 ) -> Iterator[dg.AssetCheckEvaluation]:
-    """Tell Dagster what a validation without it found, of the dataset and of batches."""
+    """Tell Dagster what a validation found of the dataset, and look at batches again.
+
+    Those are the batches with a problem, those whose checks failed when they were last looked at, and those given.
+    """
     for outcome in validation.outcomes:
         yield check_evaluation(outcome, synthetic_dataset_summary.key, validation.dataset.name)
-    yield from batch_evaluations(instance, stores, validation, also_batches)
-
-
-def batch_evaluations(
-    instance: dg.DagsterInstance, stores: Stores, validation: DatasetValidation, also: Iterable[int] = ()
-) -> Iterator[dg.AssetCheckEvaluation]:
-    """Look at the batches that have a problem, and at those whose checks failed when they were last looked at."""
     dataset = get_dataset(stores.database, validation.dataset.name)
     committed = {batch.batch_no for batch in list_batches(stores.database, dataset.id)}
-    concerned = {*islice(validation.concerned_batches, MAX_BATCHES_TOLD), *also, *_failing_batches(instance, dataset)}
+    concerned = {
+        *islice(validation.concerned_batches, MAX_BATCHES_TOLD),
+        *also_batches,
+        *_failing_batches(instance, dataset),
+    }
     for batch_no in sorted(concerned & committed):
         yield from evaluations_of_batch(stores, dataset.name, batch_no)
 

@@ -1,15 +1,22 @@
 """Looks whether a session's rows, measurements and objects agree; finds, never mends."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from heimdall_pipelines.checks import CheckOutcome, Severity
+from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.rf.feature_ranges import NUM_STATISTICS, out_of_range
 from heimdall_pipelines.rf.features import FEATURE_NAMES
-from heimdall_pipelines.store.features import StoredSessionRow, stream_session_rows
-from heimdall_pipelines.store.iq_objects import IqObjectError, StationIq
-from heimdall_pipelines.store.objects import ObjectNotFoundError
-from heimdall_pipelines.store.sessions import StationRecording, get_session, list_recordings
+from heimdall_pipelines.sessions.object_checks import Progress, check_objects
+from heimdall_pipelines.store.features import StoredSessionRow, read_session_rows
+from heimdall_pipelines.store.session_health import session_row_bytes
+from heimdall_pipelines.store.sessions import (
+    RecordingSession,
+    SessionBeingDeletedError,
+    read_recordings,
+    read_session,
+)
 from heimdall_pipelines.store.stores import Stores
 
 # name, severity when failed, what it looks at
@@ -17,51 +24,164 @@ SESSION_CHECKS: dict[str, tuple[Severity, str]] = {
     "stations_in_every_segment": ("ERROR", "Every station of the session is in every row, with features or an error."),
     "segments_without_gap": ("ERROR", "Segments are numbered 0 to n-1 and follow each other by exactly one second."),
     "numbers_in_range": ("ERROR", "Every number is finite and within the range that its feature can have."),
-    "objects_agree": ("ERROR", "Every IQ object is there, with the size that samples_count gives."),
+    "objects_agree": (
+        "ERROR",
+        "Every IQ object has the size that samples_count gives and its SigMF; no other is there.",
+    ),
     "stations_extracted": ("WARN", "Every station gave features in every segment; none at all is an ERROR."),
 }
 
 
-def check_session(stores: Stores, session_id: UUID | str) -> list[CheckOutcome]:
-    """Run every check of a session.
+class SessionNotCompleteError(HeimdallError):
+    """The session is not completed: there is nothing to check yet."""
 
-    Returns
-    -------
-    list of CheckOutcome
+
+@dataclass(frozen=True)
+class CheckedSession:
+    """What the checks of a session saw.
+
+    Attributes
+    ----------
+    session : RecordingSession
+        As it was when its rows were read.
+    outcomes : tuple of CheckOutcome
         One per entry of SESSION_CHECKS, in its order.
+    num_concerned : int
+        Segments with a problem, each counted once; all of them where IQ is missing or damaged, or nothing was
+        extracted.
+    num_segments : int
+        How many there are or should be.
+    size_bytes : int
+        Of its objects and rows.
+    """
+
+    session: RecordingSession
+    outcomes: tuple[CheckOutcome, ...]
+    num_concerned: int
+    num_segments: int
+    size_bytes: int
+
+
+def check_session(
+    stores: Stores, session_id: UUID | str, *, checksums: bool = False, progress: Progress | None = None
+) -> CheckedSession:
+    """Run every check of a session: its rows and measurements as they stood at one moment, then its objects.
+
+    Parameters
+    ----------
+    stores : Stores
+    session_id : UUID or str
+    checksums : bool
+        Read every object again, in constant memory, and compare its SHA-256.
+    progress : callable, optional
+        Called with a line to show, every few seconds of reading.
 
     Raises
     ------
+    SessionNotFoundError, SessionBeingDeletedError, SessionNotCompleteError
+        There is nothing to check.
     UnavailableError
         PostgreSQL or the S3 store could not be asked: that is no failed check.
     """
-    session = get_session(stores.database, session_id)
-    recordings = list_recordings(stores.database, session.id)
     outcomes = {name: CheckOutcome(name, severity) for name, (severity, _) in SESSION_CHECKS.items()}
-    again = f"heimdall session extract {session.id}"
+    with stores.database.snapshot() as connection:
+        session = _completed(read_session(connection, session_id))
+        recordings = read_recordings(connection, session.id)
+        row_bytes = session_row_bytes(connection, session.id)
+        rows = _RowChecks(outcomes, session, {recording.station.rx_id for recording in recordings})
+        for row in read_session_rows(connection, session.id):
+            rows.check(row)
+        rows.check_counts()
+    checked = check_objects(
+        outcomes["objects_agree"],
+        stores,
+        session.id,
+        recordings,
+        checksums=checksums,
+        progress=progress or (lambda _line: None),
+    )
     for outcome in outcomes.values():
-        outcome.mend = again
-    outcomes["objects_agree"].mend = "import or record the session again; its IQ cannot be made again"
-    expected = {recording.station.rx_id for recording in recordings}
-    previous: StoredSessionRow | None = None
-    num_rows = 0
-    extracted_entries = 0
-    for row in stream_session_rows(stores.database, session.id):
-        num_rows += 1
-        _check_stations(outcomes["stations_in_every_segment"], row, expected)
-        _check_order(outcomes["segments_without_gap"], row, previous, session.revision)
-        _check_numbers(outcomes["numbers_in_range"], row)
-        extracted_entries += _check_extracted(outcomes["stations_extracted"], row)
-        previous = row
-    _check_count(outcomes["segments_without_gap"], previous, num_rows)
-    for name in ("stations_in_every_segment", "stations_extracted"):
-        outcomes[name].numbers |= {"rows": num_rows, "stations": len(expected)}
-    if extracted_entries == 0:
-        outcomes["stations_extracted"].severity = "ERROR"
-        outcomes["stations_extracted"].problem("nothing was extracted")
-    for recording in recordings:
-        _check_object(outcomes["objects_agree"], stores, recording)
-    return list(outcomes.values())
+        outcome.mend = f"heimdall session extract {session.id}"
+    outcomes["objects_agree"].mend = (
+        "IQ of recordings cannot be made again: put the objects back from a copy; or import or record the session "
+        f"again after: heimdall session delete {session.id}"
+    )
+    concerns_all = checked.iq_is_damaged or rows.num_extracted == 0
+    return CheckedSession(
+        session=session,
+        outcomes=tuple(outcomes.values()),
+        num_concerned=rows.num_segments if concerns_all else rows.num_concerned,
+        num_segments=rows.num_segments,
+        size_bytes=row_bytes + checked.size_bytes,
+    )
+
+
+def _completed(session: RecordingSession) -> RecordingSession:
+    if session.deletion_began_at is not None:
+        raise SessionBeingDeletedError(session.id)
+    if session.status != "completed":
+        raise SessionNotCompleteError(
+            f"session {session.id} is {session.status}: nothing of it can be checked before it is completed; "
+            "importing the same files again completes an import that broke off"
+        )
+    return session
+
+
+class _RowChecks:
+    """The checks of rows, one row after the other in the order of segments."""
+
+    def __init__(self, outcomes: dict[str, CheckOutcome], session: RecordingSession, expected: set[str]) -> None:
+        self._outcomes = outcomes
+        self._session = session
+        self._expected = expected
+        self._previous: StoredSessionRow | None = None
+        self._num_rows = 0
+        self._num_rows_concerned = 0
+        self._num_planned = 0
+        self.num_extracted = 0
+
+    @property
+    def num_segments(self) -> int:
+        """Segments that are there or should be."""
+        return max(self._num_planned, self._num_rows)
+
+    @property
+    def num_concerned(self) -> int:
+        """Segments that are missing or have a problem."""
+        return self._num_rows_concerned + self.num_segments - self._num_rows
+
+    def check(self, row: StoredSessionRow) -> None:
+        """Look at one row."""
+        self._num_rows += 1
+        _check_gap(self._outcomes["segments_without_gap"], row, self._previous)
+        before = self._num_problems()
+        _check_stations(self._outcomes["stations_in_every_segment"], row, self._expected)
+        _check_order(self._outcomes["segments_without_gap"], row, self._previous, self._session.revision)
+        _check_numbers(self._outcomes["numbers_in_range"], row)
+        self.num_extracted += _check_extracted(self._outcomes["stations_extracted"], row)
+        self._num_rows_concerned += self._num_problems() > before
+        self._previous = row
+
+    def check_counts(self) -> None:
+        """Look at what only shows after the last row."""
+        gaps, stations = self._outcomes["segments_without_gap"], self._outcomes["stations_in_every_segment"]
+        extracted = self._outcomes["stations_extracted"]
+        gaps.numbers["rows"] = self._num_rows
+        for outcome in (stations, extracted):
+            outcome.numbers |= {"rows": self._num_rows, "stations": len(self._expected)}
+        if self._previous is None:
+            gaps.problem("there are no rows")
+        else:
+            self._num_planned = self._previous.extraction_metadata.get("num_segments", 0)
+            gaps.numbers["segments_planned"] = self._num_planned
+            if self._num_rows != max(self._num_planned, 1):
+                gaps.problem(f"{self._num_rows} rows are there, the extraction planned {self._num_planned}")
+        if self.num_extracted == 0:
+            extracted.severity = "ERROR"
+            extracted.problem("nothing was extracted")
+
+    def _num_problems(self) -> int:
+        return sum(outcome.num_problems for outcome in self._outcomes.values())
 
 
 def _check_stations(outcome: CheckOutcome, row: StoredSessionRow, expected: set[str]) -> None:
@@ -84,27 +204,21 @@ def _check_stations(outcome: CheckOutcome, row: StoredSessionRow, expected: set[
         )
 
 
-def _check_order(
-    outcome: CheckOutcome, row: StoredSessionRow, previous: StoredSessionRow | None, revision: int
-) -> None:
+def _check_gap(outcome: CheckOutcome, row: StoredSessionRow, previous: StoredSessionRow | None) -> None:
+    """Look for a missing row, which is no problem of the row behind the gap."""
     expected_idx = previous.segment_idx + 1 if previous else 0
     if row.segment_idx != expected_idx:
         outcome.problem(f"segment {row.segment_idx} follows where {expected_idx} is expected")
-    elif previous is not None and (step := _seconds(previous.timestamp, row.timestamp)) != 1.0:
+
+
+def _check_order(
+    outcome: CheckOutcome, row: StoredSessionRow, previous: StoredSessionRow | None, revision: int
+) -> None:
+    follows = previous is not None and row.segment_idx == previous.segment_idx + 1
+    if previous is not None and follows and (step := _seconds(previous.timestamp, row.timestamp)) != 1.0:
         outcome.problem(f"segment {row.segment_idx} begins {step} s after the one before")
     if row.session_revision != revision:
         outcome.problem(f"segment {row.segment_idx} is of revision {row.session_revision}, the session of {revision}")
-
-
-def _check_count(outcome: CheckOutcome, last: StoredSessionRow | None, num_rows: int) -> None:
-    outcome.numbers["rows"] = num_rows
-    if last is None:
-        outcome.problem("there are no rows")
-        return
-    planned = last.extraction_metadata.get("num_segments", 0)
-    outcome.numbers["segments_planned"] = planned
-    if num_rows != max(planned, 1):
-        outcome.problem(f"{num_rows} rows are there, the extraction planned {planned}")
 
 
 def _check_numbers(outcome: CheckOutcome, row: StoredSessionRow) -> None:
@@ -123,16 +237,6 @@ def _check_extracted(outcome: CheckOutcome, row: StoredSessionRow) -> int:
             outcome.problem(f"segment {row.segment_idx}: {receiver.rx_id}: {receiver.error_message}")
     outcome.count("entries_extracted", extracted)
     return extracted
-
-
-def _check_object(outcome: CheckOutcome, stores: Stores, recording: StationRecording) -> None:
-    if recording.location is None:
-        return  # a station that recorded nothing is a failed station, no disagreement
-    outcome.count("objects")
-    try:
-        StationIq(stores.objects, recording)
-    except (ObjectNotFoundError, IqObjectError) as error:
-        outcome.problem(str(error))
 
 
 def _seconds(earlier: datetime, later: datetime) -> float:

@@ -37,6 +37,7 @@ from heimdall_pipelines.store.iq_objects import IqObjectError, StationIq
 from heimdall_pipelines.store.objects import ObjectNotFoundError
 from heimdall_pipelines.store.sessions import (
     RecordingSession,
+    SessionBeingDeletedError,
     SessionRevision,
     StationRecording,
     get_session,
@@ -122,10 +123,14 @@ def extract_session(stores: Stores, session_id: UUID | str, progress: Progress =
         The session is not completed, or has no stations.
     SupersededError
         The session was completed again meanwhile.
+    SessionBeingDeletedError
+        Its deletion has begun.
     UnavailableError
         PostgreSQL or the S3 store could not be reached.
     """
     session = get_session(stores.database, session_id)
+    if session.deletion_began_at is not None:
+        raise SessionBeingDeletedError(session.id)
     if session.status != "completed":
         raise NotExtractableError(f"session {session.id} is {session.status}; only a completed one has IQ to extract")
     recordings = list_recordings(stores.database, session.id)

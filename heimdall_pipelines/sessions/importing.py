@@ -4,6 +4,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +29,7 @@ from heimdall_pipelines.stations.network import Network
 from heimdall_pipelines.store.iq_objects import put_iq, remove_session_iq, session_iq_location
 from heimdall_pipelines.store.sessions import (
     ImportedSession,
+    SessionNotFoundError,
     StationRecording,
     begin_import,
     complete_session,
@@ -132,6 +134,8 @@ def import_session(
     ------
     ImportRefusedError, RecordingFormatError
         The files do not make a session; each message names the file.
+    SessionBeingDeletedError
+        The session of the same content is being deleted, or its deletion began meanwhile.
     UnavailableError
         PostgreSQL or the S3 store could not be reached.
     """
@@ -357,9 +361,11 @@ def _store(
 
 def _clean_up(stores: Stores, session_id: UUID) -> None:
     try:
-        if get_session(stores.database, session_id).status != "completed":
-            remove_session_iq(stores.objects, session_id)
-            discard_session(stores.database, session_id)
+        with suppress(SessionNotFoundError):  # deleted meanwhile: what was stored since has to go too
+            if get_session(stores.database, session_id).status == "completed":
+                return
+        remove_session_iq(stores.objects, session_id)
+        discard_session(stores.database, session_id)
     except UnavailableError as error:
         logger.warning(
             "session %s stays in progress; importing the same files again completes it (%s)", session_id, error

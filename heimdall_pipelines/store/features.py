@@ -17,7 +17,7 @@ from sqlalchemy.exc import IntegrityError
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.rf.geodesy import gdop
 from heimdall_pipelines.store.database import Database
-from heimdall_pipelines.store.sessions import SessionNotFoundError, SessionRevision
+from heimdall_pipelines.store.sessions import SessionBeingDeletedError, SessionNotFoundError, SessionRevision
 
 
 class SupersededError(HeimdallError):
@@ -242,8 +242,8 @@ def replace_session_features(database: Database, target: SessionRevision) -> Ite
     ------
     SupersededError
         The session is not, or no longer, completed at this revision.
-    SessionNotFoundError
-        The session was deleted meanwhile.
+    SessionNotFoundError, SessionBeingDeletedError
+        The session was deleted meanwhile, or its deletion has begun.
     """
     deleted = f"session {target.session_id} was deleted while it was being extracted"
     try:
@@ -257,11 +257,16 @@ def replace_session_features(database: Database, target: SessionRevision) -> Ite
             )
             yield SessionFeatureWriter(connection, target)
             state = connection.execute(
-                text("SELECT status, revision FROM heimdall.recording_sessions WHERE id = :id FOR UPDATE"),
+                text(
+                    "SELECT status, revision, deletion_began_at FROM heimdall.recording_sessions"
+                    " WHERE id = :id FOR UPDATE"
+                ),
                 {"id": target.session_id},
             ).first()
             if state is None:
                 raise SessionNotFoundError(deleted)
+            if state.deletion_began_at is not None:
+                raise SessionBeingDeletedError(target.session_id)
             if state.status != "completed" or state.revision != target.revision:
                 raise SupersededError(
                     f"session {target.session_id} changed while revision {target.revision} was being extracted "
@@ -276,21 +281,25 @@ def replace_session_features(database: Database, target: SessionRevision) -> Ite
 def stream_session_rows(database: Database, session_id: UUID) -> Iterator[StoredSessionRow]:
     """The feature rows of a session in the order of segments, fetched in small groups."""
     with database.transaction() as connection:
-        rows = connection.execution_options(yield_per=100).execute(
-            text(
-                "SELECT segment_idx, timestamp, session_revision, receiver_features, extraction_metadata,"
-                " num_receivers_in_sample, num_receivers_detected, overall_confidence, mean_snr_db, gdop,"
-                " extraction_failed, error_message"
-                " FROM heimdall.measurement_features WHERE recording_session_id = :id ORDER BY segment_idx"
-            ),
-            {"id": session_id},
-        )
-        for row in rows:
-            values = dict(row._mapping)
-            elements = values.pop("receiver_features")
-            yield StoredSessionRow(
-                receivers=tuple(ReceiverFeatures.from_json(element) for element in elements), **values
-            )
+        yield from read_session_rows(connection, session_id)
+
+
+def read_session_rows(connection: Connection, session_id: UUID) -> Iterator[StoredSessionRow]:
+    """As `stream_session_rows`, within a transaction or snapshot."""
+    rows = connection.execute(
+        text(
+            "SELECT segment_idx, timestamp, session_revision, receiver_features, extraction_metadata,"
+            " num_receivers_in_sample, num_receivers_detected, overall_confidence, mean_snr_db, gdop,"
+            " extraction_failed, error_message"
+            " FROM heimdall.measurement_features WHERE recording_session_id = :id ORDER BY segment_idx"
+        ),
+        {"id": session_id},
+        execution_options={"yield_per": 100},
+    )
+    for row in rows:
+        values = dict(row._mapping)
+        elements = values.pop("receiver_features")
+        yield StoredSessionRow(receivers=tuple(ReceiverFeatures.from_json(element) for element in elements), **values)
 
 
 def stations_in_session(database: Database, session_id: UUID) -> list[StationInSession]:

@@ -19,13 +19,23 @@ class SessionNotFoundError(HeimdallError):
     """No session has this id."""
 
 
+class SessionBeingDeletedError(HeimdallError):
+    """The session's deletion has begun: nothing else is done with it any more."""
+
+    def __init__(self, session_id: UUID | str) -> None:
+        super().__init__(f"session {session_id} is being deleted; finish it with: heimdall session delete {session_id}")
+
+
 class ImportInProgressError(HeimdallError):
     """The same content is being imported by another process."""
 
 
 @dataclass(frozen=True)
 class RecordingSession:
-    """One recording by several stations at the same time."""
+    """One recording by several stations at the same time.
+
+    Health, its time and the bytes are those of the last validation (``unknown`` and None before the first).
+    """
 
     id: UUID
     name: str
@@ -37,6 +47,10 @@ class RecordingSession:
     revision: int
     error_message: str | None
     known_source: KnownSource | None
+    health_status: str
+    last_validated_at: datetime | None
+    storage_size_bytes: int | None
+    deletion_began_at: datetime | None
 
 
 @dataclass(frozen=True)
@@ -53,6 +67,9 @@ class SessionOverview:
     num_stations: int
     num_segments: int
     num_failed_segments: int
+    health_status: str
+    last_validated_at: datetime | None
+    deletion_began_at: datetime | None
 
 
 @dataclass(frozen=True)
@@ -93,6 +110,20 @@ class SessionRevision:
         return f"{self.session_id}:{self.revision}"
 
 
+def session_key(session_id: UUID | str) -> UUID:
+    """Read a session's id as people type it.
+
+    Raises
+    ------
+    SessionNotFoundError
+        It is no UUID.
+    """
+    try:
+        return UUID(str(session_id))
+    except ValueError:
+        raise SessionNotFoundError(f"not a session id (a UUID is expected): {session_id}") from None
+
+
 def get_session(database: Database, session_id: UUID | str) -> RecordingSession:
     """One session.
 
@@ -101,21 +132,23 @@ def get_session(database: Database, session_id: UUID | str) -> RecordingSession:
     SessionNotFoundError
         The id is no UUID, or no session has it.
     """
-    try:
-        key = UUID(str(session_id))
-    except ValueError:
-        raise SessionNotFoundError(f"not a session id (a UUID is expected): {session_id}") from None
     with database.transaction() as connection:
-        row = connection.execute(
-            text(
-                "SELECT s.id, s.name, s.status, s.frequency_hz, s.bandwidth_hz, s.start_time, s.duration_s, s.revision,"
-                " s.error_message, k.name AS source_name, k.frequency_hz AS source_frequency_hz,"
-                " k.latitude, k.longitude, k.altitude_m, k.power_dbm"
-                " FROM heimdall.recording_sessions s LEFT JOIN heimdall.known_sources k ON k.id = s.known_source_id"
-                " WHERE s.id = :id"
-            ),
-            {"id": key},
-        ).first()
+        return read_session(connection, session_id)
+
+
+def read_session(connection: Connection, session_id: UUID | str) -> RecordingSession:
+    """One session, within a transaction or snapshot; raises as `get_session`."""
+    row = connection.execute(
+        text(
+            "SELECT s.id, s.name, s.status, s.frequency_hz, s.bandwidth_hz, s.start_time, s.duration_s, s.revision,"
+            " s.error_message, s.health_status, s.last_validated_at, s.storage_size_bytes, s.deletion_began_at,"
+            " k.name AS source_name, k.frequency_hz AS source_frequency_hz,"
+            " k.latitude, k.longitude, k.altitude_m, k.power_dbm"
+            " FROM heimdall.recording_sessions s LEFT JOIN heimdall.known_sources k ON k.id = s.known_source_id"
+            " WHERE s.id = :id"
+        ),
+        {"id": session_key(session_id)},
+    ).first()
     if row is None:
         raise SessionNotFoundError(f"no session {session_id}; see: heimdall session list")
     source = None
@@ -134,6 +167,10 @@ def get_session(database: Database, session_id: UUID | str) -> RecordingSession:
         revision=row.revision,
         error_message=row.error_message,
         known_source=source,
+        health_status=row.health_status,
+        last_validated_at=row.last_validated_at,
+        storage_size_bytes=row.storage_size_bytes,
+        deletion_began_at=row.deletion_began_at,
     )
 
 
@@ -145,7 +182,8 @@ def list_sessions(database: Database, limit: int = 100) -> list[SessionOverview]
                 "SELECT s.id, s.name, s.status, s.frequency_hz, s.start_time, s.duration_s, s.revision,"
                 " (SELECT count(*) FROM heimdall.measurements m WHERE m.recording_session_id = s.id) AS num_stations,"
                 " count(f.id) AS num_segments,"
-                " count(f.id) FILTER (WHERE f.extraction_failed) AS num_failed_segments"
+                " count(f.id) FILTER (WHERE f.extraction_failed) AS num_failed_segments,"
+                " s.health_status, s.last_validated_at, s.deletion_began_at"
                 " FROM heimdall.recording_sessions s LEFT JOIN heimdall.measurement_features f"
                 " ON f.recording_session_id = s.id AND f.session_revision = s.revision"
                 " GROUP BY s.id ORDER BY s.created_at DESC LIMIT :limit"
@@ -155,18 +193,43 @@ def list_sessions(database: Database, limit: int = 100) -> list[SessionOverview]
         return [SessionOverview(**row._mapping) for row in rows]
 
 
+def completed_session_ids(database: Database) -> list[UUID]:
+    """Sessions that can be validated, oldest completion first: completed, and not being deleted."""
+    with database.transaction() as connection:
+        return list(
+            connection.execute(
+                text(
+                    "SELECT id FROM heimdall.recording_sessions WHERE status = 'completed'"
+                    " AND deletion_began_at IS NULL ORDER BY completed_at, id"
+                )
+            ).scalars()
+        )
+
+
 def list_recordings(database: Database, session_id: UUID) -> list[StationRecording]:
     """The stations' IQ of a session, by rx_id."""
     with database.transaction() as connection:
-        rows = connection.execute(
-            text(
-                "SELECT m.*, w.rx_id, w.name, w.latitude, w.longitude, w.altitude_m, w.url, w.api_type, w.is_active"
-                " FROM heimdall.measurements m JOIN heimdall.websdr_stations w ON w.id = m.websdr_station_id"
-                " WHERE m.recording_session_id = :id ORDER BY w.rx_id, m.timestamp"
-            ),
-            {"id": session_id},
-        )
-        return [_recording(row) for row in rows]
+        return read_recordings(connection, session_id)
+
+
+def read_recordings(connection: Connection, session_id: UUID) -> list[StationRecording]:
+    """The stations' IQ of a session, by rx_id, within a transaction or snapshot."""
+    rows = connection.execute(
+        text(
+            "SELECT m.*, w.rx_id, w.name, w.latitude, w.longitude, w.altitude_m, w.url, w.api_type, w.is_active"
+            " FROM heimdall.measurements m JOIN heimdall.websdr_stations w ON w.id = m.websdr_station_id"
+            " WHERE m.recording_session_id = :id ORDER BY w.rx_id, m.timestamp"
+        ),
+        {"id": session_id},
+    )
+    return [_recording(row) for row in rows]
+
+
+_IS_DUE = (
+    "s.status = 'completed' AND s.deletion_began_at IS NULL"
+    " AND NOT EXISTS (SELECT 1 FROM heimdall.measurement_features f"
+    " WHERE f.recording_session_id = s.id AND f.session_revision = s.revision)"
+)
 
 
 def due_for_extraction(
@@ -186,16 +249,23 @@ def due_for_extraction(
     with database.transaction() as connection:
         rows = connection.execute(
             text(
-                "SELECT s.id, s.revision FROM heimdall.recording_sessions s WHERE s.status = 'completed'"
+                f"SELECT s.id, s.revision FROM heimdall.recording_sessions s WHERE {_IS_DUE}"
                 " AND (CAST(:after AS uuid) IS NULL OR (s.completed_at, s.id) >"
                 "      (SELECT p.completed_at, p.id FROM heimdall.recording_sessions p WHERE p.id = :after))"
-                " AND NOT EXISTS (SELECT 1 FROM heimdall.measurement_features f"
-                "      WHERE f.recording_session_id = s.id AND f.session_revision = s.revision)"
                 " ORDER BY s.completed_at, s.id LIMIT :limit"
             ),
             {"limit": limit, "after": after.session_id if after else None},
         )
         return [SessionRevision(row.id, row.revision) for row in rows]
+
+
+def is_due_for_extraction(database: Database, session_id: UUID) -> bool:
+    """Whether a session is completed and its current revision has no features."""
+    with database.transaction() as connection:
+        found = connection.execute(
+            text(f"SELECT 1 FROM heimdall.recording_sessions s WHERE s.id = :id AND {_IS_DUE}"), {"id": session_id}
+        ).first()
+        return found is not None
 
 
 @dataclass(frozen=True)
@@ -218,6 +288,13 @@ def begin_import(database: Database, imported: ImportedSession) -> tuple[UUID, b
         ``is_completed`` is true when the same content is stored already. A session that an earlier
         import left behind in progress is taken up again under its id, so that its objects are
         overwritten.
+
+    Raises
+    ------
+    StationError
+        The source is not known.
+    SessionBeingDeletedError
+        The same content is in a session that is being deleted.
     """
     with database.transaction() as connection:
         source_id = None
@@ -234,7 +311,7 @@ def begin_import(database: Database, imported: ImportedSession) -> tuple[UUID, b
                 " (name, status, frequency_hz, bandwidth_hz, known_source_id, content_sha256)"
                 " VALUES (:name, 'in_progress', :frequency_hz, :bandwidth_hz, :source_id, :content_sha256)"
                 " ON CONFLICT (content_sha256) DO UPDATE SET content_sha256 = EXCLUDED.content_sha256"
-                " RETURNING id, status"
+                " RETURNING id, status, deletion_began_at"
             ),
             {
                 "name": imported.name,
@@ -244,6 +321,8 @@ def begin_import(database: Database, imported: ImportedSession) -> tuple[UUID, b
                 "content_sha256": imported.content_sha256,
             },
         ).one()
+        if row.deletion_began_at is not None:
+            raise SessionBeingDeletedError(row.id)
     return row.id, row.status == "completed"
 
 
@@ -289,14 +368,23 @@ def complete_session(database: Database, session_id: UUID, recordings: Sequence[
     -------
     int
         The session's revision.
+
+    Raises
+    ------
+    SessionNotFoundError, SessionBeingDeletedError
+        It was deleted meanwhile, or its deletion has begun.
     """
     with database.transaction() as connection:
         row = connection.execute(
-            text("SELECT status, revision FROM heimdall.recording_sessions WHERE id = :id FOR UPDATE"),
+            text(
+                "SELECT status, revision, deletion_began_at FROM heimdall.recording_sessions WHERE id = :id FOR UPDATE"
+            ),
             {"id": session_id},
         ).first()
         if row is None:
             raise SessionNotFoundError(f"session {session_id} was deleted while it was being completed")
+        if row.deletion_began_at is not None:
+            raise SessionBeingDeletedError(session_id)
         if row.status == "completed":
             return int(row.revision)
         add_missing_stations(connection, [recording.station for recording in recordings])
@@ -316,10 +404,13 @@ def complete_session(database: Database, session_id: UUID, recordings: Sequence[
 
 
 def discard_session(database: Database, session_id: UUID) -> None:
-    """Delete a session that was never completed, with its rows."""
+    """Delete a session that was never completed, with its rows; one whose deletion has begun is left to that."""
     with database.transaction() as connection:
         connection.execute(
-            text("DELETE FROM heimdall.recording_sessions WHERE id = :id AND status <> 'completed'"),
+            text(
+                "DELETE FROM heimdall.recording_sessions"
+                " WHERE id = :id AND status <> 'completed' AND deletion_began_at IS NULL"
+            ),
             {"id": session_id},
         )
 

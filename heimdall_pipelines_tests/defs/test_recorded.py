@@ -12,7 +12,10 @@ from heimdall_pipelines.definitions import build_definitions
 from heimdall_pipelines.defs.partitions import RECORDING_SESSIONS
 from heimdall_pipelines.defs.recorded import MAX_REQUESTS_PER_TICK, completed_recording_sessions
 from heimdall_pipelines.sessions.checks import SESSION_CHECKS
+from heimdall_pipelines.sessions.extraction import extract_session
 from heimdall_pipelines.store.database import DatabaseUnavailableError
+from heimdall_pipelines.store.session_deletion import begin_deletion
+from heimdall_pipelines.store.sessions import get_session
 from heimdall_pipelines.store.stores import open_stores
 from heimdall_pipelines_tests.sessions.support import import_files
 
@@ -30,9 +33,9 @@ def session_id(environment, stores, example_recordings):
     return str(import_files(stores, example_recordings).session_id)
 
 
-def run(instance, session_id, **tags):
+def run(instance, session_id, job=JOB, **tags):
     instance.add_dynamic_partitions(RECORDING_SESSIONS, [session_id])
-    job = build_definitions().resolve_job_def(JOB)
+    job = build_definitions().resolve_job_def(job)
     return job.execute_in_process(partition_key=session_id, instance=instance, raise_on_error=False, tags=tags)
 
 
@@ -151,3 +154,24 @@ def test_a_tick_that_cannot_look_fails_and_is_no_empty_answer(settings, instance
     down = settings.model_copy(update={"pg_port": 1})
     with open_stores(down) as stores, pytest.raises(DatabaseUnavailableError):
         tick(instance, stores)
+
+
+def test_the_validation_job_runs_the_checks_only_and_keeps_the_health(instance, stores, session_id):
+    extract_session(stores, session_id)
+    execute(stores, "UPDATE heimdall.measurement_features SET receiver_features = '[]' WHERE segment_idx = 3")
+    result = run(instance, session_id, job="validate_recorded_session")
+    assert result.success
+    failed = {check.check_name for check in result.get_asset_check_evaluations() if not check.passed}
+    assert failed == {"stations_in_every_segment"}
+    assert {check.partition for check in result.get_asset_check_evaluations()} == {session_id}
+    assert result.get_asset_materialization_events() == []
+    assert get_session(stores.database, session_id).health_status == "critical"
+    assert run(instance, session_id).success  # extracted again, it is well
+    assert get_session(stores.database, session_id).health_status == "healthy"
+
+
+def test_a_session_that_is_being_deleted_is_not_requested(instance, stores, session_id):
+    begin_deletion(stores.database, session_id)
+    assert isinstance(tick(instance, stores), dg.SkipReason)
+    assert not run(instance, session_id).success
+    assert execute(stores, "SELECT count(*) FROM heimdall.measurement_features").scalar() == 0

@@ -5,9 +5,11 @@ import io
 import pytest
 from sqlalchemy import text
 
+from heimdall_pipelines.sessions import checks, object_checks
 from heimdall_pipelines.sessions.checks import SESSION_CHECKS, check_session
 from heimdall_pipelines.sessions.extraction import extract_session
-from heimdall_pipelines.store.objects import ObjectStore, ObjectsUnavailableError
+from heimdall_pipelines.store.iq_objects import sidecar_location
+from heimdall_pipelines.store.objects import ObjectLocation, ObjectStore, ObjectsUnavailableError
 from heimdall_pipelines.store.sessions import list_recordings
 from heimdall_pipelines.store.stores import Stores
 from heimdall_pipelines_tests.sessions.support import import_files, quiet
@@ -27,7 +29,7 @@ def execute(stores, statement, **values):
 
 def failed(stores, session_id):
     """Names of the checks that fail, with their severity and first example."""
-    return {x.name: (x.severity, x.examples[0]) for x in check_session(stores, session_id) if not x.passed}
+    return {x.name: (x.severity, x.examples[0]) for x in check_session(stores, session_id).outcomes if not x.passed}
 
 
 def location_of(stores, session_id, rx_id):
@@ -36,14 +38,14 @@ def location_of(stores, session_id, rx_id):
 
 
 def test_a_sound_session_passes_every_check_and_says_what_was_compared(stores, session_id):
-    outcomes = check_session(stores, session_id)
+    outcomes = check_session(stores, session_id).outcomes
     assert [outcome.name for outcome in outcomes] == list(SESSION_CHECKS)
     assert all(outcome.passed for outcome in outcomes)
     numbers = {outcome.name: outcome.numbers for outcome in outcomes}
     rows = numbers["segments_without_gap"]["rows"]
     assert numbers["segments_without_gap"]["segments_planned"] == rows
     assert numbers["stations_in_every_segment"] == {"entries": 3 * rows, "rows": rows, "stations": 3}
-    assert numbers["objects_agree"] == {"objects": 3}
+    assert numbers["objects_agree"] == {"objects": 3, "sidecars": 3, "objects_listed": 6}
     assert numbers["numbers_in_range"]["numbers"] > 3 * rows * 3 * 10
 
 
@@ -64,7 +66,7 @@ def test_a_station_that_stands_twice_or_is_a_stranger_is_found(stores, session_i
         "UPDATE heimdall.measurement_features SET receiver_features = jsonb_set(receiver_features, '{0,rx_id}',"
         """ '"torino"') WHERE segment_idx = 0""",
     )
-    (outcome,) = [x for x in check_session(stores, session_id) if not x.passed]
+    (outcome,) = [x for x in check_session(stores, session_id).outcomes if not x.passed]
     assert outcome.examples == ["segment 0: station genova is missing", "segment 0: station torino stands twice"]
 
 
@@ -150,6 +152,99 @@ def test_an_edited_samples_count_is_found(stores, session_id):
     assert failed(stores, session_id)["objects_agree"][0] == "ERROR"
 
 
+def test_a_missing_or_empty_sidecar_is_found_by_name(stores, session_id):
+    sidecar = sidecar_location(location_of(stores, session_id, "genova"))
+    stores.objects.put(sidecar, io.BytesIO(), 0, "application/json")
+    assert failed(stores, session_id) == {"objects_agree": ("ERROR", f"SigMF description is empty: {sidecar}")}
+    stores.objects.remove(sidecar.bucket, sidecar.key)
+    assert failed(stores, session_id) == {"objects_agree": ("ERROR", f"SigMF description not found: {sidecar}")}
+
+
+def test_an_older_headerless_object_lies_elsewhere_and_has_no_sidecar(stores, session_id):
+    genova = list_recordings(stores.database, session_id)[0]
+    location, num_bytes = genova.location, 8 * genova.samples_count
+    samples = stores.objects.read(location, stores.objects.size_bytes(location) - num_bytes, num_bytes)
+    elsewhere = ObjectLocation(location.bucket, "2026/01/01/some-id/145500000/1767268800.bin")
+    stores.objects.put(elsewhere, io.BytesIO(samples), len(samples), "application/octet-stream")
+    for old in (location, sidecar_location(location)):
+        stores.objects.remove(old.bucket, old.key)
+    execute(
+        stores,
+        "UPDATE heimdall.measurements SET iq_data_location = :new, iq_data_format = 'bin', sha256 = NULL"
+        " WHERE iq_data_location = :old",
+        new=str(elsewhere),
+        old=str(location),
+    )
+    checked = check_session(stores, session_id, checksums=True)
+    assert all(outcome.passed for outcome in checked.outcomes)
+    (objects,) = [outcome for outcome in checked.outcomes if outcome.name == "objects_agree"]
+    assert objects.numbers == {
+        "objects_listed": 4,
+        "objects": 3,
+        "objects_without_checksum": 1,
+        "checksums_compared": 2,
+        "sidecars": 2,
+    }
+    stores.objects.remove(elsewhere.bucket, elsewhere.key)
+    assert failed(stores, session_id) == {"objects_agree": ("ERROR", f"IQ file not found: {elsewhere}")}
+
+
+def test_an_object_that_no_measurement_names_is_found(stores, session_id):
+    stranger = ObjectLocation(stores.objects.raw_iq_bucket, f"sessions/{session_id}/stranger.npy")
+    stores.objects.put(stranger, io.BytesIO(b"x"), 1, "application/octet-stream")
+    assert failed(stores, session_id) == {
+        "objects_agree": ("ERROR", f"{stranger}: an object that no measurement names")
+    }
+
+
+def test_other_bytes_of_the_same_length_are_found_by_their_checksum_only(stores, session_id, monkeypatch):
+    monkeypatch.setattr(object_checks, "READ_BYTES", 100_000)
+    location = location_of(stores, session_id, "genova")
+    content = bytearray(stores.objects.read(location, 0, stores.objects.size_bytes(location)))
+    content[-1] ^= 1
+    stores.objects.put(location, io.BytesIO(content), len(content), "application/octet-stream")
+    assert failed(stores, session_id) == {}
+    checked = check_session(stores, session_id, checksums=True)
+    (outcome,) = [outcome for outcome in checked.outcomes if not outcome.passed]
+    assert outcome.examples == [f"{location}: its bytes are not those that were stored (SHA-256 differs)"]
+    assert outcome.numbers["checksums_compared"] == 3
+    assert checked.num_concerned == checked.num_segments == 12
+
+
+def test_a_station_that_recorded_nothing_has_to_be_in_every_row_all_the_same(stores, session_id):
+    location = location_of(stores, session_id, "genova")
+    for file in (location, sidecar_location(location)):
+        stores.objects.remove(file.bucket, file.key)
+    execute(
+        stores,
+        "UPDATE heimdall.measurements SET iq_data_location = NULL, error_message = 'it was off'"
+        " WHERE iq_data_location = :location",
+        location=str(location),
+    )
+    extract_session(stores, session_id, quiet)
+    assert failed(stores, session_id) == {"stations_extracted": ("WARN", "segment 0: genova: it was off")}
+    execute(
+        stores,
+        "UPDATE heimdall.measurement_features SET receiver_features = receiver_features - 0,"
+        " num_receivers_in_sample = 2 WHERE segment_idx = 3",
+    )
+    assert failed(stores, session_id)["stations_in_every_segment"] == ("ERROR", "segment 3: station genova is missing")
+
+
+def test_rows_that_are_replaced_while_they_are_read_are_seen_as_they_stood_at_one_moment(
+    stores, session_id, monkeypatch
+):
+    read = checks.read_recordings
+
+    def read_and_let_a_rival_delete_the_rows(connection, session):
+        recordings = read(connection, session)
+        execute(stores, "DELETE FROM heimdall.measurement_features")
+        return recordings
+
+    monkeypatch.setattr(checks, "read_recordings", read_and_let_a_rival_delete_the_rows)
+    assert failed(stores, session_id) == {}
+
+
 def test_a_failed_station_is_a_warning_and_no_disagreement(stores, session_id):
     location = location_of(stores, session_id, "genova")
     stores.objects.remove(location.bucket, location.key)
@@ -169,7 +264,7 @@ def test_nothing_extracted_at_all_is_an_error(stores, session_id):
 
 def test_of_many_problems_twenty_are_shown_and_all_are_counted(stores, session_id):
     execute(stores, "UPDATE heimdall.measurement_features SET receiver_features = '[]', num_receivers_detected = 0")
-    (outcome,) = [x for x in check_session(stores, session_id) if x.name == "stations_in_every_segment"]
+    (outcome,) = [x for x in check_session(stores, session_id).outcomes if x.name == "stations_in_every_segment"]
     assert len(outcome.examples) == 20
     assert outcome.num_problems > 30
 

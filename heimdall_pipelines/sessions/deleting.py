@@ -1,0 +1,149 @@
+"""Deletes a session in an order that survives a crash at any point: asked for again, the deletion is finished."""
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from uuid import UUID
+
+from heimdall_pipelines.store.objects import ObjectLocation, ObjectNotFoundError
+from heimdall_pipelines.store.session_deletion import (
+    begin_deletion,
+    delete_session_rows,
+    find_doomed_session,
+    named_by_other_sessions,
+)
+from heimdall_pipelines.store.session_objects import (
+    remove_session_objects,
+    session_entries,
+    session_prefix,
+    with_sidecar,
+)
+from heimdall_pipelines.store.sessions import ImportInProgressError, import_lock, session_key
+from heimdall_pipelines.store.stores import Stores
+
+_POLL_S = 0.5
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class SessionContents:
+    """What goes when a session is deleted.
+
+    Attributes
+    ----------
+    name : str or None
+        None where only objects are left, of a deletion that broke off.
+    num_stations, num_segments : int
+        Rows of measurements and of measurement_features.
+    num_objects, size_bytes : int
+        Objects, and their bytes.
+    """
+
+    session_id: UUID
+    name: str | None
+    num_stations: int
+    num_segments: int
+    num_objects: int
+    size_bytes: int
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether neither rows nor objects are left."""
+        return self.name is None and self.num_objects == 0
+
+
+def session_contents(stores: Stores, session_id: UUID | str) -> SessionContents:
+    """Count what goes when a session is deleted.
+
+    Raises
+    ------
+    SessionNotFoundError
+        The id is no UUID. An unknown one is a session of which nothing is left.
+    """
+    key = session_key(session_id)
+    doomed = find_doomed_session(stores.database, key)
+    named, kept = _objects(stores, key)
+    spared = {file for location in kept for file in with_sidecar(location)}
+    elsewhere = {file for location in named for file in with_sidecar(location)}
+    num_objects = size_bytes = 0
+    for location, entry in session_entries(stores.objects, key):
+        elsewhere.discard(location)
+        if location not in spared:
+            num_objects += 1
+            size_bytes += entry.size_bytes
+    for location in elsewhere - spared:
+        with suppress(ObjectNotFoundError):
+            size_bytes += stores.objects.size_bytes(location)
+            num_objects += 1
+    return SessionContents(
+        session_id=key,
+        name=doomed.name if doomed else None,
+        num_stations=doomed.num_stations if doomed else 0,
+        num_segments=doomed.num_segments if doomed else 0,
+        num_objects=num_objects,
+        size_bytes=size_bytes,
+    )
+
+
+def delete_session(
+    stores: Stores, session_id: UUID | str, remove_partition: Callable[[str], None], progress: Progress
+) -> None:
+    """Delete a session: its objects, its partition, its rows; or finish a deletion that broke off.
+
+    Parameters
+    ----------
+    stores : Stores
+    session_id : UUID or str
+    remove_partition : callable
+        Takes the session, by its id, out of Dagster's partitions.
+    progress : callable
+        Called with a line before each step.
+
+    Raises
+    ------
+    SessionNotFoundError
+        The id is no UUID.
+    UnavailableError
+        PostgreSQL or the S3 store could not be reached; the same call finishes the deletion.
+    """
+    key = session_key(session_id)
+    progress("marking the session: nothing else is done with it any more")
+    begin_deletion(stores.database, key)
+    _wait_for_import(stores, key, progress)
+    progress("removing its objects")
+    named, kept = _objects(stores, key)
+    remove_session_objects(stores.objects, key, named, kept)
+    progress("removing its partition")
+    remove_partition(str(key))
+    progress("deleting its rows")
+    delete_session_rows(stores.database, key)
+    progress("looking for what came in meanwhile")
+    remove_session_objects(stores.objects, key, (), kept)
+    remove_partition(str(key))  # the sensor may have been at work when the session was marked
+
+
+def _objects(stores: Stores, session_id: UUID) -> tuple[tuple[ObjectLocation, ...], set[ObjectLocation]]:
+    """Objects that a session names, and which of them and of those below its prefix have to be kept."""
+    doomed = find_doomed_session(stores.database, session_id)
+    named = doomed.locations if doomed else ()
+    below = session_prefix(stores.objects, session_id)
+    return named, named_by_other_sessions(stores.database, session_id, named, below)
+
+
+def _wait_for_import(stores: Stores, session_id: UUID, progress: Progress) -> None:
+    """Let an import that is under way end: it can complete the session no more, but still store objects."""
+    doomed = find_doomed_session(stores.database, session_id)
+    if doomed is None or doomed.content_sha256 is None:
+        return
+    is_told = False
+    while True:
+        try:
+            with import_lock(stores.database, doomed.content_sha256):
+                return
+        except ImportInProgressError:
+            if not is_told:
+                progress("waiting for an import of its files to end (it will fail)")
+            is_told = True
+            time.sleep(_POLL_S)

@@ -1,0 +1,122 @@
+"""Looks whether the objects of a session are those that its measurements name."""
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from heimdall_pipelines.checks import CheckOutcome
+from heimdall_pipelines.store.iq_objects import IqObjectError, StationIq
+from heimdall_pipelines.store.objects import ObjectLocation, ObjectNotFoundError
+from heimdall_pipelines.store.session_objects import session_entries, with_sidecar
+from heimdall_pipelines.store.sessions import StationRecording
+from heimdall_pipelines.store.stores import Stores
+
+READ_BYTES = 8 * 2**20
+PROGRESS_INTERVAL_S = 2.0
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class CheckedObjects:
+    """What the objects of a session are: their bytes, and whether some station's IQ is not as it was stored."""
+
+    size_bytes: int
+    iq_is_damaged: bool
+
+
+def check_objects(
+    outcome: CheckOutcome,
+    stores: Stores,
+    session_id: UUID,
+    recordings: Sequence[StationRecording],
+    *,
+    checksums: bool,
+    progress: Progress,
+) -> CheckedObjects:
+    """Compare the objects that lie there with those that are named, and their lengths; on request every byte.
+
+    Raises
+    ------
+    UnavailableError
+        The S3 store could not be asked.
+    """
+    # A station that recorded nothing names no object: it is a failed station, no disagreement.
+    named = {file for recording in recordings if recording.location for file in with_sidecar(recording.location)}
+    sizes: dict[ObjectLocation, int] = {}
+    size_bytes = 0
+    outcome.numbers["objects_listed"] = 0
+    for location, entry in session_entries(stores.objects, session_id):
+        outcome.count("objects_listed")
+        size_bytes += entry.size_bytes
+        if location in named:
+            sizes[location] = entry.size_bytes
+        else:
+            outcome.problem(f"{location}: an object that no measurement names")
+    iq_is_damaged = False
+    for recording in recordings:
+        if recording.location is None:
+            continue
+        outcome.count("objects")
+        is_sound = _check_iq(outcome, stores, recording)
+        if is_sound and checksums:
+            is_sound = _check_bytes(outcome, stores, recording, progress)
+        iq_is_damaged |= not is_sound
+        for sidecar in with_sidecar(recording.location)[1:]:
+            _check_sidecar(outcome, stores, sidecar, sizes)
+    elsewhere = named - sizes.keys()
+    return CheckedObjects(size_bytes + sum(_size(stores, location) or 0 for location in elsewhere), iq_is_damaged)
+
+
+def _check_iq(outcome: CheckOutcome, stores: Stores, recording: StationRecording) -> bool:
+    try:
+        StationIq(stores.objects, recording)
+    except (ObjectNotFoundError, IqObjectError) as error:
+        outcome.problem(str(error))
+        return False
+    return True
+
+
+def _check_sidecar(
+    outcome: CheckOutcome, stores: Stores, sidecar: ObjectLocation, sizes: dict[ObjectLocation, int]
+) -> None:
+    outcome.count("sidecars")
+    size = sizes[sidecar] if sidecar in sizes else _size(stores, sidecar)
+    if size is None:
+        outcome.problem(f"SigMF description not found: {sidecar}")
+    elif size == 0:
+        outcome.problem(f"SigMF description is empty: {sidecar}")
+
+
+def _check_bytes(outcome: CheckOutcome, stores: Stores, recording: StationRecording, progress: Progress) -> bool:
+    """Read an object again, block by block; one whose checksum nobody noted is counted only."""
+    assert recording.location is not None
+    if recording.sha256 is None:
+        outcome.count("objects_without_checksum")
+        return True
+    outcome.count("checksums_compared")
+    size = _size(stores, recording.location) or 0
+    digest = hashlib.sha256()
+    told = time.monotonic()
+    for offset in range(0, size, READ_BYTES):
+        try:
+            digest.update(stores.objects.read(recording.location, offset, min(READ_BYTES, size - offset)))
+        except ObjectNotFoundError as error:
+            outcome.problem(str(error))
+            return False
+        if time.monotonic() - told > PROGRESS_INTERVAL_S:
+            told = time.monotonic()
+            progress(f"reading {recording.location}: {offset / size:.0%}")
+    if digest.hexdigest() != recording.sha256:
+        outcome.problem(f"{recording.location}: its bytes are not those that were stored (SHA-256 differs)")
+        return False
+    return True
+
+
+def _size(stores: Stores, location: ObjectLocation) -> int | None:
+    try:
+        return stores.objects.size_bytes(location)
+    except ObjectNotFoundError:
+        return None

@@ -1,0 +1,93 @@
+"""Validates a session: runs its checks and keeps with the session what they say of its health."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from heimdall_pipelines.checks import CheckOutcome, HealthStatus, health_status
+from heimdall_pipelines.sessions.checks import check_session
+from heimdall_pipelines.sessions.object_checks import Progress
+from heimdall_pipelines.store.session_health import record_health
+from heimdall_pipelines.store.sessions import RecordingSession
+from heimdall_pipelines.store.stores import Stores
+
+
+@dataclass(frozen=True)
+class SessionValidation:
+    """What a validation found.
+
+    Attributes
+    ----------
+    session : RecordingSession
+        As it was before.
+    outcomes : tuple of CheckOutcome
+    health_status : {"healthy", "warning", "critical"}
+    num_concerned, num_segments : int
+        Segments with a problem, and how many there are or should be.
+    storage_size_bytes : int
+        Of its objects and rows.
+    validated_at : datetime
+        By the database's clock.
+    """
+
+    session: RecordingSession
+    outcomes: tuple[CheckOutcome, ...]
+    health_status: HealthStatus
+    num_concerned: int
+    num_segments: int
+    storage_size_bytes: int
+    validated_at: datetime
+
+    def to_json(self) -> dict[str, Any]:
+        """As ``heimdall session validate --json`` prints it."""
+        return {
+            "session_id": str(self.session.id),
+            "name": self.session.name,
+            "revision": self.session.revision,
+            "health_status": self.health_status,
+            "num_concerned": self.num_concerned,
+            "num_segments": self.num_segments,
+            "storage_size_bytes": self.storage_size_bytes,
+            "validated_at": self.validated_at.isoformat(),
+            "checks": [outcome.to_json() for outcome in self.outcomes],
+        }
+
+
+def validate_session(
+    stores: Stores, session_id: UUID | str, *, checksums: bool = False, progress: Progress | None = None
+) -> SessionValidation:
+    """Check a completed session and keep its health, its issues and its size with it.
+
+    Parameters
+    ----------
+    stores, session_id, checksums, progress
+        As of `check_session`.
+
+    Raises
+    ------
+    SessionNotFoundError, SessionBeingDeletedError, SessionNotCompleteError
+        There is nothing to check, or no longer.
+    SessionChangedError
+        The session was completed again meanwhile.
+    UnavailableError
+        PostgreSQL or the S3 store could not be asked. The health that was kept before stays, here and above.
+    """
+    checked = check_session(stores, session_id, checksums=checksums, progress=progress)
+    health = health_status(checked.outcomes, num_concerned=checked.num_concerned, num_all=checked.num_segments)
+    validated_at = record_health(
+        stores.database,
+        checked.session,
+        health_status=health,
+        issues=[outcome.to_json() for outcome in checked.outcomes if not outcome.passed],
+        storage_size_bytes=checked.size_bytes,
+    )
+    return SessionValidation(
+        session=checked.session,
+        outcomes=checked.outcomes,
+        health_status=health,
+        num_concerned=checked.num_concerned,
+        num_segments=checked.num_segments,
+        storage_size_bytes=checked.size_bytes,
+        validated_at=validated_at,
+    )

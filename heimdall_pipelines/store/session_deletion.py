@@ -1,0 +1,109 @@
+"""What the deletion of a session reads and changes in the database."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.store.database import Database
+from heimdall_pipelines.store.objects import ObjectLocation
+
+
+@dataclass(frozen=True)
+class DoomedSession:
+    """What of a session's rows its deletion has to know.
+
+    Attributes
+    ----------
+    name : str
+    content_sha256 : str or None
+        Of its files where it was imported: the key of an import's lock.
+    num_stations, num_segments : int
+        Rows of measurements and of measurement_features.
+    locations : tuple of ObjectLocation
+        Objects that its measurements name, wherever they lie.
+    """
+
+    name: str
+    content_sha256: str | None
+    num_stations: int
+    num_segments: int
+    locations: tuple[ObjectLocation, ...]
+
+
+def find_doomed_session(database: Database, session_id: UUID) -> DoomedSession | None:
+    """What there is of a session; None where its row is gone."""
+    with database.transaction() as connection:
+        row = connection.execute(
+            text(
+                "SELECT s.name, s.content_sha256, (SELECT count(*) FROM heimdall.measurement_features f"
+                " WHERE f.recording_session_id = s.id) AS num_segments"
+                " FROM heimdall.recording_sessions s WHERE s.id = :id"
+            ),
+            {"id": session_id},
+        ).first()
+        if row is None:
+            return None
+        named = (
+            connection.execute(
+                text("SELECT iq_data_location FROM heimdall.measurements WHERE recording_session_id = :id"),
+                {"id": session_id},
+            )
+            .scalars()
+            .all()
+        )
+        return DoomedSession(row.name, row.content_sha256, len(named), row.num_segments, _locations(named))
+
+
+def begin_deletion(database: Database, session_id: UUID) -> None:
+    """Mark a session: from now on it is not due, and nobody extracts, validates, imports or completes it."""
+    with database.transaction() as connection:
+        connection.execute(
+            text(
+                "UPDATE heimdall.recording_sessions SET deletion_began_at = clock_timestamp()"
+                " WHERE id = :id AND deletion_began_at IS NULL"
+            ),
+            {"id": session_id},
+        )
+
+
+def named_by_other_sessions(
+    database: Database, session_id: UUID, locations: Sequence[ObjectLocation], below: ObjectLocation
+) -> set[ObjectLocation]:
+    """Which of these objects, and of those below a prefix, other sessions need; those being deleted need none."""
+    with database.transaction() as connection:
+        return set(_locations(_named_by_others(connection, session_id, [str(x) for x in locations], str(below))))
+
+
+def _named_by_others(connection: Connection, session_id: UUID, named: list[str], below: str) -> Sequence[str]:
+    return (
+        connection.execute(
+            text(
+                "SELECT DISTINCT m.iq_data_location FROM heimdall.measurements m"
+                " JOIN heimdall.recording_sessions s ON s.id = m.recording_session_id"
+                " WHERE s.id <> :id AND s.deletion_began_at IS NULL"
+                " AND (m.iq_data_location = ANY(:named) OR starts_with(m.iq_data_location, :below))"
+            ),
+            {"id": session_id, "named": named, "below": below},
+        )
+        .scalars()
+        .all()
+    )
+
+
+def delete_session_rows(database: Database, session_id: UUID) -> None:
+    """Delete a session with its measurements and features; waits for an extraction that is writing them."""
+    with database.transaction() as connection:
+        connection.execute(text("DELETE FROM heimdall.recording_sessions WHERE id = :id"), {"id": session_id})
+
+
+def _locations(texts: Sequence[str | None]) -> tuple[ObjectLocation, ...]:
+    locations = []
+    for location in texts:
+        with suppress(HeimdallError):  # names no object, so there is none to keep or to remove
+            if location:
+                locations.append(ObjectLocation.parse(location))
+    return tuple(locations)

@@ -1,0 +1,87 @@
+"""What a validation reads and keeps of a session beside its rows: their bytes, and its health."""
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.store.database import Database
+from heimdall_pipelines.store.sessions import RecordingSession, SessionBeingDeletedError, SessionNotFoundError
+
+
+class SessionChangedError(HeimdallError):
+    """The session was completed again, or is no longer completed, while it was being validated."""
+
+
+def session_row_bytes(connection: Connection, session_id: UUID) -> int:
+    """Bytes that the rows of a session take: its own, those of its measurements and of its features."""
+    tables = {"recording_sessions": "id"} | dict.fromkeys(
+        ("measurements", "measurement_features"), "recording_session_id"
+    )
+    sizes = " UNION ALL ".join(
+        f"SELECT sum(pg_column_size(r.*)) AS size FROM heimdall.{table} r WHERE r.{column} = :id"
+        for table, column in tables.items()
+    )
+    total = connection.execute(
+        text(f"SELECT coalesce(sum(size), 0)::bigint FROM ({sizes}) AS s"), {"id": session_id}
+    ).scalar_one()
+    return int(total)
+
+
+def record_health(
+    database: Database,
+    session: RecordingSession,
+    *,
+    health_status: str,
+    issues: Sequence[dict[str, Any]],
+    storage_size_bytes: int,
+) -> datetime:
+    """Keep what a validation found of a session as it was read.
+
+    Returns
+    -------
+    datetime
+        When, by the database's clock.
+
+    Raises
+    ------
+    SessionNotFoundError, SessionBeingDeletedError
+        The session was deleted meanwhile, or its deletion has begun. Nothing was kept, here and below.
+    SessionChangedError
+        What was looked at is no longer its current revision.
+    """
+    with database.transaction() as connection:
+        validated_at = connection.execute(
+            text(
+                "UPDATE heimdall.recording_sessions SET health_status = :health_status, validation_issues = :issues,"
+                " last_validated_at = clock_timestamp(), storage_size_bytes = :storage_size_bytes"
+                " WHERE id = :id AND status = 'completed' AND revision = :revision AND deletion_began_at IS NULL"
+                " RETURNING last_validated_at"
+            ),
+            {
+                "id": session.id,
+                "revision": session.revision,
+                "health_status": health_status,
+                "issues": json.dumps(list(issues), allow_nan=False),
+                "storage_size_bytes": storage_size_bytes,
+            },
+        ).scalar()
+        if validated_at is not None:
+            assert isinstance(validated_at, datetime)
+            return validated_at
+        now = connection.execute(
+            text("SELECT status, revision, deletion_began_at FROM heimdall.recording_sessions WHERE id = :id"),
+            {"id": session.id},
+        ).first()
+    if now is None:
+        raise SessionNotFoundError(f"session {session.id} was deleted while it was being validated")
+    if now.deletion_began_at is not None:
+        raise SessionBeingDeletedError(session.id)
+    raise SessionChangedError(
+        f"session {session.id} changed while revision {session.revision} was being validated "
+        f"(now {now.status}, revision {now.revision}); validate it again"
+    )

@@ -1,0 +1,305 @@
+"""`heimdall session validate`, `backfill` and `delete` as people type them."""
+
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import dagster as dg
+import pytest
+import typer
+from sqlalchemy import text
+
+from heimdall_pipelines.cli import confirming
+from heimdall_pipelines.defs.partitions import RECORDING_SESSIONS
+from heimdall_pipelines.defs.recorded import recorded_measurement_features
+from heimdall_pipelines.sessions.checks import SESSION_CHECKS
+from heimdall_pipelines.sessions.extraction import extract_session
+from heimdall_pipelines.store.objects import ObjectLocation
+from heimdall_pipelines.store.session_deletion import begin_deletion
+from heimdall_pipelines.store.sessions import due_for_extraction, get_session, list_recordings
+from heimdall_pipelines_tests.sessions.support import import_files, noise, npy_files, npy_options, quiet
+
+UNKNOWN = "00000000-0000-0000-0000-000000000000"
+
+
+@pytest.fixture
+def session_id(stores, example_recordings):
+    imported = import_files(stores, example_recordings).session_id
+    extract_session(stores, imported, quiet)
+    return str(imported)
+
+
+@pytest.fixture
+def short_session(stores, tmp_path):
+    """Import a session of one second; each number gives another."""
+
+    def make(number):
+        folder = tmp_path / f"recording{number}"
+        folder.mkdir()
+        files = npy_files(folder, {"torino": noise(200_000, key=number)})
+        return str(import_files(stores, files, **npy_options()).session_id)
+
+    return make
+
+
+def execute(stores, statement, **values):
+    with stores.database.transaction() as connection:
+        connection.execute(text(statement), values)
+
+
+def put_stranger(stores, session_id):
+    location = ObjectLocation(stores.objects.raw_iq_bucket, f"sessions/{session_id}/stranger.npy")
+    stores.objects.put(location, io.BytesIO(b"x"), 1, "application/octet-stream")
+    return location
+
+
+def evaluations(session_id):
+    """What Dagster says of each check of a session: whether it passed."""
+    found = {}
+    with dg.DagsterInstance.get() as instance:
+        for name in SESSION_CHECKS:
+            key = dg.AssetCheckKey(recorded_measurement_features.key, name)
+            for record in instance.event_log_storage.get_asset_check_execution_history(key, limit=5):
+                evaluation = record.event.dagster_event.event_specific_data
+                if evaluation.partition == session_id:
+                    found.setdefault(name, evaluation.passed)
+    return found
+
+
+def partitions():
+    with dg.DagsterInstance.get() as instance:
+        return instance.get_dynamic_partitions(RECORDING_SESSIONS)
+
+
+# validate
+
+
+def test_a_healthy_session_ends_with_0_and_dagster_is_told(heimdall, session_id):
+    code, out, _ = heimdall("session", "validate", session_id, "--checksums")
+    assert (code, out.count(" passed ")) == (0, len(SESSION_CHECKS))
+    assert f"session {session_id}" in out
+    assert "healthy, 0 of 12 segments concerned" in out
+    assert "checksums_compared 3" in out
+    assert evaluations(session_id) == dict.fromkeys(SESSION_CHECKS, True)
+    assert re.search(rf"{session_id} .* extracted +healthy +\d{{4}}-\d\d-\d\d ", heimdall("session", "list")[1])
+    assert "health healthy, validated 2" in heimdall("session", "show", session_id)[1]
+
+
+def test_a_session_may_be_validated_again_and_the_last_result_is_dagsters(heimdall, stores, session_id):
+    heimdall("session", "extract", session_id)
+    stranger = put_stranger(stores, session_id)
+    for _ in range(2):
+        assert heimdall("session", "validate", session_id)[0] == 1
+    assert evaluations(session_id)["objects_agree"] is False
+    stores.objects.remove(stranger.bucket, stranger.key)
+    assert heimdall("session", "validate", "--all")[0] == 0
+    assert evaluations(session_id) == dict.fromkeys(SESSION_CHECKS, True)
+
+
+def test_issues_end_with_1_and_are_named_with_what_mends_them(heimdall, stores, session_id):
+    stranger = put_stranger(stores, session_id)
+    execute(stores, "UPDATE heimdall.measurement_features SET receiver_features = '[]' WHERE segment_idx < 2")
+    code, out, _ = heimdall("session", "validate", session_id)
+    assert code == 1
+    assert f"  - {stranger}: an object that no measurement names" in out
+    assert "  - segment 1: station torino is missing" in out
+    assert f"  to mend: heimdall session extract {session_id}" in out
+    assert "IQ of recordings cannot be made again" in out
+    told = evaluations(session_id)
+    assert [name for name, passed in told.items() if not passed] == ["stations_in_every_segment", "objects_agree"]
+    assert re.search(rf"{session_id} .* critical ", heimdall("session", "list")[1])
+
+
+def test_of_very_many_problems_twenty_are_printed(heimdall, stores, session_id):
+    execute(stores, "UPDATE heimdall.measurement_features SET receiver_features = '[]'")
+    _, out, _ = heimdall("session", "validate", session_id)
+    assert out.count("  - segment ") == 20
+    assert "  and 28 more" in out  # 12 segments without 3 stations, and 12 whose counts do not match
+
+
+def test_json_is_one_document_on_standard_output(heimdall, stores, session_id, short_session):
+    document = json.loads(heimdall("session", "validate", session_id, "--json")[1])
+    assert (document["session_id"], document["health_status"]) == (session_id, "healthy")
+    short_session(1)
+    code, out, _ = heimdall("session", "validate", "--all", "--json")
+    assert code == 1
+    assert [document["health_status"] for document in json.loads(out)] == ["healthy", "critical"]
+
+
+@pytest.mark.parametrize("arguments", [(UNKNOWN,), ("12",), (UNKNOWN, "--json")])
+def test_a_session_that_cannot_be_looked_at_ends_with_2_and_a_message(heimdall, arguments):
+    code, out, err = heimdall("session", "validate", *arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("Error: no")
+
+
+@pytest.mark.parametrize("arguments", [("--all",), (UNKNOWN,)])
+def test_an_outage_is_no_result_and_ends_with_2(heimdall, session_id, monkeypatch, arguments):
+    monkeypatch.setenv("HEIMDALL_PG_PORT", "1")
+    code, out, err = heimdall("session", "validate", *arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("Error: PostgreSQL at 127.0.0.1:1/")
+
+
+def test_all_are_validated_but_those_in_progress_or_being_deleted(heimdall, stores, session_id, short_session):
+    in_progress, doomed = short_session(1), short_session(2)
+    execute(stores, "UPDATE heimdall.recording_sessions SET status = 'in_progress' WHERE id = :id", id=in_progress)
+    begin_deletion(stores.database, doomed)
+    code, out, _ = heimdall("session", "validate", "--all")
+    assert code == 0
+    assert re.findall(r"session ([0-9a-f-]{36})", out) == [session_id]
+    code, _, err = heimdall("session", "validate", in_progress)
+    assert (code, "is in_progress" in err) == (2, True)
+    code, _, err = heimdall("session", "validate", doomed)
+    assert (code, f"heimdall session delete {doomed}" in " ".join(err.split())) == (2, True)
+
+
+def test_validating_neither_one_nor_all_is_a_wrong_command(heimdall):
+    assert heimdall("session", "validate")[0] == 2
+    assert heimdall("session", "validate", UNKNOWN, "--all")[0] == 2
+
+
+# backfill
+
+
+def test_due_sessions_are_extracted_oldest_first_and_then_no_longer_due(heimdall, stores, session_id, short_session):
+    first, second = short_session(1), short_session(2)
+    code, out, _ = heimdall("session", "backfill", "--dry-run")
+    assert (code, re.findall(r"([0-9a-f-]{36}): ", out)) == (0, [first, second])
+    assert "found: 2; nothing was done" in out
+    code, out, _ = heimdall("session", "backfill", "--limit", 1)
+    assert (code, f"1 of 1: session {first}: done" in out) == (0, True)
+    assert [str(due.session_id) for due in due_for_extraction(stores.database, limit=9)] == [second]
+    assert "found: 1, done: 1, failed: 0" in heimdall("session", "backfill")[1]
+    assert "found: 0, done: 0, failed: 0" in heimdall("session", "backfill")[1]
+    assert partitions() == [first, second]
+    assert get_session(stores.database, second).health_status == "healthy"
+
+
+def test_a_session_that_fails_does_not_stop_the_others(heimdall, stores, short_session):
+    broken, sound = short_session(1), short_session(2)
+    execute(stores, "DELETE FROM heimdall.measurements WHERE recording_session_id = :id", id=broken)
+    code, out, _ = heimdall("session", "backfill")
+    assert code == 1
+    assert f"2 of 2: session {sound}: done" in out
+    assert "found: 2, done: 1, failed: 1" in out
+    assert f"  - {broken}: session {broken} has no measurements" in out
+
+
+def test_a_session_that_is_extracted_meanwhile_is_passed_over(heimdall, stores, short_session, monkeypatch):
+    first, second = short_session(1), short_session(2)
+    from heimdall_pipelines.cli import session_backfill
+
+    extract_on = session_backfill.extract_on
+
+    def extract_both(*arguments):
+        extract_session(stores, second, quiet)
+        return extract_on(*arguments)
+
+    monkeypatch.setattr(session_backfill, "extract_on", extract_both)
+    code, out, _ = heimdall("session", "backfill")
+    assert (code, f"2 of 2: session {second}: extracted or deleted meanwhile" in out) == (0, True)
+    assert "found: 2, done: 1, 1 extracted or deleted meanwhile, failed: 0" in out
+    assert partitions() == [first]
+
+
+# Stops in its second session, in the middle of Dagster's run, until it is interrupted.
+STOPPING_BACKFILL = """
+import sys, time
+from heimdall_pipelines import cli
+from heimdall_pipelines.defs import recorded
+
+extract, calls = recorded.extract_session, []
+
+def extract_and_stop(*arguments, **more):
+    calls.append(arguments)
+    if len(calls) == 2:
+        print("reached", file=sys.stderr, flush=True)
+        time.sleep(3600)
+    return extract(*arguments, **more)
+
+recorded.extract_session = extract_and_stop
+sys.argv = ["heimdall", "session", "backfill"]
+cli.main()
+"""
+
+
+def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(heimdall, stores, short_session):
+    ids = [short_session(number) for number in (1, 2, 3)]
+    with subprocess.Popen(
+        [sys.executable, "-c", STOPPING_BACKFILL],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=dict(os.environ),
+    ) as process:
+        try:
+            while "reached" not in (line := process.stderr.readline()):
+                assert line, "it ended before its second session"
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 130, err
+    assert "found: 3, done: 1, failed: 0" in out
+    assert "To go on: heimdall session backfill" in err
+    assert "Traceback" not in err
+    assert [str(due.session_id) for due in due_for_extraction(stores.database, limit=9)] == ids[1:]
+    assert heimdall("session", "backfill")[0] == 0
+    assert due_for_extraction(stores.database, limit=9) == []
+
+
+# delete
+
+
+def test_without_a_terminal_nothing_is_deleted_unless_yes_is_given(heimdall, stores, session_id):
+    heimdall("session", "validate", session_id)
+    code, _, err = heimdall("session", "delete", session_id)
+    assert code == 1
+    assert "with 3 stations, 12 feature rows and 6 objects of 3.6 MB was not deleted" in " ".join(err.split())
+    assert partitions() == [session_id]
+    code, out, _ = heimdall("session", "delete", session_id, "--yes")
+    assert (code, f"deleted: session {session_id}" in out) == (0, True)
+    assert partitions() == []
+    assert list(stores.objects.entries(stores.objects.raw_iq_bucket, "")) == []
+    code, _, err = heimdall("session", "delete", session_id, "--yes")
+    assert (code, "nothing is left of one" in err) == (1, True)
+
+
+def test_a_person_is_told_that_recordings_cannot_be_made_again(heimdall, stores, session_id, monkeypatch):
+    asked = []
+    monkeypatch.setattr(confirming.sys.stdin, "isatty", lambda: True, raising=False)
+
+    def answer_no(question, abort):
+        asked.append(question)
+        raise typer.Abort
+
+    monkeypatch.setattr(typer, "confirm", answer_no)
+    assert heimdall("session", "delete", session_id)[0] == 1
+    assert asked[0].endswith("Recordings CANNOT be made again.")
+    assert list_recordings(stores.database, get_session(stores.database, session_id).id)
+
+
+def test_a_deletion_that_broke_off_shows_and_is_finished_by_the_same_command(heimdall, stores, session_id):
+    begin_deletion(stores.database, session_id)
+    assert re.search(rf"{session_id} .* being deleted ", heimdall("session", "list")[1])
+    assert f"heimdall session delete {session_id}" in heimdall("session", "show", session_id)[1]
+    code, _, err = heimdall("session", "extract", session_id)
+    assert (code, "is being deleted" in err) == (1, True)
+    assert partitions() == []
+    assert heimdall("session", "delete", session_id, "--yes")[0] == 0
+
+
+def test_what_is_left_of_a_session_without_rows_is_deleted_too(heimdall, stores, session_id):
+    execute(stores, "DELETE FROM heimdall.recording_sessions")
+    code, out, _ = heimdall("session", "delete", session_id, "--yes")
+    assert (code, "whose rows are gone already, with 0 stations, 0 feature rows and 6 objects" in out) == (0, True)
+    assert list(stores.objects.entries(stores.objects.raw_iq_bucket, "")) == []
+    with dg.DagsterInstance.get() as instance:
+        instance.add_dynamic_partitions(RECORDING_SESSIONS, [session_id])
+    assert heimdall("session", "delete", session_id, "--yes")[0] == 0
+    assert partitions() == []
