@@ -5,8 +5,16 @@ from typing import Any
 
 import dagster as dg
 
-from heimdall_pipelines.defs import recorded, stations, synthetic, synthetic_checks, synthetic_sensor, validation
-from heimdall_pipelines.defs.resources import stores_resource
+from heimdall_pipelines.defs import (
+    alerts,
+    recorded,
+    stations,
+    synthetic,
+    synthetic_checks,
+    synthetic_sensor,
+    validation,
+)
+from heimdall_pipelines.defs.resources import settings_resource, stores_resource
 
 
 def build_definitions(resources: Mapping[str, Any] | None = None) -> dg.Definitions:
@@ -15,7 +23,7 @@ def build_definitions(resources: Mapping[str, Any] | None = None) -> dg.Definiti
     Parameters
     ----------
     resources : mapping, optional
-        Resources that take the place of the usual ones, by name (``stores``).
+        Resources that take the place of the usual ones, by name (``stores``, ``settings``).
     """
     return dg.Definitions(
         assets=[
@@ -41,8 +49,12 @@ def build_definitions(resources: Mapping[str, Any] | None = None) -> dg.Definiti
             validation.validate_everything,
         ],
         schedules=[validation.weekly_validation],
-        sensors=[recorded.completed_recording_sessions, synthetic_sensor.requested_synthetic_batches],
-        resources={"stores": stores_resource} | dict(resources or {}),
+        sensors=[
+            recorded.completed_recording_sessions,
+            synthetic_sensor.requested_synthetic_batches,
+            alerts.failed_asset_check_alerts,
+        ],
+        resources={"stores": stores_resource, "settings": settings_resource} | dict(resources or {}),
         executor=dg.in_process_executor,
     )
 

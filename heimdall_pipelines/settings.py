@@ -7,7 +7,7 @@ deployment (where the operator sets them). Nothing else in the project reads the
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from heimdall_pipelines.errors import HeimdallError
@@ -20,7 +20,7 @@ class SettingsError(HeimdallError):
 
 
 class LocalSettings(BaseSettings):
-    """What the embedded stack of one machine needs to know before anything runs."""
+    """What is needed before any server runs, or without one: the embedded stack's own, and where alerts go."""
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="ignore", frozen=True, hide_input_in_errors=True)
 
@@ -32,6 +32,17 @@ class LocalSettings(BaseSettings):
         default=None, ge=1, le=24, description="Processes that make synthetic samples; default: one per core"
     )
     pg_host: str | None = Field(default=None, description="Set: the stack is elsewhere, nothing embedded is started")
+    alert_urls: SecretStr | None = Field(
+        default=None, description="Apprise URLs that alerts are sent to, separated by spaces or commas"
+    )
+    ui_url: str | None = Field(
+        default=None, pattern=r"^https?://[^\s]+$", description="Address of the Dagster UI, for links in alerts"
+    )
+
+    @field_validator("ui_url", mode="before")
+    @classmethod
+    def _without_last_slash(cls, address: object) -> object:
+        return (address.rstrip("/") or None) if isinstance(address, str) else address
 
 
 class Settings(LocalSettings):
@@ -76,7 +87,7 @@ def load_settings(**overrides: Any) -> Settings:
 
 
 def load_local_settings() -> LocalSettings:
-    """Read from the environment what the embedded stack needs; raises SettingsError like load_settings."""
+    """Read from the environment what is needed without any server; raises SettingsError like load_settings."""
     return _load(LocalSettings, {})
 
 

@@ -36,7 +36,7 @@ def test_everything_loads_in_a_fresh_process_without_any_setting():
             "websdr_stations",
         ],
         "checks": 19,
-        "sensors": ["completed_recording_sessions", "requested_synthetic_batches"],
+        "sensors": ["completed_recording_sessions", "requested_synthetic_batches", "failed_asset_check_alerts"],
         "schedules": ["weekly_validation"],
         "jobs": [
             "extract_recorded_session",

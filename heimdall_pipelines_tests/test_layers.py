@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "heimdall_pipelines"
 # Rooms by layer, the highest first; rooms of one layer may import each other where listed in SIDEWAYS.
 LAYERS = [
     {"cli", "definitions", "defs"},
-    {"datasets", "sessions", "stations"},
+    {"datasets", "sessions", "stations", "alerts"},
     {"store", "local", "pictures", "checks"},
     {"rf", "formats"},
 ]
@@ -27,6 +27,7 @@ FOREIGN = {
     "datasets": {"dagster", "sqlalchemy", "psycopg2", "minio"},
     "sessions": {"dagster", "sqlalchemy", "psycopg2", "minio"},
     "stations": {"dagster", "sqlalchemy", "psycopg2", "minio"},
+    "alerts": {"dagster", "sqlalchemy", "psycopg2", "minio"},
     "defs": {"sqlalchemy", "psycopg2", "minio", "numpy", "scipy"},
     "cli": {"sqlalchemy", "psycopg2", "minio"},
 }

@@ -46,6 +46,7 @@ def test_all_missing_variables_are_named_at_once():
         ("HEIMDALL_PG_POOL_SIZE", "11"),
         ("HEIMDALL_S3_ENDPOINT", "http://127.0.0.1:9000"),
         ("HEIMDALL_S3_SECURE", "perhaps"),
+        ("HEIMDALL_UI_URL", "dagster.example"),
     ],
 )
 def test_a_malformed_variable_is_named_and_its_value_is_not_shown(complete, monkeypatch, name, value):
@@ -56,11 +57,19 @@ def test_a_malformed_variable_is_named_and_its_value_is_not_shown(complete, monk
     assert "correct-horse" not in str(caught.value)
 
 
-def test_no_secret_is_in_repr_or_str(complete):
+def test_no_secret_is_in_repr_or_str(complete, monkeypatch):
+    monkeypatch.setenv("HEIMDALL_ALERT_URLS", "json://127.0.0.1/webhook-token")
     settings = load_settings()
     for text in (repr(settings), str(settings), settings.model_dump_json()):
         assert "correct-horse" not in text
         assert "battery-staple" not in text
+        assert "webhook-token" not in text
+
+
+@pytest.mark.parametrize(("address", "kept"), [("https://ui.example/d/", "https://ui.example/d"), ("", None)])
+def test_the_address_of_the_ui_is_kept_without_its_last_slash(complete, monkeypatch, address, kept):
+    monkeypatch.setenv("HEIMDALL_UI_URL", address)
+    assert load_settings().ui_url == kept
 
 
 def test_a_deployment_is_told_from_the_embedded_stack_by_the_host_alone(complete, monkeypatch):

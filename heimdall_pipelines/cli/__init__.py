@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from heimdall_pipelines.cli import database, dataset, demo, dev, session, station
+from heimdall_pipelines.cli import alerts, database, dataset, demo, dev, session, station
 from heimdall_pipelines.cli.console import errors
 from heimdall_pipelines.errors import HeimdallError
 
@@ -22,6 +22,7 @@ app.add_typer(database.app, name="db")
 app.add_typer(station.app, name="station")
 app.add_typer(session.app, name="session")
 app.add_typer(dataset.app, name="dataset")
+app.add_typer(alerts.app, name="alerts")
 
 
 def main() -> None:

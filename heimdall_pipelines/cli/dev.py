@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING, Annotated
 import typer
 
 from heimdall_pipelines.cli.console import output
-from heimdall_pipelines.cli.environment import PROJECT_FOLDER, prepare, servers
+from heimdall_pipelines.cli.environment import PROJECT_FOLDER, name_ui, prepare, servers
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.settings import load_local_settings, load_settings
 from heimdall_pipelines.stations.network import load_network, sync_network
@@ -62,6 +62,7 @@ def dev(
             address = f"http://127.0.0.1:{_free_port(port)}"
             json.dump({"pid": os.getpid(), "address": address}, claim)
             claim.flush()
+            name_ui(address)
             _run_dagster(address, stopping)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from heimdall_pipelines.settings import load_local_settings, load_settings
+from heimdall_pipelines.settings import ENV_PREFIX, load_local_settings, load_settings
 from heimdall_pipelines.store.migrate import migrate
 from heimdall_pipelines.store.stores import Stores, open_stores
 
@@ -30,6 +30,11 @@ def servers() -> Iterator[None]:
         os.environ.update(environment)
         os.environ["DAGSTER_HOME"] = str(dagster_home(home))
         yield
+
+
+def name_ui(address: str) -> None:
+    """Tell the processes that this one starts where the Dagster UI is, unless they were told."""
+    os.environ.setdefault(f"{ENV_PREFIX}UI_URL", address)
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """Runs the main job in this process, recorded on the Dagster instance, and shows what came of it."""
 
-import re
 from dataclasses import dataclass
 
 import dagster as dg
@@ -11,6 +10,7 @@ from heimdall_pipelines.definitions import build_definitions
 from heimdall_pipelines.defs.partitions import RECORDING_SESSIONS
 from heimdall_pipelines.defs.recorded import extract_recorded_session, raw_iq_materialization
 from heimdall_pipelines.defs.resources import stores_resource
+from heimdall_pipelines.defs.run_errors import step_failure_words
 from heimdall_pipelines.defs.stations import websdr_stations
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.store.sessions import RecordingSession, SessionBeingDeletedError, SessionRevision
@@ -97,16 +97,5 @@ def _is_interruption(event: dg.DagsterEvent) -> bool:
 
 
 def _reasons(result: dg.ExecuteInProcessResult) -> list[str]:
-    reasons = []
-    for event in result.all_events:
-        if event.is_step_failure:
-            error = event.step_failure_data.error
-            if error is not None and error.cause is not None:
-                error = error.cause  # out of Dagster's frame; causes below it are libraries' words
-            reasons.append(_words(error.message) if error is not None else f"{event.step_key} failed")
+    reasons = [step_failure_words(event) for event in result.all_events if event.is_step_failure]
     return reasons or ["the run failed before its first step"]
-
-
-def _words(message: str) -> str:
-    """An error of this project without the name of its class, any other as it is."""
-    return re.sub(r"^heimdall_pipelines\.[\w.]+: ", "", message.strip())

@@ -4,7 +4,7 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 
 import dagster as dg
 
-from heimdall_pipelines.defs.check_results import check_result
+from heimdall_pipelines.defs.check_results import check_evaluation, check_result
 from heimdall_pipelines.defs.metadata import picture_metadata
 from heimdall_pipelines.defs.outages import retried_after_outage
 from heimdall_pipelines.defs.partitions import recording_sessions
@@ -12,7 +12,7 @@ from heimdall_pipelines.sessions.checks import SESSION_CHECKS
 from heimdall_pipelines.sessions.extraction import ExtractionReport, StationSummary, extract_session
 from heimdall_pipelines.sessions.notes import station_notes
 from heimdall_pipelines.sessions.pictures import spectrogram_png
-from heimdall_pipelines.sessions.validation import validate_session
+from heimdall_pipelines.sessions.validation import SessionValidation, validate_session
 from heimdall_pipelines.store.sessions import SessionRevision, due_for_extraction, list_recordings
 from heimdall_pipelines.store.stores import Stores
 
@@ -70,6 +70,12 @@ def recorded_measurement_features_checks(
         outcomes = validate_session(stores, context.partition_key).outcomes
     for outcome in outcomes:
         yield check_result(outcome, recorded_measurement_features.key)
+
+
+def session_evaluations(validation: SessionValidation) -> Iterator[dg.AssetCheckEvaluation]:
+    """Tell Dagster what a validation outside of these checks found."""
+    for outcome in validation.outcomes:
+        yield check_evaluation(outcome, recorded_measurement_features.key, str(validation.session.id))
 
 
 extract_recorded_session = dg.define_asset_job(

@@ -1,10 +1,10 @@
-"""What assets, checks and sensors are given: the stores, opened from the settings."""
+"""What assets, checks and sensors are given: the stores, opened from the settings, and the settings themselves."""
 
 from collections.abc import Iterator
 
 import dagster as dg
 
-from heimdall_pipelines.settings import load_settings
+from heimdall_pipelines.settings import Settings, load_settings
 from heimdall_pipelines.store.stores import Stores, open_stores
 
 
@@ -16,3 +16,9 @@ def stores_resource(_context: dg.InitResourceContext) -> Iterator[Stores]:
     """
     with open_stores(load_settings()) as stores:
         yield stores
+
+
+@dg.resource(description="The settings of the environment; their secrets never show.")
+def settings_resource(_context: dg.InitResourceContext) -> Settings:
+    """Read the settings anew for each run or tick; it has no config, as the stores have none."""
+    return load_settings()

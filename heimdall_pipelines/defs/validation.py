@@ -1,28 +1,32 @@
 """The weekly look at everything: every dataset and every session is validated, one after the other, in one run."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 
 import dagster as dg
 
 from heimdall_pipelines.datasets.validation import validate_dataset
-from heimdall_pipelines.defs.check_results import log_evaluation
 from heimdall_pipelines.defs.outages import retried_after_outage
+from heimdall_pipelines.defs.recorded import session_evaluations
 from heimdall_pipelines.defs.synthetic_checks import ValidationConfig, evaluations
+from heimdall_pipelines.errors import HeimdallError, UnavailableError
+from heimdall_pipelines.sessions.validation import validate_session
 from heimdall_pipelines.store.datasets import DatasetNotFoundError, list_datasets
 from heimdall_pipelines.store.leftovers import find_leftovers
+from heimdall_pipelines.store.sessions import completed_session_ids, get_session
 from heimdall_pipelines.store.stores import Stores
 
 
-@dg.op(name="validate_all")
-def _validate(context: dg.OpExecutionContext, config: ValidationConfig, stores: dg.ResourceParam[Stores]) -> None:
+@dg.op(name="validate_all", out={})
+def _validate(
+    context: dg.OpExecutionContext, config: ValidationConfig, stores: dg.ResourceParam[Stores]
+) -> Iterator[dg.AssetCheckEvaluation]:
     """Validate what this run has not validated yet: after an outage it goes on where it was."""
     record = context.instance.get_run_record_by_id(context.run_id)
     assert record is not None
-    began = record.create_timestamp
     with retried_after_outage(context):
-        for evaluation in _datasets(context, stores, began, checksums=config.checksums):
-            log_evaluation(context, evaluation)
+        yield from _datasets(context, stores, record.create_timestamp, checksums=config.checksums)
+        yield from _sessions(context, stores, record.create_timestamp, checksums=config.checksums)
         for leftover in find_leftovers(stores):
             context.log.warning(
                 f"{leftover.bucket}/{leftover.prefix}: {leftover.num_objects} objects of a dataset or session that is "
@@ -53,16 +57,34 @@ def _datasets(
     context: dg.OpExecutionContext, stores: Stores, began: datetime, *, checksums: bool
 ) -> Iterator[dg.AssetCheckEvaluation]:
     for dataset in list_datasets(stores.database):
-        if dataset.deletion_began_at is not None or is_since(dataset.last_validated_at, began):
+        if dataset.deletion_began_at is not None or _is_since(dataset.last_validated_at, began):
             continue
         try:
             validation = validate_dataset(stores, dataset.name, checksums=checksums, progress=context.log.info)
+            found = list(evaluations(context.instance, stores, validation))
         except DatasetNotFoundError:
             continue  # deleted meanwhile
         context.log.info(f"dataset {dataset.name}: {validation.health_status}")
-        yield from evaluations(context.instance, stores, validation)
+        yield from found
 
 
-def is_since(validated_at: datetime | None, began: datetime) -> bool:
-    """Whether something was validated after a run began."""
-    return validated_at is not None and validated_at >= began.replace(tzinfo=began.tzinfo or UTC)
+def _sessions(
+    context: dg.OpExecutionContext, stores: Stores, began: datetime, *, checksums: bool
+) -> Iterator[dg.AssetCheckEvaluation]:
+    for session_id in completed_session_ids(stores.database):
+        try:
+            if _is_since(get_session(stores.database, session_id).last_validated_at, began):
+                continue
+            validation = validate_session(stores, session_id, checksums=checksums)
+        except UnavailableError:
+            raise
+        except HeimdallError as error:
+            context.log.warning(f"session {session_id} was not validated: {error}")  # deleted or completed again
+            continue
+        context.log.info(f"session {validation.session.name}: {validation.health_status}")
+        yield from session_evaluations(validation)
+
+
+def _is_since(validated_at: datetime | None, began: datetime) -> bool:
+    """Whether something was validated after this run began."""
+    return validated_at is not None and validated_at >= began

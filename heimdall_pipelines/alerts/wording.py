@@ -1,0 +1,169 @@
+"""What alerts say, in pure functions: one message per incident, or one for many."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Literal
+from urllib.parse import quote
+
+from heimdall_pipelines.store.alerts import Alert, Severity, Untold
+
+MAX_SUMMARY_LINES = 20
+MAX_BODY_CHARACTERS = 4000
+
+Tone = Literal["failure", "warning", "success", "info"]
+
+
+@dataclass(frozen=True)
+class Message:
+    """What is sent: plain text, and how bad it is."""
+
+    title: str
+    body: str
+    tone: Tone
+
+
+@dataclass(frozen=True)
+class FailedCheck:
+    """What a failed check says of itself."""
+
+    asset: str
+    check_name: str
+    partition: str | None
+    severity: Severity
+    description: str | None = None
+    numbers: Mapping[str, int] = field(default_factory=dict)
+    examples: str | None = None
+    to_mend: str | None = None
+    run_id: str | None = None
+
+
+def failed_check_text(check: FailedCheck, ui_url: str | None) -> tuple[str, str]:
+    """Title and body of a failed check: numbers, examples, what mends it, and a link to its run or its asset."""
+    lines = []
+    if check.numbers:
+        lines.append(numbers_text(check.numbers))
+    if check.examples:
+        lines.append(check.examples)
+    elif check.description:
+        lines.append(check.description)
+    body = _shortened("\n".join(lines))
+    ends = []
+    if check.to_mend:
+        ends.append(f"To mend it: {check.to_mend}")
+    if check.run_id:
+        ends.append(run_link(ui_url, check.run_id))
+    elif ui_url is not None:
+        ends.append(check_link(ui_url, check.asset, check.check_name))
+    title = f"{check.severity}: check {_check_name(check.asset, check.check_name, check.partition)} failed"
+    return title, "\n".join(filter(None, (body, *ends)))
+
+
+def failed_run_text(
+    job_name: str, partition: str | None, run_id: str, reason: str, ui_url: str | None
+) -> tuple[str, str]:
+    """Title and body of a failed run."""
+    title = f"ERROR: run of {job_name} failed" + (f" for {partition}" if partition else "")
+    return title, f"{_shortened(reason)}\n{run_link(ui_url, run_id)}"
+
+
+def message_of(untold: Untold, ui_url: str | None) -> Message:
+    """The message of one incident: that it began, that it is over, or both."""
+    alert = untold.alert
+    if alert.recovered_at is None:
+        since = "At" if alert.kind == "failed_run" else "Since"
+        return Message(alert.title, f"{alert.body}\n{since} {moment(alert.raised_at)}", _tone(alert))
+    name = _check_name(str(alert.asset), str(alert.check_name), alert.partition)
+    since = moment(alert.recovered_at)
+    if untold.failure_is_known:
+        body = f"It failed at {moment(alert.raised_at)} and passes since {since}."
+        if ui_url is not None:
+            body += f"\n{check_link(ui_url, str(alert.asset), str(alert.check_name))}"
+        return Message(f"Passes again: check {name}", body, "success")
+    return Message(
+        f"Failed and passes again: check {name}",
+        f"It failed at {moment(alert.raised_at)} and passes again since {since}. What it said ({alert.severity}):\n"
+        f"{alert.body}",
+        "info",
+    )
+
+
+def summary_of(untold: Sequence[Untold], ui_url: str | None) -> Message:
+    """One message in the place of many: how many of what, and the first 20 in a line each."""
+    counts = Counter(_sort_of(one) for one in untold)
+    title = "Heimdall: " + ", ".join(f"{number} {_noun(sort, number)}" for sort, number in sorted(counts.items()))
+    # What is wrong now before what is over, errors before warnings; oldest first among equals.
+    ranked = sorted(untold, key=lambda one: (one.alert.recovered_at is not None, one.alert.severity != "ERROR"))
+    lines = [f"- {_line(one)}" for one in ranked[:MAX_SUMMARY_LINES]]
+    if len(ranked) > MAX_SUMMARY_LINES:
+        lines.append(f"and {len(ranked) - MAX_SUMMARY_LINES} more")
+    lines.append("All of them: heimdall alerts list, or the table heimdall.alerts" + (f"\n{ui_url}" if ui_url else ""))
+    wrong = [one for one in untold if one.alert.recovered_at is None]
+    if not wrong:
+        return Message(title, "\n".join(lines), "success")
+    return Message(title, "\n".join(lines), "failure" if any(_tone(o.alert) == "failure" for o in wrong) else "warning")
+
+
+def trial_message(at: datetime, ui_url: str | None) -> Message:
+    """A message that says only that messages arrive."""
+    body = f"Sent at {moment(at)} by: heimdall alerts test. Failed checks and runs are told here."
+    return Message("Heimdall: alerts arrive here", f"{body}\n{ui_url}" if ui_url else body, "info")
+
+
+def numbers_text(numbers: Mapping[str, int]) -> str:
+    """Numbers with their names.
+
+    >>> numbers_text({"rows": 12, "problems": 3})
+    'rows 12, problems 3'
+    """
+    return ", ".join(f"{name} {number}" for name, number in numbers.items())
+
+
+def moment(at: datetime) -> str:
+    """A time as messages have it.
+
+    >>> moment(datetime(2026, 1, 31, 12, 0, 5, tzinfo=UTC))
+    '2026-01-31 12:00:05 UTC'
+    """
+    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def run_link(ui_url: str | None, run_id: str) -> str:
+    """Where a run is seen; its id where the address of the UI is not known."""
+    return f"run {run_id}" if ui_url is None else f"{ui_url}/runs/{quote(run_id)}"
+
+
+def check_link(ui_url: str, asset: str, check_name: str) -> str:
+    """Where the evaluations of a check are seen."""
+    return f"{ui_url}/assets/{quote(asset)}?view=checks&checkDetail={quote(check_name)}"
+
+
+def _check_name(asset: str, check_name: str, partition: str | None) -> str:
+    return f"{check_name} of {asset}" + (f" for {partition}" if partition else "")
+
+
+def _line(one: Untold) -> str:
+    alert = one.alert
+    if alert.recovered_at is None:
+        numbers = f" ({numbers_text(alert.numbers)})" if alert.numbers else ""
+        return f"{alert.title}{numbers}"
+    return message_of(one, None).title + f", since {moment(alert.recovered_at)}"
+
+
+def _sort_of(one: Untold) -> str:
+    if one.alert.kind == "failed_run":
+        return "failed run"
+    return "failed check" if one.alert.recovered_at is None else "recovered check"
+
+
+def _noun(sort: str, number: int) -> str:
+    return sort if number == 1 else f"{sort}s"
+
+
+def _tone(alert: Alert) -> Tone:
+    return "failure" if alert.severity == "ERROR" else "warning"
+
+
+def _shortened(words: str) -> str:
+    return words if len(words) <= MAX_BODY_CHARACTERS else f"{words[:MAX_BODY_CHARACTERS]} …"

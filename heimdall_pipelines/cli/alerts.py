@@ -1,0 +1,121 @@
+"""`heimdall alerts`: what failed, what passes again, and who was told."""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from heimdall_pipelines.alerts.delivery import VARIABLE, AlertUrlError, Destination, destinations, open_service, send
+from heimdall_pipelines.alerts.wording import moment, numbers_text, trial_message
+from heimdall_pipelines.cli.console import output, table
+from heimdall_pipelines.cli.environment import stores
+from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.settings import load_local_settings, load_settings
+from heimdall_pipelines.store.alerts import Alert, AlertOverview, list_alerts
+
+app = typer.Typer(help="Alerts of failed checks and runs.", no_args_is_help=True)
+
+
+class NoDestinationError(HeimdallError):
+    """No URL is set that a message could go to."""
+
+
+@app.command("list")
+def list_(
+    only_open: Annotated[bool, typer.Option("--open", help="Only checks that have not passed since")] = False,
+    limit: Annotated[int, typer.Option(help="At most so many, newest first", min=1)] = 50,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs")] = False,
+) -> None:
+    """Show what failed, whether it passes again, and who was told; the daemon (`heimdall dev`) notes and sends."""
+    with stores() as opened:
+        told = destinations(load_settings().alert_urls)
+        alerts = list_alerts(opened.database, limit, only_open=only_open)
+    if as_json:
+        output.print_json(json.dumps([_json(overview, told) for overview in alerts]))
+        return
+    if not alerts:
+        output.print("no check is failing" if only_open else "no alert: no check and no run has failed")
+        return
+    rows = table("when, UTC", "severity", "what", "numbers", "state", "delivered")
+    for overview in alerts:
+        alert = overview.alert
+        rows.add_row(
+            f"{alert.raised_at.astimezone(UTC):%Y-%m-%d %H:%M:%S}",
+            alert.severity,
+            escape(_what(alert)),
+            numbers_text(alert.numbers),
+            _state(alert),
+            escape(_delivered(overview, told)),
+        )
+    output.print(rows)
+    if not told:
+        output.print(f"Nobody is told: {VARIABLE} is not set")
+
+
+@app.command("test")
+def test() -> None:
+    """Send a test message to each URL of HEIMDALL_ALERT_URLS and say what came of it."""
+    settings = load_local_settings()
+    to = destinations(settings.alert_urls)
+    if not to:
+        raise NoDestinationError(f"{VARIABLE} is not set: it holds one or more Apprise URLs, see docs/operations.md")
+    message = trial_message(datetime.now(UTC), settings.ui_url)
+    rows = table("destination", "result")
+    failed = False
+    for destination in to:
+        try:
+            problem = send(open_service(destination), destination, message)
+        except AlertUrlError as error:
+            problem = str(error)
+        failed = failed or problem is not None
+        rows.add_row(destination.label, "sent" if problem is None else escape(f"failed: {problem}"))
+    output.print(rows)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _what(alert: Alert) -> str:
+    if alert.kind == "failed_run":
+        return f"{alert.title.removeprefix(f'{alert.severity}: ')} ({alert.run_id})"
+    return f"{alert.asset}: {alert.check_name}" + (f", {alert.partition}" if alert.partition else "")
+
+
+def _state(alert: Alert) -> str:
+    if alert.recovered_at is not None:
+        return f"recovered {moment(alert.recovered_at)}"
+    return "failed" if alert.kind == "failed_run" else "open"
+
+
+def _delivered(overview: AlertOverview, told: Sequence[Destination]) -> str:
+    """To how many of the present destinations the last word has gone, or why not."""
+    if not told:
+        return "no destination"
+    message = "raised" if overview.alert.recovered_at is None else "recovered"
+    known = {one.destination: one for one in overview.deliveries if one.message == message}
+    num_delivered = sum(d.key in known and known[d.key].delivered_at is not None for d in told)
+    words = [f"{num_delivered} of {len(told)}"]
+    for destination in told:
+        delivery = known.get(destination.key)
+        if delivery is not None and delivery.last_error is not None:
+            words.append(f"{destination.label}, {delivery.attempts} attempts: {delivery.last_error}")
+    return "; ".join(words)
+
+
+def _json(overview: AlertOverview, told: Sequence[Destination]) -> dict[str, Any]:
+    alert = overview.alert
+    labels = {destination.key: destination.label for destination in told}
+    return vars(alert) | {
+        "raised_at": alert.raised_at.isoformat(),
+        "recovered_at": None if alert.recovered_at is None else alert.recovered_at.isoformat(),
+        "deliveries": [
+            vars(delivery)
+            | {
+                "destination": labels.get(delivery.destination, delivery.destination),
+                "delivered_at": None if delivery.delivered_at is None else delivery.delivered_at.isoformat(),
+            }
+            for delivery in overview.deliveries
+        ],
+    }

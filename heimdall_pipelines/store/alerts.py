@@ -1,0 +1,379 @@
+"""Rows of alerts and alert_deliveries: incidents, and what each destination was told of them."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from sqlalchemy import Connection, Row, text
+
+from heimdall_pipelines.store.database import Database
+
+Severity = Literal["WARN", "ERROR"]
+Change = Literal["raised", "worsened", "recovered"]
+
+# Any constants serve, as long as every version of this project takes the same ones.
+_NOTING_LOCK = 0x4845_494D_0001
+_SENDING_LOCK = 0x4845_494D_0002
+
+
+@dataclass(frozen=True)
+class CheckEvaluation:
+    """What a check saw, once, as Dagster's event log has it.
+
+    ``event_id`` grows with each event of the log; ``title`` and ``body`` are the message if it failed.
+    """
+
+    event_id: int
+    evaluated_at: datetime
+    asset: str
+    check_name: str
+    partition: str | None
+    passed: bool
+    severity: Severity
+    run_id: str | None
+    title: str
+    body: str
+    numbers: Mapping[str, int]
+
+    @property
+    def subject(self) -> str:
+        """What an incident is about: at most one of it is open."""
+        return ":".join(filter(None, (self.asset, self.check_name, self.partition)))
+
+
+@dataclass(frozen=True)
+class FailedRun:
+    """A run that failed and is not started once more."""
+
+    event_id: int
+    failed_at: datetime
+    run_id: str
+    partition: str | None
+    title: str
+    body: str
+
+
+@dataclass(frozen=True)
+class Alert:
+    """One incident: a check from its first failure to its next pass, or a failed run."""
+
+    id: int
+    kind: str
+    severity: Severity
+    asset: str | None
+    check_name: str | None
+    partition: str | None
+    run_id: str | None
+    title: str
+    body: str
+    numbers: Mapping[str, int]
+    raised_at: datetime
+    recovered_at: datetime | None
+
+
+@dataclass(frozen=True)
+class NotedChange:
+    """What an event changed in the table."""
+
+    change: Change
+    title: str
+    body: str
+
+
+@dataclass(frozen=True)
+class Untold:
+    """An alert of which a destination has to be told, and whether it knows of the failure already."""
+
+    alert: Alert
+    failure_is_known: bool
+
+    @property
+    def messages(self) -> tuple[str, ...]:
+        """What is told by it: an incident that ended before it could be told is told as a whole."""
+        if self.alert.recovered_at is None:
+            return ("raised",)
+        return ("recovered",) if self.failure_is_known else ("raised", "recovered")
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What became of a message to one destination."""
+
+    message: str
+    destination: str
+    attempts: int
+    last_error: str | None
+    delivered_at: datetime | None
+
+
+@dataclass(frozen=True)
+class AlertOverview:
+    """An alert as a list shows it."""
+
+    alert: Alert
+    deliveries: tuple[Delivery, ...]
+
+
+_COLUMNS = (
+    "alerts.id, kind, alerts.severity, asset, check_name, partition, run_id, title, body, numbers,"
+    " raised_at, recovered_at"
+)
+
+
+def note_evaluations(database: Database, event_log: str, evaluations: Iterable[CheckEvaluation]) -> list[NotedChange]:
+    """Open, update and close incidents, in the order of the events; the same events again change nothing.
+
+    Parameters
+    ----------
+    database : Database
+    event_log : str
+        The Dagster instance in which the events are counted; another one counts anew.
+    evaluations : iterable of CheckEvaluation
+        In any order. One that is not newer than the last that its subject knows of is ignored.
+
+    Returns
+    -------
+    list of NotedChange
+        What is new to people; a check that fails again while its incident is open is not.
+    """
+    ordered = sorted(evaluations, key=lambda evaluation: evaluation.event_id)
+    changes = []
+    with _noting(database) as connection:
+        latest = _latest(connection, sorted({evaluation.subject for evaluation in ordered}))
+        for evaluation in ordered:
+            known = latest.get(evaluation.subject)
+            if known is not None and known.event_log == event_log and evaluation.event_id <= known.event_id:
+                continue
+            is_open = known is not None and known.recovered_at is None
+            if evaluation.passed and not is_open:
+                continue
+            if known is not None and is_open:
+                row, change = _update(connection, event_log, known, evaluation)
+            else:
+                row, change = _insert(connection, event_log, evaluation), "raised"
+            latest[evaluation.subject] = row
+            if change is not None:
+                changes.append(NotedChange(change, row.title, row.body))
+    return changes
+
+
+def _latest(connection: Connection, subjects: Sequence[str]) -> dict[str, Row[Any]]:
+    rows = connection.execute(
+        text(
+            f"SELECT DISTINCT ON (subject) subject, {_NOTED} FROM heimdall.alerts"
+            " WHERE subject = ANY(:subjects) AND kind = 'failed_check' ORDER BY subject, id DESC"
+        ),
+        {"subjects": list(subjects)},
+    )
+    return {row.subject: row for row in rows}
+
+
+_NOTED = "id, severity, event_log, event_id, recovered_at, title, body"
+
+
+def _insert(connection: Connection, event_log: str, evaluation: CheckEvaluation) -> Row[Any]:
+    return connection.execute(
+        text(
+            "INSERT INTO heimdall.alerts (kind, subject, severity, asset, check_name, partition, run_id, title, body,"
+            " numbers, event_log, event_id, raised_at) VALUES ('failed_check', :subject, :severity, :asset,"
+            " :check_name, :partition, :run_id, :title, :body, :numbers, :event_log, :event_id, :at)"
+            f" RETURNING {_NOTED}"
+        ),
+        _values(event_log, evaluation)
+        | {"asset": evaluation.asset, "check_name": evaluation.check_name, "partition": evaluation.partition},
+    ).one()
+
+
+def _update(
+    connection: Connection, event_log: str, known: Row[Any], evaluation: CheckEvaluation
+) -> tuple[Row[Any], Change | None]:
+    values = _values(event_log, evaluation) | {"id": known.id}
+    if evaluation.passed:
+        changed = "recovered_at = :at"
+    else:
+        changed = "severity = :severity, run_id = :run_id, title = :title, body = :body, numbers = :numbers"
+    row = connection.execute(
+        text(
+            f"UPDATE heimdall.alerts SET {changed}, event_log = :event_log, event_id = :event_id"
+            f" WHERE id = :id RETURNING {_NOTED}"
+        ),
+        values,
+    ).one()
+    if evaluation.passed:
+        return row, "recovered"
+    return row, "worsened" if (known.severity, row.severity) == ("WARN", "ERROR") else None
+
+
+def _values(event_log: str, evaluation: CheckEvaluation) -> dict[str, Any]:
+    return {
+        "subject": evaluation.subject,
+        "severity": evaluation.severity,
+        "run_id": evaluation.run_id,
+        "title": evaluation.title,
+        "body": evaluation.body,
+        "numbers": json.dumps(dict(evaluation.numbers)),
+        "event_log": event_log,
+        "event_id": evaluation.event_id,
+        "at": evaluation.evaluated_at,
+    }
+
+
+def known_failed_runs(database: Database, run_ids: Sequence[str]) -> set[str]:
+    """Those of the runs that are in the table."""
+    with database.transaction() as connection:
+        rows = connection.execute(
+            text("SELECT subject FROM heimdall.alerts WHERE kind = 'failed_run' AND subject = ANY(:run_ids)"),
+            {"run_ids": list(run_ids)},
+        )
+        return set(rows.scalars())
+
+
+def note_failed_runs(database: Database, event_log: str, runs: Iterable[FailedRun]) -> list[NotedChange]:
+    """Add failed runs, each once; gives those that are new."""
+    changes = []
+    with _noting(database) as connection:
+        for run in runs:
+            added = connection.execute(
+                text(
+                    "INSERT INTO heimdall.alerts (kind, subject, severity, partition, run_id, title, body, event_log,"
+                    " event_id, raised_at) VALUES ('failed_run', :run_id, 'ERROR', :partition, :run_id, :title, :body,"
+                    " :event_log, :event_id, :failed_at)"
+                    " ON CONFLICT (subject) WHERE kind = 'failed_run' DO NOTHING RETURNING id"
+                ),
+                vars(run) | {"event_log": event_log},
+            ).first()
+            if added is not None:
+                changes.append(NotedChange("raised", run.title, run.body))
+    return changes
+
+
+@contextmanager
+def _noting(database: Database) -> Iterator[Connection]:
+    """One at a time: what is known of a subject must not change before it is written."""
+    with database.transaction() as connection:
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _NOTING_LOCK})
+        yield connection
+
+
+@contextmanager
+def claim_sending(database: Database) -> Iterator[bool]:
+    """Claim the sending of alerts; False while another process is at it, which would send them twice."""
+    with database.transaction() as connection:
+        claimed = connection.execute(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _SENDING_LOCK})
+        yield bool(claimed.scalar_one())
+
+
+def list_untold(database: Database, destination: str, raised_since: datetime, limit: int) -> list[Untold]:
+    """Alerts that a destination has to be told of, oldest first.
+
+    An open incident always is, whenever it began; a failed run, and an incident that is over, only if it
+    was raised since the given time, and the end of one that the destination knows of, if it ended since.
+    """
+    with database.transaction() as connection:
+        rows = connection.execute(
+            text(
+                f"SELECT {_COLUMNS}, told.delivered_at IS NOT NULL AS failure_is_known FROM heimdall.alerts"
+                " LEFT JOIN heimdall.alert_deliveries AS told ON told.alert_id = alerts.id"
+                "   AND told.message = 'raised' AND told.destination = :destination"
+                " LEFT JOIN heimdall.alert_deliveries AS ended ON ended.alert_id = alerts.id"
+                "   AND ended.message = 'recovered' AND ended.destination = :destination"
+                " WHERE CASE"
+                "   WHEN recovered_at IS NULL THEN (kind = 'failed_check' OR raised_at >= :since) AND"
+                "     (told.delivered_at IS NULL OR told.severity = 'WARN' AND alerts.severity = 'ERROR')"
+                "   WHEN ended.delivered_at IS NOT NULL THEN false"
+                "   WHEN told.delivered_at IS NULL THEN raised_at >= :since"
+                "   ELSE recovered_at >= :since END"
+                " ORDER BY alerts.id LIMIT :limit"
+            ),
+            {"destination": destination, "since": raised_since, "limit": limit},
+        )
+        return [Untold(_alert(row), row.failure_is_known) for row in rows]
+
+
+def mark_told(database: Database, destination: str, untold: Sequence[Untold], told_at: datetime) -> None:
+    """Note that a destination took the messages of these alerts."""
+    _upsert(
+        database,
+        destination,
+        untold,
+        "severity = excluded.severity, delivered_at = excluded.delivered_at, last_error = NULL",
+        delivered_at=told_at,
+        last_error=None,
+    )
+
+
+def mark_failed(database: Database, destination: str, untold: Sequence[Untold], error: str) -> None:
+    """Note why a destination did not take the messages of these alerts; they stay to be told."""
+    _upsert(database, destination, untold, "last_error = excluded.last_error", delivered_at=None, last_error=error)
+
+
+def _upsert(database: Database, destination: str, untold: Sequence[Untold], changed: str, **values: Any) -> None:
+    rows = [(one.alert.id, message, one.alert.severity) for one in untold for message in one.messages]
+    with database.transaction() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO heimdall.alert_deliveries AS known"
+                " (alert_id, message, destination, severity, attempts, last_error, delivered_at)"
+                " SELECT alert_id, message, :destination, row.severity, 1, :last_error, :delivered_at"
+                " FROM unnest(CAST(:ids AS bigint[]), CAST(:messages AS text[]), CAST(:severities AS text[]))"
+                "   AS row (alert_id, message, severity)"
+                " JOIN heimdall.alerts ON alerts.id = alert_id"  # one may have been deleted meanwhile
+                " ON CONFLICT (alert_id, message, destination)"
+                f" DO UPDATE SET attempts = known.attempts + 1, {changed}"
+            ),
+            {
+                "ids": [row[0] for row in rows],
+                "messages": [row[1] for row in rows],
+                "severities": [row[2] for row in rows],
+                "destination": destination,
+            }
+            | values,
+        )
+
+
+def list_alerts(database: Database, limit: int, *, only_open: bool = False) -> list[AlertOverview]:
+    """The newest alerts with what each destination was told; ``only_open``: checks that have not passed since."""
+    with database.transaction() as connection:
+        alerts = [
+            _alert(row)
+            for row in connection.execute(
+                text(
+                    f"SELECT {_COLUMNS} FROM heimdall.alerts"
+                    + (" WHERE recovered_at IS NULL AND kind = 'failed_check'" if only_open else "")
+                    + " ORDER BY raised_at DESC, id DESC LIMIT :limit"
+                ),
+                {"limit": limit},
+            )
+        ]
+        rows = connection.execute(
+            text(
+                "SELECT alert_id, message, destination, attempts, last_error, delivered_at"
+                " FROM heimdall.alert_deliveries WHERE alert_id = ANY(:ids)"
+                " ORDER BY alert_id, message, destination"
+            ),
+            {"ids": [alert.id for alert in alerts]},
+        )
+        deliveries: dict[int, list[Delivery]] = {}
+        for alert_id, *values in rows:
+            deliveries.setdefault(alert_id, []).append(Delivery(*values))
+    return [AlertOverview(alert, tuple(deliveries.get(alert.id, ()))) for alert in alerts]
+
+
+def _alert(row: Row[Any]) -> Alert:
+    return Alert(
+        id=row.id,
+        kind=row.kind,
+        severity=row.severity,
+        asset=row.asset,
+        check_name=row.check_name,
+        partition=row.partition,
+        run_id=row.run_id,
+        title=row.title,
+        body=row.body,
+        numbers=row.numbers,
+        raised_at=row.raised_at,
+        recovered_at=row.recovered_at,
+    )

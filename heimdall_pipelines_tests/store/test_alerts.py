@@ -1,0 +1,217 @@
+"""Incidents in the table: one row each, whatever is read twice, late, or by two processes."""
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
+
+from heimdall_pipelines.store.alerts import (
+    claim_sending,
+    known_failed_runs,
+    list_alerts,
+    list_untold,
+    mark_failed,
+    mark_told,
+    note_evaluations,
+    note_failed_runs,
+)
+from heimdall_pipelines.store.database import Database
+from heimdall_pipelines_tests.alerts.support import LOG, START, evaluation, failed_run
+
+
+@pytest.fixture
+def database(settings):
+    with Database(settings) as opened:
+        yield opened
+
+
+def note(database, *evaluations, log=LOG):
+    return [change.change for change in note_evaluations(database, log, evaluations)]
+
+
+def untold(database, destination="a", since=START):
+    return list_untold(database, destination, since, 100)
+
+
+def rows(database):
+    """(severity, problems, whether it is over), oldest first."""
+    found = reversed(list_alerts(database, 1000))
+    return [(o.alert.severity, o.alert.numbers["problems"], o.alert.recovered_at is not None) for o in found]
+
+
+def test_a_check_that_fails_again_while_its_incident_is_open_makes_no_second_row(database):
+    assert note(database, evaluation(1), evaluation(2)) == ["raised"]
+    assert note(database, evaluation(3)) == []
+    assert rows(database) == [("ERROR", 3, False)]
+    (overview,) = list_alerts(database, 10)
+    assert overview.alert.raised_at == evaluation(1).evaluated_at
+    assert (overview.alert.run_id, overview.alert.body) == ("run-3", "problems 3")
+
+
+def test_a_check_that_fails_again_after_it_passed_is_a_new_incident(database):
+    assert note(database, evaluation(1), evaluation(2, passed=True), evaluation(3)) == ["raised", "recovered", "raised"]
+    assert rows(database) == [("ERROR", 1, True), ("ERROR", 3, False)]
+
+
+def test_a_pass_without_an_incident_changes_nothing(database):
+    assert note(database, evaluation(1, passed=True)) == []
+    assert rows(database) == []
+
+
+def test_a_rise_from_warning_to_error_is_news_and_a_fall_is_not(database):
+    assert note(database, evaluation(1, severity="WARN"), evaluation(2)) == ["raised", "worsened"]
+    assert note(database, evaluation(3, severity="WARN")) == []
+    assert rows(database) == [("WARN", 3, False)]
+
+
+def test_incidents_of_other_checks_and_partitions_are_their_own(database):
+    others = [evaluation(2, partition="p2"), evaluation(3, check="objects_agree"), evaluation(4, partition=None)]
+    assert note(database, evaluation(1), *others) == ["raised"] * 4
+    assert note(database, evaluation(5, passed=True, partition="p2")) == ["recovered"]
+    assert [over for *_, over in rows(database)] == [False, True, False, False]
+
+
+def test_events_that_are_read_again_from_anywhere_change_nothing(database):
+    history = [
+        evaluation(event_id, passed=passed)
+        for event_id, passed in enumerate([True, False, False, True, True, False, True, False], 1)
+    ]
+    note(database, *history)
+    before = list_alerts(database, 100)
+    assert len(before) == 3
+    for first in range(len(history)):
+        for last in range(first, len(history) + 1):
+            assert note(database, *history[first:last]) == []
+    assert list_alerts(database, 100) == before
+
+
+def test_however_events_are_cut_into_ticks_the_incidents_are_the_same(database):
+    outcomes = [False, True, False, False, True, True, False, True]
+    for cut in range(9):
+        history = [evaluation(i, passed=passed, partition=f"cut-{cut}") for i, passed in enumerate(outcomes, 1)]
+        note(database, *history[:cut])
+        note(database, *history[max(0, cut - 2) :])  # with an overlap
+    found = [(o.alert.partition, o.alert.numbers["problems"], o.alert.recovered_at) for o in list_alerts(database, 100)]
+    ends = {1: evaluation(2).evaluated_at, 4: evaluation(5).evaluated_at, 7: evaluation(8).evaluated_at}
+    assert sorted(found) == [(f"cut-{cut}", problems, end) for cut in range(9) for problems, end in ends.items()]
+
+
+def test_an_event_that_comes_late_is_ignored_by_its_own_subject_and_told_for_another(database):
+    note(database, evaluation(5), evaluation(7, passed=True))
+    assert note(database, evaluation(6), evaluation(6, partition="p2")) == ["raised"]
+    assert [o.alert.partition for o in list_alerts(database, 10) if o.alert.recovered_at is None] == ["p2"]
+
+
+def test_events_of_another_dagster_instance_count_anew(database):
+    note(database, evaluation(1000))
+    assert note(database, evaluation(1, passed=True), log="another") == ["recovered"]
+    assert note(database, evaluation(2), log="another") == ["raised"]
+
+
+def test_two_processes_that_note_the_same_events_make_one_row_each(database):
+    events = [evaluation(event_id, partition=f"p{event_id}") for event_id in range(1, 51)]
+    with ThreadPoolExecutor(2) as both:
+        changes = list(both.map(lambda _: note(database, *events), range(2)))
+    assert sorted(map(len, changes)) == [0, 50]
+    assert len(rows(database)) == 50
+
+
+def test_the_database_itself_refuses_a_second_row_of_an_incident(database):
+    note(database, evaluation(1))
+    note_failed_runs(database, LOG, [failed_run(2)])
+    for kind in ("failed_check", "failed_run"):
+        with pytest.raises(IntegrityError, match="duplicate key"), database.transaction() as connection:
+            connection.execute(
+                text(
+                    "INSERT INTO heimdall.alerts (kind, subject, severity, asset, check_name, run_id, title, body,"
+                    " event_log, event_id, raised_at) SELECT kind, subject, severity, asset, check_name, run_id, title,"
+                    " body, event_log, event_id, raised_at FROM heimdall.alerts WHERE kind = :kind"
+                ),
+                {"kind": kind},
+            )
+
+
+def test_a_failed_run_is_noted_once(database):
+    assert len(note_failed_runs(database, LOG, [failed_run(1), failed_run(2, "run-b")])) == 2
+    assert note_failed_runs(database, LOG, [failed_run(1)]) == []
+    assert known_failed_runs(database, ["run-a", "run-b", "run-c"]) == {"run-a", "run-b"}
+
+
+def test_each_destination_is_told_on_its_own(database):
+    note(database, evaluation(1))
+    mark_told(database, "a", untold(database, "a"), START)
+    mark_failed(database, "b", untold(database, "b"), "down")
+    mark_failed(database, "b", untold(database, "b"), "still down")
+    assert untold(database, "a") == []
+    assert len(untold(database, "b")) == 1
+    (overview,) = list_alerts(database, 10)
+    assert [(d.destination, d.attempts, d.last_error, d.delivered_at) for d in overview.deliveries] == [
+        ("a", 1, None, START),
+        ("b", 2, "still down", None),
+    ]
+
+
+def test_a_recovery_is_told_once_and_what_was_never_told_is_told_as_a_whole(database):
+    note(database, evaluation(1))
+    mark_told(database, "a", untold(database, "a"), START)
+    note(database, evaluation(2, passed=True))
+    assert [one.messages for one in untold(database, "a")] == [("recovered",)]
+    assert [one.messages for one in untold(database, "b")] == [("raised", "recovered")]
+    for destination in ("a", "b"):
+        mark_told(database, destination, untold(database, destination), START)
+        assert untold(database, destination) == []
+
+
+def test_a_rise_in_severity_is_told_again_once_also_when_it_first_cannot_be_sent(database):
+    note(database, evaluation(1, severity="WARN"))
+    mark_told(database, "a", untold(database, "a"), START)
+    note(database, evaluation(2))
+    mark_failed(database, "a", untold(database, "a"), "down")
+    assert [one.alert.severity for one in untold(database, "a")] == ["ERROR"]
+    mark_told(database, "a", untold(database, "a"), START)
+    note(database, evaluation(3, severity="WARN"), evaluation(4))
+    assert untold(database, "a") == []
+
+
+def test_only_what_is_open_or_young_is_told(database):
+    note(database, evaluation(1), evaluation(2, partition="p2"), evaluation(3, partition="p2", passed=True))
+    note_failed_runs(database, LOG, [failed_run(4)])
+    assert len(untold(database)) == 3
+    later = START + timedelta(days=8)
+    assert [one.alert.partition for one in untold(database, since=later)] == ["p1"]
+    mark_told(database, "a", untold(database, since=later), later)
+    note(database, evaluation(5, passed=True, after_s=9 * 86400))
+    assert [one.messages for one in untold(database, since=later)] == [("recovered",)]  # its failure was told
+
+
+def test_an_alert_that_is_deleted_while_it_is_sent_leaves_nothing(database):
+    note(database, evaluation(1))
+    pending = untold(database)
+    with database.transaction() as connection:
+        connection.execute(text("DELETE FROM heimdall.alerts"))
+    mark_told(database, "a", pending, START)
+    assert list_alerts(database, 10) == []
+
+
+def test_deleting_an_alert_deletes_its_deliveries(database):
+    note(database, evaluation(1))
+    mark_told(database, "a", untold(database), START)
+    with database.transaction() as connection:
+        connection.execute(text("DELETE FROM heimdall.alerts"))
+        assert connection.execute(text("SELECT count(*) FROM heimdall.alert_deliveries")).scalar() == 0
+
+
+def test_one_process_sends_at_a_time(database):
+    with claim_sending(database) as first, claim_sending(database) as second:
+        assert (first, second) == (True, False)
+    with claim_sending(database) as again:
+        assert again
+
+
+def test_only_open_lists_checks_that_have_not_passed_since(database):
+    note(database, evaluation(1), evaluation(2, partition="p2"), evaluation(3, partition="p2", passed=True))
+    note_failed_runs(database, LOG, [failed_run(4)])
+    assert [o.alert.partition for o in list_alerts(database, 10, only_open=True)] == ["p1"]
+    assert [o.alert.kind for o in list_alerts(database, 1)] == ["failed_run"]
