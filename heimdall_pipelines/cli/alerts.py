@@ -39,6 +39,11 @@ def list_(
     if not alerts:
         output.print("no check is failing" if only_open else "no alert: no check and no run has failed")
         return
+    print_alerts(alerts, told)
+
+
+def print_alerts(alerts: Sequence[AlertOverview], told: Sequence[Destination]) -> None:
+    """Show alerts, and which of the destinations were told."""
     rows = table("when, UTC", "severity", "what", "numbers", "state", "delivered")
     for overview in alerts:
         alert = overview.alert

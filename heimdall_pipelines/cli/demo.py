@@ -39,7 +39,11 @@ def demo(
         Path | None, typer.Option(help="Folder of recordings, one file per station; default: made up on the spot")
     ] = None,
 ) -> None:
-    """Import a session, extract and check its features, make a synthetic dataset, and show both; asks nothing."""
+    """Import a session, extract and check its features, make a synthetic dataset, lose a part of it and repair it.
+
+    It asks nothing.
+    """
+    from heimdall_pipelines.cli.demo_repair import lose_and_repair_an_object
     from heimdall_pipelines.cli.extraction import (  # Dagster takes a second to load
         extract_now,
         materialize_stations,
@@ -59,7 +63,9 @@ def demo(
         print_checks(outcome)
         output.print("And a synthetic dataset, whose truth is known:\n")
         dataset_agrees = _make_dataset(opened)
-    if not outcome.passed or not dataset_agrees:
+        output.print("\nAnd what happens when a part of it is lost:\n")
+        is_repaired = lose_and_repair_an_object(opened, DATASET)
+    if not outcome.passed or not dataset_agrees or not is_repaired:
         raise typer.Exit(1)
     output.print("\nSee both in the Dagster UI: make dev")
 

@@ -18,7 +18,8 @@ def print_outcomes(outcomes: Sequence[CheckOutcome]) -> None:
     """Show what each check compared, then the problems of those that failed (20 at most) and what mends them."""
     rows = table("check", "result", "compared")
     for outcome in outcomes:
-        result = "passed" if outcome.passed else f"failed ({outcome.severity}), {outcome.num_problems} problems"
+        problems = "1 problem" if outcome.num_problems == 1 else f"{outcome.num_problems} problems"
+        result = "passed" if outcome.passed else f"failed ({outcome.severity}), {problems}"
         rows.add_row(outcome.name, result, ", ".join(f"{name} {number}" for name, number in outcome.numbers.items()))
     output.print(rows)
     for outcome in outcomes:

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from heimdall_pipelines.cli import demo
+from heimdall_pipelines.cli.environment import PROJECT_FOLDER
 from heimdall_pipelines_tests.conftest import environment_of
 
 
@@ -50,14 +51,23 @@ def test_a_session_is_imported_listed_extracted_and_shown(heimdall, example_reco
     assert "already imported" in heimdall("session", "import", *example_recordings)[1]
 
 
-def test_the_demonstration_ends_well_and_does_so_again(heimdall):
+def test_the_demonstration_ends_well_and_does_so_again(heimdall, tmp_path):
+    (tmp_path / "dagster" / "dagster.yaml").symlink_to(PROJECT_FOLDER / "dagster.yaml")  # alerts need its storage
     for made in ("expanded: dataset demo from 50 to 70 samples", "dataset demo has 70 samples already"):
         code, out, err = heimdall("demo")
         assert code == 0, err
-        assert out.count(" passed ") == 5
+        session, dataset = out.split("And a synthetic dataset")
+        assert session.count(" passed ") == 5
         assert "known source: example-transmitter" in out
         assert made in out
         assert "70 of 70 samples; counted: 70 feature rows, 70 samples with IQ, 490 IQ objects\nthe counts agree" in out
+        lost, repaired = dataset.split("dataset repair demo --apply\ndemo")
+        assert re.search(r"objects_agree +failed \(ERROR\), 1 problem +", lost)
+        assert "sample 0: synthetic/" in lost
+        assert len(re.findall(r"objects_agree, demo\S*  .* open ", lost)) == 2
+        assert "made again: 1 sample (0), rows and objects" in repaired
+        assert repaired.count(" passed ") == 8
+        assert len(re.findall(r"objects_agree, demo\S*  .* recovered ", repaired)) == 2
 
 
 @pytest.mark.usefixtures("_short_demo")

@@ -1,0 +1,60 @@
+"""The demonstration's accident: an object is lost, a check fails, an alert is noted, a repair brings it back."""
+
+import logging
+
+import dagster as dg
+
+from heimdall_pipelines.alerts.delivery import destinations
+from heimdall_pipelines.cli.alerts import print_alerts
+from heimdall_pipelines.cli.console import output
+from heimdall_pipelines.cli.dagster_instance import dagster_instance
+from heimdall_pipelines.cli.dataset_integrity import print_validation, repair_and_tell, validate_and_tell
+from heimdall_pipelines.datasets.workers import num_workers_wanted
+from heimdall_pipelines.defs.alerts import EventLogError, note_and_deliver
+from heimdall_pipelines.settings import load_settings
+from heimdall_pipelines.store.alerts import list_alerts
+from heimdall_pipelines.store.datasets import get_dataset, get_iq_sample
+from heimdall_pipelines.store.stores import Stores
+
+_SAMPLE_IDX = 0  # any whose IQ is kept
+_MOST_ALERTS = 2  # of the batch's check and of the dataset's
+
+
+def lose_and_repair_an_object(stores: Stores, name: str) -> bool:
+    """Delete an object of a dataset, show what notices, repair it; gives whether every check passes in the end."""
+    dataset = get_dataset(stores.database, name)
+    row = get_iq_sample(stores.database, dataset.id, _SAMPLE_IDX)
+    with dagster_instance() as instance:
+        if row is not None:  # it is not there after somebody broke more than this does: then only the repair is shown
+            key = min(row.iq_storage_paths.values())
+            stores.objects.remove_keys(stores.objects.synthetic_iq_bucket, [key])
+            output.print(f"deleted, as an accident would: {stores.objects.synthetic_iq_bucket}/{key}", soft_wrap=True)
+        print_validation(validate_and_tell(stores, instance, name))
+        _print_alerts(stores, instance)
+        output.print(
+            f"\nIts samples follow from the seed, so that nothing is lost: heimdall dataset repair {name} --apply"
+        )
+        validation = repair_and_tell(stores, instance, name, num_workers_wanted(), checksums=False, as_json=False)
+        _print_alerts(stores, instance)
+    return validation.health_status == "healthy"
+
+
+def _print_alerts(stores: Stores, instance: dg.DagsterInstance) -> None:
+    """Do once what the sensor failed_asset_check_alerts does every 30 s, and show the table."""
+    settings = load_settings()
+    try:
+        outcome, cursor = None, None
+        while outcome is None or str(outcome.cursor) != cursor:
+            cursor = None if outcome is None else str(outcome.cursor)
+            outcome = note_and_deliver(instance, stores, settings, _log(), cursor)
+    except EventLogError as error:
+        output.print(f"no alert: {error}", soft_wrap=True)
+        return
+    output.print("The alerts, which `make dev` notes and sends by itself:")
+    print_alerts(list_alerts(stores.database, _MOST_ALERTS), destinations(settings.alert_urls))
+
+
+def _log() -> logging.Logger:
+    log = logging.getLogger("heimdall.demo")
+    log.setLevel(logging.CRITICAL)  # what it would say stands in the table below
+    return log
