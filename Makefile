@@ -6,12 +6,12 @@ READY := $(VENV)/.installed-from-lock
 PYTHON ?= $(shell for p in python3.12 python3.13 python3.11 python3 python; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' >/dev/null 2>&1 && echo $$p && break; done)
 
-.PHONY: help install demo dev stop test lint types bench lock clean
+.PHONY: help install demo dev stop test reliability lint types bench lock clean
 
 help:
 	@echo "make demo    the whole way once: servers, a session, features, checks (RECORDINGS=folder: yours)"
 	@echo "make dev     the Dagster UI and its daemon on this machine, until Ctrl-C"
-	@echo "make test    the test suite, against real servers"
+	@echo "make test    the test suite, against real servers    make reliability   makes its table of faults anew"
 	@echo "make lint    ruff    make types   mypy    make bench   speed and memory    make lock   pin anew"
 
 install: $(READY)
@@ -36,6 +36,10 @@ stop: install
 
 test: install
 	@$(BIN)/python -m pytest
+
+# The tests that inject faults record what they see; docs/reliability.md gets their table.
+reliability: install
+	@HEIMDALL_TEST_WRITE_RELIABILITY=1 $(BIN)/python -m pytest -m fault
 
 lint: install
 	@$(BIN)/ruff check .

@@ -16,6 +16,7 @@ from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.migrate import migrate
 from heimdall_pipelines.store.objects import ObjectStore
 from heimdall_pipelines.store.stores import Stores, open_stores
+from heimdall_pipelines_tests.fault_table import Fault, FaultTable, compare_or_write, fault_of
 
 TEMPLATE = "template_heimdall"
 
@@ -147,3 +148,20 @@ def example_recordings(tmp_path_factory) -> list[Path]:
     from heimdall_pipelines.stations.network import load_network
 
     return write_example_recordings(tmp_path_factory.mktemp("example"), load_network())
+
+
+@pytest.fixture(scope="session")
+def _fault_table(request) -> Iterator[FaultTable]:
+    """What the tests of this run record of their faults; compared with docs/reliability.md when all have run."""
+    table = FaultTable()
+    yield table
+    compare_or_write(table, request.session)
+
+
+@pytest.fixture
+def fault(request, _fault_table) -> Fault:
+    """Records the line of a test that has the marker ``fault("title")``."""
+    key = fault_of(request.node)
+    assert key is not None, 'the marker fault("title") is missing'
+    test_file, title = key
+    return Fault(_fault_table, title, test_file)

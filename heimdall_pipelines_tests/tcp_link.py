@@ -3,6 +3,7 @@
 import contextlib
 import socket
 import threading
+import time
 from typing import Self
 
 LOOPBACK = "127.0.0.1"
@@ -23,6 +24,7 @@ class TcpLink:
         self._is_cut = False
         self._is_closed = False
         self._bytes_left: int | None = None
+        self._delay_s = 0.0
         self._accepting = threading.Thread(target=self._accept, daemon=True)
         self._accepting.start()
 
@@ -54,10 +56,14 @@ class TcpLink:
         with self._lock:
             self._bytes_left = num_bytes
 
+    def slow_down(self, delay_s: float) -> None:
+        """Let every piece of the server's answers, 16 kB or less, wait so long."""
+        self._delay_s = delay_s
+
     def mend(self) -> None:
-        """Let everything through again."""
+        """Let everything through again, at once."""
         with self._lock:
-            self._is_cut, self._bytes_left = False, None
+            self._is_cut, self._bytes_left, self._delay_s = False, None, 0.0
 
     def _accept(self) -> None:
         while not self._is_closed:
@@ -94,6 +100,7 @@ class TcpLink:
         source.close()
 
     def _let_through(self, piece: bytes) -> bytes:
+        time.sleep(self._delay_s)
         with self._lock:
             if self._bytes_left is not None:
                 piece = piece[: self._bytes_left]

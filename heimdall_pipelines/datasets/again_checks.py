@@ -1,7 +1,9 @@
 """Makes samples chosen at random again, and compares them with what is stored."""
 
 import random
+from bisect import bisect_right
 from collections.abc import Callable
+from itertools import accumulate
 
 from heimdall_pipelines.datasets.findings import Findings
 from heimdall_pipelines.datasets.iq_files import iq_file
@@ -36,17 +38,33 @@ def check_made_again(
     """
     outcome = found.outcomes["samples_made_again_agree"]
     outcome.numbers["samples_made_again"] = 0
-    sound = range(found.num_features)  # what is not committed or missing is passed over below
-    if look.dataset.generator_version != GENERATOR_VERSION or not sound:
+    committed = _Committed(look)
+    if look.dataset.generator_version != GENERATOR_VERSION or not committed.num_samples:
         return
-    num_chosen = max(1, round(DEEP_SHARE * len(sound))) if deep else 1
+    num_chosen = max(1, round(DEEP_SHARE * committed.num_samples)) if deep else 1
     recipe = Recipe.of(look.dataset)
-    for sample_idx in sorted(random.Random(seed).sample(sound, num_chosen)):  # noqa: S311 (no secret)
+    for number in sorted(random.Random(seed).sample(range(committed.num_samples), num_chosen)):  # noqa: S311 (no secret)
+        sample_idx = committed.sample_idx(number)
         row = next(look.samples(sample_idx, sample_idx + 1), None)
         if row is not None and sample_idx not in found.to_make:
             _compare(stores, recipe, row, found)
             outcome.count("samples_made_again")
             looked_at(outcome.numbers["samples_made_again"])
+
+
+class _Committed:
+    """Samples that batches count, numbered from 0; some may be missing."""
+
+    def __init__(self, look: DatasetLook) -> None:
+        size = int(look.dataset.spec["batch_size"])
+        self._first = [batch.first_sample_idx for batch in look.batches]
+        self._before = [0, *accumulate(min(batch.num_samples, size) for batch in look.batches)]
+        self.num_samples = self._before[-1]
+
+    def sample_idx(self, number: int) -> int:
+        """Index of one of them."""
+        batch = bisect_right(self._before, number) - 1
+        return self._first[batch] + number - self._before[batch]
 
 
 def _compare(stores: Stores, recipe: Recipe, row: SampleRow, found: Findings) -> None:

@@ -54,7 +54,7 @@ class Findings:
         Samples of which a row or an object is missing or wrong: made again, they are right.
     without_features : set of int
         Samples that are counted as committed and have no feature row; they are of `to_make`.
-    stray_iq_rows : list of int
+    stray_iq_rows : set of int
         Samples with an IQ row that should have none.
     miscounted : set of int
         Batches that do not count the feature rows that are there.
@@ -62,6 +62,8 @@ class Findings:
         Rows that were looked at.
     num_iq_expected : int
         Of the feature rows, those whose IQ is kept.
+    after_last : int
+        The greatest sample_idx of a feature row and 1: the least that the target can be.
     object_bytes, row_bytes : int
         What the dataset takes in both stores; of a whole dataset only.
     """
@@ -71,11 +73,12 @@ class Findings:
     concerned: set[int] = field(default_factory=set)
     to_make: set[int] = field(default_factory=set)
     without_features: set[int] = field(default_factory=set)
-    stray_iq_rows: list[int] = field(default_factory=list)
+    stray_iq_rows: set[int] = field(default_factory=set)
     miscounted: set[int] = field(default_factory=set)
     num_features: int = 0
     num_iq_rows: int = 0
     num_iq_expected: int = 0
+    after_last: int = 0
     object_bytes: int = 0
     row_bytes: int = 0
 

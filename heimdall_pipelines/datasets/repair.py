@@ -4,7 +4,7 @@ The feature rows say which samples there are. Nothing is deleted that the seed w
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
@@ -14,14 +14,14 @@ from heimdall_pipelines.checks import MAX_EXAMPLES
 from heimdall_pipelines.datasets.batches import grid_range
 from heimdall_pipelines.datasets.checks import Progress, check_dataset
 from heimdall_pipelines.datasets.findings import Findings
-from heimdall_pipelines.datasets.generating import BatchProgress, make_samples
+from heimdall_pipelines.datasets.generating import ATTEMPTS_PER_SAMPLE, BatchProgress, make_samples
 from heimdall_pipelines.datasets.object_checks import rows_beside_objects
-from heimdall_pipelines.datasets.samples import GeneratorVersionError
+from heimdall_pipelines.datasets.samples import GeneratorVersionError, Recipe, draw_sample, keeps_iq
 from heimdall_pipelines.datasets.workers import Workers
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
 from heimdall_pipelines.store.dataset_look import DatasetLook, look_at_dataset
 from heimdall_pipelines.store.datasets import Dataset, delete_iq_rows, get_living_dataset, recount
-from heimdall_pipelines.store.iq_objects import sidecar_key
+from heimdall_pipelines.store.iq_objects import sample_iq_key, sidecar_key
 from heimdall_pipelines.store.objects import ObjectEntry, ObjectStore
 from heimdall_pipelines.store.stores import Stores
 from heimdall_pipelines.store.writing import writing_alone
@@ -46,6 +46,8 @@ class RepairPlan:
         Batches whose number of samples is not that of their feature rows.
     num_samples : int
         Feature rows once all is done: what num_samples becomes.
+    target_num_samples : int
+        What it becomes: raised where a sample beyond it is there.
     num_orphans, orphan_bytes : int
         Objects that no row names, to be removed.
     num_young_orphans : int
@@ -59,6 +61,7 @@ class RepairPlan:
     iq_rows_to_remove: tuple[int, ...]
     batches_to_count: tuple[int, ...]
     num_samples: int
+    target_num_samples: int
     num_orphans: int
     orphan_bytes: int
     num_young_orphans: int
@@ -70,6 +73,11 @@ class RepairPlan:
         return self.num_samples != self.dataset.num_samples
 
     @property
+    def raises_target(self) -> bool:
+        """Whether a sample beyond the target is there."""
+        return self.target_num_samples > self.dataset.target_num_samples
+
+    @property
     def is_empty(self) -> bool:
         """Whether there is nothing to do."""
         return not (
@@ -78,7 +86,7 @@ class RepairPlan:
             or self.batches_to_count
             or self.num_orphans
             or self.changes_num_samples
-            or self.num_samples > self.dataset.target_num_samples
+            or self.raises_target
         )
 
     @property
@@ -147,7 +155,7 @@ def plan_repair(
     found = check_dataset(stores, name, checksums=checksums, progress=progress)
     orphans = _Orphans(MIN_ORPHAN_AGE)
     with look_at_dataset(stores.database, name) as look:
-        deque(_orphans(stores.objects, look, found.to_make, orphans), maxlen=0)
+        deque(_orphans(stores.objects, look, orphans, found), maxlen=0)
     return _plan(found, orphans)
 
 
@@ -207,9 +215,7 @@ def repair_dataset(
         recount(stores.database, dataset, [grid_range(dataset, batch_no) for batch_no in sorted(found.miscounted)])
         orphans = _Orphans(min_orphan_age)
         with look_at_dataset(stores.database, name) as look:
-            stores.objects.remove_keys(
-                stores.objects.synthetic_iq_bucket, _orphans(stores.objects, look, found.to_make, orphans)
-            )
+            stores.objects.remove_keys(stores.objects.synthetic_iq_bucket, _orphans(stores.objects, look, orphans))
     return _plan(found, orphans)
 
 
@@ -218,9 +224,10 @@ def _plan(found: Findings, orphans: "_Orphans") -> RepairPlan:
     return RepairPlan(
         dataset=found.dataset,
         to_make=tuple(sorted(found.to_make)),
-        iq_rows_to_remove=tuple(idx for idx in found.stray_iq_rows if idx not in found.to_make),
+        iq_rows_to_remove=tuple(sorted(found.stray_iq_rows - found.to_make)),
         batches_to_count=tuple(sorted(found.miscounted)),
         num_samples=found.num_features + len(found.without_features),
+        target_num_samples=max(found.dataset.target_num_samples, found.after_last),
         num_orphans=orphans.num,
         orphan_bytes=orphans.num_bytes,
         num_young_orphans=orphans.num_young,
@@ -254,12 +261,20 @@ class _Orphans:
         return True
 
 
-def _orphans(objects: ObjectStore, look: DatasetLook, to_make: set[int], orphans: _Orphans) -> Iterator[str]:
-    """Keys that no row names and nothing will; streamed, so that a million of them take no memory."""
+def _orphans(
+    objects: ObjectStore, look: DatasetLook, orphans: _Orphans, to_mend: Findings | None = None
+) -> Iterator[str]:
+    """Keys that no row names or, with what is yet to be mended, will; streamed: a million of them take no memory."""
+    to_make, stray = (to_mend.to_make, to_mend.stray_iq_rows) if to_mend is not None else ((), ())
+    made: tuple[int | None, Collection[str]] = (None, ())
     for beside in rows_beside_objects(objects, look):
-        if beside.row is None and beside.sample_idx in to_make:
-            continue  # a plan: its row will be there
-        paths = beside.row.paths.values() if beside.row is not None else ()
+        paths: Collection[str] = beside.row.paths.values() if beside.row is not None else ()
+        if beside.sample_idx is not None and beside.sample_idx in to_make:
+            if made[0] != beside.sample_idx:
+                made = beside.sample_idx, _paths_when_made(look.dataset, beside.sample_idx)
+            paths = made[1]
+        elif beside.sample_idx in stray:
+            paths = ()
         named = {key for path in paths for key in (path, sidecar_key(path))}
         yield from (key for key, entry in beside.entries.items() if key not in named and orphans.is_removed(entry))
 
@@ -272,3 +287,14 @@ def _named(numbers: Sequence[int], one: str, many: str) -> str:
     """
     named = ", ".join(map(str, numbers[:_MOST_NAMED])) + (", ..." if len(numbers) > _MOST_NAMED else "")
     return f"{len(numbers)} {one if len(numbers) == 1 else many} ({named})"
+
+
+def _paths_when_made(dataset: Dataset, sample_idx: int) -> list[str]:
+    """What the IQ row of a sample will name."""
+    if dataset.generator_version != GENERATOR_VERSION:
+        return []  # it is not made
+    recipe = Recipe.of(dataset)
+    if not keeps_iq(recipe.spec, sample_idx):
+        return []
+    sites = draw_sample(recipe, sample_idx, ATTEMPTS_PER_SAMPLE * recipe.spec.batch_size).sites
+    return [sample_iq_key(dataset.id, sample_idx, site.rx_id) for site in sites]

@@ -12,9 +12,11 @@ from heimdall_pipelines.rf.feature_ranges import NUM_STATISTICS, out_of_range
 from heimdall_pipelines.rf.features import FEATURE_NAMES
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
 from heimdall_pipelines.store.dataset_look import DatasetLook, SampleRow, StoredIq
+from heimdall_pipelines.store.features import Hearing
 from heimdall_pipelines.store.iq_objects import sample_iq_key
 
 TRUTH_TOLERANCE = 1e-6  # relative: what another kind of processor may round differently in nine digits
+SUM_TOLERANCE = 1e-5  # relative: what is summed up is rounded to six digits
 _TX_COLUMNS = ("tx_latitude", "tx_longitude", "tx_altitude_m", "tx_power_dbm")
 _FEATURES = set(FEATURE_NAMES)
 
@@ -84,9 +86,17 @@ class _RowChecks:
     def sample(self, row: SampleRow, stored: StoredIq | None) -> None:
         """Look at a sample's feature row, and at its IQ row if it has one."""
         self._found.num_features += 1
-        self._truth(row, stored)
-        self._features(row)
-        self._estimates.add(row)
+        self._found.after_last = row.sample_idx + 1
+        if row.unreadable is not None:
+            self._found.found(
+                "numbers_in_range", row.sample_idx, f"{row.unreadable} of the feature row has not its form"
+            )
+        else:
+            self._truth(row, stored)
+            self._features(row)
+            if row.sample_idx not in self._found.to_make:
+                self._hearing(row)
+            self._estimates.add(row)
         expected = keeps_iq(self._spec, row.sample_idx)
         self._found.num_iq_expected += expected
         if stored is None and expected:
@@ -116,7 +126,7 @@ class _RowChecks:
 
     def _stray(self, stored: StoredIq, what: str) -> None:
         self._found.num_iq_rows += 1
-        self._found.stray_iq_rows.append(stored.sample_idx)
+        self._found.stray_iq_rows.add(stored.sample_idx)
         self._found.found("iq_of_every_sample", stored.sample_idx, what, mended_by_making=False)
 
     def _truth(self, row: SampleRow, stored: StoredIq | None) -> None:
@@ -130,7 +140,7 @@ class _RowChecks:
         for name in _TX_COLUMNS:
             if truth.get(name) != getattr(row, name):
                 wrong(f"{name} is {getattr(row, name)} in its column and {truth.get(name)} in the truth")
-        if stored is not None and stored.truth != truth:
+        if stored is not None and stored.unreadable is None and stored.truth != truth:
             wrong(f"{_first_difference(truth, stored.truth)} differs between feature row and IQ row")
         if [link.get("rx_id") for link in truth.get("receivers", ())] != [x.rx_id for x in row.receivers]:
             wrong("receivers of the truth are not those of the features")
@@ -158,7 +168,23 @@ class _RowChecks:
                 f"{detected} of {len(row.receivers)} are there"
             )
 
+    def _hearing(self, row: SampleRow) -> None:
+        """Compare what a sound row says of its receivers together with what they say."""
+        assert row.tx_latitude is not None
+        assert row.tx_longitude is not None
+        made = vars(Hearing.of(row.receivers, (row.tx_latitude, row.tx_longitude)))
+        for name, value in made.items():
+            if not agrees(getattr(row, name), value, SUM_TOLERANCE):
+                what = f"{name} is {getattr(row, name)}, its receivers give {value}"
+                self._found.found("numbers_in_range", row.sample_idx, what)
+
     def _iq_row(self, row: SampleRow, stored: StoredIq) -> None:
+        if stored.unreadable is not None:
+            what = f"{stored.unreadable} of the IQ row has not its form"
+            self._found.found("iq_of_every_sample", row.sample_idx, what)
+            return
+        if row.unreadable is not None:
+            return  # it cannot say whose objects there should be
         expected = {
             receiver.rx_id: sample_iq_key(self._dataset.id, row.sample_idx, receiver.rx_id)
             for receiver in row.receivers
@@ -181,6 +207,7 @@ class _Sequence:
         self._found = found
         self._outcome = found.outcomes["samples_without_gap"]
         self._size = int(look.dataset.spec["batch_size"])
+        self._target = look.dataset.target_num_samples
         batches = [batch for batch in look.batches if first <= batch.first_sample_idx < end]
         self._committed = {batch.batch_no: batch.num_samples for batch in batches}
         self._unseen = set(self._committed)
@@ -214,7 +241,9 @@ class _Sequence:
             return
         committed = self._committed.get(self._batch_no, 0)
         self._unseen.discard(self._batch_no)
-        self._missing(self._next, self._batch_no * self._size + committed)
+        # A count that goes beyond the batch or the target is wrong: no samples of it are missing there.
+        first = self._batch_no * self._size
+        self._missing(self._next, min(first + min(committed, self._size), self._target))
         if self._num_rows != committed:
             self._found.miscounted.add(self._batch_no)
             self._outcome.problem(

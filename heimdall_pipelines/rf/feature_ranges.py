@@ -50,7 +50,7 @@ def out_of_range(features: Mapping[str, Statistics]) -> Iterator[str]:
         for statistic, value in statistics.items():
             if value is None:
                 continue
-            if not isinstance(value, int | float):
+            if isinstance(value, bool) or not isinstance(value, int | float):
                 yield f"{feature}.{statistic} = {value!r} is no number"
                 continue
             lowest, highest = (0.0, math.inf) if statistic == "std" else (low, high)

@@ -19,7 +19,11 @@ _ROWS_PER_FETCH = 100
 
 @dataclass(frozen=True)
 class SampleRow:
-    """A sample's row of measurement_features."""
+    """A sample's row of measurement_features.
+
+    ``unreadable`` says what of its JSON has not the form in which it was written; truth, receivers and metadata then
+    are empty.
+    """
 
     sample_idx: int
     truth: dict[str, Any] | None
@@ -34,13 +38,14 @@ class SampleRow:
     overall_confidence: float | None
     mean_snr_db: float | None
     gdop: float | None
+    unreadable: str | None = None
 
 
 @dataclass(frozen=True)
 class StoredIq:
     """A sample's row of synthetic_iq_samples.
 
-    ``etag`` and ``sha256`` are by rx_id; a row of an older version has no ETags.
+    ``etag`` and ``sha256`` are by rx_id; a row of an older version has no ETags. ``unreadable`` is that of `SampleRow`.
     """
 
     sample_idx: int
@@ -49,6 +54,7 @@ class StoredIq:
     num_samples: int
     sha256: dict[str, str]
     etag: dict[str, str]
+    unreadable: str | None = None
 
 
 class DatasetLook:
@@ -59,6 +65,8 @@ class DatasetLook:
     dataset : Dataset
     batches : tuple of Batch
         In their order.
+    last_commit : datetime or None
+        Of a batch, as this snapshot has it.
     """
 
     def __init__(self, connection: Connection, dataset: Dataset) -> None:
@@ -69,6 +77,7 @@ class DatasetLook:
             {"id": dataset.id},
         )
         self.batches = tuple(Batch(**row._mapping) for row in rows)
+        self.last_commit = _last_commit(connection, dataset.id)
 
     def samples(self, first: int, end: int) -> Iterator[SampleRow]:
         """Feature rows with ``first <= sample_idx < end``, in order, fetched in small groups."""
@@ -80,8 +89,7 @@ class DatasetLook:
             {"first": first, "end": end},
         )
         for row in rows:
-            elements = row.pop("receiver_features")
-            yield SampleRow(receivers=tuple(ReceiverFeatures.from_json(element) for element in elements), **row)
+            yield _sample_row(row)
 
     def stored_iq(self, first: int, end: int) -> Iterator[StoredIq]:
         """IQ rows with ``first <= sample_idx < end``, in order, fetched in small groups."""
@@ -114,13 +122,7 @@ class DatasetLook:
             {"first": first, "end": end},
         )
         for row in rows:
-            metadata = row.pop("iq_metadata")
-            yield StoredIq(
-                num_samples=metadata.get("num_samples", -1),
-                sha256=metadata.get("sha256", {}),
-                etag=metadata.get("etag", {}),
-                **row,
-            )
+            yield _stored_iq(row)
 
     def _stream(self, statement: str, values: dict[str, object]) -> Iterator[dict[str, Any]]:
         rows = self._connection.execution_options(yield_per=_ROWS_PER_FETCH).execute(
@@ -128,6 +130,53 @@ class DatasetLook:
         )
         for row in rows:
             yield dict(row._mapping)
+
+
+def _sample_row(row: dict[str, Any]) -> SampleRow:
+    elements = row.pop("receiver_features")
+    truth, metadata = row["truth"], row["extraction_metadata"]
+    links = truth.get("receivers") if isinstance(truth, dict) else []
+    unreadable = None
+    if truth is not None and not (isinstance(truth, dict) and _are_objects(links)):
+        unreadable = "truth"
+    elif not (isinstance(metadata, dict) and isinstance(metadata.get("attempts"), int)):
+        unreadable = "extraction_metadata"
+    elif not (_are_objects(elements) and all(_is_receiver(element) for element in elements)):
+        unreadable = "receiver_features"
+    if unreadable is not None:
+        row |= {"truth": {}, "extraction_metadata": {}}
+        return SampleRow(receivers=(), unreadable=unreadable, **row)
+    return SampleRow(receivers=tuple(ReceiverFeatures.from_json(element) for element in elements), **row)
+
+
+def _stored_iq(row: dict[str, Any]) -> StoredIq:
+    metadata = row.pop("iq_metadata")
+    if not isinstance(metadata, dict):
+        metadata = {"sha256": None}
+    found = {"num_samples": -1, "sha256": {}, "etag": {}} | metadata
+    unreadable = None
+    if not isinstance(row["truth"], dict):
+        unreadable = "truth"
+    elif not (isinstance(found["sha256"], dict) and isinstance(found["etag"], dict)):
+        unreadable = "iq_metadata"
+    elif not all(isinstance(path, str) for path in row["paths"].values()):
+        unreadable = "iq_storage_paths"
+    if unreadable is not None:
+        row |= {"truth": {}, "paths": {}}
+        return StoredIq(num_samples=-1, sha256={}, etag={}, unreadable=unreadable, **row)
+    return StoredIq(num_samples=found["num_samples"], sha256=found["sha256"], etag=found["etag"], **row)
+
+
+def _are_objects(values: Any) -> bool:
+    return isinstance(values, list) and all(isinstance(value, dict) for value in values)
+
+
+def _is_receiver(element: dict[str, Any]) -> bool:
+    try:
+        receiver = ReceiverFeatures.from_json(element)
+    except (KeyError, TypeError):
+        return False
+    return all(isinstance(statistics, dict) for statistics in receiver.features.values())
 
 
 @contextmanager
@@ -161,7 +210,11 @@ class Activity:
 def activity(database: Database, dataset_id: UUID) -> Activity:
     """Look whether a dataset is being written now."""
     with database.transaction() as connection:
-        last_commit = connection.execute(
-            text("SELECT max(committed_at) FROM heimdall.synthetic_batches WHERE dataset_id = :id"), {"id": dataset_id}
-        ).scalar_one()
-        return Activity(is_being_written(connection, dataset_id), last_commit)
+        return Activity(is_being_written(connection, dataset_id), _last_commit(connection, dataset_id))
+
+
+def _last_commit(connection: Connection, dataset_id: UUID) -> datetime | None:
+    last_commit: datetime | None = connection.execute(
+        text("SELECT max(committed_at) FROM heimdall.synthetic_batches WHERE dataset_id = :id"), {"id": dataset_id}
+    ).scalar_one()
+    return last_commit

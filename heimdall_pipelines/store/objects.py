@@ -198,8 +198,9 @@ class ObjectStore:
         """Names directly below a prefix, which ends with ``/``, that have objects below them; streamed."""
         with self._errors(f"{bucket}/{prefix}"):
             for entry in self._client.list_objects(bucket, prefix=prefix, recursive=False):
-                if entry.is_dir:
-                    assert entry.object_name is not None
+                assert entry.object_name is not None
+                # SeaweedFS keeps and lists folders whose objects are all removed.
+                if entry.is_dir and next(self.entries(bucket, entry.object_name), None) is not None:
                     yield entry.object_name.removeprefix(prefix).rstrip("/")
 
     def remove(self, bucket: str, prefix: str) -> None:

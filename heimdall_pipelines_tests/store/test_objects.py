@@ -1,4 +1,6 @@
 import io
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
@@ -8,12 +10,14 @@ from heimdall_pipelines.store.iq_objects import IqObjectError, StationIq
 from heimdall_pipelines.store.objects import (
     ObjectLocation,
     ObjectNotFoundError,
+    ObjectsFullError,
     ObjectsRefusedError,
     ObjectStore,
     ObjectsUnavailableError,
 )
 from heimdall_pipelines.store.sessions import StationRecording
 from heimdall_pipelines.store.stations import Station
+from heimdall_pipelines_tests.s3_proxy import S3Proxy, port_of
 
 
 def at(stores, key):
@@ -137,3 +141,89 @@ def test_bytes_that_are_not_the_promised_iq_are_an_invalid_format(stores, conten
     location = put(stores, "bad.npy", content)
     with pytest.raises(IqObjectError, match=f"^Invalid IQ data format: {location}: .*(?:{words})"):
         StationIq(stores.objects, recording(location, 1000))
+
+
+def listed(stores, prefix=""):
+    return list(stores.objects.entries(stores.objects.raw_iq_bucket, prefix))
+
+
+@pytest.mark.parametrize("content", [b"", b"x", bytes(range(256)) * 100, np.arange(5_000_000, dtype="<i8").tobytes()])
+def test_the_etag_of_a_put_is_the_one_that_a_listing_shows(stores, content):
+    """The last one goes up in parts; its ETag is no MD5 then."""
+    etag = stores.objects.put(at(stores, "a/b"), io.BytesIO(content), len(content), "application/octet-stream")
+    (entry,) = listed(stores)
+    assert etag
+    assert '"' not in etag
+    assert (entry.key, entry.size_bytes, entry.etag) == ("a/b", len(content), etag)
+
+
+def test_etags_tell_bytes_apart_and_are_the_same_for_the_same_bytes(stores):
+    def etag(key, content):
+        return stores.objects.put(at(stores, key), io.BytesIO(content), len(content), "application/octet-stream")
+
+    assert etag("a", b"one") == etag("b", b"one") != etag("a", b"two")
+
+
+def test_a_listing_is_in_the_order_of_keys_and_tells_size_and_time(stores):
+    before = datetime.now(UTC) - timedelta(seconds=2)
+    keys = ["d/1/a.npy", "d/1/a.sigmf-meta", "d/10/a.npy", "d/100/a.npy", "d/2/a.npy", "d/20/a.npy", "d/notes.txt"]
+    for key in reversed(keys):
+        put(stores, key, key.encode())
+    put(stores, "e/1/a.npy", b"x")
+    entries = listed(stores, "d/")
+    assert [entry.key for entry in entries] == keys
+    assert [entry.size_bytes for entry in entries] == [len(key) for key in keys]
+    assert all(before <= entry.modified_at <= datetime.now(UTC) + timedelta(seconds=2) for entry in entries)
+
+
+def test_folders_are_the_names_right_below_a_prefix(stores):
+    for key in ("d/1/a.npy", "d/1/b/c.npy", "d/10/a.npy", "d/notes.txt", "e/2/a.npy"):
+        put(stores, key, b"x")
+    folders = stores.objects.folders
+    bucket = stores.objects.raw_iq_bucket
+    assert list(folders(bucket, "d/")) == ["1", "10"]
+    assert list(folders(bucket, "")) == ["d", "e"]
+    assert list(folders(bucket, "nothing/")) == []
+
+
+def test_a_listing_goes_on_after_its_first_page(stores):
+    keys = [f"many/{number:04d}" for number in range(1005)]
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda key: put(stores, key, b""), keys))
+    assert [entry.key for entry in listed(stores, "many/")] == keys
+    stores.objects.remove_keys(stores.objects.raw_iq_bucket, keys[1:])
+    assert [entry.key for entry in listed(stores)] == keys[:1]
+
+
+def test_removing_keys_leaves_the_others_and_minds_none_that_is_missing(stores):
+    for key in ("a", "b", "c"):
+        put(stores, key, b"x")
+    stores.objects.remove_keys(stores.objects.raw_iq_bucket, iter(["a", "nothing", "c"]))
+    stores.objects.remove_keys(stores.objects.raw_iq_bucket, [])
+    assert [entry.key for entry in listed(stores)] == ["b"]
+
+
+def test_a_full_store_is_an_outage_that_says_so_and_stores_nothing(settings):
+    with S3Proxy(port_of(settings.s3_endpoint)) as proxy:
+        objects = ObjectStore(settings.model_copy(update={"s3_endpoint": f"127.0.0.1:{proxy.port}"}))
+        location = ObjectLocation(objects.raw_iq_bucket, "a/b")
+        proxy.puts_until_full = 0
+        with pytest.raises(
+            ObjectsFullError, match=rf"^S3 store at 127.0.0.1:\d+ has no room for {location} "
+        ) as caught:
+            objects.put(location, io.BytesIO(b"x"), 1, "application/octet-stream")
+        assert isinstance(caught.value, ObjectsUnavailableError)
+        assert "free space or add some" in str(caught.value)
+        assert list(objects.entries(objects.raw_iq_bucket, "")) == []
+        proxy.puts_until_full = None
+        objects.put(location, io.BytesIO(b"x"), 1, "application/octet-stream")
+        assert objects.read(location, 0, 1) == b"x"
+
+
+@pytest.mark.parametrize("ask", ["entries", "folders"])
+def test_a_listing_of_a_store_that_is_down_or_of_no_bucket_is_no_empty_one(settings, ask):
+    down = ObjectStore(settings.model_copy(update={"s3_endpoint": "127.0.0.1:1"}))
+    with pytest.raises(ObjectsUnavailableError):
+        list(getattr(down, ask)("bucket", "a/"))
+    with pytest.raises(ObjectsRefusedError, match="heimdall db migrate"):
+        list(getattr(ObjectStore(settings), ask)("no-such-bucket-here", "a/"))

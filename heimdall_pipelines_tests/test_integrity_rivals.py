@@ -1,0 +1,303 @@
+"""Processes that are killed while they write a dataset, and several at once that write or check the same one."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from heimdall_pipelines.datasets import checks, generating
+from heimdall_pipelines.datasets.generating import BatchProgress
+from heimdall_pipelines.datasets.validation import DatasetValidation
+from heimdall_pipelines.settings import Settings
+from heimdall_pipelines.store.dataset_look import activity
+from heimdall_pipelines.store.datasets import DatasetDeletedError, DatasetNotFoundError
+from heimdall_pipelines.store.stores import open_stores
+from heimdall_pipelines.store.writing import BeingWrittenError
+from heimdall_pipelines_tests.datasets.support import make, make_with_own_stores, query
+from heimdall_pipelines_tests.integrity import (
+    AS_BEFORE,
+    BATCH_SIZE,
+    NAME,
+    OBJECTS_OF_BATCH,
+    Held,
+    Night,
+    failed,
+    held,
+    in_words,
+    night_of_module,
+    numbers,
+    repair_with,
+    wait_until,
+)
+from heimdall_pipelines_tests.writing_children import stopped
+
+
+@pytest.fixture(scope="module")
+def _module(server_settings, _template):
+    with night_of_module(server_settings) as made:
+        yield made
+
+
+@pytest.fixture
+def settings(_module) -> Settings:
+    return _module[0]
+
+
+@pytest.fixture
+def night(_module) -> Night:
+    _module[1].make_sound()
+    return _module[1]
+
+
+@pytest.fixture(autouse=True)
+def _in_small_steps(monkeypatch):
+    monkeypatch.setattr(generating, "PROGRESS_INTERVAL_S", 0.0)
+
+
+def damage(night: Night) -> None:
+    """Samples of two batches have to be made again, an object goes, a count is wrong."""
+    night.delete(night.key(3))
+    night.execute("DELETE FROM heimdall.measurement_features WHERE dataset_id = :id AND sample_idx = 11")
+    night.execute("UPDATE heimdall.synthetic_datasets SET num_samples = 5 WHERE id = :id")
+    night.put(f"synthetic/{night.dataset.id}/notes.txt", b"x")
+
+
+def at_the_end(do: Callable[[], object]) -> Callable[[BatchProgress], None]:
+    """Progress that does something when every object is stored, right before the commit."""
+
+    def told(progress: BatchProgress) -> None:
+        if progress.num_made == progress.num_samples:
+            do()
+
+    return told
+
+
+def nobody_writes(night: Night) -> bool:
+    return not activity(night.stores.database, night.dataset.id).is_being_written
+
+
+def seen(validation: DatasetValidation) -> str:
+    found = failed(validation)
+    return f"{', '.join(f'`{name}`' for name in found)}: {validation.health_status}" if found else "nothing to find"
+
+
+# Killed processes
+
+
+@pytest.mark.parametrize(
+    ("moment", "found"),
+    [
+        pytest.param(moment, found, marks=pytest.mark.fault(f"kill -9 of a batch {name}"))
+        for moment, name, found in [
+            ("before objects", "before its objects", set()),
+            ("before the commit", "between its objects and its commit", {"objects_agree"}),
+            ("after the commit", "after its commit", set()),
+        ]
+    ],
+)
+def test_a_killed_batch_is_whole_or_not_there_and_is_made_again(night, settings, fault, moment, found):
+    night.unmake(1)
+    missing = night.rows()
+    with stopped("batch", moment, settings, NAME):
+        assert not nobody_writes(night)
+    wait_until("the claim ends with its process", lambda: nobody_writes(night))
+    if moment == "after the commit":
+        assert night.snapshot() == night.sound
+    else:
+        assert night.rows() == missing
+
+    validation = night.validate()
+    assert set(failed(validation)) == found
+    if found:
+        assert numbers(validation, "objects_agree")["objects_without_row"] == OBJECTS_OF_BATCH
+    make(night.stores, NAME, 1)
+    night.assert_sound()
+    fault.record(
+        found_by=seen(validation),
+        came_of_it="the batch is there" if moment == "after the commit" else f"no row; made again: {AS_BEFORE}",
+    )
+
+
+@pytest.mark.parametrize(
+    ("moment", "found"),
+    [
+        pytest.param(moment, found, marks=pytest.mark.fault(f"kill -9 of a repair {name}"))
+        for moment, name, found in [
+            (
+                "before objects",
+                "before it makes samples",
+                {"counts_agree", "samples_without_gap", "iq_of_every_sample", "objects_agree"},
+            ),
+            (
+                "before the commit",
+                "between objects and commit",
+                {"counts_agree", "samples_without_gap", "iq_of_every_sample", "objects_agree"},
+            ),
+            (
+                "after the commit",
+                "after the commit of the first batch",
+                {"counts_agree", "samples_without_gap", "iq_of_every_sample", "objects_agree"},
+            ),
+            ("before the sweep", "before it removes objects without row", {"objects_agree"}),
+        ]
+    ],
+)
+def test_a_killed_repair_leaves_nothing_worse_and_is_done_again(night, settings, fault, moment, found):
+    damage(night)
+    before = night.snapshot()
+    with stopped("repair", moment, settings, NAME), pytest.raises(BeingWrittenError):
+        night.repair()
+    wait_until("the claim ends with its process", lambda: nobody_writes(night))
+    left = night.snapshot()
+    assert before.objects.items() <= left.objects.items()
+    assert set(before.rows["measurement_features"]) <= set(left.rows["measurement_features"])
+
+    validation = night.validate()
+    assert set(failed(validation)) == found
+    done = night.repair()
+    night.assert_sound()
+    fault.record(found_by=seen(validation), came_of_it=f"done again: {in_words(done)}: {AS_BEFORE}")
+
+
+# Several at once
+
+
+@pytest.mark.fault("the same batch is made twice at once")
+def test_the_same_batch_made_twice_at_once_is_there_once(night, settings, fault):
+    night.unmake(1)
+
+    def other(hold: Held) -> object:
+        return make_with_own_stores(settings, NAME, 1, progress=at_the_end(hold))
+
+    with held(other) as (_, result):
+        report = make(night.stores, NAME, 1)
+        assert report.num_made == BATCH_SIZE
+        night.assert_sound()
+    assert result().num_made == BATCH_SIZE
+    night.assert_sound()
+    fault.record(found_by="nothing to find", came_of_it=f"it is there once: {AS_BEFORE}")
+
+
+@pytest.mark.fault("a check while a batch has stored objects and not committed its rows")
+def test_a_check_beside_a_batch_raises_no_false_alarm(night, settings, fault):
+    night.unmake(1)
+
+    def batch(hold: Held) -> object:
+        return make_with_own_stores(settings, NAME, 1, progress=at_the_end(hold))
+
+    with held(batch) as (_, result):
+        validation = night.validate()
+    result()
+    assert failed(validation) == {}
+    ahead = numbers(validation, "objects_agree")["objects_of_batches_in_progress"]
+    assert ahead == OBJECTS_OF_BATCH
+    night.assert_sound()
+    fault.record(found_by="nothing to find", came_of_it=f"{ahead} objects of a batch in progress are no alarm")
+
+
+@pytest.mark.fault("a batch commits in the middle of a check")
+def test_a_batch_that_commits_in_the_middle_of_a_check_raises_no_false_alarm(night, settings, fault, monkeypatch):
+    monkeypatch.setattr(checks, "PROGRESS_INTERVAL_S", -1.0)
+    night.unmake(1)
+    made = []
+
+    def progress(line: str) -> None:
+        if "samples looked at" in line and not made:
+            made.append(make_with_own_stores(settings, NAME, 1))
+
+    found = checks.check_dataset(night.stores, NAME, progress=progress)
+    assert made
+    assert [outcome.name for outcome in found.outcomes.values() if not outcome.passed] == []
+    assert found.outcomes["objects_agree"].numbers["objects_of_batches_in_progress"] == OBJECTS_OF_BATCH
+    night.assert_sound()
+    fault.record(found_by="nothing to find", came_of_it="rows are those of one moment; no alarm")
+
+
+@pytest.mark.fault("a repair while a batch is being made")
+def test_a_repair_beside_a_batch_refuses_and_changes_nothing(night, settings, fault):
+    night.delete(night.key(0))
+    night.unmake(1)
+
+    def batch(hold: Held) -> object:
+        return make_with_own_stores(settings, NAME, 1, progress=at_the_end(hold))
+
+    with held(batch) as (_, result):
+        before = night.snapshot()
+        with pytest.raises(BeingWrittenError, match="dataset night is being written: a batch of it is") as caught:
+            night.repair()
+        assert night.snapshot() == before
+    result()
+    assert set(failed(night.validate())) == {"objects_agree"}
+    night.repair()
+    night.assert_sound()
+    fault.record(
+        found_by=[type(caught.value).__name__],
+        came_of_it=f"the repair refuses and changes nothing, the batch ends; then repaired: {AS_BEFORE}",
+    )
+
+
+@pytest.mark.fault("two repairs at once")
+def test_the_second_of_two_repairs_refuses(night, settings, fault):
+    damage(night)
+
+    def first(hold: Held) -> object:
+        with open_stores(settings) as stores:
+            return repair_with(stores, making=at_the_end(hold), min_orphan_age=timedelta(0))
+
+    with held(first) as (_, result):
+        before = night.snapshot()
+        with pytest.raises(BeingWrittenError, match="or another repair is at work") as caught:
+            night.repair()
+        assert night.snapshot() == before
+    done = result()
+    night.assert_sound()
+    fault.record(
+        found_by=[type(caught.value).__name__],
+        came_of_it=f"the second refuses and changes nothing; the first: {in_words(done)}: {AS_BEFORE}",
+    )
+
+
+@pytest.mark.fault("a batch begins while a repair is at work")
+def test_a_batch_waits_for_a_repair_and_then_makes_its_samples(night, settings, fault):
+    night.unmake(1)
+    night.delete(night.key(0))
+
+    def repairing(hold: Held) -> object:
+        with open_stores(settings) as stores:
+            return repair_with(stores, making=at_the_end(hold))
+
+    with held(repairing) as (hold, result):
+
+        def batch(begun: Held) -> object:
+            return make_with_own_stores(settings, NAME, 1, waiting=begun.reached.set)
+
+        with held(batch) as (_, made):
+            assert set(failed(night.validate())) <= {"objects_agree"}
+            assert f'"sample_idx": {BATCH_SIZE},' not in "".join(night.rows()["synthetic_iq_samples"])
+            hold.let_go()
+            assert result().to_make == (0,)
+            assert made().num_made == BATCH_SIZE
+    night.assert_sound()
+    fault.record(found_by="nothing to find", came_of_it=f"it waits for the repair, then makes its samples: {AS_BEFORE}")
+
+
+@pytest.mark.fault("the dataset's row is deleted in the middle of a batch")
+def test_a_dataset_that_vanishes_fails_its_batch_and_leaves_no_object(night, fault):
+    night.unmake(1)
+    bystander = night.sound.rows["synthetic_datasets"]
+
+    def vanish() -> None:
+        night.execute("DELETE FROM heimdall.synthetic_datasets WHERE id = :id")
+
+    with pytest.raises(DatasetNotFoundError, match="night was deleted while night__00001 was being made") as caught:
+        make(night.stores, NAME, 1, progress=at_the_end(vanish))
+    assert issubclass(DatasetDeletedError, DatasetNotFoundError)
+    for table in ("synthetic_batches", "measurement_features", "synthetic_iq_samples"):
+        assert query(night.stores, f"SELECT 1 FROM heimdall.{table} WHERE dataset_id = :id", id=night.dataset.id) == []
+    assert [key for key in night.entries() if str(night.dataset.id) in key] == []
+    (left,) = night.rows()["synthetic_datasets"]
+    assert left in bystander
+    fault.record(
+        found_by=[type(caught.value).__name__],
+        came_of_it="the batch fails; no row and no object is left of the dataset",
+    )
