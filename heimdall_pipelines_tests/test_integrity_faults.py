@@ -647,6 +647,27 @@ def test_a_target_below_what_was_made_out_of_order_is_found_and_raised(night, fa
     fault.record(found_by=_seen(validation), came_of_it=f"{in_words(done)}: {AS_BEFORE}")
 
 
+@pytest.mark.fault("a feature row is inserted far beyond the target")
+def test_a_feature_row_of_no_batch_is_told_and_neither_deleted_nor_taken_for_a_target(night, fault):
+    night.execute(
+        "INSERT INTO heimdall.measurement_features SELECT (jsonb_populate_record(f, jsonb_build_object("
+        "'sample_idx', 4000000, 'id', gen_random_uuid()))).*"
+        " FROM heimdall.measurement_features f WHERE dataset_id = :id AND sample_idx = 3"
+    )
+    broken = night.snapshot()
+    validation = night.validate()
+    assert failed(validation) == {
+        "counts_agree": ["feature rows beyond the target, of no batch: 1"],
+        "samples_without_gap": [
+            "sample 4000000: a feature row beyond the target, of no batch: look at it, and delete it by hand"
+        ],
+    }
+    assert night.plan().is_empty
+    night.repair()
+    assert night.snapshot() == broken
+    fault.record(found_by=_seen(validation), came_of_it="it is left alone, and the target stays; a person has to look")
+
+
 def test_samples_are_made_again_also_where_only_the_last_batch_is_there(night):
     night.unmake(0)
     night.unmake(1)

@@ -97,6 +97,8 @@ def _check_counts(look: DatasetLook, found: Findings) -> None:
         outcome.problem(f"num_samples is {dataset.num_samples}, {found.num_features} feature rows are there")
     if in_batches != found.num_features:
         outcome.problem(f"batches count {in_batches} samples, {found.num_features} feature rows are there")
+    if found.num_of_no_batch:
+        outcome.problem(f"feature rows beyond the target, of no batch: {found.num_of_no_batch}")
     if found.num_iq_rows != found.num_iq_expected:
         outcome.problem(f"{found.num_iq_rows} IQ rows are there, {found.num_iq_expected} are expected")
     if not missing and found.num_features < dataset.target_num_samples:

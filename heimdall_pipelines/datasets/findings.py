@@ -62,6 +62,8 @@ class Findings:
         Rows that were looked at.
     num_iq_expected : int
         Of the feature rows, those whose IQ is kept.
+    num_of_no_batch : int
+        Feature rows beside those, beyond the target and of no batch.
     after_last : int
         The greatest sample_idx of a feature row and 1: the least that the target can be.
     object_bytes, row_bytes : int
@@ -78,6 +80,7 @@ class Findings:
     num_features: int = 0
     num_iq_rows: int = 0
     num_iq_expected: int = 0
+    num_of_no_batch: int = 0
     after_last: int = 0
     object_bytes: int = 0
     row_bytes: int = 0

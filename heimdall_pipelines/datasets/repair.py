@@ -127,8 +127,8 @@ class RepairPlan:
             lines.append(f"  {counted}: {_named(self.batches_to_count, 'batch', 'batches')}")
         if self.changes_num_samples:
             lines.append(f"  {counted}: num_samples {self.dataset.num_samples} -> {self.num_samples}")
-        if self.num_samples > self.dataset.target_num_samples:
-            lines.append(f"  target_num_samples {self.dataset.target_num_samples} -> what is there")
+        if self.raises_target:
+            lines.append(f"  target_num_samples {self.dataset.target_num_samples} -> {self.target_num_samples}")
         if self.num_orphans:
             lines.append(f"  {removed}: {self.num_orphans} objects without row, {self.orphan_bytes / 1e6:.1f} MB")
         return [*lines, *self._young()]

@@ -44,6 +44,9 @@ def check_rows(look: DatasetLook, found: Findings, first: int, end: int, looked_
         own = stored if stored is not None and stored.sample_idx == row.sample_idx else None
         if own is not None:
             stored = next(iq_rows, None)
+        if sequence.is_of_no_batch(row.sample_idx):
+            checks.of_no_batch(row)
+            continue
         sequence.present(row.sample_idx)
         checks.sample(row, own)
         looked_at(found.num_features)
@@ -106,6 +109,12 @@ class _RowChecks:
             self._iq_row(row, stored)
         elif stored is not None:
             self._stray(stored, "an IQ row, but its IQ is not to be kept")
+
+    def of_no_batch(self, row: SampleRow) -> None:
+        """Note a feature row that nobody can have made; it is not counted, and never deleted."""
+        what = "a feature row beyond the target, of no batch: look at it, and delete it by hand"
+        self._found.found("samples_without_gap", row.sample_idx, what, mended_by_making=False)
+        self._found.num_of_no_batch += 1
 
     def stray(self, stored: StoredIq) -> None:
         """Note an IQ row of a sample without features."""
@@ -214,6 +223,10 @@ class _Sequence:
         self._batch_no = -1
         self._next = 0
         self._num_rows = 0
+
+    def is_of_no_batch(self, sample_idx: int) -> bool:
+        """Whether a feature row is where no batch was ever wanted or made: no run has written it."""
+        return sample_idx >= self._target and sample_idx // self._size not in self._committed
 
     def present(self, sample_idx: int) -> None:
         """Take the next sample that is there."""

@@ -488,11 +488,13 @@ def recount(database: Database, dataset: Dataset, spans: Sequence[BatchRange]) -
             text(
                 "UPDATE heimdall.synthetic_datasets SET num_samples = counted.num,"
                 " target_num_samples = greatest(target_num_samples, counted.after_last)"
-                " FROM (SELECT count(*) AS num, coalesce(max(sample_idx) + 1, 0) AS after_last"
-                " FROM heimdall.measurement_features WHERE dataset_id = :id) AS counted"
+                " FROM (SELECT count(*) AS num, coalesce(max(f.sample_idx) + 1, 0) AS after_last"
+                " FROM heimdall.measurement_features f JOIN heimdall.synthetic_batches b"
+                " ON b.dataset_id = f.dataset_id AND b.batch_no = f.sample_idx / :batch_size"
+                " WHERE f.dataset_id = :id) AS counted"
                 f" WHERE id = :id RETURNING {DATASET_COLUMNS}"
             ),
-            {"id": dataset.id},
+            {"id": dataset.id, "batch_size": int(dataset.spec["batch_size"])},
         ).one()
         return dataset_of_row(row)
 
