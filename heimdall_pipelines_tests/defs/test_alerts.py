@@ -234,15 +234,21 @@ def test_a_failure_of_which_dagster_has_yet_to_say_whether_it_retries_waits(aler
     assert len(webhook.messages) == 1
 
 
-def test_five_hundred_failed_checks_are_five_hundred_rows_and_one_message(alerting, webhook):
+@pytest.mark.fault("500 checks fail at once")
+def test_five_hundred_failed_checks_are_five_hundred_rows_and_one_message(alerting, webhook, fault):
     alerting.report_many(500)
     alerting.tick()
     alerting.tick(100)
     assert webhook.titles == ["Heimdall: 500 failed checks"]
     assert len(alerting.table) == 500
+    fault.record(
+        found_by="the sensor's next tick",
+        came_of_it=f"{len(alerting.table)} rows in alerts, {len(webhook.messages)} message",
+    )
 
 
-def test_a_webhook_that_is_down_for_an_hour_loses_nothing(alerting, webhook):
+@pytest.mark.fault("the webhook is down for an hour")
+def test_a_webhook_that_is_down_for_an_hour_loses_nothing(alerting, webhook, fault):
     webhook.down()
     for number in range(30):
         if number % 10 == 0:
@@ -253,6 +259,11 @@ def test_a_webhook_that_is_down_for_an_hour_loses_nothing(alerting, webhook):
     alerting.tick(3600)
     alerting.tick(3630)
     assert len(webhook.messages) == len(alerting.table) == 3
+    fault.record(
+        found_by="30 ticks of the sensor, each with the reason",
+        came_of_it=f"{len(alerting.table)} failed checks, {len(alerting.table)} rows in alerts, "
+        f"{len(webhook.messages)} messages once it is back",
+    )
 
 
 def test_the_cursor_passes_only_events_that_no_other_can_come_before(alerting):
@@ -276,7 +287,8 @@ def test_an_event_whose_id_comes_late_is_told(alerting, dagster_settings, webhoo
     assert len(webhook.messages) == 2
 
 
-def test_a_lost_cursor_reads_everything_again_and_changes_nothing(alerting, webhook):
+@pytest.mark.fault("the sensor's cursor is lost or damaged")
+def test_a_lost_cursor_reads_everything_again_and_changes_nothing(alerting, webhook, fault):
     for passed in (False, True, False):
         alerting.report(passed=passed)
     alerting.cursor = None
@@ -286,6 +298,7 @@ def test_a_lost_cursor_reads_everything_again_and_changes_nothing(alerting, webh
         alerting.cursor = lost
         assert alerting.tick(30).changes == ()
     assert (webhook.messages, alerting.table) == (messages, table)
+    fault.record(found_by="nothing to find", came_of_it="everything is read again; no row and no message more")
 
 
 def test_more_events_than_one_call_reads_are_all_noted_and_old_ones_are_told_when_the_end_is_read(
@@ -315,7 +328,8 @@ def test_a_tick_that_raises_loses_nothing(alerting, webhook, settings):
     assert len(webhook.messages) == 1
 
 
-def test_a_crash_between_sending_and_marking_sends_again(alerting, webhook, monkeypatch):
+@pytest.mark.fault("a process ends between sending an alert and noting that it is sent")
+def test_a_crash_between_sending_and_marking_sends_again(alerting, webhook, monkeypatch, fault):
     def crash(*arguments):
         raise KeyboardInterrupt
 
@@ -328,6 +342,10 @@ def test_a_crash_between_sending_and_marking_sends_again(alerting, webhook, monk
     alerting.tick()
     assert len(webhook.messages) == 2
     assert len(alerting.table) == 1
+    fault.record(
+        found_by="nothing to find",
+        came_of_it=f"sent again: {len(webhook.messages)} messages, {len(alerting.table)} row in alerts",
+    )
 
 
 def test_the_sensor_keeps_its_cursor_says_what_it_did_and_shows_no_secret(alerting, webhook, capfd):
