@@ -22,12 +22,13 @@ from heimdall_pipelines.errors import UnavailableError
 from heimdall_pipelines.local.ports import is_free
 from heimdall_pipelines.local.postgres import SUPERUSER, EmbeddedPostgres, ensure_databases
 from heimdall_pipelines.settings import Settings
-from heimdall_pipelines.store import objects
+from heimdall_pipelines.store import objects, writing
 from heimdall_pipelines.store.database import DatabaseUnavailableError
 from heimdall_pipelines.store.datasets import DatasetNotFoundError
 from heimdall_pipelines.store.migrate import migrate
 from heimdall_pipelines.store.objects import ObjectsFullError, ObjectsUnavailableError
 from heimdall_pipelines.store.stores import Stores, open_stores
+from heimdall_pipelines.store.writing import ClaimLostError
 from heimdall_pipelines_tests.datasets.support import make
 from heimdall_pipelines_tests.integrity import (
     AS_BEFORE,
@@ -308,6 +309,20 @@ def test_a_restart_of_postgres_in_a_batch_is_outlived(own_night, own_postgres, f
     make(own_night.stores, NAME, 1, progress=once(own_postgres.restart, some_are_made))
     own_night.assert_sound()
     fault.record(found_by="nothing to find", came_of_it=f"the batch is committed over a new connection: {AS_BEFORE}")
+
+
+@pytest.mark.fault("PostgreSQL is restarted in a batch that takes longer than half an hour")
+def test_a_long_batch_that_lost_its_claim_is_made_again(own_night, own_postgres, fault, monkeypatch):
+    """A repair meanwhile would have taken its first objects, an hour old, for leftovers."""
+    own_night.unmake(1)
+    before = own_night.rows()
+    monkeypatch.setattr(writing, "SAFE_WITHOUT_CLAIM_S", 0.0)
+    with pytest.raises(ClaimLostError, match="it is to be made again") as lost:
+        make(own_night.stores, NAME, 1, progress=once(own_postgres.restart, some_are_made))
+    assert own_night.rows() == before
+    make(own_night.stores, NAME, 1)
+    own_night.assert_sound()
+    fault.record(found_by=[lost.type.__name__], came_of_it=f"no row is committed; made again: {AS_BEFORE}")
 
 
 @pytest.mark.fault("PostgreSQL is restarted in the middle of a repair")

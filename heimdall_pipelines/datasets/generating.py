@@ -164,9 +164,9 @@ def make_batch(
     dataset = get_living_dataset(stores.database, dataset_name)
     span = batch_range(dataset, batch_no)
     recipe = Recipe.of(dataset)
-    with writing_batch(stores.database, dataset.id, waiting):
+    with writing_batch(stores.database, dataset.id, waiting) as claim:
         sample_idxs = _samples_to_make(stores, dataset, recipe, span)
-        return make_samples(stores, dataset, span, sample_idxs, workers, progress)
+        return make_samples(stores, dataset, span, sample_idxs, workers, progress, claim.confirm)
 
 
 def make_samples(
@@ -176,10 +176,12 @@ def make_samples(
     sample_idxs: Sequence[int],
     workers: Workers,
     progress: Callable[[BatchProgress], None] = lambda _: None,
+    before_commit: Callable[[], None] = lambda: None,
 ) -> BatchReport:
     """Make some samples of a batch, in the place of those that are there; for who has claimed the dataset.
 
-    Parameters and errors are those of `make_batch`; `sample_idxs` are of the batch, in order.
+    Parameters and errors are those of `make_batch`; `sample_idxs` are of the batch, in order, and `before_commit` is
+    called when all objects are stored.
     """
     began = time.monotonic()
     recipe = Recipe.of(dataset)
@@ -197,6 +199,7 @@ def make_samples(
             made += result or ()
             tell.made(len(made))
     made.sort(key=lambda sample: sample.sample_idx)
+    before_commit()
     try:
         batch = commit_batch(
             stores.database,

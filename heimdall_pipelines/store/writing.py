@@ -6,10 +6,12 @@ from contextlib import contextmanager
 from uuid import UUID
 
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.store.database import Database, DatabaseUnavailableError
 
+SAFE_WITHOUT_CLAIM_S = 1800.0  # a repair leaves objects younger than an hour alone
 _POLL_S = 0.5
 _KEY = "hashtextextended('heimdall writes ' || CAST(:id AS text), 0)"
 
@@ -18,8 +20,40 @@ class BeingWrittenError(HeimdallError):
     """Somebody else is writing the dataset."""
 
 
+class ClaimLostError(DatabaseUnavailableError):
+    """The claim ended while the batch went on, so that a repair may have removed objects of it."""
+
+
+class Claim:
+    """A dataset claimed for a batch, for as long as its connection lasts."""
+
+    def __init__(self, connection: Connection, dataset_id: UUID) -> None:
+        self._connection = connection
+        self._dataset_id = dataset_id
+        self._began = time.monotonic()
+
+    def confirm(self) -> None:
+        """Make sure, before rows are committed, that no repair can have removed what the batch has stored.
+
+        Raises
+        ------
+        ClaimLostError
+            The connection broke off, and the batch is so old that a repair would have taken its first objects for
+            leftovers. Made again, the batch stores them again.
+        """
+        if time.monotonic() - self._began < SAFE_WITHOUT_CLAIM_S:
+            return
+        try:
+            self._connection.execute(text("SELECT 1"))
+        except DBAPIError as error:
+            raise ClaimLostError(
+                f"the connection to PostgreSQL that claimed dataset {self._dataset_id} broke off: a repair may have "
+                "removed objects of this batch, so nothing was committed; it is to be made again"
+            ) from error
+
+
 @contextmanager
-def writing_batch(database: Database, dataset_id: UUID, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+def writing_batch(database: Database, dataset_id: UUID, waiting: Callable[[], None] = lambda: None) -> Iterator[Claim]:
     """Claim a dataset for a batch, beside other batches of it.
 
     Parameters
@@ -34,7 +68,7 @@ def writing_batch(database: Database, dataset_id: UUID, waiting: Callable[[], No
         while not _try(connection, "pg_try_advisory_xact_lock_shared", dataset_id):
             waiting()
             time.sleep(_POLL_S)  # here, where a cancellation breaks it off
-        yield
+        yield Claim(connection, dataset_id)
 
 
 @contextmanager
