@@ -13,6 +13,7 @@ from heimdall_pipelines.datasets import generating, samples
 from heimdall_pipelines.datasets.checks import check_batch
 from heimdall_pipelines.datasets.findings import BATCH_FEATURE_CHECKS, BATCH_IQ_CHECKS
 from heimdall_pipelines.datasets.generating import BatchProgress
+from heimdall_pipelines.datasets.repair import NoSuchSampleError
 from heimdall_pipelines.datasets.samples import GeneratorVersionError
 from heimdall_pipelines.datasets.validation import DatasetValidation, validate_dataset
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
@@ -645,6 +646,28 @@ def test_a_target_below_what_was_made_out_of_order_is_found_and_raised(night, fa
     assert night.snapshot() == before
     assert night.plan().is_empty
     fault.record(found_by=_seen(validation), came_of_it=f"{in_words(done)}: {AS_BEFORE}")
+
+
+@pytest.mark.fault("features are edited within what they can be")
+def test_features_that_are_not_those_of_the_iq_are_found_by_making_them_again_and_mended_by_name(night, fault):
+    night.execute(
+        "UPDATE heimdall.measurement_features SET receiver_features ="
+        " jsonb_set(receiver_features, '{0,multipath_delay_spread_us,std}', '0.123')"
+        " WHERE dataset_id = :id"
+    )
+    validation = night.validate()
+    (outcome,) = (one for one in validation.outcomes if not one.passed)
+    assert outcome.name == "samples_made_again_agree"
+    named = re.match(r"sample (\d+): features of .* are not those of its IQ", outcome.examples[0])
+    assert outcome.mend == f"heimdall dataset repair {NAME} --sample {named[1]} --apply"
+    night.repair(also=range(NUM_SAMPLES))
+    night.assert_sound()
+    with pytest.raises(NoSuchSampleError, match="no sample -1, 12: 0 to 11 are there"):
+        night.repair(also=[-1, 3, 12])
+    fault.record(
+        found_by=f"{_seen(validation)}, if such a sample is chosen",
+        came_of_it=f"named samples are made again: {AS_BEFORE}",
+    )
 
 
 @pytest.mark.fault("a feature row is inserted far beyond the target")

@@ -205,6 +205,9 @@ def repair(
     name: Name,
     apply: Annotated[bool, typer.Option("--apply", help="Do it; without, only say what would be done")] = False,
     checksums: Checksums = False,
+    sample: Annotated[
+        list[int] | None, typer.Option(help="A sample to make again whatever is found; may be repeated")
+    ] = None,
     as_json: AsJson = False,
     workers: NumWorkers = None,
 ) -> None:
@@ -218,11 +221,17 @@ def repair(
 
     with stores() as opened:
         if not apply:
-            dataset_integrity.repair(opened, name, checksums=checksums, as_json=as_json)
+            dataset_integrity.repair(opened, name, checksums=checksums, also=sample or (), as_json=as_json)
             return
         with dagster_instance() as instance:
             validation = dataset_integrity.repair_and_tell(
-                opened, instance, name, workers or num_workers_wanted(), checksums=checksums, as_json=as_json
+                opened,
+                instance,
+                name,
+                workers or num_workers_wanted(),
+                checksums=checksums,
+                also=sample or (),
+                as_json=as_json,
             )
     raise typer.Exit(exit_code(validation.outcomes))
 

@@ -1,6 +1,6 @@
 """Validates and repairs datasets from the command line, and tells Dagster, so that its UI and alerts agree."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import dagster as dg
@@ -77,9 +77,9 @@ def print_validation(validation: DatasetValidation, *, in_full: bool = True) -> 
         print_outcomes(validation.outcomes)
 
 
-def repair(stores: Stores, name: str, *, checksums: bool, as_json: bool) -> RepairPlan:
+def repair(stores: Stores, name: str, *, checksums: bool, also: Sequence[int], as_json: bool) -> RepairPlan:
     """Show what a repair would do."""
-    plan = plan_repair(stores, name, checksums=checksums, progress=show_progress)
+    plan = plan_repair(stores, name, checksums=checksums, also=also, progress=show_progress)
     if as_json:
         print_json(plan.to_json())
     else:
@@ -88,7 +88,14 @@ def repair(stores: Stores, name: str, *, checksums: bool, as_json: bool) -> Repa
 
 
 def repair_and_tell(
-    stores: Stores, instance: dg.DagsterInstance, name: str, num_workers: int, *, checksums: bool, as_json: bool
+    stores: Stores,
+    instance: dg.DagsterInstance,
+    name: str,
+    num_workers: int,
+    *,
+    checksums: bool = False,
+    also: Sequence[int] = (),
+    as_json: bool = False,
 ) -> DatasetValidation:
     """Repair a dataset, look at it again, tell Dagster, and show both."""
     with Workers(num_workers) as workers:
@@ -97,6 +104,7 @@ def repair_and_tell(
             name,
             workers,
             checksums=checksums,
+            also=also,
             progress=show_progress,
             making=lambda so_far: show_progress(str(so_far)),
         )

@@ -34,7 +34,7 @@ def lose_and_repair_an_object(stores: Stores, name: str) -> bool:
         output.print(
             f"\nIts samples follow from the seed, so that nothing is lost: heimdall dataset repair {name} --apply"
         )
-        validation = repair_and_tell(stores, instance, name, num_workers_wanted(), checksums=False, as_json=False)
+        validation = repair_and_tell(stores, instance, name, num_workers_wanted())
         _print_alerts(stores, instance)
     return validation.health_status == "healthy"
 

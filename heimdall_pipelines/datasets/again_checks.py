@@ -5,6 +5,7 @@ from bisect import bisect_right
 from collections.abc import Callable
 from itertools import accumulate
 
+from heimdall_pipelines.checks import MAX_EXAMPLES
 from heimdall_pipelines.datasets.findings import Findings
 from heimdall_pipelines.datasets.iq_files import iq_file
 from heimdall_pipelines.datasets.regenerating import compare_stored
@@ -43,6 +44,7 @@ def check_made_again(
         return
     num_chosen = max(1, round(DEEP_SHARE * committed.num_samples)) if deep else 1
     recipe = Recipe.of(look.dataset)
+    wrong: list[int] = []
     for number in sorted(random.Random(seed).sample(range(committed.num_samples), num_chosen)):  # noqa: S311 (no secret)
         sample_idx = committed.sample_idx(number)
         row = next(look.samples(sample_idx, sample_idx + 1), None)
@@ -50,6 +52,11 @@ def check_made_again(
             _compare(stores, recipe, row, found)
             outcome.count("samples_made_again")
             looked_at(outcome.numbers["samples_made_again"])
+            if sample_idx in found.to_make and len(wrong) < MAX_EXAMPLES:
+                wrong.append(sample_idx)
+    if wrong:  # named, since the look of a repair would choose others
+        names = " ".join(f"--sample {sample_idx}" for sample_idx in wrong)
+        outcome.mend = f"heimdall dataset repair {look.dataset.name} {names} --apply"
 
 
 class _Committed:

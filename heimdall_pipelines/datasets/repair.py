@@ -18,6 +18,7 @@ from heimdall_pipelines.datasets.generating import ATTEMPTS_PER_SAMPLE, BatchPro
 from heimdall_pipelines.datasets.object_checks import rows_beside_objects
 from heimdall_pipelines.datasets.samples import GeneratorVersionError, Recipe, draw_sample, keeps_iq
 from heimdall_pipelines.datasets.workers import Workers
+from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
 from heimdall_pipelines.store.dataset_look import DatasetLook, look_at_dataset
 from heimdall_pipelines.store.datasets import Dataset, delete_iq_rows, get_living_dataset, recount
@@ -28,6 +29,10 @@ from heimdall_pipelines.store.writing import writing_alone
 
 MIN_ORPHAN_AGE = timedelta(hours=1)
 _MOST_NAMED = 10
+
+
+class NoSuchSampleError(HeimdallError):
+    """A sample that should be made again is not there."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +126,7 @@ class RepairPlan:
             lines.append(f"  {made}: {_named(self.to_make, 'sample', 'samples')}, rows and objects")
         if self.iq_rows_to_remove:
             lines.append(
-                f"  {removed}: IQ rows of {_named(self.iq_rows_to_remove, 'sample', 'samples')} without features"
+                f"  {removed}: IQ rows of {_named(self.iq_rows_to_remove, 'sample', 'samples')} that should have none"
             )
         if self.batches_to_count:
             lines.append(f"  {counted}: {_named(self.batches_to_count, 'batch', 'batches')}")
@@ -145,14 +150,19 @@ class RepairPlan:
 
 
 def plan_repair(
-    stores: Stores, name: str, *, checksums: bool = False, progress: Progress = lambda _: None
+    stores: Stores,
+    name: str,
+    *,
+    checksums: bool = False,
+    also: Collection[int] = (),
+    progress: Progress = lambda _: None,
 ) -> RepairPlan:
     """Look at a dataset, now, and say what a repair would do; changes nothing.
 
-    Parameters and errors are those of `checks.check_dataset`; a dataset that is being deleted is an error, too.
+    Parameters and errors are those of `repair_dataset`.
     """
     get_living_dataset(stores.database, name)
-    found = check_dataset(stores, name, checksums=checksums, progress=progress)
+    found = _look(stores, name, checksums, also, progress)
     orphans = _Orphans(MIN_ORPHAN_AGE)
     with look_at_dataset(stores.database, name) as look:
         deque(_orphans(stores.objects, look, orphans, found), maxlen=0)
@@ -165,6 +175,7 @@ def repair_dataset(
     workers: Workers,
     *,
     checksums: bool = False,
+    also: Collection[int] = (),
     min_orphan_age: timedelta = MIN_ORPHAN_AGE,
     progress: Progress = lambda _: None,
     making: Callable[[BatchProgress], None] = lambda _: None,
@@ -181,6 +192,8 @@ def repair_dataset(
         Who make samples again.
     checksums : bool
         Read every object first, so that changes which a listing does not show are found, too.
+    also : collection of int, optional
+        Samples that are made again whatever is found: a check that chooses at random may not choose them again.
     min_orphan_age : timedelta, optional
         Objects without rows that are younger stay.
     progress, making : callable, optional
@@ -197,11 +210,13 @@ def repair_dataset(
         A batch of the dataset is being made, or another repair is at work; nothing was changed.
     GeneratorVersionError
         Samples would have to be made again, but this version gives other ones; nothing was changed.
+    NoSuchSampleError
+        One of `also` is not committed.
     DatasetNotFoundError, UnavailableError
     """
     dataset = get_living_dataset(stores.database, name)
     with writing_alone(stores.database, dataset.id, name):
-        found = check_dataset(stores, name, checksums=checksums, progress=progress)
+        found = _look(stores, name, checksums, also, progress)
         before = _plan(found, _Orphans(min_orphan_age))
         if not before.is_possible:
             raise GeneratorVersionError(
@@ -217,6 +232,17 @@ def repair_dataset(
         with look_at_dataset(stores.database, name) as look:
             stores.objects.remove_keys(stores.objects.synthetic_iq_bucket, _orphans(stores.objects, look, orphans))
     return _plan(found, orphans)
+
+
+def _look(stores: Stores, name: str, checksums: bool, also: Collection[int], progress: Progress) -> Findings:
+    found = check_dataset(stores, name, checksums=checksums, progress=progress)
+    unknown = sorted(idx for idx in also if not 0 <= idx < found.after_last)
+    if unknown:
+        raise NoSuchSampleError(
+            f"dataset {name} has no sample {', '.join(map(str, unknown))}: 0 to {found.after_last - 1} are there"
+        )
+    found.to_make.update(also)
+    return found
 
 
 def _plan(found: Findings, orphans: "_Orphans") -> RepairPlan:
