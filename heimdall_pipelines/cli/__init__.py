@@ -4,6 +4,7 @@ import logging
 import sys
 
 import typer
+from rich.markup import escape
 
 from heimdall_pipelines.cli import alerts, database, dataset, demo, dev, session, station
 from heimdall_pipelines.cli.console import errors
@@ -31,5 +32,5 @@ def main() -> None:
     try:
         app()
     except HeimdallError as error:
-        errors.print(f"[bold red]Error:[/] {error}", markup=True, highlight=False)
+        errors.print(f"[bold red]Error:[/] {escape(str(error))}", markup=True, highlight=False)
         sys.exit(1)

@@ -25,7 +25,7 @@ class NoDestinationError(HeimdallError):
 
 @app.command("list")
 def list_(
-    only_open: Annotated[bool, typer.Option("--open", help="Only checks that have not passed since")] = False,
+    only_open: Annotated[bool, typer.Option("--open", help="Only checks that still fail")] = False,
     limit: Annotated[int, typer.Option(help="At most so many, newest first", min=1)] = 50,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs")] = False,
 ) -> None:
@@ -91,6 +91,8 @@ def _what(alert: Alert) -> str:
 def _state(alert: Alert) -> str:
     if alert.recovered_at is not None:
         return f"recovered {moment(alert.recovered_at)}"
+    if alert.closed_at is not None:
+        return f"closed {moment(alert.closed_at)}: what was checked is deleted"
     return "failed" if alert.kind == "failed_run" else "open"
 
 
@@ -115,6 +117,7 @@ def _json(overview: AlertOverview, told: Sequence[Destination]) -> dict[str, Any
     return vars(alert) | {
         "raised_at": alert.raised_at.isoformat(),
         "recovered_at": None if alert.recovered_at is None else alert.recovered_at.isoformat(),
+        "closed_at": None if alert.closed_at is None else alert.closed_at.isoformat(),
         "deliveries": [
             vars(delivery)
             | {

@@ -52,7 +52,7 @@ Checksums = Annotated[
     bool,
     typer.Option("--checksums", help="Read every object, compare its SHA-256, and make 1 % of the samples again"),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables")]
 Folder = Annotated[Path, typer.Option("--output", "-o", help="Folder to write to; made where it is missing")]
 
 
@@ -183,20 +183,26 @@ def delete(name: Name, yes: Annotated[bool, typer.Option("--yes", help="Don't as
 
 @app.command("validate")
 def validate(
-    name: Annotated[str | None, typer.Argument(help="The dataset's name")] = None,
-    all_: Annotated[bool, typer.Option("--all", help="Validate every dataset")] = False,
+    name: Annotated[str | None, typer.Argument(help="The dataset's name, see: heimdall dataset list")] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Validate every dataset that is not being deleted")] = False,
     checksums: Checksums = False,
     as_json: AsJson = False,
 ) -> None:
-    """Look whether a dataset's rows and objects agree; exit code 0: healthy, 1: issues, 2: it could not look."""
+    """Compare a dataset's rows and objects, with each other and with what its seed gives, and keep its health.
+
+    Exit code 0: healthy, 1: there are issues, 2: it could not be looked at.
+    """
     if (name is None) != all_:
-        raise typer.BadParameter("either NAME or --all is expected")
+        raise typer.BadParameter("either a dataset's name or --all is expected")
+    from heimdall_pipelines.cli import dataset_integrity
     from heimdall_pipelines.cli.dagster_instance import dagster_instance  # Dagster takes a second to load
-    from heimdall_pipelines.cli.dataset_integrity import validate_datasets
 
     with exits_2_if_it_cannot_look(), stores() as opened, dagster_instance() as instance:
-        names = [name] if name else [dataset.name for dataset in list_datasets(opened.database)]
-        code = validate_datasets(opened, instance, names, checksums=checksums, as_json=as_json, one=name is not None)
+        if name is None:
+            names = [one.name for one in list_datasets(opened.database) if one.deletion_began_at is None]
+            code = dataset_integrity.validate_many(opened, instance, names, checksums=checksums, as_json=as_json)
+        else:
+            code = dataset_integrity.validate_one(opened, instance, name, checksums=checksums, as_json=as_json)
     raise typer.Exit(code)
 
 

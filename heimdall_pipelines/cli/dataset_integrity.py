@@ -22,8 +22,24 @@ from heimdall_pipelines.errors import HeimdallError, UnavailableError
 from heimdall_pipelines.store.stores import Stores
 
 
-def validate_datasets(
-    stores: Stores, instance: dg.DagsterInstance, names: Iterable[str], *, checksums: bool, as_json: bool, one: bool
+def validate_one(stores: Stores, instance: dg.DagsterInstance, name: str, *, checksums: bool, as_json: bool) -> int:
+    """Validate a dataset and show what was found; gives the exit code.
+
+    Raises
+    ------
+    HeimdallError
+        As of `validate_dataset`.
+    """
+    validation = validate_and_tell(stores, instance, name, checksums=checksums)
+    if as_json:
+        print_json(validation.to_json())
+    else:
+        print_validation(validation)
+    return exit_code(validation.outcomes)
+
+
+def validate_many(
+    stores: Stores, instance: dg.DagsterInstance, names: Iterable[str], *, checksums: bool, as_json: bool
 ) -> int:
     """Validate datasets one after the other and show what was found; gives the exit code.
 
@@ -49,9 +65,9 @@ def validate_datasets(
         code = max(code, exit_code(validation.outcomes))
         documents.append(validation.to_json())
         if not as_json:
-            print_validation(validation, in_full=one or validation.health_status != "healthy")
+            print_validation(validation, in_full=validation.health_status != "healthy")
     if as_json:
-        print_json(documents[0] if one else documents)
+        print_json(documents)
     elif not documents:
         output.print("there is no dataset to validate")
     return code

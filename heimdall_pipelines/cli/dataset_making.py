@@ -20,7 +20,7 @@ from heimdall_pipelines.defs.check_reporting import report_checks
 from heimdall_pipelines.defs.partitions import SYNTHETIC_BATCHES, SYNTHETIC_DATASETS
 from heimdall_pipelines.defs.synthetic import add_partitions, batch_materializations, dataset_materialization
 from heimdall_pipelines.defs.synthetic_checks import evaluations, evaluations_of_batch
-from heimdall_pipelines.store.datasets import BatchRange, get_dataset, list_batches
+from heimdall_pipelines.store.datasets import BatchRange, get_dataset, get_living_dataset, list_batches
 from heimdall_pipelines.store.stores import Stores
 
 EXIT_INTERRUPTED = 130
@@ -45,8 +45,10 @@ def make_missing(stores: Stores, instance: dg.DagsterInstance, name: str, num_wo
     ------
     BatchStoppedError
         A batch ran out of attempts; those after it were not begun.
+    DatasetNotFoundError
+        There is no such dataset, or it is being deleted.
     """
-    dataset = get_dataset(stores.database, name)
+    dataset = get_living_dataset(stores.database, name)
     missing = _missing(stores, name)
     if not missing:
         output.print(f"all {dataset.target_num_samples} samples of {name} are there; nothing was to be made")

@@ -9,7 +9,9 @@ from heimdall_pipelines.datasets.batches import missing_batches
 from heimdall_pipelines.datasets.findings import BATCH_FEATURE_CHECKS, BATCH_IQ_CHECKS, DATASET_CHECKS, Findings
 from heimdall_pipelines.datasets.object_checks import check_objects, check_objects_of_batch
 from heimdall_pipelines.datasets.row_checks import check_rows
+from heimdall_pipelines.datasets.spec import InvalidSpecError, parse_spec
 from heimdall_pipelines.store.dataset_look import DatasetLook, look_at_dataset
+from heimdall_pipelines.store.datasets import Dataset
 from heimdall_pipelines.store.stores import Stores
 
 PROGRESS_INTERVAL_S = 3.0
@@ -47,10 +49,13 @@ def check_dataset(
     ------
     DatasetNotFoundError
         There is no such dataset.
+    InvalidSpecError
+        This version cannot read its parameters.
     UnavailableError
         PostgreSQL or the S3 store could not be asked: that is no failed check.
     """
     with look_at_dataset(stores.database, name) as look:
+        _read_spec(look.dataset)
         found = Findings.none_yet(look.dataset, tuple(DATASET_CHECKS))
         tell = _Told(progress, name)
         check_rows(look, found, 0, _NO_END, tell.of(f"of {look.dataset.num_samples} samples looked at"))
@@ -68,6 +73,7 @@ def check_batch(stores: Stores, name: str, batch_no: int, progress: Progress = l
     Parameters and errors are those of `check_dataset`.
     """
     with look_at_dataset(stores.database, name) as look:
+        _read_spec(look.dataset)
         found = Findings.none_yet(look.dataset, BATCH_FEATURE_CHECKS + BATCH_IQ_CHECKS)
         size = int(look.dataset.spec["batch_size"])
         first, end = batch_no * size, (batch_no + 1) * size
@@ -77,6 +83,17 @@ def check_batch(stores: Stores, name: str, batch_no: int, progress: Progress = l
         if batch_no not in {batch.batch_no for batch in look.batches}:
             found.outcomes["samples_without_gap"].problem(f"batch {batch_no} is not committed")
     return found
+
+
+def _read_spec(dataset: Dataset) -> None:
+    try:
+        parse_spec(dataset.spec)
+    except InvalidSpecError as error:
+        _, _, wrong = str(error).partition("\n")
+        raise InvalidSpecError(
+            f"dataset {dataset.name}: this version cannot read its parameters; they were edited, or it is of another "
+            f"version:\n{wrong or error}"
+        ) from error
 
 
 def _check_counts(look: DatasetLook, found: Findings) -> None:

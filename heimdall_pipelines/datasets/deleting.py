@@ -2,16 +2,17 @@
 
 from collections.abc import Callable
 
+from heimdall_pipelines.store.alerts import close_alerts_of_deleted
 from heimdall_pipelines.store.datasets import Dataset, delete_dataset_rows, get_dataset, mark_dataset_deleted
 from heimdall_pipelines.store.iq_objects import remove_dataset_iq
 from heimdall_pipelines.store.stores import Stores
 
 
 def delete_dataset(stores: Stores, name: str, forget: Callable[[str], object] = lambda _: None) -> Dataset:
-    """Delete a dataset: its objects, what Dagster knows of it, and last its rows.
+    """Delete a dataset: its objects, what Dagster knows of it, its rows, and close the alerts that were open of it.
 
     It is marked first: from then on no batch of it is begun or committed, and nobody repairs or expands it. Its row
-    stays to the last, so that the same call finishes a deletion that was broken off.
+    stays until the rest is gone, so that the same call finishes a deletion that was broken off.
 
     Parameters
     ----------
@@ -37,5 +38,6 @@ def delete_dataset(stores: Stores, name: str, forget: Callable[[str], object] = 
     remove_dataset_iq(stores.objects, dataset.id)
     forget(name)
     delete_dataset_rows(stores.database, dataset.id)
+    close_alerts_of_deleted(stores.database)  # the sensor of alerts does, too, where this is not reached
     remove_dataset_iq(stores.objects, dataset.id)  # what a batch that was running had stored meanwhile
     return dataset

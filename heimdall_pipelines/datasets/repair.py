@@ -141,7 +141,10 @@ class RepairPlan:
     def _young(self) -> list[str]:
         if not self.num_young_orphans:
             return []
-        return [f"  left alone: {self.num_young_orphans} objects without row that are younger than an hour"]
+        return [
+            f"  left alone: {self.num_young_orphans} objects without row that are younger than an hour: a batch may be "
+            "about to commit their rows. To remove them, repair again later"
+        ]
 
     def to_json(self) -> dict[str, Any]:
         """As ``--json`` prints it."""

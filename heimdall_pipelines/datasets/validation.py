@@ -6,7 +6,7 @@ from typing import Any
 from heimdall_pipelines.checks import CheckOutcome, HealthStatus, health_status
 from heimdall_pipelines.datasets.checks import Progress, check_dataset
 from heimdall_pipelines.datasets.findings import Findings
-from heimdall_pipelines.store.datasets import Dataset, set_dataset_health
+from heimdall_pipelines.store.datasets import Dataset, get_living_dataset, set_dataset_health
 from heimdall_pipelines.store.stores import Stores
 
 
@@ -76,9 +76,23 @@ def validate_dataset(
 ) -> DatasetValidation:
     """Run every check of a dataset, and keep its health, what disagrees, and what it takes of storage.
 
-    Parameters and errors are those of `checks.check_dataset`; nothing but these columns of the dataset is written.
+    Parameters and errors are those of `checks.check_dataset`; nothing but these columns of the dataset is written. A
+    dataset that is being deleted is an error, too.
     """
+    get_living_dataset(stores.database, name)
     validation = DatasetValidation.of(check_dataset(stores, name, checksums=checksums, seed=seed, progress=progress))
+    keep_validation(stores, validation)
+    return validation
+
+
+def keep_validation(stores: Stores, validation: DatasetValidation) -> None:
+    """Keep what a validation found in the dataset's row.
+
+    Raises
+    ------
+    DatasetNotFoundError
+        The dataset was deleted meanwhile, or is being deleted.
+    """
     set_dataset_health(
         stores.database,
         validation.dataset,
@@ -86,4 +100,3 @@ def validate_dataset(
         validation_issues=[outcome.to_json() for outcome in validation.outcomes if not outcome.passed],
         storage_size_bytes=validation.storage_size_bytes,
     )
-    return validation

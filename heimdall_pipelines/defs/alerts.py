@@ -19,6 +19,7 @@ from heimdall_pipelines.store.alerts import (
     CheckEvaluation,
     FailedRun,
     NotedChange,
+    close_alerts_of_deleted,
     known_failed_runs,
     note_evaluations,
     note_failed_runs,
@@ -142,7 +143,10 @@ def note_and_deliver(
     now = datetime.now(UTC) if now is None else now
     reading = _Reading(instance, stores, settings.ui_url, Cursor.parse(cursor), now)
     reading.read()
+    num_closed = close_alerts_of_deleted(stores.database)
     _log_changes(log, reading.changes)
+    if num_closed:
+        log.info(f"{num_closed} alerts were closed: their datasets or sessions are deleted")
     turns = None
     if not reading.is_behind:
         turns = deliver(stores.database, destinations(settings.alert_urls), now, settings.ui_url)

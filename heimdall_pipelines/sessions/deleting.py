@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from uuid import UUID
 
+from heimdall_pipelines.store.alerts import close_alerts_of_deleted
 from heimdall_pipelines.store.objects import ObjectLocation, ObjectNotFoundError
 from heimdall_pipelines.store.session_deletion import (
     begin_deletion,
@@ -119,6 +120,7 @@ def delete_session(
     remove_partition(str(key))
     progress("deleting its rows")
     delete_session_rows(stores.database, key)
+    close_alerts_of_deleted(stores.database)  # the sensor of alerts does, too, where this is not reached
     progress("looking for what came in meanwhile")
     remove_session_objects(stores.objects, key, (), kept)
     remove_partition(str(key))  # the sensor may have been at work when the session was marked

@@ -58,7 +58,10 @@ class FailedRun:
 
 @dataclass(frozen=True)
 class Alert:
-    """One incident: a check from its first failure to its next pass, or a failed run."""
+    """One incident: a check from its first failure to its next pass, or a failed run.
+
+    ``closed_at`` is set where what was checked was deleted before it passed again.
+    """
 
     id: int
     kind: str
@@ -72,6 +75,7 @@ class Alert:
     numbers: Mapping[str, int]
     raised_at: datetime
     recovered_at: datetime | None
+    closed_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -119,8 +123,10 @@ class AlertOverview:
 
 _COLUMNS = (
     "alerts.id, kind, alerts.severity, asset, check_name, partition, run_id, title, body, numbers,"
-    " raised_at, recovered_at"
+    " raised_at, recovered_at, closed_at"
 )
+_OPEN = "kind = 'failed_check' AND recovered_at IS NULL AND closed_at IS NULL"
+_BATCH = "'__[0-9]{5,7}$'"  # what a dataset's name is followed by in the key of a batch
 
 
 def note_evaluations(database: Database, event_log: str, evaluations: Iterable[CheckEvaluation]) -> list[NotedChange]:
@@ -147,7 +153,9 @@ def note_evaluations(database: Database, event_log: str, evaluations: Iterable[C
             known = latest.get(evaluation.subject)
             if known is not None and known.event_log == event_log and evaluation.event_id <= known.event_id:
                 continue
-            is_open = known is not None and known.recovered_at is None
+            if known is not None and known.closed_at is not None and evaluation.evaluated_at <= known.closed_at:
+                continue  # of what was deleted since; one of the same name may have come
+            is_open = known is not None and known.recovered_at is None and known.closed_at is None
             if evaluation.passed and not is_open:
                 continue
             if known is not None and is_open:
@@ -171,7 +179,7 @@ def _latest(connection: Connection, subjects: Sequence[str]) -> dict[str, Row[An
     return {row.subject: row for row in rows}
 
 
-_NOTED = "id, severity, event_log, event_id, recovered_at, title, body"
+_NOTED = "id, severity, event_log, event_id, recovered_at, closed_at, title, body"
 
 
 def _insert(connection: Connection, event_log: str, evaluation: CheckEvaluation) -> Row[Any]:
@@ -250,6 +258,33 @@ def note_failed_runs(database: Database, event_log: str, runs: Iterable[FailedRu
     return changes
 
 
+def close_alerts_of_deleted(database: Database) -> int:
+    """Close what is open of datasets and sessions that are no more; nobody is told that their checks pass again.
+
+    Their checks are not made again, so that these alerts would stay open for ever. A failure that is noted only after
+    the deletion is closed by the next call.
+
+    Returns
+    -------
+    int
+        How many were closed.
+    """
+    with _noting(database) as connection:
+        closed = connection.execute(
+            text(
+                f"UPDATE heimdall.alerts SET closed_at = now() WHERE {_OPEN} AND CASE"
+                "   WHEN asset = 'recorded/measurement_features' THEN NOT EXISTS"
+                "     (SELECT FROM heimdall.recording_sessions WHERE id::text = partition)"
+                "   WHEN asset = 'synthetic/dataset_summary' THEN NOT EXISTS"
+                "     (SELECT FROM heimdall.synthetic_datasets WHERE name = partition)"
+                "   WHEN asset IN ('synthetic/measurement_features', 'synthetic/raw_iq_objects') THEN NOT EXISTS"
+                f"     (SELECT FROM heimdall.synthetic_datasets WHERE name = regexp_replace(partition, {_BATCH}, ''))"
+                "   ELSE false END"
+            )
+        )
+        return closed.rowcount
+
+
 @contextmanager
 def _noting(database: Database) -> Iterator[Connection]:
     """One at a time: what is known of a subject must not change before it is written."""
@@ -270,7 +305,8 @@ def list_untold(database: Database, destination: str, raised_since: datetime, li
     """Alerts that a destination has to be told of, oldest first.
 
     An open incident always is, whenever it began; a failed run, and an incident that is over, only if it
-    was raised since the given time, and the end of one that the destination knows of, if it ended since.
+    was raised since the given time, and the end of one that the destination knows of, if it ended since. One that
+    was closed is not told any more.
     """
     with database.transaction() as connection:
         rows = connection.execute(
@@ -280,7 +316,7 @@ def list_untold(database: Database, destination: str, raised_since: datetime, li
                 "   AND told.message = 'raised' AND told.destination = :destination"
                 " LEFT JOIN heimdall.alert_deliveries AS ended ON ended.alert_id = alerts.id"
                 "   AND ended.message = 'recovered' AND ended.destination = :destination"
-                " WHERE CASE"
+                " WHERE closed_at IS NULL AND CASE"
                 "   WHEN recovered_at IS NULL THEN (kind = 'failed_check' OR raised_at >= :since) AND"
                 "     (told.delivered_at IS NULL OR told.severity = 'WARN' AND alerts.severity = 'ERROR')"
                 "   WHEN ended.delivered_at IS NOT NULL THEN false"
@@ -335,14 +371,14 @@ def _upsert(database: Database, destination: str, untold: Sequence[Untold], chan
 
 
 def list_alerts(database: Database, limit: int, *, only_open: bool = False) -> list[AlertOverview]:
-    """The newest alerts with what each destination was told; ``only_open``: checks that have not passed since."""
+    """The newest alerts with what each destination was told; ``only_open``: checks that still fail."""
     with database.transaction() as connection:
         alerts = [
             _alert(row)
             for row in connection.execute(
                 text(
                     f"SELECT {_COLUMNS} FROM heimdall.alerts"
-                    + (" WHERE recovered_at IS NULL AND kind = 'failed_check'" if only_open else "")
+                    + (f" WHERE {_OPEN}" if only_open else "")
                     + " ORDER BY raised_at DESC, id DESC LIMIT :limit"
                 ),
                 {"limit": limit},
@@ -376,4 +412,5 @@ def _alert(row: Row[Any]) -> Alert:
         numbers=row.numbers,
         raised_at=row.raised_at,
         recovered_at=row.recovered_at,
+        closed_at=row.closed_at,
     )

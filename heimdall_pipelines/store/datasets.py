@@ -447,14 +447,15 @@ def set_dataset_health(
 
     Raises
     ------
-    DatasetNotFoundError
-        The dataset was deleted meanwhile.
+    DatasetDeletedError
+        The dataset was deleted meanwhile, or is being deleted.
     """
     with database.transaction() as connection:
         result = connection.execute(
             text(
                 "UPDATE heimdall.synthetic_datasets SET health_status = :health_status, last_validated_at = now(),"
-                " validation_issues = CAST(:issues AS jsonb), storage_size_bytes = :bytes WHERE id = :id"
+                " validation_issues = CAST(:issues AS jsonb), storage_size_bytes = :bytes"
+                " WHERE id = :id AND deletion_began_at IS NULL"
             ),
             {
                 "id": dataset.id,
@@ -464,7 +465,7 @@ def set_dataset_health(
             },
         )
     if result.rowcount == 0:
-        raise DatasetNotFoundError(f"dataset {dataset.name} was deleted while it was being validated")
+        raise DatasetDeletedError(f"dataset {dataset.name} was deleted while it was being validated")
 
 
 def recount(database: Database, dataset: Dataset, spans: Sequence[BatchRange]) -> Dataset:

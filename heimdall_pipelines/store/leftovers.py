@@ -48,8 +48,11 @@ def find_leftovers(stores: Stores, min_age: timedelta = MIN_AGE) -> Iterator[Lef
                 is_known = connection.execute(
                     text(f"SELECT EXISTS (SELECT FROM heimdall.{table} WHERE id::text = :id)"), {"id": folder}
                 ).scalar_one()
-            if not is_known:
-                yield _leftover(stores, bucket, f"{prefix}{folder}/", datetime.now(UTC) - min_age)
+            if is_known:
+                continue
+            leftover = _leftover(stores, bucket, f"{prefix}{folder}/", datetime.now(UTC) - min_age)
+            if leftover.num_objects:  # SeaweedFS goes on listing a folder whose objects were removed
+                yield leftover
 
 
 def remove_leftover(stores: Stores, leftover: Leftover) -> None:

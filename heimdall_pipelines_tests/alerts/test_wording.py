@@ -29,7 +29,13 @@ CHECK = FailedCheck(
 
 def incident(**changes):
     event = evaluation(1)
-    values = vars(event) | {"id": 1, "kind": "failed_check", "raised_at": START, "recovered_at": None}
+    values = vars(event) | {
+        "id": 1,
+        "kind": "failed_check",
+        "raised_at": START,
+        "recovered_at": None,
+        "closed_at": None,
+    }
     return Alert(**{name: (values | changes)[name] for name in Alert.__dataclass_fields__})
 
 

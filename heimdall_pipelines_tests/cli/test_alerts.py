@@ -2,13 +2,14 @@
 
 import json
 import os
+import re
 
 import pytest
 from pydantic import SecretStr
 
 from heimdall_pipelines.alerts.delivery import deliver, destinations
 from heimdall_pipelines.cli.environment import name_ui
-from heimdall_pipelines.store.alerts import note_evaluations, note_failed_runs
+from heimdall_pipelines.store.alerts import close_alerts_of_deleted, note_evaluations, note_failed_runs
 from heimdall_pipelines_tests.alerts.support import LOG, PASSWORD, START, TOKEN, Webhook, evaluation, failed_run
 
 
@@ -60,6 +61,20 @@ def test_only_what_is_open_and_only_so_many(heimdall, noted):
     assert "run-a" not in output
     assert "run-a" in heimdall("alerts", "list", "--limit", 1)[1]
     assert "Nobody is told: HEIMDALL_ALERT_URLS is not set" in output
+
+
+def test_alerts_of_what_was_deleted_are_shown_as_closed(heimdall, stores, noted, webhooks):
+    assert close_alerts_of_deleted(stores.database) == 1  # there never was a session p2
+    line = line_of(heimdall("alerts", "list")[1], "rows_agree, [p2]")
+    assert re.search(r" closed \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC: what was checked is deleted", line)
+    assert heimdall("alerts", "list", "--open")[1] == "no check is failing\n"
+    closed = {
+        alert["partition"]: alert["closed_at"] is not None
+        for alert in json.loads(heimdall("alerts", "list", "--json")[1])
+    }
+    assert closed == {"[p2]": True, "p1": False}
+    deliver(stores.database, destinations(SecretStr(webhooks[0].url)), START)
+    assert not any("p2" in message["message"] + message["title"] for message in webhooks[0].messages)
 
 
 def test_alerts_as_json(heimdall, stores, noted, webhooks):

@@ -20,8 +20,17 @@ from heimdall_pipelines.cli.dataset_options import option_name, with_spec_option
 from heimdall_pipelines.cli.tables import print_batches
 from heimdall_pipelines.datasets.spec import DatasetSpec
 from heimdall_pipelines.defs.partitions import SYNTHETIC_BATCHES, SYNTHETIC_DATASETS
-from heimdall_pipelines.store.datasets import Batch, count_rows, find_dataset, get_dataset, get_iq_sample, list_batches
+from heimdall_pipelines.store.datasets import (
+    Batch,
+    count_rows,
+    find_dataset,
+    get_dataset,
+    get_iq_sample,
+    list_batches,
+    mark_dataset_deleted,
+)
 from heimdall_pipelines.store.objects import ObjectLocation
+from heimdall_pipelines_tests.datasets.support import execute
 from heimdall_pipelines_tests.dev_server import wait_for
 
 NUM_STATIONS = 7
@@ -107,7 +116,7 @@ def test_a_dataset_is_created_expanded_listed_and_shown(heimdall, create, stores
     dataset = get_dataset(stores.database, "night")
     assert (dataset.num_samples, dataset.target_num_samples) == (15, 15)
     (line,) = [line for line in heimdall("dataset", "list")[1].splitlines() if "night" in line]
-    assert line.split()[:6] == ["night", "feature_based", "15", "15", "none", str(dataset.seed)]
+    assert line.split()[:7] == ["night", "feature_based", "15", "15", "none", "unknown", str(dataset.seed)]
 
     out = heimdall("dataset", "show", "night")[1]
     for name, value in dataset.spec.items():
@@ -288,6 +297,35 @@ def test_deleting_leaves_no_row_no_object_and_no_partition(heimdall, create, sto
     assert list(stores.objects.entries(stores.objects.synthetic_iq_bucket, "")) == []
     assert partitions(SYNTHETIC_DATASETS) == ["night-2"]
     assert partitions(SYNTHETIC_BATCHES) == ["night-2__00000"]
+
+
+def test_partitions_that_a_deletion_left_are_removed_by_the_same_command(heimdall, create, stores):
+    create("night", 2, "--batch-size", 1)
+    create("night-2", 1)
+    execute(stores, "DELETE FROM heimdall.synthetic_datasets WHERE name = 'night'")
+    with dg.DagsterInstance.get() as instance:
+        instance.add_dynamic_partitions(SYNTHETIC_BATCHES, ["night", "night__x", "night__0__00000"])  # by hand
+    code, out, _ = heimdall("dataset", "delete", "night", "--yes")
+    assert (code, out) == (0, "dataset night was deleted before; its partitions in Dagster are removed now, too\n")
+    assert partitions(SYNTHETIC_DATASETS) == ["night-2"]
+    assert set(partitions(SYNTHETIC_BATCHES)) == {"night-2__00000", "night", "night__x", "night__0__00000"}
+    code, _, err = heimdall("dataset", "delete", "night", "--yes")
+    assert (code, "unknown dataset night" in err) == (1, True)
+
+
+def test_a_deletion_that_broke_off_shows_and_is_finished_by_the_same_command(heimdall, create, stores):
+    create("night", 2, *HERE)
+    mark_dataset_deleted(stores.database, get_dataset(stores.database, "night"))
+    assert re.search("night .* being deleted ", heimdall("dataset", "list")[1])
+    assert (
+        "It is being deleted. To finish that: heimdall dataset delete night" in heimdall("dataset", "show", "night")[1]
+    )
+    for arguments in (("make", "night"), ("expand", "night", "--by", 1), ("create", "night", "--num-samples", 9)):
+        code, _, err = heimdall("dataset", *arguments)
+        assert (code, "finish it with: heimdall dataset delete night" in err) == (1, True), arguments
+    assert heimdall("dataset", "delete", "night", "--yes")[0] == 0
+    assert find_dataset(stores.database, "night") is None
+    assert partitions(SYNTHETIC_BATCHES) == []
 
 
 def test_iq_of_any_sample_is_written_as_sigmf_and_compared_with_what_is_stored(heimdall, create, stores, tmp_path):

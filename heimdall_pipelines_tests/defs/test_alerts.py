@@ -9,15 +9,17 @@ import pytest
 from pydantic import SecretStr
 
 from heimdall_pipelines.alerts import delivery
+from heimdall_pipelines.datasets.deleting import delete_dataset
 from heimdall_pipelines.definitions import build_definitions
 from heimdall_pipelines.defs import alerts
 from heimdall_pipelines.defs.alerts import Cursor, failed_asset_check_alerts, note_and_deliver
 from heimdall_pipelines.errors import HeimdallError
-from heimdall_pipelines.store.alerts import list_alerts
+from heimdall_pipelines.store.alerts import close_alerts_of_deleted, list_alerts, note_evaluations
 from heimdall_pipelines.store.database import DatabaseUnavailableError
 from heimdall_pipelines.store.stores import open_stores
-from heimdall_pipelines_tests.alerts.support import PASSWORD, TOKEN, Webhook
+from heimdall_pipelines_tests.alerts.support import LOG, PASSWORD, TOKEN, Webhook, evaluation
 from heimdall_pipelines_tests.conftest import execute_on_server
+from heimdall_pipelines_tests.datasets.support import add
 
 DAGSTER_DATABASE = "dagster_of_alerts"
 UI = "http://127.0.0.1:3000"
@@ -107,10 +109,17 @@ class Alerting:
             rows_and_check(told), partition_key=partition, instance=self.instance, raise_on_error=False
         )
 
-    def report(self, partition="p1", passed=False, severity=dg.AssetCheckSeverity.ERROR, in_place_of_run=None):
+    def report(
+        self,
+        partition="p1",
+        passed=False,
+        severity=dg.AssetCheckSeverity.ERROR,
+        in_place_of_run=None,
+        asset=("recorded", "rows"),
+    ):
         """An evaluation that was made without a run."""
         evaluation = dg.AssetCheckEvaluation(
-            asset_key=dg.AssetKey(["recorded", "rows"]),
+            asset_key=dg.AssetKey(asset),
             check_name="rows_agree",
             passed=passed,
             severity=severity,
@@ -346,6 +355,44 @@ def test_a_crash_between_sending_and_marking_sends_again(alerting, webhook, monk
         found_by="nothing to find",
         came_of_it=f"sent again: {len(webhook.messages)} messages, {len(alerting.table)} row in alerts",
     )
+
+
+def test_a_failure_that_is_noted_only_after_the_deletion_is_closed_and_nobody_is_told(alerting, webhook, caplog):
+    of_dataset = ("synthetic", "dataset_summary")
+    add(alerting.stores, "night", 1)
+    alerting.report("night", asset=of_dataset)
+    alerting.tick()
+    assert len(webhook.messages) == 1
+    alerting.report("day", asset=of_dataset)  # validated, then deleted, before the sensor looked
+    delete_dataset(alerting.stores, "night")
+    for later_s in (0, 100):
+        alerting.tick(later_s)
+    assert len(webhook.messages) == 1, "neither that one failed nor that one passes again"
+    assert [(alert.partition, alert.closed_at is None) for alert in alerting.table] == [
+        ("night", False),
+        ("day", False),
+    ]
+    add(alerting.stores, "night", 1)
+    alerting.report("night", asset=of_dataset)
+    alerting.tick()
+    assert len(webhook.messages) == 2, "another dataset of this name is another incident"
+
+
+def test_alerts_of_every_check_that_there_is_are_closed_after_a_deletion(stores):
+    checks = build_definitions().resolve_asset_graph().asset_check_keys
+    assert len(checks) > 15
+    gone = "00000000-0000-0000-0000-000000000001"  # may name a session or a dataset
+    note_evaluations(
+        stores.database,
+        LOG,
+        [
+            evaluation(no, asset=key.asset_key.to_user_string(), check=key.name, partition=partition)
+            for no, key in enumerate(checks)
+            for partition in (gone, f"{gone}__00001")
+        ],
+    )
+    close_alerts_of_deleted(stores.database)
+    assert list_alerts(stores.database, 100, only_open=True) == []
 
 
 def test_the_sensor_keeps_its_cursor_says_what_it_did_and_shows_no_secret(alerting, webhook, capfd):

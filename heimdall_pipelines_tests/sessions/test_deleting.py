@@ -16,6 +16,7 @@ from heimdall_pipelines.sessions import deleting, importing
 from heimdall_pipelines.sessions.deleting import delete_session, session_contents
 from heimdall_pipelines.sessions.extraction import extract_session
 from heimdall_pipelines.store import objects
+from heimdall_pipelines.store.alerts import list_alerts, note_evaluations
 from heimdall_pipelines.store.objects import ObjectLocation
 from heimdall_pipelines.store.session_deletion import begin_deletion
 from heimdall_pipelines.store.sessions import (
@@ -26,6 +27,7 @@ from heimdall_pipelines.store.sessions import (
     list_sessions,
 )
 from heimdall_pipelines.store.stores import open_stores
+from heimdall_pipelines_tests.alerts.support import LOG, evaluation
 from heimdall_pipelines_tests.sessions.support import import_files, noise, npy_files, npy_options, quiet
 from heimdall_pipelines_tests.tcp_link import TcpLink
 
@@ -91,6 +93,18 @@ def test_what_goes_is_said_before_and_nothing_is_left_after(stores, session_id):
     assert left(stores) == NOTHING
     assert set(removed) == {str(session_id)}
     assert all(line.startswith(step) for line, step in zip(told, STEPS, strict=True))
+
+
+def test_alerts_that_were_open_of_it_are_closed_and_those_of_another_stay_open(stores, session_id, tmp_path):
+    other = import_files(stores, npy_files(tmp_path, {"torino": noise(200_000)}), **npy_options()).session_id
+    note_evaluations(
+        stores.database, LOG, [evaluation(no, partition=str(x)) for no, x in enumerate((session_id, other), 1)]
+    )
+    delete_session(stores, session_id, quiet, quiet)
+    still_open = list_alerts(stores.database, 10, only_open=True)
+    assert [overview.alert.partition for overview in still_open] == [str(other)]
+    closed, _ = reversed(list_alerts(stores.database, 10))
+    assert (closed.alert.recovered_at, closed.alert.closed_at is None) == (None, False)
 
 
 def test_another_session_stays_as_it_is(stores, session_id, tmp_path):

@@ -9,6 +9,7 @@ from sqlalchemy.exc import IntegrityError
 
 from heimdall_pipelines.store.alerts import (
     claim_sending,
+    close_alerts_of_deleted,
     known_failed_runs,
     list_alerts,
     list_untold,
@@ -201,6 +202,58 @@ def test_deleting_an_alert_deletes_its_deliveries(database):
     with database.transaction() as connection:
         connection.execute(text("DELETE FROM heimdall.alerts"))
         assert connection.execute(text("SELECT count(*) FROM heimdall.alert_deliveries")).scalar() == 0
+
+
+def add_dataset_row(database, name):
+    with database.transaction() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO heimdall.synthetic_datasets"
+                " (name, dataset_type, spec, receivers, seed, target_num_samples, generator_version)"
+                " VALUES (:name, 'feature_based', '{}', '[]', 0, 1, 1)"
+            ),
+            {"name": name},
+        )
+
+
+def of_dataset(event_id, partition="night", asset="synthetic/dataset_summary", **more):
+    return evaluation(event_id, asset=asset, partition=partition, **more)
+
+
+def test_what_is_open_of_what_is_no_more_is_closed_and_nothing_else(database):
+    add_dataset_row(database, "night-2")
+    batches = "synthetic/measurement_features"
+    gone = [of_dataset(1), of_dataset(2, "night__00000", batches), of_dataset(3, "night__12345", batches)]
+    there = [of_dataset(4, "night-2"), of_dataset(5, "night-2__00007", batches), of_dataset(6, None)]
+    session = evaluation(7, partition="00000000-0000-0000-0000-000000000001")
+    note(database, *gone, *there, session, evaluation(8, asset="somebody/elses", partition="night"))
+    note_failed_runs(database, LOG, [failed_run(9, partition="night")])
+    assert close_alerts_of_deleted(database) == 5
+    still_open = [o.alert.partition for o in list_alerts(database, 100, only_open=True)]
+    assert still_open == ["night", "night-2__00007", "night-2"]
+    assert close_alerts_of_deleted(database) == 0
+
+
+def test_nobody_is_told_of_an_alert_that_was_closed(database):
+    note(database, of_dataset(1), of_dataset(2, check="objects_agree"))
+    mark_told(database, "a", untold(database, "a")[:1], START)
+    close_alerts_of_deleted(database)
+    assert (untold(database, "a"), untold(database, "b")) == ([], [])
+    assert note(database, of_dataset(3, passed=True)) == [], "it was closed before"
+    assert untold(database, "a") == []
+    assert rows(database) == [("ERROR", 1, False), ("ERROR", 2, False)]
+
+
+def test_a_dataset_of_the_same_name_has_its_own_incidents(database):
+    note(database, of_dataset(1))
+    close_alerts_of_deleted(database)
+    add_dataset_row(database, "night")
+    assert note(database, of_dataset(1), of_dataset(2)) == [], "both are of the one that was deleted"
+    years_s = 100 * 365 * 86400
+    assert note(database, of_dataset(3, after_s=years_s)) == ["raised"]
+    close_alerts_of_deleted(database)
+    assert len(list_alerts(database, 10, only_open=True)) == 1
+    assert note(database, of_dataset(4, after_s=years_s + 1, passed=True)) == ["recovered"]
 
 
 def test_one_process_sends_at_a_time(database):

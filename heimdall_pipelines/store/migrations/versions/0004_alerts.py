@@ -25,13 +25,15 @@ def upgrade() -> None:
             event_id bigint NOT NULL,
             raised_at timestamptz NOT NULL,
             recovered_at timestamptz,
+            closed_at timestamptz,
             created_at timestamptz NOT NULL DEFAULT now(),
             CHECK (CASE kind WHEN 'failed_check' THEN asset IS NOT NULL AND check_name IS NOT NULL
-                             ELSE run_id IS NOT NULL AND recovered_at IS NULL END)
+                             ELSE run_id IS NOT NULL AND recovered_at IS NULL AND closed_at IS NULL END),
+            CHECK (recovered_at IS NULL OR closed_at IS NULL)
         )""")
     _execute("""
         CREATE UNIQUE INDEX alerts_open_check ON heimdall.alerts (subject)
-        WHERE recovered_at IS NULL AND kind = 'failed_check'""")
+        WHERE recovered_at IS NULL AND closed_at IS NULL AND kind = 'failed_check'""")
     _execute("CREATE UNIQUE INDEX alerts_failed_run ON heimdall.alerts (subject) WHERE kind = 'failed_run'")
     _execute("CREATE INDEX alerts_subject ON heimdall.alerts (subject, id)")
     _execute("CREATE INDEX alerts_raised_at ON heimdall.alerts (raised_at)")
@@ -59,7 +61,7 @@ def _execute(statement: str) -> None:
 
 _TABLES = {
     "alerts": (
-        "An incident, from the first failure of a check to its next pass, or a failed run; the outbox of messages",
+        "An incident, from the first failure of a check to its next pass or its deletion, or a failed run; the outbox",
         {
             "kind": "failed_check or failed_run",
             "subject": "What is alerted about: asset, check and partition, or the run; one open incident each",
@@ -75,6 +77,7 @@ _TABLES = {
             "event_id": "The last Dagster event that changed this row; earlier ones of its subject are ignored",
             "raised_at": "First failure",
             "recovered_at": "When the check passed again; null: it has not, or it is a run",
+            "closed_at": "When it was closed because what was checked is deleted, without a message; null: it was not",
         },
     ),
     "alert_deliveries": (
