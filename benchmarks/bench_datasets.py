@@ -29,7 +29,7 @@ from heimdall_pipelines.datasets.workers import Workers
 from heimdall_pipelines.local.stack import Stack
 from heimdall_pipelines.settings import load_settings
 from heimdall_pipelines.stations.network import load_network, sync_network
-from heimdall_pipelines.store.datasets import feature_row_json, list_batches
+from heimdall_pipelines.store.batches import feature_row_json, list_batches
 from heimdall_pipelines.store.iq_objects import put_iq, sample_iq_location
 from heimdall_pipelines.store.migrate import migrate
 from heimdall_pipelines.store.stores import open_stores

@@ -23,16 +23,8 @@ from heimdall_pipelines.datasets.workers import MAX_WORKERS, num_workers_wanted
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
 from heimdall_pipelines.stations.network import load_network, sync_network
-from heimdall_pipelines.store.datasets import (
-    Batch,
-    Dataset,
-    count_rows,
-    find_dataset,
-    get_dataset,
-    list_batches,
-    list_datasets,
-    not_found,
-)
+from heimdall_pipelines.store.batches import Batch, list_batches
+from heimdall_pipelines.store.datasets import Dataset, count_rows, find_dataset, get_dataset, list_datasets, not_found
 from heimdall_pipelines.store.stores import Stores
 
 app = typer.Typer(help="Synthetic datasets: transmissions whose truth is known.", no_args_is_help=True)

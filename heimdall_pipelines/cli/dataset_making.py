@@ -20,7 +20,8 @@ from heimdall_pipelines.defs.check_reporting import report_checks
 from heimdall_pipelines.defs.partitions import SYNTHETIC_BATCHES, SYNTHETIC_DATASETS
 from heimdall_pipelines.defs.synthetic import add_partitions, batch_materializations, dataset_materialization
 from heimdall_pipelines.defs.synthetic_checks import evaluations, evaluations_of_batch
-from heimdall_pipelines.store.datasets import BatchRange, get_dataset, get_living_dataset, list_batches
+from heimdall_pipelines.store.batches import BatchRange, list_batches
+from heimdall_pipelines.store.datasets import get_dataset, get_living_dataset
 from heimdall_pipelines.store.stores import Stores
 
 EXIT_INTERRUPTED = 130

@@ -12,7 +12,8 @@ from heimdall_pipelines.datasets.spec import DatasetSpec
 from heimdall_pipelines.datasets.summary import EstimateError
 from heimdall_pipelines.sessions.importing import ImportReport
 from heimdall_pipelines.sessions.notes import station_notes
-from heimdall_pipelines.store.datasets import Batch, Dataset, DatasetCounts, count_rows
+from heimdall_pipelines.store.batches import Batch
+from heimdall_pipelines.store.datasets import Dataset, DatasetCounts, count_rows
 from heimdall_pipelines.store.features import stations_in_session
 from heimdall_pipelines.store.stores import Stores
 

@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterable
 
 from heimdall_pipelines.errors import HeimdallError
-from heimdall_pipelines.store.datasets import Batch, BatchRange, Dataset
+from heimdall_pipelines.store.batches import Batch, BatchRange
+from heimdall_pipelines.store.datasets import Dataset
 
 _SLUG = re.compile(r"[a-z0-9]+([-_][a-z0-9]+)*")  # no "__", which separates the batch's number
 _PARTITION = re.compile(r"(?P<name>.+)__(?P<batch_no>[0-9]{5,7})")  # at most 5,000,000 batches

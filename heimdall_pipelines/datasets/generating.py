@@ -27,20 +27,17 @@ from heimdall_pipelines.datasets.samples import (
 from heimdall_pipelines.datasets.workers import Workers
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.rf.receivers import ReceiverSite
-from heimdall_pipelines.store.datasets import (
+from heimdall_pipelines.store.batches import (
     Batch,
     BatchRange,
-    Dataset,
-    DatasetNotFoundError,
-    IqSampleRow,
     SampleFeatureRow,
     commit_batch,
     committed_sample_idxs,
     feature_row_json,
-    get_living_dataset,
     iq_row_json,
     note_stopped_batch,
 )
+from heimdall_pipelines.store.datasets import Dataset, DatasetNotFoundError, IqSampleRow, get_living_dataset
 from heimdall_pipelines.store.iq_objects import put_iq, remove_dataset_iq, sample_iq_location
 from heimdall_pipelines.store.objects import ObjectLocation, ObjectStore
 from heimdall_pipelines.store.stores import Stores

@@ -20,8 +20,9 @@ from heimdall_pipelines.datasets.samples import GeneratorVersionError, Recipe, d
 from heimdall_pipelines.datasets.workers import Workers
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
+from heimdall_pipelines.store.batches import delete_iq_rows, recount
 from heimdall_pipelines.store.dataset_look import DatasetLook, look_at_dataset
-from heimdall_pipelines.store.datasets import Dataset, delete_iq_rows, get_living_dataset, recount
+from heimdall_pipelines.store.datasets import Dataset, get_living_dataset
 from heimdall_pipelines.store.iq_objects import sample_iq_key, sidecar_key
 from heimdall_pipelines.store.objects import ObjectEntry, ObjectStore
 from heimdall_pipelines.store.stores import Stores

@@ -20,7 +20,8 @@ from heimdall_pipelines.rf.philox import Purpose, generator
 from heimdall_pipelines.rf.receivers import ReceiverSite, draw_receiver_sites
 from heimdall_pipelines.rf.scene import Scene, draw_scene, rejection_reason
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION, Reception, receptions
-from heimdall_pipelines.store.datasets import Dataset, SampleFeatureRow
+from heimdall_pipelines.store.batches import SampleFeatureRow
+from heimdall_pipelines.store.datasets import Dataset
 from heimdall_pipelines.store.features import Hearing, ReceiverFeatures
 
 NUM_KEPT_IQ = 100  # samples whose IQ a feature_based dataset keeps

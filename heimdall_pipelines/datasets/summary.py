@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heimdall_pipelines.datasets.spec import parse_spec
+from heimdall_pipelines.store.batches import list_batches
 from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.datasets import (
     Dataset,
@@ -18,7 +19,6 @@ from heimdall_pipelines.store.datasets import (
     StoredSample,
     count_rows,
     get_dataset,
-    list_batches,
     stream_samples,
 )
 from heimdall_pipelines.store.features import ReceiverFeatures, mean_of

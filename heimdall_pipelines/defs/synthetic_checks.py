@@ -24,7 +24,8 @@ from heimdall_pipelines.defs.synthetic import (
     synthetic_dataset,
     synthetic_dataset_summary,
 )
-from heimdall_pipelines.store.datasets import Dataset, get_dataset, list_batches
+from heimdall_pipelines.store.batches import list_batches
+from heimdall_pipelines.store.datasets import Dataset, get_dataset
 from heimdall_pipelines.store.stores import Stores
 
 MAX_BATCHES_TOLD = 100  # of those with a problem: the dataset's own checks fail anyway

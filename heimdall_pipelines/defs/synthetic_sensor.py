@@ -20,7 +20,8 @@ from heimdall_pipelines.defs.synthetic import (
     summarise_synthetic_dataset,
 )
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
-from heimdall_pipelines.store.datasets import BatchRange, Dataset, list_batches, list_datasets
+from heimdall_pipelines.store.batches import BatchRange, list_batches
+from heimdall_pipelines.store.datasets import Dataset, list_datasets
 from heimdall_pipelines.store.stores import Stores
 
 MAX_REQUESTS_PER_TICK = 100

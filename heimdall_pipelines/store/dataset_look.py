@@ -9,8 +9,9 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from heimdall_pipelines.store.batches import BATCH_COLUMNS, Batch
 from heimdall_pipelines.store.database import Database
-from heimdall_pipelines.store.datasets import BATCH_COLUMNS, DATASET_COLUMNS, Batch, Dataset, dataset_of_row, not_found
+from heimdall_pipelines.store.datasets import DATASET_COLUMNS, Dataset, dataset_of_row, not_found
 from heimdall_pipelines.store.features import ReceiverFeatures
 from heimdall_pipelines.store.writing import is_being_written
 

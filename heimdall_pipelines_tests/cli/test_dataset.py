@@ -20,15 +20,8 @@ from heimdall_pipelines.cli.dataset_options import option_name, with_spec_option
 from heimdall_pipelines.cli.tables import print_batches
 from heimdall_pipelines.datasets.spec import DatasetSpec
 from heimdall_pipelines.defs.partitions import SYNTHETIC_BATCHES, SYNTHETIC_DATASETS
-from heimdall_pipelines.store.datasets import (
-    Batch,
-    count_rows,
-    find_dataset,
-    get_dataset,
-    get_iq_sample,
-    list_batches,
-    mark_dataset_deleted,
-)
+from heimdall_pipelines.store.batches import Batch, list_batches
+from heimdall_pipelines.store.datasets import count_rows, find_dataset, get_dataset, get_iq_sample, mark_dataset_deleted
 from heimdall_pipelines.store.objects import ObjectLocation
 from heimdall_pipelines_tests.datasets.support import execute
 from heimdall_pipelines_tests.dev_server import wait_for

@@ -17,14 +17,8 @@ from heimdall_pipelines.rf.receivers import ReceiverSite, draw_receiver_sites
 from heimdall_pipelines.rf.scene import draw_scene
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
 from heimdall_pipelines.settings import Settings
-from heimdall_pipelines.store.datasets import (
-    Dataset,
-    Receiver,
-    add_dataset,
-    get_dataset,
-    list_batches,
-    raise_target,
-)
+from heimdall_pipelines.store.batches import list_batches
+from heimdall_pipelines.store.datasets import Dataset, Receiver, add_dataset, get_dataset, raise_target
 from heimdall_pipelines.store.stores import Stores, open_stores
 from heimdall_pipelines_tests.conftest import TEMPLATE, execute_on_server
 

@@ -18,7 +18,8 @@ from heimdall_pipelines.datasets.batches import (
     parse_partition_key,
     partition_key,
 )
-from heimdall_pipelines.store.datasets import Batch, Dataset
+from heimdall_pipelines.store.batches import Batch
+from heimdall_pipelines.store.datasets import Dataset
 
 ALPHABET = "abz019-_"
 NAMES = st.from_regex(r"[a-z0-9]+([-_][a-z0-9]+)*", fullmatch=True).filter(lambda name: len(name) <= MAX_NAME_LENGTH)

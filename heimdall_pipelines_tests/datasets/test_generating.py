@@ -28,7 +28,8 @@ from heimdall_pipelines.datasets.generating import (
 from heimdall_pipelines.datasets.requesting import probe_acceptance
 from heimdall_pipelines.datasets.samples import GeneratorVersionError, Recipe
 from heimdall_pipelines.datasets.workers import Workers
-from heimdall_pipelines.store.datasets import DatasetNotFoundError, get_dataset, list_batches
+from heimdall_pipelines.store.batches import list_batches
+from heimdall_pipelines.store.datasets import DatasetNotFoundError, get_dataset
 from heimdall_pipelines.store.objects import ObjectsRefusedError, ObjectStore
 from heimdall_pipelines.store.stores import Stores
 from heimdall_pipelines_tests.conftest import environment_of

@@ -9,24 +9,26 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from heimdall_pipelines.datasets.batches import batch_range
 from heimdall_pipelines.rf.features import FEATURE_NAMES
+from heimdall_pipelines.store.batches import (
+    SampleFeatureRow,
+    commit_batch,
+    committed_sample_idxs,
+    feature_row_json,
+    iq_row_json,
+    list_batches,
+    note_stopped_batch,
+)
 from heimdall_pipelines.store.datasets import (
     DatasetCounts,
     DatasetExistsError,
     DatasetNotFoundError,
     IqSampleRow,
-    SampleFeatureRow,
-    commit_batch,
-    committed_sample_idxs,
     count_rows,
     delete_dataset_rows,
-    feature_row_json,
     find_dataset,
     get_dataset,
     get_iq_sample,
-    iq_row_json,
-    list_batches,
     list_datasets,
-    note_stopped_batch,
     raise_target,
     stream_samples,
 )
