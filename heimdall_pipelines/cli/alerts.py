@@ -57,7 +57,7 @@ def print_alerts(alerts: Sequence[AlertOverview], told: Sequence[Destination]) -
         )
     output.print(rows)
     if not told:
-        output.print(f"Nobody is told: {VARIABLE} is not set")
+        output.print(f"{VARIABLE} is not set here, so that it cannot be said who is told")
 
 
 @app.command("test")
@@ -99,7 +99,8 @@ def _state(alert: Alert) -> str:
 def _delivered(overview: AlertOverview, told: Sequence[Destination]) -> str:
     """To how many of the present destinations the last word has gone, or why not."""
     if not told:
-        return "no destination"
+        num_told = len({one.destination for one in overview.deliveries if one.delivered_at is not None})
+        return f"to {num_told}" if num_told else "to nobody"
     message = "raised" if overview.alert.recovered_at is None else "recovered"
     known = {one.destination: one for one in overview.deliveries if one.message == message}
     num_delivered = sum(d.key in known and known[d.key].delivered_at is not None for d in told)

@@ -60,7 +60,7 @@ def test_only_what_is_open_and_only_so_many(heimdall, noted):
     assert "rows_agree, p1" not in output
     assert "run-a" not in output
     assert "run-a" in heimdall("alerts", "list", "--limit", 1)[1]
-    assert "Nobody is told: HEIMDALL_ALERT_URLS is not set" in output
+    assert "HEIMDALL_ALERT_URLS is not set here, so that it cannot be said who is told" in output
 
 
 def test_alerts_of_what_was_deleted_are_shown_as_closed(heimdall, stores, noted, webhooks):
