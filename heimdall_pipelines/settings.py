@@ -4,6 +4,7 @@ The same variables serve the embedded stack (which sets them for its own process
 deployment (where the operator sets them). Nothing else in the project reads the environment.
 """
 
+import json
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,6 +39,17 @@ class LocalSettings(BaseSettings):
     ui_url: str | None = Field(
         default=None, pattern=r"^https?://[^\s]+$", description="Address of the Dagster UI, for links in alerts"
     )
+
+    scheduled_recording: str | None = Field(
+        default=None, description="What the schedule scheduled_recording records: config of the op record, as JSON"
+    )
+
+    @field_validator("scheduled_recording")
+    @classmethod
+    def _is_json_object(cls, text: str | None) -> str | None:
+        if text is not None and not isinstance(json.loads(text), dict):
+            raise ValueError("is no JSON object")
+        return text
 
     @field_validator("ui_url", mode="before")
     @classmethod

@@ -28,6 +28,7 @@ def test_everything_loads_in_a_fresh_process_without_any_setting():
         "assets": [
             "recorded/measurement_features",
             "recorded/raw_iq_objects",
+            "recorded/station_uptime",
             "synthetic/batches",
             "synthetic/dataset_summary",
             "synthetic/datasets",
@@ -36,11 +37,18 @@ def test_everything_loads_in_a_fresh_process_without_any_setting():
             "websdr_stations",
         ],
         "checks": 19,
-        "sensors": ["completed_recording_sessions", "requested_synthetic_batches", "failed_asset_check_alerts"],
-        "schedules": ["weekly_validation"],
+        "sensors": [
+            "completed_recording_sessions",
+            "requested_synthetic_batches",
+            "failed_asset_check_alerts",
+            "abandoned_recordings",
+        ],
+        "schedules": ["weekly_validation", "hourly_station_check", "scheduled_recording"],
         "jobs": [
+            "check_stations",
             "extract_recorded_session",
             "make_synthetic_batches",
+            "record_session",
             "repair_synthetic_dataset",
             "summarise_synthetic_dataset",
             "validate_everything",

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "heimdall_pipelines"
 LAYERS = [
     {"cli", "definitions", "defs"},
     {"datasets", "sessions", "stations", "alerts"},
-    {"store", "local", "pictures", "checks"},
+    {"store", "local", "pictures", "checks", "receivers"},
     {"rf", "formats"},
 ]
 SIDEWAYS = {("cli", "definitions"), ("cli", "defs"), ("definitions", "defs"), ("sessions", "stations")}
@@ -23,6 +23,7 @@ FOREIGN = {
     "store": {"dagster"},
     "local": {"dagster"},
     "pictures": {"dagster", "sqlalchemy", "psycopg2", "minio"},
+    "receivers": {"dagster", "sqlalchemy", "psycopg2", "minio"},
     "checks": {"dagster", "sqlalchemy", "psycopg2", "minio"},
     "datasets": {"dagster", "sqlalchemy", "psycopg2", "minio"},
     "sessions": {"dagster", "sqlalchemy", "psycopg2", "minio"},

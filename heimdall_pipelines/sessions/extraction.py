@@ -207,6 +207,8 @@ class _Listener:
 
     def _flags(self, noise_floor_dbm: float | None) -> Iterator[str]:
         """What the recording itself says against the levels."""
+        if self.recording.note is not None:
+            yield self.recording.note
         if not self.recording.is_calibrated:
             yield "uncalibrated: levels relative to full scale"
         step = self.recording.quantisation_step

@@ -16,6 +16,8 @@ from heimdall_pipelines.store.sessions import StationRecording
 _HEADER_READ_BYTES = 4096
 _SAMPLE_BYTES = 8
 _BLOCK_SAMPLES = 2**20
+IQ_CONTENT_TYPE = "application/octet-stream"
+LIVE_PART_SIZE_BYTES = 5 * 2**20  # the least that S3 takes
 
 
 class IqObjectError(HeimdallError):
@@ -91,10 +93,20 @@ def put_iq(
     objects: ObjectStore, location: ObjectLocation, source: ByteSource, length: int, sidecar: dict[str, Any]
 ) -> str:
     """Store a receiver's ``.npy`` stream, then its SigMF description beside it; gives the stream's ETag."""
-    etag = objects.put(location, source, length, "application/octet-stream")
+    etag = objects.put(location, source, length, IQ_CONTENT_TYPE)
+    put_sidecar(objects, location, sidecar)
+    return etag
+
+
+def put_live_iq(objects: ObjectStore, location: ObjectLocation, source: ByteSource, length: int) -> None:
+    """Store a ``.npy`` stream that comes as slowly as it is recorded, in small parts, to hold little of it."""
+    objects.put_slowly(location, source, length, IQ_CONTENT_TYPE, LIVE_PART_SIZE_BYTES)
+
+
+def put_sidecar(objects: ObjectStore, location: ObjectLocation, sidecar: dict[str, Any]) -> None:
+    """Store the SigMF description of an IQ object beside it."""
     text = json.dumps(sidecar, indent=2).encode()
     objects.put(sidecar_location(location), io.BytesIO(text), len(text), "application/json")
-    return etag
 
 
 def session_iq_location(objects: ObjectStore, session_id: object, rx_id: str) -> ObjectLocation:
@@ -130,6 +142,12 @@ def sidecar_location(location: ObjectLocation) -> ObjectLocation:
 def remove_session_iq(objects: ObjectStore, session_id: object) -> None:
     """Remove every object of a session."""
     objects.remove(objects.raw_iq_bucket, f"sessions/{session_id}/")
+
+
+def remove_station_iq(objects: ObjectStore, session_id: object, rx_id: str) -> None:
+    """Remove one station's objects of a session."""
+    location = session_iq_location(objects, session_id, rx_id)
+    objects.remove_keys(location.bucket, [location.key, sidecar_key(location.key)])
 
 
 def remove_dataset_iq(objects: ObjectStore, dataset_id: object) -> None:

@@ -9,6 +9,7 @@ from typing import BinaryIO, Protocol
 
 import urllib3
 from minio import Minio
+from minio.datatypes import Part
 from minio.deleteobjects import DeleteObject
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 
@@ -19,6 +20,7 @@ PART_SIZE_BYTES = 16 * 2**20
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 60.0
 ATTEMPTS = 3
+PATIENT_ATTEMPTS = 8  # 40 s with their pauses
 CONNECTIONS = 10
 _NOT_FOUND = {"NoSuchKey", "NoSuchObject", "ResourceNotFound"}
 _REFUSED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
@@ -97,7 +99,7 @@ class ByteSource(Protocol):
 class ObjectStore:
     """Client of the S3 store of the settings; failed requests are repeated with back-off."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, attempts: int = ATTEMPTS) -> None:
         self._settings = settings
         self.raw_iq_bucket = settings.s3_bucket_raw_iq
         self.synthetic_iq_bucket = settings.s3_bucket_synthetic_iq
@@ -105,7 +107,7 @@ class ObjectStore:
         self._http = urllib3.PoolManager(
             maxsize=CONNECTIONS,
             timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=READ_TIMEOUT_S),
-            retries=urllib3.Retry(total=ATTEMPTS - 1, backoff_factor=0.3, status_forcelist=[500, 502, 503, 504]),
+            retries=urllib3.Retry(total=attempts - 1, backoff_factor=0.3, status_forcelist=[500, 502, 503, 504]),
         )
         self._client = Minio(
             endpoint=settings.s3_endpoint,
@@ -122,6 +124,10 @@ class ObjectStore:
     def __reduce__(self) -> tuple[Callable[[Settings], "ObjectStore"], tuple[Settings]]:
         """Travel to another process as the settings: it gets a client with connections of its own, kept for later."""
         return _client_of_process, (self._settings,)
+
+    def patient(self) -> "ObjectStore":
+        """Make a client of the same store that repeats for longer, for what cannot be made again; to be closed."""
+        return ObjectStore(self._settings, attempts=PATIENT_ATTEMPTS)
 
     def close(self) -> None:
         """Close the kept connections."""
@@ -159,6 +165,31 @@ class ObjectStore:
                 part_size=PART_SIZE_BYTES if length > PART_SIZE_BYTES else 0,
             )
         return _bare(stored.etag)
+
+    def put_slowly(
+        self, location: ObjectLocation, source: ByteSource, length: int, content_type: str, part_size_bytes: int
+    ) -> None:
+        """Store ``length`` bytes that come slowly; none of them is in memory here while the source is read.
+
+        Raises as `put`, and what the source raises: nothing is stored then.
+        """
+        if length <= part_size_bytes:
+            self.put(location, source, length, content_type)
+            return
+        where = location.bucket, location.key
+        with self._errors(str(location)):
+            # put_object holds a part until it has read the next one.
+            upload = self._client._create_multipart_upload(*where, {"Content-Type": content_type})
+            try:
+                parts = []
+                for number, begin in enumerate(range(0, length, part_size_bytes), start=1):
+                    size = min(part_size_bytes, length - begin)
+                    etag = self._client._upload_part(*where, _exactly(source, size), None, upload, number)
+                    parts.append(Part(number, etag))
+                self._client._complete_multipart_upload(*where, upload, parts)
+            except BaseException:
+                self._client._abort_multipart_upload(*where, upload)
+                raise
 
     def size_bytes(self, location: ObjectLocation) -> int:
         """Length of an object.
@@ -237,6 +268,13 @@ class ObjectStore:
             raise ObjectsUnavailableError(f"{self._where}: {error.code} for {what}: {error.message}") from error
         except (ServerError, InvalidResponseError, MinioException, urllib3.exceptions.HTTPError) as error:
             raise ObjectsUnavailableError(f"{self._where}: {what}: {error}") from error
+
+
+def _exactly(source: ByteSource, size: int) -> bytes:
+    data = source.read(size)
+    if len(data) != size:
+        raise EOFError(f"{size} bytes were to come, {len(data)} did")
+    return data
 
 
 def _bare(etag: str | None) -> str:

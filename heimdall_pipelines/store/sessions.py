@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, text
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.objects import ObjectLocation
-from heimdall_pipelines.store.stations import KnownSource, Station, StationError, add_missing_stations, station_ids
+from heimdall_pipelines.store.stations import KnownSource, Station, add_missing_stations, known_source_id, station_ids
 
 
 class SessionNotFoundError(HeimdallError):
@@ -24,6 +24,10 @@ class SessionBeingDeletedError(HeimdallError):
 
     def __init__(self, session_id: UUID | str) -> None:
         super().__init__(f"session {session_id} is being deleted; finish it with: heimdall session delete {session_id}")
+
+
+class SessionClosedError(HeimdallError):
+    """The session was closed as failed: it is not completed any more."""
 
 
 class ImportInProgressError(HeimdallError):
@@ -79,6 +83,8 @@ class StationRecording:
     ``full_scale_dbm`` is the power of ``abs(x) = 1``; where ``is_calibrated`` is false it is a guess
     and levels are relative to full scale. ``quantisation_step`` (of full scale) is None for samples
     that never were integers, ``passband_hz`` is None where the receiver passes the whole sampled band.
+    ``note`` says what limits it. Where nothing was recorded, ``error_message`` says why, there is no
+    location, and ``samples_count`` and ``sample_rate_hz`` are 0.
     """
 
     station: Station
@@ -95,6 +101,10 @@ class StationRecording:
     quantisation_step: float | None = None
     passband_hz: float | None = None
     error_message: str | None = None
+    note: str | None = None
+    snr_db: float | None = None
+    signal_strength_db: float | None = None
+    frequency_offset_hz: float | None = None
 
 
 @dataclass(frozen=True)
@@ -297,14 +307,7 @@ def begin_import(database: Database, imported: ImportedSession) -> tuple[UUID, b
         The same content is in a session that is being deleted.
     """
     with database.transaction() as connection:
-        source_id = None
-        if imported.known_source is not None:
-            source_id = connection.execute(
-                text("SELECT id FROM heimdall.known_sources WHERE name = :name"), {"name": imported.known_source}
-            ).scalar()
-            if source_id is None:
-                known = connection.execute(text("SELECT name FROM heimdall.known_sources ORDER BY name")).scalars()
-                raise StationError(f"unknown source {imported.known_source}; known are: {', '.join(known) or 'none'}")
+        source_id = known_source_id(connection, imported.known_source)
         row = connection.execute(
             text(
                 "INSERT INTO heimdall.recording_sessions"
@@ -358,11 +361,29 @@ def sessions_holding(database: Database, sha256: Sequence[str], *, other_than_co
         return {row.sha256: row.id for row in rows}
 
 
-def complete_session(database: Database, session_id: UUID, recordings: Sequence[StationRecording]) -> int:
+def complete_session(
+    database: Database,
+    session_id: UUID,
+    recordings: Sequence[StationRecording],
+    *,
+    bandwidth_hz: float | None = None,
+    error_message: str | None = None,
+) -> int:
     """Write a session's measurements and complete it, in one transaction.
 
     Stations that do not exist yet are added as they stand in the recordings. A session that
     another process completed meanwhile stays as it is.
+
+    Parameters
+    ----------
+    database : Database
+    session_id : UUID
+    recordings : sequence of StationRecording
+        One of them at least has samples.
+    bandwidth_hz : float, optional
+        Of the channel, where it is known better than when the session was opened.
+    error_message : str, optional
+        What went wrong though some stations did record.
 
     Returns
     -------
@@ -373,6 +394,8 @@ def complete_session(database: Database, session_id: UUID, recordings: Sequence[
     ------
     SessionNotFoundError, SessionBeingDeletedError
         It was deleted meanwhile, or its deletion has begun.
+    SessionClosedError
+        It was closed as failed meanwhile.
     """
     with database.transaction() as connection:
         row = connection.execute(
@@ -387,18 +410,29 @@ def complete_session(database: Database, session_id: UUID, recordings: Sequence[
             raise SessionBeingDeletedError(session_id)
         if row.status == "completed":
             return int(row.revision)
+        if row.status == "failed":
+            raise SessionClosedError(f"session {session_id} was closed as failed while it was being completed")
         add_missing_stations(connection, [recording.station for recording in recordings])
         _replace_measurements(connection, session_id, recordings)
-        start_ns = min(recording.start_time_unix_ns for recording in recordings)
-        end_ns = max(_end_unix_ns(recording) for recording in recordings)
+        recorded = [recording for recording in recordings if recording.samples_count]
+        start_ns = min(recording.start_time_unix_ns for recording in recorded)
+        end_ns = max(_end_unix_ns(recording) for recording in recorded)
         return int(
             connection.execute(
                 text(
                     "UPDATE heimdall.recording_sessions SET status = 'completed', duration_s = :duration_s,"
-                    f" start_time = {_TIME.format('start_ns')}, end_time = {_TIME.format('end_ns')}"
-                    " WHERE id = :id RETURNING revision"
+                    f" start_time = {_TIME.format('start_ns')}, end_time = {_TIME.format('end_ns')},"
+                    " bandwidth_hz = COALESCE(:bandwidth_hz, bandwidth_hz), error_message = :error_message,"
+                    " recording_deadline_at = NULL WHERE id = :id RETURNING revision"
                 ),
-                {"id": session_id, "duration_s": (end_ns - start_ns) / 1e9, "start_ns": start_ns, "end_ns": end_ns},
+                {
+                    "id": session_id,
+                    "duration_s": (end_ns - start_ns) / 1e9,
+                    "start_ns": start_ns,
+                    "end_ns": end_ns,
+                    "bandwidth_hz": bandwidth_hz,
+                    "error_message": error_message,
+                },
             ).scalar_one()
         )
 
@@ -428,10 +462,11 @@ def _replace_measurements(connection: Connection, session_id: UUID, recordings: 
                 "INSERT INTO heimdall.measurements (timestamp, recording_session_id, websdr_station_id,"
                 " start_time_unix_ns, time_source, time_uncertainty_ns, sample_rate_hz, samples_count,"
                 " iq_data_location, iq_data_format, sha256, full_scale_dbm, is_calibrated, quantisation_step,"
-                " passband_hz, error_message)"
+                " passband_hz, error_message, note, snr_db, signal_strength_db, frequency_offset_hz)"
                 f" VALUES ({_TIME.format('start_ns')}, :session_id, :station_id, :start_ns, :time_source,"
                 " :time_uncertainty_ns, :sample_rate_hz, :samples_count, :location, :iq_data_format, :sha256,"
-                " :full_scale_dbm, :is_calibrated, :quantisation_step, :passband_hz, :error_message)"
+                " :full_scale_dbm, :is_calibrated, :quantisation_step, :passband_hz, :error_message,"
+                " :note, :snr_db, :signal_strength_db, :frequency_offset_hz)"
             ),
             {
                 "start_ns": recording.start_time_unix_ns,
@@ -439,7 +474,7 @@ def _replace_measurements(connection: Connection, session_id: UUID, recordings: 
                 "station_id": ids[recording.station.rx_id],
                 "time_source": recording.time_source,
                 "time_uncertainty_ns": recording.time_uncertainty_ns,
-                "sample_rate_hz": recording.sample_rate_hz,
+                "sample_rate_hz": recording.sample_rate_hz or None,
                 "samples_count": recording.samples_count,
                 "location": str(recording.location) if recording.location else None,
                 "iq_data_format": recording.iq_data_format,
@@ -449,6 +484,10 @@ def _replace_measurements(connection: Connection, session_id: UUID, recordings: 
                 "quantisation_step": recording.quantisation_step,
                 "passband_hz": recording.passband_hz,
                 "error_message": recording.error_message,
+                "note": recording.note,
+                "snr_db": recording.snr_db,
+                "signal_strength_db": recording.signal_strength_db,
+                "frequency_offset_hz": recording.frequency_offset_hz,
             },
         )
 
@@ -470,7 +509,7 @@ def _recording(row: Row[Any]) -> StationRecording:
             is_active=row.is_active,
         ),
         start_time_unix_ns=row.start_time_unix_ns,
-        sample_rate_hz=row.sample_rate_hz,
+        sample_rate_hz=row.sample_rate_hz or 0.0,
         samples_count=row.samples_count,
         location=ObjectLocation.parse(row.iq_data_location) if row.iq_data_location else None,
         iq_data_format=row.iq_data_format,
@@ -482,4 +521,8 @@ def _recording(row: Row[Any]) -> StationRecording:
         time_source=row.time_source,
         time_uncertainty_ns=row.time_uncertainty_ns,
         error_message=row.error_message,
+        note=row.note,
+        snr_db=row.snr_db,
+        signal_strength_db=row.signal_strength_db,
+        frequency_offset_hz=row.frequency_offset_hz,
     )

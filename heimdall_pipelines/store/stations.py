@@ -1,6 +1,7 @@
 """Rows of websdr_stations and known_sources."""
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ class Station:
     frequency_ranges_hz: tuple[tuple[float, float], ...] = ()
     full_scale_dbm: float | None = None
     is_active: bool = True
+    timeout_seconds: float = 30.0
+    retry_count: int = 3
 
     def __post_init__(self) -> None:
         problems = []
@@ -51,6 +54,10 @@ class Station:
             problems.append(f"api_type {self.api_type!r} is none of {', '.join(API_TYPES)}")
         if self.url is not None and not self.url.startswith(("http://", "https://", "ws://", "wss://")):
             problems.append(f"url {self.url!r} is not http, https, ws or wss")
+        if not 0 < self.timeout_seconds < math.inf:
+            problems.append(f"timeout_seconds {self.timeout_seconds} is not above 0")
+        if self.retry_count < 0:
+            problems.append(f"retry_count {self.retry_count} is negative")
         problems += [
             f"frequency range {low}..{high} Hz is empty or negative"
             for low, high in self.frequency_ranges_hz
@@ -73,7 +80,8 @@ class KnownSource:
 
 
 _STATION_COLUMNS = (
-    "rx_id, name, latitude, longitude, altitude_m, url, api_type, frequency_ranges_hz, full_scale_dbm, is_active"
+    "rx_id, name, latitude, longitude, altitude_m, url, api_type, frequency_ranges_hz, full_scale_dbm, is_active,"
+    " timeout_seconds, retry_count"
 )
 
 
@@ -162,6 +170,19 @@ def add_missing_known_sources(connection: Connection, sources: Sequence[KnownSou
         if inserted is not None:
             added.append(source.name)
     return added
+
+
+def known_source_id(connection: Connection, name: str | None) -> UUID | None:
+    """Primary key of a transmitter; None for none; a StationError that lists the known ones where it is unknown."""
+    if name is None:
+        return None
+    found: UUID | None = connection.execute(
+        text("SELECT id FROM heimdall.known_sources WHERE name = :name"), {"name": name}
+    ).scalar()
+    if found is None:
+        known = connection.execute(text("SELECT name FROM heimdall.known_sources ORDER BY name")).scalars()
+        raise StationError(f"unknown source {name}; known are: {', '.join(known) or 'none'}")
+    return found
 
 
 def station_ids(connection: Connection, rx_ids: Sequence[str]) -> dict[str, UUID]:

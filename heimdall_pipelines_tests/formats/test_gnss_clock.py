@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from heimdall_pipelines.formats.gnss_clock import ClockError, GnssStamps, fit_gnss_clock, gps_minus_utc_s
+from heimdall_pipelines.formats.gnss_clock import (
+    ClockError,
+    GnssStamps,
+    fit_extrapolated_stamps,
+    fit_gnss_clock,
+    gps_minus_utc_s,
+)
 from heimdall_pipelines.formats.utc import unix_ns_from_iso
 
 from .support import START_NS
@@ -35,6 +41,10 @@ def receiver_stamps(
 
 def fit(stamps: GnssStamps, near_ns: int = START_NS):
     return fit_gnss_clock(stamps, near_unix_ns=near_ns, nominal_rate_hz=12_001.0)
+
+
+def fit_all(stamps: GnssStamps):
+    return fit_extrapolated_stamps(stamps, near_unix_ns=START_NS, nominal_rate_hz=12_001.0)
 
 
 def test_scattered_fixes_give_time_and_rate_within_their_scatter():
@@ -116,3 +126,34 @@ def test_single_wild_stamps_are_no_gap():
 def test_stamps_of_another_rate_than_the_headers_are_refused():
     with pytest.raises(ClockError, match="which is not 11980"):
         fit_gnss_clock(receiver_stamps(), near_unix_ns=START_NS, nominal_rate_hz=11_980.0)
+
+
+def test_a_short_recording_has_its_time_from_the_stamps_between_fixes():
+    stamps = receiver_stamps(seconds=10.0, fix_errors_ns=[60, -70], rate_error=1e-8)
+    assert fit(stamps) is None
+    result = fit_all(stamps)
+    assert abs(result.start_time_unix_ns - START_NS) < 200
+    assert result.sample_rate_hz == pytest.approx(TRUE_RATE_HZ, abs=5e-4)
+    assert result.residual_rms_ns == 200.0
+    assert result.num_fixes == 1
+
+
+def test_fixes_that_contradict_each_other_and_old_ones_are_no_clock():
+    assert fit_all(receiver_stamps(seconds=10.0, fix_errors_ns=[0, 10_000])) is None
+    assert fit_all(receiver_stamps(seconds=0.9)) is None
+    stamps = receiver_stamps(seconds=10.0)
+    old = np.full_like(stamps.age_s, 31)
+    assert fit_all(GnssStamps(stamps.samples, old, stamps.second, stamps.nanosecond)) is None
+
+
+def test_a_short_recording_may_have_single_wild_stamps_but_no_gap():
+    stamps = receiver_stamps(seconds=10.0)
+    stamps.second[[20, 100]] += 7
+    assert abs(fit_all(stamps).start_time_unix_ns - START_NS) < 2
+    whole = receiver_stamps(seconds=10.0)
+    kept = np.delete(np.arange(whole.samples.size), [100, 101])
+    lost = GnssStamps(whole.samples[:-2], whole.age_s[kept], whole.second[kept], whole.nanosecond[kept])
+    with pytest.raises(ClockError, match=r"0\.085 s of samples are missing"):
+        fit_all(lost)
+    with pytest.raises(ClockError, match=r"which is not 11980\.0 Hz"):
+        fit_extrapolated_stamps(stamps, near_unix_ns=START_NS, nominal_rate_hz=11_980.0)

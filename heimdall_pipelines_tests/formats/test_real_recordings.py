@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from heimdall_pipelines.formats.gnss_clock import GnssStamps, fit_extrapolated_stamps
+from heimdall_pipelines.formats.kiwi_chunks import STAMP, scan_chunks
 from heimdall_pipelines.formats.kiwi_wav import kiwi_wav_name, write_kiwi_wav
 from heimdall_pipelines.formats.recording import open_recording
 from heimdall_pipelines.formats.utc import unix_ns_from_iso
@@ -64,3 +66,22 @@ def test_a_real_recording_written_anew_is_the_same_recording(tmp_path):
     assert abs(copy.start_time_unix_ns - original.start_time_unix_ns) < 10
     assert copy.sample_rate_hz == pytest.approx(original.sample_rate_hz, abs=1e-5)
     np.testing.assert_array_equal(all_samples(copy), all_samples(original))
+
+
+@pytest.mark.parametrize("receiver", RECEIVERS)
+def test_ten_seconds_of_a_real_recording_tell_the_same_time_as_all_of_it(receiver):
+    whole = real(receiver)
+    with whole.path.open("rb") as file:
+        stamps = np.frombuffer(scan_chunks(file, whole.path).stamps, STAMP)[2:]
+    num_blocks = 236
+    for first in range(0, stamps.size - num_blocks, 20):
+        part = stamps[first : first + num_blocks]
+        samples = np.arange(num_blocks) * 512
+        fit = fit_extrapolated_stamps(
+            GnssStamps(samples, part["age_s"], part["second"], part["nanosecond"]),
+            near_unix_ns=whole.start_time_unix_ns,
+            nominal_rate_hz=12_001.0,
+        )
+        start_ns = whole.start_time_unix_ns + round(first * 512 * 1e9 / whole.sample_rate_hz)
+        assert abs(fit.start_time_unix_ns - start_ns) < 250  # 171 was found, fixes scatter by up to 150
+        assert fit.sample_rate_hz == pytest.approx(whole.sample_rate_hz, abs=5e-4)

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from scipy.signal.windows import tukey
 
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.rf.features import (
@@ -16,6 +17,7 @@ from heimdall_pipelines.rf.features import (
     extract_features,
 )
 from heimdall_pipelines.rf.modulation import complex_noise
+from heimdall_pipelines.rf.spectrum import tukey_window
 from heimdall_pipelines_tests.rf.signals import generator, received, voice_fm
 
 SAMPLE_RATE_HZ = 200e3
@@ -180,3 +182,9 @@ def test_the_summary_is_json_with_six_digits_and_null_where_nothing_was_observed
         "bandwidth_hz": {"mean": None, "std": None, "min": None, "max": None},
     }
     assert all(type(value) is float for value in summary["rssi_dbm"].values())
+
+
+@pytest.mark.parametrize("num_samples", [320, 2_400, 12_001, 40_000])
+@pytest.mark.parametrize("taper", [0.05, 0.3])
+def test_the_window_is_scipys_to_the_last_bit(num_samples, taper):
+    np.testing.assert_array_equal(tukey_window(num_samples, taper), tukey(num_samples, taper, sym=False))

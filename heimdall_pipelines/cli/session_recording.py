@@ -1,0 +1,92 @@
+"""`heimdall session record`: a session from live receivers."""
+
+from typing import Annotated
+
+import typer
+
+from heimdall_pipelines.cli.console import errors, output, show_progress, table
+from heimdall_pipelines.cli.environment import stores
+from heimdall_pipelines.cli.frequencies import frequency_hz as parsed_frequency_hz
+from heimdall_pipelines.sessions.record_request import MAX_DURATION_S, RecordRequest
+from heimdall_pipelines.sessions.recording import RecordReport, record_session
+from heimdall_pipelines.store.sessions import StationRecording
+
+EXIT_INTERRUPTED = 130
+
+
+def record(
+    frequency: Annotated[str, typer.Option(help="Centre with its unit: 77.5kHz, 145.5MHz, 77500Hz")],
+    duration: Annotated[float, typer.Option(help=f"Length, s; at most {MAX_DURATION_S:g}")] = 10.0,
+    stations: Annotated[str | None, typer.Option(help="Slugs of the stations, separated by commas")] = None,
+    all_active: Annotated[
+        bool, typer.Option("--all-active", help="Every active station that has a client (api_type kiwisdr or http_iq)")
+    ] = False,
+    known_source: Annotated[str | None, typer.Option(help="Name of the transmitter, such as DCF77")] = None,
+    bandwidth: Annotated[float | None, typer.Option(help="Width of the channel, Hz; default 12500")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the session; default: frequency and time")] = None,
+) -> None:
+    """Record the same frequency at several stations at once, as one session.
+
+    Exit code 0: completed, though some stations may have failed; 1: no station could be recorded.
+    """
+    if (stations is None) != all_active:
+        raise typer.BadParameter("either --stations a,b,c or --all-active is expected")
+    request = RecordRequest(
+        frequency_hz=parsed_frequency_hz(frequency),
+        duration_s=duration,
+        rx_ids=None if stations is None else tuple(filter(None, (rx_id.strip() for rx_id in stations.split(",")))),
+        known_source=known_source,
+        bandwidth_hz=bandwidth,
+        name=name,
+    )
+    with stores() as opened:
+        try:
+            report = record_session(opened, request, show_progress)
+        except KeyboardInterrupt:
+            errors.print("Stopped by hand: the session is closed as failed, nothing of it is kept.")
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+    _print(report)
+    if report.status != "completed":
+        raise typer.Exit(1)
+
+
+def _print(report: RecordReport) -> None:
+    rows = table("station", "samples", "sample rate, Hz", "clock", "SNR, dB", "level, dBm", "remarks")
+    for recording in report.recordings:
+        rows.add_row(recording.station.rx_id, *_cells(recording))
+    for rx_id, reason in report.not_asked:
+        rows.add_row(rx_id, "", "", "", "", "", f"not asked: {reason}")
+    output.print(rows)
+    if report.status == "completed":
+        output.print(
+            f"recorded: session {report.session_id} ({report.name}). Its features are extracted by itself where "
+            f"heimdall dev runs; here and now: heimdall session extract {report.session_id}",
+            markup=False,
+            soft_wrap=True,
+        )
+    else:
+        output.print(
+            f"failed: session {report.session_id} ({report.name}): {report.error_message}",
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+def _cells(recording: StationRecording) -> tuple[str, ...]:
+    if recording.error_message is not None:
+        return "", "", "", "", "", f"failed: {recording.error_message}"
+    clock = recording.time_source
+    if recording.time_uncertainty_ns is not None:
+        clock += f", {_duration(recording.time_uncertainty_ns)}"
+    return (
+        str(recording.samples_count),
+        f"{recording.sample_rate_hz:.4f}",
+        clock,
+        "" if recording.snr_db is None else f"{recording.snr_db:.1f}",
+        "" if recording.signal_strength_db is None else f"{recording.signal_strength_db:.1f}",
+        recording.note or "",
+    )
+
+
+def _duration(nanoseconds: float) -> str:
+    return f"{nanoseconds:.0f} ns" if nanoseconds < 1e5 else f"{nanoseconds / 1e6:.1f} ms"

@@ -1,0 +1,180 @@
+"""`heimdall station simulate`: receivers without a radio, on this machine, until Ctrl-C."""
+
+import asyncio
+import signal
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from heimdall_pipelines.cli.console import output
+from heimdall_pipelines.cli.frequencies import frequency_hz as parsed_frequency_hz
+from heimdall_pipelines.formats.recording import open_recording
+from heimdall_pipelines.receivers.players import RECEIVED_HZ, HttpIqPlayer, KiwiPlayer
+from heimdall_pipelines.receivers.programmes import (
+    Place,
+    Programme,
+    ReplayClock,
+    SyntheticProgramme,
+    Transmission,
+    WavProgramme,
+)
+from heimdall_pipelines.receivers.simulator import serving
+from heimdall_pipelines.stations.network import Network, load_network
+from heimdall_pipelines.store.stations import slug
+
+FIRST_PORT = 8073
+PREFIX = "sim-"  # the station that is played may be a row already, with its true address
+SHOWN_DURATION_S = 10.0
+_LONGEST_SHOWN_S = 60.0
+
+
+@dataclass(frozen=True)
+class SimulatedStation:
+    """A receiver that is played, and where it pretends to be."""
+
+    rx_id: str
+    place: Place
+    programme: Programme
+
+
+def simulate(
+    wav: Annotated[
+        list[Path] | None, typer.Option(help="KiwiSDR recording to replay, now; may be repeated: one station each")
+    ] = None,
+    frequency: Annotated[str, typer.Option(help="Of a synthetic transmission, with its unit")] = "7.05MHz",
+    transmitter: Annotated[str, typer.Option(help="Where it comes from: LATITUDE,LONGITUDE[,ALTITUDE]")] = "45.05,8.2",
+    station: Annotated[
+        list[str] | None, typer.Option(help="Slug of the station to play, where it is; may be repeated")
+    ] = None,
+    position: Annotated[
+        str | None, typer.Option(help="Where one station is that is in no list: LATITUDE,LONGITUDE[,ALTITUDE]")
+    ] = None,
+    count: Annotated[int, typer.Option(help="So many stations of the network, if none is named", min=1, max=100)] = 3,
+    api_type: Annotated[Literal["kiwisdr", "http_iq"], typer.Option(help="Protocol")] = "kiwisdr",
+    port: Annotated[int, typer.Option(help="Of the first station; 0: any", min=0, max=65_000)] = FIRST_PORT,
+    speed: Annotated[float, typer.Option(help="Times real time", min=0.01, max=1e6)] = 1.0,
+    password: Annotated[str | None, typer.Option(help="That clients must give; default: none")] = None,
+) -> None:
+    """Play receivers on this machine until Ctrl-C: a recording, or one transmission that each hears after its delay.
+
+    Shows the commands that make them known and record from them.
+    """
+    network = load_network()
+    place = None if position is None else _place("--position", position)
+    if wav:
+        stations, frequency_hz, duration_s = _replayed(wav, station, place, network)
+    else:
+        frequency_hz, duration_s = parsed_frequency_hz(frequency), SHOWN_DURATION_S
+        transmission = Transmission(frequency_hz, _place("--transmitter", transmitter))
+        stations = [
+            SimulatedStation(PREFIX + rx_id, where, SyntheticProgramme(rx_id, where, transmission))
+            for rx_id, where in _places(station, place, count, network)
+        ]
+    players = [_player(api_type, one.programme, frequency_hz, password, speed) for one in stations]
+    asyncio.run(_play(stations, players, port, frequency_hz, duration_s))
+
+
+def _player(
+    api_type: str, programme: Programme, frequency_hz: float, password: str | None, speed: float
+) -> KiwiPlayer | HttpIqPlayer:
+    if api_type == "http_iq":
+        return HttpIqPlayer(programme, password=password, speed=speed)
+    # A KiwiSDR reaches higher frequencies by a converter, here one that brings them near the middle of its range.
+    is_beyond = frequency_hz > RECEIVED_HZ
+    converter_hz = 1e6 * round((frequency_hz - RECEIVED_HZ / 2) / 1e6) if is_beyond else 0.0
+    return KiwiPlayer(programme, password=password, speed=speed, converter_hz=converter_hz)
+
+
+async def _play(
+    stations: Sequence[SimulatedStation],
+    players: Sequence[KiwiPlayer | HttpIqPlayer],
+    port: int,
+    frequency_hz: float,
+    duration_s: float,
+) -> None:
+    stopped = asyncio.Event()
+    for kind in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(kind, stopped.set)
+    async with AsyncExitStack() as stack:
+        urls = [
+            await stack.enter_async_context(serving(player, port=port and port + number))
+            for number, player in enumerate(players)
+        ]
+        _show(stations, players, urls, frequency_hz, duration_s)
+        await stopped.wait()
+
+
+def _show(
+    stations: Sequence[SimulatedStation],
+    players: Sequence[KiwiPlayer | HttpIqPlayer],
+    urls: Sequence[str],
+    frequency_hz: float,
+    duration_s: float,
+) -> None:
+    lines = [f"{one.rx_id} plays at {url}" for one, url in zip(stations, urls, strict=True)]
+    lines.append("To make them known, once:")
+    for one, player, url in zip(stations, players, urls, strict=True):
+        place = one.place
+        address = url.replace("//", "//:PASSWORD@") if player.needs_password else url
+        lines.append(
+            f"  heimdall station add {one.rx_id} --latitude={place.latitude:.9g} --longitude={place.longitude:.9g} "
+            f"--altitude-m={place.altitude_m:g} --api-type={player.api_type} --url={address}"
+        )
+    rx_ids = ",".join(one.rx_id for one in stations)
+    lines.append("To record from them:")
+    lines.append(
+        f"  heimdall session record --frequency={frequency_hz:.10g}Hz --duration={duration_s:g} --stations={rx_ids}"
+    )
+    lines.append("Ctrl-C ends it.")
+    output.print("\n".join(lines), markup=False, soft_wrap=True)
+
+
+def _replayed(
+    files: Sequence[Path], rx_ids: Sequence[str] | None, place: Place | None, network: Network
+) -> tuple[list[SimulatedStation], float, float]:
+    """Stations that replay files, the frequency, and for how long all of them last."""
+    if rx_ids and len(rx_ids) != len(files):
+        raise typer.BadParameter(f"--station must be given for each of the {len(files)} files, or for none")
+    if place is not None and len(files) > 1:
+        raise typer.BadParameter("--position is that of one station: give one file")
+    recordings = [open_recording(file) for file in files]
+    clock = ReplayClock(min(recording.start_time_unix_ns for recording in recordings))
+    stations = []
+    for number, recording in enumerate(recordings):
+        rx_id = rx_ids[number] if rx_ids else slug(recording.receiver_name or recording.path.stem)
+        where = place or _place_of(rx_id, network)
+        programme = WavProgramme(recording.path, moved_by_s=clock.moved_by_s)
+        stations.append(SimulatedStation(PREFIX + rx_id, where, programme))
+    shortest_s = min(recording.num_samples / recording.sample_rate_hz for recording in recordings)
+    return stations, recordings[0].frequency_hz, min(_LONGEST_SHOWN_S, int(10 * shortest_s - 1) / 10)
+
+
+def _places(rx_ids: Sequence[str] | None, place: Place | None, count: int, network: Network) -> list[tuple[str, Place]]:
+    if place is not None:
+        if rx_ids and len(rx_ids) > 1:
+            raise typer.BadParameter("--position is that of one station: name one at most")
+        return [(rx_ids[0] if rx_ids else "here", place)]
+    if not rx_ids:
+        rx_ids = [station.rx_id for station in network.stations[:count]]
+    return [(rx_id, _place_of(rx_id, network)) for rx_id in rx_ids]
+
+
+def _place_of(rx_id: str, network: Network) -> Place:
+    position = network.position_of(rx_id)
+    if position is None:
+        raise typer.BadParameter(f"where {rx_id} is, is not known: give --position LATITUDE,LONGITUDE")
+    return Place(*position)
+
+
+def _place(option: str, text: str) -> Place:
+    try:
+        numbers = [float(number) for number in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (2, 3) or not (abs(numbers[0]) <= 90 and abs(numbers[1]) <= 180):
+        raise typer.BadParameter(f"{option} {text}: LATITUDE,LONGITUDE in degrees is expected, such as 45.05,8.2")
+    return Place(*numbers)

@@ -1,0 +1,148 @@
+"""Recording from live receivers: the job that records, its schedule, checks of stations, and the watchdog."""
+
+import json
+
+import dagster as dg
+from pydantic import Field
+
+from heimdall_pipelines.defs.metadata import table_metadata
+from heimdall_pipelines.defs.outages import retried_after_outage
+from heimdall_pipelines.defs.partitions import recording_sessions
+from heimdall_pipelines.defs.recorded import raw_iq_materialization
+from heimdall_pipelines.errors import UnavailableError
+from heimdall_pipelines.sessions.abandoned import close_abandoned_sessions
+from heimdall_pipelines.sessions.record_request import RecordRequest
+from heimdall_pipelines.sessions.recording import record_session as record
+from heimdall_pipelines.settings import Settings
+from heimdall_pipelines.stations.checking import check_stations as ask_stations
+from heimdall_pipelines.store.sessions import SessionRevision
+from heimdall_pipelines.store.station_checks import station_uptimes
+from heimdall_pipelines.store.stores import Stores
+
+UPTIME_DAYS = 7.0
+
+
+class RecordConfig(dg.Config):
+    """What to record."""
+
+    frequency_hz: float = Field(description="Centre, Hz", examples=[77500.0])
+    duration_s: float = Field(default=10.0, description="Length of the recording, s; at most 3600")
+    stations: list[str] = Field(default=[], description="Slugs of the stations; empty: every active one with a client")
+    known_source: str | None = Field(default=None, description="Name of the transmitter, such as DCF77")
+    bandwidth_hz: float | None = Field(default=None, description="Width of the channel, Hz; default 12500")
+    name: str | None = Field(default=None, description="Name of the session; default: frequency and time")
+
+
+@dg.op(name="record")
+def _record(context: dg.OpExecutionContext, config: RecordConfig, stores: dg.ResourceParam[Stores]) -> None:
+    """Record, and tell Dagster of the session's IQ; its features are the sensor's business."""
+    request = RecordRequest(
+        frequency_hz=config.frequency_hz,
+        duration_s=config.duration_s,
+        rx_ids=tuple(config.stations) or None,
+        known_source=config.known_source,
+        bandwidth_hz=config.bandwidth_hz,
+        name=config.name,
+    )
+    report = record(stores, request, context.log.info)
+    if report.status != "completed":
+        raise dg.Failure(f"session {report.session_id}: {report.error_message}", allow_retries=False)
+    if report.error_message is not None:
+        context.log.warning(report.error_message)
+    assert recording_sessions.name is not None
+    context.instance.add_dynamic_partitions(recording_sessions.name, [str(report.session_id)])
+    context.log_event(raw_iq_materialization(stores, SessionRevision(report.session_id, report.revision)))
+
+
+@dg.job(
+    description="Records the same frequency at several stations at once, as one session; see the op's config.",
+    tags={"dagster/max_retries": "0"},  # what was to be heard when its process died is over
+)
+def record_session() -> None:
+    """Record a session."""
+    _record()
+
+
+@dg.schedule(
+    job=record_session,
+    cron_schedule="0 * * * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.STOPPED,
+    description="Records every full hour what HEIMDALL_SCHEDULED_RECORDING says; stopped until somebody starts it.",
+)
+def scheduled_recording(settings: dg.ResourceParam[Settings]) -> dg.RunRequest | dg.SkipReason:
+    """Ask for a recording with the config of the environment."""
+    if settings.scheduled_recording is None:
+        return dg.SkipReason(
+            "HEIMDALL_SCHEDULED_RECORDING is not set; it takes the config of the op record as JSON, such as "
+            '{"frequency_hz": 77500, "duration_s": 60, "known_source": "DCF77"}'
+        )
+    return dg.RunRequest(run_config={"ops": {"record": {"config": json.loads(settings.scheduled_recording)}}})
+
+
+@dg.asset(key=["recorded", "station_uptime"], group_name="recorded", kinds={"postgres"}, deps=["websdr_stations"])
+def station_uptime(context: dg.AssetExecutionContext, stores: dg.ResourceParam[Stores]) -> dg.MaterializeResult[None]:
+    """How every active station with a client answers; its history is the table `station_checks`.
+
+    The numbers of each station, up (1 or 0) and latency, are plotted over time in the asset's tab "Plots".
+    """
+    with retried_after_outage(context.op_execution_context):
+        checks = ask_stations(stores)
+        uptimes = {uptime.rx_id: uptime for uptime in station_uptimes(stores.database, UPTIME_DAYS)}
+    metadata: dict[str, dg.MetadataValue] = {
+        "stations_asked": dg.MetadataValue.int(len(checks)),
+        "stations_up": dg.MetadataValue.int(sum(check.is_up for check in checks)),
+    }
+    for check in checks:
+        metadata[f"{check.rx_id}_up"] = dg.MetadataValue.int(int(check.is_up))
+        if check.latency_ms is not None:
+            metadata[f"{check.rx_id}_latency_ms"] = dg.MetadataValue.float(round(check.latency_ms, 3))
+    columns = ("station", "up", "latency, ms", "GNSS fix, s ago", "users", f"up in {UPTIME_DAYS:g} days", "remarks")
+    metadata["answers"] = table_metadata(
+        columns,
+        [
+            (
+                check.rx_id,
+                "yes" if check.is_up else "no",
+                "" if check.latency_ms is None else f"{check.latency_ms:.1f}",
+                "" if check.gnss_fix_age_s is None else f"{check.gnss_fix_age_s:.0f}",
+                "" if check.num_users is None else check.num_users,
+                f"{uptimes[check.rx_id].num_up} of {uptimes[check.rx_id].num_checks}" if check.rx_id in uptimes else "",
+                (check.reason or "").replace("|", "/"),
+            )
+            for check in checks
+        ],
+    )
+    return dg.MaterializeResult(metadata=metadata)
+
+
+check_stations = dg.define_asset_job(
+    "check_stations",
+    selection=dg.AssetSelection.assets(station_uptime),
+    description="Asks every active station that has a client how it is, and keeps the answers.",
+)
+
+hourly_station_check = dg.ScheduleDefinition(
+    name="hourly_station_check",
+    job=check_stations,
+    cron_schedule="0 * * * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Asks the stations every full hour.",
+)
+
+
+@dg.sensor(
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    minimum_interval_seconds=60,
+    description="Closes recordings whose process was killed as failed, and removes what they stored; starts no run.",
+)
+def abandoned_recordings(context: dg.SensorEvaluationContext, stores: dg.ResourceParam[Stores]) -> dg.SkipReason:
+    """Level-triggered: what is late or silent is closed."""
+    try:
+        closed = close_abandoned_sessions(stores)
+    except UnavailableError as error:
+        return dg.SkipReason(f"it could not be looked: {error}")
+    for session in closed:
+        context.log.warning(f"session {session.id} ({session.name}): {session.error_message}")
+    return dg.SkipReason(f"{len(closed)} abandoned recordings were closed" if closed else "no recording is abandoned")

@@ -1,0 +1,177 @@
+"""The messages and sound frames of a KiwiSDR's live stream in IQ mode: read and written, byte for byte.
+
+A frame is one websocket message. Text: ``MSG`` and space-separated ``key=value``. Sound: ``SND``, flags u8, sequence
+u32 little-endian, S-meter u16 big-endian (0.1 v - 127 dBm), age of the latest GNSS fix u8, dummy u8, GPS second of the
+week u32 and nanosecond u32 little-endian, then pairs of int16, big-endian unless a flag says otherwise.
+"""
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heimdall_pipelines.errors import HeimdallError
+
+MESSAGE_TAG, SOUND_TAG = b"MSG", b"SND"
+FLAG_ADC_OVERFLOW, FLAG_IQ, FLAG_COMPRESSED, FLAG_LITTLE_ENDIAN = 0x02, 0x08, 0x10, 0x80
+FULL_SCALE = 32_768.0
+MAX_FRAME_SAMPLES = 4_096  # KiwiSDRs send 512
+MAX_MESSAGE_BYTES = 1 << 20  # a configuration takes some 100 kB
+SEQUENCE_MODULUS = 1 << 32
+_HEADER = struct.Struct("<3sBI")
+_S_METER = struct.Struct(">H")
+_STAMP = struct.Struct("<BBII")
+_SAMPLES_AT = _HEADER.size + _S_METER.size + _STAMP.size
+_SAMPLE_BYTES = 4
+
+
+class KiwiStreamError(HeimdallError, ValueError):
+    """A frame that a KiwiSDR in IQ mode does not send; the message says what is wrong with it."""
+
+
+@dataclass(frozen=True, eq=False)
+class SoundFrame:
+    """One frame of IQ.
+
+    Attributes
+    ----------
+    sequence : int
+        Counts up by 1, modulo 2^32.
+    s_meter_dbm : float
+        Level by the receiver's own scale.
+    adc_overflow : bool
+        The converter was overdriven.
+    fix_age_s, gps_second, gps_nanosecond : int
+        Age of the latest GNSS fix, 255 without any, and the first sample's time since the GPS week's start, as sent.
+    iq : NDArray[complex64], shape (samples,)
+        Full scale is 1.
+    """
+
+    sequence: int
+    s_meter_dbm: float
+    adc_overflow: bool
+    fix_age_s: int
+    gps_second: int
+    gps_nanosecond: int
+    iq: NDArray[np.complex64]
+
+
+def parse_message(frame: bytes) -> dict[str, str | None]:
+    """Read a text message.
+
+    Parameters
+    ----------
+    frame : bytes
+        Beginning with ``MSG``.
+
+    Returns
+    -------
+    dict of str to str or None
+        Value of each key, as sent (percent-encoded where the receiver does so); None for a key without ``=``. The last
+        one counts of a key that comes twice.
+
+    Raises
+    ------
+    KiwiStreamError
+        It does not begin so, is longer than `MAX_MESSAGE_BYTES`, is no UTF-8, or a key is empty.
+    """
+    if frame[:3] != MESSAGE_TAG or frame[3:4] not in (b" ", b""):
+        raise KiwiStreamError(f"a message begins with {frame[:8]!r} instead of MSG")
+    if len(frame) > MAX_MESSAGE_BYTES:
+        raise KiwiStreamError(f"a message has {len(frame)} bytes, more than {MAX_MESSAGE_BYTES}")
+    try:
+        text = frame[4:].decode()
+    except UnicodeDecodeError as error:
+        raise KiwiStreamError(f"a message is no UTF-8 at byte {error.start + 4}") from None
+    values: dict[str, str | None] = {}
+    for pair in text.split():
+        key, equals, value = pair.partition("=")
+        if not key:
+            raise KiwiStreamError(f"a message has a value without a key: {pair[:40]!r}")
+        values[key] = value if equals else None
+    return values
+
+
+def write_message(values: Mapping[str, str | None]) -> bytes:
+    """Write a text message, the inverse of `parse_message` for keys and values without white space."""
+    pairs = (key if value is None else f"{key}={value}" for key, value in values.items())
+    return MESSAGE_TAG + b" " + " ".join(pairs).encode()
+
+
+def parse_sound(frame: bytes) -> SoundFrame:
+    """Read a sound frame of IQ.
+
+    Parameters
+    ----------
+    frame : bytes
+        Beginning with ``SND``.
+
+    Raises
+    ------
+    KiwiStreamError
+        It does not begin so, is compressed, is no IQ, has no samples, too many, or ends within one.
+    """
+    if frame[:3] != SOUND_TAG:
+        raise KiwiStreamError(f"a sound frame begins with {frame[:3]!r} instead of SND")
+    if len(frame) < _HEADER.size:
+        raise KiwiStreamError(f"a sound frame has {len(frame)} bytes, its header alone {_SAMPLES_AT}")
+    _, flags, sequence = _HEADER.unpack_from(frame)
+    if flags & FLAG_COMPRESSED:
+        raise KiwiStreamError(f"sound frame {sequence} is compressed: IQ is never sent so, compression=0 was asked for")
+    if not flags & FLAG_IQ:
+        raise KiwiStreamError(f"sound frame {sequence} is no IQ (flags {flags:#04x}): another mode is on")
+    num_samples, rest_bytes = divmod(len(frame) - _SAMPLES_AT, _SAMPLE_BYTES)
+    if num_samples < 1 or rest_bytes:
+        raise KiwiStreamError(
+            f"sound frame {sequence} has {len(frame)} bytes: {_SAMPLES_AT} of header and a multiple of "
+            f"{_SAMPLE_BYTES}, at least one, are expected"
+        )
+    if num_samples > MAX_FRAME_SAMPLES:
+        raise KiwiStreamError(f"sound frame {sequence} has {num_samples} samples, more than {MAX_FRAME_SAMPLES}")
+    (s_meter,) = _S_METER.unpack_from(frame, _HEADER.size)
+    fix_age_s, _, gps_second, gps_nanosecond = _STAMP.unpack_from(frame, _HEADER.size + _S_METER.size)
+    stored = np.frombuffer(frame, "<i2" if flags & FLAG_LITTLE_ENDIAN else ">i2", offset=_SAMPLES_AT)
+    iq = (stored.astype(np.float32) / np.float32(FULL_SCALE)).view(np.complex64)
+    return SoundFrame(
+        sequence=sequence,
+        s_meter_dbm=0.1 * s_meter - 127.0,
+        adc_overflow=bool(flags & FLAG_ADC_OVERFLOW),
+        fix_age_s=fix_age_s,
+        gps_second=gps_second,
+        gps_nanosecond=gps_nanosecond,
+        iq=iq,
+    )
+
+
+def write_sound(
+    stored: NDArray[np.int16],
+    *,
+    sequence: int,
+    s_meter_dbm: float = -127.0,
+    fix_age_s: int = 255,
+    gps_second: int = 0,
+    gps_nanosecond: int = 0,
+    adc_overflow: bool = False,
+    little_endian: bool = False,
+) -> bytes:
+    """Write a sound frame of IQ, as a KiwiSDR sends it.
+
+    Parameters
+    ----------
+    stored : NDArray[int16], shape (2 * samples,)
+        I and Q by turns, in steps of 1/32768.
+    sequence, s_meter_dbm, fix_age_s, gps_second, gps_nanosecond, adc_overflow
+        See `SoundFrame`; the level is cut to what the frame can tell, -127 to 6426 dBm in steps of 0.1.
+    little_endian : bool
+        Whether to say and to send the samples so.
+    """
+    flags = FLAG_IQ | FLAG_ADC_OVERFLOW * adc_overflow | FLAG_LITTLE_ENDIAN * little_endian
+    s_meter = min(max(round((s_meter_dbm + 127.0) * 10), 0), 0xFFFF)
+    return (
+        _HEADER.pack(SOUND_TAG, flags, sequence % SEQUENCE_MODULUS)
+        + _S_METER.pack(s_meter)
+        + _STAMP.pack(fix_age_s, 0, gps_second, gps_nanosecond)
+        + stored.astype("<i2" if little_endian else ">i2").tobytes()
+    )

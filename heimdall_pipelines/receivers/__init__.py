@@ -1,0 +1,1 @@
+"""Clients that fetch IQ from live receivers; one class for each kind."""

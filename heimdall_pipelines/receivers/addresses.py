@@ -1,0 +1,83 @@
+"""A receiver's URL: what may stand in it, and how it is shown without its password."""
+
+import re
+from base64 import b64encode
+from dataclasses import dataclass, field
+
+from yarl import URL
+
+from heimdall_pipelines.receivers.stream import ReceiverAddress, ReceiverError
+
+SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
+_SHOWN_CHARACTERS = 120
+_USER_INFO = re.compile(r"//[^/?#]*@")
+
+
+@dataclass(frozen=True)
+class ReceiverUrl:
+    """A receiver's address taken apart.
+
+    Attributes
+    ----------
+    base : URL
+        http or https, without user, password, query and fragment.
+    user, password : str or None
+        As in the URL, percent-decoded.
+    """
+
+    base: URL
+    user: str | None = field(repr=False)
+    password: str | None = field(repr=False)
+
+    def page(self, *names: str) -> URL:
+        """Address of something below the receiver's URL."""
+        return self.base.joinpath(*names)
+
+    def websocket(self, *names: str) -> URL:
+        """The same as ws or wss."""
+        return self.page(*names).with_scheme({"http": "ws", "https": "wss"}[self.base.scheme])
+
+    def authorization(self) -> dict[str, str]:
+        """Headers of HTTP's basic authentication, empty without user and password."""
+        if self.user is None and self.password is None:
+            return {}
+        return {"Authorization": "Basic " + b64encode(f"{self.user or ''}:{self.password or ''}".encode()).decode()}
+
+
+def receiver_url(address: ReceiverAddress) -> ReceiverUrl:
+    """Take a receiver's address apart.
+
+    Raises
+    ------
+    ReceiverError
+        It is none, its scheme is not http, https, ws or wss, or a host is missing; not transient. The message shows no
+        password.
+    """
+    shown = shown_url(address.url)
+    try:
+        url = URL(address.url)
+        scheme, host = url.scheme, url.host
+        port = url.port
+    except ValueError:
+        raise ReceiverError(address.rx_id, f"the URL {shown!r} cannot be read", is_transient=False) from None
+    if scheme not in SCHEMES:
+        raise ReceiverError(address.rx_id, f"the URL {shown!r} is not http, https, ws or wss", is_transient=False)
+    if not host or port == 0:
+        raise ReceiverError(address.rx_id, f"the URL {shown!r} has no host or port", is_transient=False)
+    base = url.with_user(None).with_query(None).with_fragment(None).with_scheme(SCHEMES[scheme])
+    return ReceiverUrl(base, url.user, url.password)
+
+
+def shown_url(url: str) -> str:
+    """Write a URL for people: without user and password, control characters or excessive length.
+
+    >>> shown_url("http://:secret@host:8073/x")
+    'http://host:8073/x'
+    """
+    return shown(_USER_INFO.sub("//", url))
+
+
+def shown(text: str) -> str:
+    """Cut and clean what a stranger sent, to be part of an error message."""
+    clean = "".join(character if character.isprintable() else "?" for character in text[: _SHOWN_CHARACTERS + 1])
+    return clean if len(clean) <= _SHOWN_CHARACTERS else clean[:_SHOWN_CHARACTERS] + "…"

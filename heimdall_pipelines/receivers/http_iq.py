@@ -1,0 +1,153 @@
+"""Client of receivers that stream IQ over plain HTTP: ``GET {url}/iq?tune=<Hz>&rate=<Hz>``, int16 little-endian."""
+
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiohttp
+import numpy as np
+
+from heimdall_pipelines.formats.samples import CI16_LE
+from heimdall_pipelines.receivers.addresses import receiver_url, shown
+from heimdall_pipelines.receivers.pace import Pace
+from heimdall_pipelines.receivers.requests import AnsweredError, limited, named_errors, new_session
+from heimdall_pipelines.receivers.status_pages import fetch_status
+from heimdall_pipelines.receivers.stream import (
+    IqBlock,
+    ReceiverAddress,
+    ReceiverError,
+    ReceiverStatus,
+    Tuning,
+    WaitLimits,
+)
+from heimdall_pipelines.rf.spectrum import USABLE_BAND
+
+RATE_HEADER = "X-Sample-Rate"
+_RATE_STEP_HZ = 1_000
+_LOWEST_RATE_HZ = 12_000
+_MAX_RATE_RATIO = 4.0  # of what is given to what was asked for
+_READ_BYTES = 1 << 16
+_NO_PAGE = 404
+
+
+def asked_rate_hz(bandwidth_hz: float) -> int:
+    """Sample rate to ask for: the bandwidth fills the 80 % that a receiver's filters leave flat, in whole kHz.
+
+    12 kHz at least, so that noise beside a narrow channel is heard as well.
+    """
+    steps = math.ceil(round(bandwidth_hz / USABLE_BAND / _RATE_STEP_HZ, 6))
+    return max(steps * _RATE_STEP_HZ, _LOWEST_RATE_HZ)
+
+
+class HttpIq:
+    """Client of receivers that stream IQ over HTTP.
+
+    The rate asked for follows from the tuning's bandwidth, see `asked_rate_hz`; the receiver may give another one,
+    at least the bandwidth and at most four times what was asked for, and says so in the header ``X-Sample-Rate``. User
+    and password in the URL are sent as HTTP's basic authentication. There are no time stamps.
+
+    Parameters
+    ----------
+    limits : WaitLimits, optional
+        How long to wait.
+    """
+
+    def __init__(self, limits: WaitLimits | None = None) -> None:
+        self._limits = limits or WaitLimits()
+
+    @asynccontextmanager
+    async def stream(self, address: ReceiverAddress, tuning: Tuning) -> AsyncIterator["HttpIqStream"]:
+        """Open a stream of IQ; see `heimdall_pipelines.receivers.stream.Receiver.stream`."""
+        url = receiver_url(address)
+        asked_hz = asked_rate_hz(tuning.bandwidth_hz)
+        async with new_session() as session:
+            async with limited(address, self._limits.connect_s, "cannot be reached: no answer"):
+                with named_errors(address):
+                    response = await session.get(
+                        url.page("iq").with_query(tune=f"{tuning.frequency_hz:.0f}", rate=str(asked_hz)),
+                        headers=url.authorization(),
+                    )
+            try:
+                _check_type(address, response)
+                rate_hz = _rate_hz(address, response, tuning.bandwidth_hz, asked_hz)
+                yield HttpIqStream(address, response, Pace(address, tuning, rate_hz, self._limits), rate_hz)
+            finally:
+                response.close()  # not release(): it would read on to the end of an endless body
+
+    async def status(self, address: ReceiverAddress) -> ReceiverStatus:
+        """Ask for ``{url}/status``, of which nothing is required: who has no such page is up if it says so."""
+        try:
+            url = receiver_url(address)
+            async with new_session() as session, limited(address, self._limits.silence_s, "sent no status page"):
+                with named_errors(address):
+                    try:
+                        return await fetch_status(session, url)
+                    except AnsweredError as error:
+                        if error.status != _NO_PAGE:
+                            raise
+                        return ReceiverStatus(is_up=True)
+        except ReceiverError as error:
+            return ReceiverStatus(is_up=False, reason=error.reason)
+
+
+class HttpIqStream:
+    """A running stream; see `heimdall_pipelines.receivers.stream.IqStream`."""
+
+    quantisation_step: float | None = 1 / CI16_LE.full_scale
+
+    def __init__(
+        self, address: ReceiverAddress, response: aiohttp.ClientResponse, pace: Pace, nominal_rate_hz: float
+    ) -> None:
+        self.nominal_rate_hz = nominal_rate_hz
+        self._address = address
+        self._response = response
+        self._pace = pace
+
+    async def __aiter__(self) -> AsyncIterator[IqBlock]:
+        """Give blocks as they come, at most up to what is wanted."""
+        begun = b""  # bytes of a sample of which the rest has not come
+        while self._pace.num_missing > 0:
+            async with self._pace.waiting():
+                try:
+                    piece = await self._response.content.read(_READ_BYTES)
+                except (aiohttp.ClientError, OSError) as error:
+                    raise self._pace.broke_off("closed the connection") from error
+            if not piece:
+                raise self._pace.broke_off(f"ended its answer{' in the middle of a sample' if begun else ''}")
+            stored = begun + piece
+            num_samples = min(len(stored) // CI16_LE.sample_bytes, self._pace.num_missing)
+            num_bytes = num_samples * CI16_LE.sample_bytes
+            begun = stored[num_bytes:]
+            self._pace.count(num_samples)
+            if num_samples:
+                yield IqBlock(CI16_LE.decode(np.frombuffer(stored, np.uint8, num_bytes)))
+
+
+def _check_type(address: ReceiverAddress, response: aiohttp.ClientResponse) -> None:
+    kind = response.content_type
+    if kind != "application/octet-stream" and not kind.startswith("audio/x-"):
+        raise ReceiverError(
+            address.rx_id,
+            f"answers with {shown(kind)}: IQ is application/octet-stream (is the URL that of an HTTP IQ receiver?)",
+            is_transient=False,
+        )
+    encoding = response.headers.get("Content-Encoding", "identity")
+    if encoding != "identity":
+        raise ReceiverError(address.rx_id, f"sends its IQ encoded as {shown(encoding)}", is_transient=False)
+
+
+def _rate_hz(address: ReceiverAddress, response: aiohttp.ClientResponse, bandwidth_hz: float, asked_hz: float) -> float:
+    text = response.headers.get(RATE_HEADER)
+    if text is None:
+        return float(asked_hz)
+    try:
+        rate_hz = float(text)
+    except ValueError:
+        rate_hz = math.nan
+    if not bandwidth_hz <= rate_hz <= _MAX_RATE_RATIO * asked_hz:
+        raise ReceiverError(
+            address.rx_id,
+            f"says {RATE_HEADER}: {shown(text)}, but {asked_hz:g} Hz were asked for {bandwidth_hz:g} Hz of bandwidth",
+            is_transient=False,
+        )
+    return rate_hz

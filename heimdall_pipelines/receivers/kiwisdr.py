@@ -1,0 +1,330 @@
+"""Client of KiwiSDRs: the websocket protocol of kiwirecorder 1.11, IQ mode, with GNSS time stamps."""
+
+import asyncio
+import contextlib
+import math
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+
+from heimdall_pipelines.formats.gnss_clock import NO_FIX_AGE
+from heimdall_pipelines.formats.kiwi_stream import (
+    FULL_SCALE,
+    MAX_MESSAGE_BYTES,
+    MESSAGE_TAG,
+    SEQUENCE_MODULUS,
+    SOUND_TAG,
+    KiwiStreamError,
+    SoundFrame,
+    parse_message,
+    parse_sound,
+)
+from heimdall_pipelines.receivers.addresses import ReceiverUrl, receiver_url, shown, shown_url
+from heimdall_pipelines.receivers.pace import Pace
+from heimdall_pipelines.receivers.requests import limited, named_errors, new_session
+from heimdall_pipelines.receivers.status_pages import fetch_status, tells_something
+from heimdall_pipelines.receivers.stream import (
+    GnssStamp,
+    IqBlock,
+    ReceiverAddress,
+    ReceiverError,
+    ReceiverStatus,
+    Tuning,
+    WaitLimits,
+)
+
+PASSBAND_HZ = 10_000.0  # around the frequency; what the receiver's filters leave flat at its usual 12 kHz
+KEEPALIVE_S = 1.0
+LEFTOVER_FRAMES = 2  # the first ones hold samples and stamps of the stream before
+_CLOSE_S = 0.5  # a KiwiSDR does not answer a close at once
+_MAX_MESSAGES_BYTES = 8 << 20  # of one connection, configuration included
+_UNREAD_TAGS = (b"W/F", b"EXT", b"DAT")  # waterfall and extensions
+_RATES_HZ = (1_000.0, 100_000.0)
+_PASSWORD_REFUSALS = {
+    "1": ("refuses the password: give the right one in its URL, http://:password@host", False),
+    "2": ("still finds out its own address", True),
+    "3": ("does not allow this network address", False),
+    "5": ("allows one connection from an address, and there is one", True),
+    "6": ("updates its database", True),
+}
+_REFUSALS = {
+    "too_busy": ("is busy: all {} channels are taken", True),
+    "redirect": ("redirects to {}, which is not followed", False),
+    "down": ("says that it is down", True),
+    "ip_limit": ("allows this network address no more time: {}", False),
+    "password_timeout": ("waited for a password in vain", False),
+    "inactivity_timeout": ("ended the connection for inactivity", True),
+}
+
+
+class KiwiSdr:
+    """Client of KiwiSDRs.
+
+    A password stands in the URL's user info, ``http://:password@host:8073``. The passband is 10 kHz, more where the
+    tuning's bandwidth asks for it, and at most the receiver's sample rate.
+
+    Parameters
+    ----------
+    limits : WaitLimits, optional
+        How long to wait.
+    manual_gain_db : float, optional
+        Fixed gain of the receiver, 0 to 120; None leaves it to its automatic gain control, as kiwirecorder does.
+    """
+
+    def __init__(self, limits: WaitLimits | None = None, *, manual_gain_db: float | None = None) -> None:
+        self._limits = limits or WaitLimits()
+        self._manual_gain_db = manual_gain_db
+
+    @asynccontextmanager
+    async def stream(self, address: ReceiverAddress, tuning: Tuning) -> AsyncIterator["KiwiStream"]:
+        """Open a stream of IQ; see `heimdall_pipelines.receivers.stream.Receiver.stream`."""
+        async with self._connected(address) as connection:
+            async with limited(address, self._limits.handshake_s, "began no stream"):
+                await connection.tune(tuning.frequency_hz, tuning.bandwidth_hz, self._manual_gain_db)
+            async with connection.kept_alive():
+                yield KiwiStream(connection, Pace(address, tuning, connection.rate_hz, self._limits), self._limits)
+
+    async def status(self, address: ReceiverAddress) -> ReceiverStatus:
+        """Ask for its status page and, where a channel is free, for the first samples, which tell the fix age.
+
+        The page does not tell the age of the latest GNSS fix, and answers also where a recording would be refused.
+        """
+        try:
+            url = _url(address)
+            async with new_session() as session, limited(address, self._limits.silence_s, "sent no status page"):
+                with named_errors(address):
+                    status = await fetch_status(session, url)
+            if not tells_something(status):
+                raise ReceiverError(address.rx_id, "has no status page of a KiwiSDR", is_transient=False)
+            if not status.is_up:
+                return status
+            if status.num_users is not None and status.num_users == status.max_users:
+                return replace(status, reason=f"is busy: all {status.max_users} channels are taken")
+            return replace(status, gnss_fix_age_s=await self._fix_age_s(address))
+        except ReceiverError as error:
+            return ReceiverStatus(is_up=False, reason=error.reason)
+
+    async def _fix_age_s(self, address: ReceiverAddress) -> float | None:
+        limit = limited(address, self._limits.handshake_s, "sent no samples")
+        async with self._connected(address) as connection, limit:
+            await connection.tune(None, PASSBAND_HZ, self._manual_gain_db)
+            for _ in range(LEFTOVER_FRAMES):
+                await connection.sound()
+            age_s = (await connection.sound()).fix_age_s
+        return None if age_s == NO_FIX_AGE else float(age_s)
+
+    @asynccontextmanager
+    async def _connected(self, address: ReceiverAddress) -> AsyncIterator["_Connection"]:
+        url = _url(address)
+        async with new_session() as session:
+            async with limited(address, self._limits.connect_s, "cannot be reached: no answer"):
+                with named_errors(address):
+                    websocket = await session.ws_connect(
+                        url.websocket(str(int(time.time())), "SND"),
+                        timeout=aiohttp.ClientWSTimeout(ws_close=_CLOSE_S),
+                        max_msg_size=MAX_MESSAGE_BYTES,
+                    )
+            try:
+                yield _Connection(address, url, websocket)
+            finally:
+                await websocket.close()
+
+
+class KiwiStream:
+    """A running stream of a KiwiSDR; see `heimdall_pipelines.receivers.stream.IqStream`."""
+
+    quantisation_step: float | None = 1 / FULL_SCALE
+
+    def __init__(self, connection: "_Connection", pace: Pace, limits: WaitLimits) -> None:
+        self.nominal_rate_hz = connection.rate_hz
+        self._connection = connection
+        self._pace = pace
+        self._limits = limits
+
+    async def __aiter__(self) -> AsyncIterator[IqBlock]:
+        """Give blocks as they come."""
+        rx_id = self._connection.address.rx_id
+        async with limited(self._connection.address, self._limits.handshake_s, "sent no samples"):
+            for _ in range(LEFTOVER_FRAMES):
+                latest = await self._connection.sound()
+        while self._pace.num_missing > 0:
+            async with self._pace.waiting():
+                try:
+                    frame = await self._connection.sound()
+                except _ClosedError as error:
+                    raise self._pace.broke_off(error.reason) from error
+            num_lost_frames = (frame.sequence - latest.sequence - 1) % SEQUENCE_MODULUS
+            num_lost = num_lost_frames * frame.iq.size
+            if num_lost_frames and num_lost >= self._pace.num_missing:
+                raise ReceiverError(
+                    rx_id,
+                    f"its frames are not in sequence: number {frame.sequence} follows {latest.sequence}",
+                    is_transient=True,
+                )
+            latest = frame
+            self._pace.count(num_lost + frame.iq.size)
+            yield IqBlock(
+                iq=frame.iq,
+                stamp=GnssStamp(frame.fix_age_s, frame.gps_second, frame.gps_nanosecond),
+                adc_overflow=frame.adc_overflow,
+                num_lost_before=num_lost,
+            )
+
+
+class _ClosedError(ReceiverError):
+    """The receiver closed the connection, or it broke."""
+
+
+class _Connection:
+    """A websocket to a KiwiSDR, and what the receiver has said in it."""
+
+    def __init__(
+        self, address: ReceiverAddress, url: ReceiverUrl, websocket: "aiohttp.ClientWebSocketResponse[Any]"
+    ) -> None:
+        self.address = address
+        self.rate_hz = math.nan
+        self._url = url
+        self._websocket = websocket
+        self._messages_bytes = 0
+        self._said: dict[str, str | None] = {}
+
+    async def tune(self, frequency_hz: float | None, bandwidth_hz: float, manual_gain_db: float | None) -> None:
+        """Log in and ask for IQ; no frequency: the middle of what it receives."""
+        await self._send(f"SET auth t=kiwi p={quote(self._url.password or '', safe='')}")
+        while math.isnan(self.rate_hz):
+            frame = await self._receive()
+            if frame[:3] == SOUND_TAG:
+                raise self._wrong("sends sound before it was asked for")
+            await self._read_message(frame)
+        half_band_hz = min(max(bandwidth_hz, PASSBAND_HZ), self.rate_hz) / 2
+        gain_db, agc = (50, 1) if manual_gain_db is None else (manual_gain_db, 0)
+        for command in (
+            "SET squelch=0 max=0",
+            "SET genattn=0",
+            "SET gen=0 mix=-1",
+            "SET ident_user=heimdall",
+            f"SET mod=iq low_cut={-half_band_hz:.0f} high_cut={half_band_hz:.0f} "
+            f"freq={self._baseband_hz(frequency_hz) / 1e3:.3f}",
+            f"SET agc={agc} hang=0 thresh=-100 slope=6 decay=1000 manGain={gain_db:g}",
+            "SET compression=0",
+            "SET keepalive",
+        ):
+            await self._send(command)
+
+    async def sound(self) -> SoundFrame:
+        """Wait for the next sound frame; messages that come before it are read."""
+        while True:
+            frame = await self._receive()
+            if frame[:3] == SOUND_TAG:
+                try:
+                    return parse_sound(frame)
+                except KiwiStreamError as error:
+                    raise self._wrong(str(error)) from error
+            await self._read_message(frame)
+
+    @asynccontextmanager
+    async def kept_alive(self) -> AsyncIterator[None]:
+        """Send a keepalive each second meanwhile: without them the receiver ends the connection."""
+        task = asyncio.create_task(self._keep_alive())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def _keep_alive(self) -> None:
+        with contextlib.suppress(aiohttp.ClientError, OSError):  # whoever waits for sound notices as well
+            while True:
+                await asyncio.sleep(KEEPALIVE_S)
+                await self._websocket.send_str("SET keepalive")
+
+    async def _send(self, command: str) -> None:
+        with named_errors(self.address):
+            await self._websocket.send_str(command)
+
+    async def _receive(self) -> bytes:
+        with named_errors(self.address):
+            message = await self._websocket.receive()
+        if message.type == aiohttp.WSMsgType.BINARY:
+            return bytes(message.data)
+        if message.type == aiohttp.WSMsgType.TEXT:
+            return str(message.data).encode()
+        if message.type == aiohttp.WSMsgType.ERROR:
+            raise self._wrong(f"speaks no proper websocket: {shown(str(message.data))}")
+        raise _ClosedError(self.address.rx_id, "closed the connection", is_transient=True)
+
+    async def _read_message(self, frame: bytes) -> None:
+        self._messages_bytes += len(frame)
+        if self._messages_bytes > _MAX_MESSAGES_BYTES:
+            raise self._wrong(f"sent more than {_MAX_MESSAGES_BYTES >> 20} MiB that are no samples")
+        if frame[:3] in _UNREAD_TAGS:
+            return
+        if frame[:3] != MESSAGE_TAG:
+            raise self._wrong(f"sends what no KiwiSDR does: a frame that begins with {frame[:8]!r}")
+        try:
+            said = parse_message(frame)
+        except KiwiStreamError as error:
+            raise self._wrong(str(error)) from error
+        self._refused(said)
+        self._said |= said
+        if "audio_rate" in said:
+            await self._send(f"SET AR OK in={self._number(said, 'audio_rate'):.0f} out=44100")
+        if "sample_rate" in said and math.isnan(self.rate_hz):
+            rate_hz = self._number(said, "sample_rate")
+            if not _RATES_HZ[0] <= rate_hz <= _RATES_HZ[1]:
+                raise self._wrong(f"says that its sample rate is {rate_hz:g} Hz")
+            self.rate_hz = rate_hz
+
+    def _refused(self, said: dict[str, str | None]) -> None:
+        refusal = said.get("badp")
+        if refusal is not None and refusal != "0":
+            unknown = (f"refuses the connection (badp={shown(refusal)})", False)
+            reason, is_transient = _PASSWORD_REFUSALS.get(refusal, unknown)
+            raise ReceiverError(self.address.rx_id, reason, is_transient=is_transient)
+        for key, (reason, is_transient) in _REFUSALS.items():
+            if key in said and not (key == "too_busy" and said[key] == "0"):
+                value = shown_url(said[key] or "")
+                raise ReceiverError(self.address.rx_id, reason.format(value), is_transient=is_transient)
+
+    def _baseband_hz(self, frequency_hz: float | None) -> float:
+        """Frequency within the receiver's own range, below a converter that it may have."""
+        range_hz = self._number(self._said, "bandwidth", 30e6)
+        if frequency_hz is None:
+            return range_hz / 2
+        offset_hz = 1e3 * self._number(self._said, "freq_offset", 0.0)
+        if not 0 <= frequency_hz - offset_hz <= range_hz:
+            raise ReceiverError(
+                self.address.rx_id,
+                f"receives {offset_hz / 1e6:g} to {(offset_hz + range_hz) / 1e6:g} MHz, not {frequency_hz / 1e6:g} MHz",
+                is_transient=False,
+            )
+        return frequency_hz - offset_hz
+
+    def _number(self, said: dict[str, str | None], key: str, default: float | None = None) -> float:
+        text = said.get(key)
+        if text is None and default is not None:
+            return default
+        try:
+            number = float(text or "")
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise self._wrong(f"says {key}={shown(str(text))}, which is no number")
+        return number
+
+    def _wrong(self, reason: str) -> ReceiverError:
+        return ReceiverError(self.address.rx_id, reason, is_transient=False)
+
+
+def _url(address: ReceiverAddress) -> ReceiverUrl:
+    url = receiver_url(address)
+    if url.user:
+        raise ReceiverError(
+            address.rx_id, "KiwiSDRs know no user names: give its URL as http://:password@host", is_transient=False
+        )
+    return url

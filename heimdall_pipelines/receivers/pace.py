@@ -1,0 +1,70 @@
+"""How many samples are wanted, and whether they come as fast as they should."""
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from heimdall_pipelines.receivers.stream import ReceiverAddress, ReceiverError, Tuning, WaitLimits
+
+_RATE_MARGIN = 1e-4  # a receiver's true rate is that close to the nominal one
+
+
+class Pace:
+    """Counts what came and how long it was waited for.
+
+    Only waiting counts, not what the recording side does between two blocks: a slow store is no fault of the receiver.
+    """
+
+    def __init__(self, address: ReceiverAddress, tuning: Tuning, rate_hz: float, limits: WaitLimits) -> None:
+        self._address = address
+        self._duration_s = tuning.duration_s
+        self._rate_hz = rate_hz
+        self._limits = limits
+        self._waited_s = 0.0
+        self._num_samples = 0
+        self.num_wanted = math.ceil(tuning.duration_s * rate_hz * (1 + _RATE_MARGIN))
+
+    @property
+    def num_missing(self) -> int:
+        """Samples that are still wanted; 0 or less when all have come."""
+        return self.num_wanted - self._num_samples
+
+    def count(self, num_samples: int) -> None:
+        """Note samples that came, or that are known to be lost."""
+        self._num_samples += num_samples
+
+    @asynccontextmanager
+    async def waiting(self) -> AsyncIterator[None]:
+        """Wait for samples in the context, no longer than the limits allow.
+
+        Raises
+        ------
+        ReceiverError
+            Nothing came for `WaitLimits.silence_s`, or samples lag by more than `WaitLimits.lag_s`; transient.
+        """
+        may_lag_s = self._limits.lag_s + self._num_samples / self._rate_hz - self._waited_s
+        limit_s = min(self._limits.silence_s, max(may_lag_s, 0.0))
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(limit_s) as limit:
+                yield
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise self._too_slow(limit_s) from None
+        finally:
+            self._waited_s += time.monotonic() - began
+
+    def broke_off(self, how: str) -> ReceiverError:
+        """Make the error for a stream that ended before its time; transient."""
+        return ReceiverError(self._address.rx_id, f"{how} {self._so_far()}", is_transient=True)
+
+    def _too_slow(self, limit_s: float) -> ReceiverError:
+        if limit_s == self._limits.silence_s:
+            return self.broke_off(f"sent nothing for {limit_s:g} s,")
+        return self.broke_off(f"sends too slowly: more than {self._limits.lag_s:g} s behind,")
+
+    def _so_far(self) -> str:
+        return f"after {self._num_samples / self._rate_hz:.1f} s of {self._duration_s:g} s"

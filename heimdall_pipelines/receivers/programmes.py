@@ -1,0 +1,300 @@
+"""What a simulated receiver plays: a KiwiSDR recording, or a synthetic transmission as heard at a position."""
+
+import functools
+import math
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heimdall_pipelines.formats.gnss_clock import GPS_EPOCH_UNIX_S, NO_FIX_AGE, WEEK_S, gps_minus_utc_s
+from heimdall_pipelines.formats.kiwi_chunks import BLOCK_SAMPLES, STAMP, scan_chunks
+from heimdall_pipelines.formats.samples import CI16_LE, open_file
+from heimdall_pipelines.receivers.stream import GnssStamp
+from heimdall_pipelines.rf.geodesy import distance_m, propagation_delay_s
+from heimdall_pipelines.rf.modulation import complex_noise, frequency_modulated_phase_rad
+
+NOMINAL_RATE_HZ = 12_001
+LEFTOVER_BLOCKS = 2
+_NO_STAMP = GnssStamp(NO_FIX_AGE, 0, 0)
+_NS = 1_000_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class PlayedBlock:
+    """A run of samples as a receiver sends them.
+
+    Attributes
+    ----------
+    stored : NDArray[int16], shape (2 * samples,)
+        I and Q by turns, in steps of 1/32768.
+    stamp : GnssStamp
+        Time of the first one.
+    is_leftover : bool
+        From the stream before: a KiwiSDR's first two blocks.
+    """
+
+    stored: NDArray[np.int16]
+    stamp: GnssStamp
+    is_leftover: bool = False
+
+    @property
+    def num_samples(self) -> int:
+        """Complex samples."""
+        return self.stored.size // 2
+
+    @property
+    def level_dbfs(self) -> float:
+        """Mean power over that of full scale, at least -127 dB."""
+        power = float(np.mean(np.square(self.stored, dtype=np.float64))) * 2 / 32768.0**2
+        return 10 * math.log10(max(power, 10**-12.7))
+
+
+class Programme(Protocol):
+    """What is played to every client anew."""
+
+    def rate_hz(self, asked_hz: float | None = None) -> float:
+        """Nominal rate of the samples, where a client asked for one or did not."""
+        ...
+
+    def blocks(self, frequency_hz: float, asked_hz: float | None = None) -> Iterator[PlayedBlock]:
+        """Give what a client tuned to this frequency hears from now on."""
+        ...
+
+
+class WavProgramme:
+    """A KiwiSDR recording from its beginning, samples and time stamps byte for byte, whatever the client tunes to.
+
+    Parameters
+    ----------
+    path : Path
+        A WAV file as kiwirecorder writes it; one without time stamps is played as by a receiver without GNSS.
+    moved_by_s : callable, optional
+        Asked at the start of each stream for whole seconds to add to the time stamps; see `ReplayClock`.
+
+    Raises
+    ------
+    RecordingFormatError
+        The file is none or is damaged.
+    """
+
+    def __init__(self, path: Path, *, moved_by_s: Callable[[], int] | None = None) -> None:
+        self._path = path
+        self._moved_by_s = moved_by_s
+        with open_file(path) as file:
+            self._chunks = scan_chunks(file, path)
+
+    @property
+    def num_samples(self) -> int:
+        """Samples of the file without the leftover blocks."""
+        counted = self._chunks.data_bytes[LEFTOVER_BLOCKS:] if self._chunks.stamps else self._chunks.data_bytes
+        return sum(counted) // CI16_LE.sample_bytes
+
+    def rate_hz(self, asked_hz: float | None = None) -> float:  # noqa: ARG002
+        """The file's nominal rate."""
+        return float(self._chunks.nominal_rate_hz)
+
+    def blocks(self, frequency_hz: float, asked_hz: float | None = None) -> Iterator[PlayedBlock]:  # noqa: ARG002
+        """Give the file's blocks."""
+        moved_by_s = 0 if self._moved_by_s is None else self._moved_by_s()
+        stamps = np.frombuffer(self._chunks.stamps, STAMP)
+        if stamps.size == 0:
+            yield from _leftover_blocks(_NO_STAMP)
+        with open_file(self._path) as file:
+            for number, (offset, size) in enumerate(
+                zip(self._chunks.data_offsets, self._chunks.data_bytes, strict=True)
+            ):
+                stamp = _NO_STAMP if stamps.size == 0 else _moved(stamps[number], moved_by_s)
+                for begin in range(offset, offset + size, CI16_LE.sample_bytes * BLOCK_SAMPLES):
+                    file.seek(begin)
+                    stored = file.read(min(CI16_LE.sample_bytes * BLOCK_SAMPLES, offset + size - begin))
+                    is_leftover = stamps.size > 0 and number < LEFTOVER_BLOCKS
+                    yield PlayedBlock(np.frombuffer(stored, "<i2"), stamp, is_leftover)
+
+
+class ReplayClock:
+    """Moves recordings of one session into the present, all by the same whole seconds, so that differences stay.
+
+    Parameters
+    ----------
+    reference_unix_ns : int
+        A time in the recordings that is to become now.
+    together_s : float
+        Streams that begin within so long of the first one are of the same session.
+    """
+
+    def __init__(self, reference_unix_ns: int, *, together_s: float = 5.0) -> None:
+        self._reference_unix_s = reference_unix_ns // _NS
+        self._together_s = together_s
+        self._began_unix_s = -math.inf
+
+    def moved_by_s(self) -> int:
+        """Seconds by which GPS time moves, leap seconds since then included."""
+        now_s = time.time()
+        if not 0 <= now_s - self._began_unix_s < self._together_s:
+            self._began_unix_s = now_s
+        began_s = int(self._began_unix_s)
+        leap_s = gps_minus_utc_s(began_s) - gps_minus_utc_s(self._reference_unix_s)
+        return began_s - self._reference_unix_s + leap_s
+
+
+@dataclass(frozen=True)
+class Place:
+    """A position, WGS84 degrees and metres."""
+
+    latitude: float
+    longitude: float
+    altitude_m: float = 0.0
+
+
+@dataclass(frozen=True)
+class Transmission:
+    """A frequency-modulated transmission without end, the same whoever listens and whenever: a function of UTC.
+
+    Eight tones of 300 to 3000 Hz, drawn from the seed, that repeat every 10 s.
+
+    Attributes
+    ----------
+    frequency_hz : float
+        Carrier.
+    place : Place
+        Of the transmitter.
+    deviation_hz : float
+        Greatest deviation of the frequency.
+    seed : int
+        Draws the tones.
+    """
+
+    frequency_hz: float
+    place: Place
+    deviation_hz: float = 2_000.0
+    seed: int = 0
+
+    def delay_s(self, receiver: Place) -> float:
+        """Time of flight to a receiver, along the straight line."""
+        return float(
+            propagation_delay_s(
+                self.place.latitude,
+                self.place.longitude,
+                self.place.altitude_m,
+                receiver.latitude,
+                receiver.longitude,
+                receiver.altitude_m,
+            )
+        )
+
+    def phase_rad(self, unix_ns: int, since_s: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Phase of the modulation so many seconds after an instant at the transmitter."""
+        # A float of seconds since 1970 has steps of 0.2 us: the period, taken off as an integer, keeps the rest exact.
+        time_s = unix_ns % (_PERIOD_S * _NS) / _NS + since_s
+        phase_rad = np.zeros_like(time_s)
+        for tone_hz, start_s in _tones(self.seed):
+            deviation_hz = self.deviation_hz / _NUM_TONES
+            phase_rad += frequency_modulated_phase_rad(time_s - start_s, tone_hz=tone_hz, deviation_hz=deviation_hz)
+        return phase_rad
+
+
+_PERIOD_S = 10
+_NUM_TONES = 8
+
+
+@functools.lru_cache(maxsize=32)
+def _tones(seed: int) -> tuple[tuple[float, float], ...]:
+    """Frequency and start of each tone; each is periodic in `_PERIOD_S`."""
+    rng = np.random.Generator(np.random.Philox(key=seed))
+    tones_hz = rng.choice(np.arange(300 * _PERIOD_S, 3_000 * _PERIOD_S), _NUM_TONES, replace=False) / _PERIOD_S
+    return tuple(zip(tones_hz.tolist(), (rng.random(_NUM_TONES) / tones_hz).tolist(), strict=True))
+
+
+class SyntheticProgramme:
+    """A transmission as heard at a place, from the moment at which a client connects.
+
+    Parameters
+    ----------
+    rx_id : str
+        Draws the receiver's noise, oscillator offset (up to 2 Hz) and true sample rate (up to 15 ppm off).
+    place : Place
+        Of the receiver.
+    transmission : Transmission
+        The same for all receivers of a session.
+    snr_db : float
+        Of the signal over the noise in the sampled band; falls by 6 dB per doubling of the distance beyond 50 km.
+    clock : callable, optional
+        Gives the present, ns of UTC; by default the computer's.
+    """
+
+    def __init__(
+        self,
+        rx_id: str,
+        place: Place,
+        transmission: Transmission,
+        *,
+        snr_db: float = 25.0,
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self.place = place
+        self.transmission = transmission
+        self._clock = clock
+        self._key = zlib.crc32(rx_id.encode()) << 32 | transmission.seed & 0xFFFFFFFF
+        rng = np.random.Generator(np.random.Philox(key=self._key))
+        self.oscillator_offset_hz = float(rng.uniform(-2.0, 2.0))
+        self.rate_ratio = 1 + float(rng.uniform(-15e-6, 15e-6))
+        far = distance_m(place.latitude, place.longitude, transmission.place.latitude, transmission.place.longitude)
+        self.snr_db = snr_db - 20 * math.log10(max(float(far), _NEAR_M) / _NEAR_M)
+
+    def rate_hz(self, asked_hz: float | None = None) -> float:
+        """A KiwiSDR's rate, or what the client asks for."""
+        return float(NOMINAL_RATE_HZ) if asked_hz is None else asked_hz
+
+    def blocks(self, frequency_hz: float, asked_hz: float | None = None) -> Iterator[PlayedBlock]:
+        """Give what is heard from now on, without end."""
+        start_unix_ns = self._clock()
+        nominal_hz = self.rate_hz(asked_hz)
+        true_hz = nominal_hz * self.rate_ratio
+        delay_s = self.transmission.delay_s(self.place)
+        noise = np.random.Generator(np.random.Philox(key=self._key).advance(1 << 64))
+        offset_hz = self.transmission.frequency_hz - frequency_hz
+        amplitude = _NOISE_AMPLITUDE * 10 ** (self.snr_db / 20) if abs(offset_hz) < nominal_hz / 2 else 0.0
+        amplitude = min(amplitude, _GREATEST_AMPLITUDE)
+        beat_hz = offset_hz + self.oscillator_offset_hz
+        yield from _leftover_blocks(_stamp(start_unix_ns - 300 * _NS, 0))
+        first = 0
+        while True:
+            since_start_s = np.arange(first, first + BLOCK_SAMPLES) / true_hz
+            phase_rad = self.transmission.phase_rad(start_unix_ns, since_start_s - delay_s)
+            phase_rad += 2 * np.pi * (beat_hz * since_start_s % 1.0)
+            iq = complex_noise(noise, since_start_s.shape, _NOISE_AMPLITUDE**2)
+            iq += (amplitude * np.exp(1j * phase_rad)).astype(np.complex64)
+            stored = np.clip(np.rint(iq.view(np.float32) * 32_768.0), -32_768, 32_767).astype(np.int16)
+            since_ns = round(first * 1e9 / true_hz)
+            yield PlayedBlock(stored, _stamp(start_unix_ns, since_ns))
+            first += BLOCK_SAMPLES
+
+
+_NEAR_M = 50e3
+_NOISE_AMPLITUDE = 0.003
+_GREATEST_AMPLITUDE = 0.5
+
+
+def _stamp(start_unix_ns: int, since_start_ns: int) -> GnssStamp:
+    """Stamp of a receiver with a fix each second, half a second old when it takes effect."""
+    unix_ns = start_unix_ns + since_start_ns
+    gps_ns = unix_ns + (gps_minus_utc_s(unix_ns // _NS) - GPS_EPOCH_UNIX_S) * _NS
+    second, nanosecond = divmod(gps_ns, _NS)
+    age_s = ((since_start_ns + _NS // 2) % _NS + _NS // 2) // _NS
+    return GnssStamp(age_s, second % WEEK_S, nanosecond)
+
+
+def _leftover_blocks(stamp: GnssStamp) -> Iterator[PlayedBlock]:
+    for _ in range(LEFTOVER_BLOCKS):
+        yield PlayedBlock(np.zeros(2 * BLOCK_SAMPLES, np.int16), stamp, is_leftover=True)
+
+
+def _moved(stored: np.void, by_s: int) -> GnssStamp:
+    stamp = GnssStamp(int(stored["age_s"]), int(stored["second"]), int(stored["nanosecond"]))
+    return stamp if by_s == 0 else replace(stamp, second=(stamp.second + by_s) % WEEK_S)

@@ -1,0 +1,119 @@
+"""What both clients do with HTTP: no redirects followed, every wait bounded, errors that name the receiver."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import aiohttp
+
+from heimdall_pipelines.receivers.addresses import shown, shown_url
+from heimdall_pipelines.receivers.stream import ReceiverAddress, ReceiverError
+
+MAX_STATUS_BYTES = 65_536
+_BUSY_STATUS = (429, 502, 503, 504)
+_REDIRECT_STATUS = range(300, 400)
+
+
+class AnsweredError(aiohttp.ClientError):
+    """The answer's HTTP status ends the matter."""
+
+    def __init__(self, status: int, reason: str, *, is_transient: bool) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.is_transient = is_transient
+
+
+def new_session() -> aiohttp.ClientSession:
+    """Make a session for one receiver.
+
+    It follows no redirect: whoever answers for a receiver could else send requests from here to any other address. Its
+    own timeouts are off: the clients bound every wait themselves, and a stream as a whole may take hours.
+    """
+    return aiohttp.ClientSession(
+        timeout=aiohttp.ClientTimeout(total=None),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        middlewares=(_refuse_answers,),
+        headers={"User-Agent": "heimdall-pipelines", "Accept-Encoding": "identity"},
+    )
+
+
+@contextmanager
+def named_errors(address: ReceiverAddress) -> Iterator[None]:
+    """Raise what aiohttp and the network raise in the context as ReceiverError; for a client's own requests only."""
+    try:
+        yield
+    except (aiohttp.ClientError, OSError) as error:
+        raise receiver_error(address, error) from error
+
+
+def receiver_error(address: ReceiverAddress, error: aiohttp.ClientError | OSError) -> ReceiverError:
+    """Say in a sentence what aiohttp or the network reported."""
+    is_transient = True
+    if isinstance(error, AnsweredError):
+        reason, is_transient = str(error), error.is_transient
+    elif isinstance(error, aiohttp.WSServerHandshakeError):
+        kind = "" if error.headers is None else error.headers.get("Content-Type", "")
+        what = f"HTTP status {error.status}{', ' + shown(kind) if kind else ''}"
+        reason, is_transient = f"answers the websocket with {what}: is it a KiwiSDR?", False
+    elif isinstance(error, aiohttp.ClientConnectorCertificateError | ssl.SSLCertVerificationError):
+        reason, is_transient = "its certificate is not valid", False
+    elif isinstance(error, aiohttp.ClientConnectorDNSError):
+        reason = "its host name is not known"
+    elif isinstance(error, aiohttp.ClientSSLError):
+        reason = "speaks no TLS at this port"
+    elif isinstance(error, aiohttp.ClientConnectorError):
+        reason = f"cannot be reached: {error.os_error.strerror or 'no connection'}"
+    elif isinstance(error, aiohttp.ServerDisconnectedError):
+        reason = "closed the connection without an answer"
+    elif isinstance(error, aiohttp.ClientResponseError):
+        reason, is_transient = f"answers no HTTP: {shown(error.message)}", False
+    elif isinstance(error, aiohttp.ClientPayloadError):
+        reason = "closed the connection in the middle of its answer"
+    elif isinstance(error, OSError):
+        reason = f"the connection broke: {error.strerror or type(error).__name__}"
+    else:
+        reason = f"the connection broke: {shown(str(error) or type(error).__name__)}"
+    return ReceiverError(address.rx_id, reason, is_transient=is_transient)
+
+
+@asynccontextmanager
+async def limited(address: ReceiverAddress, seconds: float, what: str) -> AsyncIterator[None]:
+    """Let the context take so long at most; beyond it is a transient ReceiverError "`what` within … s"."""
+    try:
+        async with asyncio.timeout(seconds) as limit:
+            yield
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise ReceiverError(address.rx_id, f"{what} within {seconds:g} s", is_transient=True) from None
+
+
+async def read_at_most(response: aiohttp.ClientResponse, limit_bytes: int) -> bytes:
+    """Read a body as far as the limit, whatever its length."""
+    body = bytearray()
+    while len(body) < limit_bytes:
+        piece = await response.content.read(limit_bytes - len(body))
+        if not piece:
+            break
+        body += piece
+    return bytes(body)
+
+
+async def _refuse_answers(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    response = await handler(request)
+    status = response.status
+    if status < 300:
+        return response
+    response.close()
+    if status in _REDIRECT_STATUS:
+        where = shown_url(response.headers.get("Location", "nowhere"))
+        raise AnsweredError(status, f"redirects to {where}, which is not followed", is_transient=False)
+    if status in (401, 403):
+        raise AnsweredError(status, f"refuses access (HTTP status {status}): check the password", is_transient=False)
+    if status == 404:
+        raise AnsweredError(status, f"has no {shown(request.url.path)} (HTTP status 404)", is_transient=False)
+    if status in _BUSY_STATUS:
+        raise AnsweredError(status, f"is busy (HTTP status {status})", is_transient=True)
+    raise AnsweredError(status, f"answers with HTTP status {status}", is_transient=status >= 500)

@@ -1,0 +1,81 @@
+"""Runs played receivers as servers on this machine: for tests in a thread, for the command line until it ends."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import Future
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+
+from aiohttp import web
+
+from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.receivers.players import Player
+
+LOOPBACK = "127.0.0.1"
+_LEAVE_S = 0.1  # for streams to end by themselves when the server stops
+
+
+class SimulatorError(HeimdallError):
+    """A simulated receiver cannot be started."""
+
+
+@asynccontextmanager
+async def serving(player: Player, *, port: int = 0, host: str = LOOPBACK) -> AsyncIterator[str]:
+    """Run a played receiver meanwhile; gives its URL.
+
+    Parameters
+    ----------
+    player : Player
+        A `KiwiPlayer` or `HttpIqPlayer`.
+    port : int, optional
+        0: any that is free.
+    host : str, optional
+        Address to listen at; by default only this machine can reach it.
+
+    Raises
+    ------
+    SimulatorError
+        The port is taken.
+    """
+    runner = web.AppRunner(player.application(), access_log=None, shutdown_timeout=_LEAVE_S, handler_cancellation=True)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, host, port)
+        try:
+            await site.start()
+        except OSError as error:
+            raise SimulatorError(f"cannot listen at {host}:{port}: {error.strerror}; give another --port") from error
+        taken = runner.addresses[0][1]
+        yield f"http://{host}:{taken}"
+    finally:
+        await runner.cleanup()
+
+
+@contextmanager
+def playing(*players: Player) -> Iterator[list[str]]:
+    """Run played receivers in a thread meanwhile; gives their URLs, in the same order."""
+    started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event, list[str]]] = Future()
+
+    async def run() -> None:
+        ended = asyncio.Event()
+        async with AsyncExitStack() as stack:
+            urls = [await stack.enter_async_context(serving(player)) for player in players]
+            started.set_result((asyncio.get_running_loop(), ended, urls))
+            await ended.wait()
+
+    def run_in_thread() -> None:
+        try:
+            asyncio.run(run())
+        except BaseException as error:
+            if started.done():
+                raise
+            started.set_exception(error)
+
+    thread = threading.Thread(target=run_in_thread, name="played receivers", daemon=True)
+    thread.start()
+    loop, ended, urls = started.result()
+    try:
+        yield urls
+    finally:
+        loop.call_soon_threadsafe(ended.set)
+        thread.join()

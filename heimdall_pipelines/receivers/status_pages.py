@@ -1,0 +1,55 @@
+"""Status pages of receivers: lines of ``key=value``, or one JSON object."""
+
+import json
+import time
+
+import aiohttp
+
+from heimdall_pipelines.receivers.addresses import ReceiverUrl, shown
+from heimdall_pipelines.receivers.requests import MAX_STATUS_BYTES, read_at_most
+from heimdall_pipelines.receivers.stream import ReceiverStatus
+
+
+async def fetch_status(session: aiohttp.ClientSession, url: ReceiverUrl) -> ReceiverStatus:
+    """Ask for ``{url}/status``; raises what aiohttp raises. What the page does not say stays None."""
+    began = time.monotonic()
+    async with session.get(url.page("status"), headers=url.authorization()) as response:
+        latency_s = time.monotonic() - began
+        body = await read_at_most(response, MAX_STATUS_BYTES)
+    return status_of_page(body.decode(errors="replace"), latency_s)
+
+
+def status_of_page(page: str, latency_s: float | None = None) -> ReceiverStatus:
+    """Read a status page, tolerantly: whatever is no number where one belongs is taken as not said."""
+    values = _values(page)
+    offline = values.get("offline") == "yes" or values.get("status") == "offline"
+    age_s = _count(values, "gnss_fix_age_s")
+    return ReceiverStatus(
+        is_up=not offline,
+        latency_s=latency_s,
+        gnss_fix_age_s=None if age_s is None else float(age_s),
+        num_users=_count(values, "users"),
+        max_users=_count(values, "users_max"),
+        software=shown(values["sw_version"]) if values.get("sw_version") else None,
+        reason="says that it is offline" if offline else None,
+    )
+
+
+def tells_something(status: ReceiverStatus) -> bool:
+    """Whether the page was one at all."""
+    return any(value is not None for value in (status.num_users, status.max_users, status.software, status.reason))
+
+
+def _count(values: dict[str, str], key: str) -> int | None:
+    text = values.get(key, "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 7 else None
+
+
+def _values(page: str) -> dict[str, str]:
+    try:
+        content = json.loads(page)
+    except (ValueError, RecursionError):
+        content = None
+    if isinstance(content, dict):
+        return {str(key): str(value) for key, value in content.items()}
+    return dict(line.strip().split("=", 1) for line in page.splitlines() if "=" in line)

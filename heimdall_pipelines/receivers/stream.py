@@ -1,0 +1,150 @@
+"""What a receiver is asked for and what it gives, whatever its protocol."""
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heimdall_pipelines.errors import HeimdallError
+
+
+class ReceiverError(HeimdallError):
+    """A receiver cannot be recorded: unreachable, refusing, or saying what it should not; names it and the reason.
+
+    Attributes
+    ----------
+    is_transient : bool
+        Whether asking again may help: not for a wrong password, a foreign protocol or a refused address.
+    """
+
+    def __init__(self, rx_id: str, reason: str, *, is_transient: bool) -> None:
+        super().__init__(f"{rx_id}: {reason}")
+        self.rx_id = rx_id
+        self.reason = reason
+        self.is_transient = is_transient
+
+
+@dataclass(frozen=True)
+class ReceiverAddress:
+    """Where a receiver is reached; ``url`` is http, https, ws or wss.
+
+    A password stands in the URL, ``http://:password@host:8073``, and is never shown.
+    """
+
+    rx_id: str
+    url: str = field(repr=False)
+    api_type: str
+
+
+@dataclass(frozen=True)
+class WaitLimits:
+    """How long a client waits for a receiver, s.
+
+    Attributes
+    ----------
+    connect_s : float
+        For the address to be resolved, the connection, and the answer to the first request.
+    handshake_s : float
+        From then on, for the stream to be agreed upon, and again for the first samples.
+    silence_s : float
+        For the next samples; also for a status page as a whole.
+    lag_s : float
+        How far samples may fall behind the time waited for them, all in all: a stream ends, one way or another, when
+        the duration asked for and this have been waited.
+    """
+
+    connect_s: float = 10.0
+    handshake_s: float = 15.0
+    silence_s: float = 5.0
+    lag_s: float = 10.0
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What is asked of a receiver."""
+
+    frequency_hz: float
+    bandwidth_hz: float
+    duration_s: float
+
+
+@dataclass(frozen=True)
+class GnssStamp:
+    """Time of a block's first sample by the receiver's GNSS, as a KiwiSDR gives it.
+
+    ``age_s`` is that of the latest fix, 255 without any; ``second`` and ``nanosecond`` count from the GPS week's start.
+    """
+
+    age_s: int
+    second: int
+    nanosecond: int
+
+
+@dataclass(frozen=True, eq=False)
+class IqBlock:
+    """Consecutive samples.
+
+    Attributes
+    ----------
+    iq : NDArray[complex64], shape (samples,)
+        Scaled so that full scale is abs(x) = 1.
+    stamp : GnssStamp or None
+    adc_overflow : bool
+        The receiver's converter was overdriven in this block.
+    num_lost_before : int
+        Samples that the receiver sent and that did not arrive between the block before and this one.
+    """
+
+    iq: NDArray[np.complex64]
+    stamp: GnssStamp | None = None
+    adc_overflow: bool = False
+    num_lost_before: int = 0
+
+
+class IqStream(Protocol):
+    """A running stream: iterate over it for blocks until the duration asked for has come, or longer.
+
+    Longer by a block and 0.01 %, since a receiver's true rate may be above the nominal one; never more, whatever the
+    receiver sends. Blocks that are known to be left over from an earlier stream (a KiwiSDR's first two) are not given.
+    """
+
+    nominal_rate_hz: float
+    quantisation_step: float | None
+
+    def __aiter__(self) -> AsyncIterator[IqBlock]:
+        """Give blocks as they come; raises ReceiverError where the stream breaks off."""
+        ...
+
+
+@dataclass(frozen=True)
+class ReceiverStatus:
+    """What a receiver says of itself; None where it does not say."""
+
+    is_up: bool
+    latency_s: float | None = None
+    gnss_fix_age_s: float | None = None
+    num_users: int | None = None
+    max_users: int | None = None
+    software: str | None = None
+    reason: str | None = None
+
+
+class Receiver(Protocol):
+    """A client of one kind of receiver."""
+
+    def stream(self, address: ReceiverAddress, tuning: Tuning) -> AbstractAsyncContextManager[IqStream]:
+        """Open a stream of IQ; leaving the context closes the connection.
+
+        Raises
+        ------
+        ReceiverError
+            The receiver cannot be reached, is busy, refuses, or speaks another protocol.
+        """
+        ...
+
+    async def status(self, address: ReceiverAddress) -> ReceiverStatus:
+        """Ask how it is, without recording; being down is an answer, no error."""
+        ...

@@ -1,0 +1,207 @@
+"""What is kept of a live stream: its samples without gap, holes that are marked, time stamps, levels on the way."""
+
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heimdall_pipelines.formats.gnss_clock import (
+    NO_FIX_AGE,
+    ClockError,
+    GnssStamps,
+    fit_extrapolated_stamps,
+    fit_gnss_clock,
+)
+from heimdall_pipelines.receivers.stream import IqBlock, ReceiverError
+from heimdall_pipelines.rf.features import InvalidIqError, default_channel_bandwidth_hz, extract_features
+from heimdall_pipelines.rf.segments import CHUNK_NS, CHUNKS_PER_SEGMENT
+from heimdall_pipelines.rf.spectrum import USABLE_BAND
+
+# So many samples of a recording may be lost and filled with zeros; a station that loses more fails.
+MAX_HOLE_SHARE = 0.05
+MAX_CLOCK_DIFFERENCE_S = 2.0  # of GNSS time and this machine's clock, beyond which it is noted
+_MAX_HOLE_PIECE = 1 << 16
+
+
+@dataclass(frozen=True)
+class RecordingClock:
+    """When the first sample was taken, how fast they follow, and how that is known; see StationRecording."""
+
+    start_time_unix_ns: int
+    sample_rate_hz: float
+    time_source: str
+    uncertainty_ns: float
+
+
+class LiveSamples:
+    """Takes the blocks of one stream until it has the samples wanted.
+
+    Parameters
+    ----------
+    rx_id : str
+        Named in errors.
+    num_wanted : int
+        Samples that are kept, holes included.
+    nominal_rate_hz : float
+        As the receiver says.
+    """
+
+    def __init__(self, rx_id: str, num_wanted: int, nominal_rate_hz: float) -> None:
+        self._rx_id = rx_id
+        self._nominal_rate_hz = nominal_rate_hz
+        self.num_wanted = num_wanted
+        self.num_kept = 0
+        self.holes: list[tuple[int, int]] = []
+        self._num_blocks = 0
+        self._num_overflows = 0
+        self._first_arrival_ns = 0
+        self._earliest_start_ns = array("q")  # per block: when sample 0 came at the latest, if nothing had delayed it
+        self._stamp_sample, self._stamp_second, self._stamp_ns = array("q"), array("q"), array("q")
+        self._stamp_age_s = array("B")
+        self._note: str | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all samples wanted have come."""
+        return self.num_kept == self.num_wanted
+
+    @property
+    def num_lost(self) -> int:
+        """Samples in holes."""
+        return sum(count for _, count in self.holes)
+
+    def take(self, block: IqBlock, arrived_unix_ns: int) -> Iterator[NDArray[np.complex64]]:
+        """Give what is to be stored for a block: zeros where samples were lost before it, then its own.
+
+        Raises
+        ------
+        ReceiverError
+            Too many samples were lost, or some are no numbers.
+        """
+        if block.iq.dtype != np.complex64 or block.iq.ndim != 1 or not np.isfinite(block.iq).all():
+            raise ReceiverError(self._rx_id, "sent samples that are no finite numbers", is_transient=False)
+        if self._num_blocks == 0:
+            self._first_arrival_ns = arrived_unix_ns
+        elif block.num_lost_before > 0:  # what was lost before the first block is before the recording
+            yield from self._hole(block.num_lost_before)
+        if self.is_complete:
+            return
+        self._num_blocks += 1
+        self._num_overflows += block.adc_overflow
+        if block.stamp is not None:
+            self._stamp_sample.append(self.num_kept)
+            self._stamp_age_s.append(min(max(block.stamp.age_s, 0), NO_FIX_AGE))
+            self._stamp_second.append(block.stamp.second)
+            self._stamp_ns.append(block.stamp.nanosecond)
+        last_sample = self.num_kept + block.iq.size
+        self._earliest_start_ns.append(arrived_unix_ns - round(last_sample * 1e9 / self._nominal_rate_hz))
+        kept = block.iq[: self.num_wanted - self.num_kept]
+        self.num_kept += kept.size
+        yield kept
+
+    def clock(self) -> RecordingClock:
+        """When the recording began: from GNSS stamps, first as an import has it; without them from the arrival.
+
+        Raises
+        ------
+        ReceiverError
+            The stamps contradict a steady sample clock.
+        """
+        stamps = GnssStamps(
+            np.array(self._stamp_sample, np.int64),
+            np.array(self._stamp_age_s, np.uint8),
+            np.array(self._stamp_second, np.uint32),
+            np.array(self._stamp_ns, np.uint32),
+        )
+        try:
+            near_ns, rate_hz = self._first_arrival_ns, self._nominal_rate_hz
+            fit = fit_gnss_clock(stamps, near_unix_ns=near_ns, nominal_rate_hz=rate_hz)
+            if fit is None:  # too few fixes, as in 10 s of many receivers
+                fit = fit_extrapolated_stamps(stamps, near_unix_ns=near_ns, nominal_rate_hz=rate_hz)
+        except ClockError as error:
+            raise ReceiverError(self._rx_id, str(error), is_transient=False) from error
+        arrivals_ns = np.array(self._earliest_start_ns, np.int64)
+        earliest_ns = int(arrivals_ns.min())
+        if fit is not None:
+            off_s = (fit.start_time_unix_ns - int(arrivals_ns[0])) / 1e9
+            if abs(off_s) > MAX_CLOCK_DIFFERENCE_S:
+                self._note = f"its GNSS time and the clock of the machine that recorded differ by {off_s:.1f} s"
+            return RecordingClock(fit.start_time_unix_ns, fit.sample_rate_hz, "gnss", fit.residual_rms_ns)
+        # The least delayed block tells most. How long that one was on its way is not known: jitter is its only measure.
+        jitter_ns = float(np.median(arrivals_ns - earliest_ns))
+        block_ns = self.num_kept / self._num_blocks * 1e9 / self._nominal_rate_hz
+        return RecordingClock(earliest_ns, self._nominal_rate_hz, "arrival", jitter_ns + block_ns)
+
+    def note(self) -> str | None:
+        """What limits the recording, in words; None where nothing does. Asked after `clock`."""
+        words = [] if self._note is None else [self._note]
+        if self.holes:
+            words.append(f"{self.num_lost} of {self.num_kept} samples in {len(self.holes)} holes were lost: zeros")
+        if self._num_overflows:
+            words.append(f"the converter was overdriven in {self._num_overflows} of {self._num_blocks} blocks")
+        return "; ".join(words) or None
+
+    def _hole(self, num_lost: int) -> Iterator[NDArray[np.complex64]]:
+        if self.num_lost + num_lost > MAX_HOLE_SHARE * self.num_wanted:
+            raise ReceiverError(
+                self._rx_id,
+                f"lost {self.num_lost + num_lost} of {self.num_wanted} samples on the way, more than "
+                f"{MAX_HOLE_SHARE:.0%}",
+                is_transient=True,
+            )
+        num_left = min(num_lost, self.num_wanted - self.num_kept)
+        if num_left:
+            self.holes.append((self.num_kept, num_left))
+        while num_left:
+            piece = np.zeros(min(num_left, _MAX_HOLE_PIECE), np.complex64)
+            self.num_kept += piece.size
+            num_left -= piece.size
+            yield piece
+
+
+class LiveLevels:
+    """Level, SNR and offset of one second after the other, measured as an extraction does."""
+
+    def __init__(self, sample_rate_hz: float, bandwidth_hz: float | None, full_scale_dbm: float) -> None:
+        self._rate_hz = sample_rate_hz
+        usable_hz = USABLE_BAND * sample_rate_hz
+        self._bandwidth_hz = min(bandwidth_hz or default_channel_bandwidth_hz(sample_rate_hz), usable_hz)
+        self._full_scale_dbm = full_scale_dbm
+        self._chunk_samples = round(CHUNK_NS * 1e-9 * sample_rate_hz)
+        self._second = np.empty(CHUNKS_PER_SEGMENT * self._chunk_samples, np.complex64)
+        self._num_filled = 0
+        self._values: dict[str, list[float]] = {"snr_db": [], "rssi_dbm": [], "frequency_offset_hz": []}
+
+    def add(self, iq: NDArray[np.complex64]) -> bool:
+        """Keep samples for the second that is being gathered; True where it is complete and `measure` is due."""
+        taken = iq[: self._second.size - self._num_filled]
+        self._second[self._num_filled : self._num_filled + taken.size] = taken
+        self._num_filled += taken.size
+        return self._num_filled == self._second.size  # what is beyond it is left out: up to a block of each second
+
+    def measure(self) -> None:
+        """Measure the chunks that were gathered, if any, and begin the next second."""
+        num_chunks, self._num_filled = self._num_filled // self._chunk_samples, 0
+        if num_chunks == 0:
+            return
+        try:
+            found = extract_features(
+                self._second[: num_chunks * self._chunk_samples].reshape(num_chunks, -1),
+                sample_rate_hz=self._rate_hz,
+                channel_bandwidth_hz=self._bandwidth_hz,
+                full_scale_dbm=self._full_scale_dbm,
+            )
+        except InvalidIqError:
+            return  # the extraction says what is wrong with it; the recording is kept
+        if found.signal_present:
+            features = found.summary()
+            for name, values in self._values.items():
+                if (mean := features[name]["mean"]) is not None:
+                    values.append(mean)
+
+    def mean(self, feature: str) -> float | None:
+        """Mean over the seconds in which a signal was present; None where in none."""
+        values = self._values[feature]
+        return float(f"{sum(values) / len(values):.6g}") if values else None

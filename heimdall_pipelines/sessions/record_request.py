@@ -1,0 +1,152 @@
+"""What is asked for when a session is recorded, and which stations are asked."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.rf.segments import CHUNK_NS
+from heimdall_pipelines.rf.spectrum import USABLE_BAND
+from heimdall_pipelines.sessions.importing import MIN_BANDWIDTH_HZ
+from heimdall_pipelines.store.stations import Station
+
+MAX_DURATION_S = 3600.0
+MIN_DURATION_S = CHUNK_NS / 1e9
+MAX_FREQUENCY_HZ = 1e12
+MAX_CHANNEL_HZ = USABLE_BAND * 2.4e6
+# All of them are recorded at the same time or it is no session: more than these are refused, not recorded later.
+MAX_STATIONS = 32
+
+
+class RecordingRefusedError(HeimdallError):
+    """What was asked for cannot be recorded; the message says why. There is no session of it."""
+
+
+@dataclass(frozen=True)
+class RecordRequest:
+    """What to record.
+
+    Attributes
+    ----------
+    frequency_hz, duration_s : float
+        Centre; length of each station's recording.
+    rx_ids : tuple of str or None
+        None: all active stations that have a client.
+    known_source : str or None
+        Name of the transmitter.
+    bandwidth_hz : float or None
+        Width of the channel that features are taken from; None: 12.5 kHz, or what the sample rates leave usable.
+    name : str or None
+        Of the session; None: frequency and time.
+    overtime_s : float or None
+        How long after `duration_s` the last sample may come; None: the longest timeout of the stations.
+    max_duration_s : float
+        Longer recordings are refused.
+
+    Raises
+    ------
+    RecordingRefusedError
+        On construction, where a value cannot be.
+    """
+
+    frequency_hz: float
+    duration_s: float
+    rx_ids: tuple[str, ...] | None = None
+    known_source: str | None = None
+    bandwidth_hz: float | None = None
+    name: str | None = None
+    overtime_s: float | None = None
+    max_duration_s: float = MAX_DURATION_S
+
+    def __post_init__(self) -> None:
+        if not 0 < self.frequency_hz <= MAX_FREQUENCY_HZ:
+            raise RecordingRefusedError(f"a frequency of {self.frequency_hz:g} Hz cannot be recorded")
+        if not MIN_DURATION_S <= self.duration_s <= self.max_duration_s:  # NaN is refused, too
+            raise RecordingRefusedError(
+                f"a duration of {self.duration_s:g} s cannot be recorded: from {MIN_DURATION_S:g} s, "
+                f"a chunk of which features are taken, to {self.max_duration_s:g} s are possible"
+            )
+        if self.bandwidth_hz is not None and not MIN_BANDWIDTH_HZ <= self.bandwidth_hz <= MAX_CHANNEL_HZ:
+            raise RecordingRefusedError(
+                f"a channel of {self.bandwidth_hz:g} Hz cannot be measured: from {MIN_BANDWIDTH_HZ:g} Hz "
+                f"to {MAX_CHANNEL_HZ:g} Hz are possible"
+            )
+        if self.overtime_s is not None and not 0 <= self.overtime_s < math.inf:
+            raise RecordingRefusedError(f"{self.overtime_s:g} s are no time to wait")
+        if self.name is not None and not self.name.strip():
+            raise RecordingRefusedError("the name is empty")
+
+
+@dataclass(frozen=True)
+class StationChoice:
+    """Which stations are recorded, and which are not asked, with the reason."""
+
+    asked: tuple[Station, ...]
+    not_asked: tuple[tuple[str, str], ...]
+
+
+def choose_stations(request: RecordRequest, stations: Sequence[Station]) -> StationChoice:
+    """Find the stations that a request is for; those that do not receive its frequency are not asked.
+
+    Parameters
+    ----------
+    request : RecordRequest
+    stations : sequence of Station
+        All that there are.
+
+    Raises
+    ------
+    RecordingRefusedError
+        A station is unknown, given twice, not active or has no client, or none is left to ask.
+    """
+    if request.rx_ids is None:
+        named = [station for station in stations if station.is_active and station.api_type != "none"]
+        if not named:
+            raise RecordingRefusedError(
+                "there is no active station that can be recorded (api_type kiwisdr or http_iq); "
+                "see: heimdall station list"
+            )
+    else:
+        named = [_named(rx_id, request.rx_ids, stations) for rx_id in request.rx_ids]
+        if not named:
+            raise RecordingRefusedError("no station was named; give some, or all active ones")
+    asked, not_asked = [], []
+    for station in named:
+        reason = _reason_not_to_ask(station, request.frequency_hz)
+        if reason is None:
+            asked.append(station)
+        else:
+            not_asked.append((station.rx_id, reason))
+    if not asked:
+        listed = "; ".join(f"{rx_id}: {reason}" for rx_id, reason in not_asked)
+        raise RecordingRefusedError(f"no station can be asked for {request.frequency_hz:.10g} Hz: {listed}")
+    if len(asked) > MAX_STATIONS:
+        raise RecordingRefusedError(
+            f"{len(asked)} stations are too many to be recorded at the same time: {MAX_STATIONS} are possible"
+        )
+    return StationChoice(tuple(asked), tuple(not_asked))
+
+
+def _named(rx_id: str, rx_ids: Sequence[str], stations: Sequence[Station]) -> Station:
+    if rx_ids.count(rx_id) > 1:
+        raise RecordingRefusedError(f"station {rx_id} is given twice")
+    station = next((station for station in stations if station.rx_id == rx_id), None)
+    if station is None:
+        raise RecordingRefusedError(f"unknown station {rx_id}; see: heimdall station list")
+    if not station.is_active:
+        raise RecordingRefusedError(
+            f"station {rx_id} is not active; to let it be asked: heimdall station enable {rx_id}"
+        )
+    if station.api_type == "none":
+        raise RecordingRefusedError(f"station {rx_id} cannot be recorded: it has no client (api_type none)")
+    return station
+
+
+def _reason_not_to_ask(station: Station, frequency_hz: float) -> str | None:
+    if not station.url:
+        return "it has no url"
+    ranges = station.frequency_ranges_hz
+    if ranges and not any(low <= frequency_hz <= high for low, high in ranges):
+        listed = ", ".join(f"{low / 1e6:g}-{high / 1e6:g}" for low, high in ranges)
+        return f"{frequency_hz / 1e6:.10g} MHz is outside its {listed} MHz"
+    return None

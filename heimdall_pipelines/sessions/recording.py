@@ -1,0 +1,364 @@
+"""Records a session from live receivers: all stations at once, each on its own, into one completed session."""
+
+import asyncio
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from uuid import UUID
+
+import numpy as np
+
+from heimdall_pipelines.errors import HeimdallError, UnavailableError
+from heimdall_pipelines.receivers.clients import receiver_of
+from heimdall_pipelines.receivers.patience import wait_limits
+from heimdall_pipelines.receivers.stream import Receiver, WaitLimits
+from heimdall_pipelines.rf.features import default_channel_bandwidth_hz
+from heimdall_pipelines.rf.segments import Interval, NoSegmentError, plan_segments
+from heimdall_pipelines.rf.spectrum import USABLE_BAND
+from heimdall_pipelines.sessions.iq_upload import PARTS_AT_ONCE, give_back_large_blocks
+from heimdall_pipelines.sessions.record_request import RecordRequest, choose_stations
+from heimdall_pipelines.sessions.station_recording import (
+    MIN_TUNED_BANDWIDTH_HZ,
+    SharedRecording,
+    Sleep,
+    StationRecorder,
+)
+from heimdall_pipelines.store.iq_objects import remove_session_iq, remove_station_iq
+from heimdall_pipelines.store.recordings import (
+    RecordedSession,
+    fail_recording_session,
+    note_recorder_lives,
+    note_recording_removed,
+    open_recording_session,
+    start_recording_session,
+)
+from heimdall_pipelines.store.sessions import (
+    SessionClosedError,
+    SessionNotFoundError,
+    StationRecording,
+    complete_session,
+    get_session,
+)
+from heimdall_pipelines.store.stations import Station, list_stations
+from heimdall_pipelines.store.stores import Stores
+
+logger = logging.getLogger(__name__)
+
+PROGRESS_INTERVAL_S = 2.0
+SIGN_OF_LIFE_S = 5.0
+STORING_S = 600.0  # for what is still to be stored and committed when the last sample has come
+COMPLETION_DELAYS_S = (1.0, 2.0, 4.0, 8.0, 16.0)
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Receivers, time and chance as a recording meets them; tests have their own."""
+
+    receiver_of: Callable[[str, WaitLimits], Receiver] = receiver_of
+    sleep: Sleep = asyncio.sleep
+    wall_clock_ns: Callable[[], int] = time.time_ns
+    rng: np.random.Generator = field(default_factory=np.random.default_rng)
+
+
+@dataclass(frozen=True)
+class RecordReport:
+    """What came of a recording.
+
+    Attributes
+    ----------
+    session_id, name : UUID, str
+    status : str
+        "completed", or "failed" where no station could be recorded.
+    revision : int
+        0 where it failed.
+    recordings : tuple of StationRecording
+        One per station that was asked; those with an ``error_message`` recorded nothing.
+    not_asked : tuple of (str, str)
+        Stations and the reasons.
+    error_message : str or None
+        What went wrong, also where some stations did record.
+    """
+
+    session_id: UUID
+    name: str
+    status: str
+    revision: int
+    recordings: tuple[StationRecording, ...]
+    not_asked: tuple[tuple[str, str], ...]
+    error_message: str | None
+
+
+def record_session(
+    stores: Stores, request: RecordRequest, progress: Progress, surroundings: Surroundings | None = None
+) -> RecordReport:
+    """Record a session from live receivers, and complete it with the stations that could be recorded.
+
+    A station that fails costs the others nothing. Where none could be recorded, where it is broken off
+    (Ctrl-C included) or where it cannot be stored, the session is closed as failed and nothing of it is
+    left in the S3 store; where the process is killed, `close_abandoned_sessions` does that.
+
+    Parameters
+    ----------
+    stores : Stores
+        Where rows and objects go.
+    request : RecordRequest
+        What to record.
+    progress : callable
+        Called with a line to show, every few seconds; breaks the recording off by raising.
+    surroundings : Surroundings, optional
+        For tests.
+
+    Raises
+    ------
+    RecordingRefusedError, StationError
+        It cannot be recorded; there is no session of it.
+    SessionClosedError, SessionNotFoundError, SessionBeingDeletedError
+        The session was closed or deleted meanwhile.
+    UnavailableError
+        PostgreSQL could not be reached.
+    """
+    choice = choose_stations(request, list_stations(stores.database))
+    overtime_s = request.overtime_s
+    if overtime_s is None:
+        overtime_s = max(station.timeout_seconds for station in choice.asked)
+    name = request.name or f"{request.frequency_hz / 1e3:.10g} kHz, {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    ends_within_s = request.duration_s + overtime_s
+    opened = RecordedSession(
+        name,
+        request.frequency_hz,
+        request.bandwidth_hz or MIN_TUNED_BANDWIDTH_HZ,
+        request.known_source,
+        ends_within_s + STORING_S,
+    )
+    session_id = open_recording_session(stores.database, opened)
+    try:
+        progress(f"session {session_id} ({name}): {len(choice.asked)} stations, {request.duration_s:g} s")
+        for rx_id, reason in choice.not_asked:
+            progress(f"{rx_id}: not asked: {reason}")
+        if not start_recording_session(stores.database, session_id):
+            raise SessionClosedError(f"session {session_id} was closed or deleted before it was recorded")
+        job = _Job(stores, session_id, name, request, choice.asked, ends_within_s, surroundings or Surroundings())
+        recordings = job.run(progress)
+        return _conclude(stores, job, recordings, choice.not_asked)
+    except BaseException as error:
+        reason = str(error) if isinstance(error, Exception) else "broken off by hand"
+        close_recording(stores, session_id, reason or type(error).__name__)
+        raise
+
+
+def close_recording(stores: Stores, session_id: UUID, reason: str) -> None:
+    """Close a recording as failed and remove what it stored; what an outage leaves undone the watchdog does later."""
+    try:
+        fail_recording_session(stores.database, session_id, reason)
+        with suppress(SessionNotFoundError):  # deleted meanwhile: what was stored since has to go too
+            if get_session(stores.database, session_id).status == "completed":
+                return
+        remove_session_iq(stores.objects, session_id)
+        note_recording_removed(stores.database, session_id)
+    except UnavailableError as error:
+        logger.warning("session %s is not cleaned up yet, the watchdog will do it (%s)", session_id, error)
+
+
+class _Job:
+    """The recording itself: an event loop in a thread of its own, watched from the thread that asked for it.
+
+    Progress is told, signs of life are left, and interruptions arrive in the thread that asked.
+    """
+
+    def __init__(
+        self,
+        stores: Stores,
+        session_id: UUID,
+        name: str,
+        request: RecordRequest,
+        stations: Sequence[Station],
+        ends_within_s: float,
+        surroundings: Surroundings,
+    ) -> None:
+        self.session_id = session_id
+        self.name = name
+        self.request = request
+        self._stores = stores
+        self._stations = stations
+        self._ends_within_s = ends_within_s
+        self._surroundings = surroundings
+        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._has_begun = threading.Event()
+        self._break_off: Callable[[], object] = lambda: None
+
+    def run(self, progress: Progress) -> list[StationRecording]:
+        """Record every station; gives one entry each, in their order."""
+        with ThreadPoolExecutor(1, "recording") as thread:
+            running = thread.submit(asyncio.run, self._record_all())
+            running.add_done_callback(lambda _: self._lines.put(None))
+            try:
+                self._watch(progress)
+            except BaseException:
+                self._stop(running)
+                raise
+            return running.result()
+
+    def _watch(self, progress: Progress) -> None:
+        seen = time.monotonic()
+        while True:
+            try:
+                line = self._lines.get(timeout=SIGN_OF_LIFE_S)
+            except queue.Empty:
+                line = ""
+            if line is None:
+                return
+            if line:
+                progress(line)
+            if time.monotonic() - seen >= SIGN_OF_LIFE_S:
+                seen = time.monotonic()
+                self._leave_sign_of_life(progress)
+
+    def _leave_sign_of_life(self, progress: Progress) -> None:
+        try:
+            is_wanted = note_recorder_lives(self._stores.database, self.session_id)
+        except UnavailableError as error:
+            progress(f"{error}; the recording goes on")
+            return
+        if not is_wanted:
+            raise SessionClosedError(f"session {self.session_id} was closed or deleted while it was recorded")
+
+    def _stop(self, running: "Future[list[StationRecording]]") -> None:
+        while not (self._has_begun.wait(0.1) or running.done()):
+            pass
+        self._break_off()
+        with suppress(BaseException):
+            running.result()
+
+    async def _record_all(self) -> list[StationRecording]:
+        loop = asyncio.get_running_loop()
+        here = asyncio.current_task()
+        assert here is not None
+        self._break_off = lambda: loop.call_soon_threadsafe(here.cancel)
+        self._has_begun.set()
+        give_back_large_blocks()
+        objects = self._stores.objects.patient()
+        executor = ThreadPoolExecutor(2 * len(self._stations), "station")
+        shared = SharedRecording(
+            session_id=self.session_id,
+            name=self.name,
+            frequency_hz=self.request.frequency_hz,
+            bandwidth_hz=self.request.bandwidth_hz,
+            duration_s=self.request.duration_s,
+            deadline_s=loop.time() + self._ends_within_s,
+            objects=objects,
+            executor=executor,
+            turns=threading.Semaphore(PARTS_AT_ONCE),
+            tell=self._lines.put,
+            sleep=self._surroundings.sleep,
+            wall_clock_ns=self._surroundings.wall_clock_ns,
+            rng=self._surroundings.rng,
+        )
+        telling = asyncio.create_task(self._tell_progress(shared))
+        try:
+            async with asyncio.TaskGroup() as group:  # it ends, broken off too, when all of them have ended
+                recorded = [group.create_task(self._record(shared, station)) for station in self._stations]
+            return [task.result() for task in recorded]
+        finally:
+            telling.cancel()
+            executor.shutdown()
+            objects.close()
+
+    async def _tell_progress(self, shared: SharedRecording) -> None:
+        while True:
+            await asyncio.sleep(PROGRESS_INTERVAL_S)
+            if shared.received_s:
+                received = ", ".join(f"{rx_id} {seconds:.1f}" for rx_id, seconds in shared.received_s.items())
+                shared.tell(f"received of {shared.duration_s:g} s: {received}")
+
+    async def _record(self, shared: SharedRecording, station: Station) -> StationRecording:
+        """Record one station; an error is an entry, whatever it is, so that the others go on."""
+        try:
+            recording = await StationRecorder(
+                shared, station, self._surroundings.receiver_of(station.api_type, wait_limits(station.timeout_seconds))
+            ).record()
+        except HeimdallError as error:
+            return await self._failed(shared, station, str(error))
+        except Exception as error:
+            logger.exception("station %s", station.rx_id)
+            return await self._failed(shared, station, f"{type(error).__name__}: {error}")
+        shared.tell(f"{station.rx_id}: recorded, {recording.samples_count} samples")
+        return recording
+
+    async def _failed(self, shared: SharedRecording, station: Station, reason: str) -> StationRecording:
+        shared.received_s.pop(station.rx_id, None)
+        shared.tell(f"{station.rx_id}: failed: {reason}")
+        with suppress(UnavailableError):  # a check says later what was left there
+            await asyncio.get_running_loop().run_in_executor(
+                shared.executor, remove_station_iq, self._stores.objects, self.session_id, station.rx_id
+            )
+        return StationRecording(
+            station=station,
+            start_time_unix_ns=0,
+            sample_rate_hz=0.0,
+            samples_count=0,
+            location=None,
+            iq_data_format=None,
+            sha256=None,
+            full_scale_dbm=station.full_scale_dbm or 0.0,
+            is_calibrated=station.full_scale_dbm is not None,
+            time_source="arrival",
+            time_uncertainty_ns=None,
+            error_message=reason,
+        )
+
+
+def _conclude(
+    stores: Stores, job: _Job, recordings: Sequence[StationRecording], not_asked: tuple[tuple[str, str], ...]
+) -> RecordReport:
+    """Complete the session with the stations that were recorded, or close it as failed where none was."""
+    recorded = [recording for recording in recordings if recording.error_message is None]
+    problems = [f"{x.station.rx_id}: {x.error_message}" for x in recordings if x.error_message is not None]
+    problems += [f"{rx_id}: not asked: {reason}" for rx_id, reason in not_asked]
+    if not recorded:
+        reason = f"no station could be recorded: {'; '.join(problems)}"
+        close_recording(stores, job.session_id, reason)
+        return RecordReport(job.session_id, job.name, "failed", 0, tuple(recordings), not_asked, reason)
+    try:
+        plan_segments([Interval(x.start_time_unix_ns, x.samples_count, x.sample_rate_hz) for x in recorded])
+    except NoSegmentError as error:
+        problems.append(f"nothing can be extracted: {error}")
+    start_ns = min(recording.start_time_unix_ns for recording in recorded)
+    rows = tuple(
+        recording if recording.error_message is None else replace(recording, start_time_unix_ns=start_ns)
+        for recording in recordings
+    )
+    error_message = "; ".join(problems) or None
+    lowest_rate_hz = min(recording.sample_rate_hz for recording in recorded)
+    bandwidth_hz = job.request.bandwidth_hz or min(
+        default_channel_bandwidth_hz(lowest_rate_hz), USABLE_BAND * lowest_rate_hz
+    )
+    revision = _complete(stores, job.session_id, rows, bandwidth_hz, error_message)
+    return RecordReport(job.session_id, job.name, "completed", revision, rows, not_asked, error_message)
+
+
+def _complete(
+    stores: Stores,
+    session_id: UUID,
+    recordings: Sequence[StationRecording],
+    bandwidth_hz: float,
+    error_message: str | None,
+) -> int:
+    """Commit; an outage is waited out for a while, since a recording cannot be made again."""
+    for delay_s in (*COMPLETION_DELAYS_S, None):
+        try:
+            return complete_session(
+                stores.database, session_id, recordings, bandwidth_hz=bandwidth_hz, error_message=error_message
+            )
+        except UnavailableError:
+            if delay_s is None:
+                raise
+            time.sleep(delay_s)
+    raise AssertionError

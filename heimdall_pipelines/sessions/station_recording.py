@@ -1,0 +1,264 @@
+"""Records one station of a session: asks, is patient for a while, tries again, and stores what comes."""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import numpy as np
+
+from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.formats.npy import npy_header_bytes
+from heimdall_pipelines.formats.sigmf_files import sigmf_meta
+from heimdall_pipelines.receivers.stream import IqStream, Receiver, ReceiverAddress, ReceiverError, Tuning
+from heimdall_pipelines.rf.features import MAX_SAMPLE_RATE_HZ, MIN_SAMPLE_RATE_HZ
+from heimdall_pipelines.sessions.iq_upload import IqUpload
+from heimdall_pipelines.sessions.live_samples import LiveLevels, LiveSamples
+from heimdall_pipelines.store.iq_objects import put_sidecar, session_iq_location
+from heimdall_pipelines.store.objects import ObjectStore
+from heimdall_pipelines.store.sessions import StationRecording
+from heimdall_pipelines.store.stations import Station
+
+logger = logging.getLogger(__name__)
+
+FIRST_DELAY_S = 0.5  # before the second attempt; doubled each time, less up to a half by chance
+LATE_SHARE = 0.5  # of the others' recording; who would begin later has too little in common with them
+# Receivers are asked for no less than this, whatever the channel: noise is measured beside it.
+MIN_TUNED_BANDWIDTH_HZ = 12_500.0
+
+Sleep = Callable[[float], Awaitable[None]]
+
+
+@dataclass
+class SharedRecording:
+    """What the stations of a session have in common while they are recorded.
+
+    Attributes
+    ----------
+    session_id, name : UUID, str
+    frequency_hz, bandwidth_hz, duration_s : float
+        ``bandwidth_hz`` None: by default.
+    deadline_s : float
+        By the event loop's clock: nothing is received after it.
+    objects : ObjectStore
+    executor : Executor
+        With two threads for each station.
+    turns : Semaphore
+        Bounds the parts that are stored at once, and with them memory; see `IqUpload`.
+    tell : callable
+        Takes a line of progress.
+    sleep, wall_clock_ns, rng
+        Time and chance, so that a test can have its own.
+    received_s : dict of str to float
+        How much has come of each station that is being recorded, s.
+    began_s : dict of str to float
+        When the first samples of each station came that is or was recorded, by the event loop's clock.
+    """
+
+    session_id: UUID
+    name: str
+    frequency_hz: float
+    bandwidth_hz: float | None
+    duration_s: float
+    deadline_s: float
+    objects: ObjectStore
+    executor: Executor
+    turns: threading.Semaphore
+    tell: Callable[[str], None]
+    sleep: Sleep = asyncio.sleep
+    wall_clock_ns: Callable[[], int] = time.time_ns
+    rng: np.random.Generator = field(default_factory=np.random.default_rng)
+    received_s: dict[str, float] = field(default_factory=dict)
+    began_s: dict[str, float] = field(default_factory=dict)
+
+    def has_time_at(self, begins_s: float) -> bool:
+        """Whether a recording that begins at this time can end in time, and has enough in common with the others."""
+        if begins_s + self.duration_s > self.deadline_s:
+            return False
+        return not self.began_s or begins_s <= min(self.began_s.values()) + LATE_SHARE * self.duration_s
+
+
+class StationRecorder:
+    """One station of a session that is being recorded.
+
+    Parameters
+    ----------
+    shared : SharedRecording
+    station : Station
+        With a URL and a client.
+    receiver : Receiver
+    """
+
+    def __init__(self, shared: SharedRecording, station: Station, receiver: Receiver) -> None:
+        self._shared = shared
+        self._station = station
+        self._receiver = receiver
+
+    async def record(self) -> StationRecording:
+        """Record it, in as many attempts as it allows and there is time for.
+
+        Raises
+        ------
+        HeimdallError
+            It could not be recorded or stored; the message names no station.
+        """
+        try:
+            async with asyncio.timeout_at(self._shared.deadline_s):
+                upload, samples, levels, step = await self._received()
+        except TimeoutError:
+            raise HeimdallError(f"not recorded before the session's deadline{self._progress()}") from None
+        sha256 = await self._finished(upload)
+        return await self._described(samples, levels, sha256, step)
+
+    async def _received(self) -> tuple[IqUpload, LiveSamples, LiveLevels, float | None]:
+        """Receive everything; what was received by an attempt that broke off is dropped."""
+        shared, rx_id = self._shared, self._station.rx_id
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return await self._attempt()
+            except ReceiverError as error:
+                shared.began_s.pop(rx_id, None)
+                shared.received_s.pop(rx_id, None)
+                tried = f" ({attempt} attempts)" if attempt > 1 else ""
+                if not error.is_transient or attempt > self._station.retry_count:
+                    raise HeimdallError(f"{error.reason}{tried}") from error
+                delay_s = FIRST_DELAY_S * 2 ** (attempt - 1) * (1 - 0.5 * shared.rng.random())
+                if not shared.has_time_at(asyncio.get_running_loop().time() + delay_s):
+                    raise HeimdallError(f"{error.reason}{tried}; there was no time to try again") from error
+                shared.tell(f"{rx_id}: {error.reason}; asked again in {delay_s:.1f} s")
+            await shared.sleep(delay_s)
+
+    async def _attempt(self) -> tuple[IqUpload, LiveSamples, LiveLevels, float | None]:
+        station, shared = self._station, self._shared
+        assert station.url is not None
+        tuning = Tuning(shared.frequency_hz, max(shared.bandwidth_hz or 0.0, MIN_TUNED_BANDWIDTH_HZ), shared.duration_s)
+        upload: IqUpload | None = None
+        samples: LiveSamples | None = None
+        try:
+            try:
+                async with (
+                    asyncio.timeout(station.timeout_seconds) as patience,
+                    self._receiver.stream(
+                        ReceiverAddress(station.rx_id, station.url, station.api_type), tuning
+                    ) as live,
+                ):
+                    samples = LiveSamples(station.rx_id, self._num_wanted(live), live.nominal_rate_hz)
+                    levels = LiveLevels(live.nominal_rate_hz, shared.bandwidth_hz, station.full_scale_dbm or 0.0)
+                    location = session_iq_location(shared.objects, shared.session_id, station.rx_id)
+                    upload = IqUpload(shared.objects, location, samples.num_wanted, shared.executor, shared.turns)
+                    step = live.quantisation_step
+                    shared.tell(f"{station.rx_id}: connected, {live.nominal_rate_hz:g} Hz")
+                    await self._receive(live, samples, levels, upload, patience)
+            except TimeoutError:
+                if samples is None or not samples.is_complete:  # else it was slow in saying good-bye only
+                    raise ReceiverError(
+                        station.rx_id,
+                        f"sent nothing for {station.timeout_seconds:g} s{self._progress()}",
+                        is_transient=True,
+                    ) from None
+            assert upload is not None
+            assert samples is not None
+            if not samples.is_complete:
+                raise ReceiverError(station.rx_id, f"the stream ended early{self._progress()}", is_transient=True)
+        except BaseException:
+            if upload is not None:
+                await upload.abort()
+            raise
+        return upload, samples, levels, step
+
+    def _num_wanted(self, live: IqStream) -> int:
+        rate_hz = live.nominal_rate_hz
+        if not MIN_SAMPLE_RATE_HZ <= rate_hz <= MAX_SAMPLE_RATE_HZ:
+            raise ReceiverError(
+                self._station.rx_id, f"its sample rate {rate_hz:g} Hz is outside 8 kHz to 2.4 MHz", is_transient=False
+            )
+        return round(self._shared.duration_s * rate_hz)
+
+    async def _receive(
+        self, live: IqStream, samples: LiveSamples, levels: LiveLevels, upload: IqUpload, patience: asyncio.Timeout
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        shared, rx_id = self._shared, self._station.rx_id
+        async for block in live:
+            arrived_unix_ns = shared.wall_clock_ns()
+            patience.reschedule(None)  # what the store takes is no fault of the receiver
+            shared.began_s.setdefault(rx_id, loop.time())
+            for iq in samples.take(block, arrived_unix_ns):
+                await upload.write(iq)
+                if levels.add(iq):
+                    await loop.run_in_executor(shared.executor, levels.measure)
+            shared.received_s[rx_id] = samples.num_kept / live.nominal_rate_hz
+            patience.reschedule(loop.time() + self._station.timeout_seconds)
+            if samples.is_complete:
+                return
+
+    def _progress(self) -> str:
+        received_s = self._shared.received_s.get(self._station.rx_id)
+        return "" if received_s is None else f", after {received_s:.1f} of {self._shared.duration_s:g} s"
+
+    async def _finished(self, upload: IqUpload) -> str:
+        try:
+            return await upload.finish()
+        except BaseException:
+            await upload.abort()
+            raise
+
+    async def _described(
+        self, samples: LiveSamples, levels: LiveLevels, sha256: str, step: float | None
+    ) -> StationRecording:
+        """Fit the clock over the whole recording and write the SigMF description beside it."""
+        station, shared = self._station, self._shared
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(shared.executor, levels.measure)
+        try:
+            clock = samples.clock()
+        except ReceiverError as error:
+            raise HeimdallError(error.reason) from error
+        full_scale_dbm = station.full_scale_dbm or 0.0
+        location = session_iq_location(shared.objects, shared.session_id, station.rx_id)
+        sidecar = sigmf_meta(
+            dataset_name=f"{station.rx_id}.npy",
+            header_bytes=len(npy_header_bytes(samples.num_kept)),
+            num_samples=samples.num_kept,
+            sample_rate_hz=clock.sample_rate_hz,
+            frequency_hz=shared.frequency_hz,
+            start_time_unix_ns=clock.start_time_unix_ns,
+            lat=station.latitude,
+            lon=station.longitude,
+            alt_m=station.altitude_m,
+            description=f"{shared.name}: {station.name}",
+            recorder=f"heimdall-pipelines, recorded from {station.api_type}",
+            extra={
+                "rx_id": station.rx_id,
+                "session_id": str(shared.session_id),
+                "full_scale_dbm": full_scale_dbm,
+                "time_source": clock.time_source,
+                "time_uncertainty_ns": clock.uncertainty_ns,
+            },
+            holes=samples.holes,
+        )
+        await loop.run_in_executor(shared.executor, put_sidecar, shared.objects, location, sidecar)
+        return StationRecording(
+            station=station,
+            start_time_unix_ns=clock.start_time_unix_ns,
+            sample_rate_hz=clock.sample_rate_hz,
+            samples_count=samples.num_kept,
+            location=location,
+            iq_data_format="npy",
+            sha256=sha256,
+            full_scale_dbm=full_scale_dbm,
+            is_calibrated=station.full_scale_dbm is not None,
+            time_source=clock.time_source,
+            time_uncertainty_ns=clock.uncertainty_ns,
+            quantisation_step=step,
+            note=samples.note(),
+            snr_db=levels.mean("snr_db"),
+            signal_strength_db=levels.mean("rssi_dbm"),
+            frequency_offset_hz=levels.mean("frequency_offset_hz"),
+        )

@@ -1,0 +1,99 @@
+"""Asks stations how they are, all at once, and keeps the answers."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.receivers.clients import receiver_of
+from heimdall_pipelines.receivers.patience import wait_limits
+from heimdall_pipelines.receivers.stream import Receiver, ReceiverAddress, WaitLimits
+from heimdall_pipelines.store.station_checks import StationCheck, add_station_checks
+from heimdall_pipelines.store.stations import Station, StationError, list_stations
+from heimdall_pipelines.store.stores import Stores
+
+ASKED_AT_ONCE = 16
+
+ClientOf = Callable[[str, WaitLimits], Receiver]
+
+
+def check_stations(
+    stores: Stores, rx_ids: Sequence[str] | None = None, *, client_of: ClientOf = receiver_of
+) -> list[StationCheck]:
+    """Ask stations how they are and add the answers to the table station_checks.
+
+    Parameters
+    ----------
+    stores : Stores
+    rx_ids : sequence of str, optional
+        Which; none: all active ones that have a client.
+    client_of : callable, optional
+        Gives the client of an api_type.
+
+    Returns
+    -------
+    list of StationCheck
+        In their order. A station that is named and has no client is down, for that reason.
+
+    Raises
+    ------
+    StationError
+        A station is unknown or given twice.
+    """
+    stations = _chosen(list_stations(stores.database), rx_ids)
+    checks = asyncio.run(_ask_all(stations, client_of))
+    add_station_checks(stores.database, checks)
+    return checks
+
+
+def _chosen(stations: Sequence[Station], rx_ids: Sequence[str] | None) -> list[Station]:
+    if rx_ids is None:
+        return [station for station in stations if station.is_active and station.api_type != "none"]
+    by_id = {station.rx_id: station for station in stations}
+    for rx_id in rx_ids:
+        if rx_id not in by_id:
+            raise StationError(f"unknown station {rx_id}; see: heimdall station list")
+        if rx_ids.count(rx_id) > 1:
+            raise StationError(f"station {rx_id} is given twice")
+    return [by_id[rx_id] for rx_id in rx_ids]
+
+
+async def _ask_all(stations: Sequence[Station], client_of: ClientOf) -> list[StationCheck]:
+    turns = asyncio.Semaphore(ASKED_AT_ONCE)
+
+    async def ask(station: Station) -> StationCheck:
+        async with turns:
+            return await _ask(station, client_of)
+
+    return await asyncio.gather(*(ask(station) for station in stations))
+
+
+async def _ask(station: Station, client_of: ClientOf) -> StationCheck:
+    if station.api_type == "none" or not station.url:
+        reason = "it has no client (api_type none)" if station.api_type == "none" else "it has no url"
+        return StationCheck(station.rx_id, station.api_type, is_up=False, reason=reason)
+    try:
+        async with asyncio.timeout(station.timeout_seconds):
+            status = await client_of(station.api_type, wait_limits(station.timeout_seconds)).status(
+                ReceiverAddress(station.rx_id, station.url, station.api_type)
+            )
+    except TimeoutError:
+        return _down(station, f"no answer within {station.timeout_seconds:g} s")
+    except HeimdallError as error:
+        return _down(station, str(error))
+    except Exception as error:  # one that misbehaves leaves the others their answers
+        return _down(station, f"{type(error).__name__}: {error}")
+    return StationCheck(
+        rx_id=station.rx_id,
+        api_type=station.api_type,
+        is_up=status.is_up,
+        latency_ms=None if status.latency_s is None else status.latency_s * 1e3,
+        gnss_fix_age_s=status.gnss_fix_age_s,
+        num_users=status.num_users,
+        max_users=status.max_users,
+        software=status.software,
+        reason=status.reason if status.is_up else status.reason or "it says that it is down",
+    )
+
+
+def _down(station: Station, reason: str) -> StationCheck:
+    return StationCheck(station.rx_id, station.api_type, is_up=False, reason=reason)

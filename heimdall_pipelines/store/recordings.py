@@ -1,0 +1,145 @@
+"""Sessions while they are recorded: opened, kept alive, closed as failed, and found where their recorder died."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import text
+
+from heimdall_pipelines.store.database import Database
+from heimdall_pipelines.store.stations import known_source_id
+
+_IS_OPEN = "status IN ('pending', 'in_progress') AND deletion_began_at IS NULL"
+# An import has no deadline: importing the same files again takes it up.
+_IS_RECORDING = "recording_deadline_at IS NOT NULL"
+
+
+@dataclass(frozen=True)
+class RecordedSession:
+    """What is known of a session before it is recorded."""
+
+    name: str
+    frequency_hz: float
+    bandwidth_hz: float
+    known_source: str | None
+    ends_within_s: float
+
+
+@dataclass(frozen=True)
+class AbandonedSession:
+    """A session whose recorder is gone; ``error_message`` is why it is closed."""
+
+    id: UUID
+    name: str
+    error_message: str
+
+
+def open_recording_session(database: Database, session: RecordedSession) -> UUID:
+    """Add a pending session.
+
+    Raises
+    ------
+    StationError
+        The source is not known.
+    """
+    with database.transaction() as connection:
+        source_id = known_source_id(connection, session.known_source)
+        added: UUID = connection.execute(
+            text(
+                "INSERT INTO heimdall.recording_sessions (name, status, frequency_hz, bandwidth_hz, known_source_id,"
+                " recording_deadline_at, recorder_seen_at) VALUES (:name, 'pending', :frequency_hz, :bandwidth_hz,"
+                " :source_id, clock_timestamp() + :ends_within_s * INTERVAL '1 second', clock_timestamp())"
+                " RETURNING id"
+            ),
+            {
+                "name": session.name,
+                "frequency_hz": session.frequency_hz,
+                "bandwidth_hz": session.bandwidth_hz,
+                "source_id": source_id,
+                "ends_within_s": session.ends_within_s,
+            },
+        ).scalar_one()
+    return added
+
+
+def start_recording_session(database: Database, session_id: UUID) -> bool:
+    """Let a pending session be in progress; False where it was closed or is being deleted."""
+    with database.transaction() as connection:
+        changed = connection.execute(
+            text(
+                "UPDATE heimdall.recording_sessions SET status = 'in_progress', recorder_seen_at = clock_timestamp()"
+                f" WHERE id = :id AND {_IS_OPEN} RETURNING 1"
+            ),
+            {"id": session_id},
+        ).first()
+    return changed is not None
+
+
+def note_recorder_lives(database: Database, session_id: UUID) -> bool:
+    """Leave a sign of life; False where the session was closed, or is deleted or being deleted."""
+    with database.transaction() as connection:
+        changed = connection.execute(
+            text(
+                "UPDATE heimdall.recording_sessions SET recorder_seen_at = clock_timestamp()"
+                f" WHERE id = :id AND {_IS_OPEN} RETURNING 1"
+            ),
+            {"id": session_id},
+        ).first()
+    return changed is not None
+
+
+def fail_recording_session(database: Database, session_id: UUID, reason: str) -> bool:
+    """Close a session as failed; False where it was completed, closed or deleted before. Its objects stay as yet."""
+    with database.transaction() as connection:
+        changed = connection.execute(
+            text(
+                "UPDATE heimdall.recording_sessions SET status = 'failed', error_message = :reason"
+                f" WHERE id = :id AND {_IS_OPEN} AND {_IS_RECORDING} RETURNING 1"
+            ),
+            {"id": session_id, "reason": reason},
+        ).first()
+    return changed is not None
+
+
+def note_recording_removed(database: Database, session_id: UUID) -> None:
+    """Note that nothing is left of what a failed session stored."""
+    with database.transaction() as connection:
+        connection.execute(
+            text(
+                "UPDATE heimdall.recording_sessions SET recording_deadline_at = NULL"
+                " WHERE id = :id AND status = 'failed'"
+            ),
+            {"id": session_id},
+        )
+
+
+def abandoned_sessions(database: Database, silent_for_s: float) -> list[AbandonedSession]:
+    """Sessions that nobody records any more, and failed ones whose objects are still to be removed; oldest first.
+
+    Parameters
+    ----------
+    database : Database
+    silent_for_s : float
+        Time without a sign of life after which a recorder counts as dead.
+    """
+    with database.transaction() as connection:
+        rows = connection.execute(
+            text(
+                "SELECT id, name, status, error_message, recording_deadline_at < clock_timestamp() AS is_late,"
+                " EXTRACT(EPOCH FROM clock_timestamp() - recorder_seen_at) AS silent_s"
+                f" FROM heimdall.recording_sessions WHERE {_IS_RECORDING} AND deletion_began_at IS NULL"
+                " AND status <> 'completed' AND (recording_deadline_at < clock_timestamp()"
+                " OR recorder_seen_at < clock_timestamp() - :silent_for_s * INTERVAL '1 second')"
+                " ORDER BY created_at, id"
+            ),
+            {"silent_for_s": silent_for_s},
+        ).all()
+    return [
+        AbandonedSession(
+            row.id,
+            row.name,
+            row.error_message
+            or f"abandoned: the process that recorded it gave no sign of life for {row.silent_s:.0f} s"
+            + (", and it should have ended before" if row.is_late else ""),
+        )
+        for row in rows
+    ]

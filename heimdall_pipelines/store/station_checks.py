@@ -1,0 +1,65 @@
+"""Rows of station_checks: the history of how stations answered."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import text
+
+from heimdall_pipelines.store.database import Database
+
+
+@dataclass(frozen=True)
+class StationCheck:
+    """How a station answered when it was asked; None where it does not say."""
+
+    rx_id: str
+    api_type: str
+    is_up: bool
+    latency_ms: float | None = None
+    gnss_fix_age_s: float | None = None
+    num_users: int | None = None
+    max_users: int | None = None
+    software: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class StationUptime:
+    """What the history says of a station."""
+
+    rx_id: str
+    num_checks: int
+    num_up: int
+    mean_latency_ms: float | None
+    last_up_at: datetime | None
+
+
+def add_station_checks(database: Database, checks: Sequence[StationCheck]) -> None:
+    """Keep the answers of stations; those that were deleted meanwhile are left out."""
+    with database.transaction() as connection:
+        for check in checks:
+            connection.execute(
+                text(
+                    "INSERT INTO heimdall.station_checks (websdr_station_id, is_up, latency_ms, gnss_fix_age_s,"
+                    " num_users, max_users, software, reason) SELECT id, :is_up, :latency_ms, :gnss_fix_age_s,"
+                    " :num_users, :max_users, :software, :reason FROM heimdall.websdr_stations WHERE rx_id = :rx_id"
+                ),
+                {name: value for name, value in vars(check).items() if name != "api_type"},
+            )
+
+
+def station_uptimes(database: Database, days: float) -> list[StationUptime]:
+    """How often each station was up during the last days, by rx_id; those never asked are missing."""
+    with database.transaction() as connection:
+        rows = connection.execute(
+            text(
+                "SELECT w.rx_id, count(*) AS num_checks, count(*) FILTER (WHERE c.is_up) AS num_up,"
+                " avg(c.latency_ms) FILTER (WHERE c.is_up) AS mean_latency_ms,"
+                " max(c.checked_at) FILTER (WHERE c.is_up) AS last_up_at"
+                " FROM heimdall.station_checks c JOIN heimdall.websdr_stations w ON w.id = c.websdr_station_id"
+                " WHERE c.checked_at > clock_timestamp() - :days * INTERVAL '1 day' GROUP BY w.rx_id ORDER BY w.rx_id"
+            ),
+            {"days": days},
+        )
+        return [StationUptime(**row._mapping) for row in rows]

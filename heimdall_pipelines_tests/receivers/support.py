@@ -1,0 +1,102 @@
+"""Played receivers on loopback, and what a client gets from them."""
+
+import asyncio
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pytest
+
+from heimdall_pipelines.formats.gnss_clock import GnssStamps
+from heimdall_pipelines.receivers.clients import receiver_of
+from heimdall_pipelines.receivers.programmes import Place, SyntheticProgramme, Transmission
+from heimdall_pipelines.receivers.simulator import serving
+from heimdall_pipelines.receivers.stream import (
+    IqBlock,
+    ReceiverAddress,
+    ReceiverError,
+    ReceiverStatus,
+    Tuning,
+    WaitLimits,
+)
+
+FAST = float("inf")
+FREQUENCY_HZ = 7_050_000.0
+START_NS = 1_767_268_800 * 10**9 + 123_456_789
+TRANSMISSION = Transmission(FREQUENCY_HZ, Place(45.05, 8.2, 150.0))
+TORINO = Place(45.044, 7.672, 250.0)
+GENOVA = Place(44.395, 8.956, 100.0)
+TUNING = Tuning(FREQUENCY_HZ, 8_000.0, 0.5)
+# Long enough for a busy machine, where nothing is to be waited for in vain.
+LIMITS = WaitLimits(connect_s=20.0, handshake_s=20.0, silence_s=20.0, lag_s=20.0)
+
+
+def impatient(**limits: float) -> WaitLimits:
+    """The same but for one limit, so that a machine that is slow runs into no other."""
+    return replace(LIMITS, **limits)
+
+
+def synthetic(rx_id: str = "torino", place: Place = TORINO, **options) -> SyntheticProgramme:
+    """A programme that begins at START_NS for every client."""
+    return SyntheticProgramme(rx_id, place, TRANSMISSION, clock=lambda: START_NS, **options)
+
+
+@dataclass
+class Recorded:
+    """What a stream gave."""
+
+    nominal_rate_hz: float
+    quantisation_step: float | None
+    blocks: list[IqBlock] = field(repr=False)  # asyncio writes out what a task gives
+
+    @property
+    def iq(self) -> np.ndarray:
+        return np.concatenate([block.iq for block in self.blocks])
+
+    @property
+    def stamps(self) -> GnssStamps:
+        sizes = [block.num_lost_before + block.iq.size for block in self.blocks]
+        samples = np.cumsum(sizes) - [block.iq.size for block in self.blocks]
+        return GnssStamps(
+            samples.astype(np.int64),
+            np.array([block.stamp.age_s for block in self.blocks], np.uint8),
+            np.array([block.stamp.second for block in self.blocks], np.uint32),
+            np.array([block.stamp.nanosecond for block in self.blocks], np.uint32),
+        )
+
+
+async def recorded_from(url: str, api_type: str, *, tuning: Tuning = TUNING, limits: WaitLimits = LIMITS) -> Recorded:
+    """Record from an address."""
+    address = ReceiverAddress("torino", url, api_type)
+    async with receiver_of(api_type, limits).stream(address, tuning) as stream:
+        return Recorded(stream.nominal_rate_hz, stream.quantisation_step, [block async for block in stream])
+
+
+def record(player, *, tuning: Tuning = TUNING, limits: WaitLimits = LIMITS, user_info: str = "") -> Recorded:
+    """Run a player, record from it."""
+
+    async def run() -> Recorded:
+        async with serving(player) as url:
+            return await recorded_from(
+                url.replace("//", f"//{user_info}"), player.api_type, tuning=tuning, limits=limits
+            )
+
+    return asyncio.run(run())
+
+
+def status_of(player, *, limits: WaitLimits = LIMITS) -> ReceiverStatus:
+    """Run a player, ask for its status."""
+
+    async def run() -> ReceiverStatus:
+        async with serving(player) as url:
+            return await receiver_of(player.api_type, limits).status(ReceiverAddress("torino", url, player.api_type))
+
+    return asyncio.run(run())
+
+
+def failure(player, **options) -> ReceiverError:
+    """Record in vain; gives the error, which names the receiver."""
+    with pytest.raises(ReceiverError) as caught:
+        record(player, **options)
+    error = caught.value
+    assert str(error) == f"torino: {error.reason}"
+    return error

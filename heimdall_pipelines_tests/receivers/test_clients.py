@@ -1,0 +1,77 @@
+"""Which client serves which receiver, and which addresses are accepted."""
+
+import asyncio
+
+import pytest
+
+from heimdall_pipelines.receivers.addresses import receiver_url, shown_url
+from heimdall_pipelines.receivers.clients import UnknownApiTypeError, receiver_of
+from heimdall_pipelines.receivers.http_iq import HttpIq
+from heimdall_pipelines.receivers.kiwisdr import KiwiSdr
+from heimdall_pipelines.receivers.stream import ReceiverAddress, ReceiverError
+
+from .support import recorded_from
+
+
+def test_each_kind_of_receiver_has_its_client():
+    assert isinstance(receiver_of("kiwisdr"), KiwiSdr)
+    assert isinstance(receiver_of("http_iq"), HttpIq)
+
+
+@pytest.mark.parametrize("api_type", ["none", "openwebrx", ""])
+def test_a_kind_without_a_client_is_an_error_that_names_those_there_are(api_type):
+    with pytest.raises(UnknownApiTypeError, match=f"api_type '{api_type}': one of kiwisdr, http_iq is needed"):
+        receiver_of(api_type)
+
+
+@pytest.mark.parametrize(
+    ("url", "websocket", "page"),
+    [
+        ("http://host:8073", "ws://host:8073/1/SND", "http://host:8073/status"),
+        ("https://host/", "wss://host/1/SND", "https://host/status"),
+        ("ws://host:8073/kiwi?x#y", "ws://host:8073/kiwi/1/SND", "http://host:8073/kiwi/status"),
+        ("WSS://Host", "wss://host/1/SND", "https://host/status"),
+        ("http://:pass@[::1]:80/", "ws://[::1]/1/SND", "http://[::1]/status"),
+    ],
+)
+def test_http_and_websocket_addresses_are_turned_into_each_other(url, websocket, page):
+    parsed = receiver_url(ReceiverAddress("torino", url, "kiwisdr"))
+    assert str(parsed.websocket("1", "SND")) == websocket
+    assert str(parsed.page("status")) == page
+
+
+@pytest.mark.parametrize("api_type", ["kiwisdr", "http_iq"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "file:///etc/passwd",
+        "ftp://me:topsecret@host/",
+        "host:8073",
+        "//host",
+        "",
+        "http://",
+        "http:///iq",
+        "http://:topsecret@/",
+        "http://host:0",
+        "http://me:topsecret@host:99999/",
+        "http://[::1",
+        "javascript:alert(1)",
+        "http://\x1b[31mme:topsecret@:8073",
+    ],
+)
+def test_an_address_that_is_none_is_refused_without_showing_its_password(url, api_type):
+    with pytest.raises(ReceiverError) as caught:
+        asyncio.run(recorded_from(url, api_type))
+    assert not caught.value.is_transient
+    assert caught.value.reason.startswith("the URL ")
+    assert "topsecret" not in str(caught.value)
+    assert str(caught.value).isprintable()
+    status = asyncio.run(receiver_of(api_type).status(ReceiverAddress("torino", url, api_type)))
+    assert not status.is_up
+    assert status.reason == caught.value.reason
+
+
+def test_a_url_is_shown_without_user_password_control_characters_or_great_length():
+    assert shown_url("http://me:secret@host:8073/x@y") == "http://host:8073/x@y"
+    assert shown_url("http://host/\x1b[31m\n") == "http://host/?[31m?"
+    assert len(shown_url("http://host/" + "x" * 1000)) == 121

@@ -1,0 +1,321 @@
+"""The KiwiSDR client against the played one: what arrives, and every way in which a receiver can misbehave."""
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from heimdall_pipelines.formats.gnss_clock import fit_gnss_clock
+from heimdall_pipelines.formats.iq_recording import GivenValues
+from heimdall_pipelines.formats.kiwi_chunks import BLOCK_SAMPLES
+from heimdall_pipelines.formats.kiwi_stream import write_sound
+from heimdall_pipelines.formats.kiwi_wav import open_kiwi_wav
+from heimdall_pipelines.receivers.clients import receiver_of
+from heimdall_pipelines.receivers.kiwisdr import KiwiSdr
+from heimdall_pipelines.receivers.players import Faults, KiwiPlayer
+from heimdall_pipelines.receivers.programmes import ReplayClock, WavProgramme
+from heimdall_pipelines.receivers.simulator import serving
+from heimdall_pipelines.receivers.stream import ReceiverAddress, ReceiverError, Tuning
+
+from ..formats.support import kiwi_file
+from .support import (
+    FAST,
+    FREQUENCY_HZ,
+    GENOVA,
+    LIMITS,
+    START_NS,
+    TUNING,
+    failure,
+    impatient,
+    record,
+    status_of,
+    synthetic,
+)
+
+HALF_FRAME = write_sound(np.zeros(2 * BLOCK_SAMPLES, np.int16), sequence=5)[:-3]
+COMPRESSED = b"SND" + bytes([0x18]) + bytes(2000)
+MONO = b"SND" + bytes([0x00]) + bytes(2065)
+
+
+def whole(path) -> Tuning:
+    """What records a file to its end."""
+    num_samples = WavProgramme(path).num_samples
+    return Tuning(77_500.0, 8_000.0, (num_samples - BLOCK_SAMPLES / 2) / 12_001 / 1.0001)
+
+
+def assert_same_as_file(recorded, path):
+    given = GivenValues()
+    file = open_kiwi_wav(path, given)
+    np.testing.assert_array_equal(recorded.iq, np.concatenate(list(file.blocks())))
+    fit = fit_gnss_clock(
+        recorded.stamps, near_unix_ns=file.start_time_unix_ns, nominal_rate_hz=recorded.nominal_rate_hz
+    )
+    assert fit.start_time_unix_ns == file.start_time_unix_ns
+    assert fit.sample_rate_hz == file.sample_rate_hz
+    assert recorded.quantisation_step == file.quantisation_step
+
+
+def test_a_replayed_recording_gives_the_samples_and_time_stamps_of_the_file(tmp_path):
+    path = kiwi_file(tmp_path, seconds=6.0)
+    assert_same_as_file(record(KiwiPlayer(WavProgramme(path), speed=FAST), tuning=whole(path)), path)
+
+
+def test_the_real_recordings_replayed_give_the_samples_and_time_stamps_of_the_files(real_recordings):
+    assert len(real_recordings) == 3
+    for path in real_recordings:
+        assert_same_as_file(record(KiwiPlayer(WavProgramme(path), speed=FAST), tuning=whole(path)), path)
+
+
+def test_a_replay_moved_into_the_present_keeps_the_differences_between_receivers(tmp_path):
+    path = kiwi_file(tmp_path, seconds=4.0)
+    clock = ReplayClock(START_NS, together_s=1e6)
+    moved = [record(KiwiPlayer(WavProgramme(path, moved_by_s=clock.moved_by_s), speed=FAST)) for _ in range(2)]
+    stays = record(KiwiPlayer(WavProgramme(path), speed=FAST))
+    np.testing.assert_array_equal(moved[0].stamps.second, moved[1].stamps.second)
+    np.testing.assert_array_equal(moved[0].stamps.nanosecond, stays.stamps.nanosecond)
+    assert len(set((moved[0].stamps.second.astype(int) - stays.stamps.second) % 604_800)) == 1
+
+
+def test_the_stamps_of_a_simulated_station_tell_its_start_and_its_true_rate():
+    programme = synthetic()
+    recorded = record(KiwiPlayer(programme, speed=FAST), tuning=Tuning(FREQUENCY_HZ, 8_000.0, 10.0))
+    fit = fit_gnss_clock(recorded.stamps, near_unix_ns=START_NS, nominal_rate_hz=recorded.nominal_rate_hz)
+    assert abs(fit.start_time_unix_ns - START_NS) < 1_000
+    assert fit.sample_rate_hz == pytest.approx(12_001 * programme.rate_ratio, abs=1e-4)
+
+
+def test_simulated_stations_hear_the_same_transmission_each_after_its_own_delay():
+    heard = {}
+    for rx_id, place in (("torino", synthetic().place), ("genova", GENOVA)):
+        programme = synthetic(rx_id, place, snr_db=60.0)
+        recorded = record(KiwiPlayer(programme, speed=FAST), tuning=Tuning(FREQUENCY_HZ, 8_000.0, 2.0))
+        time_s = np.arange(recorded.iq.size) / (12_001 * programme.rate_ratio)
+        heard[rx_id] = programme, time_s, recorded.iq * np.exp(-2j * np.pi * programme.oscillator_offset_hz * time_s)
+    for programme, time_s, iq in heard.values():
+        delay_s = programme.transmission.delay_s(programme.place)
+        errors_us = np.linspace(-20.0, 20.0, 41)
+        likeness = []
+        for error_us in errors_us:
+            replica = np.exp(1j * programme.transmission.phase_rad(START_NS, time_s - delay_s - error_us * 1e-6))
+            likeness.append(abs(np.vdot(replica, iq)))
+        assert abs(errors_us[np.argmax(likeness)]) <= 1.0  # the step; 60 dB of SNR tell 0.01 us
+
+
+def test_no_more_is_taken_than_was_asked_for_and_the_connection_is_closed():
+    player = KiwiPlayer(synthetic(), speed=FAST)
+    recorded = record(player)
+    assert 0 <= recorded.iq.size - 0.5 * 12_001 <= BLOCK_SAMPLES + 1
+    assert player.num_users == 0
+
+
+def test_the_handshake_says_what_a_kiwisdr_needs_and_keeps_the_stream_alive(monkeypatch):
+    monkeypatch.setattr("heimdall_pipelines.receivers.kiwisdr.KEEPALIVE_S", 0.02)
+    player = KiwiPlayer(synthetic(), speed=2.0, keepalive_s=5.0)
+    record(player, tuning=Tuning(FREQUENCY_HZ, 8_000.0, 1.0))
+    assert player.commands[0] == "SET auth t=kiwi p="
+    assert "SET AR OK in=12000 out=44100" in player.commands
+    assert "SET mod=iq low_cut=-5000 high_cut=5000 freq=7050.000" in player.commands
+    assert "SET agc=1 hang=0 thresh=-100 slope=6 decay=1000 manGain=50" in player.commands
+    assert "SET compression=0" in player.commands
+    assert player.commands.count("SET keepalive") > 3
+
+
+def test_a_client_that_sends_no_keepalive_is_let_go(monkeypatch):
+    monkeypatch.setattr("heimdall_pipelines.receivers.kiwisdr.KEEPALIVE_S", 100.0)
+    error = failure(KiwiPlayer(synthetic(), keepalive_s=0.1), tuning=Tuning(FREQUENCY_HZ, 8_000.0, 100.0))
+    assert error.is_transient
+    assert error.reason.startswith("closed the connection after 0.")
+
+
+def test_a_wider_band_is_asked_for_up_to_the_sample_rate_and_the_gain_can_be_fixed():
+    player = KiwiPlayer(synthetic(), speed=FAST)
+
+    async def run():
+        async with serving(player) as url:
+            address = ReceiverAddress("torino", url, "kiwisdr")
+            receiver = KiwiSdr(LIMITS, manual_gain_db=42.0)
+            async with receiver.stream(address, Tuning(FREQUENCY_HZ, 25_000.0, 0.1)) as stream:
+                return [block async for block in stream]
+
+    asyncio.run(run())
+    assert any(command.startswith("SET mod=iq low_cut=-6000 high_cut=6000 ") for command in player.commands)
+    assert "SET agc=0 hang=0 thresh=-100 slope=6 decay=1000 manGain=42" in player.commands
+
+
+def test_lost_frames_are_counted_and_an_overdriven_converter_is_flagged():
+    recorded = record(KiwiPlayer(synthetic(), speed=FAST, faults=Faults(lost=frozenset({5, 6}), overdriven={9})))
+    assert [block.num_lost_before for block in recorded.blocks[:5]] == [0, 0, 0, 1024, 0]
+    assert [number for number, block in enumerate(recorded.blocks) if block.adc_overflow] == [5]
+    assert sum(block.num_lost_before for block in recorded.blocks) == 1024
+    assert 0 <= recorded.iq.size + 1024 - 0.5 * 12_001 <= BLOCK_SAMPLES + 1
+
+
+@pytest.mark.parametrize("password", ["sésame öffne & p=1", "#"])
+def test_a_password_opens_the_receiver(password):
+    from urllib.parse import quote
+
+    player = KiwiPlayer(synthetic(), password=password, speed=FAST)
+    assert record(player, user_info=f":{quote(password, safe='')}@").blocks
+
+
+def test_a_password_is_never_shown():
+    address = ReceiverAddress("torino", "http://:topsecret@127.0.0.1:1/", "kiwisdr")
+    assert "topsecret" not in repr(address)
+    error = failure(KiwiPlayer(synthetic(), password="sesame"), user_info=":topsecret@")
+    assert error.reason == "refuses the password: give the right one in its URL, http://:password@host"
+    assert not error.is_transient
+
+
+WRONG = [
+    (Faults(refusal={"too_busy": "4"}), "is busy: all 4 channels are taken", True),
+    (Faults(refusal={"badp": "1"}), "refuses the password", False),
+    (Faults(refusal={"badp": "5"}), "allows one connection from an address", True),
+    (Faults(refusal={"badp": "99"}), "refuses the connection (badp=99)", False),
+    (
+        Faults(refusal={"redirect": "http://u:p@169.254.169.254/x"}),
+        "redirects to http://169.254.169.254/x, which is not followed",
+        False,
+    ),
+    (Faults(refusal={"down": None}), "says that it is down", True),
+    (Faults(refusal={"ip_limit": "30"}), "allows this network address no more time: 30", False),
+    (Faults(refusal={"badp": "0"}), "closed the connection", True),
+    (
+        Faults(refusal={"sample_rate": "many"}),
+        "says sample_rate=many, which is no number",
+        False,
+    ),
+    (Faults(refusal={"sample_rate": "1e12"}), "says that its sample rate is 1e+12 Hz", False),
+    (Faults(answers_page=True), "answers the websocket with HTTP status 200, text/html; charset=utf-8", False),
+    (Faults(redirect_to="http://u:p@127.0.0.1:1/x"), "redirects to http://127.0.0.1:1/x, which is not", False),
+    (Faults(status=404), "(HTTP status 404)", False),
+    (Faults(status=503), "is busy (HTTP status 503)", True),
+    (Faults(status=500), "answers with HTTP status 500", True),
+    (Faults(status=403), "refuses access (HTTP status 403)", False),
+    (Faults(replaced={4: b"\x00\xffgarbage"}), "sends what no KiwiSDR does", False),
+    (Faults(replaced={4: b""}), "sends what no KiwiSDR does", False),
+    (Faults(replaced={4: HALF_FRAME}), "has 2065 bytes", False),
+    (Faults(replaced={4: COMPRESSED}), "is compressed", False),
+    (Faults(replaced={4: MONO}), "is no IQ", False),
+    (Faults(replaced={4: b"MSG \xff"}), "a message is no UTF-8 at byte 4", False),
+    (Faults(replaced={4: b"SND" + bytes([8]) + bytes(60_000)}), "more than 4096", False),
+    (Faults(replaced={4: b"SND" + bytes([8]) + bytes(2_000_000)}), "speaks no proper websocket", False),
+    (Faults(replaced={4: b"MSG too_busy=2"}), "is busy", True),
+    (Faults(replaced={4: write_sound(np.zeros(1024, np.int16), sequence=2)}), "2 follows 3", True),
+    (Faults(num_messages=200), "sent more than 8 MiB that are no samples", False),
+    (Faults(closes_at=0), "closed the connection", True),
+    (Faults(closes_at=12), "closed the connection after 0.4 s of 0.5 s", True),
+    (Faults(breaks_at=12), "closed the connection after 0.4 s of 0.5 s", True),
+]
+
+
+@pytest.mark.parametrize(("faults", "reason", "is_transient"), WRONG, ids=[reason[:40] for _, reason, _ in WRONG])
+def test_a_receiver_that_refuses_or_misbehaves_is_an_error_that_says_how(faults, reason, is_transient):
+    error = failure(KiwiPlayer(synthetic(), speed=FAST, faults=faults))
+    assert reason in error.reason
+    assert error.is_transient == is_transient
+
+
+SLOW = [
+    (Faults(says_nothing=True), {"connect_s": 0.3}, "cannot be reached: no answer within 0.3 s"),
+    (Faults(silent_from=0), {"handshake_s": 0.3}, "sent no samples within 0.3 s"),
+    (Faults(silent_from=12), {"silence_s": 0.3}, "sent nothing for 0.3 s, after 0.4 s of 0.5 s"),
+    (Faults(delay_s=0.08), {"lag_s": 0.3}, "sends too slowly: more than 0.3 s behind, after 0."),
+]
+
+
+@pytest.mark.parametrize(("faults", "limits", "reason"), SLOW, ids=[reason[:40] for _, _, reason in SLOW])
+def test_a_receiver_that_sends_nothing_or_too_slowly_is_given_up(faults, limits, reason):
+    error = failure(KiwiPlayer(synthetic(), speed=FAST, faults=faults), limits=impatient(**limits))
+    assert reason in error.reason
+    assert error.is_transient
+
+
+def test_a_store_that_is_slow_is_not_taken_for_a_slow_receiver():
+    player = KiwiPlayer(synthetic(), speed=FAST)
+
+    async def run():
+        async with serving(player) as url:
+            stream = receiver_of("kiwisdr", impatient(lag_s=0.3)).stream(
+                ReceiverAddress("torino", url, "kiwisdr"), TUNING
+            )
+            async with stream as opened:
+                num_blocks = 0
+                async for _ in opened:
+                    num_blocks += 1
+                    await asyncio.sleep(0.06)
+                return num_blocks
+
+    assert asyncio.run(run()) == 12
+
+
+def test_an_error_of_the_recording_side_passes_unchanged():
+    class StoreError(ConnectionError):
+        pass
+
+    async def run():
+        async with serving(KiwiPlayer(synthetic(), speed=FAST)) as url:
+            stream = receiver_of("kiwisdr", LIMITS).stream(ReceiverAddress("torino", url, "kiwisdr"), TUNING)
+            async with stream as opened:
+                async for _ in opened:
+                    raise StoreError
+
+    with pytest.raises(StoreError):
+        asyncio.run(run())
+
+
+def test_a_user_name_and_a_frequency_out_of_range_are_refused():
+    assert "know no user names" in failure(KiwiPlayer(synthetic()), user_info="me:secret@").reason
+    error = failure(KiwiPlayer(synthetic()), tuning=Tuning(145e6, 8_000.0, 1.0))
+    assert error.reason == "receives 0 to 30 MHz, not 145 MHz"
+    assert not error.is_transient
+
+
+def test_a_receiver_behind_a_converter_is_tuned_by_the_frequency_that_is_received():
+    player = KiwiPlayer(synthetic(), speed=FAST, converter_hz=2e6)
+    assert np.std(record(player).iq) > 0.01  # the signal, beside noise of 0.003
+    assert any(" freq=5050.000" in command for command in player.commands)
+
+
+def test_all_channels_taken_is_told_apart_from_a_free_one():
+    player = KiwiPlayer(synthetic(), max_users=1)
+
+    async def run():
+        async with serving(player) as url:
+            receiver, address = receiver_of("kiwisdr", LIMITS), ReceiverAddress("torino", url, "kiwisdr")
+            async with receiver.stream(address, TUNING):
+                with pytest.raises(ReceiverError, match="torino: is busy: all 1 channels are taken"):
+                    async with receiver.stream(address, TUNING):
+                        pass
+                return await receiver.status(address)
+
+    status = asyncio.run(run())
+    assert status.is_up
+    assert (status.num_users, status.max_users) == (1, 1)
+    assert status.reason == "is busy: all 1 channels are taken"
+
+
+def test_the_status_tells_fix_age_users_and_software():
+    status = status_of(KiwiPlayer(synthetic(), speed=FAST))
+    assert status.is_up
+    assert (status.num_users, status.max_users) == (0, 4)
+    assert status.gnss_fix_age_s == 1.0  # half a second old, rounded up
+    assert status.software == "KiwiSDR_v1.550_simulated"
+    assert status.latency_s > 0
+    assert status.reason is None
+
+
+@pytest.mark.parametrize(
+    ("options", "limits", "reason"),
+    [
+        ({"password": "x"}, {}, "refuses the password"),
+        ({"faults": Faults(answers_page=True)}, {}, "has no status page of a KiwiSDR"),
+        ({"faults": Faults(status=500)}, {}, "HTTP status 500"),
+        ({"faults": Faults(redirect_to="http://127.0.0.1:1/")}, {}, "which is not followed"),
+        ({"faults": Faults(says_nothing=True)}, {"silence_s": 0.3}, "sent no status page within 0.3 s"),
+        ({"faults": Faults(silent_from=0)}, {"handshake_s": 0.3}, "sent no samples within 0.3 s"),
+    ],
+)
+def test_a_receiver_that_could_not_be_recorded_is_down_and_says_why(options, limits, reason):
+    status = status_of(KiwiPlayer(synthetic(), **options), limits=impatient(**limits))
+    assert not status.is_up
+    assert reason in status.reason
