@@ -9,6 +9,7 @@ from heimdall_pipelines.cli.environment import stores
 from heimdall_pipelines.cli.frequencies import frequency_hz as parsed_frequency_hz
 from heimdall_pipelines.sessions.record_request import MAX_DURATION_S, RecordRequest
 from heimdall_pipelines.sessions.recording import RecordReport, record_session
+from heimdall_pipelines.stations.network import load_network, sync_network
 from heimdall_pipelines.store.sessions import StationRecording
 
 EXIT_INTERRUPTED = 130
@@ -40,6 +41,7 @@ def record(
         name=name,
     )
     with stores() as opened:
+        sync_network(opened.database, load_network())
         try:
             report = record_session(opened, request, show_progress)
         except KeyboardInterrupt:

@@ -14,6 +14,7 @@ from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.store.database import Database
 
 API_TYPES = ("kiwisdr", "http_iq", "none")
+_LONGEST_SCHEME = 8
 _SLUG = re.compile(r"[a-z0-9]+([-_][a-z0-9]+)*")
 
 
@@ -53,7 +54,8 @@ class Station:
         if self.api_type not in API_TYPES:
             problems.append(f"api_type {self.api_type!r} is none of {', '.join(API_TYPES)}")
         if self.url is not None and not self.url.startswith(("http://", "https://", "ws://", "wss://")):
-            problems.append(f"url {self.url!r} is not http, https, ws or wss")
+            scheme = self.url.partition(":")[0][:_LONGEST_SCHEME]  # the rest may hold a password
+            problems.append(f"url begins with {scheme!r}: http://, https://, ws:// or wss:// is expected")
         if not 0 < self.timeout_seconds < math.inf:
             problems.append(f"timeout_seconds {self.timeout_seconds} is not above 0")
         if self.retry_count < 0:
