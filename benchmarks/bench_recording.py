@@ -1,100 +1,176 @@
 """Recording from live receivers: what it costs beyond the recording's own time, and its memory.
 
-Seven simulated KiwiSDRs play in another process, so that their work and memory count as theirs.
+Seven simulated KiwiSDRs play in another process, so that their work and memory count as theirs: all of them one file,
+in real time or as fast as it is taken. Memory is that of a fresh process per case.
 """
 
+import itertools
 import json
-import resource
+import math
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+import psutil
+
 STATIONS = 7
+RATE_HZ = 12_001
+FREQUENCY_HZ = 7_050_000.0
 DURATION_S = 10.0
-LONG_S = 150.0  # nearly three parts of each station; memory does not grow after the first one
+LONG_S = 3600.0
+PLAYED_S = 512  # a block is 512 samples
+WARM_S = 1.0
+LOOK_S = 0.02
 
 
-def play() -> None:
-    """Play until the standard input ends; prints the URLs."""
+def write_recording(path):
+    """A carrier in noise as a KiwiSDR's file that begins now: `PLAYED_S`, a whole number of its blocks."""
+    from heimdall_pipelines.formats.kiwi_wav import write_kiwi_wav
+
+    rng = np.random.Generator(np.random.SFC64(0))
+    noise = rng.standard_normal(2 * PLAYED_S * RATE_HZ, np.float32).view(np.complex64)
+    write_kiwi_wav(
+        path,
+        np.complex64(0.3) + np.float32(0.01) * noise,
+        nominal_sample_rate_hz=RATE_HZ,
+        true_sample_rate_hz=RATE_HZ,
+        start_time_unix_ns=time.time_ns(),
+    )
+
+
+class Repeated:
+    """A file again and again, with time stamps that go on."""
+
+    def __init__(self, path):
+        self._path = path
+
+    def rate_hz(self, asked_hz=None):  # noqa: ARG002
+        """That of the file."""
+        return float(RATE_HZ)
+
+    def blocks(self, frequency_hz, asked_hz=None):
+        """Give its blocks without end."""
+        from heimdall_pipelines.receivers.programmes import WavProgramme
+
+        for number in itertools.count():
+            programme = WavProgramme(self._path, moved_by_s=lambda by_s=number * PLAYED_S: by_s)
+            for block in programme.blocks(frequency_hz, asked_hz):
+                if number == 0 or not block.is_leftover:
+                    yield block
+
+
+def play(path, speed):
+    """Play a file until the standard input ends; prints the URLs."""
     from heimdall_pipelines.receivers.players import KiwiPlayer
-    from heimdall_pipelines.receivers.programmes import Place, SyntheticProgramme, Transmission
     from heimdall_pipelines.receivers.simulator import playing
 
-    transmission = Transmission(7_050_000.0, Place(45.05, 8.2, 150.0))
-    places = [Place(44.4 + number / 5, 7.2 + number / 5, 100.0) for number in range(STATIONS)]
-    players = [KiwiPlayer(SyntheticProgramme(f"rx{n}", place, transmission)) for n, place in enumerate(places)]
-    with playing(*players) as urls:
+    with playing(*(KiwiPlayer(Repeated(Path(path)), speed=speed) for _ in range(STATIONS))) as urls:
         print(json.dumps(urls), flush=True)
         sys.stdin.read()
 
 
-def record(urls: list[str], duration_s: float) -> dict[str, float]:
-    """Record from these receivers; seconds, seconds of processor and peak memory of this process."""
+@contextmanager
+def players(path, speed) -> Iterator[list[str]]:
+    """Receivers in a process of their own meanwhile; gives their URLs."""
+    command = [sys.executable, "-m", "benchmarks.bench_recording", "play", json.dumps([str(path), speed])]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        yield json.loads(process.stdout.readline())
+    finally:
+        process.communicate()
+
+
+@contextmanager
+def peak_rss_mb():
+    """Peak memory of this process, looked at every `LOOK_S`; a list whose last entry it is."""
+    # Not ru_maxrss: a process that was started from a large one has the larger one's.
+    process, found, stop = psutil.Process(), [0.0], threading.Event()
+
+    def look():
+        while not stop.wait(LOOK_S):
+            found.append(max(found[-1], process.memory_info().rss / 1e6))
+
+    watcher = threading.Thread(target=look, daemon=True)
+    watcher.start()
+    try:
+        yield found
+    finally:
+        stop.set()
+        watcher.join()
+
+
+def record(urls, duration_s, warm_s):
+    """Record from these receivers: seconds, seconds of processor, memory before and at most."""
     from heimdall_pipelines.sessions.record_request import RecordRequest
     from heimdall_pipelines.sessions.recording import record_session
     from heimdall_pipelines.settings import load_settings
     from heimdall_pipelines.store.migrate import migrate
-    from heimdall_pipelines.store.stations import Station, add_missing_stations
+    from heimdall_pipelines.store.stations import Station, add_station
     from heimdall_pipelines.store.stores import open_stores
 
     with open_stores(load_settings()) as stores:
         migrate(stores.database)
         stores.objects.create_buckets()
-        with stores.database.transaction() as connection:
-            stations = [
-                Station(f"rx{n}", f"rx{n}", 45.0, 8.0, api_type="kiwisdr", url=url) for n, url in enumerate(urls)
-            ]
-            add_missing_stations(connection, stations)
-        request = RecordRequest(7_050_000.0, duration_s, tuple(station.rx_id for station in stations))
-        if duration_s <= DURATION_S:
-            record_session(stores, request, lambda line: None)  # loads what is compiled
-        begun, used = time.perf_counter(), time.process_time()
-        report = record_session(stores, request, lambda line: None)
-        seconds, used_s = time.perf_counter() - begun, time.process_time() - used
+        rx_ids = tuple(f"rx{os.getpid()}-{number}" for number in range(len(urls)))
+        for rx_id, url in zip(rx_ids, urls, strict=True):
+            add_station(stores.database, Station(rx_id, rx_id, 45.0, 8.0, api_type="kiwisdr", url=url))
+        if warm_s:  # loads what is compiled
+            warm = record_session(stores, RecordRequest(FREQUENCY_HZ, warm_s, rx_ids), lambda line: None)
+            assert warm.error_message is None, warm.error_message
+        before_mb = psutil.Process().memory_info().rss / 1e6
+        with peak_rss_mb() as peak_mb:
+            begun, used = time.perf_counter(), time.process_time()
+            report = record_session(stores, RecordRequest(FREQUENCY_HZ, duration_s, rx_ids), lambda line: None)
+            seconds, used_s = time.perf_counter() - begun, time.process_time() - used
     assert report.error_message is None, report.error_message
-    scale = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, in KiB elsewhere
-    return {
-        "seconds": seconds,
-        "used_s": used_s,
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 1e6,
-    }
+    return {"seconds": seconds, "used_s": used_s, "before_mb": before_mb, "peak_mb": peak_mb[-1]}
 
 
-def run() -> list[tuple[str, float, str]]:
+def in_fresh_process(environment, urls, duration_s, warm_s=0.0):
+    """Record in a process of its own."""
+    given = json.dumps([urls, duration_s, warm_s])
+    command = [sys.executable, "-m", "benchmarks.bench_recording", "record", given]
+    done = subprocess.run(command, env=os.environ | environment, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def run() -> Iterator[tuple[str, float, str]]:
     """Measure: rows of what, how much, in which unit."""
-    import os
-
     from heimdall_pipelines.local.stack import Stack
 
     folder = Path(tempfile.mkdtemp(prefix="heimdall-bench-"))
     folder.chmod(0o755)
-    module = [sys.executable, "-m", "benchmarks.bench_recording"]
-    playing = subprocess.Popen([*module, "play"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    path = folder / "played.wav"
     try:
-        assert playing.stdout is not None
-        urls = playing.stdout.readline()
-        answers = []
+        write_recording(path)
         with Stack(folder / "home").use() as environment:
-            for duration_s in (DURATION_S, LONG_S):
-                command = [*module, "record", urls, str(duration_s)]
-                done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=True)
-                answers.append(json.loads(done.stdout.splitlines()[-1]))
+            with players(path, 1.0) as urls:
+                live = in_fresh_process(environment, urls, DURATION_S, WARM_S)
+            yield ("7 live stations, 10 s", live["seconds"] - DURATION_S, "s beyond the recording's own duration")
+            with players(path, math.inf) as urls:
+                fast = in_fresh_process(environment, urls, DURATION_S, WARM_S)
+                long = in_fresh_process(environment, urls, LONG_S)
     finally:
-        playing.communicate()
         shutil.rmtree(folder, ignore_errors=True)
-    short, long = answers
-    return [
-        ("7 live stations, 10 s", short["seconds"] - DURATION_S, "s beyond the recording's own duration"),
-        ("7 live stations, 10 s", short["used_s"] / STATIONS * 1e3, "ms of processor per station"),
-        ("7 live stations, 150 s", long["peak_mb"], "MB peak"),
+    yield from [
+        ("the same, as fast as it goes", fast["used_s"] / STATIONS * 1e3, "ms of processor per station"),
+        ("the same in real time", live["used_s"] / STATIONS * 1e3, "ms of processor per station"),
+        (f"7 stations, {LONG_S / 60:g} minutes, as fast", long["seconds"], "s"),
+        ("the same", long["peak_mb"], f"MB peak, {long['before_mb']:.0f} MB of them before it began"),
     ]
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "play":
-        play()
+        play(*json.loads(sys.argv[2]))
     else:
-        print(json.dumps(record(json.loads(sys.argv[2]), float(sys.argv[3]))))
+        print(json.dumps(record(*json.loads(sys.argv[2]))))

@@ -1,4 +1,4 @@
-"""`heimdall demo`: the whole way once, from recordings to checked features, and a synthetic dataset."""
+"""`heimdall demo`: the whole way once, from recordings, imported and live, to checked features; a synthetic dataset."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -39,10 +39,13 @@ def demo(
         Path | None, typer.Option(help="Folder of recordings, one file per station; default: made up on the spot")
     ] = None,
 ) -> None:
-    """Import a session, extract and check its features, make a synthetic dataset, lose a part of it and repair it.
+    """Import a session, extract and check its features; record one from simulated receivers, and do the same.
+
+    Then make a synthetic dataset, lose a part of it and repair it.
 
     It asks nothing.
     """
+    from heimdall_pipelines.cli.demo_recording import record_from_simulated_receivers
     from heimdall_pipelines.cli.demo_repair import lose_and_repair_an_object
     from heimdall_pipelines.cli.extraction import (  # Dagster takes a second to load
         extract_now,
@@ -61,13 +64,15 @@ def demo(
         output.print(f"\nWhat is in measurement_features now (known source: {options.known_source or 'none'}):")
         print_stations(opened, report.session_id)
         print_checks(outcome)
+        output.print("And a session from three receivers, which are simulated here; it is a new one each time:\n")
+        is_recorded = record_from_simulated_receivers(opened)
         output.print("And a synthetic dataset, whose truth is known:\n")
         dataset_agrees = _make_dataset(opened)
         output.print("\nAnd what happens when a part of it is lost:\n")
         is_repaired = lose_and_repair_an_object(opened, DATASET)
-    if not outcome.passed or not dataset_agrees or not is_repaired:
+    if not (outcome.passed and is_recorded and dataset_agrees and is_repaired):
         raise typer.Exit(1)
-    output.print("\nSee both in the Dagster UI: make dev")
+    output.print("\nSee them in the Dagster UI: make dev")
 
 
 def _make_dataset(opened: Stores) -> bool:

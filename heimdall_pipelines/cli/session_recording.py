@@ -47,12 +47,18 @@ def record(
         except KeyboardInterrupt:
             errors.print("Stopped by hand: the session is closed as failed, nothing of it is kept.")
             raise typer.Exit(EXIT_INTERRUPTED) from None
-    _print(report)
+    print_recording(report)
     if report.status != "completed":
         raise typer.Exit(1)
+    output.print(
+        "Its features are extracted by itself where heimdall dev runs; "
+        f"here and now: heimdall session extract {report.session_id}",
+        soft_wrap=True,
+    )
 
 
-def _print(report: RecordReport) -> None:
+def print_recording(report: RecordReport) -> None:
+    """Show what came of each station, and of the session."""
     rows = table("station", "samples", "sample rate, Hz", "clock", "SNR, dB", "level, dBm", "remarks")
     for recording in report.recordings:
         rows.add_row(recording.station.rx_id, *_cells(recording))
@@ -60,12 +66,7 @@ def _print(report: RecordReport) -> None:
         rows.add_row(rx_id, "", "", "", "", "", f"not asked: {reason}")
     output.print(rows)
     if report.status == "completed":
-        output.print(
-            f"recorded: session {report.session_id} ({report.name}). Its features are extracted by itself where "
-            f"heimdall dev runs; here and now: heimdall session extract {report.session_id}",
-            markup=False,
-            soft_wrap=True,
-        )
+        output.print(f"recorded: session {report.session_id} ({report.name})", markup=False, soft_wrap=True)
     else:
         output.print(
             f"failed: session {report.session_id} ({report.name}): {report.error_message}",

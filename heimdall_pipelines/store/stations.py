@@ -145,6 +145,17 @@ def set_station_active(database: Database, rx_id: str, is_active: bool) -> None:
         raise StationError(f"unknown station {rx_id}; see: heimdall station list")
 
 
+def set_station_url(database: Database, rx_id: str, url: str) -> None:
+    """Note that a station moved to another address."""
+    with database.transaction() as connection:
+        changed = connection.execute(
+            text("UPDATE heimdall.websdr_stations SET url = :url WHERE rx_id = :rx_id RETURNING 1"),
+            {"rx_id": rx_id, "url": url},
+        ).first()
+    if changed is None:
+        raise StationError(f"unknown station {rx_id}; see: heimdall station list")
+
+
 def list_known_sources(database: Database) -> list[KnownSource]:
     """All transmitters with known position, by name."""
     with database.transaction() as connection:

@@ -4,9 +4,17 @@ import re
 
 import pytest
 
-from heimdall_pipelines.cli import demo
+from heimdall_pipelines.cli import demo, demo_recording
 from heimdall_pipelines.cli.environment import PROJECT_FOLDER
+from heimdall_pipelines.stations.network import load_network
+from heimdall_pipelines.store.stations import list_stations
 from heimdall_pipelines_tests.conftest import environment_of
+
+
+@pytest.fixture(autouse=True)
+def _fast_receivers(monkeypatch):
+    """A demonstration whose simulated receivers play faster than real ones."""
+    monkeypatch.setattr(demo_recording, "SPEED", 20.0)
 
 
 @pytest.fixture
@@ -51,13 +59,16 @@ def test_a_session_is_imported_listed_extracted_and_shown(heimdall, example_reco
     assert "already imported" in heimdall("session", "import", *example_recordings)[1]
 
 
-def test_the_demonstration_ends_well_and_does_so_again(heimdall, tmp_path):
+def test_the_demonstration_ends_well_and_does_so_again(heimdall, stores, tmp_path):
     (tmp_path / "dagster" / "dagster.yaml").symlink_to(PROJECT_FOLDER / "dagster.yaml")  # alerts need its storage
     for made in ("expanded: dataset demo from 50 to 70 samples", "dataset demo has 70 samples already"):
         code, out, err = heimdall("demo")
         assert code == 0, err
-        session, dataset = out.split("And a synthetic dataset")
-        assert session.count(" passed ") == 5
+        sessions, dataset = out.split("And a synthetic dataset")
+        imported_session, recorded_session = sessions.split("And a session from three receivers")
+        assert imported_session.count(" passed ") == 5
+        assert recorded_session.count(" passed ") == 5
+        assert re.findall(r"(demo-\d) +[34] +[34] +\d", recorded_session) == ["demo-1", "demo-2", "demo-3"]
         assert "known source: example-transmitter" in out
         assert made in out
         assert "70 of 70 samples; counted: 70 feature rows, 70 samples with IQ, 490 IQ objects\nthe counts agree" in out
@@ -68,6 +79,10 @@ def test_the_demonstration_ends_well_and_does_so_again(heimdall, tmp_path):
         assert "made again: 1 sample (0), rows and objects" in repaired
         assert repaired.count(" passed ") == 8
         assert len(re.findall(r"objects_agree, demo\S*  .* recovered ", repaired)) == 2
+    assert heimdall("session", "list")[1].count(" completed ") == 3  # one that was imported, and two recorded
+    stations = list_stations(stores.database)
+    assert {x for x in stations if not x.rx_id.startswith("demo-")} == set(load_network().stations)
+    assert [x.rx_id for x in stations if not x.is_active] == ["demo-1", "demo-2", "demo-3"]
 
 
 @pytest.mark.usefixtures("_short_demo")

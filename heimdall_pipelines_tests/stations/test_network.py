@@ -9,6 +9,7 @@ from heimdall_pipelines.store.stations import (
     list_known_sources,
     list_stations,
     set_station_active,
+    set_station_url,
     slug,
 )
 
@@ -59,6 +60,14 @@ def test_a_station_is_switched_off_and_on(stores):
     assert not list_stations(stores.database)[0].is_active
     with pytest.raises(StationError, match="unknown station your-garden"):
         set_station_active(stores.database, "your-garden", False)
+
+
+def test_a_station_moves_to_another_address(stores):
+    add_station(stores.database, Station("my-garden", "My garden", 45.1, 7.1, url="http://127.0.0.1:1"))
+    set_station_url(stores.database, "my-garden", "http://127.0.0.1:2")
+    assert list_stations(stores.database)[0].url == "http://127.0.0.1:2"
+    with pytest.raises(StationError, match="unknown station your-garden"):
+        set_station_url(stores.database, "your-garden", "http://127.0.0.1:2")
 
 
 def test_every_field_of_a_station_survives_the_database(stores):

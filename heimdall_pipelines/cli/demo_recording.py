@@ -1,0 +1,78 @@
+"""The demonstration's recording: a session from three simulated receivers, extracted and checked."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from heimdall_pipelines.cli.console import output, show_progress
+from heimdall_pipelines.cli.extraction import extract_now, print_checks
+from heimdall_pipelines.cli.session_recording import print_recording
+from heimdall_pipelines.cli.tables import print_stations
+from heimdall_pipelines.receivers.players import KiwiPlayer
+from heimdall_pipelines.receivers.programmes import Place, SyntheticProgramme, Transmission
+from heimdall_pipelines.receivers.simulator import playing
+from heimdall_pipelines.sessions import example
+from heimdall_pipelines.sessions.record_request import RecordRequest
+from heimdall_pipelines.sessions.recording import record_session
+from heimdall_pipelines.stations.network import Network, load_network, sync_network
+from heimdall_pipelines.store.sessions import get_session
+from heimdall_pipelines.store.stations import Station, set_station_active, set_station_url
+from heimdall_pipelines.store.stores import Stores
+
+DURATION_S = 5.0
+SPEED = 1.0  # times real time
+# Simulated receivers, each where a station of the network is, whose own row stays as it is.
+RECEIVERS = (("demo-1", "torino"), ("demo-2", "genova"), ("demo-3", "milano-baggio"))
+
+
+def record_from_simulated_receivers(stores: Stores) -> bool:
+    """Record a transmission of known position, show what was heard; gives whether it was recorded and checks passed."""
+    network = load_network()
+    places = {rx_id: Place(*_position(network, where)) for rx_id, where in RECEIVERS}
+    source = example.SOURCE
+    transmission = Transmission(source.frequency_hz, Place(source.latitude, source.longitude, source.altitude_m))
+    programmes = [SyntheticProgramme(rx_id, place, transmission) for rx_id, place in places.items()]
+    with playing(*(KiwiPlayer(programme, speed=SPEED) for programme in programmes)) as urls:
+        stations = [
+            Station(
+                rx_id,
+                f"simulated at {where}",
+                places[rx_id].latitude,
+                places[rx_id].longitude,
+                places[rx_id].altitude_m,
+                url=url,
+                api_type="kiwisdr",
+            )
+            for (rx_id, where), url in zip(RECEIVERS, urls, strict=True)
+        ]
+        with _active(stores, stations):
+            request = RecordRequest(source.frequency_hz, DURATION_S, tuple(places), source.name)
+            report = record_session(stores, request, show_progress)
+    print_recording(report)
+    if report.status != "completed":
+        return False
+    outcome = extract_now(stores, get_session(stores.database, report.session_id))
+    output.print(f"\nWhat they heard of {source.name}:")
+    print_stations(stores, report.session_id)
+    print_checks(outcome)
+    return outcome.passed and report.error_message is None
+
+
+@contextmanager
+def _active(stores: Stores, stations: list[Station]) -> Iterator[None]:
+    """Stations that can be asked meanwhile; they stay, inactive, for the sessions that are recorded from them."""
+    sync_network(stores.database, Network(tuple(stations), (example.SOURCE,), {}))
+    try:
+        for station in stations:
+            assert station.url is not None
+            set_station_url(stores.database, station.rx_id, station.url)  # another one each time
+            set_station_active(stores.database, station.rx_id, True)
+        yield
+    finally:
+        for station in stations:
+            set_station_active(stores.database, station.rx_id, False)
+
+
+def _position(network: Network, rx_id: str) -> tuple[float, float, float]:
+    position = network.position_of(rx_id)
+    assert position is not None
+    return position
