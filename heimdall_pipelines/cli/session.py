@@ -19,6 +19,7 @@ from heimdall_pipelines.stations.network import DEFAULT_FILE, load_network, sync
 from heimdall_pipelines.store.sessions import (
     RecordingSession,
     SessionNotFoundError,
+    SessionRevision,
     completed_session_ids,
     due_for_extraction,
     get_session,
@@ -181,13 +182,19 @@ def validate(
 @app.command("backfill")
 def backfill(
     limit: Annotated[int, typer.Option(help="At most so many, oldest first", min=1)] = 100,
+    after: Annotated[
+        str | None, typer.Option(help="Begin behind this session, such as the last of many that fail each time")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be extracted, do nothing")] = False,
 ) -> None:
     """Extract completed sessions that have no features, whatever became of their runs; may be stopped and repeated."""
     from heimdall_pipelines.cli.session_backfill import backfill, print_due  # Dagster takes a second to load
 
     with stores() as opened:
-        due = due_for_extraction(opened.database, limit=limit)
+        last = get_session(opened.database, after) if after else None
+        due = due_for_extraction(
+            opened.database, limit=limit, after=SessionRevision(last.id, last.revision) if last else None
+        )
         if dry_run:
             print_due(opened, due)
         else:

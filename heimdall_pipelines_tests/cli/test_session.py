@@ -188,6 +188,10 @@ def test_a_session_that_fails_does_not_stop_the_others(heimdall, stores, short_s
     assert f"2 of 2: session {sound}: done" in out
     assert "found: 2, done: 1, failed: 1" in out
     assert f"  - {broken}: session {broken} has no measurements" in out
+    again = heimdall("session", "backfill", "--limit", 1)[1]
+    assert "found: 1, done: 0, failed: 1" in again
+    assert "found: 0" in heimdall("session", "backfill", "--limit", 1, "--after", broken)[1]
+    assert heimdall("session", "backfill", "--after", UNKNOWN)[0] == 1
 
 
 def test_a_session_that_is_extracted_meanwhile_is_passed_over(heimdall, stores, short_session, monkeypatch):
