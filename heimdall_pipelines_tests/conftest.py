@@ -5,6 +5,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg2
@@ -17,6 +18,7 @@ from heimdall_pipelines.store.migrate import migrate
 from heimdall_pipelines.store.objects import ObjectStore
 from heimdall_pipelines.store.stores import Stores, open_stores
 from heimdall_pipelines_tests.fault_table import Fault, FaultTable, compare_or_write, fault_of
+from heimdall_pipelines_tests.tcp_link import TcpLink
 
 TEMPLATE = "template_heimdall"
 
@@ -130,6 +132,25 @@ def environment(settings, monkeypatch) -> dict[str, str]:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     return variables
+
+
+@pytest.fixture
+def link(settings, monkeypatch):
+    """Lead what runs from now on to a server, named by the test, by a link that can be cut."""
+
+    @contextmanager
+    def opened(server):
+        if server == "PostgreSQL":
+            with TcpLink(settings.pg_port) as made:
+                monkeypatch.setenv("HEIMDALL_PG_PORT", str(made.port))
+                yield made
+        else:
+            host, _, port = settings.s3_endpoint.rpartition(":")
+            with TcpLink(int(port)) as made:
+                monkeypatch.setenv("HEIMDALL_S3_ENDPOINT", f"{host}:{made.port}")
+                yield made
+
+    return opened
 
 
 @pytest.fixture(scope="session")

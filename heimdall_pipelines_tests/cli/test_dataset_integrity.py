@@ -3,7 +3,6 @@
 import io
 import json
 import re
-from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 
@@ -21,7 +20,6 @@ from heimdall_pipelines.store.writing import writing_batch
 from heimdall_pipelines_tests.datasets.support import add, assert_agrees, execute, make, object_sizes, query
 from heimdall_pipelines_tests.defs.support import BATCH_CHECKS, failed, last_words_of_batch, last_words_of_dataset
 from heimdall_pipelines_tests.sessions.support import import_files, noise, npy_files, npy_options
-from heimdall_pipelines_tests.tcp_link import TcpLink
 
 ALL_PASS = dict.fromkeys(DATASET_CHECKS, "SUCCEEDED")
 VALIDATE, REPAIR = ("dataset", "validate"), ("dataset", "repair")
@@ -40,25 +38,6 @@ def night(stores):
     for batch_no in (0, 1):
         make(stores, "night", batch_no)
     return dataset
-
-
-@pytest.fixture
-def link(settings, monkeypatch):
-    """Lead commands to a server, named by the test, by a link that can be cut."""
-
-    @contextmanager
-    def opened(server):
-        if server == "PostgreSQL":
-            with TcpLink(settings.pg_port) as made:
-                monkeypatch.setenv("HEIMDALL_PG_PORT", str(made.port))
-                yield made
-        else:
-            host, _, port = settings.s3_endpoint.rpartition(":")
-            with TcpLink(int(port)) as made:
-                monkeypatch.setenv("HEIMDALL_S3_ENDPOINT", f"{host}:{made.port}")
-                yield made
-
-    return opened
 
 
 def remove_object(stores, dataset, key):

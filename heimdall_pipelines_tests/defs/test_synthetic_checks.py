@@ -26,7 +26,6 @@ from heimdall_pipelines.store.writing import writing_batch
 from heimdall_pipelines_tests.datasets.support import add, assert_agrees, execute, make, object_sizes, query
 from heimdall_pipelines_tests.defs.support import BATCH_CHECKS, failed, last_words_of_batch, last_words_of_dataset
 from heimdall_pipelines_tests.sessions.support import import_files, noise, npy_files, npy_options
-from heimdall_pipelines_tests.tcp_link import TcpLink
 
 MAKE, SUMMARISE = "make_synthetic_batches", "summarise_synthetic_dataset"
 VALIDATE, REPAIR, EVERYTHING = "validate_synthetic_dataset", "repair_synthetic_dataset", "validate_everything"
@@ -44,25 +43,6 @@ def _one_worker_and_no_patience(environment, monkeypatch):
     monkeypatch.setenv("HEIMDALL_WORKERS", "1")
     monkeypatch.setattr(outages, "OUTAGE_DELAY_S", 0.01)
     monkeypatch.setattr(objects, "ATTEMPTS", 1)  # of a single request
-
-
-@pytest.fixture
-def link(settings, monkeypatch):
-    """Lead runs to a server, named by the test, by a link that can be cut."""
-
-    @contextmanager
-    def opened(server):
-        if server == "PostgreSQL":
-            with TcpLink(settings.pg_port) as made:
-                monkeypatch.setenv("HEIMDALL_PG_PORT", str(made.port))
-                yield made
-        else:
-            host, _, port = settings.s3_endpoint.rpartition(":")
-            with TcpLink(int(port)) as made:
-                monkeypatch.setenv("HEIMDALL_S3_ENDPOINT", f"{host}:{made.port}")
-                yield made
-
-    return opened
 
 
 @pytest.fixture
