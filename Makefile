@@ -52,9 +52,12 @@ bench: install
 	@$(BIN)/python -m benchmarks
 
 # Needs uv (pip install uv): the lock serves Linux and macOS and Python 3.11 to 3.13 at once.
+# The second file is what a deployment's image installs: a part of the first, the same versions.
+COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-emit-find-links --custom-compile-command "make lock"
 lock:
-	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --output-file requirements.lock
+	$(COMPILE) --extra dev --output-file requirements.lock
+	$(COMPILE) --extra cluster --constraint requirements.lock --output-file requirements-deploy.lock
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
