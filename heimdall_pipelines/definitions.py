@@ -9,6 +9,7 @@ from heimdall_pipelines.defs import (
     alerts,
     recorded,
     recording,
+    retention,
     stations,
     synthetic,
     synthetic_checks,
@@ -51,11 +52,13 @@ def build_definitions(resources: Mapping[str, Any] | None = None) -> dg.Definiti
             synthetic_checks.validate_synthetic_dataset,
             synthetic_checks.repair_synthetic_dataset,
             validation.validate_everything,
+            retention.expire_sessions,
         ],
         schedules=[
             validation.weekly_validation,
             recording.hourly_station_check,
             recording.scheduled_recording,
+            retention.daily_expiry,
         ],
         sensors=[
             recorded.completed_recording_sessions,

@@ -70,6 +70,16 @@ class Settings(LocalSettings):
         default=10, ge=4, le=10, description="Connections to PostgreSQL that one process may hold"
     )
 
+    timescale_chunk_days: int = Field(
+        default=7, ge=1, le=3650, description="Days of recordings in one chunk of measurements, on TimescaleDB"
+    )
+    timescale_compress_after_days: int | None = Field(
+        default=None, ge=1, le=36_500, description="Set: TimescaleDB compresses chunks of measurements of this age"
+    )
+    session_retention_days: int | None = Field(
+        default=None, ge=1, le=36_500, description="Set: `heimdall db expire` deletes sessions completed so long ago"
+    )
+
     s3_endpoint: str = Field(
         pattern=r"^[A-Za-z0-9.\-\[\]:]+$",
         description="host:port of the S3 store; HEIMDALL_S3_SECURE says whether it is https",

@@ -43,9 +43,10 @@ def test_everything_loads_in_a_fresh_process_without_any_setting():
             "failed_asset_check_alerts",
             "abandoned_recordings",
         ],
-        "schedules": ["weekly_validation", "hourly_station_check", "scheduled_recording"],
+        "schedules": ["weekly_validation", "hourly_station_check", "scheduled_recording", "daily_expiry"],
         "jobs": [
             "check_stations",
+            "expire_sessions",
             "extract_recorded_session",
             "make_synthetic_batches",
             "record_session",

@@ -20,6 +20,13 @@ def dagster_instance() -> dg.DagsterInstance:
         return dg.DagsterInstance.get()
     except dg.DagsterError as error:
         raise NoInstanceError(f"Dagster's instance, which records runs, cannot be opened: {error}") from error
+    except Exception as error:  # of its storage: the server's words, whatever library Dagster reaches it by
+        lines = str(error).splitlines()
+        said = next((line for line in lines if "FATAL:" in line or "permission denied" in line), str(error))
+        raise NoInstanceError(
+            f"Dagster's database cannot be opened: {said}: see HEIMDALL_PG_DAGSTER_DATABASE, and for its tables "
+            "run `dagster instance migrate` as their owner"
+        ) from error
 
 
 def daemon_heartbeat_age_s(instance: dg.DagsterInstance) -> float | None:

@@ -4,24 +4,37 @@ from typing import Annotated
 
 import typer
 
-from heimdall_pipelines.cli.console import output
+from heimdall_pipelines.cli.console import output, show_progress
 from heimdall_pipelines.cli.environment import prepare, servers, stores
+from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.sessions.deleting import delete_session
 from heimdall_pipelines.settings import load_settings
 from heimdall_pipelines.store.leftovers import find_leftovers, remove_leftover
+from heimdall_pipelines.store.session_deletion import expired_sessions
 from heimdall_pipelines.store.stores import open_stores
+from heimdall_pipelines.store.timescale import HypertablePolicy, apply_policy
 
 app = typer.Typer(help="The database's schema and the buckets.", no_args_is_help=True)
 
 
 @app.command("migrate")
 def migrate_database() -> None:
-    """Bring the schema to what this version needs and create the buckets; safe to run at any time."""
-    with servers(), open_stores(load_settings()) as opened:
-        before, after = prepare(opened)
+    """Bring the schema to what this version needs and create the buckets; safe to run at any time.
+
+    Where TimescaleDB is installed, measurements becomes a hypertable with the policies of HEIMDALL_TIMESCALE_*.
+    """
+    with servers():
+        settings = load_settings()
+        policy = HypertablePolicy(settings.timescale_chunk_days, settings.timescale_compress_after_days)
+        with open_stores(settings) as opened:
+            before, after = prepare(opened)
+            changes = apply_policy(opened.database, policy)
     if before == after:
         output.print(f"the schema is at revision {after} already")
     else:
         output.print(f"schema migrated from {before or 'nothing'} to revision {after}")
+    for change in changes:
+        output.print(change, soft_wrap=True)
 
 
 @app.command("sweep")
@@ -46,3 +59,34 @@ def sweep(
         output.print("every object is of a dataset or a session that is there")
     elif not apply:
         output.print("Nothing was changed. To remove them: heimdall db sweep --apply")
+
+
+@app.command("expire")
+def expire(
+    apply: Annotated[bool, typer.Option("--apply", help="Delete them; without, only say which would be")] = False,
+) -> None:
+    """Delete sessions that were completed longer ago than HEIMDALL_SESSION_RETENTION_DAYS, whole: rows and objects.
+
+    A schedule of Dagster does the same every day. Recordings cannot be made again.
+    """
+    from heimdall_pipelines.cli.dagster_instance import dagster_instance  # Dagster takes a second to load
+    from heimdall_pipelines.defs.partitions import RECORDING_SESSIONS
+
+    with stores() as opened, dagster_instance() as instance:
+        days = load_settings().session_retention_days
+        if days is None:
+            raise HeimdallError("HEIMDALL_SESSION_RETENTION_DAYS is not set: sessions are kept for ever")
+        expired = expired_sessions(opened.database, days)
+        for session_id in expired:
+            if apply:
+                delete_session(
+                    opened,
+                    session_id,
+                    lambda id_: instance.delete_dynamic_partition(RECORDING_SESSIONS, id_),
+                    show_progress,
+                )
+            output.print(f"{'deleted' if apply else 'expired'}: session {session_id}")
+    if not expired:
+        output.print(f"no session was completed more than {days} days ago")
+    elif not apply:
+        output.print("Nothing was changed. To delete them: heimdall db expire --apply")

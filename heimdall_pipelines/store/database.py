@@ -5,19 +5,39 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
+from psycopg2 import errors as psycopg2_errors
 from sqlalchemy import URL, Connection, create_engine
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from heimdall_pipelines.errors import UnavailableError
+from heimdall_pipelines.errors import HeimdallError, UnavailableError
 from heimdall_pipelines.settings import Settings
 
 CONNECT_TIMEOUT_S = 10
 POOL_WAIT_S = 30
 
+# By the server's words (of lc_messages C or English), for libpq gives no SQLSTATE of a connection that is refused.
+_REFUSALS = {
+    "authentication failed": "see HEIMDALL_PG_USER and HEIMDALL_PG_PASSWORD",
+    "no password supplied": "see HEIMDALL_PG_PASSWORD",
+    "not permitted to log in": "see HEIMDALL_PG_USER",
+    "no pg_hba.conf entry": "see HEIMDALL_PG_USER and HEIMDALL_PG_DATABASE, and pg_hba.conf on the server",
+    "permission denied for database": "see HEIMDALL_PG_DATABASE and HEIMDALL_PG_USER",
+    'FATAL:  role "': "see HEIMDALL_PG_USER",
+    'FATAL:  database "': "see HEIMDALL_PG_DATABASE",
+}
+
 
 class DatabaseUnavailableError(UnavailableError):
     """PostgreSQL refused, broke off or ran out of connections; nothing of the transaction was kept."""
+
+
+class DatabaseRefusedError(HeimdallError):
+    """PostgreSQL refuses the role, its password or the database, or the role lacks a right: waiting helps nothing."""
+
+
+class LackingRightError(DatabaseRefusedError):
+    """The role may not do what was asked."""
 
 
 class Database:
@@ -28,6 +48,7 @@ class Database:
 
     def __init__(self, settings: Settings) -> None:
         self._where = f"PostgreSQL at {settings.pg_host}:{settings.pg_port}/{settings.pg_database}"
+        self.role = settings.pg_user
         self._engine = create_engine(
             URL.create(
                 "postgresql+psycopg2",
@@ -66,7 +87,10 @@ class Database:
         Raises
         ------
         DatabaseUnavailableError
-            PostgreSQL could not be reached or the connection broke off. Other errors pass as they are.
+            PostgreSQL could not be reached or the connection broke off.
+        DatabaseRefusedError
+            It refuses the role, the password or the database, or the role lacks a right (LackingRightError). Other
+            errors pass as they are.
         """
         with self._errors(), self._engine.begin() as connection:
             yield connection
@@ -77,7 +101,7 @@ class Database:
 
         Raises
         ------
-        DatabaseUnavailableError
+        DatabaseUnavailableError, DatabaseRefusedError
             As of `transaction`.
         """
         with self._errors(), self._engine.connect() as connection:
@@ -90,6 +114,9 @@ class Database:
         try:
             yield
         except OperationalError as error:
+            for words, what_to_do in _REFUSALS.items():
+                if words in str(error.orig):
+                    raise DatabaseRefusedError(f"{self._where}: {_first_line(error)}: {what_to_do}") from error
             raise DatabaseUnavailableError(f"{self._where}: {_first_line(error)}") from error
         except PoolTimeoutError as error:
             raise DatabaseUnavailableError(
@@ -98,6 +125,11 @@ class Database:
         except DBAPIError as error:
             if error.connection_invalidated:
                 raise DatabaseUnavailableError(f"{self._where}: {_first_line(error)}") from error
+            if isinstance(error.orig, psycopg2_errors.InsufficientPrivilege):
+                raise LackingRightError(
+                    f"{self._where}: {_first_line(error)}: the role {self.role} (HEIMDALL_PG_USER) lacks a right, "
+                    "see deploy/postgresql/roles.sql"
+                ) from error
             raise
 
 

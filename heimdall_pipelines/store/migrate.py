@@ -5,21 +5,25 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from heimdall_pipelines.errors import HeimdallError
-from heimdall_pipelines.store.database import Database
+from heimdall_pipelines.store.database import Database, LackingRightError
 
 # Any constant serves, as long as every version of this project takes the same one.
-_ADVISORY_LOCK = 0x4845494D  # "HEIM"
+SCHEMA_LOCK = 0x4845494D  # "HEIM"
 
 
 class SchemaTooNewError(HeimdallError):
     """The database was migrated by a newer version of heimdall-pipelines."""
 
 
+class SchemaTooOldError(HeimdallError):
+    """The database has to be migrated, and this role may not."""
+
+
 def migrate(database: Database) -> tuple[str | None, str]:
-    """Migrate to the newest schema; does nothing if it is there already.
+    """Migrate to the newest schema; only reads its revision if it is there already.
 
     Two processes at once are safe: an advisory lock lets one after the other, and everything
     happens in one transaction, so that a crash leaves the old schema.
@@ -38,8 +42,12 @@ def migrate(database: Database) -> tuple[str | None, str]:
     ------
     SchemaTooNewError
         The database has a revision that this code does not know.
+    SchemaTooOldError
+        It is not there, and the role may not change the schema.
     DatabaseUnavailableError
         PostgreSQL could not be reached.
+    DatabaseRefusedError
+        PostgreSQL refuses the role, or the role may not even read the revision.
     """
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
@@ -47,12 +55,25 @@ def migrate(database: Database) -> tuple[str | None, str]:
     head = script.get_current_head()
     assert head is not None
     with database.transaction() as connection:
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
-        connection.execute(text("CREATE SCHEMA IF NOT EXISTS heimdall"))
-        if connection.execute(text("SELECT to_regclass('heimdall.schema_version')")).scalar() is None:
-            before = None
-        else:
-            before = connection.execute(text("SELECT version_num FROM heimdall.schema_version")).scalar()
+        before = _revision(connection)
+    if before == head:
+        return before, head
+    try:
+        return _upgrade(database, config, script, head), head
+    except LackingRightError as error:
+        found = f"the schema is at revision {before}, older than this version" if before else "there is no schema yet"
+        raise SchemaTooOldError(
+            f"{database!r}: {found}, and the role {database.role} may not bring it to {head}: run "
+            "`heimdall db migrate` as the schema's owner (HEIMDALL_PG_USER, HEIMDALL_PG_PASSWORD)"
+        ) from error
+
+
+def _upgrade(database: Database, config: Config, script: ScriptDirectory, head: str) -> str | None:
+    with database.transaction() as connection:
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": SCHEMA_LOCK})
+        if connection.execute(text("SELECT to_regnamespace('heimdall')")).scalar() is None:
+            connection.execute(text("CREATE SCHEMA heimdall"))
+        before = _revision(connection)
         if before is not None and before not in {revision.revision for revision in script.walk_revisions()}:
             raise SchemaTooNewError(
                 f"{database!r} has schema revision {before}, newer than the {head} of this version: "
@@ -60,4 +81,11 @@ def migrate(database: Database) -> tuple[str | None, str]:
             )
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
-    return before, head
+    return before
+
+
+def _revision(connection: Connection) -> str | None:
+    if connection.execute(text("SELECT to_regclass('heimdall.schema_version')")).scalar() is None:
+        return None
+    revision: str | None = connection.execute(text("SELECT version_num FROM heimdall.schema_version")).scalar()
+    return revision

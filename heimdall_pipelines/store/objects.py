@@ -134,11 +134,12 @@ class ObjectStore:
         self._http.clear()
 
     def create_buckets(self) -> None:
-        """Create the two buckets of the settings where they are missing."""
+        """Create the two buckets of the settings where they are missing; those that are there need no right to."""
         for bucket in (self.raw_iq_bucket, self.synthetic_iq_bucket):
             with self._errors(bucket):
-                if not self._client.bucket_exists(bucket):
-                    self._client.make_bucket(bucket)
+                is_there = self._client.bucket_exists(bucket)
+            if not is_there:
+                self._create_bucket(bucket)
 
     def put(self, location: ObjectLocation, source: ByteSource | BinaryIO, length: int, content_type: str) -> str:
         """Store ``length`` bytes read from ``source``; long ones go up in parts, a few of which are in memory.
@@ -244,6 +245,16 @@ class ObjectStore:
             for problem in self._client.remove_objects(bucket, (DeleteObject(key) for key in keys)):
                 raise ObjectsUnavailableError(f"{self._where}: {bucket}/{problem.name} not removed: {problem.message}")
 
+    def _create_bucket(self, bucket: str) -> None:
+        try:
+            with self._errors(bucket):
+                self._client.make_bucket(bucket)
+        except ObjectsRefusedError as error:
+            raise ObjectsRefusedError(
+                f"{self._where}: the bucket {bucket} is missing, and the key of HEIMDALL_S3_ACCESS_KEY may not create "
+                "it: create it with an administrator's key, see deploy/s3/README.md"
+            ) from error
+
     @contextmanager
     def _errors(self, what: str) -> Iterator[None]:
         try:
@@ -263,7 +274,7 @@ class ObjectStore:
             if error.code in _REFUSED:
                 raise ObjectsRefusedError(
                     f"{self._where} refuses the credentials for {what} ({error.code}): "
-                    "see HEIMDALL_S3_ACCESS_KEY and HEIMDALL_S3_SECRET_KEY"
+                    "see HEIMDALL_S3_ACCESS_KEY and HEIMDALL_S3_SECRET_KEY, and deploy/s3/README.md for their rights"
                 ) from error
             raise ObjectsUnavailableError(f"{self._where}: {error.code} for {what}: {error.message}") from error
         except (ServerError, InvalidResponseError, MinioException, urllib3.exceptions.HTTPError) as error:

@@ -58,6 +58,23 @@ def find_doomed_session(database: Database, session_id: UUID) -> DoomedSession |
         return DoomedSession(row.name, row.content_sha256, len(named), row.num_segments, _locations(named))
 
 
+def expired_sessions(database: Database, retention_days: int) -> list[UUID]:
+    """Sessions that became completed longer ago than so many days, oldest first; those half deleted are among them.
+
+    It is not the age of the recording: an old one that was just imported stays.
+    """
+    with database.transaction() as connection:
+        return list(
+            connection.execute(
+                text(
+                    "SELECT id FROM heimdall.recording_sessions WHERE status = 'completed'"
+                    " AND completed_at < now() - make_interval(days => :days) ORDER BY completed_at, id"
+                ),
+                {"days": retention_days},
+            ).scalars()
+        )
+
+
 def begin_deletion(database: Database, session_id: UUID) -> None:
     """Mark a session: from now on it is not due, and nobody extracts, validates, imports or completes it."""
     with database.transaction() as connection:

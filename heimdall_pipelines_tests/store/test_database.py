@@ -4,7 +4,7 @@ import uuid
 import pytest
 from sqlalchemy import text
 
-from heimdall_pipelines.store.database import Database, DatabaseUnavailableError
+from heimdall_pipelines.store.database import Database, DatabaseRefusedError, DatabaseUnavailableError
 from heimdall_pipelines_tests.conftest import execute_on_server
 
 
@@ -68,17 +68,17 @@ def test_a_transaction_that_fails_keeps_nothing(stores):
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "error", "words"),
     [
-        ({"pg_port": 1}, "Connection refused"),
-        ({"pg_password": "wrong"}, "password authentication failed"),
-        ({"pg_database": "nowhere"}, "does not exist"),
+        ({"pg_port": 1}, DatabaseUnavailableError, "Connection refused"),
+        ({"pg_password": "wrong"}, DatabaseRefusedError, "password authentication failed"),
+        ({"pg_database": "nowhere"}, DatabaseRefusedError, "does not exist"),
     ],
 )
-def test_an_unreachable_database_is_named_without_its_password(settings, change, words):
+def test_an_unreachable_database_is_named_without_its_password(settings, change, error, words):
     with (
         Database(type(settings)(**settings.model_dump() | change)) as database,
-        pytest.raises(DatabaseUnavailableError) as caught,
+        pytest.raises(error) as caught,
         database.transaction(),
     ):
         pass

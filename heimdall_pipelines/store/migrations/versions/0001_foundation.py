@@ -30,7 +30,7 @@ FEATURES = (
 
 
 def upgrade() -> None:
-    """Create every table, view, trigger and comment; a hypertable where TimescaleDB is available."""
+    """Create every table, view, trigger and comment."""
     _execute(f"""
         CREATE TABLE heimdall.websdr_stations (
             id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -121,9 +121,6 @@ def upgrade() -> None:
         )""")
     _execute("CREATE INDEX measurements_station ON heimdall.measurements (websdr_station_id, timestamp)")
     _execute("CREATE INDEX measurements_sha256 ON heimdall.measurements (sha256)")
-    if _timescaledb_is_available():
-        _execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
-        _execute("SELECT create_hypertable('heimdall.measurements', 'timestamp')")
 
     _execute(f"""
         CREATE TABLE heimdall.synthetic_datasets (
@@ -233,11 +230,6 @@ def upgrade() -> None:
 
 def _execute(statement: str) -> None:
     op.get_bind().exec_driver_sql(statement)  # op.execute would take ":word" for a parameter
-
-
-def _timescaledb_is_available() -> bool:
-    found = op.get_bind().exec_driver_sql("SELECT 1 FROM pg_available_extensions WHERE name = 'timescaledb'")
-    return found.first() is not None
 
 
 VIEWS = {"heimdall.receiver_features"}

@@ -1,0 +1,52 @@
+"""Deletes whole sessions that are older than the settings allow."""
+
+import dagster as dg
+
+from heimdall_pipelines.defs.outages import retried_after_outage
+from heimdall_pipelines.defs.partitions import RECORDING_SESSIONS
+from heimdall_pipelines.sessions.deleting import delete_session
+from heimdall_pipelines.settings import Settings
+from heimdall_pipelines.store.session_deletion import expired_sessions
+from heimdall_pipelines.store.stores import Stores
+
+
+@dg.op
+def expire(
+    context: dg.OpExecutionContext, stores: dg.ResourceParam[Stores], settings: dg.ResourceParam[Settings]
+) -> None:
+    """Delete them one after the other; a run that breaks off is finished by the next."""
+    if settings.session_retention_days is None:
+        context.log.info("HEIMDALL_SESSION_RETENTION_DAYS is not set: sessions are kept for ever")
+        return
+    with retried_after_outage(context):
+        for session_id in expired_sessions(stores.database, settings.session_retention_days):
+            delete_session(
+                stores,
+                session_id,
+                lambda id_: context.instance.delete_dynamic_partition(RECORDING_SESSIONS, id_),
+                context.log.debug,
+            )
+            context.log.info(f"deleted: session {session_id}")
+
+
+@dg.job(
+    description="Deletes sessions that were completed longer ago than HEIMDALL_SESSION_RETENTION_DAYS: rows, objects "
+    "and partition. Without that variable it deletes nothing."
+)
+def expire_sessions() -> None:
+    """Delete what is too old."""
+    expire()
+
+
+@dg.schedule(
+    job=expire_sessions,
+    cron_schedule="0 2 * * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Deletes sessions that are older than HEIMDALL_SESSION_RETENTION_DAYS, at 2:00 UTC; off without it.",
+)
+def daily_expiry(settings: dg.ResourceParam[Settings]) -> dg.RunRequest | dg.SkipReason:
+    """Ask for a run where a retention is set."""
+    if settings.session_retention_days is None:
+        return dg.SkipReason("HEIMDALL_SESSION_RETENTION_DAYS is not set: sessions are kept for ever")
+    return dg.RunRequest()
