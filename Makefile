@@ -34,12 +34,15 @@ dev: install
 stop: install
 	@$(BIN)/heimdall stop
 
+# Three files of tests at once, also on two cores: much of their time is waiting. They share one stack.
+PARALLEL := --numprocesses 3 --dist loadfile --no-loadscope-reorder
+
 test: install
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest $(PARALLEL)
 
 # The tests that inject faults record what they see; docs/reliability.md gets their table.
 reliability: install
-	@HEIMDALL_TEST_WRITE_RELIABILITY=1 $(BIN)/python -m pytest -m fault
+	@HEIMDALL_TEST_WRITE_RELIABILITY=1 $(BIN)/python -m pytest $(PARALLEL) -m fault
 
 lint: install
 	@$(BIN)/ruff check .

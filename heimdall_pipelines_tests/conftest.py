@@ -1,26 +1,42 @@
-"""One real PostgreSQL and one real S3 server per test session; a database of its own and empty buckets per test."""
+"""One real PostgreSQL and one real S3 server per test run; a database of its own and empty buckets per test."""
 
 import os
-import shutil
-import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import hypothesis
 import psycopg2
 import pytest
+from hypothesis import HealthCheck
 
-from heimdall_pipelines.local.stack import Stack
 from heimdall_pipelines.settings import ENV_PREFIX, Settings, load_settings
 from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.migrate import migrate
 from heimdall_pipelines.store.objects import ObjectStore
 from heimdall_pipelines.store.stores import Stores, open_stores
-from heimdall_pipelines_tests.fault_table import Fault, FaultTable, compare_or_write, fault_of
+from heimdall_pipelines_tests.fault_table import Fault, FaultTable, fault_of
+from heimdall_pipelines_tests.shared_stack import PROCESS, SharedStack
 from heimdall_pipelines_tests.tcp_link import TcpLink
 
-TEMPLATE = "template_heimdall"
+TEMPLATE = f"template_heimdall_{PROCESS}"
+STACK, FAULTS = pytest.StashKey[SharedStack](), pytest.StashKey[FaultTable]()
+
+# No limit of wall time: a busy machine may take seconds for a moment, and pytest's own timeout ends what never ends.
+hypothesis.settings.register_profile("no deadline", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis.settings.load_profile("no deadline")
+
+
+def pytest_configure(config):
+    config.stash[STACK], config.stash[FAULTS] = SharedStack(config), FaultTable()
+    for plugin in (config.stash[STACK], config.stash[FAULTS]):
+        config.pluginmanager.register(plugin)
+
+
+def pytest_collection_modifyitems(items):
+    """Files that wait longest come first: where several run at once, none of them is left over for the end."""
+    items.sort(key=lambda item: item.getparent(pytest.Module).get_closest_marker("timeout") is None)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -32,23 +48,11 @@ def _no_settings_from_outside():
 
 
 @pytest.fixture(scope="session")
-def stack_environment() -> Iterator[dict[str, str]]:
-    """HEIMDALL_* of the servers of this test session."""
-    # pytest's own folders are closed to the unprivileged user that PostgreSQL runs as under root.
-    home = Path(tempfile.mkdtemp(prefix="heimdall-tests-"))
-    home.chmod(0o755)
-    stack = Stack(home / "home")
-    try:
-        yield stack.start()
-    finally:
-        stack.stop()
-        shutil.rmtree(home, ignore_errors=True)
-
-
-@pytest.fixture(scope="session")
-def server_settings(stack_environment) -> Settings:
-    """Settings of the servers, with the default database."""
-    return load_settings(**{k.removeprefix(ENV_PREFIX).lower(): v for k, v in stack_environment.items()})
+def server_settings(request) -> Settings:
+    """Settings of the servers, with the default database and the buckets of this process."""
+    environment = request.config.stash[STACK].start()
+    buckets = {f"s3_bucket_{kind}_iq": f"test-{kind}-iq-{PROCESS}" for kind in ("raw", "synthetic")}
+    return load_settings(**{k.removeprefix(ENV_PREFIX).lower(): v for k, v in environment.items()}, **buckets)
 
 
 def execute_on_server(settings: Settings, statement: str, database: str = "postgres") -> None:
@@ -84,7 +88,7 @@ def empty_database_settings(server_settings) -> Iterator[Settings]:
     """Settings with an empty database of the test's own, and with buckets that are empty."""
     name = f"test_{uuid.uuid4().hex[:12]}"
     execute_on_server(server_settings, f"CREATE DATABASE {name}")
-    yield _own(server_settings, name)
+    yield server_settings.model_copy(update={"pg_database": name})
     execute_on_server(server_settings, f"DROP DATABASE {name} WITH (FORCE)")
 
 
@@ -93,21 +97,15 @@ def settings(server_settings, _template) -> Iterator[Settings]:
     """Settings with a migrated database of the test's own, and with buckets that are emptied after it."""
     name = f"test_{uuid.uuid4().hex[:12]}"
     execute_on_server(server_settings, f"CREATE DATABASE {name} TEMPLATE {_template}")
-    own = _own(server_settings, name)
+    own = server_settings.model_copy(update={"pg_database": name})
     objects = ObjectStore(own)
     objects.create_buckets()
     yield own
+    # Emptied and kept for the next test: the first object in a new bucket takes 0.2 s.
     for bucket in (own.s3_bucket_raw_iq, own.s3_bucket_synthetic_iq):
         objects.remove(bucket, "")
     objects.close()
     execute_on_server(server_settings, f"DROP DATABASE {name} WITH (FORCE)")
-
-
-def _own(server: Settings, name: str) -> Settings:
-    # Buckets are shared by the tests of a session, one after the other: the first object in a new one takes 0.2 s.
-    return server.model_copy(
-        update={"pg_database": name, "s3_bucket_raw_iq": "test-raw-iq", "s3_bucket_synthetic_iq": "test-synthetic-iq"}
-    )
 
 
 def environment_of(settings: Settings) -> dict[str, str]:
@@ -171,18 +169,10 @@ def example_recordings(tmp_path_factory) -> list[Path]:
     return write_example_recordings(tmp_path_factory.mktemp("example"), load_network())
 
 
-@pytest.fixture(scope="session")
-def _fault_table(request) -> Iterator[FaultTable]:
-    """What the tests of this run record of their faults; compared with docs/reliability.md when all have run."""
-    table = FaultTable()
-    yield table
-    compare_or_write(table, request.session)
-
-
 @pytest.fixture
-def fault(request, _fault_table) -> Fault:
+def fault(request) -> Fault:
     """Records the line of a test that has the marker ``fault("title")``."""
     key = fault_of(request.node)
     assert key is not None, 'the marker fault("title") is missing'
     test_file, title = key
-    return Fault(_fault_table, title, test_file)
+    return Fault(request.config.stash[FAULTS], title, test_file)

@@ -1,13 +1,15 @@
 """The table of faults in docs/reliability.md, made by the tests that inject them.
 
 A test with the marker ``fault("title")`` takes the fixture `fault` and records what it saw. At the end of a run the
-table must say the same, for every test file that ran as a whole; ``make reliability`` writes it instead.
+table must say the same, for every test file that ran as a whole; ``make reliability`` writes it instead. Where
+pytest-xdist runs the tests in several processes, each sends its rows to the one that began the run.
 """
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import pytest
 
@@ -17,6 +19,9 @@ DOCUMENT = Path(__file__).parent.parent / "docs" / "reliability.md"
 BEGIN = "<!-- made by: make reliability -->"
 END = "<!-- until here -->"
 HEADER = "| fault | found by | what came of it | test |\n|---|---|---|---|"
+_KEY = "heimdall_faults"
+
+Key: TypeAlias = tuple[str, str]  # file and title of a test
 
 
 @dataclass(frozen=True)
@@ -32,19 +37,55 @@ class Row:
         return f"| {self.fault} | {self.found_by} | {self.came_of_it} | `{self.test_file}` |"
 
 
-@dataclass
 class FaultTable:
-    """What this run recorded, in whatever order the tests ran."""
+    """A plugin of pytest with what this run recorded, in whatever order the tests ran."""
 
-    recorded: dict[tuple[str, str], Row] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self._collected: list[Key] = []
+        self._recorded: dict[Key, Row] = {}
 
     def add(self, row: Row) -> None:
         assert "|" not in row.fault + row.found_by + row.came_of_it
-        self.recorded[row.test_file, row.fault] = row
+        self._recorded[row.test_file, row.fault] = row
 
-    def rows(self, collected: Iterable[tuple[str, str]]) -> list[Row]:
-        """Those of some tests: files in the order of their names, tests as they stand in them."""
-        return [self.recorded[key] for key in sorted(collected, key=lambda key: key[0]) if key in self.recorded]
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        """Compare the table of the document with what this run recorded, or write it."""
+        config = session.config
+        self._collected += [key for key in map(fault_of, session.items) if key is not None]
+        if hasattr(config, "workeroutput"):
+            config.workeroutput[_KEY] = self._collected, [vars(row) for row in self._recorded.values()]
+        elif exitstatus == pytest.ExitCode.OK and not _is_part(config):
+            problem = self._compare_or_write()
+            if problem:
+                _fail(session, problem)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Take what a process of xdist sent; one that crashed sent nothing, and failed a test."""
+        collected, rows = getattr(node, "workeroutput", {}).get(_KEY, ((), ()))
+        self._collected += [(test_file, title) for test_file, title in collected]
+        for row in rows:
+            self.add(Row(**row))
+
+    def _compare_or_write(self) -> str:
+        """What is wrong, empty where nothing is."""
+        # Every process collects all tests. Files in the order of their names, tests as they stand in them.
+        collected = sorted(dict.fromkeys(self._collected), key=lambda key: key[0])
+        unrecorded = [": ".join(key) for key in collected if key not in self._recorded]
+        if unrecorded:
+            return "\n".join(["tests that recorded nothing:", *unrecorded])
+        before, rows, after = _split(DOCUMENT.read_text())
+        files = {test_file for test_file, _ in collected}
+        here = Path(__file__).parent
+        kept = [row for row in rows if _test_file(row) not in files and (here / _test_file(row)).exists()]
+        made = sorted([*kept, *(str(self._recorded[key]) for key in collected)], key=_test_file)
+        if os.environ.get(WRITE):
+            DOCUMENT.write_text("\n".join([before + BEGIN, HEADER, *made, END + after]))
+        elif made != rows:
+            changed = sorted(set(made) ^ set(rows)) or ["its order"]
+            return "\n".join(["docs/reliability.md is not what this run saw; run: make reliability", *changed])
+        return ""
 
 
 @dataclass(frozen=True)
@@ -62,7 +103,7 @@ class Fault:
         self.table.add(Row(self.title, found_by, came_of_it, self.test_file))
 
 
-def fault_of(item: pytest.Item) -> tuple[str, str] | None:
+def fault_of(item: pytest.Item) -> Key | None:
     """File and title of a test that injects a fault."""
     marker = item.get_closest_marker(MARKER)
     if marker is None:
@@ -70,28 +111,22 @@ def fault_of(item: pytest.Item) -> tuple[str, str] | None:
     return item.path.relative_to(Path(__file__).parent).as_posix(), marker.args[0]
 
 
-def compare_or_write(table: FaultTable, session: pytest.Session) -> None:
-    """Compare the table of the document with what this run recorded, or write it."""
-    if session.testsfailed or _is_part(session.config):
-        return
-    collected = list(dict.fromkeys(key for key in map(fault_of, session.items) if key is not None))
-    before, rows, after = _split(DOCUMENT.read_text())
-    files = {test_file for test_file, _ in collected}
-    unrecorded = [f"{test_file}: {title}" for test_file, title in collected if (test_file, title) not in table.recorded]
-    assert not unrecorded, f"tests that recorded nothing: {unrecorded}"
-    kept = [row for row in rows if _test_file(row) not in files and (Path(__file__).parent / _test_file(row)).exists()]
-    made = sorted([*kept, *map(str, table.rows(collected))], key=_test_file)
-    if os.environ.get(WRITE):
-        DOCUMENT.write_text("\n".join([before + BEGIN, HEADER, *made, END + after]))
-    elif made != rows:
-        changed = sorted(set(made) ^ set(rows)) or ["its order"]
-        pytest.fail("docs/reliability.md is not what this run saw; run: make reliability\n" + "\n".join(changed), False)
+def _fail(session: pytest.Session, problem: str) -> None:
+    """Let the run fail as if the document were a test."""
+    name = f"docs/{DOCUMENT.name}"
+    report = pytest.TestReport(name, (name, None, name), {}, "failed", problem, "teardown")
+    session.config.hook.pytest_runtest_logreport(report=report)
+    session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def _is_part(config: pytest.Config) -> bool:
     option = config.option
     return bool(
-        option.keyword or option.markexpr not in ("", MARKER) or option.lf or any("::" in arg for arg in config.args)
+        option.collectonly
+        or option.keyword
+        or option.markexpr not in ("", MARKER)
+        or getattr(option, "lf", False)  # of a plugin that may be off
+        or any("::" in arg for arg in config.args)
     )
 
 

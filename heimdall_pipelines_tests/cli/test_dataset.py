@@ -384,7 +384,8 @@ def test_ctrl_c_ends_at_once_commits_nothing_of_the_running_batch_and_says_how_t
         wait_for(
             "an object of the second batch",
             lambda: any(
-                "/2/" not in entry.key for entry in stores.objects.entries("test-synthetic-iq", of_second_batch)
+                "/2/" not in entry.key
+                for entry in stores.objects.entries(stores.objects.synthetic_iq_bucket, of_second_batch)
             ),
         )
         making.send_signal(signal.SIGINT)

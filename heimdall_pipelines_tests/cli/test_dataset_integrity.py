@@ -357,7 +357,7 @@ def test_objects_of_no_dataset_or_session_are_found_and_removed_once_they_are_ol
 
     put(stores, of_datasets, f"synthetic/{gone}/0/torino.npy")
     put(stores, of_sessions, f"sessions/{gone}/torino.npy")
-    places = f"test-synthetic-iq/synthetic/{gone}/: 1 objects", f"test-raw-iq/sessions/{gone}/: 1 objects"
+    places = f"{of_datasets}/synthetic/{gone}/: 1 objects", f"{of_sessions}/sessions/{gone}/: 1 objects"
     out = heimdall("db", "sweep", "--apply")[1]
     assert all(f"left alone, younger than an hour: {place}" in out for place in places)
     assert {leftover.prefix for leftover in find_leftovers(stores)} == {f"synthetic/{gone}/", f"sessions/{gone}/"}

@@ -45,13 +45,7 @@ def database_of_module(server_settings: Settings) -> Iterator[Settings]:
     """A migrated database for the tests of a module: one for each would take longer than most of them."""
     name = f"test_{uuid4().hex[:12]}"
     execute_on_server(server_settings, f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
-    own = server_settings.model_copy(
-        update={
-            "pg_database": name,
-            "s3_bucket_raw_iq": "test-raw-iq",
-            "s3_bucket_synthetic_iq": "test-synthetic-iq",
-        }
-    )
+    own = server_settings.model_copy(update={"pg_database": name})
     with open_stores(own) as stores:
         stores.objects.create_buckets()
     yield own

@@ -513,7 +513,9 @@ def test_a_store_of_objects_that_refuses_fails_the_batch_as_what_it_is(settings,
     workers = two_workers if num_workers == 2 else Workers(1)
     with (
         refusing(settings, stores) as stores_that_refuse,
-        pytest.raises(ObjectsRefusedError, match=rf"credentials for test-synthetic-iq/synthetic/{dataset.id}/"),
+        pytest.raises(
+            ObjectsRefusedError, match=rf"credentials for {settings.s3_bucket_synthetic_iq}/synthetic/{dataset.id}/"
+        ),
     ):
         make_batch(stores_that_refuse, "night", 0, workers)
     assert_nothing_stored(stores, dataset)

@@ -20,8 +20,9 @@ from heimdall_pipelines.store.stores import open_stores
 from heimdall_pipelines_tests.alerts.support import LOG, PASSWORD, TOKEN, Webhook, evaluation
 from heimdall_pipelines_tests.conftest import execute_on_server
 from heimdall_pipelines_tests.datasets.support import add
+from heimdall_pipelines_tests.shared_stack import PROCESS
 
-DAGSTER_DATABASE = "dagster_of_alerts"
+DAGSTER_DATABASE = f"dagster_of_alerts_{PROCESS}"
 UI = "http://127.0.0.1:3000"
 KINDS = {"evaluations": dg.DagsterEventType.ASSET_CHECK_EVALUATION, "failures": dg.DagsterEventType.RUN_FAILURE}
 

@@ -229,7 +229,11 @@ def test_a_batch_run_materializes_three_assets_that_agree_with_what_is_stored(in
     assert batch["acceptance"] == pytest.approx(3 / stored.attempts, abs=1e-4)
     assert batch["samples_per_s"] > 0
     iq = metadata_of(result, RAW_IQ_OBJECTS)
-    assert (iq["objects"], iq["bucket"], iq["prefix"]) == (9, "test-synthetic-iq", f"synthetic/{dataset.id}/")
+    assert (iq["objects"], iq["bucket"], iq["prefix"]) == (
+        9,
+        stores.objects.synthetic_iq_bucket,
+        f"synthetic/{dataset.id}/",
+    )
     assert metadata_of(result, MEASUREMENT_FEATURES) == {"rows": 3, "dataset_samples": 3, "dataset_target": 5}
 
 

@@ -419,8 +419,8 @@ def test_everything_is_validated_but_what_is_being_deleted_and_leftovers_are_war
     assert last_words_of_dataset(instance, "sound") == ALL_PASS
     words = capfd.readouterr().err
     for place in (
-        "test-synthetic-iq/synthetic/00000000-0000-0000-0000-000000000001/: 1 objects",
-        "test-raw-iq/sessions/00000000-0000-0000-0000-000000000002/: 1 objects",
+        f"{stores.objects.synthetic_iq_bucket}/synthetic/00000000-0000-0000-0000-000000000001/: 1 objects",
+        f"{stores.objects.raw_iq_bucket}/sessions/00000000-0000-0000-0000-000000000002/: 1 objects",
     ):
         assert place in words
     assert str(doomed.id) not in words
