@@ -12,14 +12,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import psutil
 
 STATIONS = 7
 RATE_HZ = 12_001
@@ -28,7 +26,6 @@ DURATION_S = 10.0
 LONG_S = 3600.0
 PLAYED_S = 512  # a block is 512 samples
 WARM_S = 1.0
-LOOK_S = 0.02
 
 
 def write_recording(path):
@@ -89,27 +86,16 @@ def players(path, speed) -> Iterator[list[str]]:
         process.communicate()
 
 
-@contextmanager
-def peak_rss_mb():
-    """Peak memory of this process, looked at every `LOOK_S`; a list whose last entry it is."""
-    # Not ru_maxrss: a process that was started from a large one has the larger one's.
-    process, found, stop = psutil.Process(), [0.0], threading.Event()
-
-    def look():
-        while not stop.wait(LOOK_S):
-            found.append(max(found[-1], process.memory_info().rss / 1e6))
-
-    watcher = threading.Thread(target=look, daemon=True)
-    watcher.start()
-    try:
-        yield found
-    finally:
-        stop.set()
-        watcher.join()
+def memory_mb(field):
+    """VmRSS (now) or VmHWM (at most, since it was started) of this process."""
+    # Not ru_maxrss: that of a process that was started from a large one begins at the larger one's.
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(f"{field}:"))
 
 
 def record(urls, duration_s, warm_s):
     """Record from these receivers: seconds, seconds of processor, memory before and at most."""
+    import heimdall_pipelines.cli  # noqa: F401  memory is to be that of the command line
     from heimdall_pipelines.sessions.record_request import RecordRequest
     from heimdall_pipelines.sessions.recording import record_session
     from heimdall_pipelines.settings import load_settings
@@ -126,13 +112,12 @@ def record(urls, duration_s, warm_s):
         if warm_s:  # loads what is compiled
             warm = record_session(stores, RecordRequest(FREQUENCY_HZ, warm_s, rx_ids), lambda line: None)
             assert warm.error_message is None, warm.error_message
-        before_mb = psutil.Process().memory_info().rss / 1e6
-        with peak_rss_mb() as peak_mb:
-            begun, used = time.perf_counter(), time.process_time()
-            report = record_session(stores, RecordRequest(FREQUENCY_HZ, duration_s, rx_ids), lambda line: None)
-            seconds, used_s = time.perf_counter() - begun, time.process_time() - used
+        before_mb = memory_mb("VmRSS")
+        begun, used = time.perf_counter(), time.process_time()
+        report = record_session(stores, RecordRequest(FREQUENCY_HZ, duration_s, rx_ids), lambda line: None)
+        seconds, used_s = time.perf_counter() - begun, time.process_time() - used
     assert report.error_message is None, report.error_message
-    return {"seconds": seconds, "used_s": used_s, "before_mb": before_mb, "peak_mb": peak_mb[-1]}
+    return {"seconds": seconds, "used_s": used_s, "before_mb": before_mb, "peak_mb": memory_mb("VmHWM")}
 
 
 def in_fresh_process(environment, urls, duration_s, warm_s=0.0):

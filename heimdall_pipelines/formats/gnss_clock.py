@@ -1,5 +1,6 @@
 """Time from a KiwiSDR's GNSS stamps: GPS week and leap seconds, and the straight line of time over sample number."""
 
+from array import array
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -25,6 +26,7 @@ _EXTRAPOLATED_UNCERTAINTY_NS = 200.0
 _MAX_CONTRADICTION_NS = 2_000.0
 _MAX_WILD_SHARE = 0.1
 _NS_PER_S = 1_000_000_000
+_ALL_STAMPS = 4096  # 2 to 3 minutes of a KiwiSDR: more than `fit_extrapolated_stamps` ever needs
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,46 @@ class GnssStamps:
     age_s: NDArray[np.uint8]
     second: NDArray[np.uint32]
     nanosecond: NDArray[np.uint32]
+
+
+class StampGatherer:
+    """Gathers the stamps of a stream as its blocks come, and of a long one only those that tell its clock.
+
+    All of the first 4096 are kept, then of each new fix three: the one before the age falls, the one where it does, and
+    the fresh one. `fit_gnss_clock` finds the same fixes in them as in all stamps, and so gives the same line.
+    """
+
+    def __init__(self) -> None:
+        self._sample, self._age_s = array("q"), array("B")
+        self._second, self._nanosecond = array("I"), array("I")
+        self._before: tuple[int, int, int, int] | None = None  # the latest stamp, as long as it is not kept
+        self._last_age_s = 0
+        self._fresh_is_next = False
+
+    def add(self, sample: int, age_s: int, second: int, nanosecond: int) -> None:
+        """Take the stamp of the next block, in the units of `GnssStamps`."""
+        stamp = sample, age_s, second, nanosecond
+        age_falls, self._last_age_s = age_s < self._last_age_s, age_s
+        if age_falls and self._before is not None:
+            self._keep(self._before)
+        is_kept = age_falls or self._fresh_is_next or len(self._sample) < _ALL_STAMPS
+        self._fresh_is_next = age_falls
+        self._before = None if is_kept else stamp
+        if is_kept:
+            self._keep(stamp)
+
+    def stamps(self) -> GnssStamps:
+        """Those that are kept."""
+        return GnssStamps(
+            np.array(self._sample, np.int64),
+            np.array(self._age_s, np.uint8),
+            np.array(self._second, np.uint32),
+            np.array(self._nanosecond, np.uint32),
+        )
+
+    def _keep(self, stamp: tuple[int, int, int, int]) -> None:
+        for kept, value in zip((self._sample, self._age_s, self._second, self._nanosecond), stamp, strict=True):
+            kept.append(value)
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,12 @@
 import asyncio
 import ctypes
 import hashlib
-import mmap
+import os
+import tempfile
 import threading
 from concurrent.futures import Executor
 from contextlib import suppress
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,16 +18,16 @@ from heimdall_pipelines.formats.npy import npy_header_bytes
 from heimdall_pipelines.store.iq_objects import LIVE_PART_SIZE_BYTES, put_live_iq
 from heimdall_pipelines.store.objects import ObjectLocation, ObjectStore
 
-MAX_BUFFERED_BYTES = LIVE_PART_SIZE_BYTES + 2**20  # the next part, while one is being stored
+MAX_BUFFERED_BYTES = 4 * LIVE_PART_SIZE_BYTES  # in a file of each station: 3 minutes at 12 kHz
 _M_MMAP_THRESHOLD = -3  # of mallopt, from malloc.h
-PARTS_AT_ONCE = 2  # of all stations: those of the same rate are full at the same time
+PARTS_AT_ONCE = 1  # of all stations, for one part's memory: those of the same rate are full at the same time
 
 
 def give_back_large_blocks() -> None:
     """Have glibc map blocks of 1 MiB or more on their own from now on, so that they are given back when they are freed.
 
-    Otherwise it learns from the first part that is freed to keep the next ones, in an arena for each thread. Where the
-    C library is another one, nothing happens.
+    Otherwise it learns from the first part that is freed to keep the next ones, in an arena for each thread: 30 MB with
+    seven stations. Where the C library is another one, nothing happens.
     """
     with suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 2**20)
@@ -70,6 +72,8 @@ class IqUpload:
         ------
         UnavailableError
             The store could not take what was written before.
+        RecordingBrokenOffError
+            There is no room in the folder for temporary files.
         """
         left = np.ascontiguousarray(iq, dtype="<c8").data.cast("B")
         while left:
@@ -98,9 +102,10 @@ class IqUpload:
 
 
 class _Pipe:
-    """Bytes that one side adds without ever blocking, and the other reads, blocking, as from a file.
+    """Bytes that one side adds without ever waiting for the other, which reads them as from a file.
 
-    They lie in memory mapped for them alone: the C library would keep what many threads have freed.
+    They lie in a temporary file, used as a ring: a part of each of seven stations would be 40 MB of memory. It has no
+    name, so that nothing is left of it when the process is killed.
     """
 
     def __init__(self, length: int, loop: asyncio.AbstractEventLoop, turns: threading.Semaphore) -> None:
@@ -111,9 +116,10 @@ class _Pipe:
         self._has_room = asyncio.Event()
         self._has_room.set()
         self._changed = threading.Condition()
-        self._buffer = mmap.mmap(-1, min(length, MAX_BUFFERED_BYTES))
-        self._num_buffered = 0
-        self._num_unread = length
+        self._file = _temporary_file()
+        self._ring_bytes = min(length, MAX_BUFFERED_BYTES)
+        self._num_added = 0
+        self._num_read = 0
         self._is_aborted = False
         self._is_closed = False
         self._digest = hashlib.sha256()
@@ -123,11 +129,15 @@ class _Pipe:
         with self._changed:
             if self._is_closed:
                 return len(data)
-            end = min(self._num_buffered + len(data), len(self._buffer))
-            num_taken = end - self._num_buffered
-            self._buffer[self._num_buffered : end] = data[:num_taken]
-            self._num_buffered = end
-            if end == len(self._buffer):
+            begin = self._num_added % self._ring_bytes
+            num_free = self._ring_bytes - (self._num_added - self._num_read)
+            taken = data[: min(num_free, self._ring_bytes - begin)]
+            try:
+                num_taken = os.pwrite(self._file.fileno(), taken, begin)
+            except OSError as error:
+                raise _no_room(error) from error
+            self._num_added += num_taken
+            if num_taken == num_free:
                 self._has_room.clear()
             self._changed.notify_all()
         return num_taken
@@ -147,24 +157,25 @@ class _Pipe:
         self._end_turn()
         with self._changed:
             self._is_closed = True
-            self._buffer.close()
+            self._file.close()
         self._loop.call_soon_threadsafe(self._has_room.set)
 
     def read(self, size: int = -1, /) -> bytes:
-        """Give ``size`` bytes as soon as there are so many, fewer only at the end; never more than the buffer holds."""
+        """Give ``size`` bytes as soon as there are so many, fewer only at the end; never more than the ring holds."""
         self._end_turn()  # what was read before is stored
-        wanted = min(size if size >= 0 else self.length, self._num_unread, len(self._buffer))
+        wanted = min(size if size >= 0 else self.length, self.length - self._num_read, self._ring_bytes)
         with self._changed:
-            self._changed.wait_for(lambda: self._is_aborted or self._num_buffered >= wanted)
+            self._changed.wait_for(lambda: self._is_aborted or self._num_added - self._num_read >= wanted)
         self._turns.acquire()
         self._has_turn = True
         with self._changed:
             if self._is_aborted:
                 raise RecordingBrokenOffError("the recording broke off")
-            data = self._buffer[:wanted]
-            self._num_buffered -= wanted
-            self._buffer.move(0, wanted, self._num_buffered)
-            self._num_unread -= wanted
+            begin = self._num_read % self._ring_bytes
+            data = os.pread(self._file.fileno(), min(wanted, self._ring_bytes - begin), begin)
+            if len(data) < wanted:
+                data += os.pread(self._file.fileno(), wanted - len(data), 0)
+            self._num_read += wanted
         self._loop.call_soon_threadsafe(self._has_room.set)
         self._digest.update(data)
         return data
@@ -177,3 +188,17 @@ class _Pipe:
         if self._has_turn:
             self._has_turn = False
             self._turns.release()
+
+
+def _temporary_file() -> BinaryIO:
+    try:
+        return tempfile.TemporaryFile(buffering=0)
+    except OSError as error:
+        raise _no_room(error) from error
+
+
+def _no_room(error: OSError) -> RecordingBrokenOffError:
+    return RecordingBrokenOffError(
+        f"samples cannot be kept until they are stored: {error.strerror} in {tempfile.gettempdir()}; it takes "
+        f"{MAX_BUFFERED_BYTES >> 20} MiB for each station, TMPDIR chooses another folder"
+    )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from heimdall_pipelines.formats.gnss_clock import (
     NO_FIX_AGE,
     ClockError,
-    GnssStamps,
+    StampGatherer,
     fit_extrapolated_stamps,
     fit_gnss_clock,
 )
@@ -23,6 +23,7 @@ from heimdall_pipelines.rf.spectrum import USABLE_BAND
 MAX_HOLE_SHARE = 0.05
 MAX_CLOCK_DIFFERENCE_S = 2.0  # of GNSS time and this machine's clock, beyond which it is noted
 _MAX_HOLE_PIECE = 1 << 16
+_MAX_ARRIVALS = 8192  # of which a median is taken
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,8 @@ class LiveSamples:
         self._num_blocks = 0
         self._num_overflows = 0
         self._first_arrival_ns = 0
-        self._earliest_start_ns = array("q")  # per block: when sample 0 came at the latest, if nothing had delayed it
-        self._stamp_sample, self._stamp_second, self._stamp_ns = array("q"), array("q"), array("q")
-        self._stamp_age_s = array("B")
+        self._arrivals = _Arrivals()
+        self._stamps = StampGatherer()
         self._note: str | None = None
 
     @property
@@ -91,12 +91,10 @@ class LiveSamples:
         self._num_blocks += 1
         self._num_overflows += block.adc_overflow
         if block.stamp is not None:
-            self._stamp_sample.append(self.num_kept)
-            self._stamp_age_s.append(min(max(block.stamp.age_s, 0), NO_FIX_AGE))
-            self._stamp_second.append(block.stamp.second)
-            self._stamp_ns.append(block.stamp.nanosecond)
+            age_s = min(max(block.stamp.age_s, 0), NO_FIX_AGE)
+            self._stamps.add(self.num_kept, age_s, block.stamp.second, block.stamp.nanosecond)
         last_sample = self.num_kept + block.iq.size
-        self._earliest_start_ns.append(arrived_unix_ns - round(last_sample * 1e9 / self._nominal_rate_hz))
+        self._arrivals.add(arrived_unix_ns - round(last_sample * 1e9 / self._nominal_rate_hz))
         kept = block.iq[: self.num_wanted - self.num_kept]
         self.num_kept += kept.size
         yield kept
@@ -109,12 +107,7 @@ class LiveSamples:
         ReceiverError
             The stamps contradict a steady sample clock.
         """
-        stamps = GnssStamps(
-            np.array(self._stamp_sample, np.int64),
-            np.array(self._stamp_age_s, np.uint8),
-            np.array(self._stamp_second, np.uint32),
-            np.array(self._stamp_ns, np.uint32),
-        )
+        stamps = self._stamps.stamps()
         try:
             near_ns, rate_hz = self._first_arrival_ns, self._nominal_rate_hz
             fit = fit_gnss_clock(stamps, near_unix_ns=near_ns, nominal_rate_hz=rate_hz)
@@ -122,17 +115,16 @@ class LiveSamples:
                 fit = fit_extrapolated_stamps(stamps, near_unix_ns=near_ns, nominal_rate_hz=rate_hz)
         except ClockError as error:
             raise ReceiverError(self._rx_id, str(error), is_transient=False) from error
-        arrivals_ns = np.array(self._earliest_start_ns, np.int64)
-        earliest_ns = int(arrivals_ns.min())
         if fit is not None:
-            off_s = (fit.start_time_unix_ns - int(arrivals_ns[0])) / 1e9
+            off_s = (fit.start_time_unix_ns - self._arrivals.first_ns) / 1e9
             if abs(off_s) > MAX_CLOCK_DIFFERENCE_S:
                 self._note = f"its GNSS time and the clock of the machine that recorded differ by {off_s:.1f} s"
             return RecordingClock(fit.start_time_unix_ns, fit.sample_rate_hz, "gnss", fit.residual_rms_ns)
         # The least delayed block tells most. How long that one was on its way is not known: jitter is its only measure.
-        jitter_ns = float(np.median(arrivals_ns - earliest_ns))
         block_ns = self.num_kept / self._num_blocks * 1e9 / self._nominal_rate_hz
-        return RecordingClock(earliest_ns, self._nominal_rate_hz, "arrival", jitter_ns + block_ns)
+        return RecordingClock(
+            self._arrivals.earliest_ns, self._nominal_rate_hz, "arrival", self._arrivals.jitter_ns() + block_ns
+        )
 
     def note(self) -> str | None:
         """What limits the recording, in words; None where nothing does. Asked after `clock`."""
@@ -161,6 +153,33 @@ class LiveSamples:
             yield piece
 
 
+class _Arrivals:
+    """When each block says that sample 0 came at the latest, had nothing delayed it; memory does not grow with them."""
+
+    def __init__(self) -> None:
+        self.first_ns = 0
+        self.earliest_ns = 0
+        self._some_ns = array("q")  # each `_step`-th
+        self._step = 1
+        self._count = 0
+
+    def add(self, start_ns: int) -> None:
+        """Take that of the next block."""
+        if self._count == 0:
+            self.first_ns = self.earliest_ns = start_ns
+        self.earliest_ns = min(self.earliest_ns, start_ns)
+        if self._count % self._step == 0:
+            self._some_ns.append(start_ns)
+        self._count += 1
+        if len(self._some_ns) == _MAX_ARRIVALS:
+            self._some_ns = self._some_ns[::2]
+            self._step *= 2
+
+    def jitter_ns(self) -> float:
+        """Median delay over the least delayed block."""
+        return float(np.median(np.array(self._some_ns, np.int64) - self.earliest_ns))
+
+
 class LiveLevels:
     """Level, SNR and offset of one second after the other, measured as an extraction does."""
 
@@ -172,7 +191,8 @@ class LiveLevels:
         self._chunk_samples = round(CHUNK_NS * 1e-9 * sample_rate_hz)
         self._second = np.empty(CHUNKS_PER_SEGMENT * self._chunk_samples, np.complex64)
         self._num_filled = 0
-        self._values: dict[str, list[float]] = {"snr_db": [], "rssi_dbm": [], "frequency_offset_hz": []}
+        self._sums = dict.fromkeys(("snr_db", "rssi_dbm", "frequency_offset_hz"), 0.0)
+        self._counts = dict.fromkeys(self._sums, 0)
 
     def add(self, iq: NDArray[np.complex64]) -> bool:
         """Keep samples for the second that is being gathered; True where it is complete and `measure` is due."""
@@ -197,11 +217,12 @@ class LiveLevels:
             return  # the extraction says what is wrong with it; the recording is kept
         if found.signal_present:
             features = found.summary()
-            for name, values in self._values.items():
+            for name in self._sums:
                 if (mean := features[name]["mean"]) is not None:
-                    values.append(mean)
+                    self._sums[name] += mean
+                    self._counts[name] += 1
 
     def mean(self, feature: str) -> float | None:
         """Mean over the seconds in which a signal was present; None where in none."""
-        values = self._values[feature]
-        return float(f"{sum(values) / len(values):.6g}") if values else None
+        count = self._counts[feature]
+        return float(f"{self._sums[feature] / count:.6g}") if count else None

@@ -6,6 +6,7 @@ import pytest
 from heimdall_pipelines.formats.gnss_clock import (
     ClockError,
     GnssStamps,
+    StampGatherer,
     fit_extrapolated_stamps,
     fit_gnss_clock,
     gps_minus_utc_s,
@@ -157,3 +158,27 @@ def test_a_short_recording_may_have_single_wild_stamps_but_no_gap():
         fit_all(lost)
     with pytest.raises(ClockError, match=r"which is not 11980\.0 Hz"):
         fit_extrapolated_stamps(stamps, near_unix_ns=START_NS, nominal_rate_hz=11_980.0)
+
+
+def gathered(stamps: GnssStamps) -> GnssStamps:
+    gatherer = StampGatherer()
+    for stamp in zip(stamps.samples, stamps.age_s, stamps.second, stamps.nanosecond, strict=True):
+        gatherer.add(*map(int, stamp))
+    return gatherer.stamps()
+
+
+def test_of_an_hours_stamps_few_are_gathered_and_they_give_the_same_clock_as_all():
+    errors_ns = np.random.default_rng(1).normal(0.0, 40.0, 720)
+    errors_ns[400] = 1e6  # one wild fix
+    whole = receiver_stamps(seconds=3600.0, fix_errors_ns=errors_ns, rate_error=1e-7)
+    kept = gathered(whole)
+    assert kept.samples.size < 4096 + 3 * 720  # of 84,000
+    assert fit(kept) == fit(whole)
+
+
+def test_samples_lost_after_stamps_are_thinned_are_still_found():
+    whole = receiver_stamps(seconds=900.0)
+    kept = np.delete(np.arange(whole.samples.size), [15_000, 15_001])  # after 640 s
+    lost = GnssStamps(whole.samples[:-2], whole.age_s[kept], whole.second[kept], whole.nanosecond[kept])
+    with pytest.raises(ClockError, match=r"0\.085 s of samples are missing"):
+        fit(gathered(lost))

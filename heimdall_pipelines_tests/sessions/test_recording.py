@@ -7,6 +7,7 @@ import io
 import json
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -22,6 +23,7 @@ from heimdall_pipelines.receivers.stream import GnssStamp, IqBlock, ReceiverErro
 from heimdall_pipelines.sessions import recording
 from heimdall_pipelines.sessions.abandoned import close_abandoned_sessions
 from heimdall_pipelines.sessions.extraction import extract_session
+from heimdall_pipelines.sessions.iq_upload import MAX_BUFFERED_BYTES
 from heimdall_pipelines.sessions.live_samples import MAX_HOLE_SHARE
 from heimdall_pipelines.sessions.record_request import RecordingRefusedError, RecordRequest
 from heimdall_pipelines.sessions.recording import record_session
@@ -349,19 +351,28 @@ def test_what_is_no_recording_fails_with_the_reason(stores, iq, rate_hz, reason)
 
 def test_a_recording_of_several_parts_is_stored_as_it_was_sent(stores):
     add_receivers(stores, "a")
-    rate_hz = 1_600_000.0  # 12.8 MB a second: three parts
-    sent = signal(1.0, rate_hz)
+    rate_hz = 2_400_000.0  # 21.1 MB in 1.1 s: five parts, more than wait for the store
+    sent = signal(1.1, rate_hz)
+    assert sent.nbytes > MAX_BUFFERED_BYTES
 
     async def play(rx_id, attempt):
         for begin in range(0, sent.size, 65_536):
             yield IqBlock(sent[begin : begin + 65_536])
 
-    report = record(stores, ScriptedReceiver(play, rate_hz))
+    report = record(stores, ScriptedReceiver(play, rate_hz), duration_s=1.1)
     (found,) = list_recordings(stores.database, report.session_id)
     location = found.location
     stored = stores.objects.read(location, 0, stores.objects.size_bytes(location))
     assert hashlib.sha256(stored).hexdigest() == found.sha256
     np.testing.assert_array_equal(np.load(io.BytesIO(stored)), sent)
+
+
+def test_without_room_for_temporary_files_a_station_fails_with_what_to_do(stores, monkeypatch, tmp_path):
+    add_receivers(stores, "a")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    report = record(stores, ScriptedReceiver(playing))
+    assert report.status == "failed"
+    assert f"No such file or directory in {tmp_path / 'missing'}; it takes 20 MiB" in report.error_message
 
 
 @pytest.mark.parametrize("duration_s", [0.0, -1.0, float("nan"), float("inf"), 0.1, 3601.0])
