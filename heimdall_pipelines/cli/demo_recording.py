@@ -35,7 +35,7 @@ def record_from_simulated_receivers(stores: Stores) -> bool:
         stations = [
             Station(
                 rx_id,
-                f"simulated at {where}",
+                f"simulated at {where}, while make demo ran",
                 places[rx_id].latitude,
                 places[rx_id].longitude,
                 places[rx_id].altitude_m,

@@ -7,7 +7,7 @@ import typer
 from heimdall_pipelines.cli.console import errors, output, show_progress, table
 from heimdall_pipelines.cli.environment import stores
 from heimdall_pipelines.cli.frequencies import frequency_hz as parsed_frequency_hz
-from heimdall_pipelines.sessions.record_request import MAX_DURATION_S, RecordRequest
+from heimdall_pipelines.sessions.record_request import MAX_DURATION_S, MAX_STATIONS, RecordRequest
 from heimdall_pipelines.sessions.recording import RecordReport, record_session
 from heimdall_pipelines.stations.network import load_network, sync_network
 from heimdall_pipelines.store.sessions import StationRecording
@@ -25,6 +25,13 @@ def record(
     known_source: Annotated[str | None, typer.Option(help="Name of the transmitter, such as DCF77")] = None,
     bandwidth: Annotated[float | None, typer.Option(help="Width of the channel, Hz; default 12500")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the session; default: frequency and time")] = None,
+    manual_gain_db: Annotated[
+        float | None,
+        typer.Option(help="Fixed gain of KiwiSDRs, 0 to 120; default: automatic, and levels are uncalibrated"),
+    ] = None,
+    max_stations: Annotated[
+        int, typer.Option(help="More stations than these at the same time are refused")
+    ] = MAX_STATIONS,
 ) -> None:
     """Record the same frequency at several stations at once, as one session.
 
@@ -39,6 +46,8 @@ def record(
         known_source=known_source,
         bandwidth_hz=bandwidth,
         name=name,
+        manual_gain_db=manual_gain_db,
+        max_stations=max_stations,
     )
     with stores() as opened:
         sync_network(opened.database, load_network())

@@ -1,22 +1,24 @@
 """Recording from live receivers: the job that records, its schedule, checks of stations, and the watchdog."""
 
 import json
+from datetime import UTC, datetime
 
 import dagster as dg
 from pydantic import Field
 
-from heimdall_pipelines.defs.metadata import table_metadata
+from heimdall_pipelines.defs.metadata import picture_metadata, table_metadata
 from heimdall_pipelines.defs.outages import retried_after_outage
 from heimdall_pipelines.defs.partitions import recording_sessions
 from heimdall_pipelines.defs.recorded import raw_iq_materialization
 from heimdall_pipelines.errors import UnavailableError
 from heimdall_pipelines.sessions.abandoned import close_abandoned_sessions
-from heimdall_pipelines.sessions.record_request import RecordRequest
+from heimdall_pipelines.sessions.record_request import MAX_STATIONS, RecordRequest
 from heimdall_pipelines.sessions.recording import record_session as record
 from heimdall_pipelines.settings import Settings
 from heimdall_pipelines.stations.checking import check_stations as ask_stations
+from heimdall_pipelines.stations.pictures import uptime_png
 from heimdall_pipelines.store.sessions import SessionRevision
-from heimdall_pipelines.store.station_checks import station_uptimes
+from heimdall_pipelines.store.station_checks import past_checks, station_uptimes
 from heimdall_pipelines.store.stores import Stores
 
 UPTIME_DAYS = 7.0
@@ -31,6 +33,11 @@ class RecordConfig(dg.Config):
     known_source: str | None = Field(default=None, description="Name of the transmitter, such as DCF77")
     bandwidth_hz: float | None = Field(default=None, description="Width of the channel, Hz; default 12500")
     name: str | None = Field(default=None, description="Name of the session; default: frequency and time")
+    manual_gain_db: float | None = Field(
+        default=None,
+        description="Fixed gain of KiwiSDRs, 0 to 120; default: automatic, and levels are uncalibrated",
+    )
+    max_stations: int = Field(default=MAX_STATIONS, description="More stations at the same time are refused")
 
 
 @dg.op(name="record")
@@ -43,6 +50,8 @@ def _record(context: dg.OpExecutionContext, config: RecordConfig, stores: dg.Res
         known_source=config.known_source,
         bandwidth_hz=config.bandwidth_hz,
         name=config.name,
+        manual_gain_db=config.manual_gain_db,
+        max_stations=config.max_stations,
     )
     report = record(stores, request, context.log.info)
     if report.status != "completed":
@@ -84,19 +93,17 @@ def scheduled_recording(settings: dg.ResourceParam[Settings]) -> dg.RunRequest |
 def station_uptime(context: dg.AssetExecutionContext, stores: dg.ResourceParam[Stores]) -> dg.MaterializeResult[None]:
     """How every active station with a client answers; its history is the table `station_checks`.
 
-    The numbers of each station, up (1 or 0) and latency, are plotted over time in the asset's tab "Plots".
+    The history of a week is drawn as a picture; the UI plots the numbers of each station, up (1 or 0) and latency, over
+    time: "Plots" beside "Table".
     """
     with retried_after_outage(context.op_execution_context):
         checks = ask_stations(stores)
         uptimes = {uptime.rx_id: uptime for uptime in station_uptimes(stores.database, UPTIME_DAYS)}
-    metadata: dict[str, dg.MetadataValue] = {
-        "stations_asked": dg.MetadataValue.int(len(checks)),
-        "stations_up": dg.MetadataValue.int(sum(check.is_up for check in checks)),
-    }
-    for check in checks:
-        metadata[f"{check.rx_id}_up"] = dg.MetadataValue.int(int(check.is_up))
-        if check.latency_ms is not None:
-            metadata[f"{check.rx_id}_latency_ms"] = dg.MetadataValue.float(round(check.latency_ms, 3))
+        history = past_checks(stores.database, UPTIME_DAYS)
+    metadata: dict[str, dg.MetadataValue] = {}
+    png = uptime_png(history, datetime.now(UTC))
+    if png is not None:
+        metadata["history"] = picture_metadata(f"stations in the last {UPTIME_DAYS:g} days", png)
     columns = ("station", "up", "latency, ms", "GNSS fix, s ago", "users", f"up in {UPTIME_DAYS:g} days", "remarks")
     metadata["answers"] = table_metadata(
         columns,
@@ -113,6 +120,14 @@ def station_uptime(context: dg.AssetExecutionContext, stores: dg.ResourceParam[S
             for check in checks
         ],
     )
+    metadata |= {
+        "stations_asked": dg.MetadataValue.int(len(checks)),
+        "stations_up": dg.MetadataValue.int(sum(check.is_up for check in checks)),
+    }
+    for check in checks:
+        metadata[f"{check.rx_id}_up"] = dg.MetadataValue.int(int(check.is_up))
+        if check.latency_ms is not None:
+            metadata[f"{check.rx_id}_latency_ms"] = dg.MetadataValue.float(round(check.latency_ms, 3))
     return dg.MaterializeResult(metadata=metadata)
 
 

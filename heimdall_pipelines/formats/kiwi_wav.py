@@ -13,6 +13,7 @@ from heimdall_pipelines.formats.gnss_clock import (
     ClockError,
     ClockFit,
     GnssStamps,
+    fit_extrapolated_stamps,
     fit_gnss_clock,
     gps_minus_utc_s,
 )
@@ -95,8 +96,12 @@ def _values_in_name(path: Path, nominal_rate_hz: int) -> GivenValues:
 
 def _fit(path: Path, stamps: NDArray[np.void], layout: SampleLayout, values: ResolvedValues) -> ClockFit | None:
     gnss = GnssStamps(layout.starts[:-1], stamps["age_s"], stamps["second"], stamps["nanosecond"])
+    near_ns, rate_hz = values.start_time_unix_ns, values.sample_rate_hz
     try:
-        return fit_gnss_clock(gnss, near_unix_ns=values.start_time_unix_ns, nominal_rate_hz=values.sample_rate_hz)
+        fit = fit_gnss_clock(gnss, near_unix_ns=near_ns, nominal_rate_hz=rate_hz)
+        if fit is None:  # too few fixes, as in 10 s of many receivers
+            fit = fit_extrapolated_stamps(gnss, near_unix_ns=near_ns, nominal_rate_hz=rate_hz)
+        return fit
     except ClockError as error:
         offset = None if error.block is None else int(layout.offsets[error.block])
         raise RecordingFormatError(path, str(error), offset) from error

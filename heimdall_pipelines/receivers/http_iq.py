@@ -43,8 +43,8 @@ class HttpIq:
     """Client of receivers that stream IQ over HTTP.
 
     The rate asked for follows from the tuning's bandwidth, see `asked_rate_hz`; the receiver may give another one,
-    at least the bandwidth and at most four times what was asked for, and says so in the header ``X-Sample-Rate``. User
-    and password in the URL are sent as HTTP's basic authentication. There are no time stamps.
+    at most four times what was asked for, and says so in the header ``X-Sample-Rate``. User and password in the URL are
+    sent as HTTP's basic authentication. There are no time stamps.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ class HttpIq:
                     )
             try:
                 _check_type(address, response)
-                rate_hz = _rate_hz(address, response, tuning.bandwidth_hz, asked_hz)
+                rate_hz = _rate_hz(address, response, asked_hz)
                 yield HttpIqStream(address, response, Pace(address, tuning, rate_hz, self._limits), rate_hz)
             finally:
                 response.close()  # not release(): it would read on to the end of an endless body
@@ -94,6 +94,7 @@ class HttpIqStream:
     """A running stream; see `heimdall_pipelines.receivers.stream.IqStream`."""
 
     quantisation_step: float | None = 1 / CI16_LE.full_scale
+    has_automatic_gain: bool | None = None
 
     def __init__(
         self, address: ReceiverAddress, response: aiohttp.ClientResponse, pace: Pace, nominal_rate_hz: float
@@ -136,7 +137,7 @@ def _check_type(address: ReceiverAddress, response: aiohttp.ClientResponse) -> N
         raise ReceiverError(address.rx_id, f"sends its IQ encoded as {shown(encoding)}", is_transient=False)
 
 
-def _rate_hz(address: ReceiverAddress, response: aiohttp.ClientResponse, bandwidth_hz: float, asked_hz: float) -> float:
+def _rate_hz(address: ReceiverAddress, response: aiohttp.ClientResponse, asked_hz: float) -> float:
     text = response.headers.get(RATE_HEADER)
     if text is None:
         return float(asked_hz)
@@ -144,10 +145,10 @@ def _rate_hz(address: ReceiverAddress, response: aiohttp.ClientResponse, bandwid
         rate_hz = float(text)
     except ValueError:
         rate_hz = math.nan
-    if not bandwidth_hz <= rate_hz <= _MAX_RATE_RATIO * asked_hz:
+    if not 0 < rate_hz <= _MAX_RATE_RATIO * asked_hz:
         raise ReceiverError(
             address.rx_id,
-            f"says {RATE_HEADER}: {shown(text)}, but {asked_hz:g} Hz were asked for {bandwidth_hz:g} Hz of bandwidth",
+            f"says {RATE_HEADER}: {shown(text)}, but {asked_hz:g} Hz were asked for",
             is_transient=False,
         )
     return rate_hz

@@ -41,7 +41,7 @@ from heimdall_pipelines.receivers.stream import (
 PASSBAND_HZ = 10_000.0  # around the frequency; what the receiver's filters leave flat at its usual 12 kHz
 KEEPALIVE_S = 1.0
 LEFTOVER_FRAMES = 2  # the first ones hold samples and stamps of the stream before
-_CLOSE_S = 0.5  # a KiwiSDR does not answer a close at once
+_CLOSE_S = 0.5  # a KiwiSDR does not answer a close at once, and may go on sending
 _MAX_MESSAGES_BYTES = 8 << 20  # of one connection, configuration included
 _UNREAD_TAGS = (b"W/F", b"EXT", b"DAT")  # waterfall and extensions
 _RATES_HZ = (1_000.0, 100_000.0)
@@ -66,28 +66,27 @@ class KiwiSdr:
     """Client of KiwiSDRs.
 
     A password stands in the URL's user info, ``http://:password@host:8073``. The passband is 10 kHz, more where the
-    tuning's bandwidth asks for it, and at most the receiver's sample rate.
+    tuning's bandwidth asks for it, and at most the receiver's sample rate. Without a fixed gain, of 0 to 120 dB, the
+    receiver's automatic gain control is on, as kiwirecorder leaves it.
 
     Parameters
     ----------
     limits : WaitLimits, optional
         How long to wait.
-    manual_gain_db : float, optional
-        Fixed gain of the receiver, 0 to 120; None leaves it to its automatic gain control, as kiwirecorder does.
     """
 
-    def __init__(self, limits: WaitLimits | None = None, *, manual_gain_db: float | None = None) -> None:
+    def __init__(self, limits: WaitLimits | None = None) -> None:
         self._limits = limits or WaitLimits()
-        self._manual_gain_db = manual_gain_db
 
     @asynccontextmanager
     async def stream(self, address: ReceiverAddress, tuning: Tuning) -> AsyncIterator["KiwiStream"]:
         """Open a stream of IQ; see `heimdall_pipelines.receivers.stream.Receiver.stream`."""
         async with self._connected(address) as connection:
             async with limited(address, self._limits.handshake_s, "began no stream"):
-                await connection.tune(tuning.frequency_hz, tuning.bandwidth_hz, self._manual_gain_db)
+                await connection.tune(tuning.frequency_hz, tuning.bandwidth_hz, tuning.manual_gain_db)
             async with connection.kept_alive():
-                yield KiwiStream(connection, Pace(address, tuning, connection.rate_hz, self._limits), self._limits)
+                pace = Pace(address, tuning, connection.rate_hz, self._limits)
+                yield KiwiStream(connection, pace, self._limits, has_automatic_gain=tuning.manual_gain_db is None)
 
     async def status(self, address: ReceiverAddress) -> ReceiverStatus:
         """Ask for its status page and, where a channel is free, for the first samples, which tell the fix age.
@@ -112,7 +111,7 @@ class KiwiSdr:
     async def _fix_age_s(self, address: ReceiverAddress) -> float | None:
         limit = limited(address, self._limits.handshake_s, "sent no samples")
         async with self._connected(address) as connection, limit:
-            await connection.tune(None, PASSBAND_HZ, self._manual_gain_db)
+            await connection.tune(None, PASSBAND_HZ, None)
             for _ in range(LEFTOVER_FRAMES):
                 await connection.sound()
             age_s = (await connection.sound()).fix_age_s
@@ -126,13 +125,14 @@ class KiwiSdr:
                 with named_errors(address):
                     websocket = await session.ws_connect(
                         url.websocket(str(int(time.time())), "SND"),
-                        timeout=aiohttp.ClientWSTimeout(ws_close=_CLOSE_S),
                         max_msg_size=MAX_MESSAGE_BYTES,
                     )
             try:
                 yield _Connection(address, url, websocket)
             finally:
-                await websocket.close()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_CLOSE_S):
+                        await websocket.close()
 
 
 class KiwiStream:
@@ -140,8 +140,9 @@ class KiwiStream:
 
     quantisation_step: float | None = 1 / FULL_SCALE
 
-    def __init__(self, connection: "_Connection", pace: Pace, limits: WaitLimits) -> None:
+    def __init__(self, connection: "_Connection", pace: Pace, limits: WaitLimits, *, has_automatic_gain: bool) -> None:
         self.nominal_rate_hz = connection.rate_hz
+        self.has_automatic_gain: bool | None = has_automatic_gain
         self._connection = connection
         self._pace = pace
         self._limits = limits

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import unquote
 
-from aiohttp import WSMsgType, web
+from aiohttp import WSCloseCode, WSMsgType, web
 
 from heimdall_pipelines.formats.kiwi_stream import write_message, write_sound
 from heimdall_pipelines.receivers.http_iq import RATE_HEADER
@@ -20,6 +20,7 @@ SOFTWARE = "KiwiSDR_v1.550_simulated"
 RECEIVED_HZ = 30_000_000
 _NEEDED = frozenset({"AR", "mod", "agc", "compression"})
 _MODE = re.compile(r"SET mod=iq low_cut=-?[0-9.]+ high_cut=-?[0-9.]+ freq=([0-9.]+)")
+_SAY_CLOSED = WSCloseCode.OK.to_bytes(2, "big")
 _PAGE = "<!doctype html><title>Welcome</title>"
 
 
@@ -313,7 +314,9 @@ class KiwiPlayer(_PlayerBase):
                 request.transport.close()
                 return
             await websocket.send_bytes(frame)
-        await websocket.close()
+        # Not close(): beside a listener it ends the connection at once, and whatever the client says then, such as a
+        # keepalive, makes it lose the samples that it has not read. The listener waits for the client to go.
+        await websocket.send_frame(_SAY_CLOSED, WSMsgType.CLOSE)
 
 
 class HttpIqPlayer(_PlayerBase):

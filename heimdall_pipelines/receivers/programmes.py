@@ -125,20 +125,27 @@ class ReplayClock:
     reference_unix_ns : int
         A time in the recordings that is to become now.
     together_s : float
-        Streams that begin within so long of the first one are of the same session.
+        A stream that begins within so long of the one before it is of the same session.
+    clock : callable, optional
+        Gives the present, ns of UTC; by default the computer's.
     """
 
-    def __init__(self, reference_unix_ns: int, *, together_s: float = 5.0) -> None:
+    def __init__(
+        self, reference_unix_ns: int, *, together_s: float = 5.0, clock: Callable[[], int] = time.time_ns
+    ) -> None:
         self._reference_unix_s = reference_unix_ns // _NS
         self._together_s = together_s
-        self._began_unix_s = -math.inf
+        self._clock = clock
+        self._first_unix_ns: int | None = None
+        self._latest_unix_ns = 0
 
     def moved_by_s(self) -> int:
         """Seconds by which GPS time moves, leap seconds since then included."""
-        now_s = time.time()
-        if not 0 <= now_s - self._began_unix_s < self._together_s:
-            self._began_unix_s = now_s
-        began_s = int(self._began_unix_s)
+        now_ns = self._clock()
+        if self._first_unix_ns is None or not 0 <= now_ns - self._latest_unix_ns < self._together_s * _NS:
+            self._first_unix_ns = now_ns
+        self._latest_unix_ns = now_ns
+        began_s = self._first_unix_ns // _NS
         leap_s = gps_minus_utc_s(began_s) - gps_minus_utc_s(self._reference_unix_s)
         return began_s - self._reference_unix_s + leap_s
 

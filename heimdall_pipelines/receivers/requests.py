@@ -1,6 +1,7 @@
 """What both clients do with HTTP: no redirects followed, every wait bounded, errors that name the receiver."""
 
 import asyncio
+import os
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -64,7 +65,7 @@ def receiver_error(address: ReceiverAddress, error: aiohttp.ClientError | OSErro
     elif isinstance(error, aiohttp.ClientSSLError):
         reason = "speaks no TLS at this port"
     elif isinstance(error, aiohttp.ClientConnectorError):
-        reason = f"cannot be reached: {error.os_error.strerror or 'no connection'}"
+        reason = f"cannot be reached: {_words(error.os_error) or 'no connection'}"
     elif isinstance(error, aiohttp.ServerDisconnectedError):
         reason = "closed the connection without an answer"
     elif isinstance(error, aiohttp.ClientResponseError):
@@ -72,10 +73,17 @@ def receiver_error(address: ReceiverAddress, error: aiohttp.ClientError | OSErro
     elif isinstance(error, aiohttp.ClientPayloadError):
         reason = "closed the connection in the middle of its answer"
     elif isinstance(error, OSError):
-        reason = f"the connection broke: {error.strerror or type(error).__name__}"
+        reason = f"the connection broke: {_words(error) or type(error).__name__}"
     else:
         reason = f"the connection broke: {shown(str(error) or type(error).__name__)}"
     return ReceiverError(address.rx_id, reason, is_transient=is_transient)
+
+
+def _words(error: OSError) -> str | None:
+    """Say it as the system does: asyncio's own words hold addresses, and an SSL error has a number of its own."""
+    if error.errno is None or isinstance(error, ssl.SSLError):
+        return error.strerror
+    return os.strerror(error.errno).lower()
 
 
 @asynccontextmanager

@@ -1,6 +1,7 @@
 """Runs played receivers as servers on this machine: for tests in a thread, for the command line until it ends."""
 
 import asyncio
+import ssl
 import threading
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future
@@ -20,7 +21,9 @@ class SimulatorError(HeimdallError):
 
 
 @asynccontextmanager
-async def serving(player: Player, *, port: int = 0, host: str = LOOPBACK) -> AsyncIterator[str]:
+async def serving(
+    player: Player, *, port: int = 0, host: str = LOOPBACK, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[str]:
     """Run a played receiver meanwhile; gives its URL.
 
     Parameters
@@ -31,6 +34,8 @@ async def serving(player: Player, *, port: int = 0, host: str = LOOPBACK) -> Asy
         0: any that is free.
     host : str, optional
         Address to listen at; by default only this machine can reach it.
+    tls : SSLContext, optional
+        With the certificate to show; None: no TLS.
 
     Raises
     ------
@@ -40,26 +45,26 @@ async def serving(player: Player, *, port: int = 0, host: str = LOOPBACK) -> Asy
     runner = web.AppRunner(player.application(), access_log=None, shutdown_timeout=_LEAVE_S, handler_cancellation=True)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host, port)
+        site = web.TCPSite(runner, host, port, ssl_context=tls)
         try:
             await site.start()
         except OSError as error:
             raise SimulatorError(f"cannot listen at {host}:{port}: {error.strerror}; give another --port") from error
         taken = runner.addresses[0][1]
-        yield f"http://{host}:{taken}"
+        yield f"{'http' if tls is None else 'https'}://{host}:{taken}"
     finally:
         await runner.cleanup()
 
 
 @contextmanager
-def playing(*players: Player) -> Iterator[list[str]]:
-    """Run played receivers in a thread meanwhile; gives their URLs, in the same order."""
+def playing(*players: Player, tls: ssl.SSLContext | None = None) -> Iterator[list[str]]:
+    """Run played receivers in a thread meanwhile, see `serving`; gives their URLs, in the same order."""
     started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event, list[str]]] = Future()
 
     async def run() -> None:
         ended = asyncio.Event()
         async with AsyncExitStack() as stack:
-            urls = [await stack.enter_async_context(serving(player)) for player in players]
+            urls = [await stack.enter_async_context(serving(player, tls=tls)) for player in players]
             started.set_result((asyncio.get_running_loop(), ended, urls))
             await ended.wait()
 

@@ -64,11 +64,15 @@ class WaitLimits:
 
 @dataclass(frozen=True)
 class Tuning:
-    """What is asked of a receiver."""
+    """What is asked of a receiver.
+
+    ``manual_gain_db`` is for receivers with automatic gain control, which it turns off; others have no use for it.
+    """
 
     frequency_hz: float
     bandwidth_hz: float
     duration_s: float
+    manual_gain_db: float | None = None
 
 
 @dataclass(frozen=True)
@@ -109,10 +113,19 @@ class IqStream(Protocol):
 
     Longer by a block and 0.01 %, since a receiver's true rate may be above the nominal one; never more, whatever the
     receiver sends. Blocks that are known to be left over from an earlier stream (a KiwiSDR's first two) are not given.
+
+    Attributes
+    ----------
+    nominal_rate_hz : float
+    quantisation_step : float or None
+        Of full scale; None for samples that never were integers.
+    has_automatic_gain : bool or None
+        The receiver's gain follows the signal: what full scale is in dBm changes all the time. None: it does not say.
     """
 
     nominal_rate_hz: float
     quantisation_step: float | None
+    has_automatic_gain: bool | None
 
     def __aiter__(self) -> AsyncIterator[IqBlock]:
         """Give blocks as they come; raises ReceiverError where the stream breaks off."""

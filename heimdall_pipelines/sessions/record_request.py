@@ -14,7 +14,8 @@ MAX_DURATION_S = 3600.0
 MIN_DURATION_S = CHUNK_NS / 1e9
 MAX_FREQUENCY_HZ = 1e12
 MAX_CHANNEL_HZ = USABLE_BAND * 2.4e6
-# All of them are recorded at the same time or it is no session: more than these are refused, not recorded later.
+MAX_GAIN_DB = 120.0
+# Of a session; each takes two threads, a connection to its receiver and some buffers.
 MAX_STATIONS = 32
 
 
@@ -42,6 +43,10 @@ class RecordRequest:
         How long after `duration_s` the last sample may come; None: the longest timeout of the stations.
     max_duration_s : float
         Longer recordings are refused.
+    max_stations : int
+        All stations are recorded at the same time or it is no session: more than these are refused, not recorded later.
+    manual_gain_db : float or None
+        Fixed gain of receivers that have automatic gain control; None: it stays on, and levels are uncalibrated.
 
     Raises
     ------
@@ -57,6 +62,8 @@ class RecordRequest:
     name: str | None = None
     overtime_s: float | None = None
     max_duration_s: float = MAX_DURATION_S
+    max_stations: int = MAX_STATIONS
+    manual_gain_db: float | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.frequency_hz <= MAX_FREQUENCY_HZ:
@@ -73,6 +80,12 @@ class RecordRequest:
             )
         if self.overtime_s is not None and not 0 <= self.overtime_s < math.inf:
             raise RecordingRefusedError(f"{self.overtime_s:g} s are no time to wait")
+        if self.max_stations < 1:
+            raise RecordingRefusedError(f"{self.max_stations} stations at most are none: at least 1 is needed")
+        if self.manual_gain_db is not None and not 0 <= self.manual_gain_db <= MAX_GAIN_DB:
+            raise RecordingRefusedError(
+                f"a gain of {self.manual_gain_db:g} dB cannot be set: from 0 to {MAX_GAIN_DB:g} dB are possible"
+            )
         if self.name is not None and not self.name.strip():
             raise RecordingRefusedError("the name is empty")
 
@@ -97,7 +110,7 @@ def choose_stations(request: RecordRequest, stations: Sequence[Station]) -> Stat
     Raises
     ------
     RecordingRefusedError
-        A station is unknown, given twice, not active or has no client, or none is left to ask.
+        A station is unknown, given twice, not active or has no client, none is left to ask, or too many are.
     """
     if request.rx_ids is None:
         named = [station for station in stations if station.is_active and station.api_type != "none"]
@@ -120,9 +133,10 @@ def choose_stations(request: RecordRequest, stations: Sequence[Station]) -> Stat
     if not asked:
         listed = "; ".join(f"{rx_id}: {reason}" for rx_id, reason in not_asked)
         raise RecordingRefusedError(f"no station can be asked for {request.frequency_hz:.10g} Hz: {listed}")
-    if len(asked) > MAX_STATIONS:
+    if len(asked) > request.max_stations:
         raise RecordingRefusedError(
-            f"{len(asked)} stations are too many to be recorded at the same time: {MAX_STATIONS} are possible"
+            f"{len(asked)} stations are more than the {request.max_stations} that may be recorded at the same time: "
+            "name fewer, or allow more (--max-stations, max_stations in a job's config)"
         )
     return StationChoice(tuple(asked), tuple(not_asked))
 

@@ -252,6 +252,7 @@ class _Job:
             frequency_hz=self.request.frequency_hz,
             bandwidth_hz=self.request.bandwidth_hz,
             duration_s=self.request.duration_s,
+            manual_gain_db=self.request.manual_gain_db,
             deadline_s=loop.time() + self._ends_within_s,
             objects=objects,
             executor=executor,

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from uuid import UUID
@@ -16,6 +16,7 @@ from heimdall_pipelines.formats.npy import npy_header_bytes
 from heimdall_pipelines.formats.sigmf_files import sigmf_meta
 from heimdall_pipelines.receivers.stream import IqStream, Receiver, ReceiverAddress, ReceiverError, Tuning
 from heimdall_pipelines.rf.features import MAX_SAMPLE_RATE_HZ, MIN_SAMPLE_RATE_HZ
+from heimdall_pipelines.rf.spectrum import USABLE_BAND
 from heimdall_pipelines.sessions.iq_upload import IqUpload
 from heimdall_pipelines.sessions.live_samples import LiveLevels, LiveSamples
 from heimdall_pipelines.store.iq_objects import put_sidecar, session_iq_location
@@ -51,6 +52,8 @@ class SharedRecording:
         Bounds the parts that are stored at once, and with them memory; see `IqUpload`.
     tell : callable
         Takes a line of progress.
+    manual_gain_db : float or None
+        None: by the receivers' automatic gain control.
     sleep, wall_clock_ns, rng
         Time and chance, so that a test can have its own.
     received_s : dict of str to float
@@ -69,6 +72,7 @@ class SharedRecording:
     executor: Executor
     turns: threading.Semaphore
     tell: Callable[[str], None]
+    manual_gain_db: float | None = None
     sleep: Sleep = asyncio.sleep
     wall_clock_ns: Callable[[], int] = time.time_ns
     rng: np.random.Generator = field(default_factory=np.random.default_rng)
@@ -97,6 +101,8 @@ class StationRecorder:
         self._shared = shared
         self._station = station
         self._receiver = receiver
+        self._has_automatic_gain: bool | None = None
+        self._notes: tuple[str, ...] = ()
 
     async def record(self) -> StationRecording:
         """Record it, in as many attempts as it allows and there is time for.
@@ -137,7 +143,8 @@ class StationRecorder:
     async def _attempt(self) -> tuple[IqUpload, LiveSamples, LiveLevels, float | None]:
         station, shared = self._station, self._shared
         assert station.url is not None
-        tuning = Tuning(shared.frequency_hz, max(shared.bandwidth_hz or 0.0, MIN_TUNED_BANDWIDTH_HZ), shared.duration_s)
+        asked_hz = max(shared.bandwidth_hz or 0.0, MIN_TUNED_BANDWIDTH_HZ)
+        tuning = Tuning(shared.frequency_hz, asked_hz, shared.duration_s, shared.manual_gain_db)
         upload: IqUpload | None = None
         samples: LiveSamples | None = None
         try:
@@ -153,7 +160,8 @@ class StationRecorder:
                     location = session_iq_location(shared.objects, shared.session_id, station.rx_id)
                     upload = IqUpload(shared.objects, location, samples.num_wanted, shared.executor, shared.turns)
                     step = live.quantisation_step
-                    shared.tell(f"{station.rx_id}: connected, {live.nominal_rate_hz:g} Hz")
+                    self._has_automatic_gain, self._notes = live.has_automatic_gain, tuple(self._limits_of(live))
+                    shared.tell("; ".join((f"{station.rx_id}: connected, {live.nominal_rate_hz:g} Hz", *self._notes)))
                     await self._receive(live, samples, levels, upload, patience)
             except TimeoutError:
                 if samples is None or not samples.is_complete:  # else it was slow in saying good-bye only
@@ -179,6 +187,14 @@ class StationRecorder:
                 self._station.rx_id, f"its sample rate {rate_hz:g} Hz is outside 8 kHz to 2.4 MHz", is_transient=False
             )
         return round(self._shared.duration_s * rate_hz)
+
+    def _limits_of(self, live: IqStream) -> Iterator[str]:
+        """What the receiver cannot give of what was asked for, in words."""
+        usable_hz = USABLE_BAND * live.nominal_rate_hz
+        if self._shared.bandwidth_hz is not None and self._shared.bandwidth_hz > usable_hz:
+            yield f"measured over {usable_hz:.0f} Hz, all that it receives, not over {self._shared.bandwidth_hz:g} Hz"
+        if live.has_automatic_gain and self._station.full_scale_dbm is not None:
+            yield "uncalibrated in spite of its full_scale_dbm: automatic gain control was on"
 
     async def _receive(
         self, live: IqStream, samples: LiveSamples, levels: LiveLevels, upload: IqUpload, patience: asyncio.Timeout
@@ -240,6 +256,8 @@ class StationRecorder:
                 "full_scale_dbm": full_scale_dbm,
                 "time_source": clock.time_source,
                 "time_uncertainty_ns": clock.uncertainty_ns,
+                "automatic_gain_control": self._has_automatic_gain,
+                "manual_gain_db": shared.manual_gain_db if self._has_automatic_gain is False else None,
             },
             holes=samples.holes,
         )
@@ -253,11 +271,11 @@ class StationRecorder:
             iq_data_format="npy",
             sha256=sha256,
             full_scale_dbm=full_scale_dbm,
-            is_calibrated=station.full_scale_dbm is not None,
+            is_calibrated=station.full_scale_dbm is not None and not self._has_automatic_gain,
             time_source=clock.time_source,
             time_uncertainty_ns=clock.uncertainty_ns,
             quantisation_step=step,
-            note=samples.note(),
+            note="; ".join(filter(None, (*self._notes, samples.note()))) or None,
             snr_db=levels.mean("snr_db"),
             signal_strength_db=levels.mean("rssi_dbm"),
             frequency_offset_hz=levels.mean("frequency_offset_hz"),

@@ -35,6 +35,16 @@ class StationUptime:
     last_up_at: datetime | None
 
 
+@dataclass(frozen=True)
+class PastCheck:
+    """One entry of the history."""
+
+    rx_id: str
+    checked_at: datetime
+    is_up: bool
+    latency_ms: float | None
+
+
 def add_station_checks(database: Database, checks: Sequence[StationCheck]) -> None:
     """Keep the answers of stations; those that were deleted meanwhile are left out."""
     with database.transaction() as connection:
@@ -63,3 +73,17 @@ def station_uptimes(database: Database, days: float) -> list[StationUptime]:
             {"days": days},
         )
         return [StationUptime(**row._mapping) for row in rows]
+
+
+def past_checks(database: Database, days: float) -> list[PastCheck]:
+    """What every station answered during the last days, by rx_id and time."""
+    with database.transaction() as connection:
+        rows = connection.execute(
+            text(
+                "SELECT w.rx_id, c.checked_at, c.is_up, c.latency_ms"
+                " FROM heimdall.station_checks c JOIN heimdall.websdr_stations w ON w.id = c.websdr_station_id"
+                " WHERE c.checked_at > clock_timestamp() - :days * INTERVAL '1 day' ORDER BY w.rx_id, c.checked_at"
+            ),
+            {"days": days},
+        )
+        return [PastCheck(**row._mapping) for row in rows]

@@ -79,6 +79,7 @@ def test_a_check_of_stations_gives_numbers_that_the_ui_plots(environment, stores
     assert (metadata["a_up"].value, metadata["gone_up"].value) == (1, 0)
     assert metadata["a_latency_ms"].value > 0
     assert "| gone | no |" in metadata["answers"].value
+    assert "(data:image/png;base64," in metadata["history"].value
 
 
 def test_the_watchdog_closes_what_is_late_and_starts_no_run(environment, stores, instance):

@@ -123,6 +123,13 @@ def test_without_fixes_the_name_and_the_header_count(tmp_path):
     assert (given.time_source, given.start_time_unix_ns) == ("given", START_NS + round(1024e9 / 12_001))
 
 
+def test_a_recording_too_short_for_three_fixes_is_timed_by_the_stamps_between_them(tmp_path):
+    recording = open_recording(kiwi_file(tmp_path, seconds=4.0, fix_interval_s=5.0))
+    assert (recording.time_source, recording.time_uncertainty_ns) == ("gnss", 200.0)
+    assert abs(recording.start_time_unix_ns - START_NS) < 1_000  # written stamps are exact to the nanosecond
+    assert recording.sample_rate_hz == pytest.approx(12_001.13, abs=1e-3)
+
+
 def test_a_recording_without_stamps_keeps_all_its_samples(tmp_path):
     stored = np.arange(2000, dtype="<i2")
     path = tmp_path / "20171127T104156Z_77500_iq.wav"

@@ -2,13 +2,15 @@
 
 import asyncio
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from heimdall_pipelines.formats.gnss_clock import GnssStamps
+from heimdall_pipelines.formats.kiwi_chunks import BLOCK_SAMPLES
 from heimdall_pipelines.receivers.clients import receiver_of
-from heimdall_pipelines.receivers.programmes import Place, SyntheticProgramme, Transmission
+from heimdall_pipelines.receivers.programmes import Place, SyntheticProgramme, Transmission, WavProgramme
 from heimdall_pipelines.receivers.simulator import serving
 from heimdall_pipelines.receivers.stream import (
     IqBlock,
@@ -38,6 +40,12 @@ def impatient(**limits: float) -> WaitLimits:
 def synthetic(rx_id: str = "torino", place: Place = TORINO, **options) -> SyntheticProgramme:
     """A programme that begins at START_NS for every client."""
     return SyntheticProgramme(rx_id, place, TRANSMISSION, clock=lambda: START_NS, **options)
+
+
+def whole(path: Path) -> Tuning:
+    """What records a KiwiSDR file to its end."""
+    num_samples = WavProgramme(path).num_samples
+    return Tuning(77_500.0, 8_000.0, (num_samples - BLOCK_SAMPLES / 2) / 12_001 / 1.0001)
 
 
 @dataclass

@@ -1,14 +1,16 @@
 """The KiwiSDR client against the played one: what arrives, and every way in which a receiver can misbehave."""
 
 import asyncio
+import itertools
 
 import numpy as np
 import pytest
+from aiohttp import web
 
 from heimdall_pipelines.formats.gnss_clock import fit_gnss_clock
 from heimdall_pipelines.formats.iq_recording import GivenValues
 from heimdall_pipelines.formats.kiwi_chunks import BLOCK_SAMPLES
-from heimdall_pipelines.formats.kiwi_stream import write_sound
+from heimdall_pipelines.formats.kiwi_stream import write_message, write_sound
 from heimdall_pipelines.formats.kiwi_wav import open_kiwi_wav
 from heimdall_pipelines.receivers.clients import receiver_of
 from heimdall_pipelines.receivers.kiwisdr import KiwiSdr
@@ -28,19 +30,15 @@ from .support import (
     failure,
     impatient,
     record,
+    recorded_from,
     status_of,
     synthetic,
+    whole,
 )
 
 HALF_FRAME = write_sound(np.zeros(2 * BLOCK_SAMPLES, np.int16), sequence=5)[:-3]
 COMPRESSED = b"SND" + bytes([0x18]) + bytes(2000)
 MONO = b"SND" + bytes([0x00]) + bytes(2065)
-
-
-def whole(path) -> Tuning:
-    """What records a file to its end."""
-    num_samples = WavProgramme(path).num_samples
-    return Tuning(77_500.0, 8_000.0, (num_samples - BLOCK_SAMPLES / 2) / 12_001 / 1.0001)
 
 
 def assert_same_as_file(recorded, path):
@@ -74,6 +72,12 @@ def test_a_replay_moved_into_the_present_keeps_the_differences_between_receivers
     np.testing.assert_array_equal(moved[0].stamps.second, moved[1].stamps.second)
     np.testing.assert_array_equal(moved[0].stamps.nanosecond, stays.stamps.nanosecond)
     assert len(set((moved[0].stamps.second.astype(int) - stays.stamps.second) % 604_800)) == 1
+
+
+def test_streams_that_begin_one_after_another_move_alike_even_where_two_sessions_follow_each_other_closely():
+    seconds = iter([0, 3, 6.5, 11.4, 100.7, 101.0])
+    clock = ReplayClock(START_NS, clock=lambda: START_NS + round(next(seconds) * 1e9))
+    assert [clock.moved_by_s() for _ in range(6)] == [0, 0, 0, 0, 100, 100]
 
 
 def test_the_stamps_of_a_simulated_station_tell_its_start_and_its_true_rate():
@@ -133,12 +137,14 @@ def test_a_wider_band_is_asked_for_up_to_the_sample_rate_and_the_gain_can_be_fix
     async def run():
         async with serving(player) as url:
             address = ReceiverAddress("torino", url, "kiwisdr")
-            receiver = KiwiSdr(LIMITS, manual_gain_db=42.0)
-            async with receiver.stream(address, Tuning(FREQUENCY_HZ, 25_000.0, 0.1)) as stream:
-                return [block async for block in stream]
+            for gain_db in (None, 42.0):
+                async with KiwiSdr(LIMITS).stream(address, Tuning(FREQUENCY_HZ, 25_000.0, 0.1, gain_db)) as stream:
+                    assert stream.has_automatic_gain == (gain_db is None)
+                    assert [block async for block in stream]
 
     asyncio.run(run())
     assert any(command.startswith("SET mod=iq low_cut=-6000 high_cut=6000 ") for command in player.commands)
+    assert "SET agc=1 hang=0 thresh=-100 slope=6 decay=1000 manGain=50" in player.commands
     assert "SET agc=0 hang=0 thresh=-100 slope=6 decay=1000 manGain=42" in player.commands
 
 
@@ -246,6 +252,37 @@ def test_a_store_that_is_slow_is_not_taken_for_a_slow_receiver():
                 return num_blocks
 
     assert asyncio.run(run()) == 12
+
+
+def test_a_receiver_that_goes_on_sending_when_the_connection_is_closed_is_left():
+    has_left = asyncio.Event()
+
+    async def sound(request):
+        websocket = web.WebSocketResponse(autoclose=False)
+        await websocket.prepare(request)
+        await websocket.send_bytes(write_message({"badp": "0", "audio_rate": "12000", "sample_rate": "12000"}))
+        sequences = itertools.count()
+        while not has_left.is_set():
+            sequence = next(sequences)
+            await websocket.send_bytes(write_sound(np.zeros(2 * BLOCK_SAMPLES, np.int16), sequence=sequence))
+            await asyncio.sleep(0.01)
+        return websocket
+
+    async def run():
+        application = web.Application()
+        application.router.add_get("/{path:.*}", sound)
+        runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            async with asyncio.timeout(60):  # else it would never end
+                recorded = await recorded_from(f"http://127.0.0.1:{runner.addresses[0][1]}", "kiwisdr")
+            has_left.set()
+            return recorded
+        finally:
+            await runner.cleanup()
+
+    assert asyncio.run(run()).iq.size >= 6_000
 
 
 def test_an_error_of_the_recording_side_passes_unchanged():

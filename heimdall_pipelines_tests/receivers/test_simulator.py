@@ -1,15 +1,22 @@
 """Played receivers as servers of their own."""
 
 import asyncio
+from contextlib import AsyncExitStack
 
+import numpy as np
 import pytest
 
+from heimdall_pipelines.formats.kiwi_chunks import BLOCK_SAMPLES
+from heimdall_pipelines.formats.recording import open_recording
+from heimdall_pipelines.receivers import kiwisdr
 from heimdall_pipelines.receivers.clients import receiver_of
 from heimdall_pipelines.receivers.players import HttpIqPlayer, KiwiPlayer
+from heimdall_pipelines.receivers.programmes import WavProgramme
 from heimdall_pipelines.receivers.simulator import SimulatorError, playing, serving
 from heimdall_pipelines.receivers.stream import ReceiverAddress, ReceiverError
 
-from .support import FAST, LIMITS, TUNING, recorded_from, synthetic
+from ..formats.support import kiwi_file
+from .support import FAST, LIMITS, TUNING, recorded_from, synthetic, whole
 
 
 def test_players_in_a_thread_are_there_until_the_context_ends():
@@ -59,3 +66,33 @@ def test_a_live_player_gives_samples_no_sooner_than_a_receiver_would():
 
     elapsed_s, num_samples = asyncio.run(run())
     assert elapsed_s >= num_samples / 12_001 / 4.0
+
+
+def test_a_slow_client_gets_everything_of_players_that_were_through_with_their_programme_long_before(
+    tmp_path, monkeypatch
+):
+    # Whatever the client sends when the server has closed already resets the connection, and unread samples are lost.
+    monkeypatch.setattr(kiwisdr, "KEEPALIVE_S", 0.01)
+    path = kiwi_file(tmp_path, seconds=20.0)
+    players = [KiwiPlayer(WavProgramme(path), speed=FAST) for _ in range(4)]
+    players.append(HttpIqPlayer(WavProgramme(path), speed=FAST))
+
+    async def read_slowly(player, url):
+        iq = []
+        async with receiver_of(player.api_type, LIMITS).stream(
+            ReceiverAddress("torino", url, player.api_type), whole(path)
+        ) as stream:
+            async for block in stream:
+                iq.append(block.iq)
+                await asyncio.sleep(0.002)
+        return np.concatenate(iq)
+
+    async def run():
+        async with AsyncExitStack() as stack:
+            urls = [await stack.enter_async_context(serving(player)) for player in players]
+            return await asyncio.gather(*map(read_slowly, players, urls))
+
+    sent = np.concatenate(list(open_recording(path).blocks()))
+    for iq in asyncio.run(run()):
+        np.testing.assert_array_equal(iq, sent[: iq.size])
+        assert sent.size - iq.size < BLOCK_SAMPLES

@@ -36,6 +36,7 @@ class ScriptedStream:
     """A stream of given blocks."""
 
     quantisation_step = 1 / 32768
+    has_automatic_gain = None
 
     def __init__(self, blocks, rate_hz):
         self.nominal_rate_hz = rate_hz

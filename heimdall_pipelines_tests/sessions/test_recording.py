@@ -57,6 +57,7 @@ from heimdall_pipelines_tests.tcp_link import TcpLink
 
 PATIENCE_S = 60.0
 SEVEN = tuple("abcdefg")
+ARRIVAL_NS = 1_767_268_800 * 10**9
 
 
 def execute(stores, statement, **values):
@@ -119,7 +120,8 @@ def test_seven_stations_are_recorded_together_and_the_session_is_due(stores):
         async for block in playing(rx_id, attempt):
             yield block
 
-    report = record(stores, ScriptedReceiver(together))
+    # One arrival time for all: a busy machine hears scripted stations a second apart.
+    report = record(stores, ScriptedReceiver(together), wall_clock_ns=lambda: ARRIVAL_NS)
     assert (report.status, report.revision, report.error_message) == ("completed", 1, None)
     recordings = list_recordings(stores.database, report.session_id)
     assert [x.station.rx_id for x in recordings] == list(SEVEN)
@@ -136,9 +138,11 @@ def test_seven_stations_are_recorded_together_and_the_session_is_due(stores):
     assert extract_session(stores, report.session_id).failed_stations == []
 
 
-def test_stations_that_fail_cost_the_others_nothing_and_are_noted(stores):
+@pytest.mark.fault("four of seven live stations cannot be reached")
+def test_stations_that_fail_cost_the_others_nothing_and_are_noted(stores, fault):
     add_receivers(stores, *SEVEN)
-    report = record(stores, ScriptedReceiver(lambda rx_id, n: (playing if rx_id in "abc" else unreachable)(rx_id, n)))
+    some = ScriptedReceiver(lambda rx_id, n: (playing if rx_id in "abc" else unreachable)(rx_id, n))
+    report = record(stores, some, wall_clock_ns=lambda: ARRIVAL_NS)
     assert report.status == "completed"
     assert report.error_message == "; ".join(f"{rx_id}: cannot be reached" for rx_id in "defg")
     assert get_session(stores.database, report.session_id).error_message == report.error_message
@@ -148,9 +152,14 @@ def test_stations_that_fail_cost_the_others_nothing_and_are_noted(stores):
         f"{x}.{end}" for x in "abc" for end in ("npy", "sigmf-meta")
     )
     assert extract_session(stores, report.session_id).failed_stations == list("defg")
+    fault.record(
+        found_by="the recorder",
+        came_of_it="an entry with the reason each; the session is completed with the other three",
+    )
 
 
-def test_where_no_station_can_be_recorded_the_session_is_failed_with_the_reasons(stores):
+@pytest.mark.fault("no live station can be reached")
+def test_where_no_station_can_be_recorded_the_session_is_failed_with_the_reasons(stores, fault):
     add_receivers(stores, "a", "b")
     report = record(stores, ScriptedReceiver(unreachable))
     assert (report.status, report.revision) == ("failed", 0)
@@ -159,6 +168,10 @@ def test_where_no_station_can_be_recorded_the_session_is_failed_with_the_reasons
     assert session.error_message == "no station could be recorded: a: cannot be reached; b: cannot be reached"
     assert due_for_extraction(stores.database, limit=9) == []
     assert close_abandoned_sessions(stores, silent_for_s=0) == []
+    fault.record(
+        found_by="the recorder",
+        came_of_it="the session is failed, with the reason of each; nothing is extracted",
+    )
 
 
 def test_the_session_is_pending_and_then_in_progress_while_it_is_recorded(stores):
@@ -175,7 +188,8 @@ def test_the_session_is_pending_and_then_in_progress_while_it_is_recorded(stores
     assert only_session(stores).status == "completed"
 
 
-def test_a_station_that_says_nothing_or_falls_silent_fails_after_its_own_timeout(stores):
+@pytest.mark.fault("live stations say nothing, or fall silent")
+def test_a_station_that_says_nothing_or_falls_silent_fails_after_its_own_timeout(stores, fault):
     add_receivers(stores, "mute", "silent", timeout_seconds=0.2, retry_count=0)
     add_receivers(stores, "ok")
 
@@ -193,9 +207,14 @@ def test_a_station_that_says_nothing_or_falls_silent_fails_after_its_own_timeout
         "ok": None,
         "silent": "sent nothing for 0.2 s, after 0.0 of 1 s",
     }
+    fault.record(
+        found_by="each station's timeout_seconds",
+        came_of_it="an entry with the reason each; the other station is recorded",
+    )
 
 
-def test_a_station_that_is_too_slow_fails_at_the_deadline_of_the_session(stores):
+@pytest.mark.fault("a live station sends too slowly")
+def test_a_station_that_is_too_slow_fails_at_the_deadline_of_the_session(stores, fault):
     add_receivers(stores, "slow", "ok")
 
     async def play(rx_id, attempt):
@@ -208,9 +227,14 @@ def test_a_station_that_is_too_slow_fails_at_the_deadline_of_the_session(stores)
     assert [x.error_message for x in report.recordings if x.station.rx_id == "ok"] == [None]
     (reason,) = [x.error_message for x in report.recordings if x.station.rx_id == "slow"]
     assert "before the session's deadline, after 0." in reason
+    fault.record(
+        found_by="the session's deadline",
+        came_of_it="an entry with how far it came; the other station is recorded",
+    )
 
 
-def test_a_broken_attempt_is_repeated_with_growing_pauses_and_its_samples_are_dropped(stores):
+@pytest.mark.fault("a live station closes the connection three times")
+def test_a_broken_attempt_is_repeated_with_growing_pauses_and_its_samples_are_dropped(stores, fault):
     add_receivers(stores, "a", retry_count=3)
     delays_s = []
 
@@ -229,6 +253,10 @@ def test_a_broken_attempt_is_repeated_with_growing_pauses_and_its_samples_are_dr
     assert report.error_message is None
     np.testing.assert_array_equal(stored_iq(stores, report.session_id, "a"), signal(2.0, key=4)[: round(RATE_HZ)])
     assert [0.25 * 2**n <= delay_s <= 0.5 * 2**n for n, delay_s in enumerate(delays_s)] == [True] * 3
+    fault.record(
+        found_by="the recorder",
+        came_of_it="asked again after growing pauses; the fourth attempt is stored, nothing of the others",
+    )
 
 
 def test_a_station_is_asked_no_more_often_than_it_allows_and_never_again_after_a_lasting_error(stores):
@@ -292,7 +320,8 @@ def test_a_recording_too_short_for_three_fixes_is_timed_by_the_stamps_between_th
     assert found.sample_rate_hz == pytest.approx(RATE_HZ, abs=1e-3)
 
 
-def test_samples_that_were_lost_are_a_marked_hole_of_zeros(stores):
+@pytest.mark.fault("samples of a live station are lost on the way")
+def test_samples_that_were_lost_are_a_marked_hole_of_zeros(stores, fault):
     add_receivers(stores, "a")
 
     async def play(rx_id, attempt):
@@ -314,9 +343,14 @@ def test_samples_that_were_lost_are_a_marked_hole_of_zeros(stores):
         "512 of 12000 samples in 1 holes were lost: zeros; the converter was overdriven in 2 of 23 blocks"
     )
     assert found.note in extract_session(stores, report.session_id).stations[0].flags
+    fault.record(
+        found_by="the sequence of its frames",
+        came_of_it="zeros in their place, an annotation of the SigMF file, a note, a flag of the features",
+    )
 
 
-def test_a_station_that_loses_more_than_a_few_samples_fails(stores):
+@pytest.mark.fault("a live station loses more than 5 % of its samples")
+def test_a_station_that_loses_more_than_a_few_samples_fails(stores, fault):
     add_receivers(stores, "a", retry_count=0)
 
     async def play(rx_id, attempt):
@@ -324,6 +358,7 @@ def test_a_station_that_loses_more_than_a_few_samples_fails(stores):
             yield IqBlock(block.iq, num_lost_before=round(MAX_HOLE_SHARE * RATE_HZ) + 1)
 
     assert "lost 601 of 12000 samples on the way" in record(stores, ScriptedReceiver(play)).error_message
+    fault.record(found_by="the sequence of its frames", came_of_it="it fails, with the number")
 
 
 @pytest.mark.parametrize(
@@ -389,6 +424,9 @@ def test_a_duration_that_cannot_be_recorded_is_refused(duration_s):
         ({"bandwidth_hz": 1.0}, "a channel of 1 Hz"),
         ({"bandwidth_hz": float("nan")}, "a channel of nan Hz"),
         ({"name": " "}, "the name is empty"),
+        ({"max_stations": 0}, "0 stations at most"),
+        ({"manual_gain_db": 121.0}, "a gain of 121 dB cannot be set: from 0 to 120 dB"),
+        ({"manual_gain_db": float("nan")}, "a gain of nan dB"),
     ],
 )
 def test_other_values_that_cannot_be_are_refused(values, words):
@@ -418,6 +456,15 @@ def test_stations_that_cannot_be_asked_are_refused_and_no_session_is_left(stores
     with pytest.raises(RecordingRefusedError, match=words):
         record_session(stores, request, quiet)
     assert list_sessions(stores.database) == []
+
+
+def test_more_stations_than_are_allowed_at_the_same_time_are_refused_and_who_does_not_receive_it_does_not_count(stores):
+    add_receivers(stores, "a", "b")
+    add_receivers(stores, "vhf", frequency_ranges_hz=((144e6, 146e6),))
+    with pytest.raises(RecordingRefusedError, match=r"2 stations are more than the 1 that may .*--max-stations"):
+        record(stores, ScriptedReceiver(playing), max_stations=1)
+    assert list_sessions(stores.database) == []
+    assert record(stores, ScriptedReceiver(playing), max_stations=2).status == "completed"
 
 
 def test_without_any_station_that_can_be_recorded_all_active_is_refused(stores):
@@ -467,7 +514,8 @@ def test_breaking_off_waits_for_stations_that_take_their_time_to_end(stores):
     assert only_session(stores).status == "failed"
 
 
-def test_a_recording_that_is_broken_off_is_closed_as_failed_and_leaves_no_object(stores):
+@pytest.mark.fault("Ctrl-C in the middle of a recording")
+def test_a_recording_that_is_broken_off_is_closed_as_failed_and_leaves_no_object(stores, fault):
     add_receivers(stores, "a", "b")
 
     async def play(rx_id, attempt):
@@ -486,21 +534,23 @@ def test_a_recording_that_is_broken_off_is_closed_as_failed_and_leaves_no_object
     assert (session.status, session.error_message) == ("failed", "broken off by hand")
     assert stored_keys(stores, session.id) == []
     assert close_abandoned_sessions(stores, silent_for_s=0) == []
+    fault.record(found_by="nothing to find", came_of_it="the session is failed, its objects are removed")
 
 
+@pytest.mark.fault("a session is deleted while it is recorded")
 @pytest.mark.parametrize("rows_are_gone", [False, True])
 def test_a_session_that_is_deleted_while_it_is_recorded_is_given_up_and_leaves_nothing(
-    stores, monkeypatch, rows_are_gone
+    stores, monkeypatch, fault, rows_are_gone
 ):
     monkeypatch.setattr(recording, "SIGN_OF_LIFE_S", 0.05)
     add_receivers(stores, "a", "b")
 
     def delete():
         session = only_session(stores)
+        deleted.append(session.id)  # before: the recording ends as soon as it knows
         begin_deletion(stores.database, session.id)
         if rows_are_gone:
             delete_session_rows(stores.database, session.id)
-        return session.id
 
     deleted = []
 
@@ -508,16 +558,18 @@ def test_a_session_that_is_deleted_while_it_is_recorded_is_given_up_and_leaves_n
         async for block in playing(rx_id, attempt):
             yield block
             if rx_id == "b":
-                deleted.append(await asyncio.to_thread(delete))
+                await asyncio.to_thread(delete)
                 await asyncio.Event().wait()
 
     with pytest.raises(SessionClosedError, match="was closed or deleted while it was recorded"):
         record(stores, ScriptedReceiver(play))
     assert stored_keys(stores, deleted[0]) == []
     assert due_for_extraction(stores.database, limit=9) == []
+    fault.record(found_by="`SessionClosedError`", came_of_it="the recording ends; no row and no object is left of it")
 
 
-def test_a_store_that_is_away_when_the_samples_are_stored_is_waited_for(settings):
+@pytest.mark.fault("S3 is away for a second while a recording is stored")
+def test_a_store_that_is_away_when_the_samples_are_stored_is_waited_for(settings, fault):
     with through_link(settings) as (link, stores):
         add_receivers(stores, "a")
         link.cut()
@@ -532,9 +584,13 @@ def test_a_store_that_is_away_when_the_samples_are_stored_is_waited_for(settings
         mending.join()
         assert report.error_message is None
         assert stored_iq(stores, report.session_id, "a").size == round(RATE_HZ)
+        fault.record(found_by="nothing to find", came_of_it="waited for; everything is stored")
 
 
-def test_a_store_that_stays_away_fails_the_session_with_the_reason_and_the_watchdog_cleans_up(settings, monkeypatch):
+@pytest.mark.fault("S3 stays away while a recording is stored")
+def test_a_store_that_stays_away_fails_the_session_with_the_reason_and_the_watchdog_cleans_up(
+    settings, monkeypatch, fault
+):
     monkeypatch.setattr(objects, "PATIENT_ATTEMPTS", 2)
     with through_link(settings) as (link, stores):
         add_receivers(stores, "a", "b")
@@ -554,6 +610,10 @@ def test_a_store_that_stays_away_fails_the_session_with_the_reason_and_the_watch
         assert [x.id for x in close_abandoned_sessions(stores)] == [report.session_id]
         assert stored_keys(stores, report.session_id) == []
         assert close_abandoned_sessions(stores, silent_for_s=0) == []
+        fault.record(
+            found_by="the recorder",
+            came_of_it="the session is failed with the reason; the watchdog removes later what was stored",
+        )
 
 
 # The only thing that differs from a real recording: its receiver never stops, and says when it has begun.
@@ -579,8 +639,9 @@ with open_stores(load_settings()) as stores:
 """
 
 
+@pytest.mark.fault("kill -9 of a recorder")
 def test_a_recording_whose_process_is_killed_is_closed_by_the_watchdog_and_an_import_is_not(
-    stores, settings, environment, tmp_path, example_recordings
+    stores, settings, environment, tmp_path, example_recordings, fault
 ):
     add_receivers(stores, "a", "b", timeout_seconds=3600)
     imported = import_files(stores, example_recordings).session_id
@@ -605,9 +666,14 @@ def test_a_recording_whose_process_is_killed_is_closed_by_the_watchdog_and_an_im
     assert stored_keys(stores, killed) == []
     assert close_abandoned_sessions(stores, silent_for_s=0) == []
     assert get_session(stores.database, imported).status == "in_progress"
+    fault.record(
+        found_by="the watchdog, when it gave no sign of life for a while",
+        came_of_it="the session is failed, its objects are removed; an import that takes long is left alone",
+    )
 
 
-def test_a_recorder_that_was_taken_for_dead_cannot_complete_its_session(stores):
+@pytest.mark.fault("a recorder that was taken for dead goes on")
+def test_a_recorder_that_was_taken_for_dead_cannot_complete_its_session(stores, fault):
     add_receivers(stores, "a")
 
     def close(line):
@@ -618,9 +684,14 @@ def test_a_recorder_that_was_taken_for_dead_cannot_complete_its_session(stores):
         record(stores, ScriptedReceiver(playing), progress=close)
     assert only_session(stores).status == "failed"
     assert stored_keys(stores, only_session(stores).id) == []
+    fault.record(
+        found_by="`SessionClosedError`",
+        came_of_it="it cannot complete its session, which stays failed; its objects are removed",
+    )
 
 
-def test_a_database_that_is_away_when_the_recording_ends_is_waited_for(settings, monkeypatch):
+@pytest.mark.fault("PostgreSQL is away when a recording ends")
+def test_a_database_that_is_away_when_the_recording_ends_is_waited_for(settings, monkeypatch, fault):
     monkeypatch.setattr(recording, "COMPLETION_DELAYS_S", (0.1,) * 100)
     with TcpLink(settings.pg_port) as link, open_stores(settings.model_copy(update={"pg_port": link.port})) as stores:
         add_receivers(stores, "a")
@@ -634,6 +705,7 @@ def test_a_database_that_is_away_when_the_recording_ends_is_waited_for(settings,
         report = record(stores, ScriptedReceiver(playing), progress=cut)
         mending.join()
         assert only_session(stores).status == report.status == "completed"
+        fault.record(found_by="nothing to find", came_of_it="waited for; the session is completed")
 
 
 def station_in_name(file):

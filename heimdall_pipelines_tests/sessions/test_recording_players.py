@@ -1,0 +1,283 @@
+"""Recordings over the real protocols: HTTP IQ alone and beside KiwiSDRs, over TLS, and what a receiver does wrong."""
+
+import io
+import json
+import os
+import shutil
+import ssl
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from sqlalchemy import text
+
+from heimdall_pipelines.formats.recording import open_recording
+from heimdall_pipelines.receivers.players import Faults, HttpIqPlayer, KiwiPlayer
+from heimdall_pipelines.receivers.programmes import ReplayClock, SyntheticProgramme, WavProgramme
+from heimdall_pipelines.receivers.simulator import playing
+from heimdall_pipelines.sessions.deleting import delete_session
+from heimdall_pipelines.sessions.extraction import extract_session
+from heimdall_pipelines.sessions.importing import ImportFile
+from heimdall_pipelines.sessions.record_request import RecordRequest
+from heimdall_pipelines.sessions.recording import Surroundings, record_session
+from heimdall_pipelines.store.iq_objects import sidecar_location
+from heimdall_pipelines.store.session_objects import session_entries
+from heimdall_pipelines.store.sessions import list_recordings, list_sessions
+from heimdall_pipelines_tests.formats.support import START_NS, kiwi_file
+from heimdall_pipelines_tests.receivers.support import FAST, GENOVA, TORINO, TRANSMISSION
+from heimdall_pipelines_tests.receivers.support import FREQUENCY_HZ as TRANSMITTED_HZ
+from heimdall_pipelines_tests.sessions.live import FREQUENCY_HZ, add_receivers, no_pause
+from heimdall_pipelines_tests.sessions.support import import_files, quiet
+
+RATE_HZ = 12_001.0  # of the players
+DURATION_S = 1.5
+NUM_SAMPLES = round(DURATION_S * RATE_HZ)
+BYTES_PER_SAMPLE = 8  # complex64
+
+
+def recorded(stores, *, wall_clock_ns=time.time_ns, **values):
+    lines = []
+    request = RecordRequest(**({"frequency_hz": FREQUENCY_HZ, "duration_s": DURATION_S} | values))
+    surroundings = Surroundings(sleep=no_pause, wall_clock_ns=wall_clock_ns)
+    return record_session(stores, request, lines.append, surroundings), lines
+
+
+def then():
+    """The time at which the replayed file was recorded."""
+    return START_NS
+
+
+def stored(stores, location):
+    return stores.objects.read(location, 0, stores.objects.size_bytes(location))
+
+
+def features(stores, session_id):
+    extract_session(stores, session_id)
+    with stores.database.transaction() as connection:
+        statement = text(
+            "SELECT segment_idx, receiver_features FROM heimdall.measurement_features WHERE recording_session_id = :id"
+        )
+        return {row.segment_idx: row.receiver_features for row in connection.execute(statement, {"id": session_id})}
+
+
+def test_http_iq_is_stored_as_it_was_played_and_gives_the_features_of_an_import_of_it(stores, tmp_path):
+    file = kiwi_file(tmp_path, seconds=2.0)
+    with playing(HttpIqPlayer(WavProgramme(file), password="sesame", speed=FAST)) as (url,):
+        add_receivers(stores, "web", url=url.replace("//", "//me:sesame@"), api_type="http_iq")
+        before_ns = time.time_ns()
+        report, _ = recorded(stores)
+        after_ns = time.time_ns()
+    assert report.error_message is None
+    (found,) = list_recordings(stores.database, report.session_id)
+    iq = stored(stores, found.location)
+    played = np.concatenate(list(open_recording(file).blocks()))
+    np.testing.assert_array_equal(np.load(io.BytesIO(iq)), played[:NUM_SAMPLES])
+    assert (found.samples_count, found.sample_rate_hz, found.time_source) == (NUM_SAMPLES, RATE_HZ, "arrival")
+    # Samples came faster than real time: the last of them cannot have been taken later than it came.
+    assert before_ns < found.start_time_unix_ns + round(DURATION_S * 1e9) < after_ns + 10**9
+    assert found.time_uncertainty_ns > 0
+    sidecar = stored(stores, sidecar_location(found.location))
+    meta = json.loads(sidecar)["global"]
+    assert meta["core:recorder"] == "heimdall-pipelines, recorded from http_iq"
+    assert meta["heimdall:time_source"] == "arrival"
+    assert meta["heimdall:automatic_gain_control"] is None
+
+    of_recording = features(stores, report.session_id)
+    delete_session(stores, report.session_id, lambda _key: None, quiet)  # an import would know that it has it already
+    (tmp_path / "web.npy").write_bytes(iq)
+    (tmp_path / "web.sigmf-meta").write_bytes(sidecar)
+    imported = import_files(stores, [ImportFile(tmp_path / "web.sigmf-meta", rx_id="web")])
+    assert features(stores, imported.session_id) == of_recording != {}
+
+
+def test_http_iq_and_kiwisdrs_are_recorded_in_one_session_and_extracted_together(stores):
+    programmes = {"kiwi": TORINO, "web": GENOVA}
+    programmes = {rx_id: SyntheticProgramme(rx_id, place, TRANSMISSION) for rx_id, place in programmes.items()}
+    with playing(KiwiPlayer(programmes["kiwi"]), HttpIqPlayer(programmes["web"])) as (kiwi_url, web_url):
+        add_receivers(stores, "kiwi", url=kiwi_url)
+        add_receivers(stores, "web", url=web_url, api_type="http_iq")
+        report, _ = recorded(stores, frequency_hz=TRANSMITTED_HZ, duration_s=2.5)
+    assert report.error_message is None
+    kiwi, web = list_recordings(stores.database, report.session_id)
+    assert (kiwi.time_source, web.time_source) == ("gnss", "arrival")
+    assert (kiwi.sample_rate_hz, web.sample_rate_hz) == (pytest.approx(12_001.0, abs=0.2), 16_000.0)
+    extracted = extract_session(stores, report.session_id)
+    assert extracted.failed_stations == []
+    for found in (kiwi, web):  # the transmission, which is 20 dB above the noise of the sampled band
+        assert found.snr_db > 10
+
+
+def test_players_that_replay_one_session_keep_the_time_between_them(stores, tmp_path):
+    late_ns = {"a": 0, "b": 300_000_000, "c": 1_700_000_000}
+    clock = ReplayClock(START_NS)
+    players = []
+    for rx_id, ns in late_ns.items():
+        (tmp_path / rx_id).mkdir()
+        file = kiwi_file(tmp_path / rx_id, seconds=4.0, start_ns=START_NS + ns, fix_interval_s=1.0)
+        players.append(KiwiPlayer(WavProgramme(file, moved_by_s=clock.moved_by_s), speed=FAST))
+    with playing(*players) as urls:
+        for rx_id, url in zip(late_ns, urls, strict=True):
+            add_receivers(stores, rx_id, url=url)
+        report, _ = recorded(stores, duration_s=3.9)
+    starts_ns = [found.start_time_unix_ns for found in report.recordings]
+    # Stamps are whole nanoseconds; the fits of three files over 4 s agree to less than a microsecond.
+    assert [start_ns - starts_ns[0] for start_ns in starts_ns] == pytest.approx(list(late_ns.values()), abs=1_000)
+    assert abs(starts_ns[0] - time.time_ns()) < 60e9  # now, not when it was recorded
+
+
+def test_with_automatic_gain_levels_are_uncalibrated_and_with_a_fixed_one_they_are_not(stores, tmp_path):
+    player = KiwiPlayer(WavProgramme(kiwi_file(tmp_path, seconds=2.0)), speed=FAST)
+    with playing(player) as (url,):
+        add_receivers(stores, "kiwi", url=url, full_scale_dbm=-20.0)
+        automatic, _ = recorded(stores, wall_clock_ns=then)
+        fixed, _ = recorded(stores, wall_clock_ns=then, manual_gain_db=60.0)
+    (found,) = list_recordings(stores.database, automatic.session_id)
+    assert (found.is_calibrated, found.note) == (
+        False,
+        "uncalibrated in spite of its full_scale_dbm: automatic gain control was on",
+    )
+    assert found.note in extract_session(stores, automatic.session_id).stations[0].flags
+    (found,) = list_recordings(stores.database, fixed.session_id)
+    assert (found.is_calibrated, found.full_scale_dbm, found.note) == (True, -20.0, None)
+    meta = json.loads(stored(stores, sidecar_location(found.location)))["global"]
+    assert (meta["heimdall:automatic_gain_control"], meta["heimdall:manual_gain_db"]) == (False, 60.0)
+    assert sum("agc=0" in command and "manGain=60" in command for command in player.commands) == 1
+
+
+def test_a_channel_wider_than_a_station_receives_is_told_at_once_and_noted(stores, tmp_path):
+    with playing(KiwiPlayer(WavProgramme(kiwi_file(tmp_path, seconds=2.0)), speed=FAST)) as (url,):
+        add_receivers(stores, "kiwi", url=url)
+        report, lines = recorded(stores, wall_clock_ns=then, bandwidth_hz=20_000.0)
+    told = "measured over 9601 Hz, all that it receives, not over 20000 Hz"
+    assert f"kiwi: connected, 12001 Hz; {told}" in lines
+    (found,) = list_recordings(stores.database, report.session_id)
+    assert found.note == told
+
+
+def http_fault(title, faults, reason, came_of_it, **values):
+    return pytest.param(faults, reason, came_of_it, values, marks=pytest.mark.fault(title))
+
+
+@pytest.mark.parametrize(
+    ("faults", "reason", "came_of_it", "values"),
+    [
+        http_fault(
+            "a live HTTP receiver answers with a page",
+            Faults(answers_page=True),
+            "answers with text/html: IQ is application/octet-stream",
+            "it has an entry with the reason and no object; the other station is recorded",
+        ),
+        http_fault(
+            "a live HTTP receiver closes in the middle of a sample",
+            Faults(breaks_at=9),
+            "ended its answer in the middle of a sample after 0.",
+            "it has an entry with the reason and no object; the other station is recorded",
+        ),
+        http_fault(
+            "a live HTTP receiver falls silent",
+            Faults(silent_from=9),
+            "sent nothing for 1 s, after 0.",
+            "it has an entry with the reason and no object; the other station is recorded",
+            timeout_seconds=1.0,
+        ),
+        http_fault(
+            "a live HTTP receiver sends hundreds of times slower than it says",
+            Faults(delay_s=0.5),
+            "not recorded before the session's deadline, after 0.",
+            "it has an entry with the reason and no object; the other station is recorded",
+        ),
+    ],
+)
+def test_a_receiver_that_misbehaves_costs_the_other_nothing(
+    stores, fault, tmp_path, faults, reason, came_of_it, values
+):
+    programme = WavProgramme(kiwi_file(tmp_path, seconds=2.0))
+    with playing(HttpIqPlayer(programme, speed=FAST, faults=faults), KiwiPlayer(programme, speed=FAST)) as (
+        bad_url,
+        url,
+    ):
+        add_receivers(stores, "bad", url=bad_url, api_type="http_iq", **({"retry_count": 0} | values))
+        add_receivers(stores, "ok", url=url)
+        report, _ = recorded(stores, overtime_s=5.0)
+    assert report.status == "completed"
+    bad, ok = list_recordings(stores.database, report.session_id)
+    assert reason in bad.error_message
+    assert report.error_message == f"bad: {bad.error_message}"
+    assert (ok.error_message, ok.samples_count) == (None, NUM_SAMPLES)
+    keys = [entry.key.rpartition("/")[2] for _, entry in session_entries(stores.objects, report.session_id)]
+    assert sorted(keys) == ["ok.npy", "ok.sigmf-meta"]
+    fault.record(found_by="the recorder", came_of_it=came_of_it)
+
+
+@pytest.mark.fault("live receivers send more than was asked for, without end")
+def test_no_more_is_stored_than_duration_times_rate(stores, fault):
+    programme = SyntheticProgramme("a", TORINO, TRANSMISSION)  # endless
+    players = [HttpIqPlayer(programme, speed=FAST), KiwiPlayer(programme, speed=FAST)]
+    with playing(*players) as urls:
+        for player, url in zip(players, urls, strict=True):
+            add_receivers(stores, player.api_type, url=url, api_type=player.api_type)
+        report, _ = recorded(stores, frequency_hz=TRANSMITTED_HZ)
+    assert report.status == "completed"
+    for found, rate_hz in zip(report.recordings, (16_000.0, RATE_HZ), strict=True):
+        wanted = round(DURATION_S * rate_hz)
+        assert found.samples_count == wanted
+        header_bytes = stores.objects.size_bytes(found.location) - wanted * BYTES_PER_SAMPLE
+        assert 0 < header_bytes <= 4096
+    fault.record(found_by="the recorder", came_of_it="duration x rate is stored, the connections are closed")
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    """A private CA and a server's certificate of it: the CA's file, and the server's context."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("there is no openssl to make a certificate with")
+    folder = tmp_path_factory.mktemp("authority")
+
+    def run(*arguments):
+        subprocess.run([openssl, *arguments], cwd=folder, check=True, capture_output=True)
+
+    new = ("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
+    run(*new, "-subj", "/CN=Private CA", "-keyout", "ca.key", "-out", "ca.pem")
+    names = ("-subj", "/CN=receiver", "-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=CA:FALSE")
+    run(*new, *names, "-CA", "ca.pem", "-CAkey", "ca.key", "-keyout", "server.key", "-out", "server.pem")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(folder / "server.pem", folder / "server.key")
+    return folder / "ca.pem", context
+
+
+@pytest.fixture
+def tls_stations(stores, authority, tmp_path):
+    programme = WavProgramme(kiwi_file(tmp_path, seconds=2.0))
+    players = [KiwiPlayer(programme, speed=FAST), HttpIqPlayer(programme, speed=FAST)]
+    with playing(*players, tls=authority[1]) as (kiwi_url, web_url):
+        add_receivers(stores, "kiwi", url=kiwi_url.replace("https", "wss"))
+        add_receivers(stores, "web", url=web_url, api_type="http_iq")
+        yield players
+
+
+@pytest.mark.fault("the certificate of live receivers (https, wss) is of a CA that nobody trusts")
+def test_a_certificate_that_is_not_trusted_fails_its_station_and_nothing_is_sent(stores, fault, tls_stations):
+    report, _ = recorded(stores)
+    assert report.status == "failed"
+    # Without "(4 attempts)": it is no error that another attempt mends.
+    assert report.error_message == (
+        "no station could be recorded: kiwi: its certificate is not valid; web: its certificate is not valid"
+    )
+    assert [player.num_requests for player in tls_stations] == [0, 0]
+    fault.record(found_by="the recorder", came_of_it="no request is sent, none again; the session is failed")
+
+
+def test_a_private_ca_is_trusted_by_ssl_cert_file(stores, environment, authority, tls_stations):
+    arguments = ["session", "record", "--frequency=77.5kHz", f"--duration={DURATION_S}", "--stations=kiwi,web"]
+    done = subprocess.run(
+        [sys.executable, "-c", "from heimdall_pipelines.cli import main; main()", *arguments],
+        env=os.environ | {"SSL_CERT_FILE": str(authority[0])},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    (session,) = list_sessions(stores.database)
+    assert [found.samples_count for found in list_recordings(stores.database, session.id)] == [NUM_SAMPLES] * 2
