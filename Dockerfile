@@ -1,0 +1,29 @@
+# One image for all processes of ours; docker-compose.yml says which of them runs. No compiler gets into it: all that
+# requirements-deploy.lock names comes as wheels, for x86-64 and ARM.
+ARG PYTHON=3.12.11-slim-bookworm
+
+FROM python:${PYTHON} AS builder
+WORKDIR /build
+RUN python -m venv /opt/venv
+COPY requirements-deploy.lock ./
+RUN /opt/venv/bin/pip install --no-cache-dir --no-deps --only-binary :all: --require-hashes -r requirements-deploy.lock
+COPY pyproject.toml README.md LICENSE ./
+COPY heimdall_pipelines heimdall_pipelines
+RUN pip wheel --no-cache-dir --no-deps --wheel-dir wheels . \
+    && /opt/venv/bin/pip install --no-cache-dir --no-deps wheels/*.whl \
+    && /opt/venv/bin/pip uninstall --yes pip
+
+FROM python:${PYTHON}
+RUN useradd --uid 10001 --user-group --no-create-home --home-dir /tmp --shell /usr/sbin/nologin heimdall
+COPY --from=builder /opt/venv /opt/venv
+WORKDIR /opt/heimdall
+COPY dagster.yaml deploy/workspace.yaml ./
+# /tmp is all that a process may write to; there lie what numba compiles and the font list of matplotlib.
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    DAGSTER_HOME=/opt/heimdall \
+    MPLCONFIGDIR=/tmp/matplotlib \
+    NUMBA_CACHE_DIR=/tmp/numba
+USER 10001:10001
+CMD ["heimdall", "--help"]

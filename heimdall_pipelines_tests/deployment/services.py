@@ -1,0 +1,364 @@
+"""A deployment without containers: the services of docker-compose.yml as processes of this machine.
+
+Each service of ours, and Redis, runs by its exact command, environment and health check, in a folder of its own that
+stands for its container. PostgreSQL and the S3 store are the test's. Addresses are those that the file leaves to
+variables. ::
+
+    with Deployment(settings, folder, num_workers=2) as deployment:
+        deployment.run("heimdall", "dataset", "create", "night", "--num-samples", "100")
+        deployment.wait_until(lambda: ..., "20 batches to be committed")
+        deployment.kill("worker-1")      # as kill -9 of all that runs in its container
+        deployment.restart("worker-1")   # as Docker's restart policy does; waits until it is healthy
+        deployment.graphql("{ version }")
+"""
+
+import contextlib
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import psutil
+import yaml
+
+from heimdall_pipelines.local.ports import LOOPBACK, free_port
+from heimdall_pipelines.settings import Settings
+from heimdall_pipelines_tests.conftest import environment_of
+from heimdall_pipelines_tests.deployment.compose import OUR_IMAGE, PROJECT, load_compose, seconds
+from heimdall_pipelines_tests.dev_server import ask_graphql
+from heimdall_pipelines_tests.redis_server import redis_program
+
+PATIENCE_S = 240.0
+ENDING_S = 10.0
+POLL_S = 0.25
+LOG_TAIL_LINES = 25
+PORTS = range(25_000, 32_000)
+_MARKER = "TEST_DEPLOYMENT_SERVICE"  # by which all processes of a "container" are found, whatever group they are in
+_SERVERS_OF_THE_TEST = {"postgres", "minio"}
+
+Found = TypeVar("Found")
+
+
+@dataclass
+class Service:
+    """A service of the file, or one of several workers, and what runs of it."""
+
+    name: str
+    spec: Mapping[str, Any]
+    folder: Path
+    environment: dict[str, str]
+    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "log"
+
+    @property
+    def is_one_shot(self) -> bool:
+        return self.spec["restart"] == "no"
+
+
+class Deployment:
+    """All services on loopback; a context manager that ends whatever it started.
+
+    Parameters
+    ----------
+    settings
+        The test's PostgreSQL, with two databases of its own that may be empty, and its S3 store.
+    folder
+        Where the services' folders and logs are made.
+    num_workers
+        As ``--scale worker=N``; they are called worker-1, worker-2 and so on.
+    variables
+        More of what a file .env would say: of the compose file's own variables, such as HEIMDALL_WORKER_SLOTS.
+    dagster_config
+        Laid over dagster.yaml, for shorter intervals than production has: ``{"run_monitoring": {...}}``.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        folder: Path,
+        *,
+        num_workers: int = 2,
+        variables: Mapping[str, str] | None = None,
+        dagster_config: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._id = secrets.token_hex(8)
+        self._folder = folder
+        self._dagster_config = _merged(yaml.safe_load((PROJECT / "dagster.yaml").read_text()), dagster_config or {})
+        self.variables = _variables(settings) | dict(variables or {})
+        self.address = f"http://{LOOPBACK}:{self.variables['HEIMDALL_UI_PORT']}"
+        self.services: dict[str, Service] = {}
+        specs = load_compose(self.variables)["services"]
+        self._run = self._service("run", specs["worker"])
+        for name, spec in specs.items():
+            if name in _SERVERS_OF_THE_TEST or "profiles" in spec:
+                continue
+            assert name == "redis" or spec["image"].startswith(OUR_IMAGE), f"nobody told how to run {name}"
+            names = [f"{name}-{number}" for number in range(1, num_workers + 1)] if name == "worker" else [name]
+            self.services |= {instance: self._service(instance, spec) for instance in names}
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.end_everything()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self.stop()
+        finally:
+            self.end_everything()
+
+    def start(self) -> None:
+        """Start all services, each as soon as those that it waits for are healthy, or done."""
+        for wave in self._waves():
+            for name in wave:
+                self._launch(self.services[name])
+            for name in wave:
+                self.wait_until_healthy(name)
+
+    def stop(self) -> None:
+        """Stop all as ``docker compose stop`` does, those first that wait for others; each must end in its time."""
+        for wave in reversed(self._waves()):
+            for name in wave:
+                self._terminate(self.services[name])
+            for name in wave:
+                self._wait_until_stopped(self.services[name])
+
+    def start_service(self, name: str) -> None:
+        """Start a service and wait until it is healthy."""
+        self._launch(self.services[name])
+        self.wait_until_healthy(name)
+
+    restart = start_service
+
+    def stop_service(self, name: str) -> None:
+        """Ask a service to end, and wait as long as its ``stop_grace_period`` allows."""
+        self._terminate(self.services[name])
+        self._wait_until_stopped(self.services[name])
+
+    def kill(self, name: str) -> None:
+        """End every process of a service at once, as when its machine loses power."""
+        self._kill(self.services[name])
+
+    def processes(self, name: str) -> list[psutil.Process]:
+        """Live processes of a service, its own and those that it started."""
+        return self._processes(self.services[name])
+
+    def run(self, *command: str, expect: int = 0, patience_s: float = PATIENCE_S) -> str:
+        """Run a command as ``docker compose run --rm worker`` does, and give what it printed."""
+        done = self._call(self._run, command, patience_s)
+        printed = f"{done.stdout}{done.stderr}"
+        assert done.returncode == expect, f"{' '.join(command)} ended with exit code {done.returncode}:\n{printed}"
+        return done.stdout
+
+    def graphql(self, query: str, **variables: Any) -> dict[str, Any]:
+        """Ask the webserver what the UI asks it."""
+        return ask_graphql(self.address, query, **variables)
+
+    def is_healthy(self, name: str) -> bool:
+        """Run the health check of a service."""
+        service = self.services[name]
+        check = service.spec["healthcheck"]
+        form, *test = check["test"]
+        command = {"CMD": test, "CMD-SHELL": ["sh", "-c", *test]}[form]
+        try:
+            return self._call(service, command, seconds(check["timeout"])).returncode == 0
+        except subprocess.TimeoutExpired:
+            return False
+
+    def wait_until_healthy(self, name: str) -> None:
+        """Wait until a service passes its health check; one that runs once, until it is done."""
+        service = self.services[name]
+        if service.is_one_shot:
+            assert service.process is not None
+            exit_code = service.process.wait(PATIENCE_S)
+            assert exit_code == 0, self._told(f"{name} ended with exit code {exit_code}", name)
+            return
+
+        def healthy() -> bool:
+            ended = service.process is None or service.process.poll() is not None
+            assert not ended, self._told(f"{name} ended by itself", name)
+            return self.is_healthy(name)
+
+        self.wait_until(healthy, f"{name} to be healthy", name)
+
+    def wait_until(
+        self, look: Callable[[], Found | None], what: str, *logs: str, patience_s: float = PATIENCE_S
+    ) -> Found:
+        """Look again and again until something is found; where it never is, the error shows the ends of the logs.
+
+        Parameters
+        ----------
+        look
+            What it gives counts as found where it is true.
+        what
+            What is waited for.
+        *logs
+            Services whose logs matter; default: all.
+        """
+        deadline = time.monotonic() + patience_s
+        while not (found := look()):
+            assert time.monotonic() < deadline, self._told(f"waited {patience_s:.0f} s in vain for {what}", *logs)
+            time.sleep(POLL_S)
+        return found
+
+    def log(self, name: str) -> str:
+        """All that a service has printed, through all its starts."""
+        log = self.services[name].log
+        return log.read_text(errors="replace") if log.exists() else ""
+
+    def end_everything(self) -> None:
+        """Kill whatever runs."""
+        for service in [*self.services.values(), self._run]:
+            self._kill(service)
+
+    def _service(self, name: str, spec: Mapping[str, Any]) -> Service:
+        folder = self._folder / name
+        (folder / "tmp").mkdir(parents=True, exist_ok=True)
+        environment = {
+            "PATH": os.pathsep.join([_folder_of_programs(name), os.defpath]),
+            "PYTHONPATH": str(PROJECT),
+            "PYTHONUNBUFFERED": "1",
+            "HOME": str(folder / "tmp"),
+            "TMPDIR": str(folder / "tmp"),
+            "HOSTNAME": name,
+            _MARKER: f"{self._id}/{name}",
+        }
+        if name != "redis":  # what the image brings along: its working directory is DAGSTER_HOME
+            (folder / "dagster.yaml").write_text(yaml.safe_dump(self._dagster_config))
+            (folder / "workspace.yaml").write_text((PROJECT / "deploy" / "workspace.yaml").read_text())
+            environment["DAGSTER_HOME"] = str(folder)
+        for variable, value in spec.get("environment", {}).items():
+            if value is not None:
+                environment[variable] = value
+            elif variable in self.variables:
+                environment[variable] = self.variables[variable]
+        return Service(name, spec, folder, environment)
+
+    def _waves(self) -> list[list[str]]:
+        """Services that can be started together, in the order in which that is possible."""
+        waves: list[list[str]] = []
+        started = set(_SERVERS_OF_THE_TEST)
+        left = dict(self.services)
+        while left:
+            wave = [name for name, service in left.items() if set(service.spec.get("depends_on", {})) <= started]
+            assert wave, f"{sorted(left)} wait for each other"
+            waves.append(wave)
+            for name in wave:
+                started.add(name.partition("-")[0])
+                del left[name]
+        return waves
+
+    def _launch(self, service: Service) -> None:
+        assert service.process is None or service.process.poll() is not None, f"{service.name} runs already"
+        with service.log.open("ab") as log:
+            service.process = subprocess.Popen(
+                service.spec["command"],
+                cwd=service.folder,
+                env=service.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def _call(
+        self, service: Service, command: list[str] | tuple[str, ...], patience_s: float
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command,
+            cwd=service.folder,
+            env=service.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=patience_s,
+        )
+
+    def _terminate(self, service: Service) -> None:
+        if service.process is not None and service.process.poll() is None:
+            service.process.send_signal(getattr(signal, service.spec.get("stop_signal", "SIGTERM")))
+
+    def _wait_until_stopped(self, service: Service) -> None:
+        if service.process is None:
+            return
+        grace_s = seconds(service.spec.get("stop_grace_period", "10s"))
+        try:
+            service.process.wait(grace_s)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(
+                self._told(f"{service.name} did not stop within {grace_s:.0f} s", service.name)
+            ) from None
+        self._kill(service)  # a container ends with its first process
+
+    def _processes(self, service: Service) -> list[psutil.Process]:
+        first = service.process.pid if service.process is not None and service.process.poll() is None else None
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, OSError):
+                # Redis writes its title over its environment, so that the marker is lost: it is known by its id.
+                ours = process.pid == first or process.environ().get(_MARKER) == service.environment[_MARKER]
+                if ours and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+        return found
+
+    def _kill(self, service: Service) -> None:
+        deadline = time.monotonic() + ENDING_S
+        while processes := self._processes(service):  # again: one may have started another meanwhile
+            assert time.monotonic() < deadline, f"{processes} cannot be killed"
+            for process in processes:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            if service.process is not None:
+                service.process.poll()
+            time.sleep(0.01)
+        if service.process is not None:
+            service.process.wait(ENDING_S)
+
+    def _told(self, message: str, *logs: str) -> str:
+        def tails() -> Iterator[str]:
+            for name in logs or self.services:
+                lines = self.log(name).splitlines()[-LOG_TAIL_LINES:]
+                yield "\n".join([f"---- the last lines of {name}", *lines])
+
+        return "\n".join([message, *tails()])
+
+
+def _folder_of_programs(service: str) -> str:
+    """Ours are those of the tests' own Python, of which the virtual environment may hold another Redis."""
+    program = redis_program() if service == "redis" else sys.executable
+    return str(Path(program).parent)
+
+
+def _variables(settings: Settings) -> dict[str, str]:
+    """What the file .env of this deployment would say."""
+    ports = {name: str(free_port(None, PORTS)) for name in ("REDIS", "CODE", "UI")}
+    addresses = {"HEIMDALL_LISTEN": LOOPBACK, "HEIMDALL_REDIS_HOST": LOOPBACK, "HEIMDALL_CODE_HOST": LOOPBACK}
+    return (
+        environment_of(settings)
+        | {"HEIMDALL_REDIS_PASSWORD": secrets.token_hex(24)}
+        | {f"HEIMDALL_{name}_PORT": port for name, port in ports.items()}
+        | addresses
+    )
+
+
+def _merged(below: Any, above: Any) -> Any:
+    if isinstance(below, dict) and isinstance(above, Mapping):
+        return below | {key: _merged(below.get(key), value) for key, value in above.items()}
+    return above

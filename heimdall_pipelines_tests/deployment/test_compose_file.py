@@ -1,0 +1,171 @@
+"""docker-compose.yml keeps the compose specification and this project's rules for it."""
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heimdall_pipelines.settings import ENV_PREFIX, Settings
+from heimdall_pipelines_tests.deployment.compose import (
+    OUR_IMAGE,
+    PROJECT,
+    MissingVariableError,
+    interpolate,
+    load_compose,
+    raw_compose,
+    seconds,
+    strings,
+    variables_of,
+)
+
+# The compose specification's own schema, unchanged: github.com/compose-spec/compose-spec, Apache-2.0, as it comes with
+# check-jsonschema 0.39.
+SCHEMA = Path(__file__).parent / "compose-spec.json"
+SECRETS = {"HEIMDALL_PG_PASSWORD", "HEIMDALL_S3_ACCESS_KEY", "HEIMDALL_S3_SECRET_KEY", "HEIMDALL_REDIS_PASSWORD"}
+GIVEN = dict.fromkeys(SECRETS, "c0ffee")
+# Handed on where they are set; Compose would ask everybody for what it asks for with ${…:?}.
+OPTIONAL_SECRETS = {"HEIMDALL_ALERT_URLS", "HEIMDALL_PROXY_PASSWORD_HASH"}
+OF_ONE_MACHINE = {"home", "pg_bindir"}
+ONE_SHOT = {"migrate", "rclone"}
+PUBLISHED = {"webserver", "proxy"}
+
+
+@pytest.fixture(scope="module")
+def compose():
+    return load_compose(GIVEN)
+
+
+def test_it_keeps_the_compose_specification(compose):
+    schema = json.loads(SCHEMA.read_text())
+    validator = jsonschema.validators.validator_for(schema)(schema)
+    assert [error.message for error in validator.iter_errors(compose)] == []
+    assert not validator.is_valid(compose | {"services": {"postgres": {"imgae": "postgres"}}})  # it does look
+
+
+def test_secrets_must_be_given_and_none_has_a_default(compose):
+    for name, rest in (found for text in strings(raw_compose()) for found in variables_of(text)):
+        if name in SECRETS:
+            assert rest.startswith(":?"), name
+        else:
+            assert not any(word in name for word in ("PASSWORD", "SECRET", "KEY", "TOKEN")), f"{name} is a secret"
+    for secret in SECRETS:
+        with pytest.raises(MissingVariableError, match=secret):
+            load_compose({name: value for name, value in GIVEN.items() if name != secret})
+    for service in compose["services"].values():
+        for name in OPTIONAL_SECRETS & set(service["environment"]):
+            assert service["environment"][name] is None
+
+
+def test_no_secret_is_in_a_command(compose):
+    """There it would show in the list of processes."""
+    for service in compose["services"].values():
+        told = json.dumps([service.get("command"), service.get("healthcheck")])
+        assert "c0ffee" not in told
+
+
+def test_only_the_web_interface_and_its_proxy_are_published_and_on_loopback(compose):
+    published = {name: service["ports"] for name, service in compose["services"].items() if "ports" in service}
+    assert set(published) == PUBLISHED
+    assert all(port.startswith("127.0.0.1:") for ports in published.values() for port in ports)
+
+
+def test_servers_are_reached_from_inside_alone(compose):
+    assert compose["networks"]["backend"]["internal"] is True
+    for name in ("postgres", "minio", "redis", "daemon"):
+        assert compose["services"][name]["networks"] == ["backend"], name
+    assert compose["services"]["proxy"]["networks"] == ["outside"]
+
+
+def test_images_are_pinned_and_all_processes_of_ours_are_of_one(compose):
+    ours = set()
+    for service in compose["services"].values():
+        name, _, tag = service["image"].partition(":")
+        assert tag, f"{name} has no tag"
+        assert "latest" not in tag
+        assert any(character.isdigit() for character in tag)
+        ours |= {service["image"]} if "build" in service else set()
+    assert len(ours) == 1
+    assert ours.pop().startswith(OUR_IMAGE)
+
+
+def test_every_service_is_limited_watched_and_started_again(compose):
+    for name, service in compose["services"].items():
+        limits = service["deploy"]["resources"]["limits"]
+        assert set(limits) == {"cpus", "memory"}, name
+        assert service["logging"]["options"]["max-size"], name
+        assert service["cap_drop"] == ["ALL"], name
+        assert "no-new-privileges:true" in service["security_opt"], name
+        if name in ONE_SHOT:
+            assert service["restart"] == "no"
+            continue
+        assert service["restart"] == "unless-stopped", name
+        assert seconds(service["stop_grace_period"]) >= 30, name
+        check = service["healthcheck"]
+        assert check["test"][0] in {"CMD", "CMD-SHELL"}, name
+        assert all(seconds(check[span]) > 0 for span in ("interval", "timeout", "start_period", "start_interval")), name
+
+
+def test_processes_of_ours_write_nowhere_but_into_memory_and_wait_for_the_migration(compose):
+    for name, service in compose["services"].items():
+        if "build" not in service:
+            continue
+        assert service["read_only"], name
+        assert "volumes" not in service, name
+        assert all("size=" in mount for mount in service["tmpfs"]), name
+        if name not in ONE_SHOT:
+            assert service["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}, name
+
+
+def test_workers_can_be_several(compose):
+    assert not {"container_name", "ports", "hostname"} & set(compose["services"]["worker"])
+
+
+def test_every_setting_can_be_given(compose):
+    for name in ("code", "worker", "migrate"):
+        told = set(compose["services"][name]["environment"])
+        settings = {f"{ENV_PREFIX}{field.upper()}" for field in set(Settings.model_fields) - OF_ONE_MACHINE}
+        if name != "worker":
+            settings.discard(f"{ENV_PREFIX}WORKERS")
+        assert settings <= told, f"{name}: docker-compose.yml does not hand on {sorted(settings - told)}"
+
+
+def test_named_volumes_networks_and_configs_are_the_ones_that_are_used(compose):
+    mounted = [volume.partition(":")[0] for s in compose["services"].values() for volume in s.get("volumes", [])]
+    assert {name for name in mounted if not name.startswith(".")} == set(compose["volumes"])
+    assert {network for s in compose["services"].values() for network in s["networks"]} == set(compose["networks"])
+    assert all((PROJECT / name).exists() for name in mounted if name.startswith("."))
+    used = {config["source"] for s in compose["services"].values() for config in s.get("configs", [])}
+    assert used == set(compose["configs"])
+
+
+def test_the_code_location_is_called_as_on_one_machine():
+    (entry,) = yaml.safe_load((PROJECT / "workspace.yaml").read_text())["load_from"]
+    local = entry["python_module"]
+    (deployed,) = yaml.safe_load((PROJECT / "deploy" / "workspace.yaml").read_text())["load_from"]
+    assert deployed["grpc_server"]["location_name"] == f"{local['module_name']}:{local['attribute']}"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("$A and ${A}", "1 and 1"),
+        ("${B:-two}", "two"),
+        ("${B:-x${C:-${A}y}z}", "x1yz"),
+        ("${EMPTY:-used}", "used"),
+        ("$$A costs $$${A}", "$A costs $1"),
+        ("${A:?unused}", "1"),
+        ("${B}", ""),
+    ],
+)
+def test_variables_are_put_in_as_compose_does(text, expected):
+    assert interpolate(text, {"A": "1", "EMPTY": ""}) == expected
+
+
+@given(st.text(st.characters(exclude_characters="$")))
+def test_text_without_variables_stays_as_it_is(text):
+    assert interpolate(text, {}) == text
+    assert interpolate(f"${{A:-{text.translate(dict.fromkeys(map(ord, '{}')))}}}", {"A": text or "x"}) == (text or "x")
