@@ -1,8 +1,24 @@
 """Run every benchmark and print one table."""
 
-from benchmarks import bench_checks, bench_datasets, bench_features, bench_recording, bench_sessions, bench_synthesis
+from benchmarks import (
+    bench_checks,
+    bench_cluster,
+    bench_datasets,
+    bench_features,
+    bench_recording,
+    bench_sessions,
+    bench_synthesis,
+)
 
-MEASURES = (bench_features, bench_synthesis, bench_sessions, bench_recording, bench_datasets, bench_checks)
+MEASURES = (
+    bench_features,
+    bench_synthesis,
+    bench_sessions,
+    bench_recording,
+    bench_datasets,
+    bench_checks,
+    bench_cluster,
+)
 
 for benchmark in MEASURES:
     for what, amount, unit in benchmark.run():

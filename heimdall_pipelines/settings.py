@@ -6,9 +6,10 @@ deployment (where the operator sets them). Nothing else in the project reads the
 
 import json
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from heimdall_pipelines.errors import HeimdallError
@@ -43,6 +44,40 @@ class LocalSettings(BaseSettings):
     scheduled_recording: str | None = Field(
         default=None, description="What the schedule scheduled_recording records: config of the op record, as JSON"
     )
+
+    run_launcher: Literal["local", "celery"] = Field(
+        default="local", description="Where runs execute: local, or celery for the workers of `heimdall worker`"
+    )
+    redis_url: SecretStr | None = Field(
+        default=None,
+        validate_default=True,
+        description="redis://:password@host:6379/0, rediss:// for TLS; needed with HEIMDALL_RUN_LAUNCHER=celery",
+    )
+    max_concurrent_runs: int = Field(
+        default=4, ge=1, le=1000, description="Runs at once; with workers about as many as they have slots together"
+    )
+    max_generation_runs: int | None = Field(
+        default=None,
+        ge=1,
+        le=1000,
+        description="Runs at once that make samples, each with all cores of its machine; default: 1, "
+        "with workers HEIMDALL_MAX_CONCURRENT_RUNS",
+    )
+    max_extraction_runs: int | None = Field(
+        default=None, ge=1, le=1000, description="Extractions at once; default: HEIMDALL_MAX_CONCURRENT_RUNS"
+    )
+    s3_bucket_compute_logs: str | None = Field(
+        default=None, min_length=3, description="Bucket of what runs print; default: files below DAGSTER_HOME"
+    )
+
+    @field_validator("redis_url")
+    @classmethod
+    def _is_there_and_redis(cls, url: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if url is None and info.data.get("run_launcher") == "celery":
+            raise PydanticCustomError("missing", "is needed")
+        if url is not None and not url.get_secret_value().startswith(("redis://", "rediss://")):
+            raise ValueError("starts with neither redis:// nor rediss://")
+        return url
 
     @field_validator("scheduled_recording")
     @classmethod

@@ -111,7 +111,7 @@ def settings(server_settings, _template) -> Iterator[Settings]:
 def environment_of(settings: Settings) -> dict[str, str]:
     """The HEIMDALL_* variables that say the same as these settings."""
     values = settings.model_dump(exclude={"home", "pg_bindir"}, exclude_none=True)
-    secrets = {name: getattr(settings, name) for name in ("pg_password", "s3_secret_key", "alert_urls")}
+    secrets = {name: getattr(settings, name) for name in ("pg_password", "s3_secret_key", "alert_urls", "redis_url")}
     values |= {name: secret.get_secret_value() for name, secret in secrets.items() if secret is not None}
     return {f"{ENV_PREFIX}{name.upper()}": str(value) for name, value in values.items()}
 

@@ -14,9 +14,9 @@ _PIECE_BYTES = 16 * 1024
 class TcpLink:
     """Forwards ``port`` to a server's port; cut, it breaks every connection and takes no new one."""
 
-    def __init__(self, server_port: int) -> None:
+    def __init__(self, server_port: int, host: str = LOOPBACK) -> None:
         self._server_port = server_port
-        self._listener = socket.create_server((LOOPBACK, 0))
+        self._listener = socket.create_server((host, 0))
         self._listener.settimeout(_POLL_S)
         self.port: int = self._listener.getsockname()[1]
         self._lock = threading.Lock()

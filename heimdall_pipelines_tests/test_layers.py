@@ -8,12 +8,19 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "heimdall_pipelines"
 # Rooms by layer, the highest first; rooms of one layer may import each other where listed in SIDEWAYS.
 LAYERS = [
-    {"cli", "definitions", "defs"},
+    {"cli", "definitions", "defs", "cluster"},
     {"datasets", "sessions", "stations", "alerts"},
     {"store", "local", "pictures", "checks", "receivers"},
     {"rf", "formats"},
 ]
-SIDEWAYS = {("cli", "definitions"), ("cli", "defs"), ("definitions", "defs"), ("sessions", "stations")}
+SIDEWAYS = {
+    ("cli", "definitions"),
+    ("cli", "defs"),
+    ("cli", "cluster"),
+    ("cluster", "defs"),
+    ("definitions", "defs"),
+    ("sessions", "stations"),
+}
 EVERYWHERE = {"errors"}
 NO_SETTINGS = {"rf", "formats"}
 # What a room may not touch, whatever it is called there.
@@ -31,6 +38,7 @@ FOREIGN = {
     "alerts": {"dagster", "sqlalchemy", "psycopg2", "minio"},
     "defs": {"sqlalchemy", "psycopg2", "minio", "numpy", "scipy"},
     "cli": {"sqlalchemy", "psycopg2", "minio"},
+    "cluster": {"sqlalchemy", "psycopg2", "minio"},
 }
 
 

@@ -76,3 +76,17 @@ def test_a_deployment_is_told_from_the_embedded_stack_by_the_host_alone(complete
     assert load_local_settings().pg_host == "db.example"
     monkeypatch.delenv("HEIMDALL_PG_HOST")
     assert load_local_settings().pg_host is None
+
+
+def test_runs_in_workers_need_redis_and_its_url_is_never_shown(complete, monkeypatch):
+    monkeypatch.setenv("HEIMDALL_RUN_LAUNCHER", "celery")
+    with pytest.raises(SettingsError, match="HEIMDALL_REDIS_URL is not set"):
+        load_local_settings()
+    monkeypatch.setenv("HEIMDALL_REDIS_URL", "http://:redis-pass@host:6379/0")
+    with pytest.raises(SettingsError, match="HEIMDALL_REDIS_URL is malformed") as caught:
+        load_local_settings()
+    assert "redis-pass" not in str(caught.value)
+    monkeypatch.setenv("HEIMDALL_REDIS_URL", "rediss://:redis-pass@host:6379/0")
+    settings = load_local_settings()
+    assert settings.redis_url.get_secret_value() == "rediss://:redis-pass@host:6379/0"
+    assert "redis-pass" not in repr(settings) + settings.model_dump_json()

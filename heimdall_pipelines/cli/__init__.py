@@ -6,7 +6,7 @@ import sys
 import typer
 from rich.markup import escape
 
-from heimdall_pipelines.cli import alerts, database, dataset, demo, dev, session, station
+from heimdall_pipelines.cli import alerts, database, dataset, demo, dev, session, station, worker
 from heimdall_pipelines.cli.console import errors
 from heimdall_pipelines.errors import HeimdallError
 
@@ -19,6 +19,7 @@ app = typer.Typer(
 app.command("dev")(dev.dev)
 app.command("stop")(dev.stop)
 app.command("demo")(demo.demo)
+app.command("worker")(worker.worker)
 app.add_typer(database.app, name="db")
 app.add_typer(station.app, name="station")
 app.add_typer(session.app, name="session")

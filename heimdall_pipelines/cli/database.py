@@ -19,7 +19,7 @@ app = typer.Typer(help="The database's schema and the buckets.", no_args_is_help
 
 @app.command("migrate")
 def migrate_database() -> None:
-    """Bring the schema to what this version needs and create the buckets; safe to run at any time.
+    """Bring the schema to what this version needs, create the buckets, set Dagster's limits; safe at any time.
 
     Where TimescaleDB is installed, measurements becomes a hypertable with the policies of HEIMDALL_TIMESCALE_*.
     """
@@ -29,12 +29,22 @@ def migrate_database() -> None:
         with open_stores(settings) as opened:
             before, after = prepare(opened)
             changes = apply_policy(opened.database, policy)
+        _prepare_dagster()
     if before == after:
         output.print(f"the schema is at revision {after} already")
     else:
         output.print(f"schema migrated from {before or 'nothing'} to revision {after}")
     for change in changes:
         output.print(change, soft_wrap=True)
+
+
+def _prepare_dagster() -> None:
+    """Make Dagster's tables, which its processes would all make at once, and set the limits of its pools."""
+    from heimdall_pipelines.cli.dagster_instance import dagster_instance  # takes a second to load
+    from heimdall_pipelines.cluster.pools import set_pool_limits
+
+    with dagster_instance() as instance:
+        set_pool_limits(instance, load_settings())
 
 
 @app.command("sweep")

@@ -175,9 +175,11 @@ def _tell_dagster() -> None:
     """Report what happened while Dagster did not look: runs that died, and stations that were synced without it."""
     import dagster as dg  # takes a second to load
 
+    from heimdall_pipelines.cluster.pools import set_pool_limits
     from heimdall_pipelines.defs.stations import websdr_stations
 
     with dg.DagsterInstance.get() as instance:
+        set_pool_limits(instance, load_local_settings())
         _close_dead_runs(instance)
         # Else the UI warns of a missing asset before the first dataset is asked for.
         if instance.get_latest_materialization_event(websdr_stations.key) is None:

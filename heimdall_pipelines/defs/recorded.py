@@ -16,6 +16,7 @@ from heimdall_pipelines.sessions.validation import SessionValidation, validate_s
 from heimdall_pipelines.store.sessions import SessionRevision, due_for_extraction, list_recordings
 from heimdall_pipelines.store.stores import Stores
 
+EXTRACTION = "extraction"  # the pool of runs that extract features
 MAX_REQUESTS_PER_TICK = 100
 _PAGE = 200
 RUN_KEY_TAG = "dagster/run_key"
@@ -36,6 +37,7 @@ raw_iq_objects = dg.AssetSpec(
     kinds={"postgres"},
     partitions_def=recording_sessions,
     deps=[raw_iq_objects],
+    pool=EXTRACTION,
 )
 def recorded_measurement_features(
     context: dg.AssetExecutionContext, stores: dg.ResourceParam[Stores]

@@ -28,8 +28,7 @@ from heimdall_pipelines.store.datasets import Dataset, get_dataset
 from heimdall_pipelines.store.stations import list_stations
 from heimdall_pipelines.store.stores import Stores
 
-ALL_CORES = "all-cores"  # a pool and a tag: dagster.yaml lets one run at a time have them
-USES_TAG = "heimdall/uses"
+ALL_CORES = "all-cores"  # the pool of runs that use all cores of a machine
 PROGRESS_LOG_INTERVAL_S = 3.0
 _WAITING = "waiting for a repair of {} to end"
 
@@ -152,7 +151,6 @@ def synthetic_dataset_summary(
 make_synthetic_batches = dg.define_asset_job(
     "make_synthetic_batches",
     selection=dg.AssetSelection.assets(synthetic_batch),
-    tags={USES_TAG: ALL_CORES},
     description="Makes one batch of a synthetic dataset, with all cores of the machine.",
 )
 

@@ -19,7 +19,6 @@ from heimdall_pipelines.defs.synthetic import (
     ALL_CORES,
     MEASUREMENT_FEATURES,
     RAW_IQ_OBJECTS,
-    USES_TAG,
     batch_keys,
     synthetic_dataset,
     synthetic_dataset_summary,
@@ -141,7 +140,6 @@ def _repair(
 
 @dg.job(
     partitions_def=synthetic_datasets,
-    tags={USES_TAG: ALL_CORES},
     description="Says what would mend a dataset; with `ops: {repair: {config: {apply: true}}}` it mends it: makes "
     "samples again, counts, and removes what no row names. Refuses while a batch of the dataset is being made.",
 )

@@ -134,8 +134,9 @@ class ObjectStore:
         self._http.clear()
 
     def create_buckets(self) -> None:
-        """Create the two buckets of the settings where they are missing; those that are there need no right to."""
-        for bucket in (self.raw_iq_bucket, self.synthetic_iq_bucket):
+        """Create the buckets of the settings where they are missing; those that are there need no right to."""
+        compute_logs = self._settings.s3_bucket_compute_logs
+        for bucket in filter(None, (self.raw_iq_bucket, self.synthetic_iq_bucket, compute_logs)):
             with self._errors(bucket):
                 is_there = self._client.bucket_exists(bucket)
             if not is_there:

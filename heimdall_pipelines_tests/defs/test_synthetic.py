@@ -20,11 +20,9 @@ from heimdall_pipelines.defs.synthetic import (
     BATCHES,
     MEASUREMENT_FEATURES,
     RAW_IQ_OBJECTS,
-    USES_TAG,
     add_partitions,
     batch_materializations,
     dataset_materialization,
-    make_synthetic_batches,
     synthetic_batch,
     synthetic_dataset,
     synthetic_dataset_summary,
@@ -294,12 +292,10 @@ def test_an_outage_is_retried_and_then_fails_naming_the_server(instance, monkeyp
     assert "PostgreSQL at 127.0.0.1:1/" in failure(result)
 
 
-def test_runs_that_use_all_cores_go_one_after_the_other():
+def test_runs_that_use_all_cores_are_in_one_pool():
     concurrency = yaml.safe_load((PROJECT_FOLDER / "dagster.yaml").read_text())["concurrency"]
     assert synthetic_batch.op.pool == ALL_CORES
     assert concurrency["pools"] == {"granularity": "run", "default_limit": 1}
-    assert make_synthetic_batches.tags == {USES_TAG: ALL_CORES}
-    assert concurrency["runs"]["tag_concurrency_limits"] == [{"key": USES_TAG, "value": ALL_CORES, "limit": 1}]
 
 
 def test_what_the_command_line_made_is_told_to_dagster_with_the_same_words(instance, stores):

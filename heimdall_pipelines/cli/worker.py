@@ -1,0 +1,85 @@
+"""`heimdall worker`: executes runs on this machine that Dagster's daemon hands out by way of Redis."""
+
+import contextlib
+import signal
+import socket
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import typer
+
+from heimdall_pipelines.cli.console import output
+from heimdall_pipelines.cli.environment import servers
+from heimdall_pipelines.errors import HeimdallError, UnavailableError
+from heimdall_pipelines.settings import load_settings
+from heimdall_pipelines.store.stores import open_stores
+
+MAX_SLOTS = 64
+CELERY_APP = "heimdall_pipelines.cluster.worker_app"
+
+
+class NotAWorkerError(HeimdallError):
+    """Runs do not go to workers, as the settings are."""
+
+
+def worker(
+    slots: Annotated[int, typer.Option(help="Runs at once on this machine", min=1, max=MAX_SLOTS)] = 2,
+    name: Annotated[str | None, typer.Option(help="Name of this worker, of its own; default: that of the host")] = None,
+) -> None:
+    """Execute runs until SIGTERM or Ctrl-C, which leaves them about a minute to end; a second one ends them at once."""
+    with servers():
+        settings = load_settings()
+        if settings.run_launcher != "celery":
+            raise NotAWorkerError(
+                "HEIMDALL_RUN_LAUNCHER is local: runs execute beside the code server and no worker gets any. Set it to "
+                "celery, here and for Dagster's daemon, webserver and code server"
+            )
+        from heimdall_pipelines.cli.dagster_instance import dagster_instance  # takes a second to load
+        from heimdall_pipelines.cluster.redis_check import check_redis
+
+        redis = check_redis(settings)
+        with open_stores(settings) as opened:
+            with _named("HEIMDALL_PG_HOST, _PORT, _USER, _PASSWORD and _DATABASE"), opened.database.transaction():
+                pass
+            with _named("HEIMDALL_S3_ENDPOINT and HEIMDALL_S3_SECURE"):
+                next(opened.objects.entries(settings.s3_bucket_synthetic_iq, "synthetic/"), None)
+        with dagster_instance():
+            pass
+        name = name or socket.gethostname()
+        output.print(
+            f"worker {name}: {slots} runs at once, handed out by Redis at {redis}, recorded in PostgreSQL at "
+            f"{settings.pg_host}:{settings.pg_port}, objects at {settings.s3_endpoint}",
+            soft_wrap=True,
+        )
+        _run_celery(slots, name)
+
+
+@contextlib.contextmanager
+def _named(variables: str) -> Iterator[None]:
+    """Add to an outage the variables that say where the server is."""
+    try:
+        yield
+    except UnavailableError as error:
+        raise type(error)(f"{error} (see {variables})") from error
+
+
+def _run_celery(slots: int, name: str) -> None:
+    from celery import signals
+
+    from heimdall_pipelines.cluster.worker_app import app
+
+    @signals.worker_shutting_down.connect(weak=False)  # type: ignore[untyped-decorator]
+    def _second_one_is_cold(**_: Any) -> None:
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGQUIT))
+
+    app.worker_main(
+        [
+            "worker",
+            "--pool=prefork",
+            f"--concurrency={slots}",
+            f"--hostname={name}@%h",
+            "--loglevel=INFO",
+            "--without-gossip",
+            "--without-mingle",
+        ]
+    )

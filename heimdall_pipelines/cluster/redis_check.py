@@ -1,0 +1,39 @@
+"""Whether Redis answers, in words for whoever set its address."""
+
+from urllib.parse import urlsplit
+
+import redis
+
+from heimdall_pipelines.cluster.celery_settings import redis_url
+from heimdall_pipelines.errors import UnavailableError
+from heimdall_pipelines.settings import LocalSettings
+
+PATIENCE_S = 5.0
+
+
+class RedisUnavailableError(UnavailableError):
+    """Redis could not be reached, or does not know the password."""
+
+
+def check_redis(settings: LocalSettings) -> str:
+    """Ask Redis once.
+
+    Returns
+    -------
+    str
+        Where it is, without the password.
+
+    Raises
+    ------
+    RedisUnavailableError
+        It does not answer, or refuses.
+    """
+    url = redis_url(settings)
+    parts = urlsplit(url)
+    where = f"{parts.hostname}:{parts.port or 6379}"
+    try:
+        with redis.Redis.from_url(url, socket_connect_timeout=PATIENCE_S, socket_timeout=PATIENCE_S) as client:
+            client.ping()
+    except (redis.RedisError, OSError, ValueError) as error:
+        raise RedisUnavailableError(f"Redis at {where} (HEIMDALL_REDIS_URL): {error}") from error
+    return where

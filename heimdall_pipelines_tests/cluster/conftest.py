@@ -1,0 +1,32 @@
+"""One deployment for the tests of a module: Dagster's daemon and a worker take half a minute to start."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+import pytest
+
+from heimdall_pipelines.store.stores import Stores, open_stores
+from heimdall_pipelines_tests.cluster.deployment import Deployment, deployment
+from heimdall_pipelines_tests.datasets.support import database_of_module, empty
+
+
+@pytest.fixture(scope="module")
+def cluster(server_settings, _template, tmp_path_factory) -> Iterator[Deployment]:
+    with (
+        database_of_module(server_settings) as settings,
+        deployment(tmp_path_factory.mktemp("cluster"), settings) as made,
+    ):
+        yield made
+        empty(settings)
+
+
+@pytest.fixture(scope="module")
+def instance(cluster) -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.get() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def cluster_stores(cluster) -> Iterator[Stores]:
+    with open_stores(cluster.settings) as opened:
+        yield opened

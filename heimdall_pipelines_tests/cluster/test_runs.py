@@ -1,0 +1,162 @@
+"""Runs in a worker: they succeed, stay cancelled, outlive Redis, and are made again when their worker dies."""
+
+import signal
+
+import dagster as dg
+import psutil
+import pytest
+
+from heimdall_pipelines.defs.synthetic import ALL_CORES
+from heimdall_pipelines.store.datasets import get_dataset
+from heimdall_pipelines_tests.cluster.deployment import FINISHED, batch_run, wait_for_status, words
+from heimdall_pipelines_tests.datasets.support import add, assert_agrees, assert_nothing_stored
+from heimdall_pipelines_tests.dev_server import wait_for
+
+pytestmark = pytest.mark.timeout(600)  # starts Dagster, its daemon and a worker, on whatever machine
+STARTING, STARTED, SUCCESS, FAILURE, CANCELED = (
+    dg.DagsterRunStatus[name] for name in ("STARTING", "STARTED", "SUCCESS", "FAILURE", "CANCELED")
+)
+ENDLESS = 10_000  # samples: minutes
+A_WHILE = 400  # samples: seconds
+
+
+@pytest.fixture(scope="module", autouse=True)
+def worker(cluster):
+    cluster.start_worker("one")
+
+
+def is_retried(run: dg.DagsterRun) -> bool:
+    """Whether Dagster's daemon takes it for a run to be started again: it decides so as the run ends."""
+    return run.tags.get("dagster/will_retry") == "true"
+
+
+def monitored_times(cluster, run_id: str) -> int:
+    return cluster.log("daemon").count(f"Checking run {run_id}")
+
+
+def test_a_batch_is_made_in_a_worker_and_what_it_printed_is_in_the_store(cluster, instance, cluster_stores):
+    add(cluster_stores, "night", 1)
+    run = wait_for_status(instance, batch_run(instance, "night__00000").run_id, SUCCESS)
+    assert_agrees(cluster_stores, "night", [0])
+    assert f"Task execute_job[{run.run_id}] succeeded" in cluster.log("one")
+    logs = instance.compute_log_manager
+    (log_key,) = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.LOGS_CAPTURED)
+    key = logs.build_log_key_for_run(run.run_id, log_key.get_dagster_event().logs_captured_data.file_key)
+    assert "RUN_START" not in (logs.get_log_data(key).stdout or b"").decode()
+    assert b"STEP_START" in logs.get_log_data(key).stderr
+    assert logs.display_path_for_type(key, dg._core.storage.compute_log_manager.ComputeIOType.STDERR).startswith(
+        "s3://test-logs/"
+    )
+
+
+def test_the_limits_of_the_environment_hold_from_the_first_run_on(instance):
+    limits = {pool.name: (pool.limit, pool.from_default) for pool in instance.event_log_storage.get_pool_limits()}
+    assert limits == {ALL_CORES: (2, False), "extraction": (2, False)}
+    assert instance.get_concurrency_config().run_queue_config.max_concurrent_runs == 2
+
+
+def test_no_secret_shows_in_what_the_ui_says_of_the_instance(cluster, instance):
+    shown = instance.info_str() + str(instance.info_dict()) + str(instance.get_ref())
+    settings = cluster.settings
+    for secret in (settings.pg_password, settings.s3_secret_key):
+        assert secret.get_secret_value() not in shown
+    assert settings.s3_access_key not in shown
+    assert cluster.redis.password not in shown
+    assert cluster.redis.password not in cluster.log("one") + cluster.log("daemon")
+    assert not any(cluster.redis.password in " ".join(process.cmdline()) for process in cluster.family("one"))
+
+
+@pytest.mark.fault("a run in a worker is cancelled, and one that waits in Redis")
+def test_cancelled_runs_end_cancelled_and_are_not_made_again(cluster, instance, cluster_stores, fault):
+    dataset = add(cluster_stores, "endless", 2 * ENDLESS, batch_size=ENDLESS)
+    both = [batch_run(instance, f"endless__0000{number}").run_id for number in (0, 1)]
+
+    def by_status() -> dict[dg.DagsterRunStatus, str] | None:
+        found = {instance.get_run_by_id(run_id).status: run_id for run_id in both}
+        return found if found.keys() == {STARTED, STARTING} else None
+
+    found = wait_for("one run that executes and one that waits: the worker has one slot", by_status)
+    running, waiting = found[STARTED], found[STARTING]
+    assert instance.run_coordinator.cancel_run(waiting)
+    assert instance.get_run_by_id(waiting).status is CANCELED
+    assert instance.run_coordinator.cancel_run(running)
+    wait_for_status(instance, running, CANCELED)
+
+    add(cluster_stores, "after", 1)  # the same process takes it, after what waits in Redis
+    wait_for_status(instance, batch_run(instance, "after__00000").run_id, SUCCESS)
+    for run_id in (running, waiting):
+        run = instance.get_run_by_id(run_id)
+        assert run.status is CANCELED
+        assert not is_retried(run)
+        assert len(instance.get_run_group(run_id)[1]) == 1
+    assert instance.get_run_record_by_id(waiting).start_time is None
+    assert_nothing_stored(cluster_stores, dataset)
+    fault.record(
+        found_by="the run's process, which asks the database every 2 s; the launcher for one that waits",
+        came_of_it="CANCELED, nothing committed, no second run; the worker goes on with the next",
+    )
+
+
+@pytest.mark.fault("Redis is killed while a worker executes a run, and comes back empty")
+def test_a_run_outlives_redis_and_later_ones_wait_for_it(cluster, instance, cluster_stores, fault):
+    add(cluster_stores, "long", ENDLESS, batch_size=ENDLESS)
+    run_id = batch_run(instance, "long__00000").run_id
+    wait_for_status(instance, run_id, STARTED)
+    cluster.redis.kill()
+    seen = monitored_times(cluster, run_id)
+    add(cluster_stores, "patient", 1)
+    waiting = batch_run(instance, "patient__00000").run_id
+    wait_for("monitoring of the run", lambda: monitored_times(cluster, run_id) >= seen + 4)
+    wait_for("a try to launch", lambda: any("re-submitting the run" in line for line in words(instance, waiting)))
+    assert instance.get_run_by_id(run_id).status is STARTED
+
+    assert instance.run_coordinator.cancel_run(run_id)  # works without Redis
+    wait_for_status(instance, run_id, CANCELED)
+    cluster.redis.start()
+    wait_for_status(instance, waiting, SUCCESS)
+    assert len(instance.get_run_group(waiting)[1]) == 1
+    fault.record(
+        found_by="the launcher and the worker, which try again",
+        came_of_it="the run goes on and can be cancelled; runs launched meanwhile go back to Dagster's queue",
+    )
+
+
+@pytest.mark.fault("a whole worker is killed in the middle of a run")
+def test_a_run_whose_worker_died_fails_soon_and_is_made_again(cluster, instance, cluster_stores, fault):
+    add(cluster_stores, "unlucky", A_WHILE, batch_size=A_WHILE)
+    first = batch_run(instance, "unlucky__00000").run_id
+    wait_for_status(instance, first, STARTED)
+    family = cluster.family("one")
+    cluster.signal("one", signal.SIGKILL)  # its children die of it, by the kernel
+    psutil.wait_procs(family, timeout=10)
+    assert not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in family)
+
+    wait_for_status(instance, first, FAILURE)
+    assert any("No worker has this run any more" in line for line in words(instance, first))
+    cluster.start_worker("one")
+    again = wait_for("the second run", lambda: [r for r in instance.get_run_group(first)[1] if r.run_id != first])
+    wait_for_status(instance, again[0].run_id, SUCCESS)
+    assert get_dataset(cluster_stores.database, "unlucky").num_samples == A_WHILE
+    assert all(run.status in FINISHED for run in instance.get_runs())
+    fault.record(
+        found_by="run monitoring, in two looks at what the workers execute",
+        came_of_it="FAILURE, one more run, complete",
+    )
+
+
+@pytest.mark.fault("a worker is told to stop in the middle of a run, and told again")
+def test_a_second_sigterm_ends_the_run_which_is_made_again(cluster, instance, cluster_stores, fault):
+    add(cluster_stores, "hurried", ENDLESS, batch_size=ENDLESS)
+    run_id = batch_run(instance, "hurried__00000").run_id
+    wait_for_status(instance, run_id, STARTED)
+    told = cluster.log("one").count("Warm shutdown")
+    cluster.signal("one", signal.SIGTERM)
+    wait_for("the warm shutdown", lambda: cluster.log("one").count("Warm shutdown") > told)
+    cluster.signal("one", signal.SIGTERM)
+    cluster.wait("one")
+    run = wait_for_status(instance, run_id, FAILURE)
+    assert is_retried(run)
+    fault.record(
+        found_by="the worker",
+        came_of_it="the run fails at once, commits nothing and is made again elsewhere",
+    )

@@ -1,0 +1,90 @@
+"""Two workers on machines of their own that share PostgreSQL, S3 and Redis alone work off one dataset."""
+
+import os
+import re
+import subprocess
+
+import dagster as dg
+import pytest
+
+from heimdall_pipelines.cli.environment import PROJECT_FOLDER
+from heimdall_pipelines.store.datasets import get_dataset
+from heimdall_pipelines.store.stores import open_stores
+from heimdall_pipelines_tests.cluster.machines import two_machines
+from heimdall_pipelines_tests.conftest import environment_of
+from heimdall_pipelines_tests.datasets.support import (
+    SMALL,
+    database_of_module,
+    feature_rows,
+    iq_sha256,
+    query,
+)
+from heimdall_pipelines_tests.dev_server import HEIMDALL, wait_for
+
+pytestmark = pytest.mark.timeout(600)  # starts Dagster, its daemon and two workers, on whatever machine
+BATCHES = 6
+REQUEST = [
+    "dataset", "create", "night", "--num-samples", str(2 * BATCHES), "--batch-size", "2", "--seed", "7",
+    "--type", "iq_raw",
+    *(word for name, value in SMALL.items() for word in (f"--{name.replace('_', '-')}", str(value))),
+]  # fmt: skip
+
+
+def heimdall(settings, *arguments: str) -> None:
+    done = subprocess.run(
+        [*HEIMDALL, *arguments],
+        cwd=PROJECT_FOLDER,
+        env=os.environ | environment_of(settings),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def contents(stores) -> tuple[dict[int, str], list[dict], dict[str, str]]:
+    """Feature rows, truth of the IQ rows, and checksums of the objects; nothing that names the dataset's id."""
+    dataset = get_dataset(stores.database, "night")
+    truth = query(
+        stores,
+        "SELECT sample_idx, truth, receivers_metadata, iq_metadata #- '{etag}' AS iq FROM heimdall.synthetic_iq_samples"
+        " WHERE dataset_id = :id ORDER BY sample_idx",
+        id=dataset.id,
+    )
+    return feature_rows(stores, dataset), truth, iq_sha256(stores, dataset)
+
+
+def test_two_machines_work_off_one_dataset_and_make_the_bytes_that_one_makes(
+    cluster, instance, cluster_stores, server_settings
+):
+    with two_machines(cluster.settings, cluster.redis) as machines:
+        try:
+            for machine in machines:
+                cluster.launch_worker(machine.name, prefix=machine.prefix, **machine.environment)
+            for machine in machines:
+                cluster.wait_for_worker(machine.name)
+            heimdall(cluster.settings, *REQUEST)
+
+            def made() -> list[dg.DagsterRun]:
+                filters = dg.RunsFilter(job_name="make_synthetic_batches", statuses=[dg.DagsterRunStatus.SUCCESS])
+                return list(instance.get_runs(filters))
+
+            runs = wait_for("all batches", lambda: found if len(found := made()) == BATCHES else None, 240)
+        finally:
+            for machine in machines:
+                cluster.kill(machine.name)
+    taken = {
+        machine.name: set(re.findall(r"execute_job\[(\S+)\] received", cluster.log(machine.name)))
+        for machine in machines
+    }
+    ids = {run.run_id for run in runs}
+    assert all(ids & of_one for of_one in taken.values())
+    assert not taken["alpha"] & taken["beta"]
+    assert ids <= taken["alpha"] | taken["beta"]
+
+    with database_of_module(server_settings) as elsewhere:
+        heimdall(elsewhere, *REQUEST, "--local")
+        with open_stores(elsewhere) as stores:
+            features, truth, objects = contents(stores)
+    assert (features, truth, objects) == contents(cluster_stores)
+    assert len(features) == 2 * BATCHES
+    assert objects
