@@ -1,4 +1,6 @@
-"""Run every benchmark and print one table."""
+"""Run every benchmark and print one table; `python -m benchmarks scale` runs the long one instead."""
+
+import sys
 
 from benchmarks import (
     bench_checks,
@@ -6,6 +8,7 @@ from benchmarks import (
     bench_datasets,
     bench_features,
     bench_recording,
+    bench_scale,
     bench_sessions,
     bench_synthesis,
 )
@@ -20,6 +23,6 @@ MEASURES = (
     bench_cluster,
 )
 
-for benchmark in MEASURES:
+for benchmark in (bench_scale,) if sys.argv[1:] == ["scale"] else MEASURES:
     for what, amount, unit in benchmark.run():
         print(f"{what:<36}{amount:10.3f}  {unit}", flush=True)

@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "heimdall_pipelines"
 # Rooms by layer, the highest first; rooms of one layer may import each other where listed in SIDEWAYS.
 LAYERS = [
     {"cli", "definitions", "defs", "cluster"},
-    {"datasets", "sessions", "stations", "alerts"},
+    {"datasets", "sessions", "stations", "alerts", "status"},
     {"store", "local", "pictures", "checks", "receivers"},
     {"rf", "formats"},
 ]
@@ -20,6 +20,8 @@ SIDEWAYS = {
     ("cluster", "defs"),
     ("definitions", "defs"),
     ("sessions", "stations"),
+    ("status", "datasets"),
+    ("status", "sessions"),
 }
 EVERYWHERE = {"errors"}
 NO_SETTINGS = {"rf", "formats"}
@@ -36,6 +38,7 @@ FOREIGN = {
     "sessions": {"dagster", "sqlalchemy", "psycopg2", "minio"},
     "stations": {"dagster", "sqlalchemy", "psycopg2", "minio"},
     "alerts": {"dagster", "sqlalchemy", "psycopg2", "minio"},
+    "status": {"dagster", "sqlalchemy", "psycopg2", "minio"},
     "defs": {"sqlalchemy", "psycopg2", "minio", "numpy", "scipy"},
     "cli": {"sqlalchemy", "psycopg2", "minio"},
     "cluster": {"sqlalchemy", "psycopg2", "minio"},

@@ -92,6 +92,9 @@ def least(server_settings, s3, names) -> Iterator[Settings]:
             "s3_endpoint": s3.endpoint,
             "s3_access_key": S3_KEY["accessKey"],
             "s3_secret_key": S3_KEY["secretKey"],
+            "s3_bucket_raw_iq": "heimdall-raw-iq",
+            "s3_bucket_synthetic_iq": "heimdall-synthetic-iq",
+            "s3_bucket_compute_logs": "heimdall-compute-logs",
         }
     )
     for database in (names["database"], names["dagster_database"]):

@@ -6,7 +6,18 @@ import sys
 import typer
 from rich.markup import escape
 
-from heimdall_pipelines.cli import alerts, database, dataset, demo, dev, session, station, worker
+from heimdall_pipelines.cli import (
+    alerts,
+    database,
+    dataset,
+    demo,
+    dev,
+    metrics,
+    session,
+    station,
+    status,
+    worker,
+)
 from heimdall_pipelines.cli.console import errors
 from heimdall_pipelines.errors import HeimdallError
 
@@ -19,6 +30,8 @@ app = typer.Typer(
 app.command("dev")(dev.dev)
 app.command("stop")(dev.stop)
 app.command("demo")(demo.demo)
+app.command("status")(status.status)
+app.command("metrics")(metrics.metrics)
 app.command("worker")(worker.worker)
 app.add_typer(database.app, name="db")
 app.add_typer(station.app, name="station")

@@ -20,8 +20,8 @@ from heimdall_pipelines.defs.check_reporting import report_checks
 from heimdall_pipelines.defs.partitions import SYNTHETIC_BATCHES, SYNTHETIC_DATASETS
 from heimdall_pipelines.defs.synthetic import add_partitions, batch_materializations, dataset_materialization
 from heimdall_pipelines.defs.synthetic_checks import evaluations, evaluations_of_batch
-from heimdall_pipelines.store.batches import BatchRange, list_batches
-from heimdall_pipelines.store.datasets import get_dataset, get_living_dataset
+from heimdall_pipelines.store.batches import BatchRange, find_batch, list_batches
+from heimdall_pipelines.store.datasets import Dataset, get_dataset, get_living_dataset
 from heimdall_pipelines.store.stores import Stores
 
 EXIT_INTERRUPTED = 130
@@ -50,7 +50,7 @@ def make_missing(stores: Stores, instance: dg.DagsterInstance, name: str, num_wo
         There is no such dataset, or it is being deleted.
     """
     dataset = get_living_dataset(stores.database, name)
-    missing = _missing(stores, name)
+    missing = missing_batches(dataset, list_batches(stores.database, dataset.id))
     if not missing:
         output.print(f"all {dataset.target_num_samples} samples of {name} are there; nothing was to be made")
         return
@@ -65,7 +65,7 @@ def make_missing(stores: Stores, instance: dg.DagsterInstance, name: str, num_wo
             _BatchChecks(stores, instance, name) as checks,
         ):
             for span in missing:
-                if span not in _missing(stores, name):
+                if _is_committed(stores, dataset, span):
                     continue  # the daemon made it meanwhile
                 report = make_batch(stores, name, span.batch_no, workers, progress.show, progress.wait)
                 progress.committed(report)
@@ -141,6 +141,7 @@ def remove_partitions(instance: dg.DagsterInstance, name: str) -> bool:
     return is_known or bool(doomed)
 
 
-def _missing(stores: Stores, name: str) -> list[BatchRange]:
-    dataset = get_dataset(stores.database, name)
-    return missing_batches(dataset, list_batches(stores.database, dataset.id))
+def _is_committed(stores: Stores, dataset: Dataset, span: BatchRange) -> bool:
+    # Asked before each batch: listing all of them each time would cost the square of their number.
+    batch = find_batch(stores.database, dataset.id, span.batch_no)
+    return batch is not None and batch.num_samples >= span.end_sample_idx - span.first_sample_idx

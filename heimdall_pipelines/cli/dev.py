@@ -212,6 +212,17 @@ def _only_one(home: Path) -> Iterator[IO[str] | None]:
         yield file
 
 
+def running_ui(home: Path) -> str | None:
+    """Address of the Dagster UI of this folder's `heimdall dev`, None while none runs."""
+    try:
+        claimed = json.loads((home / "dev.lock").read_text())
+    except (OSError, json.JSONDecodeError):
+        return None
+    import psutil  # with the embedded stack
+
+    return str(claimed["address"]) if psutil.pid_exists(claimed["pid"]) else None
+
+
 def _running_address(home: Path) -> str:
     try:
         running = json.loads((home / "dev.lock").read_text())

@@ -32,6 +32,28 @@ def servers() -> Iterator[None]:
         yield
 
 
+def running_servers() -> bool:
+    """Put into the environment what reaches the servers, if they run; starts nothing, and stops nothing later.
+
+    Returns
+    -------
+    bool
+        False where the servers are the embedded ones and none of them runs.
+    """
+    local = load_local_settings()
+    if local.pg_host is not None:
+        return True
+    from heimdall_pipelines.local.stack import Stack  # not installed in a deployment
+
+    home = local.home.resolve()
+    environment = Stack(home, pg_bindir=local.pg_bindir).environment() if home.is_dir() else None
+    if environment is None:
+        return False
+    os.environ.update(environment)
+    os.environ["DAGSTER_HOME"] = str(dagster_home(home))
+    return True
+
+
 def name_ui(address: str) -> None:
     """Tell the processes that this one starts where the Dagster UI is, unless they were told."""
     os.environ.setdefault(f"{ENV_PREFIX}UI_URL", address)

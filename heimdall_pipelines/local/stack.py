@@ -116,6 +116,14 @@ class Stack:
             s3=ServerStatus(s3_pid is not None, s3_pid, self._s3.port()),
         )
 
+    def environment(self) -> dict[str, str] | None:
+        """Give the environment that reaches the servers, None where none of them runs; starts and stops nothing."""
+        status = self.status()
+        if not (status.postgres.running or status.s3.running):
+            return None
+        credentials = _load_or_make_credentials(self._home / "credentials.json")
+        return _environment(credentials, status.postgres.port or 0, status.s3.port or 0)
+
     def _make_home(self) -> None:
         # As root, PostgreSQL's unprivileged user must pass through to its own folder.
         make_folder(self._home, 0o711 if os.geteuid() == 0 else 0o700)
@@ -139,17 +147,7 @@ class Stack:
             s3 = both.submit(self._s3.start, credentials.s3_access_key, credentials.s3_secret_key, BUCKETS)
         pg_port, s3_port = postgres.result(), s3.result()
         _logger.info("PostgreSQL on port %d and S3 on port %d, data in %s", pg_port, s3_port, self._home)
-        return {
-            "HEIMDALL_PG_HOST": LOOPBACK,
-            "HEIMDALL_PG_PORT": str(pg_port),
-            "HEIMDALL_PG_USER": SUPERUSER,
-            "HEIMDALL_PG_PASSWORD": credentials.pg_password,
-            "HEIMDALL_PG_DATABASE": DATABASE,
-            "HEIMDALL_PG_DAGSTER_DATABASE": DAGSTER_DATABASE,
-            "HEIMDALL_S3_ENDPOINT": f"{LOOPBACK}:{s3_port}",
-            "HEIMDALL_S3_ACCESS_KEY": credentials.s3_access_key,
-            "HEIMDALL_S3_SECRET_KEY": credentials.s3_secret_key,
-        }
+        return _environment(credentials, pg_port, s3_port)
 
     def _start_postgres(self, credentials: Credentials) -> int:
         port = self._postgres.start(credentials.pg_password)
@@ -161,6 +159,20 @@ class Stack:
             stops = [both.submit(self._postgres.stop), both.submit(self._s3.stop)]
         for stop in stops:
             stop.result()
+
+
+def _environment(credentials: Credentials, pg_port: int, s3_port: int) -> dict[str, str]:
+    return {
+        "HEIMDALL_PG_HOST": LOOPBACK,
+        "HEIMDALL_PG_PORT": str(pg_port),
+        "HEIMDALL_PG_USER": SUPERUSER,
+        "HEIMDALL_PG_PASSWORD": credentials.pg_password,
+        "HEIMDALL_PG_DATABASE": DATABASE,
+        "HEIMDALL_PG_DAGSTER_DATABASE": DAGSTER_DATABASE,
+        "HEIMDALL_S3_ENDPOINT": f"{LOOPBACK}:{s3_port}",
+        "HEIMDALL_S3_ACCESS_KEY": credentials.s3_access_key,
+        "HEIMDALL_S3_SECRET_KEY": credentials.s3_secret_key,
+    }
 
 
 @contextmanager

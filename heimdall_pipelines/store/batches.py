@@ -60,6 +60,19 @@ def list_batches(database: Database, dataset_id: UUID) -> list[Batch]:
         return [Batch(**row._mapping) for row in rows]
 
 
+def find_batch(database: Database, dataset_id: UUID, batch_no: int) -> Batch | None:
+    """One batch, None where it was neither committed nor stopped yet."""
+    with database.transaction() as connection:
+        row = connection.execute(
+            text(
+                f"SELECT {BATCH_COLUMNS} FROM heimdall.synthetic_batches"
+                " WHERE dataset_id = :id AND batch_no = :batch_no"
+            ),
+            {"id": dataset_id, "batch_no": batch_no},
+        ).first()
+        return None if row is None else Batch(**row._mapping)
+
+
 def committed_sample_idxs(database: Database, dataset: Dataset, span: BatchRange, iq_below: int) -> set[int]:
     """Samples of a range that have their features and, below ``iq_below``, their IQ row too."""
     with database.transaction() as connection:

@@ -49,11 +49,7 @@ def migrate(database: Database) -> tuple[str | None, str]:
     DatabaseRefusedError
         PostgreSQL refuses the role, or the role may not even read the revision.
     """
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    script = ScriptDirectory.from_config(config)
-    head = script.get_current_head()
-    assert head is not None
+    config, script, head = _migrations()
     with database.transaction() as connection:
         before = _revision(connection)
     if before == head:
@@ -82,6 +78,21 @@ def _upgrade(database: Database, config: Config, script: ScriptDirectory, head: 
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
     return before
+
+
+def schema_revisions(database: Database) -> tuple[str | None, str]:
+    """The schema's revision, None where there is none yet, and that which this version needs; changes nothing."""
+    with database.transaction() as connection:
+        return _revision(connection), _migrations()[2]
+
+
+def _migrations() -> tuple[Config, ScriptDirectory, str]:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    script = ScriptDirectory.from_config(config)
+    head = script.get_current_head()
+    assert head is not None
+    return config, script, head
 
 
 def _revision(connection: Connection) -> str | None:

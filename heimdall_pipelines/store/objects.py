@@ -135,12 +135,18 @@ class ObjectStore:
 
     def create_buckets(self) -> None:
         """Create the buckets of the settings where they are missing; those that are there need no right to."""
+        for bucket in self.missing_buckets():
+            self._create_bucket(bucket)
+
+    def missing_buckets(self) -> list[str]:
+        """Those of the settings' buckets that are not there."""
+        missing = []
         compute_logs = self._settings.s3_bucket_compute_logs
         for bucket in filter(None, (self.raw_iq_bucket, self.synthetic_iq_bucket, compute_logs)):
             with self._errors(bucket):
-                is_there = self._client.bucket_exists(bucket)
-            if not is_there:
-                self._create_bucket(bucket)
+                if not self._client.bucket_exists(bucket):
+                    missing.append(bucket)
+        return missing
 
     def put(self, location: ObjectLocation, source: ByteSource | BinaryIO, length: int, content_type: str) -> str:
         """Store ``length`` bytes read from ``source``; long ones go up in parts, a few of which are in memory.

@@ -15,7 +15,7 @@ import typer
 from dagster._daemon.types import DaemonHeartbeat
 from typer.testing import CliRunner
 
-from heimdall_pipelines.cli import app
+from heimdall_pipelines.cli import app, dataset_making
 from heimdall_pipelines.cli.dataset_options import option_name, with_spec_options
 from heimdall_pipelines.cli.tables import print_batches
 from heimdall_pipelines.datasets.spec import DatasetSpec
@@ -399,3 +399,28 @@ def test_ctrl_c_ends_at_once_commits_nothing_of_the_running_batch_and_says_how_t
     assert f"Stopped by hand: {committed} of 1000 samples are committed" in err
     assert "To go on: heimdall dataset make night" in err
     assert "Traceback" not in err
+
+
+def test_what_the_daemon_makes_meanwhile_is_not_made_again_and_batches_are_listed_once(
+    create, heimdall, stores, monkeypatch
+):
+    create("night", 4, "--batch-size", 1)
+    make, listings = dataset_making.make_batch, []
+
+    def make_and_lose_a_race(opened, name, batch_no, workers, *progress):
+        report = make(opened, name, batch_no, workers, *progress)
+        if batch_no == 0:
+            make(opened, name, 2, workers)
+        return report
+
+    def listed(*arguments):
+        listings.append(arguments)
+        return list_batches(*arguments)
+
+    monkeypatch.setattr(dataset_making, "make_batch", make_and_lose_a_race)
+    monkeypatch.setattr(dataset_making, "list_batches", listed)
+    code, out, _ = heimdall("dataset", "make", "night", "--workers", 1)
+    assert code == 0
+    assert "made: 3 samples in 3 batches" in out
+    assert get_dataset(stores.database, "night").num_samples == 4
+    assert len(listings) == 1  # once for each batch costs the square of their number: 20,000 are allowed

@@ -105,7 +105,9 @@ def test_the_environment_reaches_both_databases_and_both_buckets_which_survive_a
                 connection.commit()
         assert {b.name for b in connect_s3(environment).list_buckets()} >= {"heimdall-raw-iq", "heimdall-synthetic-iq"}
         connect_s3(environment).put_object("heimdall-raw-iq", "kept", io.BytesIO(b"42"), 2)
+        assert Stack(home).environment() == environment
     assert running(stack) == (False, False)
+    assert Stack(home).environment() is None
 
     with Stack(home).use() as again:
         assert again == environment

@@ -1,0 +1,71 @@
+"""What Dagster's instance says for `heimdall status`: its daemon's signs of life, and its runs."""
+
+from datetime import datetime, timedelta
+
+import dagster as dg
+import dagster_postgres  # noqa: F401  # loaded here, since opening the instance, which loads it, is bounded in time
+from dagster._daemon.types import DaemonHeartbeat
+
+from heimdall_pipelines.cli.dagster_instance import dagster_instance
+from heimdall_pipelines.defs.alerts import PARTITION_TAG, WILL_RETRY_TAG
+from heimdall_pipelines.status.looking import DagsterNow
+from heimdall_pipelines.status.report import Daemon, FailedRunNow, Runs
+
+RECENT = timedelta(hours=24)
+MAX_FAILED_NAMED = 100
+
+_UNFINISHED = ("QUEUED", "STARTING", "STARTED", "CANCELING")
+_ENDED = ("SUCCESS", "FAILURE", "CANCELED")
+
+
+def look_at_dagster(now: datetime) -> DagsterNow:
+    """Ask the instance of DAGSTER_HOME; ages are as of the given time.
+
+    Raises
+    ------
+    NoInstanceError
+        It cannot be opened. What its database raises passes as it is.
+    """
+    with dagster_instance() as instance:
+        return DagsterNow(_daemons(instance, now), _runs(instance, now))
+
+
+def _daemons(instance: dg.DagsterInstance, now: datetime) -> tuple[Daemon, ...]:
+    heartbeats = instance.get_daemon_heartbeats()
+    return tuple(_daemon(name, heartbeats.get(name), now) for name in sorted(instance.get_required_daemon_types()))
+
+
+def _daemon(name: str, heartbeat: DaemonHeartbeat | None, now: datetime) -> Daemon:
+    if heartbeat is None:
+        return Daemon(name, None)
+    age_s = max(0.0, now.timestamp() - heartbeat.timestamp)
+    words = [line for error in heartbeat.errors or () for line in error.message.strip().splitlines()]
+    return Daemon(name, age_s, words[0] if words else None)
+
+
+def _runs(instance: dg.DagsterInstance, now: datetime) -> Runs:
+    queued = dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED])
+    oldest = instance.get_run_records(queued, limit=1, ascending=True)
+    failed = instance.get_run_records(_ended("FAILURE", now), limit=MAX_FAILED_NAMED)
+    return Runs(
+        unfinished={
+            name.lower(): instance.get_runs_count(dg.RunsFilter(statuses=[dg.DagsterRunStatus[name]]))
+            for name in _UNFINISHED
+        },
+        ended_last_24_h={name.lower(): instance.get_runs_count(_ended(name, now)) for name in _ENDED},
+        oldest_queued_age_s=(now - oldest[0].create_timestamp).total_seconds() if oldest else None,
+        failed=tuple(
+            FailedRunNow(
+                record.dagster_run.run_id,
+                record.dagster_run.job_name,
+                record.dagster_run.tags.get(PARTITION_TAG),
+                now.timestamp() - (record.end_time or record.update_timestamp.timestamp()),
+            )
+            for record in failed
+            if record.dagster_run.tags.get(WILL_RETRY_TAG) != "true"
+        ),
+    )
+
+
+def _ended(status: str, now: datetime) -> dg.RunsFilter:
+    return dg.RunsFilter(statuses=[dg.DagsterRunStatus[status]], updated_after=now - RECENT)

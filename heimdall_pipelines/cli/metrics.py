@@ -1,0 +1,78 @@
+"""`heimdall metrics`: the numbers of `heimdall status` for Prometheus, as a file or over HTTP."""
+
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+from prometheus_client import CollectorRegistry, start_http_server, write_to_textfile
+
+from heimdall_pipelines.cli.console import output
+from heimdall_pipelines.cli.status import look_around
+from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.status.metrics import StatusCollector
+
+LOOPBACK = "127.0.0.1"
+_LAST_PORT = 65_535
+
+
+class MetricsError(HeimdallError):
+    """The metrics cannot be written or served."""
+
+
+def metrics(
+    textfile: Annotated[
+        Path | None, typer.Option(help="Write them once, for node_exporter's textfile collector: NAME.prom")
+    ] = None,
+    serve: Annotated[
+        str | None, typer.Option(metavar="[HOST:]PORT", help="Serve them until Ctrl-C; on loopback without a host")
+    ] = None,
+) -> None:
+    """Give the numbers of `heimdall status` to Prometheus: --textfile PATH or --serve [HOST:]PORT."""
+    if (textfile is None) == (serve is None):
+        raise typer.BadParameter("give either --textfile or --serve")
+    registry = CollectorRegistry()
+    registry.register(StatusCollector(look_around))
+    if textfile is not None:
+        _write(textfile, registry)
+    elif serve is not None:
+        _serve(*parse_address(serve), registry)
+
+
+def parse_address(words: str) -> tuple[str, int]:
+    """Read [HOST:]PORT.
+
+    >>> parse_address("9464"), parse_address("0.0.0.0:9464"), parse_address("[::1]:9464")
+    (('127.0.0.1', 9464), ('0.0.0.0', 9464), ('::1', 9464))
+    """
+    host, colon, port = words.rpartition(":")
+    if not (port.isascii() and port.isdigit() and 1 <= int(port) <= _LAST_PORT) or (colon and not host):
+        raise typer.BadParameter(f"{words!r}: [HOST:]PORT is expected, such as 9464 or 0.0.0.0:9464")
+    return host.strip("[]") or LOOPBACK, int(port)
+
+
+def _write(textfile: Path, registry: CollectorRegistry) -> None:
+    try:
+        write_to_textfile(str(textfile), registry)  # beside it first, then renamed: a reader sees all or nothing
+    except OSError as error:
+        raise MetricsError(f"{textfile} could not be written: {error}") from error
+
+
+def _serve(host: str, port: int, registry: CollectorRegistry) -> None:
+    stopping = threading.Event()
+
+    def on_signal(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        stopping.set()
+
+    for kind in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(kind, on_signal)
+    try:
+        server, thread = start_http_server(port, host, registry)
+    except OSError as error:
+        raise MetricsError(f"nothing can be served on {host}:{port}: {error}; give another with --serve") from error
+    output.print(f"metrics: http://{host}:{port}/metrics (Ctrl-C ends)")
+    stopping.wait()
+    server.shutdown()
+    thread.join()

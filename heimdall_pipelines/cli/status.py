@@ -1,0 +1,256 @@
+"""`heimdall status`: how everything is, on one screen."""
+
+import json
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from heimdall_pipelines.cli.console import errors, output
+from heimdall_pipelines.cli.dev import running_ui
+from heimdall_pipelines.cli.environment import running_servers
+from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.settings import load_local_settings, load_settings
+from heimdall_pipelines.status.looking import look
+from heimdall_pipelines.status.report import (
+    ChecksNow,
+    Daemon,
+    DatasetNow,
+    Runs,
+    Server,
+    SessionsNow,
+    Status,
+    StorageNow,
+    Workers,
+    as_json,
+)
+from heimdall_pipelines.status.servers import POSTGRES, S3
+
+MAX_NAMED = 10
+_EXIT_NOT_READ = 2
+_LABEL_WIDTH = 16
+_NAME_WIDTH = 24  # of a dataset; longer ones, up to 63 characters, are folded
+
+
+def status(
+    json_: Annotated[
+        bool, typer.Option("--json", help="As JSON, for programs; docs/operations.md has the names")
+    ] = False,
+) -> None:
+    """Show servers, runs, datasets, sessions, failing checks and storage; starts and changes nothing.
+
+    Ends with 0 where all is well, 1 where something needs attention (the last lines say what), 2 where something
+    could not be looked at.
+    """
+    try:
+        found = look_around()
+    except HeimdallError as error:
+        errors.print(f"[bold red]Error:[/] {escape(str(error))}", markup=True, highlight=False)
+        raise typer.Exit(_EXIT_NOT_READ) from None
+    if json_:
+        output.print_json(json.dumps(as_json(found)))
+    else:
+        _print(found)
+    raise typer.Exit(found.exit_code)
+
+
+def look_around() -> Status:
+    """Look at the servers of a deployment or at the embedded ones; those are not started for it.
+
+    Raises
+    ------
+    SettingsError
+        A variable is missing or malformed.
+    """
+    if not running_servers():
+        return _stopped()
+    from heimdall_pipelines.cli.dagster_status import look_at_dagster  # loaded before the looks: their time is bounded
+
+    local = load_local_settings()
+    ui_url = local.ui_url or running_ui(local.home.resolve())
+    return look(load_settings(ui_url=ui_url), look_at_dagster)
+
+
+def _stopped() -> Status:
+    local = load_local_settings()
+    why = f"the servers of {local.home.resolve()} are not running; start them: heimdall dev"
+    servers = tuple(Server(name, "", is_up=False, detail="not running") for name in (POSTGRES, S3))
+    return Status(datetime.now(UTC), local.run_launcher, servers, not_read=(why,))
+
+
+def _print(found: Status) -> None:
+    if all(server.detail == "not running" for server in found.servers):
+        output.print(f"{found.not_read[0][0].upper()}{found.not_read[0][1:]}", soft_wrap=True)
+        output.print("What is in them is shown without a daemon too: heimdall dataset list, heimdall session list")
+        return
+    output.print(f"[bold]heimdall[/]  {found.looked_at:%Y-%m-%d %H:%M:%S} UTC, run launcher: {found.launcher}")
+    _section("Servers", _servers(found.servers, found.daemons, found.workers))
+    if found.runs is not None:
+        _section("Runs", _lines(_runs(found.runs)))
+    if found.datasets is not None:
+        _section("Datasets", _datasets(found.datasets))
+    if found.sessions is not None:
+        _section("Sessions", _lines(_sessions(found.sessions)))
+    if found.checks is not None:
+        _section("Checks", _lines(_checks(found.checks)))
+    if found.storage is not None:
+        _section("Storage", _storage(found.storage, found.disk_free_bytes))
+    output.print()
+    for line in found.not_read:
+        output.print(f"[bold red]Not read:[/] {escape(line)}")
+    for line in found.attention:
+        output.print(f"[bold yellow]Attention:[/] {escape(line)}")
+    if found.exit_code == 0:
+        output.print("[bold green]All is well.[/]")
+
+
+def _section(title: str, content: Table) -> None:
+    output.print(f"\n[bold]{title}[/]")
+    output.print(content)
+
+
+def _table(*columns: str) -> Table:
+    """Columns without lines around them; ! before a name: not wrapped, > after it: aligned to the right."""
+    made = Table(box=None, show_header=False, padding=(0, 2, 0, 2), pad_edge=True)
+    for number, column in enumerate(columns):
+        to_right = column.endswith(">")
+        width = _LABEL_WIDTH if number == 0 else None
+        made.add_column(justify="right" if to_right else "left", no_wrap=column.startswith("!"), min_width=width)
+    return made
+
+
+def _lines(rows: Iterator[tuple[str, str]]) -> Table:
+    made = _table("!label", "words")
+    for label, words in rows:
+        made.add_row(label, escape(words))
+    return made
+
+
+def _servers(servers: tuple[Server, ...], daemons: tuple[Daemon, ...] | None, workers: Workers | None) -> Table:
+    made = _table("!name", "state", "words")
+    for server in servers:
+        where = (
+            f"{server.address}, {server.response_s * 1e3:.0f} ms" if server.response_s is not None else server.address
+        )
+        words = ", ".join(filter(None, (where, server.detail)))
+        made.add_row(server.name, _up(server.is_up), escape(words))
+    if daemons is not None:
+        alive = [daemon for daemon in daemons if daemon.is_alive]
+        made.add_row("Dagster daemon", _up(bool(daemons) and len(alive) == len(daemons)), escape(_daemons(daemons)))
+    for worker in workers.workers if workers is not None else ():
+        made.add_row("worker", _up(True), escape(f"{worker.name}, executes {worker.num_runs}"))
+    if workers is not None:
+        made.add_row("", "", f"{len(workers.workers)} workers answer, {workers.num_waiting} runs wait in Redis")
+    return made
+
+
+def _daemons(daemons: tuple[Daemon, ...]) -> str:
+    if all(daemon.heartbeat_age_s is None for daemon in daemons):
+        return "never ran; start it: heimdall dev"
+    ages = [f"{d.name.lower()} {'never' if d.heartbeat_age_s is None else _age(d.heartbeat_age_s)}" for d in daemons]
+    return f"last sign of life: {', '.join(ages)}"
+
+
+def _runs(runs: Runs) -> Iterator[tuple[str, str]]:
+    now = ", ".join(f"{number} {status}" for status, number in runs.unfinished.items())
+    waiting = "" if runs.oldest_queued_age_s is None else f"; the first waits for {_age(runs.oldest_queued_age_s)}"
+    yield "now", now + waiting
+    yield "last 24 h", ", ".join(f"{number} {status}" for status, number in runs.ended_last_24_h.items())
+    for run in runs.failed[:MAX_NAMED]:
+        what = f"{run.job} {run.partition}" if run.partition else run.job
+        yield "failed", f"{what}, {_age(run.age_s)} ago, run {run.run_id}"
+    if len(runs.failed) > MAX_NAMED:
+        yield "", f"and {len(runs.failed) - MAX_NAMED} more: heimdall alerts list"
+
+
+def _datasets(datasets: tuple[DatasetNow, ...]) -> Table:
+    made = _table("name", "!samples>", "!share>", "!health", "!validated")
+    made.columns[0].overflow, made.columns[0].max_width = "fold", _NAME_WIDTH
+    shown = sorted(datasets, key=_urgency)[:MAX_NAMED]
+    for dataset in shown:
+        health = f"[yellow]{dataset.health}[/]" if dataset.health in ("warning", "critical") else dataset.health
+        made.add_row(
+            dataset.name,
+            f"{dataset.num_samples}/{dataset.target_num_samples}",
+            f"{dataset.num_samples / dataset.target_num_samples:.0%}",
+            "being deleted" if dataset.is_being_deleted else health,
+            "not validated" if dataset.validation_age_s is None else f"{_age(dataset.validation_age_s)} ago",
+        )
+    if not datasets:
+        made.add_row("none", "", "", "", "")
+    elif len(shown) < len(datasets):
+        made.add_row(f"{len(datasets)} in all", "", "", "", "heimdall dataset list")
+    return made
+
+
+def _urgency(dataset: DatasetNow) -> tuple[bool, bool, float]:
+    """What comes first: unhealthy, then unfinished, then what was not validated for longest."""
+    is_unhealthy = dataset.is_being_deleted or dataset.health in ("warning", "critical")
+    is_complete = dataset.num_samples >= dataset.target_num_samples
+    age_s = float("inf") if dataset.validation_age_s is None else dataset.validation_age_s
+    return not is_unhealthy, is_complete, -age_s
+
+
+def _sessions(sessions: SessionsNow) -> Iterator[tuple[str, str]]:
+    yield "by status", _counts(sessions.by_status)
+    yield "completed", f"{sessions.due_for_extraction} due for extraction; health: {_counts(sessions.by_health)}"
+    if sessions.abandoned:
+        named = ", ".join(sessions.abandoned[:MAX_NAMED])
+        more = len(sessions.abandoned) - MAX_NAMED
+        yield "abandoned", named + (f" and {more} more" if more > 0 else "")
+
+
+def _checks(checks: ChecksNow) -> Iterator[tuple[str, str]]:
+    if not checks.by_severity:
+        yield "failing", "none"
+        return
+    oldest = "" if checks.oldest_age_s is None else f"; the first since {_age(checks.oldest_age_s)}"
+    yield "failing", _counts(checks.by_severity) + oldest
+    for check in checks.newest:
+        yield f"  {check.severity}", f"{check}, since {_age(check.age_s)}"
+
+
+def _storage(storage: StorageNow, disk_free_bytes: int | None) -> Table:
+    made = _table("!what", "bytes>", "words")
+    for bucket in storage.buckets:
+        made.add_row(bucket.bucket, _bytes(bucket.iq_bytes), f"of IQ in {bucket.num_objects} objects, by the rows")
+    for database, size in storage.database_bytes.items():
+        made.add_row(database, _bytes(size), "database")
+    if disk_free_bytes is not None:
+        made.add_row("disk", _bytes(disk_free_bytes), "free")
+    return made
+
+
+def _up(is_up: bool) -> str:
+    return "[green]up[/]" if is_up else "[bold red]DOWN[/]"
+
+
+def _counts(numbers: Mapping[str, int]) -> str:
+    return ", ".join(f"{number} {what}" for what, number in numbers.items()) or "none"
+
+
+def _age(seconds: float) -> str:
+    """Say how long ago, in the unit that a person would take.
+
+    >>> _age(12.3), _age(300), _age(7200), _age(400_000)
+    ('12 s', '5 min', '2 h', '5 days')
+    """
+    for unit, length_s, until_s in (("s", 1, 120), ("min", 60, 7200), ("h", 3600, 172_800)):
+        if seconds < until_s:
+            return f"{seconds / length_s:.0f} {unit}"
+    return f"{seconds / 86_400:.0f} days"
+
+
+def _bytes(number: float) -> str:
+    """Say bytes in decimal units.
+
+    >>> _bytes(0), _bytes(1_120_000_000)
+    ('0.0 MB', '1.1 GB')
+    """
+    for unit, size in (("TB", 1e12), ("GB", 1e9)):
+        if number >= size:
+            return f"{number / size:.1f} {unit}"
+    return f"{number / 1e6:.1f} MB"

@@ -1,0 +1,181 @@
+"""Looks at everything: first which servers answer, then what those that do can be asked."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from heimdall_pipelines.datasets.samples import NUM_KEPT_IQ
+from heimdall_pipelines.datasets.spec import parse_spec
+from heimdall_pipelines.sessions.abandoned import SILENT_FOR_S
+from heimdall_pipelines.settings import Settings
+from heimdall_pipelines.status.bounded import NotSeen, look_within
+from heimdall_pipelines.status.report import (
+    BucketNow,
+    ChecksNow,
+    Daemon,
+    DatasetNow,
+    FailingCheck,
+    Runs,
+    SessionsNow,
+    Status,
+    StorageNow,
+)
+from heimdall_pipelines.status.servers import POSTGRES, REDIS, look_at_servers, look_at_workers, schema_remark
+from heimdall_pipelines.store.alerts import list_alerts
+from heimdall_pipelines.store.database import Database
+from heimdall_pipelines.store.datasets import Dataset, list_datasets
+from heimdall_pipelines.store.recordings import abandoned_sessions
+from heimdall_pipelines.store.status import (
+    count_open_incidents,
+    count_sessions,
+    database_bytes,
+    recorded_iq,
+    samples_below,
+)
+
+READ_WITHIN_S = 10.0
+MAX_CHECKS_NAMED = 10
+_COMPLEX64_BYTES = 8
+
+
+@dataclass(frozen=True)
+class DagsterNow:
+    """What Dagster's instance knows."""
+
+    daemons: tuple[Daemon, ...]
+    runs: Runs
+
+
+def look(settings: Settings, look_at_dagster: Callable[[datetime], DagsterNow]) -> Status:
+    """Look at servers, runs, datasets, sessions, checks and storage; an outage costs its part alone.
+
+    Parameters
+    ----------
+    settings : Settings
+        Of a deployment or of embedded servers that run.
+    look_at_dagster : callable
+        Asks Dagster's instance, with ages as of the time it is given; may raise anything.
+
+    Returns
+    -------
+    Status
+        After at most `servers.ANSWER_WITHIN_S` + `READ_WITHIN_S`, whatever hangs.
+    """
+    with Database(settings) as database:
+        now = datetime.now(UTC)
+        servers = look_at_servers(settings, database)
+        up = {server.name for server in servers if server.is_up}
+        looks: dict[str, Callable[[], Any]] = {}
+        if POSTGRES in up:
+            looks = {
+                "runs": lambda: look_at_dagster(now),
+                "schema": lambda: schema_remark(database),
+                "datasets": lambda: look_at_datasets(database, now),
+                "sessions": lambda: look_at_sessions(database),
+                "checks": lambda: look_at_checks(database, now),
+                "storage": lambda: look_at_storage(settings, database),
+            }
+        redis_url = settings.redis_url
+        if settings.run_launcher == "celery" and redis_url is not None and REDIS in up:
+            looks["workers"] = lambda: look_at_workers(redis_url.get_secret_value())
+        found = look_within(READ_WITHIN_S, looks)
+    wanted = {"runs", "datasets", "sessions", "checks", "storage"}
+    if settings.run_launcher == "celery":
+        wanted.add("workers")
+    seen = {name: answer for name, answer in found.items() if not isinstance(answer, NotSeen)}
+    reasons = {name: answer.reason for name, answer in found.items() if isinstance(answer, NotSeen)}
+    for name in sorted(wanted - found.keys()):
+        reasons[name] = f"{REDIS if name == 'workers' else POSTGRES} does not answer"
+    dagster = seen.get("runs")
+    return Status(
+        looked_at=now,
+        launcher=settings.run_launcher,
+        servers=servers,
+        daemons=None if dagster is None else dagster.daemons,
+        runs=None if dagster is None else dagster.runs,
+        workers=seen.get("workers"),
+        datasets=seen.get("datasets"),
+        sessions=seen.get("sessions"),
+        checks=seen.get("checks"),
+        storage=seen.get("storage"),
+        disk_free_bytes=_disk_free_bytes(settings),
+        not_read=tuple(f"{name}: {reason}" for name, reason in sorted(reasons.items())),
+        remarks=(seen["schema"],) if seen.get("schema") else (),
+    )
+
+
+def look_at_datasets(database: Database, now: datetime) -> tuple[DatasetNow, ...]:
+    """How far each dataset is, oldest first, by the counts that are kept with it."""
+    return tuple(
+        DatasetNow(
+            dataset.name,
+            dataset.dataset_type,
+            dataset.num_samples,
+            dataset.target_num_samples,
+            dataset.health_status,
+            _age_s(dataset.last_validated_at, now),
+            dataset.deletion_began_at is not None,
+        )
+        for dataset in list_datasets(database)
+    )
+
+
+def look_at_sessions(database: Database) -> SessionsNow:
+    """Count recording sessions, and name those that nobody records any more."""
+    counts = count_sessions(database)
+    abandoned = tuple(session.name for session in abandoned_sessions(database, SILENT_FOR_S))
+    return SessionsNow(counts.by_status, counts.by_health, counts.due_for_extraction, abandoned)
+
+
+def look_at_checks(database: Database, now: datetime) -> ChecksNow:
+    """Count the incidents that are open, and name the newest."""
+    counts = count_open_incidents(database)
+    newest = tuple(
+        FailingCheck(
+            overview.alert.severity,
+            overview.alert.asset or "",
+            overview.alert.check_name or "",
+            overview.alert.partition,
+            (now - overview.alert.raised_at).total_seconds(),
+        )
+        for overview in list_alerts(database, MAX_CHECKS_NAMED, only_open=True)
+    )
+    return ChecksNow(counts.by_severity, _age_s(counts.oldest_raised_at, now), newest)
+
+
+def look_at_storage(settings: Settings, database: Database) -> StorageNow:
+    """Sum up what rows name in the buckets, and the databases' bytes on disk; no bucket is listed.
+
+    Where a dataset draws its receivers at random for each sample, their mean number counts.
+    """
+    kept = samples_below(database, NUM_KEPT_IQ)
+    num_objects = iq_bytes = 0
+    for dataset in list_datasets(database):
+        spec = parse_spec(dataset.spec)
+        num_iq = dataset.num_samples if spec.dataset_type == "iq_raw" else kept.get(dataset.id, 0)
+        num_files = round(num_iq * _receivers_of_sample(dataset))
+        num_objects += 2 * num_files
+        iq_bytes += num_files * spec.num_iq_samples * _COMPLEX64_BYTES
+    buckets = (
+        BucketNow(settings.s3_bucket_raw_iq, *recorded_iq(database)),
+        BucketNow(settings.s3_bucket_synthetic_iq, num_objects, iq_bytes),
+    )
+    return StorageNow(buckets, database_bytes(database, [settings.pg_database, settings.pg_dagster_database]))
+
+
+def _receivers_of_sample(dataset: Dataset) -> float:
+    spec = parse_spec(dataset.spec)
+    if spec.use_random_receivers:
+        return (spec.min_receivers_count + spec.max_receivers_count) / 2
+    return len(dataset.receivers)
+
+
+def _disk_free_bytes(settings: Settings) -> int | None:
+    """Of the embedded servers' disk: their folder is here, and holds the credentials that the settings name."""
+    return shutil.disk_usage(settings.home).free if (settings.home / "credentials.json").is_file() else None
+
+
+def _age_s(moment: datetime | None, now: datetime) -> float | None:
+    return None if moment is None else (now - moment).total_seconds()

@@ -1,0 +1,223 @@
+"""What a look at the deployment found, and what of it needs attention."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from heimdall_pipelines.store.alerts import Severity
+
+MAX_HEARTBEAT_AGE_S = 90.0  # they come every 30 s; Dagster itself calls a daemon healthy for half an hour
+LOW_DISK_BYTES = 2 * 10**9  # the IQ of the first 100 samples of a dataset takes 1.1 GB
+
+ExitCode = Literal[0, 1, 2]
+
+
+@dataclass(frozen=True)
+class Server:
+    """Whether a server answers; ``detail`` is what it says of itself, or why it does not."""
+
+    name: str
+    address: str
+    is_up: bool
+    response_s: float | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Daemon:
+    """A part of the Dagster daemon; None for the age: it never gave a sign of life."""
+
+    name: str
+    heartbeat_age_s: float | None
+    error: str | None = None
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the last sign of life is fresh."""
+        return self.heartbeat_age_s is not None and self.heartbeat_age_s <= MAX_HEARTBEAT_AGE_S
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A worker that answers, and how many runs it executes."""
+
+    name: str
+    num_runs: int
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Workers on other machines, and how many runs wait for one of them in Redis."""
+
+    workers: tuple[Worker, ...]
+    queue: str
+    num_waiting: int
+
+
+@dataclass(frozen=True)
+class FailedRunNow:
+    """A run that failed lately and is not started once more."""
+
+    run_id: str
+    job: str
+    partition: str | None
+    age_s: float
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Dagster's runs: those that are not over by status, and those that ended in the last 24 hours."""
+
+    unfinished: Mapping[str, int]
+    ended_last_24_h: Mapping[str, int]
+    oldest_queued_age_s: float | None = None
+    failed: tuple[FailedRunNow, ...] = ()
+
+
+@dataclass(frozen=True)
+class DatasetNow:
+    """How far a dataset is, and what its last validation found."""
+
+    name: str
+    dataset_type: str
+    num_samples: int
+    target_num_samples: int
+    health: str
+    validation_age_s: float | None
+    is_being_deleted: bool
+
+
+@dataclass(frozen=True)
+class SessionsNow:
+    """Recording sessions: how many by status and by health, how many wait for whom."""
+
+    by_status: Mapping[str, int]
+    by_health: Mapping[str, int]
+    due_for_extraction: int
+    abandoned: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class FailingCheck:
+    """An open incident."""
+
+    severity: Severity
+    asset: str
+    check: str
+    partition: str | None
+    age_s: float
+
+    def __str__(self) -> str:
+        return f"{self.asset}: {self.check}" + (f", {self.partition}" if self.partition else "")
+
+
+@dataclass(frozen=True)
+class ChecksNow:
+    """Incidents that are open: all of them counted, the newest named."""
+
+    by_severity: Mapping[str, int]
+    oldest_age_s: float | None
+    newest: tuple[FailingCheck, ...]
+
+
+@dataclass(frozen=True)
+class BucketNow:
+    """IQ that rows of the database name, without headers; each of it has a SigMF object beside it."""
+
+    bucket: str
+    num_objects: int
+    iq_bytes: int
+
+
+@dataclass(frozen=True)
+class StorageNow:
+    """What takes room: IQ in the buckets, and the databases on disk."""
+
+    buckets: tuple[BucketNow, ...]
+    database_bytes: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Status:
+    """One look at everything. A part that could not be read is None, and ``not_read`` says why.
+
+    ``disk_free_bytes`` is that of the embedded servers' disk, None where there are none; ``workers`` is None too where
+    runs go to none.
+    """
+
+    looked_at: datetime
+    launcher: str
+    servers: tuple[Server, ...]
+    daemons: tuple[Daemon, ...] | None = None
+    workers: Workers | None = None
+    runs: Runs | None = None
+    datasets: tuple[DatasetNow, ...] | None = None
+    sessions: SessionsNow | None = None
+    checks: ChecksNow | None = None
+    storage: StorageNow | None = None
+    disk_free_bytes: int | None = None
+    not_read: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def attention(self) -> tuple[str, ...]:
+        """What a person should look at, in words; empty where all is well."""
+        return tuple(_attention(self))
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """0: all is well, 1: something needs attention, 2: something could not be read."""
+        if self.not_read:
+            return 2
+        return 1 if self.attention else 0
+
+
+def as_json(status: Status) -> dict[str, Any]:
+    """Make what `heimdall status --json` prints; docs/operations.md has the names."""
+    made = asdict(status)
+    del made["remarks"]
+    made["looked_at"] = status.looked_at.astimezone(UTC).isoformat()
+    for daemon, as_read in zip(made["daemons"] or (), status.daemons or (), strict=True):
+        daemon["is_alive"] = as_read.is_alive
+    return made | {"attention": list(status.attention), "exit_code": status.exit_code}
+
+
+def _attention(status: Status) -> list[str]:
+    found = [f"{server.name} does not answer" for server in status.servers if not server.is_up]
+    found += status.remarks
+    if status.daemons is not None:
+        dead = [daemon.name for daemon in status.daemons if not daemon.is_alive]
+        if dead:
+            found.append(
+                f"no sign of life of the Dagster daemon ({', '.join(dead)}): no sensor, queue or schedule works"
+            )
+        found += [f"Dagster daemon {d.name}: {d.error}" for d in status.daemons if d.is_alive and d.error]
+    if status.workers is not None and not status.workers.workers:
+        found.append(f"no worker answers; {status.workers.num_waiting} runs wait in Redis: heimdall worker")
+    if status.runs is not None and status.runs.failed:
+        found.append(f"{_number(len(status.runs.failed), 'run')} failed in the last 24 h")
+    for dataset in status.datasets or ():
+        if dataset.health in ("warning", "critical"):
+            found.append(f"dataset {dataset.name} is {dataset.health}: heimdall dataset repair {dataset.name}")
+        if dataset.is_being_deleted:
+            found.append(
+                f"the deletion of dataset {dataset.name} is not finished: heimdall dataset delete {dataset.name}"
+            )
+    if status.sessions is not None:
+        unhealthy = sum(status.sessions.by_health.get(health, 0) for health in ("warning", "critical"))
+        if unhealthy:
+            found.append(f"{_number(unhealthy, 'session')} not healthy: heimdall session list")
+        if status.sessions.abandoned:
+            found.append(f"{_number(len(status.sessions.abandoned), 'recording')} abandoned by what recorded them")
+    if status.checks is not None and status.checks.by_severity:
+        found.append(
+            f"{_number(sum(status.checks.by_severity.values()), 'check')} failing: heimdall alerts list --open"
+        )
+    if status.disk_free_bytes is not None and status.disk_free_bytes < LOW_DISK_BYTES:
+        found.append(f"only {status.disk_free_bytes / 1e9:.1f} GB of the disk are free")
+    return found
+
+
+def _number(number: int, what: str) -> str:
+    return f"1 {what}" if number == 1 else f"{number} {what}s"

@@ -1,0 +1,116 @@
+"""Asks each server whether it is there; each look ends by itself or is given up."""
+
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from heimdall_pipelines.settings import Settings
+from heimdall_pipelines.status.bounded import NotSeen, look_within
+from heimdall_pipelines.status.report import Server, Worker, Workers
+from heimdall_pipelines.store.database import Database
+from heimdall_pipelines.store.migrate import schema_revisions
+from heimdall_pipelines.store.objects import ObjectStore
+from heimdall_pipelines.store.status import server_version
+
+POSTGRES, S3, REDIS, UI = "PostgreSQL", "S3 store", "Redis", "Dagster UI"
+ANSWER_WITHIN_S = 5.0
+_UI_ANSWER_WITHIN_S = 3.0
+_REDIS_ANSWER_WITHIN_S = 2.0
+_WORKERS_ANSWER_WITHIN_S = 1.0
+QUEUE = "dagster"  # the one that dagster-celery's app declares
+_END_LENGTH = 70
+
+
+def look_at_servers(settings: Settings, database: Database) -> tuple[Server, ...]:
+    """Ask PostgreSQL, the S3 store and, where the settings name them, Redis and the Dagster UI, all at once."""
+    looks = {POSTGRES: lambda: _postgres(database), S3: lambda: _s3(settings)}
+    addresses = {POSTGRES: f"{settings.pg_host}:{settings.pg_port}", S3: settings.s3_endpoint}
+    if settings.redis_url is not None:
+        url = settings.redis_url.get_secret_value()
+        looks[REDIS], addresses[REDIS] = lambda: _redis(url), _without_secrets(url)
+    if settings.ui_url is not None:
+        ui_url = settings.ui_url
+        looks[UI], addresses[UI] = lambda: _ui(ui_url), ui_url
+    found = look_within(ANSWER_WITHIN_S, {name: _timed(look) for name, look in looks.items()})
+    return tuple(
+        Server(name, addresses[name], is_up=False, detail=_shortened(answer.reason))
+        if isinstance(answer, NotSeen)
+        else Server(name, addresses[name], is_up=True, response_s=answer[0], detail=answer[1])
+        for name, answer in found.items()
+    )
+
+
+def look_at_workers(redis_url: str) -> Workers:
+    """Ask the workers what they execute, and Redis how many runs wait for them."""
+    import celery  # with the extra `cluster`
+    import redis
+
+    with redis.Redis.from_url(
+        redis_url, socket_connect_timeout=_REDIS_ANSWER_WITHIN_S, socket_timeout=_REDIS_ANSWER_WITHIN_S
+    ) as client:
+        num_waiting = client.llen(QUEUE)
+    with celery.Celery(broker=redis_url, set_as_current=False) as app:
+        answers = app.control.inspect(timeout=_WORKERS_ANSWER_WITHIN_S).active() or {}
+    workers = tuple(Worker(name, len(tasks)) for name, tasks in sorted(answers.items()))
+    return Workers(workers, QUEUE, int(num_waiting))
+
+
+def _timed(look: Callable[[], str]) -> Callable[[], tuple[float, str]]:
+    def timed() -> tuple[float, str]:
+        began = time.perf_counter()
+        detail = look()
+        return time.perf_counter() - began, detail
+
+    return timed
+
+
+def _postgres(database: Database) -> str:
+    return server_version(database)
+
+
+def _s3(settings: Settings) -> str:
+    objects = ObjectStore(settings, attempts=1)
+    try:
+        missing = objects.missing_buckets()
+    finally:
+        objects.close()
+    return f"no bucket {', '.join(missing)}: heimdall db migrate" if missing else ""
+
+
+def _redis(url: str) -> str:
+    import redis  # with the extra `cluster`
+
+    with redis.Redis.from_url(
+        url, socket_connect_timeout=_REDIS_ANSWER_WITHIN_S, socket_timeout=_REDIS_ANSWER_WITHIN_S
+    ) as client:
+        return str(client.info("server")["redis_version"])
+
+
+def _ui(url: str) -> str:
+    try:
+        with urllib.request.urlopen(f"{url}/server_info", timeout=_UI_ANSWER_WITHIN_S):  # noqa: S310
+            return ""
+    except urllib.error.HTTPError as error:
+        if error.code in (401, 403):  # what stands in front of it wants a password: something is there
+            return "asks for a password"
+        raise
+
+
+def schema_remark(database: Database) -> str | None:
+    """What is wrong with the schema's revision, None where it is that of this version."""
+    present, needed = schema_revisions(database)
+    if present == needed:
+        return None
+    return f"the schema is at revision {present or 'none'}, this version needs {needed}: heimdall db migrate"
+
+
+def _without_secrets(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.hostname}:{parts.port or 6379}"
+
+
+def _shortened(reason: str) -> str:
+    """Both ends of long words: the one names the server, the other the cause."""
+    return reason if len(reason) <= 2 * _END_LENGTH else f"{reason[:_END_LENGTH]} … {reason[-_END_LENGTH:]}"
