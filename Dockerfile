@@ -14,16 +14,17 @@ RUN pip wheel --no-cache-dir --no-deps --wheel-dir wheels . \
     && /opt/venv/bin/pip uninstall --yes pip
 
 FROM python:${PYTHON}
-RUN useradd --uid 10001 --user-group --no-create-home --home-dir /tmp --shell /usr/sbin/nologin heimdall
+RUN useradd --uid 10001 --user-group --no-create-home --home-dir /tmp --shell /usr/sbin/nologin heimdall \
+    && install --directory --owner=10001 --group=10001 /var/cache/heimdall
 COPY --from=builder /opt/venv /opt/venv
 WORKDIR /opt/heimdall
 COPY dagster.yaml deploy/workspace.yaml ./
-# /tmp is all that a process may write to; there lie what numba compiles and the font list of matplotlib.
+# A process may write to /tmp and to the cache, where what numba compiles and matplotlib's list of fonts outlast it.
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     DAGSTER_HOME=/opt/heimdall \
-    MPLCONFIGDIR=/tmp/matplotlib \
-    NUMBA_CACHE_DIR=/tmp/numba
+    MPLCONFIGDIR=/var/cache/heimdall/matplotlib \
+    NUMBA_CACHE_DIR=/var/cache/heimdall/numba
 USER 10001:10001
 CMD ["heimdall", "--help"]

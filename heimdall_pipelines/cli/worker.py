@@ -1,6 +1,7 @@
 """`heimdall worker`: executes runs on this machine that Dagster's daemon hands out by way of Redis."""
 
 import contextlib
+import os
 import signal
 import socket
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ def worker(
     slots: Annotated[int, typer.Option(help="Runs at once on this machine", min=1, max=MAX_SLOTS)] = 2,
     name: Annotated[str | None, typer.Option(help="Name of this worker, of its own; default: that of the host")] = None,
 ) -> None:
-    """Execute runs until SIGTERM or Ctrl-C, which leaves them about a minute to end; a second one ends them at once."""
+    """Execute runs until SIGTERM or Ctrl-C: those it has may end, it takes no more. A second one ends them at once."""
     with servers():
         settings = load_settings()
         if settings.run_launcher != "celery":
@@ -64,13 +65,24 @@ def _named(variables: str) -> Iterator[None]:
 
 
 def _run_celery(slots: int, name: str) -> None:
+    import billiard  # type: ignore[import-untyped]
     from celery import signals
 
     from heimdall_pipelines.cluster.worker_app import app
 
+    @signals.worker_process_init.connect(weak=False)  # type: ignore[untyped-decorator]
+    def _leave_ctrl_c_to_the_worker(**_: Any) -> None:
+        os.setpgid(0, 0)  # a terminal sends it to a whole group of processes, and it would interrupt the runs
+
     @signals.worker_shutting_down.connect(weak=False)  # type: ignore[untyped-decorator]
-    def _second_one_is_cold(**_: Any) -> None:
-        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGQUIT))
+    def _second_one_ends_runs(**_: Any) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, end_runs)
+
+    # Celery's own cold shutdown was seen to wait for a run that it had not interrupted.
+    def end_runs(*_: object) -> None:
+        for process in billiard.active_children():
+            process.terminate()
 
     app.worker_main(
         [

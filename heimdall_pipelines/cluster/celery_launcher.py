@@ -6,22 +6,20 @@ from collections.abc import Collection
 
 import celery
 import dagster as dg
+import redis
 from dagster._core.errors import DagsterUserCodeUnreachableError
 from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, WorkerStatus
 from dagster._serdes import ConfigurableClassData
 from dagster_celery.launcher import CeleryRunLauncher
 from kombu.exceptions import OperationalError
-from redis.exceptions import RedisError
 
+from heimdall_pipelines.cluster import sign_of_life
 from heimdall_pipelines.cluster.celery_settings import app_args
 from heimdall_pipelines.settings import LocalSettings
 
 CANCEL_ANSWER_WITHIN_S = 2.0  # somebody waits for it
-HEALTH_ANSWER_WITHIN_S = 5.0  # workers of busy machines take their time
-LOOK_IS_FRESH_S = 5.0
-WORKERS_ARE_BACK_WITHIN_S = 60.0  # after Redis; they try every 2 to 30 s
 MISSES_OF_A_DEAD_RUN = 2
-_BROKER_ERRORS = (OperationalError, RedisError, OSError)
+_BROKER_ERRORS = (OperationalError, redis.RedisError, OSError)
 
 
 class WorkersRunLauncher(CeleryRunLauncher):
@@ -30,7 +28,9 @@ class WorkersRunLauncher(CeleryRunLauncher):
     A run's task has the id of the run, so that workers can be asked for it whatever became of its tags.
     """
 
-    def __init__(self, settings: LocalSettings, inst_data: ConfigurableClassData | None = None) -> None:
+    def __init__(
+        self, settings: LocalSettings, *, answer_timeout_s: float, inst_data: ConfigurableClassData | None = None
+    ) -> None:
         arguments = app_args(settings)
         super().__init__(
             default_queue=arguments["task_default_queue"],
@@ -39,7 +39,7 @@ class WorkersRunLauncher(CeleryRunLauncher):
             config_source=arguments["config_source"],
             inst_data=inst_data,
         )
-        self._health = WorkerHealth(self.celery)
+        self._health = WorkerHealth(self.celery, sign_of_life.signs_in(settings), answer_timeout_s)
 
     def launch_run(self, context: LaunchRunContext) -> None:
         """Hand a run to the workers; where Redis does not answer, it goes back to Dagster's queue."""
@@ -96,44 +96,67 @@ class WorkersRunLauncher(CeleryRunLauncher):
 
 
 class WorkerHealth:
-    """Asks all workers together which tasks they execute, and remembers who was missed.
+    """Asks all workers together which runs they execute, and the runs for a sign of life; remembers who was missed.
 
-    Run monitoring asks for each run; the answer of the workers, for which one has to wait, serves all that ask
-    within `LOOK_IS_FRESH_S`. While Redis does not answer, and until all workers have come back to it, nobody is
+    Run monitoring asks for each run; the answer of the workers, for which one has to wait, serves all that ask soon
+    after. While Redis does not answer, and until every run has had the time to leave a sign in it again, nobody is
     missed.
+
+    Parameters
+    ----------
+    app
+        The app of the workers.
+    signs
+        Where runs leave their signs.
+    answer_timeout_s
+        How long the workers are given to answer, and how long their answer serves.
     """
 
-    def __init__(self, app: celery.Celery) -> None:
+    def __init__(self, app: celery.Celery, signs: redis.Redis, answer_timeout_s: float) -> None:
         self._app = app
+        self._signs = signs
+        self._answer_timeout_s = answer_timeout_s
         self._lock = threading.Lock()
         self._active: Collection[str] = ()
         self._looked_at = -float("inf")
-        self._complete_from = time.monotonic() + WORKERS_ARE_BACK_WITHIN_S
+        self._complete_from = time.monotonic() + sign_of_life.LASTS_S
         self._missed: dict[str, tuple[int, float]] = {}
 
-    def check(self, task_id: str) -> CheckRunHealthResult:
-        """Whether a task that was started is still executed."""
+    def check(self, run_id: str) -> CheckRunHealthResult:
+        """Whether a run that was started is still executed."""
         with self._lock:
-            self._look()
-            if task_id in self._active or self._looked_at < self._complete_from:
-                self._missed.pop(task_id, None)
+            if self._may_be_alive(run_id):
+                self._missed.pop(run_id, None)
                 return CheckRunHealthResult(WorkerStatus.RUNNING)
-            num_misses, missed_at = self._missed.get(task_id, (0, -float("inf")))
+            num_misses, missed_at = self._missed.get(run_id, (0, -float("inf")))
             if missed_at != self._looked_at:
                 num_misses += 1
-                self._missed[task_id] = (num_misses, self._looked_at)
+                self._missed[run_id] = (num_misses, self._looked_at)
             if num_misses < MISSES_OF_A_DEAD_RUN:
                 return CheckRunHealthResult(WorkerStatus.RUNNING, "no worker has it; asked once more before it is lost")
-            del self._missed[task_id]
+            del self._missed[run_id]
             return CheckRunHealthResult(WorkerStatus.FAILED, "No worker has this run any more: its worker died.")
 
+    def _may_be_alive(self, run_id: str) -> bool:
+        self._look()
+        if run_id in self._active or self._looked_at < self._complete_from:
+            return True
+        try:
+            return sign_of_life.is_alive(self._signs, run_id)
+        except _BROKER_ERRORS:
+            self._nobody_can_tell()
+            return True
+
     def _look(self) -> None:
-        if time.monotonic() - self._looked_at < LOOK_IS_FRESH_S:
+        if time.monotonic() - self._looked_at < self._answer_timeout_s:
             return
         try:
-            answers = self._app.control.inspect(timeout=HEALTH_ANSWER_WITHIN_S).active()
+            answers = self._app.control.inspect(timeout=self._answer_timeout_s).active()
         except _BROKER_ERRORS:
-            self._complete_from = time.monotonic() + WORKERS_ARE_BACK_WITHIN_S
+            self._nobody_can_tell()
             answers = None
         self._looked_at = time.monotonic()
         self._active = {task["id"] for tasks in (answers or {}).values() for task in tasks}
+
+    def _nobody_can_tell(self) -> None:
+        self._complete_from = time.monotonic() + sign_of_life.LASTS_S

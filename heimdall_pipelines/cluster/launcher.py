@@ -16,16 +16,21 @@ class ExtraNotInstalledError(HeimdallError):
 
 
 class ChosenRunLauncher(DefaultRunLauncher):
-    """Gives the launcher that the environment asks for; it has no config, so no secret can show in the UI.
+    """Gives the launcher that the environment asks for; no secret is in its config, which the UI shows.
 
     ``local`` executes runs beside the code server, ``celery`` in workers started by ``heimdall worker``.
     """
 
     @classmethod
+    def config_type(cls) -> dict[str, Any]:
+        """Take how long workers are given to tell run monitoring which runs they execute."""
+        return {"worker_answer_timeout_seconds": dg.Field(float, default_value=5.0)}
+
+    @classmethod
     def from_config_value(  # type: ignore[override]  # Dagster asks for a RunLauncher, whichever
         cls,
         inst_data: ConfigurableClassData,
-        config_value: Mapping[str, Any],  # noqa: ARG003
+        config_value: Mapping[str, Any],
     ) -> RunLauncher[dg.DagsterInstance]:
         """Make the launcher of the settings."""
         settings = load_local_settings()
@@ -38,4 +43,6 @@ class ChosenRunLauncher(DefaultRunLauncher):
                 f"HEIMDALL_RUN_LAUNCHER is celery, but {error.name} is not installed: "
                 "pip install 'heimdall-pipelines[cluster]'"
             ) from error
-        return WorkersRunLauncher(settings, inst_data)
+        return WorkersRunLauncher(
+            settings, answer_timeout_s=config_value["worker_answer_timeout_seconds"], inst_data=inst_data
+        )

@@ -21,6 +21,7 @@ from heimdall_pipelines_tests.redis_server import RedisServer
 
 # Dagster's own clock, wound up: nobody waits minutes in a test.
 FAST = {
+    "run_launcher": {"config": {"worker_answer_timeout_seconds": 1}},
     "run_monitoring": {"poll_interval_seconds": 2},
     "run_coordinator": {"config": {"user_code_failure_retry_delay": 1}},
 }
@@ -51,7 +52,7 @@ class Deployment:
             "HEIMDALL_REDIS_URL": redis.url,
             "HEIMDALL_MAX_CONCURRENT_RUNS": "2",
             "HEIMDALL_MAX_GENERATION_RUNS": "2",
-            "HEIMDALL_WORKERS": "1",
+            "HEIMDALL_WORKERS": "2",
             **(changes or {}),
         }
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -65,8 +66,14 @@ class Deployment:
             (home / "dagster.yaml").write_text(yaml.safe_dump(changed(config, FAST)))
         return home
 
+    def configure(self, name: str, changes: Mapping[str, Any]) -> None:
+        """Change the dagster.yaml of a machine, for processes that are started after this."""
+        file = self.home(name) / "dagster.yaml"
+        file.write_text(yaml.safe_dump(changed(yaml.safe_load(file.read_text()), changes)))
+
     def start(self, name: str, *command: str, prefix: Sequence[str] = (), **environment: str) -> None:
         """Start a process as of a machine of its own; what it prints is kept."""
+        assert not self.is_running(name), f"{name} runs already"
         outside = {name: value for name, value in os.environ.items() if not name.startswith((ENV_PREFIX, "DAGSTER_"))}
         own = {"DAGSTER_HOME": str(self.home(name)), "PYTHONUNBUFFERED": "1"}
         with (self.folder / f"{name}.log").open("ab") as log:
@@ -79,6 +86,9 @@ class Deployment:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+
+    def is_running(self, name: str) -> bool:
+        return name in self._processes and self._processes[name].poll() is None
 
     def start_daemon(self) -> None:
         workspace = str(PROJECT_FOLDER / "workspace.yaml")
@@ -116,6 +126,10 @@ class Deployment:
 
     def signal(self, name: str, kind: signal.Signals) -> None:
         self._processes[name].send_signal(kind)
+
+    def press_ctrl_c(self, name: str) -> None:
+        """Do what a terminal does: the whole group of processes gets the signal."""
+        os.killpg(self._processes[name].pid, signal.SIGINT)
 
     def wait(self, name: str, patience_s: float = 60.0) -> int:
         """Wait until a process has ended and give its exit code."""

@@ -1,11 +1,15 @@
-"""Runs in a worker: they succeed, stay cancelled, outlive Redis, and are made again when their worker dies."""
+"""Runs in a worker: they succeed, stay cancelled, outlive Redis and a warm shutdown, and are made again when lost."""
 
+import contextlib
 import signal
+from collections.abc import Iterator
 
 import dagster as dg
 import psutil
 import pytest
+from sqlalchemy import text
 
+from heimdall_pipelines.cluster.celery_launcher import MISSES_OF_A_DEAD_RUN
 from heimdall_pipelines.defs.synthetic import ALL_CORES
 from heimdall_pipelines.store.datasets import get_dataset
 from heimdall_pipelines_tests.cluster.deployment import FINISHED, batch_run, wait_for_status, words
@@ -16,13 +20,15 @@ pytestmark = pytest.mark.timeout(600)  # starts Dagster, its daemon and a worker
 STARTING, STARTED, SUCCESS, FAILURE, CANCELED = (
     dg.DagsterRunStatus[name] for name in ("STARTING", "STARTED", "SUCCESS", "FAILURE", "CANCELED")
 )
-ENDLESS = 10_000  # samples: minutes
+ENDLESS = {"target_num_samples": 10_000, "batch_size": 10_000, "dataset_type": "iq_raw"}  # a batch of minutes
 A_WHILE = 400  # samples: seconds
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture
 def worker(cluster):
-    cluster.start_worker("one")
+    """A worker takes runs; the one of the test before, where that has left it."""
+    if not cluster.is_running("one"):
+        cluster.start_worker("one")
 
 
 def is_retried(run: dg.DagsterRun) -> bool:
@@ -34,7 +40,29 @@ def monitored_times(cluster, run_id: str) -> int:
     return cluster.log("daemon").count(f"Checking run {run_id}")
 
 
-def test_a_batch_is_made_in_a_worker_and_what_it_printed_is_in_the_store(cluster, instance, cluster_stores):
+def second_run(instance, run_id: str) -> dg.DagsterRun:
+    """Wait for the run that Dagster's daemon starts in the place of one that failed."""
+
+    def found() -> dg.DagsterRun | None:
+        return next((run for run in instance.get_run_group(run_id)[1] if run.run_id != run_id), None)
+
+    return wait_for(f"a second run after {run_id}", found)
+
+
+def maker_of_samples(cluster) -> psutil.Process | None:
+    """A process that a run of the worker has started to make its samples."""
+    return next((p for p in cluster.family("one") if "heimdall_pipelines.datasets.workers" in p.cmdline()), None)
+
+
+@contextlib.contextmanager
+def told_to_stop(cluster) -> Iterator[None]:
+    """Wait until the worker has heard what the block tells it."""
+    times_before = cluster.log("one").count("Warm shutdown")
+    yield
+    wait_for("the worker to hear", lambda: cluster.log("one").count("Warm shutdown") > times_before)
+
+
+def test_a_batch_is_made_in_a_worker_and_what_it_printed_is_in_the_store(worker, cluster, instance, cluster_stores):
     add(cluster_stores, "night", 1)
     run = wait_for_status(instance, batch_run(instance, "night__00000").run_id, SUCCESS)
     assert_agrees(cluster_stores, "night", [0])
@@ -55,7 +83,7 @@ def test_the_limits_of_the_environment_hold_from_the_first_run_on(instance):
     assert instance.get_concurrency_config().run_queue_config.max_concurrent_runs == 2
 
 
-def test_no_secret_shows_in_what_the_ui_says_of_the_instance(cluster, instance):
+def test_no_secret_shows_in_what_the_ui_says_of_the_instance(worker, cluster, instance):
     shown = instance.info_str() + str(instance.info_dict()) + str(instance.get_ref())
     settings = cluster.settings
     for secret in (settings.pg_password, settings.s3_secret_key):
@@ -67,8 +95,8 @@ def test_no_secret_shows_in_what_the_ui_says_of_the_instance(cluster, instance):
 
 
 @pytest.mark.fault("a run in a worker is cancelled, and one that waits in Redis")
-def test_cancelled_runs_end_cancelled_and_are_not_made_again(cluster, instance, cluster_stores, fault):
-    dataset = add(cluster_stores, "endless", 2 * ENDLESS, batch_size=ENDLESS)
+def test_cancelled_runs_end_cancelled_and_are_not_made_again(worker, cluster, instance, cluster_stores, fault):
+    dataset = add(cluster_stores, "endless", **ENDLESS | {"target_num_samples": 20_000})
     both = [batch_run(instance, f"endless__0000{number}").run_id for number in (0, 1)]
 
     def by_status() -> dict[dg.DagsterRunStatus, str] | None:
@@ -98,16 +126,17 @@ def test_cancelled_runs_end_cancelled_and_are_not_made_again(cluster, instance, 
 
 
 @pytest.mark.fault("Redis is killed while a worker executes a run, and comes back empty")
-def test_a_run_outlives_redis_and_later_ones_wait_for_it(cluster, instance, cluster_stores, fault):
-    add(cluster_stores, "long", ENDLESS, batch_size=ENDLESS)
+def test_a_run_outlives_redis_and_later_ones_wait_for_it(worker, cluster, instance, cluster_stores, fault):
+    add(cluster_stores, "long", **ENDLESS)
     run_id = batch_run(instance, "long__00000").run_id
     wait_for_status(instance, run_id, STARTED)
     cluster.redis.kill()
     seen = monitored_times(cluster, run_id)
     add(cluster_stores, "patient", 1)
     waiting = batch_run(instance, "patient__00000").run_id
-    wait_for("monitoring of the run", lambda: monitored_times(cluster, run_id) >= seen + 4)
-    wait_for("a try to launch", lambda: any("re-submitting the run" in line for line in words(instance, waiting)))
+    wait_for("monitoring of the run", lambda: monitored_times(cluster, run_id) > seen + MISSES_OF_A_DEAD_RUN)
+    # Of this run or of one before it in the queue.
+    wait_for("a try to launch", lambda: "(HEIMDALL_REDIS_URL) does not take the run" in cluster.log("daemon"))
     assert instance.get_run_by_id(run_id).status is STARTED
 
     assert instance.run_coordinator.cancel_run(run_id)  # works without Redis
@@ -122,7 +151,7 @@ def test_a_run_outlives_redis_and_later_ones_wait_for_it(cluster, instance, clus
 
 
 @pytest.mark.fault("a whole worker is killed in the middle of a run")
-def test_a_run_whose_worker_died_fails_soon_and_is_made_again(cluster, instance, cluster_stores, fault):
+def test_a_run_whose_worker_died_fails_soon_and_is_made_again(worker, cluster, instance, cluster_stores, fault):
     add(cluster_stores, "unlucky", A_WHILE, batch_size=A_WHILE)
     first = batch_run(instance, "unlucky__00000").run_id
     wait_for_status(instance, first, STARTED)
@@ -134,29 +163,94 @@ def test_a_run_whose_worker_died_fails_soon_and_is_made_again(cluster, instance,
     wait_for_status(instance, first, FAILURE)
     assert any("No worker has this run any more" in line for line in words(instance, first))
     cluster.start_worker("one")
-    again = wait_for("the second run", lambda: [r for r in instance.get_run_group(first)[1] if r.run_id != first])
-    wait_for_status(instance, again[0].run_id, SUCCESS)
+    wait_for_status(instance, second_run(instance, first).run_id, SUCCESS)
     assert get_dataset(cluster_stores.database, "unlucky").num_samples == A_WHILE
     assert all(run.status in FINISHED for run in instance.get_runs())
     fault.record(
-        found_by="run monitoring, in two looks at what the workers execute",
-        came_of_it="FAILURE, one more run, complete",
+        found_by="run monitoring: asked twice, no worker has it and it leaves no sign of life",
+        came_of_it="FAILURE within about a minute, one more run, complete",
     )
 
 
-@pytest.mark.fault("a worker is told to stop in the middle of a run, and told again")
-def test_a_second_sigterm_ends_the_run_which_is_made_again(cluster, instance, cluster_stores, fault):
-    add(cluster_stores, "hurried", ENDLESS, batch_size=ENDLESS)
+@pytest.mark.fault("the process of a worker that executes a run is killed, not the worker")
+def test_a_run_whose_process_died_fails_soon_and_is_made_again(worker, cluster, instance, cluster_stores, fault):
+    add(cluster_stores, "orphaned", A_WHILE, batch_size=A_WHILE)
+    first = batch_run(instance, "orphaned__00000").run_id
+    maker = wait_for("a process that makes samples", lambda: maker_of_samples(cluster))
+    child = maker.parent()
+    its_own = child.children(recursive=True)
+    child.kill()
+    _, alive = psutil.wait_procs(its_own, timeout=30)  # they end what they are at first
+    assert not alive
+
+    wait_for_status(instance, first, FAILURE)
+    assert any("No worker has this run any more" in line for line in words(instance, first))
+    wait_for_status(instance, second_run(instance, first).run_id, SUCCESS)
+    assert_agrees(cluster_stores, "orphaned", range(A_WHILE))
+    fault.record(
+        found_by="run monitoring, as above; the worker has a new process at once",
+        came_of_it="the processes that made samples end, FAILURE, one more run, complete",
+    )
+
+
+@pytest.mark.fault("a worker gets SIGTERM in the middle of a run")
+def test_a_worker_that_is_told_to_stop_lets_its_run_end(worker, cluster, instance, cluster_stores, fault):
+    add(cluster_stores, "evening", 10)
+    with cluster_stores.database.transaction() as connection:
+        connection.execute(text("LOCK TABLE heimdall.synthetic_batches IN SHARE MODE"))  # it ends when we say so
+        run_id = batch_run(instance, "evening__00000").run_id
+        wait_for_status(instance, run_id, STARTED)
+        with told_to_stop(cluster):
+            cluster.signal("one", signal.SIGTERM)
+        seen = monitored_times(cluster, run_id)
+        wait_for("monitoring of the run", lambda: monitored_times(cluster, run_id) >= seen + 2 * MISSES_OF_A_DEAD_RUN)
+        assert instance.get_run_by_id(run_id).status is STARTED
+    wait_for_status(instance, run_id, SUCCESS)
+    assert cluster.wait("one") == 0
+    assert len(instance.get_run_group(run_id)[1]) == 1
+    fault.record(found_by="the worker", came_of_it="it takes no other run and ends after this one, which succeeds")
+
+
+@pytest.mark.fault("Ctrl-C stops a worker in the middle of a run, then it gets SIGTERM")
+def test_a_worker_that_is_told_twice_ends_its_run_which_is_made_again(worker, cluster, instance, cluster_stores, fault):
+    dataset = add(cluster_stores, "hurried", **ENDLESS)
     run_id = batch_run(instance, "hurried__00000").run_id
     wait_for_status(instance, run_id, STARTED)
-    told = cluster.log("one").count("Warm shutdown")
-    cluster.signal("one", signal.SIGTERM)
-    wait_for("the warm shutdown", lambda: cluster.log("one").count("Warm shutdown") > told)
+    with told_to_stop(cluster):
+        cluster.press_ctrl_c("one")
+    seen = monitored_times(cluster, run_id)
+    wait_for("monitoring of the run", lambda: monitored_times(cluster, run_id) >= seen + MISSES_OF_A_DEAD_RUN)
+    assert instance.get_run_by_id(run_id).status is STARTED
     cluster.signal("one", signal.SIGTERM)
     cluster.wait("one")
     run = wait_for_status(instance, run_id, FAILURE)
     assert is_retried(run)
+    assert_nothing_stored(cluster_stores, dataset)
+    instance.run_coordinator.cancel_run(second_run(instance, run_id).run_id)
     fault.record(
         found_by="the worker",
         came_of_it="the run fails at once, commits nothing and is made again elsewhere",
+    )
+
+
+@pytest.mark.fault("Redis loses the runs that wait in it for a worker")
+def test_a_run_that_no_worker_will_ever_get_fails_and_is_made_again(cluster, instance, cluster_stores, fault):
+    if cluster.is_running("one"):
+        cluster.kill("one")
+    add(cluster_stores, "forgotten", 1)
+    lost = batch_run(instance, "forgotten__00000").run_id
+    wait_for_status(instance, lost, STARTING)
+    wait_for("its place in Redis", lambda: any("forwarded to the broker" in line for line in words(instance, lost)))
+    cluster.redis.kill()
+    cluster.redis.start()
+    cluster.start_worker("one")
+    cluster.kill("daemon")
+    cluster.configure("daemon", {"run_monitoring": {"start_timeout_seconds": 15}})
+    cluster.start_daemon()
+    wait_for_status(instance, lost, FAILURE)
+    wait_for_status(instance, second_run(instance, lost).run_id, SUCCESS)
+    assert len(instance.get_run_group(lost)[1]) == 2
+    fault.record(
+        found_by="run monitoring, after start_timeout_seconds (half an hour)",
+        came_of_it="FAILURE, one more run, complete",
     )

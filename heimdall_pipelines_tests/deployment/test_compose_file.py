@@ -1,6 +1,7 @@
 """docker-compose.yml keeps the compose specification and this project's rules for it."""
 
 import json
+import re
 from pathlib import Path
 
 import jsonschema
@@ -31,6 +32,7 @@ GIVEN = dict.fromkeys(SECRETS, "c0ffee")
 OPTIONAL_SECRETS = {"HEIMDALL_ALERT_URLS", "HEIMDALL_PROXY_PASSWORD_HASH"}
 OF_ONE_MACHINE = {"home", "pg_bindir"}
 ONE_SHOT = {"migrate", "rclone"}
+CACHE = "/var/cache/heimdall"
 PUBLISHED = {"webserver", "proxy"}
 
 
@@ -109,15 +111,24 @@ def test_every_service_is_limited_watched_and_started_again(compose):
         assert all(seconds(check[span]) > 0 for span in ("interval", "timeout", "start_period", "start_interval")), name
 
 
-def test_processes_of_ours_write_nowhere_but_into_memory_and_wait_for_the_migration(compose):
+def test_processes_of_ours_write_into_memory_and_a_cache_alone_and_wait_for_the_migration(compose):
     for name, service in compose["services"].items():
         if "build" not in service:
             continue
         assert service["read_only"], name
-        assert "volumes" not in service, name
+        assert service["volumes"] == [f"cache:{CACHE}"], name
         assert all("size=" in mount for mount in service["tmpfs"]), name
         if name not in ONE_SHOT:
             assert service["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}, name
+
+
+def test_caches_are_in_the_volume_which_the_user_of_the_image_owns():
+    """A named volume takes its owner from the folder that the image has in its place."""
+    dockerfile = (PROJECT / "Dockerfile").read_text()
+    (uid,) = re.findall(r"^USER (\d+):\1$", dockerfile, re.MULTILINE)
+    assert f"install --directory --owner={uid} --group={uid} {CACHE}\n" in dockerfile
+    folders = dict(re.findall(r"(NUMBA_CACHE_DIR|MPLCONFIGDIR)=(\S+)", dockerfile))
+    assert folders == {"NUMBA_CACHE_DIR": f"{CACHE}/numba", "MPLCONFIGDIR": f"{CACHE}/matplotlib"}
 
 
 def test_workers_can_be_several(compose):

@@ -47,7 +47,9 @@ def test_a_pod_runs_as_the_user_of_the_image_with_no_more_rights(service):
         "readOnlyRootFilesystem": True,
         "capabilities": {"drop": ["ALL"]},
     }
-    writable = {mount.partition(":")[0] for mount in load_compose(GIVEN)["services"][service]["tmpfs"]}
+    compose = load_compose(GIVEN)["services"][service]
+    writable = {mount.partition(":")[0] for mount in compose["tmpfs"]}
+    writable |= {volume.partition(":")[2] for volume in compose["volumes"]}
     assert {mount["mountPath"] for mount in container["volumeMounts"]} == writable
 
 

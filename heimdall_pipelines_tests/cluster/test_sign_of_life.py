@@ -1,0 +1,20 @@
+"""The sign of life of a run, on a real Redis."""
+
+from heimdall_pipelines.cluster.sign_of_life import is_alive, sign_of_life, signs_in
+from heimdall_pipelines.settings import LocalSettings
+from heimdall_pipelines_tests.dev_server import wait_for
+from heimdall_pipelines_tests.redis_server import RedisServer
+
+
+def test_a_run_leaves_signs_until_it_ends_also_in_a_redis_that_lost_them():
+    with RedisServer() as redis:
+        settings = LocalSettings(run_launcher="celery", redis_url=redis.url)
+        signs = signs_in(settings)
+        with sign_of_life(settings, "this"):
+            wait_for("a sign", lambda: is_alive(signs, "this"))
+            assert not is_alive(signs, "another")
+            redis.kill()
+            redis.start()
+            assert not is_alive(signs, "this")
+            wait_for("a sign anew", lambda: is_alive(signs, "this"))
+        assert not is_alive(signs, "this")
