@@ -5,9 +5,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import dagster as dg
+from dagster_postgres.utils import DagsterPostgresException
 
 from heimdall_pipelines.errors import UnavailableError
+from heimdall_pipelines.store.database import is_broken_off
 
+RETRY_TAG = "dagster/retry_on_asset_or_op_failure"
 OUTAGE_RETRIES = 3
 OUTAGE_DELAY_S = 10.0
 
@@ -26,3 +29,14 @@ def retried_after_outage(context: dg.OpExecutionContext) -> Iterator[None]:
             context.log.warning(f"{error}\nTried again in {delay_s:.0f} s, up to {num_left} times")
         time.sleep(delay_s)  # here, where a cancellation breaks it off: Dagster's own wait sleeps through one
         raise dg.RetryRequested(OUTAGE_RETRIES) from error
+
+
+@dg.failure_hook
+def started_again_after_outage(context: dg.HookContext) -> None:
+    """Have Dagster start a run once more whose events could not be written: its steps cannot retry that themselves.
+
+    Run retries leave alone what failed in a step, which this looks like to them.
+    """
+    error = context.op_exception
+    if isinstance(error, DagsterPostgresException) or is_broken_off(error):
+        context.instance.add_run_tags(context.run_id, {RETRY_TAG: "true"})

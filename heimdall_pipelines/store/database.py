@@ -133,5 +133,10 @@ class Database:
             raise
 
 
+def is_broken_off(error: BaseException | None) -> bool:
+    """Whether SQLAlchemy says that PostgreSQL could not be reached or the connection broke off, whoever's it was."""
+    return isinstance(error, OperationalError) or (isinstance(error, DBAPIError) and error.connection_invalidated)
+
+
 def _first_line(error: DBAPIError) -> str:
     return str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__

@@ -146,6 +146,12 @@ class Deployment:
 
     restart = start_service
 
+    def restart_ended(self) -> None:
+        """Start again whatever ended, as Docker's restart policy does; waits for nothing."""
+        for service in self.services.values():
+            if not service.is_one_shot and service.process is not None and service.process.poll() is not None:
+                self._launch(service)
+
     def stop_service(self, name: str) -> None:
         """Ask a service to end, and wait as long as its ``stop_grace_period`` allows."""
         self._terminate(self.services[name])
