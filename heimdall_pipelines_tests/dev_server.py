@@ -23,8 +23,8 @@ from heimdall_pipelines.local.stack import Stack
 from heimdall_pipelines.settings import ENV_PREFIX
 
 HEIMDALL = [sys.executable, "-c", "from heimdall_pipelines.cli import main; main()"]
-START_PATIENCE_S = 150.0
-PATIENCE_S = 120.0
+START_PATIENCE_S = 240.0
+PATIENCE_S = 240.0
 _READY = re.compile(r"Dagster UI: (http://127\.0\.0\.1:\d+)")
 
 Found = TypeVar("Found")

@@ -79,8 +79,8 @@ def test_a_batch_is_made_in_a_worker_and_what_it_printed_is_in_the_store(worker,
 
 def test_the_limits_of_the_environment_hold_from_the_first_run_on(instance):
     limits = {pool.name: (pool.limit, pool.from_default) for pool in instance.event_log_storage.get_pool_limits()}
-    assert limits == {ALL_CORES: (2, False), "extraction": (2, False)}
-    assert instance.get_concurrency_config().run_queue_config.max_concurrent_runs == 2
+    assert limits == {ALL_CORES: (2, False), "extraction": (6, False)}
+    assert instance.get_concurrency_config().run_queue_config.max_concurrent_runs == 6
 
 
 def test_no_secret_shows_in_what_the_ui_says_of_the_instance(worker, cluster, instance):
