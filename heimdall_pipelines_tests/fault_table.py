@@ -1,8 +1,8 @@
 """The table of faults in docs/reliability.md, made by the tests that inject them.
 
 A test with the marker ``fault("title")`` takes the fixture `fault` and records what it saw. At the end of a run the
-table must say the same, for every test file that ran as a whole; ``make reliability`` writes it instead. Where
-pytest-xdist runs the tests in several processes, each sends its rows to the one that began the run.
+table must say the same, for every test file that ran as a whole; ``make reliability`` writes it instead. The row of a
+test that was skipped, for want of a program of this machine, stays as it is. Where pytest-xdist runs the tests in several processes, each sends its rows to the one that began the run.
 """
 
 import os
@@ -43,6 +43,13 @@ class FaultTable:
     def __init__(self) -> None:
         self._collected: list[Key] = []
         self._recorded: dict[Key, Row] = {}
+        self._skipped_ids: set[str] = set()
+        self._skipped: set[Key] = set()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note the tests that are skipped."""
+        if report.skipped:
+            self._skipped_ids.add(report.nodeid)
 
     def add(self, row: Row) -> None:
         assert "|" not in row.fault + row.found_by + row.came_of_it
@@ -52,9 +59,15 @@ class FaultTable:
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Compare the table of the document with what this run recorded, or write it."""
         config = session.config
-        self._collected += [key for key in map(fault_of, session.items) if key is not None]
+        for item in session.items:
+            key = fault_of(item)
+            if key is not None:
+                self._collected.append(key)
+                if item.nodeid in self._skipped_ids:
+                    self._skipped.add(key)
         if hasattr(config, "workeroutput"):
-            config.workeroutput[_KEY] = self._collected, [vars(row) for row in self._recorded.values()]
+            rows = [vars(row) for row in self._recorded.values()]
+            config.workeroutput[_KEY] = self._collected, list(self._skipped), rows
         elif exitstatus == pytest.ExitCode.OK and not _is_part(config):
             problem = self._compare_or_write()
             if problem:
@@ -63,8 +76,9 @@ class FaultTable:
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
         """Take what a process of xdist sent; one that crashed sent nothing, and failed a test."""
-        collected, rows = getattr(node, "workeroutput", {}).get(_KEY, ((), ()))
+        collected, skipped, rows = getattr(node, "workeroutput", {}).get(_KEY, ((), (), ()))
         self._collected += [(test_file, title) for test_file, title in collected]
+        self._skipped |= {(test_file, title) for test_file, title in skipped}
         for row in rows:
             self.add(Row(**row))
 
@@ -72,14 +86,17 @@ class FaultTable:
         """What is wrong, empty where nothing is."""
         # Every process collects all tests. Files in the order of their names, tests as they stand in them.
         collected = sorted(dict.fromkeys(self._collected), key=lambda key: key[0])
-        unrecorded = [": ".join(key) for key in collected if key not in self._recorded]
+        unrecorded = [": ".join(key) for key in collected if key not in self._recorded and key not in self._skipped]
         if unrecorded:
             return "\n".join(["tests that recorded nothing:", *unrecorded])
         before, rows, after = _split(DOCUMENT.read_text())
+        known = {(_test_file(row), _fault(row)): row for row in rows}
+        lines = {key: known[key] for key in self._skipped if key in known}
+        lines |= {key: str(row) for key, row in self._recorded.items()}
         files = {test_file for test_file, _ in collected}
         here = Path(__file__).parent
         kept = [row for row in rows if _test_file(row) not in files and (here / _test_file(row)).exists()]
-        made = sorted([*kept, *(str(self._recorded[key]) for key in collected)], key=_test_file)
+        made = sorted([*kept, *(lines[key] for key in collected if key in lines)], key=_test_file)
         if os.environ.get(WRITE):
             DOCUMENT.write_text("\n".join([before + BEGIN, HEADER, *made, END + after]))
         elif made != rows:
@@ -135,6 +152,10 @@ def _split(document: str) -> tuple[str, list[str], str]:
     table, _, after = rest.partition(END)
     rows = [line for line in table.strip().splitlines() if line.startswith("|")]
     return before, rows[2:], after
+
+
+def _fault(row: str) -> str:
+    return row.split("|")[1].strip()
 
 
 def _test_file(row: str) -> str:
