@@ -2,7 +2,8 @@
 
 A test with the marker ``fault("title")`` takes the fixture `fault` and records what it saw. At the end of a run the
 table must say the same, for every test file that ran as a whole; ``make reliability`` writes it instead. The row of a
-test that was skipped, for want of a program of this machine, stays as it is. Where pytest-xdist runs the tests in several processes, each sends its rows to the one that began the run.
+test that was skipped, for want of a program on this machine, stays as it is. Where pytest-xdist runs the tests in
+several processes, each sends its rows to the one that began the run.
 """
 
 import os
