@@ -34,8 +34,8 @@ dev: install
 stop: install
 	@$(BIN)/heimdall stop
 
-# Four files of tests at once, also on two cores: much of their time is waiting. They share one stack.
-PARALLEL := --numprocesses 4 --dist loadfile --no-loadscope-reorder
+# Three files of tests at once, also on two cores: much of their time is waiting. They share one stack.
+PARALLEL := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 test: install
 	@$(BIN)/python -m pytest $(PARALLEL)

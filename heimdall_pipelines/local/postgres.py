@@ -131,6 +131,8 @@ class EmbeddedPostgres:
             self._initialise(bindir, account, password)
         self._check_version(bindir, account)
         self._remove_stale_pid_file()
+        if self._process is not None:
+            self._process.poll()  # PostgreSQL takes a zombie, such as a killed child of ours, for its socket's owner
         port = free_port(self.port(), PORTS)
         (self._folder / "port").write_text(f"{port}\n")
         settings = {
