@@ -16,7 +16,6 @@ from heimdall_pipelines.settings import load_settings
 from heimdall_pipelines.store.stores import open_stores
 
 MAX_SLOTS = 64
-CELERY_APP = "heimdall_pipelines.cluster.worker_app"
 
 
 class NotAWorkerError(HeimdallError):
