@@ -199,13 +199,14 @@ def draw_scene(spec: SceneSpec, sites: Sequence[ReceiverSite], rng: np.random.Ge
     Shadowing is log-normal (see `draw_shadowing_db`), but no path is better than free space by more than the 6 dB of
     one reflection in phase. Links in line of sight have a normally distributed Rice factor in dB, the others none
     (Rayleigh). The rms delay spread is ``T1 sqrt(d / km) y``, y log-normal with 4 dB, greater in the shadow
-    (correlation 0.75), T1 = 0.4, 0.3 and 0.1 us in city, residential and rural areas; at most 20 us. The model comes
-    from paths of up to some 20 km and is drawn on from there. Constants from memory.
+    (correlation 0.75), T1 = 0.4, 0.3 and 0.1 us in city, residential and rural areas; at most 20 us. 0.4 us is that of
+    urban microcells, macrocells have up to 1 us. The model comes from paths of up to some 20 km and is drawn on from
+    there.
 
     References
     ----------
     Greenstein, Erceg, Yeh, Clark, "A new path-gain/delay-spread propagation model for digital cellular channels",
-    IEEE Trans. Vehicular Technology 46 (1997), for the delay spread.
+    IEEE Trans. Vehicular Technology 46 (1997), eq. 10, for the delay spread.
     3GPP TR 38.901 table 7.5-6 for the Rice factor.
     """
     if not sites:
