@@ -166,6 +166,11 @@ BEYOND_THE_ROWS = [
     ("database", "CREATE TEMPORARY TABLE mine (id int)", "permission denied to create temporary tables"),
     ("database", "CREATE SCHEMA mine", "permission denied for database"),
     ("database", "TRUNCATE heimdall.alerts", "permission denied for table alerts"),
+    (
+        "database",
+        "UPDATE heimdall.schema_version SET version_num = '0001'",
+        "permission denied for table schema_version",
+    ),
     ("database", "DROP TABLE heimdall.alerts", "must be owner of table alerts"),
     ("database", "CREATE ROLE mine", "permission denied to create role"),
     ("dagster_database", "CREATE TABLE public.mine (id int)", "permission denied for schema public"),
@@ -228,6 +233,8 @@ def test_tables_of_a_deployment_with_one_role_are_handed_to_the_owner(server_set
         ).scalars()
         assert list(owners) == [names["owner"]]
         connection.exec_driver_sql("DELETE FROM heimdall.recording_sessions")
+    with pytest.raises(psycopg2.Error, match="permission denied for table schema_version"):
+        execute_on_server(least, "DELETE FROM heimdall.schema_version", names["database"])
 
 
 def test_roles_without_a_password_are_not_made(server_settings, names):

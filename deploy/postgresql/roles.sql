@@ -75,6 +75,8 @@ SELECT format('ALTER FUNCTION %s OWNER TO %I', oid::regprocedure, :'owner')
 FROM pg_proc WHERE pronamespace = 'heimdall'::regnamespace \gexec
 GRANT USAGE ON SCHEMA heimdall TO :"app";
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA heimdall TO :"app";
+SELECT format('REVOKE INSERT, UPDATE, DELETE ON heimdall.schema_version FROM %I', :'app')
+WHERE to_regclass('heimdall.schema_version') IS NOT NULL \gexec
 ALTER DEFAULT PRIVILEGES FOR ROLE :"owner" IN SCHEMA heimdall GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO :"app";
 
 -- Dagster's own tables: schema public of a database of their own.

@@ -12,6 +12,20 @@ from heimdall_pipelines.store.database import Database, LackingRightError
 
 # Any constant serves, as long as every version of this project takes the same one.
 SCHEMA_LOCK = 0x4845494D  # "HEIM"
+# Default privileges give new tables to the application's role; of this one it may only read.
+_OWNER_ALONE_WRITES_THE_REVISION = """
+DO $$
+DECLARE
+    grantee regrole;
+BEGIN
+    FOR grantee IN
+        SELECT DISTINCT entry.grantee FROM pg_class, aclexplode(relacl) AS entry
+        WHERE pg_class.oid = 'heimdall.schema_version'::regclass AND entry.grantee NOT IN (0, relowner)
+    LOOP
+        EXECUTE format('REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON heimdall.schema_version FROM %s', grantee);
+    END LOOP;
+END $$
+"""
 
 
 class SchemaTooNewError(HeimdallError):
@@ -77,6 +91,7 @@ def _upgrade(database: Database, config: Config, script: ScriptDirectory, head: 
             )
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+        connection.execute(text(_OWNER_ALONE_WRITES_THE_REVISION))
     return before
 
 
