@@ -6,19 +6,17 @@ the store itself would take to list them is not in these figures.
 
 import json
 import os
-import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import contextmanager
-from pathlib import Path
 
 import psutil
 from sqlalchemy import text
 
 from benchmarks.bench_datasets import peak_memory_mb
+from benchmarks.stack import stores_and_workers
 from heimdall_pipelines.datasets.checks import check_batch, check_dataset
 from heimdall_pipelines.datasets.deleting import delete_dataset
 from heimdall_pipelines.datasets.findings import DATASET_CHECKS, Findings
@@ -28,14 +26,10 @@ from heimdall_pipelines.datasets.repair import repair_dataset
 from heimdall_pipelines.datasets.requesting import request_dataset
 from heimdall_pipelines.datasets.row_checks import check_rows
 from heimdall_pipelines.datasets.samples import Recipe, draw_sample, make_sample
-from heimdall_pipelines.datasets.workers import Workers
 from heimdall_pipelines.formats.npy import npy_header_bytes
-from heimdall_pipelines.local.stack import Stack
 from heimdall_pipelines.settings import load_settings
-from heimdall_pipelines.stations.network import load_network, sync_network
 from heimdall_pipelines.store.dataset_look import look_at_dataset
 from heimdall_pipelines.store.iq_objects import dataset_iq_prefix
-from heimdall_pipelines.store.migrate import migrate
 from heimdall_pipelines.store.stores import open_stores
 
 NUM_WORKERS = 2
@@ -199,21 +193,10 @@ def objects_beside_rows(stores):
 
 def run():
     """Measure: rows of what, how much, in which unit."""
-    folder = Path(tempfile.mkdtemp(prefix="heimdall-bench-"))
-    folder.chmod(0o755)
-    try:
-        with Stack(folder / "home").use() as environment:
-            os.environ.update(environment)
-            with open_stores(load_settings()) as stores, Workers(NUM_WORKERS) as workers:
-                migrate(stores.database)
-                stores.objects.create_buckets()
-                sync_network(stores.database, load_network())
-                workers.start()
-                yield from rows_and_batches(stores, workers)
-                yield from repair_and_checksums(stores, workers)
-                yield from objects_beside_rows(stores)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with stores_and_workers(NUM_WORKERS) as (stores, workers):
+        yield from rows_and_batches(stores, workers)
+        yield from repair_and_checksums(stores, workers)
+        yield from objects_beside_rows(stores)
 
 
 if __name__ == "__main__":

@@ -6,19 +6,17 @@ dropped. Upload means: the same objects put by as many connections, with nothing
 
 import io
 import os
-import shutil
 import statistics
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import psutil
 
+from benchmarks.stack import stores_and_workers
 from heimdall_pipelines.datasets.batches import missing_batches
 from heimdall_pipelines.datasets.deleting import delete_dataset
 from heimdall_pipelines.datasets.generating import make_batch
@@ -26,13 +24,8 @@ from heimdall_pipelines.datasets.iq_files import iq_file
 from heimdall_pipelines.datasets.requesting import request_dataset
 from heimdall_pipelines.datasets.samples import Recipe, draw_sample, hear_sample, make_sample
 from heimdall_pipelines.datasets.workers import Workers
-from heimdall_pipelines.local.stack import Stack
-from heimdall_pipelines.settings import load_settings
-from heimdall_pipelines.stations.network import load_network, sync_network
 from heimdall_pipelines.store.batches import feature_row_json, list_batches
 from heimdall_pipelines.store.iq_objects import put_iq, sample_iq_location
-from heimdall_pipelines.store.migrate import migrate
-from heimdall_pipelines.store.stores import open_stores
 
 NUM_WORKERS = 2
 RUNS = 3
@@ -190,16 +183,5 @@ def measure(stores, workers):
 
 def run() -> Iterator[tuple[str, float, str]]:
     """Measure: rows of what, how much, in which unit."""
-    folder = Path(tempfile.mkdtemp(prefix="heimdall-bench-"))
-    folder.chmod(0o755)
-    try:
-        with Stack(folder / "home").use() as environment:
-            os.environ.update(environment)
-            with open_stores(load_settings()) as stores, Workers(NUM_WORKERS) as workers:
-                migrate(stores.database)
-                stores.objects.create_buckets()
-                sync_network(stores.database, load_network())
-                workers.start()
-                yield from measure(stores, workers)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with stores_and_workers(NUM_WORKERS) as (stores, workers):
+        yield from measure(stores, workers)

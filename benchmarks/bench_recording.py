@@ -8,16 +8,16 @@ import itertools
 import json
 import math
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+
+from benchmarks.stack import scratch_folder
 
 STATIONS = 7
 RATE_HZ = 12_001
@@ -132,10 +132,8 @@ def run() -> Iterator[tuple[str, float, str]]:
     """Measure: rows of what, how much, in which unit."""
     from heimdall_pipelines.local.stack import Stack
 
-    folder = Path(tempfile.mkdtemp(prefix="heimdall-bench-"))
-    folder.chmod(0o755)
-    path = folder / "played.wav"
-    try:
+    with scratch_folder() as folder:
+        path = folder / "played.wav"
         write_recording(path)
         with Stack(folder / "home").use() as environment:
             with players(path, 1.0) as urls:
@@ -144,8 +142,6 @@ def run() -> Iterator[tuple[str, float, str]]:
             with players(path, math.inf) as urls:
                 fast = in_fresh_process(environment, urls, DURATION_S, WARM_S)
                 long = in_fresh_process(environment, urls, LONG_S)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     yield from [
         ("the same, as fast as it goes", fast["used_s"] / STATIONS * 1e3, "ms of processor per station"),
         ("the same in real time", live["used_s"] / STATIONS * 1e3, "ms of processor per station"),

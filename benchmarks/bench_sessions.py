@@ -6,15 +6,15 @@ Memory is that of a fresh process per case, so that one case does not hide in an
 import json
 import os
 import resource
-import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
+
+from benchmarks.stack import scratch_folder
 
 RUNS = 3
 SESSION_S = 29.0
@@ -114,36 +114,30 @@ def run() -> list[tuple[str, float, str]]:
     """Measure: rows of what, how much, in which unit."""
     from heimdall_pipelines.local.stack import Stack
 
-    folder = Path(tempfile.mkdtemp(prefix="heimdall-bench-"))
-    folder.chmod(0o755)
     given = {"frequency_hz": 145e6, "start_time_unix_ns": 1_767_268_800 * 10**9}
-    gigabyte = folder / "torino.bin"
-    hour = [folder / f"{name}.bin" for name in ("genova", "coazze", "montanaro", "milano-baggio", "passo-del-giovi")]
-    rows = []
-    try:
-        with Stack(folder / "home").use() as environment:
-            _, seconds, peak_mb = whole_way(environment, kiwi_files(folder))
+    hour = ("genova", "coazze", "montanaro", "milano-baggio", "passo-del-giovi")
+    with scratch_folder() as folder, Stack(folder / "home").use() as environment:
+        _, seconds, peak_mb = whole_way(environment, kiwi_files(folder))
+        rows = [
+            ("3 KiwiSDR stations, 29 s", seconds, "s run: features and checks, process start left out"),
+            ("3 KiwiSDR stations, 29 s", peak_mb, "MB peak of the run"),
+        ]
+        for what, names, duration_s, rate_hz in (
+            ("1 GB recording, 2.4 MHz", ("torino",), 1e9 / 8 / GIGABYTE_RATE_HZ, GIGABYTE_RATE_HZ),
+            ("5 stations, one hour", hour, HOUR_S, 12_000.0),
+        ):
+            files = [folder / f"{name}.bin" for name in names]
+            for key, path in enumerate(files):
+                write_raw(path, duration_s, rate_hz, key)
+            imported, seconds, peak_mb = whole_way(environment, files, sample_rate_hz=rate_hz, **given)
+            for path in files:
+                path.unlink()
             rows += [
-                ("3 KiwiSDR stations, 29 s", seconds, "s run: features and checks, process start left out"),
-                ("3 KiwiSDR stations, 29 s", peak_mb, "MB peak of the run"),
+                (what, imported["seconds"], "s import"),
+                (what, imported["peak_mb"], "MB peak of the import"),
+                (what, seconds, "s run: features and checks, process start left out"),
+                (what, peak_mb, "MB peak of the run"),
             ]
-            for what, files, duration_s, rate_hz in (
-                ("1 GB recording, 2.4 MHz", [gigabyte], 1e9 / 8 / GIGABYTE_RATE_HZ, GIGABYTE_RATE_HZ),
-                ("5 stations, one hour", hour, HOUR_S, 12_000.0),
-            ):
-                for key, path in enumerate(files):
-                    write_raw(path, duration_s, rate_hz, key)
-                imported, seconds, peak_mb = whole_way(environment, files, sample_rate_hz=rate_hz, **given)
-                for path in files:
-                    path.unlink()
-                rows += [
-                    (what, imported["seconds"], "s import"),
-                    (what, imported["peak_mb"], "MB peak of the import"),
-                    (what, seconds, "s run: features and checks, process start left out"),
-                    (what, peak_mb, "MB peak of the run"),
-                ]
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     return rows
 
 

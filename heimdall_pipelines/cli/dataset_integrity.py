@@ -1,24 +1,21 @@
 """Validates and repairs datasets from the command line, and tells Dagster, so that its UI and alerts agree."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import dagster as dg
 
 from heimdall_pipelines.cli.console import output, show_progress
 from heimdall_pipelines.cli.dataset_making import report_evaluations
 from heimdall_pipelines.cli.validation_output import (
-    EXIT_COULD_NOT_LOOK,
-    EXIT_HEALTHY,
     exit_code,
-    print_error,
     print_json,
+    print_line,
     print_outcomes,
+    validate_one_by_one,
 )
 from heimdall_pipelines.datasets.repair import RepairPlan, plan_repair, repair_dataset
 from heimdall_pipelines.datasets.validation import DatasetValidation, validate_dataset
 from heimdall_pipelines.datasets.workers import Workers
-from heimdall_pipelines.errors import HeimdallError, UnavailableError
 from heimdall_pipelines.store.stores import Stores
 
 
@@ -41,36 +38,12 @@ def validate_one(stores: Stores, instance: dg.DagsterInstance, name: str, *, che
 def validate_many(
     stores: Stores, instance: dg.DagsterInstance, names: Iterable[str], *, checksums: bool, as_json: bool
 ) -> int:
-    """Validate datasets one after the other and show what was found; gives the exit code.
+    """Validate datasets as `validate_one_by_one` does; gives the exit code."""
 
-    One that cannot be looked at, such as one that is deleted meanwhile, does not stop the others.
+    def validate(name: str) -> DatasetValidation:
+        return validate_and_tell(stores, instance, name, checksums=checksums)
 
-    Raises
-    ------
-    UnavailableError
-        A server is away, so nothing further can be looked at.
-    """
-    code = EXIT_HEALTHY
-    documents: list[dict[str, Any]] = []
-    for name in names:
-        try:
-            validation = validate_and_tell(stores, instance, name, checksums=checksums)
-        except UnavailableError:
-            raise
-        except HeimdallError as error:
-            print_error(error)
-            documents.append({"dataset": name, "error": str(error)})
-            code = EXIT_COULD_NOT_LOOK
-            continue
-        code = max(code, exit_code(validation.outcomes))
-        documents.append(validation.to_json())
-        if not as_json:
-            print_validation(validation, in_full=validation.health_status != "healthy")
-    if as_json:
-        print_json(documents)
-    elif not documents:
-        output.print("there is no dataset to validate")
-    return code
+    return validate_one_by_one(names, validate, _summary, what="dataset", key_name="dataset", as_json=as_json)
 
 
 def validate_and_tell(
@@ -82,15 +55,10 @@ def validate_and_tell(
     return validation
 
 
-def print_validation(validation: DatasetValidation, *, in_full: bool = True) -> None:
-    """Show a dataset's health and, in full, each check."""
-    output.print(
-        f"dataset {validation.dataset.name}: {validation.health_status}, {validation.num_concerned} of "
-        f"{validation.num_all} samples concerned, {validation.storage_size_bytes / 1e6:.1f} MB",
-        soft_wrap=True,
-    )
-    if in_full:
-        print_outcomes(validation.outcomes)
+def print_validation(validation: DatasetValidation) -> None:
+    """Show a dataset's health and each check."""
+    print_line(_summary(validation))
+    print_outcomes(validation.outcomes)
 
 
 def repair(stores: Stores, name: str, *, checksums: bool, also: Sequence[int], as_json: bool) -> RepairPlan:
@@ -132,6 +100,13 @@ def repair_and_tell(
     else:
         print_validation(validation)
     return validation
+
+
+def _summary(validation: DatasetValidation) -> str:
+    return (
+        f"dataset {validation.dataset.name}: {validation.health_status}, {validation.num_concerned} of "
+        f"{validation.num_all} samples concerned, {validation.storage_size_bytes / 1e6:.1f} MB"
+    )
 
 
 def _print_plan(plan: RepairPlan, *, is_done: bool) -> None:

@@ -13,7 +13,8 @@ from heimdall_pipelines.defs.resources import stores_resource
 from heimdall_pipelines.defs.run_errors import step_failure_words
 from heimdall_pipelines.defs.stations import websdr_stations
 from heimdall_pipelines.errors import HeimdallError
-from heimdall_pipelines.store.sessions import RecordingSession, SessionBeingDeletedError, SessionRevision
+from heimdall_pipelines.store.session_revisions import SessionRevision
+from heimdall_pipelines.store.sessions import RecordingSession, SessionBeingDeletedError
 from heimdall_pipelines.store.stores import Stores
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "WARNING"}}}}

@@ -16,12 +16,11 @@ from heimdall_pipelines.formats.utc import unix_ns_from_iso
 from heimdall_pipelines.sessions.deleting import SessionContents, delete_session, session_contents
 from heimdall_pipelines.sessions.importing import ImportFile, ImportOptions, ImportReport, import_session
 from heimdall_pipelines.stations.network import DEFAULT_FILE, load_network, sync_network
+from heimdall_pipelines.store.session_revisions import SessionRevision, due_for_extraction
 from heimdall_pipelines.store.sessions import (
     RecordingSession,
     SessionNotFoundError,
-    SessionRevision,
     completed_session_ids,
-    due_for_extraction,
     get_session,
     list_sessions,
 )

@@ -7,7 +7,8 @@ from heimdall_pipelines.cli.console import errors, output
 from heimdall_pipelines.cli.dagster_instance import dagster_instance
 from heimdall_pipelines.cli.extraction import extract_on
 from heimdall_pipelines.errors import HeimdallError
-from heimdall_pipelines.store.sessions import SessionRevision, get_session, is_due_for_extraction
+from heimdall_pipelines.store.session_revisions import SessionRevision, is_due_for_extraction
+from heimdall_pipelines.store.sessions import get_session
 from heimdall_pipelines.store.stores import Stores
 
 EXIT_INTERRUPTED = 130

@@ -10,7 +10,7 @@ from heimdall_pipelines.cli.frequencies import frequency_hz as parsed_frequency_
 from heimdall_pipelines.sessions.record_request import MAX_DURATION_S, MAX_STATIONS, RecordRequest
 from heimdall_pipelines.sessions.recording import RecordReport, record_session
 from heimdall_pipelines.stations.network import load_network, sync_network
-from heimdall_pipelines.store.sessions import StationRecording
+from heimdall_pipelines.store.measurements import StationRecording
 
 EXIT_INTERRUPTED = 130
 

@@ -2,26 +2,23 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 from uuid import UUID
 
 import dagster as dg
 
-from heimdall_pipelines.cli.console import output, show_progress
+from heimdall_pipelines.cli.console import show_progress
 from heimdall_pipelines.cli.dagster_instance import dagster_instance
 from heimdall_pipelines.cli.validation_output import (
-    EXIT_COULD_NOT_LOOK,
-    EXIT_HEALTHY,
     exit_code,
-    print_error,
     print_json,
+    print_line,
     print_outcomes,
+    validate_one_by_one,
 )
 from heimdall_pipelines.defs.check_reporting import report_checks
 from heimdall_pipelines.defs.check_results import check_evaluation
 from heimdall_pipelines.defs.partitions import RECORDING_SESSIONS
 from heimdall_pipelines.defs.recorded import recorded_measurement_features
-from heimdall_pipelines.errors import HeimdallError, UnavailableError
 from heimdall_pipelines.sessions.validation import SessionValidation, validate_session
 from heimdall_pipelines.store.stores import Stores
 
@@ -42,43 +39,24 @@ def validate_one(stores: Stores, session_id: str, *, checksums: bool, as_json: b
     if as_json:
         print_json(validation.to_json())
     else:
-        _print(validation)
+        print_line(_summary(validation))
+        print_outcomes(validation.outcomes)
     return exit_code(validation.outcomes)
 
 
 def validate_many(stores: Stores, session_ids: Iterable[UUID], *, checksums: bool, as_json: bool) -> int:
-    """Validate sessions one after the other; gives the exit code.
-
-    A session that cannot be looked at, such as one that is deleted meanwhile, does not stop the others.
-
-    Raises
-    ------
-    UnavailableError
-        A server is away, so nothing further can be looked at.
-    """
-    code = EXIT_HEALTHY
-    documents: list[dict[str, Any]] = []
+    """Validate sessions as `validate_one_by_one` does; gives the exit code."""
     with dagster_instance() as instance, _reported(instance) as report:
-        for session_id in session_ids:
-            try:
-                validation = validate_session(stores, session_id, checksums=checksums, progress=show_progress)
-            except UnavailableError:
-                raise
-            except HeimdallError as error:
-                print_error(error)
-                documents.append({"session_id": str(session_id), "error": str(error)})
-                code = EXIT_COULD_NOT_LOOK
-                continue
+
+        def validate(session_id: str) -> SessionValidation:
+            validation = validate_session(stores, session_id, checksums=checksums, progress=show_progress)
             report(validation)
-            code = max(code, exit_code(validation.outcomes))
-            documents.append(validation.to_json())
-            if not as_json:
-                _print(validation, in_full=validation.health_status != "healthy")
-    if as_json:
-        print_json(documents)
-    elif not documents:
-        output.print("there is no completed session to validate")
-    return code
+            return validation
+
+        ids = [str(session_id) for session_id in session_ids]
+        return validate_one_by_one(
+            ids, validate, _summary, what="completed session", key_name="session_id", as_json=as_json
+        )
 
 
 @contextmanager
@@ -112,13 +90,9 @@ def _report(instance: dg.DagsterInstance, validations: Sequence[SessionValidatio
     )
 
 
-def _print(validation: SessionValidation, *, in_full: bool = True) -> None:
-    output.print(
+def _summary(validation: SessionValidation) -> str:
+    return (
         f"session {validation.session.id} ({validation.session.name}): {validation.health_status}, "
         f"{validation.num_concerned} of {validation.num_segments} segments concerned, "
-        f"{validation.storage_size_bytes / 1e6:.1f} MB",
-        markup=False,
-        soft_wrap=True,
+        f"{validation.storage_size_bytes / 1e6:.1f} MB"
     )
-    if in_full:
-        print_outcomes(validation.outcomes)

@@ -1,17 +1,90 @@
 """What every validation prints, and the exit code that it ends with: 0 healthy, 1 issues, 2 it could not look."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import typer
 
 from heimdall_pipelines.checks import CheckOutcome
 from heimdall_pipelines.cli.console import errors, output, table
-from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.errors import HeimdallError, UnavailableError
 
 EXIT_HEALTHY, EXIT_ISSUES, EXIT_COULD_NOT_LOOK = range(3)
+
+
+class Validation(Protocol):
+    """What was found of a dataset or a session."""
+
+    @property
+    def outcomes(self) -> Sequence[CheckOutcome]:
+        """Of every check."""
+        ...
+
+    def to_json(self) -> dict[str, Any]:
+        """As ``--json`` prints it."""
+        ...
+
+
+_Found = TypeVar("_Found", bound=Validation)
+
+
+def validate_one_by_one(
+    keys: Iterable[str],
+    validate: Callable[[str], _Found],
+    summary: Callable[[_Found], str],
+    *,
+    what: str,
+    key_name: str,
+    as_json: bool,
+) -> int:
+    """Validate one after the other and show what was found, in full where something was; gives the exit code.
+
+    One that cannot be looked at, such as one that is deleted meanwhile, does not stop the others.
+
+    Parameters
+    ----------
+    keys : iterable of str
+        Names or ids.
+    validate : callable
+        Gives what was found of one.
+    summary : callable
+        Says it in a line.
+    what, key_name : str
+        What is validated, in words; what a key is called in JSON.
+    as_json : bool
+        Show one JSON document at the end, instead of lines and tables.
+
+    Raises
+    ------
+    UnavailableError
+        A server is away, so nothing further can be looked at.
+    """
+    code = EXIT_HEALTHY
+    documents: list[dict[str, Any]] = []
+    for key in keys:
+        try:
+            found = validate(key)
+        except UnavailableError:
+            raise
+        except HeimdallError as error:
+            print_error(error)
+            documents.append({key_name: key, "error": str(error)})
+            code = EXIT_COULD_NOT_LOOK
+            continue
+        its_code = exit_code(found.outcomes)
+        code = max(code, its_code)
+        documents.append(found.to_json())
+        if not as_json:
+            print_line(summary(found))
+            if its_code != EXIT_HEALTHY:
+                print_outcomes(found.outcomes)
+    if as_json:
+        print_json(documents)
+    elif not documents:
+        output.print(f"there is no {what} to validate")
+    return code
 
 
 def print_outcomes(outcomes: Sequence[CheckOutcome]) -> None:
@@ -25,13 +98,13 @@ def print_outcomes(outcomes: Sequence[CheckOutcome]) -> None:
     for outcome in outcomes:
         if outcome.passed:
             continue
-        _print(f"{outcome.name}:")
+        print_line(f"{outcome.name}:")
         for example in outcome.examples:
-            _print(f"  - {example}")
+            print_line(f"  - {example}")
         if outcome.num_problems > len(outcome.examples):
-            _print(f"  and {outcome.num_problems - len(outcome.examples)} more")
+            print_line(f"  and {outcome.num_problems - len(outcome.examples)} more")
         if outcome.mend:
-            _print(f"  to mend: {outcome.mend}")
+            print_line(f"  to mend: {outcome.mend}")
 
 
 def print_json(document: Any) -> None:
@@ -66,5 +139,6 @@ def exits_2_if_it_cannot_look() -> Iterator[None]:
         raise typer.Exit(EXIT_COULD_NOT_LOOK) from error
 
 
-def _print(line: str) -> None:
+def print_line(line: str) -> None:
+    """Show a line as it is, however long."""
     output.print(line, markup=False, soft_wrap=True)

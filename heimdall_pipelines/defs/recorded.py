@@ -13,7 +13,8 @@ from heimdall_pipelines.sessions.extraction import ExtractionReport, StationSumm
 from heimdall_pipelines.sessions.notes import station_notes
 from heimdall_pipelines.sessions.pictures import spectrogram_png
 from heimdall_pipelines.sessions.validation import SessionValidation, validate_session
-from heimdall_pipelines.store.sessions import SessionRevision, due_for_extraction, list_recordings
+from heimdall_pipelines.store.measurements import list_recordings
+from heimdall_pipelines.store.session_revisions import SessionRevision, due_for_extraction
 from heimdall_pipelines.store.stores import Stores
 
 EXTRACTION = "extraction"  # the pool of runs that extract features

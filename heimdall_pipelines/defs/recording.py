@@ -17,7 +17,7 @@ from heimdall_pipelines.sessions.recording import record_session as record
 from heimdall_pipelines.settings import Settings
 from heimdall_pipelines.stations.checking import check_stations as ask_stations
 from heimdall_pipelines.stations.pictures import uptime_png
-from heimdall_pipelines.store.sessions import SessionRevision
+from heimdall_pipelines.store.session_revisions import SessionRevision
 from heimdall_pipelines.store.station_checks import past_checks, station_uptimes
 from heimdall_pipelines.store.stores import Stores
 

@@ -14,7 +14,7 @@ _MAX_FREQUENCY_HZ = 1e12  # as in the SigMF schema
 _MAX_START_UNIX_NS = 7_258_118_400_000_000_000  # 2200-01-01
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class IqRecording:
     """One receiver's samples in a file, described completely; the samples themselves stay in the file.
 
@@ -56,9 +56,9 @@ class IqRecording:
     start_time_unix_ns: int
     num_samples: int = field(init=False)
     time_source: str
-    time_uncertainty_ns: float | None
-    receiver_name: str | None
-    position: tuple[float, float, float] | None
+    time_uncertainty_ns: float | None = None
+    receiver_name: str | None = None
+    position: tuple[float, float, float] | None = None
     layout: SampleLayout = field(repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -76,7 +76,6 @@ def open_kiwi_wav(path: Path, given: GivenValues) -> IqRecording:
         time_source=values.time_source if fit is None else "gnss",
         time_uncertainty_ns=None if fit is None else fit.residual_rms_ns,
         receiver_name=None if name is None else name[4],
-        position=None,
         layout=layout,
     )
 

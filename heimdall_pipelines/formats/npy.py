@@ -121,18 +121,7 @@ def open_npy(path: Path, given: GivenValues) -> IqRecording:
         )
     values = resolve_values(path, given, GivenValues())
     layout = SampleLayout.contiguous(path, header.encoding, header.header_bytes, header.num_samples)
-    return IqRecording(
-        path=path,
-        format="npy",
-        sample_rate_hz=values.sample_rate_hz,
-        frequency_hz=values.frequency_hz,
-        start_time_unix_ns=values.start_time_unix_ns,
-        time_source=values.time_source,
-        time_uncertainty_ns=None,
-        receiver_name=None,
-        position=None,
-        layout=layout,
-    )
+    return IqRecording(path=path, format="npy", layout=layout, **vars(values))
 
 
 def _readable(number: int) -> str:

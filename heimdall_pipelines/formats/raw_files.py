@@ -53,15 +53,5 @@ def open_raw(path: Path, given: GivenValues, raw_format: str) -> IqRecording:
             path, f"ends within a sample: {size} bytes are no multiple of {encoding.sample_bytes}", size - rest
         )
     values = resolve_values(path, given, GivenValues())
-    return IqRecording(
-        path=path,
-        format="raw",
-        sample_rate_hz=values.sample_rate_hz,
-        frequency_hz=values.frequency_hz,
-        start_time_unix_ns=values.start_time_unix_ns,
-        time_source=values.time_source,
-        time_uncertainty_ns=None,
-        receiver_name=None,
-        position=None,
-        layout=SampleLayout.contiguous(path, encoding, 0, num_samples),
-    )
+    layout = SampleLayout.contiguous(path, encoding, 0, num_samples)
+    return IqRecording(path=path, format="raw", layout=layout, **vars(values))

@@ -57,14 +57,10 @@ def open_sigmf(path: Path, given: GivenValues) -> IqRecording:
     return IqRecording(
         path=path,
         format="sigmf",
-        sample_rate_hz=values.sample_rate_hz,
-        frequency_hz=values.frequency_hz,
-        start_time_unix_ns=values.start_time_unix_ns,
-        time_source=values.time_source,
-        time_uncertainty_ns=None,
         receiver_name=core.get("core:hw"),
         position=position_of(meta_path, first.get("core:geolocation") or core.get("core:geolocation")),
         layout=layout,
+        **vars(values),
     )
 
 

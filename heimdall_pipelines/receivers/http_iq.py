@@ -10,7 +10,7 @@ import numpy as np
 from heimdall_pipelines.formats.samples import CI16_LE
 from heimdall_pipelines.receivers.addresses import receiver_url, shown
 from heimdall_pipelines.receivers.pace import Pace
-from heimdall_pipelines.receivers.requests import AnsweredError, limited, named_errors, new_session
+from heimdall_pipelines.receivers.requests import AnsweredError, connected, status_session
 from heimdall_pipelines.receivers.status_pages import fetch_status
 from heimdall_pipelines.receivers.stream import (
     IqBlock,
@@ -60,13 +60,10 @@ class HttpIq:
         """Open a stream of IQ; see `heimdall_pipelines.receivers.stream.Receiver.stream`."""
         url = receiver_url(address)
         asked_hz = asked_rate_hz(tuning.bandwidth_hz)
-        async with new_session() as session:
-            async with limited(address, self._limits.connect_s, "cannot be reached: no answer"):
-                with named_errors(address):
-                    response = await session.get(
-                        url.page("iq").with_query(tune=f"{tuning.frequency_hz:.0f}", rate=str(asked_hz)),
-                        headers=url.authorization(),
-                    )
+        page = url.page("iq").with_query(tune=f"{tuning.frequency_hz:.0f}", rate=str(asked_hz))
+        async with connected(
+            address, self._limits.connect_s, lambda session: session.get(page, headers=url.authorization())
+        ) as response:
             try:
                 _check_type(address, response)
                 rate_hz = _rate_hz(address, response, asked_hz)
@@ -78,14 +75,13 @@ class HttpIq:
         """Ask for ``{url}/status``, of which nothing is required: who has no such page is up if it says so."""
         try:
             url = receiver_url(address)
-            async with new_session() as session, limited(address, self._limits.silence_s, "sent no status page"):
-                with named_errors(address):
-                    try:
-                        return await fetch_status(session, url)
-                    except AnsweredError as error:
-                        if error.status != _NO_PAGE:
-                            raise
-                        return ReceiverStatus(is_up=True)
+            async with status_session(address, self._limits.silence_s) as session:
+                try:
+                    return await fetch_status(session, url)
+                except AnsweredError as error:
+                    if error.status != _NO_PAGE:
+                        raise
+                    return ReceiverStatus(is_up=True)
         except ReceiverError as error:
             return ReceiverStatus(is_up=False, reason=error.reason)
 

@@ -26,7 +26,7 @@ from heimdall_pipelines.formats.kiwi_stream import (
 )
 from heimdall_pipelines.receivers.addresses import ReceiverUrl, receiver_url, shown, shown_url
 from heimdall_pipelines.receivers.pace import Pace
-from heimdall_pipelines.receivers.requests import limited, named_errors, new_session
+from heimdall_pipelines.receivers.requests import connected, limited, named_errors, status_session
 from heimdall_pipelines.receivers.status_pages import fetch_status, tells_something
 from heimdall_pipelines.receivers.stream import (
     GnssStamp,
@@ -95,9 +95,8 @@ class KiwiSdr:
         """
         try:
             url = _url(address)
-            async with new_session() as session, limited(address, self._limits.silence_s, "sent no status page"):
-                with named_errors(address):
-                    status = await fetch_status(session, url)
+            async with status_session(address, self._limits.silence_s) as session:
+                status = await fetch_status(session, url)
             if not tells_something(status):
                 raise ReceiverError(address.rx_id, "has no status page of a KiwiSDR", is_transient=False)
             if not status.is_up:
@@ -120,13 +119,10 @@ class KiwiSdr:
     @asynccontextmanager
     async def _connected(self, address: ReceiverAddress) -> AsyncIterator["_Connection"]:
         url = _url(address)
-        async with new_session() as session:
-            async with limited(address, self._limits.connect_s, "cannot be reached: no answer"):
-                with named_errors(address):
-                    websocket = await session.ws_connect(
-                        url.websocket(str(int(time.time())), "SND"),
-                        max_msg_size=MAX_MESSAGE_BYTES,
-                    )
+        sound = url.websocket(str(int(time.time())), "SND")
+        async with connected(
+            address, self._limits.connect_s, lambda session: session.ws_connect(sound, max_msg_size=MAX_MESSAGE_BYTES)
+        ) as websocket:
             try:
                 yield _Connection(address, url, websocket)
             finally:

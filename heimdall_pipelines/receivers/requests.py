@@ -3,8 +3,9 @@
 import asyncio
 import os
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from typing import TypeVar
 
 import aiohttp
 
@@ -14,6 +15,8 @@ from heimdall_pipelines.receivers.stream import ReceiverAddress, ReceiverError
 MAX_STATUS_BYTES = 65_536
 _BUSY_STATUS = (429, 502, 503, 504)
 _REDIRECT_STATUS = range(300, 400)
+
+_Answer = TypeVar("_Answer")
 
 
 class AnsweredError(aiohttp.ClientError):
@@ -25,19 +28,30 @@ class AnsweredError(aiohttp.ClientError):
         self.is_transient = is_transient
 
 
-def new_session() -> aiohttp.ClientSession:
-    """Make a session for one receiver.
+@asynccontextmanager
+async def connected(
+    address: ReceiverAddress, connect_s: float, request: Callable[[aiohttp.ClientSession], Awaitable[_Answer]]
+) -> AsyncIterator[_Answer]:
+    """Make the first request, and give its answer, whose connection stays open in the context.
 
-    It follows no redirect: whoever answers for a receiver could else send requests from here to any other address. Its
-    own timeouts are off: the clients bound every wait themselves, and a stream as a whole may take hours.
+    Raises
+    ------
+    ReceiverError
+        There was no answer within `connect_s`, or one that ends the matter.
     """
-    return aiohttp.ClientSession(
-        timeout=aiohttp.ClientTimeout(total=None),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=False,
-        middlewares=(_refuse_answers,),
-        headers={"User-Agent": "heimdall-pipelines", "Accept-Encoding": "identity"},
-    )
+    async with _new_session() as session:
+        async with limited(address, connect_s, "cannot be reached: no answer"):
+            with named_errors(address):
+                answer = await request(session)
+        yield answer
+
+
+@asynccontextmanager
+async def status_session(address: ReceiverAddress, silence_s: float) -> AsyncIterator[aiohttp.ClientSession]:
+    """Give a session to ask for a status page; what fails in the context, or takes too long, is a ReceiverError."""
+    async with _new_session() as session, limited(address, silence_s, "sent no status page"):
+        with named_errors(address):
+            yield session
 
 
 @contextmanager
@@ -107,6 +121,21 @@ async def read_at_most(response: aiohttp.ClientResponse, limit_bytes: int) -> by
             break
         body += piece
     return bytes(body)
+
+
+def _new_session() -> aiohttp.ClientSession:
+    """Make a session for one receiver.
+
+    It follows no redirect: whoever answers for a receiver could else send requests from here to any other address. Its
+    own timeouts are off: the clients bound every wait themselves, and a stream as a whole may take hours.
+    """
+    return aiohttp.ClientSession(
+        timeout=aiohttp.ClientTimeout(total=None),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        middlewares=(_refuse_answers,),
+        headers={"User-Agent": "heimdall-pipelines", "Accept-Encoding": "identity"},
+    )
 
 
 async def _refuse_answers(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:

@@ -183,18 +183,6 @@ def normal_tile(
             part[2 * i + 1] = b * scale
 
 
-@compiled
-def _fill(out: NDArray[np.float32], words: NDArray[np.uint32]) -> None:
-    """Write normals to a whole array, tile by tile."""
-    tile = np.empty(4 * TILE_BLOCKS, np.float32)
-    random = np.empty((4, TILE_BLOCKS), np.uint32)
-    for start in range(0, out.size, tile.size):
-        normal_tile(tile, random, start // 4, words, np.float32(1.0))
-        part = out[start : start + tile.size]
-        for i in range(part.size):
-            part[i] = tile[i]
-
-
 def counter_words(*, seed: int, sample_idx: int, purpose: Purpose, receiver: int = 0) -> NDArray[np.uint32]:
     """Words of counter and key that tell a stream from all others.
 
@@ -223,27 +211,6 @@ def counter_words(*, seed: int, sample_idx: int, purpose: Purpose, receiver: int
     stream = int(purpose) << 24 | receiver
     low = 2**32 - 1
     return np.array([stream, sample_idx & low, sample_idx >> 32, seed & low, seed >> 32], np.uint32)
-
-
-def fill_normal(
-    out: NDArray[np.float32], *, seed: int, sample_idx: int, purpose: Purpose, receiver: int = 0
-) -> NDArray[np.float32]:
-    """Fill an array with independent standard normal numbers.
-
-    Parameters
-    ----------
-    out : ndarray of float32, shape (n,)
-        C-contiguous; at most 2**34 numbers, where the counter ends. A longer array begins with the same numbers.
-    seed, sample_idx, purpose, receiver
-        See `counter_words`.
-
-    Returns
-    -------
-    ndarray of float32
-        ``out``.
-    """
-    _fill(out, counter_words(seed=seed, sample_idx=sample_idx, purpose=purpose, receiver=receiver))
-    return out
 
 
 def generator(

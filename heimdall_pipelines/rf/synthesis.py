@@ -52,55 +52,7 @@ class Reception:
     audio: str
 
 
-@dataclass(frozen=True, eq=False)
-class Synthesis:
-    """Samples and what is true about them beyond the links.
-
-    Attributes
-    ----------
-    iq : ndarray of complex64, shape (num_receivers, num_samples)
-        Square roots of watts.
-    signal_power_dbm : ndarray of float64, shape (num_receivers, num_chunks)
-        Power of the signal in each chunk as this draw of the fading left it.
-    audio : str
-        What was transmitted: ``voice``, ``tone`` or ``dual_tone``.
-    """
-
-    iq: NDArray[np.complex64]
-    signal_power_dbm: NDArray[np.float64]
-    audio: str
-
-
-def synthesise(
-    links: Sequence[Link],
-    *,
-    seed: int,
-    sample_idx: int,
-    sample_rate_hz: float,
-    duration_s: float,
-    channel_bandwidth_hz: float,
-    receiver_indices: Sequence[int] | None = None,
-    impairments: Sequence[Impairments] | None = None,
-) -> NDArray[np.complex64]:
-    """Samples of one transmission at each receiver; see `synthesise_with_truth`, whose samples these are.
-
-    Returns
-    -------
-    ndarray of complex64, shape (num_receivers, num_samples)
-    """
-    return synthesise_with_truth(
-        links,
-        seed=seed,
-        sample_idx=sample_idx,
-        sample_rate_hz=sample_rate_hz,
-        duration_s=duration_s,
-        channel_bandwidth_hz=channel_bandwidth_hz,
-        receiver_indices=receiver_indices,
-        impairments=impairments,
-    ).iq
-
-
-def synthesise_with_truth(
+def receptions(
     links: Sequence[Link],
     *,
     seed: int,
@@ -111,8 +63,12 @@ def synthesise_with_truth(
     num_chunks: int = 1,
     receiver_indices: Sequence[int] | None = None,
     impairments: Sequence[Impairments] | None = None,
-) -> Synthesis:
+    out: NDArray[np.complex64] | None = None,
+) -> Iterator[Reception]:
     """Make one frequency-modulated transmission and let each receiver hear it with its own delay, fading and noise.
+
+    They come one after the other: whoever needs each receiver's samples only for a moment works on them while they are
+    in the processor's cache.
 
     Parameters
     ----------
@@ -135,60 +91,6 @@ def synthesise_with_truth(
         ``receiver_indices=[3]``, and has the same bytes as among others.
     impairments : sequence of Impairments, optional
         Of each receiver's hardware; none if None.
-
-    Returns
-    -------
-    Synthesis
-
-    Raises
-    ------
-    ValueError
-        A quantity out of range, or sequences of different lengths.
-
-    Notes
-    -----
-    With phi the transmission's phase, tau the delay, f the oscillator's offset and theta a random phase, a receiver
-    hears ``sqrt(P) g(t) exp(1j (phi(t - tau) + 2 pi f t + theta))`` plus noise, g being the channel's gain (see
-    `channel_gain`) whose mean power is 1 over all draws. Noise is white over fs.
-    """
-    heard = receptions(
-        links,
-        seed=seed,
-        sample_idx=sample_idx,
-        sample_rate_hz=sample_rate_hz,
-        duration_s=duration_s,
-        channel_bandwidth_hz=channel_bandwidth_hz,
-        num_chunks=num_chunks,
-        receiver_indices=receiver_indices,
-        impairments=impairments,
-        out=(iq := np.empty((len(links), round(duration_s * sample_rate_hz)), np.complex64)),
-    )
-    truths = list(heard)
-    power_dbm = np.array([truth.signal_power_dbm for truth in truths]).reshape(len(links), num_chunks)
-    return Synthesis(iq, power_dbm, truths[0].audio)
-
-
-def receptions(
-    links: Sequence[Link],
-    *,
-    seed: int,
-    sample_idx: int,
-    sample_rate_hz: float,
-    duration_s: float,
-    channel_bandwidth_hz: float,
-    num_chunks: int = 1,
-    receiver_indices: Sequence[int] | None = None,
-    impairments: Sequence[Impairments] | None = None,
-    out: NDArray[np.complex64] | None = None,
-) -> Iterator[Reception]:
-    """Make what `synthesise_with_truth` makes, one receiver after the other.
-
-    Whoever needs each receiver's samples only for a moment works on them while they are in the processor's cache.
-
-    Parameters
-    ----------
-    links, seed, sample_idx, sample_rate_hz, duration_s, channel_bandwidth_hz, num_chunks, receiver_indices, impairments
-        See `synthesise_with_truth`.
     out : ndarray of complex64, shape (num_rows, num_samples), optional
         Receivers take its rows in turn: a single one is enough for whoever is done with each reception before asking
         for the next, and saves a fifth of the time over the new memory that each takes if None.
@@ -201,7 +103,13 @@ def receptions(
     Raises
     ------
     ValueError
-        See `synthesise_with_truth`.
+        A quantity out of range, or sequences of different lengths.
+
+    Notes
+    -----
+    With phi the transmission's phase, tau the delay, f the oscillator's offset and theta a random phase, a receiver
+    hears ``sqrt(P) g(t) exp(1j (phi(t - tau) + 2 pi f t + theta))`` plus noise, g being the channel's gain (see
+    `channel_gain`) whose mean power is 1 over all draws. Noise is white over fs.
     """
     indices = range(len(links)) if receiver_indices is None else receiver_indices
     hardware = [Impairments()] * len(links) if impairments is None else impairments

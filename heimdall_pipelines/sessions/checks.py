@@ -10,13 +10,9 @@ from heimdall_pipelines.rf.feature_ranges import NUM_STATISTICS, out_of_range
 from heimdall_pipelines.rf.features import FEATURE_NAMES
 from heimdall_pipelines.sessions.object_checks import Progress, check_objects
 from heimdall_pipelines.store.features import StoredSessionRow, read_session_rows
+from heimdall_pipelines.store.measurements import read_recordings
 from heimdall_pipelines.store.session_health import session_row_bytes
-from heimdall_pipelines.store.sessions import (
-    RecordingSession,
-    SessionBeingDeletedError,
-    read_recordings,
-    read_session,
-)
+from heimdall_pipelines.store.sessions import RecordingSession, SessionBeingDeletedError, read_session
 from heimdall_pipelines.store.stores import Stores
 
 # name, severity when failed, what it looks at

@@ -14,13 +14,14 @@ from heimdall_pipelines.store.session_deletion import (
     find_doomed_session,
     named_by_other_sessions,
 )
+from heimdall_pipelines.store.session_import import ImportInProgressError, import_lock
 from heimdall_pipelines.store.session_objects import (
     remove_session_objects,
     session_entries,
     session_prefix,
     with_sidecar,
 )
-from heimdall_pipelines.store.sessions import ImportInProgressError, import_lock, session_key
+from heimdall_pipelines.store.sessions import session_key
 from heimdall_pipelines.store.stores import Stores
 
 _POLL_S = 0.5

@@ -34,15 +34,10 @@ from heimdall_pipelines.store.features import (
     replace_session_features,
 )
 from heimdall_pipelines.store.iq_objects import IqObjectError, StationIq
+from heimdall_pipelines.store.measurements import StationRecording, list_recordings
 from heimdall_pipelines.store.objects import ObjectNotFoundError
-from heimdall_pipelines.store.sessions import (
-    RecordingSession,
-    SessionBeingDeletedError,
-    SessionRevision,
-    StationRecording,
-    get_session,
-    list_recordings,
-)
+from heimdall_pipelines.store.session_revisions import SessionRevision
+from heimdall_pipelines.store.sessions import RecordingSession, SessionBeingDeletedError, get_session
 from heimdall_pipelines.store.stores import Stores
 
 logger = logging.getLogger(__name__)

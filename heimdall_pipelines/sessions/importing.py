@@ -16,7 +16,6 @@ from heimdall_pipelines.errors import HeimdallError, UnavailableError
 from heimdall_pipelines.formats.iq_recording import IqRecording
 from heimdall_pipelines.formats.npy import npy_header_bytes
 from heimdall_pipelines.formats.recording import open_recording
-from heimdall_pipelines.formats.sigmf_files import sigmf_meta
 from heimdall_pipelines.rf.features import (
     MAX_SAMPLE_RATE_HZ,
     MIN_CHANNEL_BINS,
@@ -25,19 +24,19 @@ from heimdall_pipelines.rf.features import (
 )
 from heimdall_pipelines.rf.segments import CHUNK_NS, Interval, NoSegmentError, plan_segments
 from heimdall_pipelines.rf.spectrum import USABLE_BAND
+from heimdall_pipelines.sessions.sidecar import session_sidecar
 from heimdall_pipelines.stations.network import Network
 from heimdall_pipelines.store.iq_objects import put_iq, remove_session_iq, session_iq_location
-from heimdall_pipelines.store.sessions import (
+from heimdall_pipelines.store.measurements import StationRecording
+from heimdall_pipelines.store.session_completion import complete_session
+from heimdall_pipelines.store.session_import import (
     ImportedSession,
-    SessionNotFoundError,
-    StationRecording,
     begin_import,
-    complete_session,
     discard_session,
-    get_session,
     import_lock,
     sessions_holding,
 )
+from heimdall_pipelines.store.sessions import SessionNotFoundError, get_session
 from heimdall_pipelines.store.stations import Station, list_stations, slug
 from heimdall_pipelines.store.stores import Stores
 
@@ -322,41 +321,35 @@ def _store(
     passband_hz: float | None,
     progress: Progress,
 ) -> StationRecording:
-    recording, station = source.recording, source.station
+    file, station = source.recording, source.station
     location = session_iq_location(stores.objects, session_id, station.rx_id)
-    sidecar = sigmf_meta(
-        dataset_name=f"{station.rx_id}.npy",
-        header_bytes=len(npy_header_bytes(recording.num_samples)),
-        num_samples=recording.num_samples,
-        sample_rate_hz=recording.sample_rate_hz,
-        frequency_hz=imported.frequency_hz,
-        start_time_unix_ns=recording.start_time_unix_ns,
-        lat=station.latitude,
-        lon=station.longitude,
-        alt_m=station.altitude_m,
-        description=f"{imported.name}: {station.name}",
-        recorder=f"heimdall-pipelines, imported from {recording.format}",
-        extra={"rx_id": station.rx_id, "session_id": str(session_id), "full_scale_dbm": source.full_scale_dbm},
-    )
-    stream = _ByteStream(_object_stream(source, lambda done: progress(f"storing {station.rx_id}: {done:.0%}")))
-    put_iq(stores.objects, location, stream, source.object_bytes, sidecar)
-    if stream.sha256() != sha256:
-        raise ImportRefusedError(f"{recording.path}: the file changed while it was imported; import it again")
-    return StationRecording(
+    recording = StationRecording(
         station=station,
-        start_time_unix_ns=recording.start_time_unix_ns,
-        sample_rate_hz=recording.sample_rate_hz,
-        samples_count=recording.num_samples,
+        start_time_unix_ns=file.start_time_unix_ns,
+        sample_rate_hz=file.sample_rate_hz,
+        samples_count=file.num_samples,
         location=location,
         iq_data_format="npy",
         sha256=sha256,
         full_scale_dbm=source.full_scale_dbm,
         is_calibrated=source.is_calibrated,
-        time_source=recording.time_source,
-        time_uncertainty_ns=recording.time_uncertainty_ns,
-        quantisation_step=recording.quantisation_step,
+        time_source=file.time_source,
+        time_uncertainty_ns=file.time_uncertainty_ns,
+        quantisation_step=file.quantisation_step,
         passband_hz=passband_hz,
     )
+    sidecar = session_sidecar(
+        recording,
+        session_id=session_id,
+        session_name=imported.name,
+        frequency_hz=imported.frequency_hz,
+        origin=f"imported from {file.format}",
+    )
+    stream = _ByteStream(_object_stream(source, lambda done: progress(f"storing {station.rx_id}: {done:.0%}")))
+    put_iq(stores.objects, location, stream, source.object_bytes, sidecar)
+    if stream.sha256() != sha256:
+        raise ImportRefusedError(f"{file.path}: the file changed while it was imported; import it again")
+    return recording
 
 
 def _clean_up(stores: Stores, session_id: UUID) -> None:

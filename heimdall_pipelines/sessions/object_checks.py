@@ -8,9 +8,9 @@ from uuid import UUID
 
 from heimdall_pipelines.checks import CheckOutcome
 from heimdall_pipelines.store.iq_objects import IqObjectError, StationIq
+from heimdall_pipelines.store.measurements import StationRecording
 from heimdall_pipelines.store.objects import ObjectLocation, ObjectNotFoundError
 from heimdall_pipelines.store.session_objects import session_entries, with_sidecar
-from heimdall_pipelines.store.sessions import StationRecording
 from heimdall_pipelines.store.stores import Stores
 
 READ_BYTES = 8 * 2**20

@@ -30,6 +30,7 @@ from heimdall_pipelines.sessions.station_recording import (
     StationRecorder,
 )
 from heimdall_pipelines.store.iq_objects import remove_session_iq, remove_station_iq
+from heimdall_pipelines.store.measurements import StationRecording
 from heimdall_pipelines.store.recordings import (
     RecordedSession,
     fail_recording_session,
@@ -38,13 +39,8 @@ from heimdall_pipelines.store.recordings import (
     open_recording_session,
     start_recording_session,
 )
-from heimdall_pipelines.store.sessions import (
-    SessionClosedError,
-    SessionNotFoundError,
-    StationRecording,
-    complete_session,
-    get_session,
-)
+from heimdall_pipelines.store.session_completion import SessionClosedError, complete_session
+from heimdall_pipelines.store.sessions import SessionNotFoundError, get_session
 from heimdall_pipelines.store.stations import Station, list_stations
 from heimdall_pipelines.store.stores import Stores
 

@@ -12,16 +12,15 @@ from uuid import UUID
 import numpy as np
 
 from heimdall_pipelines.errors import HeimdallError
-from heimdall_pipelines.formats.npy import npy_header_bytes
-from heimdall_pipelines.formats.sigmf_files import sigmf_meta
 from heimdall_pipelines.receivers.stream import IqStream, Receiver, ReceiverAddress, ReceiverError, Tuning
 from heimdall_pipelines.rf.features import MAX_SAMPLE_RATE_HZ, MIN_SAMPLE_RATE_HZ
 from heimdall_pipelines.rf.spectrum import USABLE_BAND
 from heimdall_pipelines.sessions.iq_upload import IqUpload
 from heimdall_pipelines.sessions.live_samples import LiveLevels, LiveSamples
+from heimdall_pipelines.sessions.sidecar import session_sidecar
 from heimdall_pipelines.store.iq_objects import put_sidecar, session_iq_location
+from heimdall_pipelines.store.measurements import StationRecording
 from heimdall_pipelines.store.objects import ObjectStore
-from heimdall_pipelines.store.sessions import StationRecording
 from heimdall_pipelines.store.stations import Station
 
 logger = logging.getLogger(__name__)
@@ -236,33 +235,8 @@ class StationRecorder:
             clock = samples.clock()
         except ReceiverError as error:
             raise HeimdallError(error.reason) from error
-        full_scale_dbm = station.full_scale_dbm or 0.0
         location = session_iq_location(shared.objects, shared.session_id, station.rx_id)
-        sidecar = sigmf_meta(
-            dataset_name=f"{station.rx_id}.npy",
-            header_bytes=len(npy_header_bytes(samples.num_kept)),
-            num_samples=samples.num_kept,
-            sample_rate_hz=clock.sample_rate_hz,
-            frequency_hz=shared.frequency_hz,
-            start_time_unix_ns=clock.start_time_unix_ns,
-            lat=station.latitude,
-            lon=station.longitude,
-            alt_m=station.altitude_m,
-            description=f"{shared.name}: {station.name}",
-            recorder=f"heimdall-pipelines, recorded from {station.api_type}",
-            extra={
-                "rx_id": station.rx_id,
-                "session_id": str(shared.session_id),
-                "full_scale_dbm": full_scale_dbm,
-                "time_source": clock.time_source,
-                "time_uncertainty_ns": clock.uncertainty_ns,
-                "automatic_gain_control": self._has_automatic_gain,
-                "manual_gain_db": shared.manual_gain_db if self._has_automatic_gain is False else None,
-            },
-            holes=samples.holes,
-        )
-        await loop.run_in_executor(shared.executor, put_sidecar, shared.objects, location, sidecar)
-        return StationRecording(
+        recording = StationRecording(
             station=station,
             start_time_unix_ns=clock.start_time_unix_ns,
             sample_rate_hz=clock.sample_rate_hz,
@@ -270,7 +244,7 @@ class StationRecorder:
             location=location,
             iq_data_format="npy",
             sha256=sha256,
-            full_scale_dbm=full_scale_dbm,
+            full_scale_dbm=station.full_scale_dbm or 0.0,
             is_calibrated=station.full_scale_dbm is not None and not self._has_automatic_gain,
             time_source=clock.time_source,
             time_uncertainty_ns=clock.uncertainty_ns,
@@ -280,3 +254,19 @@ class StationRecorder:
             signal_strength_db=levels.mean("rssi_dbm"),
             frequency_offset_hz=levels.mean("frequency_offset_hz"),
         )
+        sidecar = session_sidecar(
+            recording,
+            session_id=shared.session_id,
+            session_name=shared.name,
+            frequency_hz=shared.frequency_hz,
+            origin=f"recorded from {station.api_type}",
+            extra={
+                "time_source": clock.time_source,
+                "time_uncertainty_ns": clock.uncertainty_ns,
+                "automatic_gain_control": self._has_automatic_gain,
+                "manual_gain_db": shared.manual_gain_db if self._has_automatic_gain is False else None,
+            },
+            holes=samples.holes,
+        )
+        await loop.run_in_executor(shared.executor, put_sidecar, shared.objects, location, sidecar)
+        return recording

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from heimdall_pipelines.store.database import Database
+from heimdall_pipelines.store.database import Database, time_sql
 from heimdall_pipelines.store.datasets import DATASET_COLUMNS, Dataset, DatasetDeletedError, IqSampleRow, dataset_of_row
 from heimdall_pipelines.store.features import FeatureRow, insert_feature_rows
 
@@ -279,7 +279,7 @@ def _insert_iq_rows(connection: Connection, dataset_id: UUID, rows: str) -> None
         text(
             "INSERT INTO heimdall.synthetic_iq_samples (dataset_id, sample_idx, timestamp, truth, receivers_metadata,"
             " iq_metadata, iq_storage_paths)"
-            " SELECT :id, r.sample_idx, TIMESTAMPTZ 'epoch' + r.time_us * INTERVAL '1 microsecond', r.truth,"
+            f" SELECT :id, r.sample_idx, {time_sql('r.time_us')}, r.truth,"
             " r.receivers_metadata, r.iq_metadata, r.iq_storage_paths"
             " FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r (sample_idx integer, time_us bigint, truth jsonb,"
             " receivers_metadata jsonb, iq_metadata jsonb, iq_storage_paths jsonb)"

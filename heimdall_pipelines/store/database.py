@@ -138,5 +138,10 @@ def is_broken_off(error: BaseException | None) -> bool:
     return isinstance(error, OperationalError) or (isinstance(error, DBAPIError) and error.connection_invalidated)
 
 
+def time_sql(microseconds: str) -> str:
+    """SQL for the time so many whole microseconds after the epoch: to_timestamp takes a float, which holds too few."""
+    return f"TIMESTAMPTZ 'epoch' + ({microseconds}) * INTERVAL '1 microsecond'"
+
+
 def _first_line(error: DBAPIError) -> str:
     return str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__

@@ -16,8 +16,9 @@ from sqlalchemy.exc import IntegrityError
 
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.rf.geodesy import gdop
-from heimdall_pipelines.store.database import Database
-from heimdall_pipelines.store.sessions import SessionBeingDeletedError, SessionNotFoundError, SessionRevision
+from heimdall_pipelines.store.database import Database, time_sql
+from heimdall_pipelines.store.session_revisions import SessionRevision
+from heimdall_pipelines.store.sessions import SessionBeingDeletedError, SessionNotFoundError
 
 
 class SupersededError(HeimdallError):
@@ -156,7 +157,7 @@ def insert_feature_rows(connection: Connection, rows: str) -> None:
             " segment_idx, session_revision, receiver_features, tx_latitude, tx_longitude, tx_altitude_m,"
             " tx_power_dbm, tx_known, truth, extraction_metadata, overall_confidence, mean_snr_db,"
             " num_receivers_detected, num_receivers_in_sample, gdop, extraction_failed, error_message)"
-            " SELECT r.id, TIMESTAMPTZ 'epoch' + r.time_us * INTERVAL '1 microsecond', r.dataset_id, r.sample_idx,"
+            f" SELECT r.id, {time_sql('r.time_us')}, r.dataset_id, r.sample_idx,"
             " r.recording_session_id, r.segment_idx, r.session_revision, r.receiver_features, r.tx_latitude,"
             " r.tx_longitude, r.tx_altitude_m, r.tx_power_dbm, r.tx_latitude IS NOT NULL, r.truth,"
             " r.extraction_metadata, r.overall_confidence, r.mean_snr_db, r.num_receivers_detected,"

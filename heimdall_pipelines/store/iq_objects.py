@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.formats.npy import read_npy_header
 from heimdall_pipelines.formats.recording import RecordingFormatError
+from heimdall_pipelines.store.measurements import StationRecording
 from heimdall_pipelines.store.objects import ByteSource, ObjectLocation, ObjectStore
-from heimdall_pipelines.store.sessions import StationRecording
 
 _HEADER_READ_BYTES = 4096
 _SAMPLE_BYTES = 8

@@ -43,12 +43,11 @@ def find_leftovers(stores: Stores, min_age: timedelta = MIN_AGE) -> Iterator[Lef
         (objects.synthetic_iq_bucket, "synthetic/", "synthetic_datasets"),
         (objects.raw_iq_bucket, "sessions/", "recording_sessions"),
     ):
-        for folder in objects.folders(bucket, prefix):
-            with stores.database.transaction() as connection:
-                is_known = connection.execute(
-                    text(f"SELECT EXISTS (SELECT FROM heimdall.{table} WHERE id::text = :id)"), {"id": folder}
-                ).scalar_one()
-            if is_known:
+        folders = list(objects.folders(bucket, prefix))  # before the rows are asked for, see above
+        with stores.database.transaction() as connection:
+            known = set(connection.execute(text(f"SELECT id::text FROM heimdall.{table}")).scalars())
+        for folder in folders:
+            if folder in known:
                 continue
             leftover = _leftover(stores, bucket, f"{prefix}{folder}/", datetime.now(UTC) - min_age)
             if leftover.num_objects:  # SeaweedFS goes on listing a folder whose objects were removed

@@ -8,9 +8,9 @@ from sqlalchemy import text
 from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.stations import known_source_id
 
-_IS_OPEN = "status IN ('pending', 'in_progress') AND deletion_began_at IS NULL"
 # An import has no deadline: importing the same files again takes it up.
 _IS_RECORDING = "recording_deadline_at IS NOT NULL"
+_IS_OPEN = f"status IN ('pending', 'in_progress') AND {_IS_RECORDING} AND deletion_began_at IS NULL"
 
 
 @dataclass(frozen=True)
@@ -63,41 +63,17 @@ def open_recording_session(database: Database, session: RecordedSession) -> UUID
 
 def start_recording_session(database: Database, session_id: UUID) -> bool:
     """Let a pending session be in progress; False where it was closed or is being deleted."""
-    with database.transaction() as connection:
-        changed = connection.execute(
-            text(
-                "UPDATE heimdall.recording_sessions SET status = 'in_progress', recorder_seen_at = clock_timestamp()"
-                f" WHERE id = :id AND {_IS_OPEN} RETURNING 1"
-            ),
-            {"id": session_id},
-        ).first()
-    return changed is not None
+    return _change_open(database, session_id, "status = 'in_progress', recorder_seen_at = clock_timestamp()")
 
 
 def note_recorder_lives(database: Database, session_id: UUID) -> bool:
     """Leave a sign of life; False where the session was closed, or is deleted or being deleted."""
-    with database.transaction() as connection:
-        changed = connection.execute(
-            text(
-                "UPDATE heimdall.recording_sessions SET recorder_seen_at = clock_timestamp()"
-                f" WHERE id = :id AND {_IS_OPEN} RETURNING 1"
-            ),
-            {"id": session_id},
-        ).first()
-    return changed is not None
+    return _change_open(database, session_id, "recorder_seen_at = clock_timestamp()")
 
 
 def fail_recording_session(database: Database, session_id: UUID, reason: str) -> bool:
     """Close a session as failed; False where it was completed, closed or deleted before. Its objects stay as yet."""
-    with database.transaction() as connection:
-        changed = connection.execute(
-            text(
-                "UPDATE heimdall.recording_sessions SET status = 'failed', error_message = :reason"
-                f" WHERE id = :id AND {_IS_OPEN} AND {_IS_RECORDING} RETURNING 1"
-            ),
-            {"id": session_id, "reason": reason},
-        ).first()
-    return changed is not None
+    return _change_open(database, session_id, "status = 'failed', error_message = :reason", reason=reason)
 
 
 def note_recording_removed(database: Database, session_id: UUID) -> None:
@@ -143,3 +119,13 @@ def abandoned_sessions(database: Database, silent_for_s: float) -> list[Abandone
         )
         for row in rows
     ]
+
+
+def _change_open(database: Database, session_id: UUID, change: str, **values: object) -> bool:
+    """Change a session that is still to be recorded, or is being recorded; False where it is no longer."""
+    with database.transaction() as connection:
+        changed = connection.execute(
+            text(f"UPDATE heimdall.recording_sessions SET {change} WHERE id = :id AND {_IS_OPEN} RETURNING 1"),
+            {"id": session_id, **values},
+        ).first()
+    return changed is not None

@@ -136,24 +136,12 @@ def add_station(database: Database, station: Station) -> None:
 
 def set_station_active(database: Database, rx_id: str, is_active: bool) -> None:
     """Let a station be asked for recordings, or not."""
-    with database.transaction() as connection:
-        changed = connection.execute(
-            text("UPDATE heimdall.websdr_stations SET is_active = :is_active WHERE rx_id = :rx_id RETURNING 1"),
-            {"rx_id": rx_id, "is_active": is_active},
-        ).first()
-    if changed is None:
-        raise StationError(f"unknown station {rx_id}; see: heimdall station list")
+    _set_column(database, rx_id, "is_active", is_active)
 
 
 def set_station_url(database: Database, rx_id: str, url: str) -> None:
     """Note that a station moved to another address."""
-    with database.transaction() as connection:
-        changed = connection.execute(
-            text("UPDATE heimdall.websdr_stations SET url = :url WHERE rx_id = :rx_id RETURNING 1"),
-            {"rx_id": rx_id, "url": url},
-        ).first()
-    if changed is None:
-        raise StationError(f"unknown station {rx_id}; see: heimdall station list")
+    _set_column(database, rx_id, "url", url)
 
 
 def list_known_sources(database: Database) -> list[KnownSource]:
@@ -204,6 +192,16 @@ def station_ids(connection: Connection, rx_ids: Sequence[str]) -> dict[str, UUID
         text("SELECT rx_id, id FROM heimdall.websdr_stations WHERE rx_id = ANY(:rx_ids)"), {"rx_ids": list(rx_ids)}
     )
     return {row.rx_id: row.id for row in rows}
+
+
+def _set_column(database: Database, rx_id: str, column: str, value: object) -> None:
+    with database.transaction() as connection:
+        changed = connection.execute(
+            text(f"UPDATE heimdall.websdr_stations SET {column} = :value WHERE rx_id = :rx_id RETURNING 1"),
+            {"rx_id": rx_id, "value": value},
+        ).first()
+    if changed is None:
+        raise StationError(f"unknown station {rx_id}; see: heimdall station list")
 
 
 def _station_values(station: Station) -> dict[str, Any]:

@@ -18,9 +18,11 @@ from heimdall_pipelines.defs.partitions import RECORDING_SESSIONS
 from heimdall_pipelines.defs.recorded import recorded_measurement_features
 from heimdall_pipelines.sessions.checks import SESSION_CHECKS
 from heimdall_pipelines.sessions.extraction import extract_session
+from heimdall_pipelines.store.measurements import list_recordings
 from heimdall_pipelines.store.objects import ObjectLocation
 from heimdall_pipelines.store.session_deletion import begin_deletion
-from heimdall_pipelines.store.sessions import due_for_extraction, get_session, list_recordings
+from heimdall_pipelines.store.session_revisions import due_for_extraction
+from heimdall_pipelines.store.sessions import get_session
 from heimdall_pipelines_tests.sessions.support import import_files, noise, npy_files, npy_options, quiet
 
 UNKNOWN = "00000000-0000-0000-0000-000000000000"

@@ -15,8 +15,10 @@ from heimdall_pipelines.rf.channel import draw_fading
 from heimdall_pipelines.rf.link import Link
 from heimdall_pipelines.rf.receivers import ReceiverSite, draw_receiver_sites
 from heimdall_pipelines.rf.scene import SceneSpec, draw_scene, rejection_reason
-from heimdall_pipelines.rf.synthesis import receptions, synthesise, synthesise_with_truth
+from heimdall_pipelines.rf.synthesis import receptions
 from heimdall_pipelines.stations.network import load_network
+
+from .heard import hear
 
 RATE_HZ = 200e3
 NOTHING_DBM = -300.0
@@ -50,7 +52,7 @@ def arguments(seed=7, sample_idx=0, duration_s=1.0, rate_hz=RATE_HZ, bandwidth_h
 
 
 def make(links, *, receiver_indices=None, **changes):
-    return synthesise(links, receiver_indices=receiver_indices, **arguments(**changes))
+    return hear(links, receiver_indices=receiver_indices, **arguments(**changes)).iq
 
 
 def one(link, *, receiver=0, **changes):
@@ -77,7 +79,7 @@ def scene_without_fading(seed, sites=SITES, **changes):
 
 def first_voice():
     """Index of the first sample with voice: the correlation of a tone repeats with its period."""
-    return next(n for n in range(100) if synthesise_with_truth([PLAIN], **arguments(sample_idx=n)).audio == "voice")
+    return next(n for n in range(100) if hear([PLAIN], **arguments(sample_idx=n)).audio == "voice")
 
 
 def time_difference_s(earlier, later, *, offsets_hz=(0.0, 0.0), half_band_hz=6000.0):
@@ -131,7 +133,7 @@ def test_two_receivers_of_a_scene_give_the_geometric_time_difference_as_exactly_
     while len(errors_us) < 16:
         first, *_, last = scene_without_fading(sample_idx, oscillator_ppm=0.0).links
         pair = [like(link, noise_power_dbm=link.received_power_dbm - snr_db) for link in (first, last)]
-        made = synthesise_with_truth(pair, **arguments(sample_idx=sample_idx))
+        made = hear(pair, **arguments(sample_idx=sample_idx))
         sample_idx += 1
         if made.audio != "voice":  # the figures are those of voice; a tone's correlation repeats
             continue

@@ -14,7 +14,9 @@ from heimdall_pipelines.rf import synthesis
 from heimdall_pipelines.rf.channel import Impairments
 from heimdall_pipelines.rf.features import extract_features
 from heimdall_pipelines.rf.link import Link
-from heimdall_pipelines.rf.synthesis import receptions, synthesise, synthesise_with_truth
+from heimdall_pipelines.rf.synthesis import receptions
+
+from .heard import hear
 
 RATE_HZ = 200e3
 NO_FADING = {"rice_k_db": math.inf, "doppler_hz": 0.0, "rms_delay_spread_s": 0.0}
@@ -29,8 +31,8 @@ def link(delay_s=100e-6, *, power_dbm=-100.0, noise_dbm=-120.0, offset_hz=0.0, *
     return Link(delay_s, power_dbm, noise_dbm, frequency_offset_hz=offset_hz, **(NO_FADING | channel))
 
 
-def make(links, *, seed=7, sample_idx=0, duration_s=1.0, bandwidth_hz=12_500.0, make=synthesise, **more):
-    return make(
+def make_with_truth(links, *, seed=7, sample_idx=0, duration_s=1.0, bandwidth_hz=12_500.0, by=hear, **more):
+    return by(
         links,
         seed=seed,
         sample_idx=sample_idx,
@@ -39,6 +41,10 @@ def make(links, *, seed=7, sample_idx=0, duration_s=1.0, bandwidth_hz=12_500.0, 
         channel_bandwidth_hz=bandwidth_hz,
         **more,
     )
+
+
+def make(links, **arguments):
+    return make_with_truth(links, **arguments).iq
 
 
 def four_fading_links():
@@ -58,11 +64,18 @@ def test_a_receiver_made_alone_or_in_another_order_has_the_same_bytes():
     assert backwards[::-1].tobytes() == together.tobytes()
 
 
+def test_a_longer_segment_begins_with_the_same_noise():
+    silent = [link(power_dbm=-3000.0)]  # of amplitude 0 in float32
+    whole = make(silent, duration_s=10_001 / RATE_HZ)[0]
+    for num_samples in (1, 3, 1023, 1024, 1025, 5000):  # around a kernel's tile
+        assert np.array_equal(make(silent, duration_s=num_samples / RATE_HZ)[0], whole[:num_samples])
+
+
 def test_receivers_made_one_by_one_have_the_same_bytes_and_truth():
     links = four_fading_links()
-    together = make(links, make=synthesise_with_truth, num_chunks=5)
+    together = make_with_truth(links, num_chunks=5)
     reused = np.empty((1, together.iq.shape[1]), np.complex64)
-    for row, heard in enumerate(make(links, make=receptions, num_chunks=5, out=reused)):
+    for row, heard in enumerate(make_with_truth(links, by=receptions, num_chunks=5, out=reused)):
         assert heard.iq.tobytes() == together.iq[row].tobytes()
         assert np.array_equal(heard.signal_power_dbm, together.signal_power_dbm[row])
         assert heard.audio == together.audio
@@ -116,10 +129,8 @@ def test_signal_and_noise_have_the_power_asked_for(power_dbm):
 
 
 def test_the_power_that_fading_left_is_told_for_each_chunk():
-    made = make(
-        [dataclasses.replace(heard, noise_power_dbm=-300.0) for heard in four_fading_links()],
-        make=synthesise_with_truth,
-        num_chunks=5,
+    made = make_with_truth(
+        [dataclasses.replace(heard, noise_power_dbm=-300.0) for heard in four_fading_links()], num_chunks=5
     )
     power = np.mean(np.abs(made.iq.reshape(4, 5, -1).astype(np.complex128)) ** 2, axis=2)
     assert made.signal_power_dbm == pytest.approx(10 * np.log10(power) + 30, abs=0.002)
@@ -128,8 +139,7 @@ def test_the_power_that_fading_left_is_told_for_each_chunk():
 
 def test_fading_has_the_mean_power_asked_for():
     faded = [
-        make([link(**FADING)], sample_idx=n, duration_s=0.02, make=synthesise_with_truth).signal_power_dbm[0, 0]
-        for n in range(3000)
+        make_with_truth([link(**FADING)], sample_idx=n, duration_s=0.02).signal_power_dbm[0, 0] for n in range(3000)
     ]
     power = 10 ** ((np.array(faded) + 100) / 10)
     assert np.mean(power) == pytest.approx(1, abs=4 * float(np.std(power)) / math.sqrt(power.size))
@@ -155,7 +165,7 @@ def test_snr_of_fading_receivers_agrees_with_the_power_that_fading_left():
     errors_db = []
     for n in range(10):
         links = four_fading_links()
-        made = make(links, sample_idx=n, make=synthesise_with_truth, num_chunks=5)
+        made = make_with_truth(links, sample_idx=n, num_chunks=5)
         for iq, heard, truth_dbm in zip(made.iq, links, made.signal_power_dbm, strict=True):
             errors_db.append(features(iq).chunks["snr_db"] - (truth_dbm - heard.noise_power_dbm))
     # Within a chunk the estimator's window weights fades otherwise than the plain mean: scatter, but no bias.
@@ -198,7 +208,7 @@ def test_two_receivers_give_the_geometric_time_difference(snr_db, rmse_us):
     while len(errors_us) < 16:
         early_s, late_s = 6.7e-6 + 1.3e-6 * sample_idx, 481.3e-6 - 17.9e-6 * sample_idx
         links = [link(delay_s, noise_dbm=-100.0 - snr_db) for delay_s in (early_s, late_s)]
-        made = make(links, sample_idx=sample_idx, make=synthesise_with_truth)
+        made = make_with_truth(links, sample_idx=sample_idx)
         sample_idx += 1
         if made.audio != "voice":  # the figures are those of voice; a tone's correlation repeats
             continue
@@ -236,7 +246,7 @@ def test_hardware_is_applied_receiver_by_receiver():
         ({"links": [link(0.02)]}, "delay_s of"),
         ({"links": [link()], "receiver_indices": [0, 1]}, "1 links need as many"),
         ({"links": [link()], "duration_s": 0.0}, "equal chunks"),
-        ({"links": [link()], "make": synthesise_with_truth, "num_chunks": 3}, "equal chunks"),
+        ({"links": [link()], "num_chunks": 3}, "equal chunks"),
         ({"links": [link()], "bandwidth_hz": 0.0}, "channel_bandwidth_hz"),
         ({"links": [link()], "seed": -1}, "seed must be between"),
     ],

@@ -9,8 +9,8 @@ from heimdall_pipelines.sessions import checks, object_checks
 from heimdall_pipelines.sessions.checks import SESSION_CHECKS, check_session
 from heimdall_pipelines.sessions.extraction import extract_session
 from heimdall_pipelines.store.iq_objects import sidecar_location
+from heimdall_pipelines.store.measurements import list_recordings
 from heimdall_pipelines.store.objects import ObjectLocation, ObjectStore, ObjectsUnavailableError
-from heimdall_pipelines.store.sessions import list_recordings
 from heimdall_pipelines.store.stores import Stores
 from heimdall_pipelines_tests.sessions.support import import_files, quiet
 

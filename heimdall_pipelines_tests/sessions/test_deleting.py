@@ -17,15 +17,11 @@ from heimdall_pipelines.sessions.deleting import delete_session, session_content
 from heimdall_pipelines.sessions.extraction import extract_session
 from heimdall_pipelines.store import objects
 from heimdall_pipelines.store.alerts import list_alerts, note_evaluations
+from heimdall_pipelines.store.measurements import list_recordings
 from heimdall_pipelines.store.objects import ObjectLocation
 from heimdall_pipelines.store.session_deletion import begin_deletion
-from heimdall_pipelines.store.sessions import (
-    SessionBeingDeletedError,
-    SessionNotFoundError,
-    due_for_extraction,
-    list_recordings,
-    list_sessions,
-)
+from heimdall_pipelines.store.session_revisions import due_for_extraction
+from heimdall_pipelines.store.sessions import SessionBeingDeletedError, SessionNotFoundError, list_sessions
 from heimdall_pipelines.store.stores import open_stores
 from heimdall_pipelines_tests.alerts.support import LOG, evaluation
 from heimdall_pipelines_tests.sessions.support import import_files, noise, npy_files, npy_options, quiet

@@ -11,8 +11,10 @@ from heimdall_pipelines.formats.samples import RecordingFormatError
 from heimdall_pipelines.sessions import importing
 from heimdall_pipelines.sessions.importing import ImportFile, ImportRefusedError
 from heimdall_pipelines.store.iq_objects import sidecar_location
+from heimdall_pipelines.store.measurements import list_recordings
 from heimdall_pipelines.store.objects import ObjectsUnavailableError
-from heimdall_pipelines.store.sessions import ImportInProgressError, get_session, import_lock, list_recordings
+from heimdall_pipelines.store.session_import import ImportInProgressError, import_lock
+from heimdall_pipelines.store.sessions import get_session
 from heimdall_pipelines.store.stations import StationError, list_stations
 from heimdall_pipelines.store.stores import Stores
 from heimdall_pipelines_tests.sessions.support import RATE_HZ, copied, import_files, noise, npy_files, npy_options

@@ -29,15 +29,12 @@ from heimdall_pipelines.sessions.record_request import RecordingRefusedError, Re
 from heimdall_pipelines.sessions.recording import record_session
 from heimdall_pipelines.store import objects
 from heimdall_pipelines.store.iq_objects import session_iq_location, sidecar_location
+from heimdall_pipelines.store.measurements import list_recordings
+from heimdall_pipelines.store.session_completion import SessionClosedError
 from heimdall_pipelines.store.session_deletion import begin_deletion, delete_session_rows
 from heimdall_pipelines.store.session_objects import session_entries
-from heimdall_pipelines.store.sessions import (
-    SessionClosedError,
-    due_for_extraction,
-    get_session,
-    list_recordings,
-    list_sessions,
-)
+from heimdall_pipelines.store.session_revisions import due_for_extraction
+from heimdall_pipelines.store.sessions import get_session, list_sessions
 from heimdall_pipelines.store.stations import Station, StationError, add_station, set_station_active
 from heimdall_pipelines.store.stores import open_stores
 from heimdall_pipelines_tests.sessions.live import (

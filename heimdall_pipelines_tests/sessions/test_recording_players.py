@@ -23,8 +23,9 @@ from heimdall_pipelines.sessions.importing import ImportFile
 from heimdall_pipelines.sessions.record_request import RecordRequest
 from heimdall_pipelines.sessions.recording import Surroundings, record_session
 from heimdall_pipelines.store.iq_objects import sidecar_location
+from heimdall_pipelines.store.measurements import list_recordings
 from heimdall_pipelines.store.session_objects import session_entries
-from heimdall_pipelines.store.sessions import list_recordings, list_sessions
+from heimdall_pipelines.store.sessions import list_sessions
 from heimdall_pipelines_tests.formats.support import START_NS, kiwi_file
 from heimdall_pipelines_tests.receivers.support import FAST, GENOVA, TORINO, TRANSMISSION
 from heimdall_pipelines_tests.receivers.support import FREQUENCY_HZ as TRANSMITTED_HZ

@@ -11,14 +11,10 @@ from heimdall_pipelines.sessions import validation
 from heimdall_pipelines.sessions.checks import SESSION_CHECKS, SessionNotCompleteError
 from heimdall_pipelines.sessions.extraction import extract_session
 from heimdall_pipelines.sessions.validation import validate_session
+from heimdall_pipelines.store.measurements import list_recordings
 from heimdall_pipelines.store.objects import ObjectLocation
 from heimdall_pipelines.store.session_health import SessionChangedError
-from heimdall_pipelines.store.sessions import (
-    SessionBeingDeletedError,
-    SessionNotFoundError,
-    get_session,
-    list_recordings,
-)
+from heimdall_pipelines.store.sessions import SessionBeingDeletedError, SessionNotFoundError, get_session
 from heimdall_pipelines_tests.sessions.support import import_files, quiet
 
 NUM_SEGMENTS = 12

@@ -7,6 +7,7 @@ import pytest
 
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.store.iq_objects import IqObjectError, StationIq
+from heimdall_pipelines.store.measurements import StationRecording
 from heimdall_pipelines.store.objects import (
     ObjectLocation,
     ObjectNotFoundError,
@@ -15,7 +16,6 @@ from heimdall_pipelines.store.objects import (
     ObjectStore,
     ObjectsUnavailableError,
 )
-from heimdall_pipelines.store.sessions import StationRecording
 from heimdall_pipelines.store.stations import Station
 from heimdall_pipelines_tests.s3_proxy import S3Proxy, port_of
 

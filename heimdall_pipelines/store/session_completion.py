@@ -1,0 +1,97 @@
+"""Completes a session, imported or recorded: its measurements and its row in one transaction."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from sqlalchemy import text
+
+from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.store.database import Database, time_sql
+from heimdall_pipelines.store.measurements import StationRecording, replace_measurements
+from heimdall_pipelines.store.sessions import SessionBeingDeletedError, SessionNotFoundError
+from heimdall_pipelines.store.stations import add_missing_stations
+
+
+class SessionClosedError(HeimdallError):
+    """The session was closed as failed: it is not completed any more."""
+
+
+def complete_session(
+    database: Database,
+    session_id: UUID,
+    recordings: Sequence[StationRecording],
+    *,
+    bandwidth_hz: float | None = None,
+    error_message: str | None = None,
+) -> int:
+    """Write a session's measurements and complete it, in one transaction.
+
+    Stations that do not exist yet are added as they stand in the recordings. A session that
+    another process completed meanwhile stays as it is.
+
+    Parameters
+    ----------
+    database : Database
+    session_id : UUID
+    recordings : sequence of StationRecording
+        One of them at least has samples.
+    bandwidth_hz : float, optional
+        Of the channel, where it is known better than when the session was opened.
+    error_message : str, optional
+        What went wrong though some stations did record.
+
+    Returns
+    -------
+    int
+        The session's revision.
+
+    Raises
+    ------
+    SessionNotFoundError, SessionBeingDeletedError
+        It was deleted meanwhile, or its deletion has begun.
+    SessionClosedError
+        It was closed as failed meanwhile.
+    """
+    with database.transaction() as connection:
+        row = connection.execute(
+            text(
+                "SELECT status, revision, deletion_began_at FROM heimdall.recording_sessions WHERE id = :id FOR UPDATE"
+            ),
+            {"id": session_id},
+        ).first()
+        if row is None:
+            raise SessionNotFoundError(f"session {session_id} was deleted while it was being completed")
+        if row.deletion_began_at is not None:
+            raise SessionBeingDeletedError(session_id)
+        if row.status == "completed":
+            return int(row.revision)
+        if row.status == "failed":
+            raise SessionClosedError(f"session {session_id} was closed as failed while it was being completed")
+        add_missing_stations(connection, [recording.station for recording in recordings])
+        replace_measurements(connection, session_id, recordings)
+        recorded = [recording for recording in recordings if recording.samples_count]
+        start_ns = min(recording.start_time_unix_ns for recording in recorded)
+        end_ns = max(_end_unix_ns(recording) for recording in recorded)
+        return int(
+            connection.execute(
+                text(
+                    "UPDATE heimdall.recording_sessions SET status = 'completed', duration_s = :duration_s,"
+                    f" start_time = {time_sql('CAST(:start_ns AS bigint) / 1000')},"
+                    f" end_time = {time_sql('CAST(:end_ns AS bigint) / 1000')},"
+                    " bandwidth_hz = COALESCE(:bandwidth_hz, bandwidth_hz), error_message = :error_message,"
+                    " recording_deadline_at = NULL WHERE id = :id RETURNING revision"
+                ),
+                {
+                    "id": session_id,
+                    "duration_s": (end_ns - start_ns) / 1e9,
+                    "start_ns": start_ns,
+                    "end_ns": end_ns,
+                    "bandwidth_hz": bandwidth_hz,
+                    "error_message": error_message,
+                },
+            ).scalar_one()
+        )
+
+
+def _end_unix_ns(recording: StationRecording) -> int:
+    return recording.start_time_unix_ns + round(recording.samples_count / recording.sample_rate_hz * 1e9)

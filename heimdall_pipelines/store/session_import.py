@@ -1,0 +1,112 @@
+"""What an import reads and changes of sessions in the database until it completes one."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import text
+
+from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.store.database import Database
+from heimdall_pipelines.store.sessions import SessionBeingDeletedError
+from heimdall_pipelines.store.stations import known_source_id
+
+
+class ImportInProgressError(HeimdallError):
+    """The same content is being imported by another process."""
+
+
+@dataclass(frozen=True)
+class ImportedSession:
+    """What is known of a session before its IQ is stored."""
+
+    name: str
+    frequency_hz: float
+    bandwidth_hz: float
+    known_source: str | None
+    content_sha256: str
+
+
+def begin_import(database: Database, imported: ImportedSession) -> tuple[UUID, bool]:
+    """Open a session for an import, or find the one that the same content was imported into.
+
+    Returns
+    -------
+    session_id, is_completed : UUID, bool
+        ``is_completed`` is true when the same content is stored already. A session that an earlier
+        import left behind in progress is taken up again under its id, so that its objects are
+        overwritten.
+
+    Raises
+    ------
+    StationError
+        The source is not known.
+    SessionBeingDeletedError
+        The same content is in a session that is being deleted.
+    """
+    with database.transaction() as connection:
+        source_id = known_source_id(connection, imported.known_source)
+        row = connection.execute(
+            text(
+                "INSERT INTO heimdall.recording_sessions"
+                " (name, status, frequency_hz, bandwidth_hz, known_source_id, content_sha256)"
+                " VALUES (:name, 'in_progress', :frequency_hz, :bandwidth_hz, :source_id, :content_sha256)"
+                " ON CONFLICT (content_sha256) DO UPDATE SET content_sha256 = EXCLUDED.content_sha256"
+                " RETURNING id, status, deletion_began_at"
+            ),
+            {
+                "name": imported.name,
+                "frequency_hz": imported.frequency_hz,
+                "bandwidth_hz": imported.bandwidth_hz,
+                "source_id": source_id,
+                "content_sha256": imported.content_sha256,
+            },
+        ).one()
+        if row.deletion_began_at is not None:
+            raise SessionBeingDeletedError(row.id)
+    return row.id, row.status == "completed"
+
+
+@contextmanager
+def import_lock(database: Database, content_sha256: str) -> Iterator[None]:
+    """Let one process at a time import the same content; the lock ends with its process.
+
+    Raises
+    ------
+    ImportInProgressError
+        Another process holds it.
+    """
+    with database.transaction() as connection:
+        is_free = connection.execute(
+            text("SELECT pg_try_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": content_sha256}
+        ).scalar()
+        if not is_free:
+            raise ImportInProgressError("these files are being imported by another process; wait for it to end")
+        yield
+
+
+def sessions_holding(database: Database, sha256: Sequence[str], *, other_than_content: str) -> dict[str, UUID]:
+    """Which of these objects (by digest) belong to a completed session of other content: {sha256: session id}."""
+    with database.transaction() as connection:
+        rows = connection.execute(
+            text(
+                "SELECT m.sha256, m.recording_session_id AS id FROM heimdall.measurements m"
+                " JOIN heimdall.recording_sessions s ON s.id = m.recording_session_id AND s.status = 'completed'"
+                " WHERE m.sha256 = ANY(:sha256) AND s.content_sha256 IS DISTINCT FROM :content"
+            ),
+            {"sha256": list(sha256), "content": other_than_content},
+        )
+        return {row.sha256: row.id for row in rows}
+
+
+def discard_session(database: Database, session_id: UUID) -> None:
+    """Delete a session that was never completed, with its rows; one whose deletion has begun is left to that."""
+    with database.transaction() as connection:
+        connection.execute(
+            text(
+                "DELETE FROM heimdall.recording_sessions"
+                " WHERE id = :id AND status <> 'completed' AND deletion_began_at IS NULL"
+            ),
+            {"id": session_id},
+        )

@@ -1,0 +1,63 @@
+"""Completed sessions in the state that features are extracted from, and which of them are due."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import text
+
+from heimdall_pipelines.store.database import Database
+
+_IS_DUE = (
+    "s.status = 'completed' AND s.deletion_began_at IS NULL"
+    " AND NOT EXISTS (SELECT 1 FROM heimdall.measurement_features f"
+    " WHERE f.recording_session_id = s.id AND f.session_revision = s.revision)"
+)
+
+
+@dataclass(frozen=True)
+class SessionRevision:
+    """A completed session in the state that features are extracted from."""
+
+    session_id: UUID
+    revision: int
+
+    @property
+    def run_key(self) -> str:
+        """Key under which Dagster runs the extraction of this state once."""
+        return f"{self.session_id}:{self.revision}"
+
+
+def due_for_extraction(
+    database: Database, *, limit: int, after: SessionRevision | None = None
+) -> list[SessionRevision]:
+    """Completed sessions whose current revision has no features, oldest completion first.
+
+    Parameters
+    ----------
+    database : Database
+        Where to look.
+    limit : int
+        At most so many.
+    after : SessionRevision, optional
+        Go on behind this one (the last of the previous page).
+    """
+    with database.transaction() as connection:
+        rows = connection.execute(
+            text(
+                f"SELECT s.id, s.revision FROM heimdall.recording_sessions s WHERE {_IS_DUE}"
+                " AND (CAST(:after AS uuid) IS NULL OR (s.completed_at, s.id) >"
+                "      (SELECT p.completed_at, p.id FROM heimdall.recording_sessions p WHERE p.id = :after))"
+                " ORDER BY s.completed_at, s.id LIMIT :limit"
+            ),
+            {"limit": limit, "after": after.session_id if after else None},
+        )
+        return [SessionRevision(row.id, row.revision) for row in rows]
+
+
+def is_due_for_extraction(database: Database, session_id: UUID) -> bool:
+    """Whether a session is completed and its current revision has no features."""
+    with database.transaction() as connection:
+        found = connection.execute(
+            text(f"SELECT 1 FROM heimdall.recording_sessions s WHERE s.id = :id AND {_IS_DUE}"), {"id": session_id}
+        ).first()
+        return found is not None
