@@ -204,3 +204,11 @@ def runs(address: str) -> list[dict[str, Any]]:
         address, "{ runsOrError { ... on Runs { results { runId status jobName endTime tags { key value } } } } }"
     )["runsOrError"]["results"]
     return [run | {"tags": {tag["key"]: tag["value"] for tag in run["tags"]}} for run in found]
+
+
+def command_line(process: psutil.Process) -> list[str]:
+    """Words of a process's command line; none of one that has ended since it was found."""
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:
+        return []

@@ -8,7 +8,7 @@ import pytest
 
 from heimdall_pipelines.datasets.workers import num_workers_wanted
 from heimdall_pipelines_tests.datasets.support import SMALL
-from heimdall_pipelines_tests.dev_server import DevFolder, ask_graphql, dev_folder, runs, wait_for
+from heimdall_pipelines_tests.dev_server import DevFolder, ask_graphql, command_line, dev_folder, runs, wait_for
 from heimdall_pipelines_tests.test_whole_way import LOCATION
 
 pytestmark = pytest.mark.timeout(600)  # the first test waits for Dagster's start and a few runs, on whatever machine
@@ -41,7 +41,7 @@ class WholeWay:
 
     def workers(self) -> list[psutil.Process]:
         """Live processes that make samples."""
-        return [p for p in self.dev.dagster_processes() if "heimdall_pipelines.datasets.workers" in p.cmdline()]
+        return [p for p in self.dev.dagster_processes() if "heimdall_pipelines.datasets.workers" in command_line(p)]
 
     def counts(self, name: str) -> tuple[int, int, int, int]:
         """Target, committed, feature rows and IQ rows of a dataset."""

@@ -13,7 +13,7 @@ import pytest
 
 from heimdall_pipelines.sessions import example
 from heimdall_pipelines.sessions.checks import SESSION_CHECKS
-from heimdall_pipelines_tests.dev_server import DevFolder, ask_graphql, dev_folder, runs, wait_for
+from heimdall_pipelines_tests.dev_server import DevFolder, ask_graphql, command_line, dev_folder, runs, wait_for
 
 pytestmark = pytest.mark.timeout(600)  # the first test waits for Dagster's start and a run, on whatever machine
 SENSOR = "completed_recording_sessions"
@@ -116,7 +116,7 @@ def test_a_second_start_in_the_same_folder_says_so_and_does_no_harm(whole_way):
 
 def services(dev: DevFolder) -> set[int]:
     """Process ids of Dagster's webserver and daemon."""
-    command_lines = {process.pid: process.cmdline() for process in dev.dagster_processes()}
+    command_lines = {process.pid: command_line(process) for process in dev.dagster_processes()}
     return {pid for pid, words in command_lines.items() if {"dagster_webserver", "dagster._daemon"} & set(words)}
 
 
@@ -143,7 +143,7 @@ def test_no_secret_leaves_its_file(whole_way):
     assert "PostgresRunStorage" in str(shown["the instance in the UI"])
     assert "stores" in str(shown["the resources in the UI"])
     for process in dev.processes():
-        shown[f"the command line of process {process.pid}"] = process.cmdline()
+        shown[f"the command line of process {process.pid}"] = command_line(process)
     private = (dev.home / "credentials.json", dev.home / "postgres" / "data", dev.home / "s3" / "data")
     for path in dev.home.rglob("*"):
         if path.is_file() and not any(path.is_relative_to(place) for place in private):

@@ -18,7 +18,7 @@ from heimdall_pipelines.sessions import example
 from heimdall_pipelines.settings import ENV_PREFIX, load_settings
 from heimdall_pipelines.store.migrate import migrate
 from heimdall_pipelines.store.stores import open_stores
-from heimdall_pipelines_tests.dev_server import DevFolder, dev_folder, runs, wait_for
+from heimdall_pipelines_tests.dev_server import DevFolder, command_line, dev_folder, runs, wait_for
 from heimdall_pipelines_tests.sessions.support import import_files
 
 pytestmark = pytest.mark.timeout(600)  # three starts of Dagster, on whatever machine
@@ -43,8 +43,8 @@ def test_a_killed_dev_loses_no_data_and_no_run(dev, example_recordings):
 
     dev.signal(signal.SIGKILL)
     left = dev.dagster_processes()
-    assert any("dagster._daemon" in process.cmdline() for process in left)
-    assert any("spawn_main" in " ".join(process.cmdline()) for process in left), "the process of the run"
+    assert any("dagster._daemon" in command_line(process) for process in left)
+    assert any("spawn_main" in " ".join(command_line(process)) for process in left), "the process of the run"
 
     address = dev.start_dev(first_port=FIRST_PORT)
     assert [process for process in left if is_alive(process)] == []
