@@ -1,7 +1,8 @@
 """Recording from live receivers: what it costs beyond the recording's own time, and its memory.
 
 Seven simulated KiwiSDRs play in another process, so that their work and memory count as theirs: all of them one file,
-in real time or as fast as it is taken. Memory is that of a fresh process per case.
+in real time or as fast as it is taken. Memory is that of a fresh process per case: one that loads what the command line
+loads, and one that executes Dagster's job on an instance as `heimdall dev` has it.
 """
 
 import itertools
@@ -26,6 +27,7 @@ DURATION_S = 10.0
 LONG_S = 3600.0
 PLAYED_S = 512  # a block is 512 samples
 WARM_S = 1.0
+WATCHED_S = 0.05
 
 
 def write_recording(path):
@@ -86,11 +88,11 @@ def players(path, speed) -> Iterator[list[str]]:
         process.communicate()
 
 
-def memory_mb(field):
-    """VmRSS (now) or VmHWM (at most, since it was started) of this process."""
+def memory_mb(field, process="self"):
+    """VmRSS (now) or VmHWM (at most, since it was started) of a process; 0 of one that has ended."""
     # Not ru_maxrss: that of a process that was started from a large one begins at the larger one's.
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(f"{field}:"))
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    return next((int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(f"{field}:")), 0.0)
 
 
 def record(urls, duration_s, warm_s):
@@ -117,7 +119,13 @@ def record(urls, duration_s, warm_s):
         report = record_session(stores, RecordRequest(FREQUENCY_HZ, duration_s, rx_ids), lambda line: None)
         seconds, used_s = time.perf_counter() - begun, time.process_time() - used
     assert report.error_message is None, report.error_message
-    return {"seconds": seconds, "used_s": used_s, "before_mb": before_mb, "peak_mb": memory_mb("VmHWM")}
+    return {
+        "seconds": seconds,
+        "used_s": used_s,
+        "before_mb": before_mb,
+        "peak_mb": memory_mb("VmHWM"),
+        "rx_ids": rx_ids,
+    }
 
 
 def in_fresh_process(environment, urls, duration_s, warm_s=0.0):
@@ -128,8 +136,27 @@ def in_fresh_process(environment, urls, duration_s, warm_s=0.0):
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def job_peak_mb(environment, rx_ids, duration_s, folder):
+    """Have these stations recorded by Dagster's job in a process of its own, as it comes: its peak memory."""
+    config = folder / "record.json"
+    given = {"frequency_hz": FREQUENCY_HZ, "duration_s": duration_s, "stations": rx_ids}
+    config.write_text(json.dumps({"ops": {"record": {"config": given}}}))
+    module = ["-m", "heimdall_pipelines.definitions", "-j", "record_session", "-c", str(config)]
+    command = [sys.executable, "-m", "dagster", "job", "execute", *module]
+    peak_mb = 0.0
+    with (folder / "job.log").open("w+") as log:
+        process = subprocess.Popen(command, env=os.environ | environment, stdout=log, stderr=log)
+        while process.poll() is None:
+            peak_mb = max(peak_mb, memory_mb("VmHWM", process.pid))
+            time.sleep(WATCHED_S)
+        log.seek(0)
+        assert process.returncode == 0, log.read()
+    return peak_mb
+
+
 def run() -> Iterator[tuple[str, float, str]]:
     """Measure: rows of what, how much, in which unit."""
+    from heimdall_pipelines.cli.environment import dagster_home
     from heimdall_pipelines.local.stack import Stack
 
     with scratch_folder() as folder:
@@ -142,11 +169,14 @@ def run() -> Iterator[tuple[str, float, str]]:
             with players(path, math.inf) as urls:
                 fast = in_fresh_process(environment, urls, DURATION_S, WARM_S)
                 long = in_fresh_process(environment, urls, LONG_S)
+                environment = environment | {"DAGSTER_HOME": str(dagster_home(folder / "home"))}
+                job_mb = job_peak_mb(environment, long["rx_ids"], LONG_S, folder)
     yield from [
         ("the same, as fast as it goes", fast["used_s"] / STATIONS * 1e3, "ms of processor per station"),
         ("the same in real time", live["used_s"] / STATIONS * 1e3, "ms of processor per station"),
         (f"7 stations, {LONG_S / 60:g} minutes, as fast", long["seconds"], "s"),
         ("the same", long["peak_mb"], f"MB peak, {long['before_mb']:.0f} MB of them before it began"),
+        ("the same by Dagster's job", job_mb, "MB peak of the run's process"),
     ]
 
 

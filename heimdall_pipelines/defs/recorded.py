@@ -11,7 +11,6 @@ from heimdall_pipelines.defs.partitions import recording_sessions
 from heimdall_pipelines.sessions.checks import SESSION_CHECKS
 from heimdall_pipelines.sessions.extraction import ExtractionReport, StationSummary, extract_session
 from heimdall_pipelines.sessions.notes import station_notes
-from heimdall_pipelines.sessions.pictures import spectrogram_png
 from heimdall_pipelines.sessions.validation import SessionValidation, validate_session
 from heimdall_pipelines.store.measurements import list_recordings
 from heimdall_pipelines.store.session_revisions import SessionRevision, due_for_extraction
@@ -154,6 +153,8 @@ def raw_iq_materialization(stores: Stores, session: SessionRevision) -> dg.Asset
 
 
 def _extraction_metadata(report: ExtractionReport) -> dict[str, dg.MetadataValue]:
+    from heimdall_pipelines.sessions.pictures import spectrogram_png  # matplotlib: 27 MB that other runs save
+
     metadata: dict[str, dg.MetadataValue] = {
         "session": dg.MetadataValue.text(report.session.name),
         "rows": dg.MetadataValue.int(report.num_rows),

@@ -16,7 +16,6 @@ from heimdall_pipelines.sessions.record_request import MAX_STATIONS, RecordReque
 from heimdall_pipelines.sessions.recording import record_session as record
 from heimdall_pipelines.settings import Settings
 from heimdall_pipelines.stations.checking import check_stations as ask_stations
-from heimdall_pipelines.stations.pictures import uptime_png
 from heimdall_pipelines.store.session_revisions import SessionRevision
 from heimdall_pipelines.store.station_checks import past_checks, station_uptimes
 from heimdall_pipelines.store.stores import Stores
@@ -96,6 +95,8 @@ def station_uptime(context: dg.AssetExecutionContext, stores: dg.ResourceParam[S
     The history of a week is drawn as a picture; the UI plots the numbers of each station, up (1 or 0) and latency, over
     time: "Plots" beside "Table".
     """
+    from heimdall_pipelines.stations.pictures import uptime_png  # matplotlib: 27 MB that other runs save
+
     with retried_after_outage(context.op_execution_context):
         checks = ask_stations(stores)
         uptimes = {uptime.rx_id: uptime for uptime in station_uptimes(stores.database, UPTIME_DAYS)}

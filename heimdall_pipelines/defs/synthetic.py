@@ -12,7 +12,6 @@ from heimdall_pipelines.datasets.generating import BatchProgress, BatchReport, m
 from heimdall_pipelines.datasets.requesting import Acceptance, request_dataset
 from heimdall_pipelines.datasets.spec import DatasetSpec
 from heimdall_pipelines.datasets.summary import DatasetSummary, summarise_dataset
-from heimdall_pipelines.datasets.summary_pictures import summary_pictures
 from heimdall_pipelines.datasets.workers import Workers, num_workers_wanted
 from heimdall_pipelines.defs.metadata import picture_metadata, table_metadata
 from heimdall_pipelines.defs.outages import retried_after_outage, started_again_after_outage
@@ -217,6 +216,8 @@ def batch_materializations(report: BatchReport) -> list[dg.AssetMaterialization]
 
 
 def _summary_metadata(summary: DatasetSummary) -> dict[str, dg.MetadataValue]:
+    from heimdall_pipelines.datasets.summary_pictures import summary_pictures  # matplotlib: 27 MB that other runs save
+
     errors = [(e.feature, e.unit, e.num, f"{e.bias:+.3g}", f"{e.rmse:.3g}", f"{e.worst:+.3g}") for e in summary.errors]
     return {
         "samples": dg.MetadataValue.int(summary.counts.features),

@@ -111,6 +111,13 @@ def test_every_service_is_limited_watched_and_started_again(compose):
         assert all(seconds(check[span]) > 0 for span in ("interval", "timeout", "start_period", "start_interval")), name
 
 
+def test_health_checks_need_no_variable_that_only_some_engines_set(compose):
+    """Docker gives HOSTNAME to the command of a health check too, Podman to the container's own command alone."""
+    for name, service in compose["services"].items():
+        for variable, default in re.findall(r"\$\{?([A-Za-z_]\w*)(:-)?", json.dumps(service.get("healthcheck"))):
+            assert default or variable in service["environment"], f"{name}: {variable}"
+
+
 def test_processes_of_ours_write_into_memory_and_a_cache_alone_and_wait_for_the_migration(compose):
     for name, service in compose["services"].items():
         if "build" not in service:
@@ -133,6 +140,14 @@ def test_caches_are_in_the_volume_which_the_user_of_the_image_owns():
 
 def test_workers_can_be_several(compose):
     assert not {"container_name", "ports", "hostname"} & set(compose["services"]["worker"])
+
+
+def test_workers_together_have_as_many_slots_as_there_may_be_runs(compose):
+    """Their number is in the file: one of the command line's --scale is gone after the next `docker compose up`."""
+    worker = compose["services"]["worker"]
+    (slots,) = re.findall(r"--slots=(\d+)", json.dumps(worker["command"]))
+    runs = int(worker["environment"]["HEIMDALL_MAX_CONCURRENT_RUNS"])
+    assert int(worker["deploy"]["replicas"]) * int(slots) == runs
 
 
 def test_every_setting_can_be_given(compose):
