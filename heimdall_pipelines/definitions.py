@@ -5,6 +5,7 @@ from typing import Any
 
 import dagster as dg
 
+from heimdall_pipelines.cluster import lost_runs
 from heimdall_pipelines.defs import (
     alerts,
     recorded,
@@ -65,6 +66,7 @@ def build_definitions(resources: Mapping[str, Any] | None = None) -> dg.Definiti
             synthetic_sensor.requested_synthetic_batches,
             alerts.failed_asset_check_alerts,
             recording.abandoned_recordings,
+            lost_runs.lost_runs,
         ],
         resources={"stores": stores_resource, "settings": settings_resource} | dict(resources or {}),
         executor=dg.in_process_executor,

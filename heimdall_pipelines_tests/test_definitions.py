@@ -42,6 +42,7 @@ def test_everything_loads_in_a_fresh_process_without_any_setting():
             "requested_synthetic_batches",
             "failed_asset_check_alerts",
             "abandoned_recordings",
+            "lost_runs",
         ],
         "schedules": ["weekly_validation", "hourly_station_check", "scheduled_recording", "daily_expiry"],
         "jobs": [

@@ -138,7 +138,8 @@ def assert_failed_for_an_outage(result: dg.ExecuteInProcessResult, named: str) -
 
 
 @pytest.fixture(autouse=True)
-def _short_retry_delay(monkeypatch):
+def _few_and_short_delays(monkeypatch):
+    monkeypatch.setattr(outages, "OUTAGE_RETRIES", 3)
     monkeypatch.setattr(outages, "OUTAGE_DELAY_S", 0.01)
 
 

@@ -18,6 +18,7 @@ SIDEWAYS = {
     ("cli", "defs"),
     ("cli", "cluster"),
     ("cluster", "defs"),
+    ("definitions", "cluster"),
     ("definitions", "defs"),
     ("sessions", "stations"),
     ("status", "datasets"),

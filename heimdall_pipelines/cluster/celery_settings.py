@@ -3,8 +3,7 @@
 from typing import Any
 
 from heimdall_pipelines.settings import LocalSettings
-
-QUEUE = "dagster"  # the one that dagster-celery's app declares
+from heimdall_pipelines.status.waiting_runs import QUEUE
 
 _CONFIG = {
     # A worker takes a run when it has a slot free, not before: a run in a busy worker's hands waits beside idle ones.

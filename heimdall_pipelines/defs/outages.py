@@ -11,8 +11,9 @@ from heimdall_pipelines.errors import UnavailableError
 from heimdall_pipelines.store.database import is_broken_off
 
 RETRY_TAG = "dagster/retry_on_asset_or_op_failure"
-OUTAGE_RETRIES = 3
+OUTAGE_RETRIES = 12  # ten minutes together: a server is restarted, or its machine
 OUTAGE_DELAY_S = 10.0
+_LONGEST_DELAY = 6  # of OUTAGE_DELAY_S: once a server is back, nobody waits longer than that
 
 
 @contextmanager
@@ -24,7 +25,7 @@ def retried_after_outage(context: dg.OpExecutionContext) -> Iterator[None]:
         num_left = OUTAGE_RETRIES - context.retry_number
         if num_left <= 0:
             raise  # as it is: Dagster would put "Exceeded max_retries" in the place of what happened
-        delay_s = OUTAGE_DELAY_S * 2**context.retry_number
+        delay_s = OUTAGE_DELAY_S * min(2**context.retry_number, _LONGEST_DELAY)
         with suppress(Exception):  # the server that is away may be the one that logs are kept in
             context.log.warning(f"{error}\nTried again in {delay_s:.0f} s, up to {num_left} times")
         time.sleep(delay_s)  # here, where a cancellation breaks it off: Dagster's own wait sleeps through one

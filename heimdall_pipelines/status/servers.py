@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from heimdall_pipelines.settings import Settings
 from heimdall_pipelines.status.bounded import NotSeen, look_within
 from heimdall_pipelines.status.report import Server, Worker, Workers
+from heimdall_pipelines.status.waiting_runs import QUEUE, num_waiting_runs
 from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.migrate import schema_revisions
 from heimdall_pipelines.store.objects import ObjectStore
@@ -19,7 +20,6 @@ ANSWER_WITHIN_S = 5.0
 _UI_ANSWER_WITHIN_S = 3.0
 _REDIS_ANSWER_WITHIN_S = 2.0
 _WORKERS_ANSWER_WITHIN_S = 1.0
-QUEUE = "dagster"  # the one that dagster-celery's app declares
 _END_LENGTH = 70
 
 
@@ -50,11 +50,11 @@ def look_at_workers(redis_url: str) -> Workers:
     with redis.Redis.from_url(
         redis_url, socket_connect_timeout=_REDIS_ANSWER_WITHIN_S, socket_timeout=_REDIS_ANSWER_WITHIN_S
     ) as client:
-        num_waiting = client.llen(QUEUE)
+        num_waiting = num_waiting_runs(client)
     with celery.Celery(broker=redis_url, set_as_current=False) as app:
         answers = app.control.inspect(timeout=_WORKERS_ANSWER_WITHIN_S).active() or {}
     workers = tuple(Worker(name, len(tasks)) for name, tasks in sorted(answers.items()))
-    return Workers(workers, QUEUE, int(num_waiting))
+    return Workers(workers, QUEUE, num_waiting)
 
 
 def _timed(look: Callable[[], str]) -> Callable[[], tuple[float, str]]:

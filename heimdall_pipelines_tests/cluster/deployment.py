@@ -66,11 +66,6 @@ class Deployment:
             (home / "dagster.yaml").write_text(yaml.safe_dump(changed(config, FAST)))
         return home
 
-    def configure(self, name: str, changes: Mapping[str, Any]) -> None:
-        """Change the dagster.yaml of a machine, for processes that are started after this."""
-        file = self.home(name) / "dagster.yaml"
-        file.write_text(yaml.safe_dump(changed(yaml.safe_load(file.read_text()), changes)))
-
     def start(self, name: str, *command: str, prefix: Sequence[str] = (), **environment: str) -> None:
         """Start a process as of a machine of its own; what it prints is kept."""
         assert not self.is_running(name), f"{name} runs already"

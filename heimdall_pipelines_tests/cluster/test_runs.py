@@ -10,10 +10,12 @@ import pytest
 from sqlalchemy import text
 
 from heimdall_pipelines.cluster.celery_launcher import MISSES_OF_A_DEAD_RUN
+from heimdall_pipelines.cluster.lost_runs import lost_runs
 from heimdall_pipelines.defs.synthetic import ALL_CORES
+from heimdall_pipelines.settings import load_settings
 from heimdall_pipelines_tests.cluster.deployment import batch_run, wait_for_status, words
 from heimdall_pipelines_tests.datasets.support import add, assert_agrees, assert_nothing_stored
-from heimdall_pipelines_tests.dev_server import wait_for
+from heimdall_pipelines_tests.dev_server import command_line, wait_for
 
 pytestmark = pytest.mark.timeout(600)  # starts Dagster, its daemon and a worker, on whatever machine
 STARTING, STARTED, SUCCESS, FAILURE, CANCELED = (
@@ -48,9 +50,22 @@ def second_run(instance, run_id: str) -> dg.DagsterRun:
     return wait_for(f"a second run after {run_id}", found)
 
 
+def look_for_lost_runs(instance, a_minute_later: str) -> None:
+    """Have the sensor look twice, as the daemon does, at a run that was launched a minute before."""
+    with instance.run_storage.connect() as connection:
+        connection.execute(
+            text("UPDATE runs SET update_timestamp = update_timestamp - interval '1 minute' WHERE run_id = :id"),
+            {"id": a_minute_later},
+        )
+    cursor = None
+    for _ in range(2):
+        context = dg.build_sensor_context(instance=instance, cursor=cursor)
+        cursor = lost_runs(context, settings=load_settings()).cursor
+
+
 def maker_of_samples(cluster) -> psutil.Process | None:
     """A process that a run of the worker has started to make its samples."""
-    return next((p for p in cluster.family("one") if "heimdall_pipelines.datasets.workers" in p.cmdline()), None)
+    return next((p for p in cluster.family("one") if "heimdall_pipelines.datasets.workers" in command_line(p)), None)
 
 
 @contextlib.contextmanager
@@ -90,7 +105,7 @@ def test_no_secret_shows_in_what_the_ui_says_of_the_instance(worker, cluster, in
     assert settings.s3_access_key not in shown
     assert cluster.redis.password not in shown
     assert cluster.redis.password not in cluster.log("one") + cluster.log("daemon")
-    assert not any(cluster.redis.password in " ".join(process.cmdline()) for process in cluster.family("one"))
+    assert not any(cluster.redis.password in " ".join(command_line(process)) for process in cluster.family("one"))
 
 
 @pytest.mark.fault("a run in a worker is cancelled, and one that waits in Redis")
@@ -218,16 +233,17 @@ def test_a_run_that_no_worker_will_ever_get_fails_and_is_made_again(cluster, ins
     lost = batch_run(instance, "forgotten__00000").run_id
     wait_for_status(instance, lost, STARTING)
     wait_for("its place in Redis", lambda: any("forwarded to the broker" in line for line in words(instance, lost)))
+    look_for_lost_runs(instance, a_minute_later=lost)
+    assert instance.get_run_by_id(lost).status is STARTING  # it waits
     cluster.redis.kill()
     cluster.redis.start()
+    look_for_lost_runs(instance, a_minute_later=lost)
+    assert instance.get_run_by_id(lost).status is FAILURE
+    assert any("No worker got this run" in line for line in words(instance, lost))
     cluster.start_worker("one")
-    cluster.kill("daemon")
-    cluster.configure("daemon", {"run_monitoring": {"start_timeout_seconds": 15}})
-    cluster.start_daemon()
-    wait_for_status(instance, lost, FAILURE)
     wait_for_status(instance, second_run(instance, lost).run_id, SUCCESS)
     assert len(instance.get_run_group(lost)[1]) == 2
     fault.record(
-        found_by="run monitoring, after start_timeout_seconds (half an hour)",
+        found_by="the sensor `lost_runs`: in two looks they neither wait in Redis nor leave a sign of life",
         came_of_it="FAILURE, one more run, complete",
     )

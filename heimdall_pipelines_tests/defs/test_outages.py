@@ -1,14 +1,49 @@
-"""Runs that fail because Dagster's own tables are out of reach are started once more; others are not."""
+"""Steps outlast outages; runs that fail because Dagster's own tables are out of reach are started once more."""
 
 import dagster as dg
 import pytest
 import sqlalchemy
 from dagster_postgres.utils import retry_pg_connection_fn
 
-from heimdall_pipelines.defs.outages import RETRY_TAG, started_again_after_outage
+from heimdall_pipelines.defs import outages
+from heimdall_pipelines.defs.outages import RETRY_TAG, retried_after_outage, started_again_after_outage
 from heimdall_pipelines.defs.recorded import extract_recorded_session
 from heimdall_pipelines.defs.synthetic import make_synthetic_batches, summarise_synthetic_dataset
+from heimdall_pipelines.errors import UnavailableError
 from heimdall_pipelines.local.ports import LOOPBACK, free_port
+
+
+class Clock:
+    """Time that passes by sleeping alone."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self.longest_sleep_s = 0.0
+
+    def sleep(self, seconds: float) -> None:
+        self.now_s += seconds
+        self.longest_sleep_s = max(self.longest_sleep_s, seconds)
+
+
+@pytest.mark.parametrize(("away_s", "succeeds"), [(5, True), (90, True), (600, True), (3600, False)])
+def test_a_step_outlasts_ten_minutes_of_an_outage_and_goes_on_within_one(monkeypatch, away_s, succeeds):
+    clock = Clock()
+    monkeypatch.setattr(outages, "time", clock)
+
+    @dg.op
+    def step(context: dg.OpExecutionContext) -> None:
+        with retried_after_outage(context):
+            if clock.now_s < away_s:
+                raise UnavailableError("the server is away")
+
+    @dg.job
+    def job() -> None:
+        step()
+
+    assert job.execute_in_process(raise_on_error=False).success is succeeds
+    assert clock.longest_sleep_s <= 60
+    if succeeds:
+        assert clock.now_s <= away_s + 60
 
 
 def engine() -> sqlalchemy.Engine:

@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -29,7 +29,8 @@ class Servers:
         assert pid is not None, f"{name} does not run"
         family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
         for process in family:
-            process.kill()
+            with suppress(psutil.NoSuchProcess):  # a child may end with its parent
+                process.kill()
         psutil.wait_procs(family, timeout=10)
 
     def stop(self) -> None:

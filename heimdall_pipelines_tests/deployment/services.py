@@ -75,7 +75,7 @@ class Deployment:
     folder
         Where the services' folders and logs are made.
     num_workers
-        As ``--scale worker=N``; they are called worker-1, worker-2 and so on.
+        As HEIMDALL_WORKER_REPLICAS; they are called worker-1, worker-2 and so on.
     variables
         More of what a file .env would say: of the compose file's own variables, such as HEIMDALL_WORKER_SLOTS.
     dagster_config

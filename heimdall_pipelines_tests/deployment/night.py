@@ -1,0 +1,192 @@
+"""A deployment with two workers on servers of its own, in which something is broken in the middle of a dataset."""
+
+import re
+import time
+import urllib.error
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from sqlalchemy import text
+
+from heimdall_pipelines.datasets.validation import validate_dataset
+from heimdall_pipelines.errors import UnavailableError
+from heimdall_pipelines.store.database import Database
+from heimdall_pipelines.store.datasets import find_dataset
+from heimdall_pipelines.store.stores import Stores, open_stores
+from heimdall_pipelines_tests.datasets.support import SMALL, assert_agrees
+from heimdall_pipelines_tests.deployment.conftest import empty_servers
+from heimdall_pipelines_tests.deployment.servers import Servers, own_servers
+from heimdall_pipelines_tests.deployment.services import Deployment
+from heimdall_pipelines_tests.fault_table import Fault
+from heimdall_pipelines_tests.integrity import failed
+from heimdall_pipelines_tests.test_synthetic_whole_way import ask_for_dataset
+
+MAKE, SUMMARISE = "make_synthetic_batches", "summarise_synthetic_dataset"
+BATCHES, BATCH_SIZE = 20, 2
+SAMPLES = BATCHES * BATCH_SIZE
+NIGHT = SMALL | {"target_num_samples": SAMPLES, "batch_size": BATCH_SIZE, "seed": 0, "dataset_type": "iq_raw"}
+COMMITTED_BEFORE = 3 * BATCH_SIZE  # samples
+RESTARTED_AFTER_S = 1.0
+FINISHED = {"SUCCESS", "FAILURE", "CANCELED"}
+VARIABLES = {"HEIMDALL_WORKER_SLOTS": "1", "HEIMDALL_MAX_CONCURRENT_RUNS": "2", "HEIMDALL_WORKERS": "1"}
+# Dagster's own clock, wound up: nobody waits minutes in a test. Here a run that is launched starts within seconds.
+FAST = {
+    "run_launcher": {"config": {"worker_answer_timeout_seconds": 1}},
+    "run_monitoring": {"poll_interval_seconds": 2, "start_timeout_seconds": 30, "cancel_timeout_seconds": 5},
+    "run_coordinator": {"config": {"user_code_failure_retry_delay": 1}},
+}
+MONITORING = "run monitoring: no worker has the run any more"
+COMPLETE = "complete without a hand, all checks pass, every sample once"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run, as Dagster's table has it."""
+
+    run_id: str
+    job: str
+    status: str
+    partition: str
+
+
+@dataclass(frozen=True)
+class Night:
+    """A deployment and the servers that it uses."""
+
+    deployment: Deployment
+    servers: Servers
+    stores: Stores
+    dagster: Database
+
+    def num_committed(self, name: str) -> int:
+        dataset = find_dataset(self.stores.database, name)
+        return dataset.num_samples if dataset is not None else 0
+
+    def runs(self, job: str, partition: str = "") -> list[Run]:
+        """Runs of a job for the partitions that begin so, oldest first."""
+        return [run for run in self.all_runs() if run.job == job and run.partition.startswith(partition)]
+
+    def all_runs(self) -> list[Run]:
+        with self.dagster.transaction() as connection:
+            rows = connection.execute(text("SELECT run_id, pipeline_name, status, partition FROM runs ORDER BY id"))
+            return [Run(*row) for row in rows]
+
+    def batch_runs(self, name: str) -> list[Run]:
+        return self.runs(MAKE, f"{name}__")
+
+    def is_ui_back(self) -> bool:
+        """Ask for runs and for events: each fails once on connections that the webserver kept from before."""
+        query = """query ($id: ID!) {
+            runsOrError(limit: 1) { ... on Runs { results { id } } }
+            logsForRun(runId: $id) { ... on EventConnection { cursor } }
+        }"""
+        try:
+            self.deployment.graphql(query, id=self.all_runs()[0].run_id)
+        except urllib.error.HTTPError:
+            return False
+        return True
+
+    def wait_until(self, look: Callable[[], object], what: str) -> None:
+        """Wait beside a restart policy: what ended, whoever ended it, is started again."""
+
+        def holds() -> object:
+            self.deployment.restart_ended()
+            try:
+                return look()
+            except UnavailableError:
+                return False
+
+        self.deployment.wait_until(holds, what)
+
+    @contextmanager
+    def caught_in_a_run(self, worker: str) -> Iterator[str]:
+        """Hold a worker's processes, as SIGSTOP does, in the middle of a run, and give the run's id."""
+
+        def caught() -> str | None:
+            received = re.findall(r"execute_job\[(\S+)\] received", self.deployment.log(worker))
+            for process in self.deployment.processes(worker):
+                process.suspend()
+            if received and self._is_started(received[-1]):
+                return received[-1]
+            self._resume(worker)
+            return None
+
+        run_id = self.deployment.wait_until(caught, f"{worker} to be in the middle of a run")
+        yield run_id
+        self._resume(worker)
+
+    def _is_started(self, run_id: str) -> bool:
+        return any(run.run_id == run_id and run.status == "STARTED" for run in self.runs(MAKE))
+
+    def _resume(self, worker: str) -> None:
+        for process in self.deployment.processes(worker):
+            process.resume()
+
+    def pool(self, worker: str) -> list[psutil.Process]:
+        """The processes of a worker that execute runs."""
+        process = self.deployment.services[worker].process
+        assert process is not None
+        return psutil.Process(process.pid).children()
+
+
+@contextmanager
+def night_in(folder: Path, of_worker_2: Mapping[str, str] | None = None) -> Iterator[Night]:
+    """Start everything once, for the tests of a module; the second worker may have variables of its own."""
+    with own_servers() as servers, empty_servers(servers.start()) as settings:
+        deployment = Deployment(settings, folder, num_workers=2, variables=VARIABLES, dagster_config=FAST)
+        deployment.services["worker-2"].environment |= of_worker_2 or {}
+        dagster = Database(settings.model_copy(update={"pg_database": settings.pg_dagster_database}))
+        with deployment, open_stores(settings) as stores, dagster:
+            yield Night(deployment, servers, stores, dagster)
+
+
+@dataclass(frozen=True)
+class Damage:
+    """What is done, how many runs may fail of it, and what the table says."""
+
+    name: str
+    do: Callable[[Night], None]
+    num_failed: range
+    title: str
+    found_by: str
+    came_of_it: str
+
+
+def kill_service(night: Night, name: str) -> None:
+    """End every process of a service at once; it is started again soon."""
+    night.deployment.kill(name)
+    time.sleep(RESTARTED_AFTER_S)
+    night.deployment.restart(name)
+
+
+def assert_complete_without_a_hand(night: Night, damage: Damage, fault: Fault) -> None:
+    """Ask for a dataset, do the damage in its middle, and see the dataset get complete."""
+    ask_for_dataset(night.deployment.address, damage.name, NIGHT)
+    night.wait_until(lambda: night.num_committed(damage.name) >= COMMITTED_BEFORE, f"a few batches of {damage.name}")
+    damage.do(night)
+    night.wait_until(lambda: night.num_committed(damage.name) == SAMPLES, f"{damage.name} to be complete")
+    night.wait_until(lambda: all(run.status in FINISHED for run in night.batch_runs(damage.name)), "its runs to end")
+    made = night.batch_runs(damage.name)
+
+    assert_agrees(night.stores, damage.name, range(SAMPLES))
+    assert failed(validate_dataset(night.stores, damage.name, checksums=True)) == {}
+    last = {run.partition: run.status for run in made}
+    assert last == {f"{damage.name}__{batch_no:05d}": "SUCCESS" for batch_no in range(BATCHES)}
+    assert [run.status for run in made].count("FAILURE") in damage.num_failed
+    fault.record(found_by=damage.found_by, came_of_it=f"{damage.came_of_it}; {COMPLETE}")
+
+
+def assert_all_has_ended_well(night: Night, damages: Sequence[Damage]) -> None:
+    """Every run has ended, every dataset that was made is summed up, and the command line finds all of them healthy."""
+    complete = {damage.name for damage in damages if night.num_committed(damage.name) == SAMPLES}
+    assert complete, "no dataset was made"
+
+    def summed_up() -> set[str]:
+        return {run.partition for run in night.runs(SUMMARISE) if run.status == "SUCCESS"}
+
+    night.wait_until(lambda: summed_up() == complete, "every dataset to be summed up")
+    night.wait_until(lambda: all(run.status in FINISHED for run in night.all_runs()), "every run to end")
+    night.deployment.run("heimdall", "dataset", "validate", "--all", "--checksums")
