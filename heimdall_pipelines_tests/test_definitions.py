@@ -65,3 +65,12 @@ def test_definitions_are_valid_and_resources_can_be_replaced():
     definitions = build_definitions({"stores": stores})
     dg.Definitions.validate_loadable(definitions)
     assert definitions.resources["stores"] is stores
+
+
+def test_every_job_is_run_again_when_its_process_died_but_the_one_that_records():
+    again = {
+        job.name: job.tags.get("dagster/retry_strategy") == "ALL_STEPS" and bool(job.hook_defs)
+        for job in build_definitions().get_repository_def().get_all_jobs()
+        if not job.name.startswith("__")
+    }
+    assert [name for name, is_run_again in again.items() if not is_run_again] == ["record_session"]

@@ -11,6 +11,9 @@ from heimdall_pipelines.errors import UnavailableError
 from heimdall_pipelines.store.database import is_broken_off
 
 RETRY_TAG = "dagster/retry_on_asset_or_op_failure"
+# Tags of a job that is run once more when its process has died: all of it, which makes what is not there. From the
+# failure on, which is Dagster's default, nothing would be left to run where only the last word was lost: it gives up.
+RUN_AGAIN_WHOLE = {"dagster/retry_strategy": "ALL_STEPS"}
 OUTAGE_RETRIES = 12  # ten minutes together: a server is restarted, or its machine
 OUTAGE_DELAY_S = 10.0
 _LONGEST_DELAY = 6  # of OUTAGE_DELAY_S: once a server is back, nobody waits longer than that

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from heimdall_pipelines.defs.outages import retried_after_outage
+from heimdall_pipelines.defs.outages import RUN_AGAIN_WHOLE, retried_after_outage, started_again_after_outage
 from heimdall_pipelines.defs.partitions import RECORDING_SESSIONS
 from heimdall_pipelines.sessions.deleting import delete_session
 from heimdall_pipelines.settings import Settings
@@ -31,7 +31,9 @@ def expire(
 
 @dg.job(
     description="Deletes sessions that were completed longer ago than HEIMDALL_SESSION_RETENTION_DAYS: rows, objects "
-    "and partition. Without that variable it deletes nothing."
+    "and partition. Without that variable it deletes nothing.",
+    hooks={started_again_after_outage},
+    tags=RUN_AGAIN_WHOLE,
 )
 def expire_sessions() -> None:
     """Delete what is too old."""

@@ -13,7 +13,7 @@ from heimdall_pipelines.datasets.validation import DatasetValidation, validate_d
 from heimdall_pipelines.datasets.workers import Workers, num_workers_wanted
 from heimdall_pipelines.defs.check_results import check_evaluation, check_result
 from heimdall_pipelines.defs.metadata import table_metadata
-from heimdall_pipelines.defs.outages import retried_after_outage
+from heimdall_pipelines.defs.outages import RUN_AGAIN_WHOLE, retried_after_outage, started_again_after_outage
 from heimdall_pipelines.defs.partitions import synthetic_batches, synthetic_datasets
 from heimdall_pipelines.defs.synthetic import (
     ALL_CORES,
@@ -105,6 +105,8 @@ def _validate(
     partitions_def=synthetic_datasets,
     description="Looks whether a dataset's rows and objects agree; with `ops: {validate: {config: {checksums: true}}}` "
     "it reads every object, and makes one in a hundred samples again.",
+    hooks={started_again_after_outage},
+    tags=RUN_AGAIN_WHOLE,
 )
 def validate_synthetic_dataset() -> None:
     """Validate one dataset."""
@@ -142,6 +144,8 @@ def _repair(
     partitions_def=synthetic_datasets,
     description="Says what would mend a dataset; with `ops: {repair: {config: {apply: true}}}` it mends it: makes "
     "samples again, counts, and removes what no row names. Refuses while a batch of the dataset is being made.",
+    hooks={started_again_after_outage},
+    tags=RUN_AGAIN_WHOLE,
 )
 def repair_synthetic_dataset() -> None:
     """Repair one dataset."""

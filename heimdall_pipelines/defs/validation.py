@@ -7,7 +7,7 @@ import dagster as dg
 
 from heimdall_pipelines.datasets.checks import check_dataset
 from heimdall_pipelines.datasets.validation import DatasetValidation, keep_validation
-from heimdall_pipelines.defs.outages import retried_after_outage
+from heimdall_pipelines.defs.outages import RUN_AGAIN_WHOLE, retried_after_outage, started_again_after_outage
 from heimdall_pipelines.defs.recorded import session_evaluations
 from heimdall_pipelines.defs.synthetic_checks import ValidationConfig, evaluations
 from heimdall_pipelines.errors import HeimdallError, UnavailableError
@@ -46,7 +46,9 @@ def _validate(
 
 @dg.job(
     description="Looks whether rows and objects of every dataset and session agree; with "
-    "`ops: {validate_all: {config: {checksums: true}}}` it reads every object."
+    "`ops: {validate_all: {config: {checksums: true}}}` it reads every object.",
+    hooks={started_again_after_outage},
+    tags=RUN_AGAIN_WHOLE,
 )
 def validate_everything() -> None:
     """Validate all."""

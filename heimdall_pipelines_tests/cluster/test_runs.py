@@ -7,12 +7,13 @@ from collections.abc import Iterator
 import dagster as dg
 import psutil
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from heimdall_pipelines.cluster.celery_launcher import MISSES_OF_A_DEAD_RUN
 from heimdall_pipelines.cluster.lost_runs import lost_runs
 from heimdall_pipelines.defs.synthetic import ALL_CORES
 from heimdall_pipelines.settings import load_settings
+from heimdall_pipelines.store.database import Database
 from heimdall_pipelines_tests.cluster.deployment import batch_run, wait_for_status, words
 from heimdall_pipelines_tests.datasets.support import add, assert_agrees, assert_nothing_stored
 from heimdall_pipelines_tests.dev_server import command_line, wait_for
@@ -66,6 +67,46 @@ def look_for_lost_runs(instance, a_minute_later: str) -> None:
 def maker_of_samples(cluster) -> psutil.Process | None:
     """A process that a run of the worker has started to make its samples."""
     return next((p for p in cluster.family("one") if "heimdall_pipelines.datasets.workers" in command_line(p)), None)
+
+
+class SuccessHeldBack:
+    """A lock that PostgreSQL takes before it stores that a run succeeded; the test has it."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def is_waiting(self) -> bool:
+        """Whether a run waits for it."""
+        return bool(self._connection.execute(text(f"SELECT count(*) {_WAITING}")).scalar())
+
+    def end_what_waits(self) -> None:
+        """End the connections that wait, which outlive the processes that they were of."""
+        self._connection.execute(text(f"SELECT pg_terminate_backend(pid) {_WAITING}"))
+
+
+_WAITING = "FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))"
+_HOLD_BACK = """
+CREATE FUNCTION hold_back() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NEW; END $$;
+CREATE TRIGGER held_back BEFORE INSERT ON event_logs FOR EACH ROW
+    WHEN (NEW.dagster_event_type = 'PIPELINE_SUCCESS') EXECUTE FUNCTION hold_back()
+"""
+
+
+@contextlib.contextmanager
+def success_held_back(cluster) -> Iterator[SuccessHeldBack]:
+    """No run can say that it succeeded."""
+    settings = cluster.settings
+    with Database(settings.model_copy(update={"pg_database": settings.pg_dagster_database})) as database:
+        with database.transaction() as connection:
+            connection.execute(text(_HOLD_BACK))
+        try:
+            with database.transaction() as connection:
+                connection.execute(text("SELECT pg_advisory_xact_lock(1)"))
+                yield SuccessHeldBack(connection)
+        finally:
+            with database.transaction() as connection:
+                connection.execute(text("DROP FUNCTION hold_back CASCADE"))
 
 
 @contextlib.contextmanager
@@ -182,6 +223,26 @@ def test_a_run_whose_process_died_fails_soon_and_is_made_again(worker, cluster, 
     fault.record(
         found_by="run monitoring: asked twice, no worker has it and it leaves no sign of life",
         came_of_it="the processes that made samples end, FAILURE, one more run, complete",
+    )
+
+
+@pytest.mark.fault("the process of a worker dies when its run has done everything and has yet to say so")
+def test_a_run_that_died_after_its_last_step_is_made_again_and_succeeds(
+    worker, cluster, instance, cluster_stores, fault
+):
+    add(cluster_stores, "almost", A_WHILE, batch_size=A_WHILE)
+    first = batch_run(instance, "almost__00000").run_id
+    child = wait_for("a process that makes samples", lambda: maker_of_samples(cluster)).parent()
+    with success_held_back(cluster) as success:
+        wait_for("the end of its last step", success.is_waiting)
+        child.kill()
+        success.end_what_waits()
+    wait_for_status(instance, first, FAILURE)
+    wait_for_status(instance, second_run(instance, first).run_id, SUCCESS)
+    assert_agrees(cluster_stores, "almost", range(A_WHILE))
+    fault.record(
+        found_by="run monitoring: asked twice, no worker has it and it leaves no sign of life",
+        came_of_it="FAILURE, one more run, which finds everything made and succeeds",
     )
 
 
