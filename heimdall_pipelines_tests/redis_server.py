@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from heimdall_pipelines.local.ports import LOOPBACK
+from heimdall_pipelines.local.ports import LOOPBACK, free_port
 
 READY_WITHIN_S = 10.0
+PORTS = range(25_500, 26_500)  # the system hands them out to nobody while it is killed
 
 
 def redis_program() -> str:
@@ -28,8 +29,7 @@ class RedisServer:
     def __init__(self, host: str = LOOPBACK) -> None:
         self.host = host
         self.password = "only-for-this-test"
-        with socket.create_server((host, 0)) as taken:
-            self.port = taken.getsockname()[1]
+        self.port = free_port(None, PORTS)
         self._program = redis_program()
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import psycopg2.sql
 import pytest
 
+from heimdall_pipelines.local.ports import free_port
 from heimdall_pipelines.sessions import example
 from heimdall_pipelines.sessions.checks import SESSION_CHECKS
 from heimdall_pipelines_tests.dev_server import DevFolder, ask_graphql, command_line, dev_folder, runs, wait_for
@@ -22,6 +23,7 @@ FEATURES_KEY = {"path": ["recorded", "measurement_features"]}
 EXAMPLE_ROWS = int(example.DURATION_S)  # its whole seconds
 # Five times the RMSE of a chunk that docs/science.md gives for the same carrier-to-noise ratio: its table is for
 # 200 kHz, where the channel has 12 dB less noise than the whole; these recordings are one channel wide.
+FIRST_PORTS = range(24_400, 24_500)  # the system hands them out to nobody between the choice and the start
 OFFSET_TOLERANCE_HZ = {"torino": 0.005, "genova": 0.02, "milano-baggio": 0.06}
 
 
@@ -37,8 +39,8 @@ class WholeWay:
 
 @pytest.fixture(scope="module")
 def whole_way(example_recordings) -> Iterator[WholeWay]:
-    with dev_folder() as dev, socket.create_server(("127.0.0.1", 0)) as taken:
-        taken_port = taken.getsockname()[1]
+    taken_port = free_port(None, FIRST_PORTS)
+    with dev_folder() as dev, socket.create_server(("127.0.0.1", taken_port)):
         dev.launch_dev(first_port=taken_port)
         wait_for("the servers, and Dagster to start", dev.dagster_processes)
         session_id = dev.import_session(example_recordings)

@@ -13,6 +13,9 @@ _CONFIG = {
     "task_acks_late": False,
     # Whether a run is alive is asked of the workers, how it ended is in Dagster's tables.
     "task_ignore_result": True,
+    # A connection for each thing that is sent: one of the pool, broken off as Redis went away, was seen to raise an
+    # AttributeError at the next launch, for which Dagster failed the run.
+    "broker_pool_limit": 0,
     "broker_connection_retry_on_startup": True,
     "broker_connection_max_retries": None,
     "broker_transport_options": {

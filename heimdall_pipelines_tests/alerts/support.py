@@ -1,15 +1,16 @@
 """A webhook that can be down, refuse, and come back; and alerts to tell it of."""
 
 import json
-import socket
 import threading
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from heimdall_pipelines.local.ports import free_port
 from heimdall_pipelines.store.alerts import CheckEvaluation, FailedRun
 
 START = datetime(2026, 1, 31, 12, tzinfo=UTC)
 LOG = "the log of a test"
+PORTS = range(24_500, 25_500)  # the system hands them out to nobody while it is down
 TOKEN = "T0KEN-of-a-webhook"
 PASSWORD = "pass-w0rd-of-a-webhook"
 
@@ -22,9 +23,7 @@ class Webhook:
         self.num_refused = 0
         self.status = 200
         self._server = None
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port(None, PORTS)
 
     @property
     def url(self):
