@@ -1,6 +1,6 @@
 """What a dataset of millions costs: datasets of growing size by the real path, fitted and carried on to 5,000,000.
 
-Not part of `make bench`: it takes half an hour. `python -m benchmarks scale` runs it.
+Not part of `make bench`: it takes twenty minutes. `python -m benchmarks scale` runs it.
 
 Three parts. (1) `heimdall dev` makes a few small batches, each in a run of its own: what a run leaves in Dagster's
 tables. (2) Datasets grow as `--local` makes them, events and checks included: with one worker in two batch sizes, which
