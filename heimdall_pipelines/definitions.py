@@ -17,6 +17,7 @@ from heimdall_pipelines.defs import (
     synthetic_sensor,
     validation,
 )
+from heimdall_pipelines.defs.outages import started_again_after_outage
 from heimdall_pipelines.defs.resources import settings_resource, stores_resource
 
 
@@ -29,20 +30,8 @@ def build_definitions(resources: Mapping[str, Any] | None = None) -> dg.Definiti
         Resources that take the place of the usual ones, by name (``stores``, ``settings``).
     """
     return dg.Definitions(
-        assets=[
-            stations.websdr_stations,
-            recorded.raw_iq_objects,
-            recorded.recorded_measurement_features,
-            recording.station_uptime,
-            synthetic.synthetic_dataset,
-            synthetic.synthetic_batch,
-            synthetic.synthetic_dataset_summary,
-        ],
-        asset_checks=[
-            recorded.recorded_measurement_features_checks,
-            synthetic_checks.synthetic_batch_checks,
-            synthetic_checks.synthetic_dataset_checks,
-        ],
+        assets=[recorded.raw_iq_objects, *(asset.with_hooks(_HOOKS) for asset in _ASSETS)],
+        asset_checks=[check.with_hooks(_HOOKS) for check in _CHECKS],
         jobs=[
             recorded.extract_recorded_session,
             recorded.validate_recorded_session,
@@ -72,5 +61,20 @@ def build_definitions(resources: Mapping[str, Any] | None = None) -> dg.Definiti
         executor=dg.in_process_executor,
     )
 
+
+_ASSETS = (
+    stations.websdr_stations,
+    recorded.recorded_measurement_features,
+    recording.station_uptime,
+    synthetic.synthetic_dataset,
+    synthetic.synthetic_batch,
+    synthetic.synthetic_dataset_summary,
+)
+_CHECKS = (
+    recorded.recorded_measurement_features_checks,
+    synthetic_checks.synthetic_batch_checks,
+    synthetic_checks.synthetic_dataset_checks,
+)
+_HOOKS = {started_again_after_outage}  # of assets, not of their jobs: the UI materializes in a job of its own
 
 definitions = build_definitions()

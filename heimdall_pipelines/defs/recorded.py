@@ -6,7 +6,7 @@ import dagster as dg
 
 from heimdall_pipelines.defs.check_results import check_evaluation, check_result
 from heimdall_pipelines.defs.metadata import picture_metadata
-from heimdall_pipelines.defs.outages import RUN_AGAIN_WHOLE, retried_after_outage, started_again_after_outage
+from heimdall_pipelines.defs.outages import RUN_AGAIN_WHOLE, retried_after_outage
 from heimdall_pipelines.defs.partitions import recording_sessions
 from heimdall_pipelines.sessions.checks import SESSION_CHECKS
 from heimdall_pipelines.sessions.extraction import ExtractionReport, StationSummary, extract_session
@@ -84,7 +84,6 @@ extract_recorded_session = dg.define_asset_job(
     "extract_recorded_session",
     selection=dg.AssetSelection.assets(recorded_measurement_features),  # its checks come along
     description="Extracts the features of one recording session and checks them.",
-    hooks={started_again_after_outage},
     tags=RUN_AGAIN_WHOLE,
 )
 
@@ -94,7 +93,6 @@ validate_recorded_session = dg.define_asset_job(
     # A job takes its partitions from the assets that it makes, and this one makes none.
     config=dg.PartitionedConfig(recording_sessions, run_config_for_partition_key_fn=lambda _key: {}),
     description="Checks one recording session as it stands and keeps its health; extracts nothing.",
-    hooks={started_again_after_outage},
     tags=RUN_AGAIN_WHOLE,
 )
 

@@ -7,7 +7,7 @@ import dagster as dg
 from pydantic import Field
 
 from heimdall_pipelines.defs.metadata import picture_metadata, table_metadata
-from heimdall_pipelines.defs.outages import RUN_AGAIN_WHOLE, retried_after_outage, started_again_after_outage
+from heimdall_pipelines.defs.outages import RUN_AGAIN_WHOLE, retried_after_outage
 from heimdall_pipelines.defs.partitions import recording_sessions
 from heimdall_pipelines.defs.recorded import raw_iq_materialization
 from heimdall_pipelines.errors import UnavailableError
@@ -136,7 +136,6 @@ check_stations = dg.define_asset_job(
     "check_stations",
     selection=dg.AssetSelection.assets(station_uptime),
     description="Asks every active station that has a client how it is, and keeps the answers.",
-    hooks={started_again_after_outage},
     tags=RUN_AGAIN_WHOLE,
 )
 

@@ -14,7 +14,7 @@ from heimdall_pipelines.datasets.spec import DatasetSpec
 from heimdall_pipelines.datasets.summary import DatasetSummary, summarise_dataset
 from heimdall_pipelines.datasets.workers import Workers, num_workers_wanted
 from heimdall_pipelines.defs.metadata import picture_metadata, table_metadata
-from heimdall_pipelines.defs.outages import RUN_AGAIN_WHOLE, retried_after_outage, started_again_after_outage
+from heimdall_pipelines.defs.outages import RUN_AGAIN_WHOLE, retried_after_outage
 from heimdall_pipelines.defs.partitions import (
     SYNTHETIC_BATCHES,
     SYNTHETIC_DATASETS,
@@ -151,7 +151,6 @@ make_synthetic_batches = dg.define_asset_job(
     "make_synthetic_batches",
     selection=dg.AssetSelection.assets(synthetic_batch),
     description="Makes one batch of a synthetic dataset, with all cores of the machine.",
-    hooks={started_again_after_outage},
     tags=RUN_AGAIN_WHOLE,
 )
 
@@ -159,7 +158,6 @@ summarise_synthetic_dataset = dg.define_asset_job(
     "summarise_synthetic_dataset",
     selection=dg.AssetSelection.assets(synthetic_dataset_summary),
     description="Sums up one synthetic dataset.",
-    hooks={started_again_after_outage},
     tags=RUN_AGAIN_WHOLE,
 )
 
