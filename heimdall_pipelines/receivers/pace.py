@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -46,7 +45,8 @@ class Pace:
         """
         may_lag_s = self._limits.lag_s + self._num_samples / self._rate_hz - self._waited_s
         limit_s = min(self._limits.silence_s, max(may_lag_s, 0.0))
-        began = time.monotonic()
+        clock_s = asyncio.get_running_loop().time  # that of the limit as well
+        began = clock_s()
         try:
             async with asyncio.timeout(limit_s) as limit:
                 yield
@@ -55,7 +55,7 @@ class Pace:
                 raise
             raise self._too_slow(limit_s) from None
         finally:
-            self._waited_s += time.monotonic() - began
+            self._waited_s += clock_s() - began
 
     def broke_off(self, how: str) -> ReceiverError:
         """Make the error for a stream that ended before its time; transient."""

@@ -229,7 +229,8 @@ class _Job:
     def _stop(self, running: "Future[list[StationRecording]]") -> None:
         while not (self._has_begun.wait(0.1) or running.done()):
             pass
-        self._break_off()
+        with suppress(RuntimeError):  # the loop is closed: the recording has just ended by itself
+            self._break_off()
         with suppress(BaseException):
             running.result()
 

@@ -1,8 +1,12 @@
 """Played receivers on loopback, and what a client gets from them."""
 
 import asyncio
+import selectors
+import time
+from collections.abc import Coroutine
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -14,6 +18,7 @@ from heimdall_pipelines.receivers.programmes import Place, SyntheticProgramme, T
 from heimdall_pipelines.receivers.simulator import serving
 from heimdall_pipelines.receivers.stream import (
     IqBlock,
+    Receiver,
     ReceiverAddress,
     ReceiverError,
     ReceiverStatus,
@@ -28,13 +33,50 @@ TRANSMISSION = Transmission(FREQUENCY_HZ, Place(45.05, 8.2, 150.0))
 TORINO = Place(45.044, 7.672, 250.0)
 GENOVA = Place(44.395, 8.956, 100.0)
 TUNING = Tuning(FREQUENCY_HZ, 8_000.0, 0.5)
-# Long enough for a busy machine, where nothing is to be waited for in vain.
-LIMITS = WaitLimits(connect_s=20.0, handshake_s=20.0, silence_s=20.0, lag_s=20.0)
+# Long enough for a machine that stands still for a while, where nothing is to be waited for in vain.
+LIMITS = WaitLimits(connect_s=100.0, handshake_s=100.0, silence_s=100.0, lag_s=100.0)
+
+_Result = TypeVar("_Result")
 
 
 def impatient(**limits: float) -> WaitLimits:
     """The same but for one limit, so that a machine that is slow runs into no other."""
     return replace(LIMITS, **limits)
+
+
+def patient(api_type: str, _limits: WaitLimits) -> Receiver:
+    """A client that waits longer than a station's own limits allow, where it runs beside the player in real time."""
+    return receiver_of(api_type, LIMITS)
+
+
+class _WaitingCounted(selectors.DefaultSelector):
+    """Counts the time that it was to wait, and no more of it where the machine stands still."""
+
+    waited_s = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        began = time.monotonic()
+        ready = super().select(timeout)
+        took_s = time.monotonic() - began
+        self.waited_s += took_s if timeout is None else min(took_s, max(timeout, 0.0))
+        return ready
+
+
+class _SteadyLoop(asyncio.SelectorEventLoop):
+    """By its clock only waiting takes time, and all work, or a machine that stands still, none."""
+
+    def __init__(self) -> None:
+        self._waiting = _WaitingCounted()
+        super().__init__(self._waiting)
+
+    def time(self) -> float:
+        return self._waiting.waited_s
+
+
+def in_steady_time(main: Coroutine[Any, Any, _Result]) -> _Result:
+    """Run players and their clients in one loop, where no limit runs out because the machine stands still."""
+    with asyncio.Runner(loop_factory=_SteadyLoop) as runner:
+        return runner.run(main)
 
 
 def synthetic(rx_id: str = "torino", place: Place = TORINO, **options) -> SyntheticProgramme:
@@ -88,7 +130,7 @@ def record(player, *, tuning: Tuning = TUNING, limits: WaitLimits = LIMITS, user
                 url.replace("//", f"//{user_info}"), player.api_type, tuning=tuning, limits=limits
             )
 
-    return asyncio.run(run())
+    return in_steady_time(run())
 
 
 def status_of(player, *, limits: WaitLimits = LIMITS) -> ReceiverStatus:
@@ -98,7 +140,7 @@ def status_of(player, *, limits: WaitLimits = LIMITS) -> ReceiverStatus:
         async with serving(player) as url:
             return await receiver_of(player.api_type, limits).status(ReceiverAddress("torino", url, player.api_type))
 
-    return asyncio.run(run())
+    return in_steady_time(run())
 
 
 def failure(player, **options) -> ReceiverError:

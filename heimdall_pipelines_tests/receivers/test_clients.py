@@ -1,16 +1,15 @@
 """Which client serves which receiver, and which addresses are accepted."""
 
-import asyncio
-
 import pytest
 
 from heimdall_pipelines.receivers.addresses import receiver_url, shown_url
 from heimdall_pipelines.receivers.clients import UnknownApiTypeError, receiver_of
 from heimdall_pipelines.receivers.http_iq import HttpIq
 from heimdall_pipelines.receivers.kiwisdr import KiwiSdr
-from heimdall_pipelines.receivers.stream import ReceiverAddress, ReceiverError
+from heimdall_pipelines.receivers.patience import wait_limits
+from heimdall_pipelines.receivers.stream import ReceiverAddress, ReceiverError, WaitLimits
 
-from .support import recorded_from
+from .support import in_steady_time, recorded_from
 
 
 def test_each_kind_of_receiver_has_its_client():
@@ -22,6 +21,12 @@ def test_each_kind_of_receiver_has_its_client():
 def test_a_kind_without_a_client_is_an_error_that_names_those_there_are(api_type):
     with pytest.raises(UnknownApiTypeError, match=f"api_type '{api_type}': one of kiwisdr, http_iq is needed"):
         receiver_of(api_type)
+
+
+def test_no_limit_is_longer_than_a_stations_own_timeout_which_makes_none_longer():
+    usual = WaitLimits(connect_s=10.0, handshake_s=15.0, silence_s=5.0, lag_s=10.0)
+    assert wait_limits(100.0) == usual
+    assert wait_limits(7.0) == WaitLimits(connect_s=7.0, handshake_s=7.0, silence_s=5.0, lag_s=7.0)
 
 
 @pytest.mark.parametrize(
@@ -61,12 +66,12 @@ def test_http_and_websocket_addresses_are_turned_into_each_other(url, websocket,
 )
 def test_an_address_that_is_none_is_refused_without_showing_its_password(url, api_type):
     with pytest.raises(ReceiverError) as caught:
-        asyncio.run(recorded_from(url, api_type))
+        in_steady_time(recorded_from(url, api_type))
     assert not caught.value.is_transient
     assert caught.value.reason.startswith("the URL ")
     assert "topsecret" not in str(caught.value)
     assert str(caught.value).isprintable()
-    status = asyncio.run(receiver_of(api_type).status(ReceiverAddress("torino", url, api_type)))
+    status = in_steady_time(receiver_of(api_type).status(ReceiverAddress("torino", url, api_type)))
     assert not status.is_up
     assert status.reason == caught.value.reason
 

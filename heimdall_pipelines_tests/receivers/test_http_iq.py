@@ -15,7 +15,18 @@ from heimdall_pipelines.receivers.programmes import WavProgramme
 from heimdall_pipelines.receivers.stream import ReceiverAddress, ReceiverError, Tuning
 
 from ..formats.support import kiwi_file
-from .support import FAST, FREQUENCY_HZ, LIMITS, failure, impatient, record, recorded_from, status_of, synthetic
+from .support import (
+    FAST,
+    FREQUENCY_HZ,
+    LIMITS,
+    failure,
+    impatient,
+    in_steady_time,
+    record,
+    recorded_from,
+    status_of,
+    synthetic,
+)
 
 
 @asynccontextmanager
@@ -52,7 +63,7 @@ def record_bytes(body: bytes, *, headers=None, pieces=None):
         async with answering(handler) as url:
             return await recorded_from(url, "http_iq", tuning=SHORT)
 
-    return asyncio.run(run())
+    return in_steady_time(run())
 
 
 def test_samples_are_little_endian_i_before_q():
@@ -103,7 +114,7 @@ def test_the_request_says_frequency_and_rate_and_sends_user_and_password():
             url = url.replace("//", "//me:s%3Acret@") + "/radio/?x=1#y"
             await recorded_from(url, "http_iq", tuning=Tuning(145_500_000.0, 12_500.0, 0.001))
 
-    asyncio.run(run())
+    in_steady_time(run())
     assert seen == [("/radio/iq?tune=145500000&rate=16000", "Basic bWU6czpjcmV0")]
 
 
@@ -163,7 +174,7 @@ def test_a_redirect_is_not_followed():
                     await recorded_from(url, "http_iq")
                 assert not (await receiver_of("http_iq", LIMITS).status(ReceiverAddress("x", url, "http_iq"))).is_up
 
-    asyncio.run(run())
+    in_steady_time(run())
     assert elsewhere.num_requests == 0
 
 
@@ -188,7 +199,7 @@ def test_a_server_that_speaks_no_http_is_named():
         return caught.value
 
     for api_type in ("http_iq", "kiwisdr"):
-        assert not asyncio.run(run(api_type)).is_transient
+        assert not in_steady_time(run(api_type)).is_transient
 
 
 def test_a_receiver_that_is_not_there_is_transiently_unreachable():
@@ -199,8 +210,8 @@ def test_a_receiver_that_is_not_there_is_transiently_unreachable():
         return caught.value.reason
 
     for api_type in ("http_iq", "kiwisdr"):
-        assert asyncio.run(run(api_type, "http://127.0.0.1:1")).startswith("cannot be reached: ")
-        assert asyncio.run(run(api_type, "http://nowhere.invalid")) == "its host name is not known"
+        assert in_steady_time(run(api_type, "http://127.0.0.1:1")).startswith("cannot be reached: ")
+        assert in_steady_time(run(api_type, "http://nowhere.invalid")) == "its host name is not known"
 
 
 def test_the_status_page_may_be_lines_json_or_missing():
@@ -215,14 +226,14 @@ def test_the_status_page_may_be_lines_json_or_missing():
         async with answering(handler) as url:
             return await receiver_of("http_iq", LIMITS).status(ReceiverAddress("x", url, "http_iq"))
 
-    json = asyncio.run(ask(lambda: web.json_response({"users": 2, "users_max": 3, "gnss_fix_age_s": 7})))
+    json = in_steady_time(ask(lambda: web.json_response({"users": 2, "users_max": 3, "gnss_fix_age_s": 7})))
     assert (json.num_users, json.max_users, json.gnss_fix_age_s) == (2, 3, 7.0)
-    missing = asyncio.run(ask(lambda: web.Response(status=404)))
+    missing = in_steady_time(ask(lambda: web.Response(status=404)))
     assert missing.is_up
     assert missing.num_users is None
-    garbage = asyncio.run(ask(lambda: web.Response(body=b"\xff\x00users=many\nusers_max=-1\n=\n" + b"[" * 60_000)))
+    garbage = in_steady_time(ask(lambda: web.Response(body=b"\xff\x00users=many\nusers_max=-1\n=\n" + b"[" * 60_000)))
     assert garbage.is_up
     assert (garbage.num_users, garbage.max_users) == (None, None)
-    endless = asyncio.run(ask(lambda: web.Response(body=b"users=1\n" + b"x" * 10_000_000)))
+    endless = in_steady_time(ask(lambda: web.Response(body=b"users=1\n" + b"x" * 10_000_000)))
     assert endless.num_users == 1
-    assert not asyncio.run(ask(lambda: web.Response(text="offline=yes\n"))).is_up
+    assert not in_steady_time(ask(lambda: web.Response(text="offline=yes\n"))).is_up

@@ -29,6 +29,7 @@ from .support import (
     TUNING,
     failure,
     impatient,
+    in_steady_time,
     record,
     recorded_from,
     status_of,
@@ -66,7 +67,7 @@ def test_the_real_recordings_replayed_give_the_samples_and_time_stamps_of_the_fi
 
 def test_a_replay_moved_into_the_present_keeps_the_differences_between_receivers(tmp_path):
     path = kiwi_file(tmp_path, seconds=4.0)
-    clock = ReplayClock(START_NS, together_s=1e6)
+    clock = ReplayClock(START_NS, clock=lambda: START_NS + 1_000_000 * 10**9)
     moved = [record(KiwiPlayer(WavProgramme(path, moved_by_s=clock.moved_by_s), speed=FAST)) for _ in range(2)]
     stays = record(KiwiPlayer(WavProgramme(path), speed=FAST))
     np.testing.assert_array_equal(moved[0].stamps.second, moved[1].stamps.second)
@@ -114,7 +115,7 @@ def test_no_more_is_taken_than_was_asked_for_and_the_connection_is_closed():
 
 def test_the_handshake_says_what_a_kiwisdr_needs_and_keeps_the_stream_alive(monkeypatch):
     monkeypatch.setattr("heimdall_pipelines.receivers.kiwisdr.KEEPALIVE_S", 0.02)
-    player = KiwiPlayer(synthetic(), speed=2.0, keepalive_s=5.0)
+    player = KiwiPlayer(synthetic(), speed=2.0, keepalive_s=0.2)  # the stream takes 0.5 s
     record(player, tuning=Tuning(FREQUENCY_HZ, 8_000.0, 1.0))
     assert player.commands[0] == "SET auth t=kiwi p="
     assert "SET AR OK in=12000 out=44100" in player.commands
@@ -126,7 +127,7 @@ def test_the_handshake_says_what_a_kiwisdr_needs_and_keeps_the_stream_alive(monk
 
 def test_a_client_that_sends_no_keepalive_is_let_go(monkeypatch):
     monkeypatch.setattr("heimdall_pipelines.receivers.kiwisdr.KEEPALIVE_S", 100.0)
-    error = failure(KiwiPlayer(synthetic(), keepalive_s=0.1), tuning=Tuning(FREQUENCY_HZ, 8_000.0, 100.0))
+    error = failure(KiwiPlayer(synthetic(), keepalive_s=0.2), tuning=Tuning(FREQUENCY_HZ, 8_000.0, 100.0))
     assert error.is_transient
     assert error.reason.startswith("closed the connection after 0.")
 
@@ -142,7 +143,7 @@ def test_a_wider_band_is_asked_for_up_to_the_sample_rate_and_the_gain_can_be_fix
                     assert stream.has_automatic_gain == (gain_db is None)
                     assert [block async for block in stream]
 
-    asyncio.run(run())
+    in_steady_time(run())
     assert any(command.startswith("SET mod=iq low_cut=-6000 high_cut=6000 ") for command in player.commands)
     assert "SET agc=1 hang=0 thresh=-100 slope=6 decay=1000 manGain=50" in player.commands
     assert "SET agc=0 hang=0 thresh=-100 slope=6 decay=1000 manGain=42" in player.commands
@@ -251,7 +252,7 @@ def test_a_store_that_is_slow_is_not_taken_for_a_slow_receiver():
                     await asyncio.sleep(0.06)
                 return num_blocks
 
-    assert asyncio.run(run()) == 12
+    assert in_steady_time(run()) == 12
 
 
 def test_a_receiver_that_goes_on_sending_when_the_connection_is_closed_is_left():
@@ -282,7 +283,7 @@ def test_a_receiver_that_goes_on_sending_when_the_connection_is_closed_is_left()
         finally:
             await runner.cleanup()
 
-    assert asyncio.run(run()).iq.size >= 6_000
+    assert in_steady_time(run()).iq.size >= 6_000
 
 
 def test_an_error_of_the_recording_side_passes_unchanged():
@@ -297,7 +298,7 @@ def test_an_error_of_the_recording_side_passes_unchanged():
                     raise StoreError
 
     with pytest.raises(StoreError):
-        asyncio.run(run())
+        in_steady_time(run())
 
 
 def test_a_user_name_and_a_frequency_out_of_range_are_refused():
@@ -325,7 +326,7 @@ def test_all_channels_taken_is_told_apart_from_a_free_one():
                         pass
                 return await receiver.status(address)
 
-    status = asyncio.run(run())
+    status = in_steady_time(run())
     assert status.is_up
     assert (status.num_users, status.max_users) == (1, 1)
     assert status.reason == "is busy: all 1 channels are taken"

@@ -16,7 +16,7 @@ from heimdall_pipelines.receivers.simulator import SimulatorError, playing, serv
 from heimdall_pipelines.receivers.stream import ReceiverAddress, ReceiverError
 
 from ..formats.support import kiwi_file
-from .support import FAST, LIMITS, TUNING, recorded_from, synthetic, whole
+from .support import FAST, LIMITS, TUNING, in_steady_time, recorded_from, synthetic, whole
 
 
 def test_players_in_a_thread_are_there_until_the_context_ends():
@@ -93,6 +93,6 @@ def test_a_slow_client_gets_everything_of_players_that_were_through_with_their_p
             return await asyncio.gather(*map(read_slowly, players, urls))
 
     sent = np.concatenate(list(open_recording(path).blocks()))
-    for iq in asyncio.run(run()):
+    for iq in in_steady_time(run()):
         np.testing.assert_array_equal(iq, sent[: iq.size])
         assert sent.size - iq.size < BLOCK_SAMPLES

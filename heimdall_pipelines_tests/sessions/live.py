@@ -1,5 +1,6 @@
 """What tests of recordings share: receivers that do as told, and players that speak the real protocols."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -69,10 +70,21 @@ class ScriptedReceiver:
 
 
 def add_receivers(stores: Stores, *rx_ids: str, **values) -> None:
-    """Add active stations that can be recorded."""
-    given = {"api_type": "kiwisdr", "url": "http://127.0.0.1:1", "timeout_seconds": 20.0} | values
+    """Add active stations that can be recorded.
+
+    By default they are waited for so long that a machine that stands still for a while, or compiles what measures
+    levels for the first time (45 s where it is busy), runs into no limit.
+    """
+    given = {"api_type": "kiwisdr", "url": "http://127.0.0.1:1", "timeout_seconds": 300.0} | values
     for number, rx_id in enumerate(rx_ids):
         add_station(stores.database, Station(rx_id, rx_id, 45.0 + number / 10, 8.0, 100.0, **given))
+
+
+def let_pass(seconds: float) -> None:
+    """Move the clock of the running event loop on: limits run out when a test wants it, on a busy machine too."""
+    loop = asyncio.get_running_loop()
+    clock_s = loop.time
+    loop.time = lambda: clock_s() + seconds
 
 
 async def no_pause(_delay_s: float) -> None:

@@ -27,7 +27,7 @@ from heimdall_pipelines_tests.alerts.support import LOG, evaluation
 from heimdall_pipelines_tests.sessions.support import import_files, noise, npy_files, npy_options, quiet
 from heimdall_pipelines_tests.tcp_link import TcpLink
 
-PATIENCE_S = 60.0
+PATIENCE_S = 100.0
 # Every step that a deletion tells of, in their order: broken off before each, it has to be finished.
 STEPS = ["marking", "removing its objects", "removing its partition", "deleting its rows", "looking for what came in"]
 

@@ -37,6 +37,7 @@ from heimdall_pipelines.store.session_revisions import due_for_extraction
 from heimdall_pipelines.store.sessions import get_session, list_sessions
 from heimdall_pipelines.store.stations import Station, StationError, add_station, set_station_active
 from heimdall_pipelines.store.stores import open_stores
+from heimdall_pipelines_tests.receivers.support import patient
 from heimdall_pipelines_tests.sessions.live import (
     BLOCK_SAMPLES,
     FREQUENCY_HZ,
@@ -45,6 +46,7 @@ from heimdall_pipelines_tests.sessions.live import (
     Surroundings,
     add_receivers,
     blocks_of,
+    let_pass,
     no_pause,
     record,
     signal,
@@ -52,7 +54,7 @@ from heimdall_pipelines_tests.sessions.live import (
 from heimdall_pipelines_tests.sessions.support import import_files, quiet
 from heimdall_pipelines_tests.tcp_link import TcpLink
 
-PATIENCE_S = 60.0
+PATIENCE_S = 200.0
 SEVEN = tuple("abcdefg")
 ARRIVAL_NS = 1_767_268_800 * 10**9
 
@@ -99,6 +101,21 @@ async def playing(rx_id, attempt):
 async def unreachable(rx_id, attempt):
     raise ReceiverError(rx_id, "cannot be reached", is_transient=False)
     yield
+
+
+class Recorded:
+    """Progress of a recording that tells when a station is recorded."""
+
+    def __init__(self, rx_id):
+        self._line = f"{rx_id}: recorded"
+        self._is_told = threading.Event()
+
+    def __call__(self, line):
+        if line.startswith(self._line):
+            self._is_told.set()
+
+    async def waited_for(self):
+        assert await asyncio.to_thread(self._is_told.wait, PATIENCE_S)
 
 
 def wait_until(holds):
@@ -187,8 +204,9 @@ def test_the_session_is_pending_and_then_in_progress_while_it_is_recorded(stores
 
 @pytest.mark.fault("live stations say nothing, or fall silent")
 def test_a_station_that_says_nothing_or_falls_silent_fails_after_its_own_timeout(stores, fault):
-    add_receivers(stores, "mute", "silent", timeout_seconds=0.2, retry_count=0)
-    add_receivers(stores, "ok")
+    add_receivers(stores, "mute", "silent", timeout_seconds=60.0, retry_count=0)
+    add_receivers(stores, "ok", timeout_seconds=3600.0)
+    recorded = Recorded("ok")
 
     async def play(rx_id, attempt):
         if rx_id == "mute":
@@ -196,13 +214,15 @@ def test_a_station_that_says_nothing_or_falls_silent_fails_after_its_own_timeout
         async for block in playing(rx_id, attempt):
             yield block
             if rx_id == "silent":
+                await recorded.waited_for()
+                let_pass(60.0)
                 await asyncio.Event().wait()
 
-    report = record(stores, ScriptedReceiver(play))
+    report = record(stores, ScriptedReceiver(play), progress=recorded)
     assert {x.station.rx_id: x.error_message for x in report.recordings} == {
-        "mute": "sent nothing for 0.2 s",
+        "mute": "sent nothing for 60 s",
         "ok": None,
-        "silent": "sent nothing for 0.2 s, after 0.0 of 1 s",
+        "silent": "sent nothing for 60 s, after 0.0 of 1 s",
     }
     fault.record(
         found_by="each station's timeout_seconds",
@@ -212,15 +232,17 @@ def test_a_station_that_says_nothing_or_falls_silent_fails_after_its_own_timeout
 
 @pytest.mark.fault("a live station sends too slowly")
 def test_a_station_that_is_too_slow_fails_at_the_deadline_of_the_session(stores, fault):
-    add_receivers(stores, "slow", "ok")
+    add_receivers(stores, "slow", "ok", timeout_seconds=3600.0)
+    recorded = Recorded("ok")
 
     async def play(rx_id, attempt):
         async for block in playing(rx_id, attempt):
             yield block
             if rx_id == "slow":
-                await asyncio.sleep(0.05)
+                await recorded.waited_for()
+                let_pass(601.0)
 
-    report = record(stores, ScriptedReceiver(play), duration_s=0.5, overtime_s=0.0)
+    report = record(stores, ScriptedReceiver(play), progress=recorded, duration_s=0.5, overtime_s=600.0)
     assert [x.error_message for x in report.recordings if x.station.rx_id == "ok"] == [None]
     (reason,) = [x.error_message for x in report.recordings if x.station.rx_id == "slow"]
     assert "before the session's deadline, after 0." in reason
@@ -534,6 +556,27 @@ def test_a_recording_that_is_broken_off_is_closed_as_failed_and_leaves_no_object
     fault.record(found_by="nothing to find", came_of_it="the session is failed, its objects are removed")
 
 
+def test_a_recording_that_is_broken_off_as_it_ends_is_closed_as_failed_too(stores):
+    add_receivers(stores, "a")
+    loops = []
+
+    async def play(rx_id, attempt):
+        loops.append(asyncio.get_running_loop())
+        async for block in playing(rx_id, attempt):
+            yield block
+
+    def break_off(line):
+        if line.startswith("a: recorded"):
+            wait_until(loops[0].is_closed)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        record(stores, ScriptedReceiver(play), progress=break_off)
+    session = only_session(stores)
+    assert (session.status, session.error_message) == ("failed", "broken off by hand")
+    assert stored_keys(stores, session.id) == []
+
+
 @pytest.mark.fault("a session is deleted while it is recorded")
 @pytest.mark.parametrize("rows_are_gone", [False, True])
 def test_a_session_that_is_deleted_while_it_is_recorded_is_given_up_and_leaves_nothing(
@@ -646,7 +689,8 @@ def test_a_recording_whose_process_is_killed_is_closed_by_the_watchdog_and_an_im
     begun = tmp_path / "begun"
     process = subprocess.Popen([sys.executable, "-c", ENDLESS_RECORDING, str(begun)])
     try:
-        wait_until(begun.exists)
+        wait_until(lambda: begun.exists() or process.poll() is not None)
+        assert process.poll() is None
         assert close_abandoned_sessions(stores) == []  # it lives
     finally:
         process.kill()
@@ -670,7 +714,8 @@ def test_a_recording_whose_process_is_killed_is_closed_by_the_watchdog_and_an_im
 
 
 @pytest.mark.fault("a recorder that was taken for dead goes on")
-def test_a_recorder_that_was_taken_for_dead_cannot_complete_its_session(stores, fault):
+def test_a_recorder_that_was_taken_for_dead_cannot_complete_its_session(stores, monkeypatch, fault):
+    monkeypatch.setattr(recording, "SIGN_OF_LIFE_S", 3600.0)  # it would learn of it by the next one, too
     add_receivers(stores, "a")
 
     def close(line):
@@ -722,13 +767,13 @@ def recorded_and_imported(stores, files):
             execute(
                 stores,
                 "UPDATE heimdall.websdr_stations SET url = :url, api_type = 'kiwisdr', is_active = true,"
-                " frequency_ranges_hz = '[]' WHERE rx_id = :rx_id",
+                " frequency_ranges_hz = '[]', timeout_seconds = 300 WHERE rx_id = :rx_id",
                 url=url,
                 rx_id=rx_id,
             )
         frequency_hz = get_session(stores.database, imported.session_id).frequency_hz
         request = RecordRequest(frequency_hz, num_samples / rate_hz, rx_ids=tuple(programmes))
-        then = Surroundings(wall_clock_ns=lambda: first.start_time_unix_ns, sleep=no_pause)
+        then = Surroundings(patient, wall_clock_ns=lambda: first.start_time_unix_ns, sleep=no_pause)
         return imported, record_session(stores, request, quiet, then)
 
 

@@ -11,7 +11,7 @@ from heimdall_pipelines.receivers.stream import ReceiverStatus
 from heimdall_pipelines.stations.checking import check_stations
 from heimdall_pipelines.store.station_checks import station_uptimes
 from heimdall_pipelines.store.stations import Station, StationError, add_station
-from heimdall_pipelines_tests.receivers.support import synthetic
+from heimdall_pipelines_tests.receivers.support import patient, synthetic
 from heimdall_pipelines_tests.sessions.live import add_receivers
 
 
@@ -26,7 +26,7 @@ def test_players_of_both_kinds_answer_and_one_that_is_not_there_is_down(stores):
         add_receivers(stores, "web", url=http_url, api_type="http_iq")
         add_receivers(stores, "nowhere", url="http://127.0.0.1:1")
         add_station(stores.database, Station("files-only", "Files", 45.0, 8.0))
-        checks = {check.rx_id: check for check in check_stations(stores)}
+        checks = {check.rx_id: check for check in check_stations(stores, client_of=patient)}
     assert {rx_id: check.is_up for rx_id, check in checks.items()} == {"kiwi": True, "web": True, "nowhere": False}
     assert checks["kiwi"].latency_ms > 0
     assert checks["kiwi"].gnss_fix_age_s is not None
@@ -57,8 +57,8 @@ def test_the_history_tells_how_often_a_station_was_up(stores):
     with playing(KiwiPlayer(synthetic()), KiwiPlayer(synthetic(), faults=Faults(answers_page=True))) as (url, page_url):
         add_receivers(stores, "kiwi", url=url)
         add_receivers(stores, "page", url=page_url)
-        check_stations(stores)
-    check_stations(stores, ["kiwi"])  # gone
+        check_stations(stores, client_of=patient)
+    check_stations(stores, ["kiwi"], client_of=patient)  # gone
     uptimes = {uptime.rx_id: (uptime.num_up, uptime.num_checks) for uptime in station_uptimes(stores.database, 1.0)}
     assert uptimes["kiwi"] == (1, 2)
 
