@@ -5,13 +5,15 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from heimdall_pipelines.local.ports import LOOPBACK, free_port
+from heimdall_pipelines.local.ports import LOOPBACK, claim, free_port
 
-READY_WITHIN_S = 10.0
+READY_WITHIN_S = 120.0
 PORTS = range(25_500, 26_500)  # the system hands them out to nobody while it is killed
 
 
@@ -29,8 +31,9 @@ class RedisServer:
     def __init__(self, host: str = LOOPBACK) -> None:
         self.host = host
         self.password = "only-for-this-test"
-        self.port = free_port(None, PORTS)
         self._program = redis_program()
+        self._claims = ExitStack()  # so that nobody else chooses the port while it is killed
+        self.port = free_port(None, PORTS, partial(claim, claims=self._claims))
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -78,3 +81,4 @@ class RedisServer:
 
     def __exit__(self, *_: object) -> None:
         self.kill()
+        self._claims.close()

@@ -3,6 +3,7 @@
 import secrets
 import socket
 from collections.abc import Callable
+from contextlib import ExitStack
 
 LOOPBACK = "127.0.0.1"
 CONNECT_TIMEOUT_S = 0.5
@@ -21,6 +22,25 @@ def is_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def claim(port: int, claims: ExitStack) -> bool:
+    """Claim a port for a server that will listen on it, until ``claims`` is closed or this process ends.
+
+    Between the choice of a port and its server's start others would choose it too. The claim is the UDP port of the
+    same number, which nobody needs and which every process that asks here can see.
+
+    Returns
+    -------
+    bool
+        False where somebody listens on it or claims it.
+    """
+    sign = claims.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    try:
+        sign.bind((LOOPBACK, port))
+    except OSError:
+        return False
+    return is_free(port)
 
 
 def free_port(wanted: int | None, within: range, fits: Callable[[int], bool] = is_free) -> int:

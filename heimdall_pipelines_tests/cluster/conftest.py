@@ -5,9 +5,16 @@ from collections.abc import Iterator
 import dagster as dg
 import pytest
 
+from heimdall_pipelines.cluster import sign_of_life
 from heimdall_pipelines.store.stores import Stores, open_stores
 from heimdall_pipelines_tests.cluster.deployment import Deployment, deployment
 from heimdall_pipelines_tests.datasets.support import database_of_module, empty
+
+
+@pytest.fixture(autouse=True)
+def _patience_with_redis(monkeypatch) -> None:
+    """Let tests wait for Redis where a run would go on without: a busy machine may stand still for a moment."""
+    monkeypatch.setattr(sign_of_life, "REDIS_PATIENCE_S", 60.0)
 
 
 @pytest.fixture(scope="module")
@@ -17,6 +24,7 @@ def cluster(server_settings, _template, tmp_path_factory) -> Iterator[Deployment
         deployment(tmp_path_factory.mktemp("cluster"), settings) as made,
     ):
         yield made
+        made.end_everything()  # what a run stores after the buckets were emptied, the next file of tests would find
         empty(settings)
 
 

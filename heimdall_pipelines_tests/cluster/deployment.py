@@ -16,8 +16,9 @@ import yaml
 from heimdall_pipelines.cli.environment import PROJECT_FOLDER
 from heimdall_pipelines.settings import ENV_PREFIX, Settings
 from heimdall_pipelines_tests.conftest import environment_of, execute_on_server
-from heimdall_pipelines_tests.dev_server import HEIMDALL, wait_for
+from heimdall_pipelines_tests.dev_server import HEIMDALL, PATIENCE_S, wait_for
 from heimdall_pipelines_tests.redis_server import RedisServer
+from heimdall_pipelines_tests.shared_stack import PROCESS
 
 # Dagster's own clock, wound up: nobody waits minutes in a test.
 FAST = {
@@ -45,7 +46,10 @@ class Deployment:
         self.folder = folder
         self.redis = redis
         self.settings = settings.model_copy(
-            update={"pg_dagster_database": f"{settings.pg_database}_dagster", "s3_bucket_compute_logs": "test-logs"}
+            update={
+                "pg_dagster_database": f"{settings.pg_database}_dagster",
+                "s3_bucket_compute_logs": f"test-logs-{PROCESS}",
+            }
         )
         self.environment = environment_of(self.settings) | {
             "HEIMDALL_RUN_LAUNCHER": "celery",
@@ -126,18 +130,17 @@ class Deployment:
         """Do what a terminal does: the whole group of processes gets the signal."""
         os.killpg(self._processes[name].pid, signal.SIGINT)
 
-    def wait(self, name: str, patience_s: float = 60.0) -> int:
+    def wait(self, name: str) -> int:
         """Wait until a process has ended and give its exit code."""
-        return self._processes[name].wait(patience_s)
+        return self._processes[name].wait(PATIENCE_S)
 
     def kill(self, name: str) -> None:
         """End a process and all that it started at once, as a power cut does."""
-        process = self._processes.pop(name)
-        if process.poll() is None:
-            for one in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
+        if self.is_running(name):
+            for one in self.family(name):  # the first one first: it would start others in the place of its children
                 with contextlib.suppress(psutil.NoSuchProcess):
                     one.kill()
-        process.wait()
+        self._processes.pop(name).wait()
 
     def end_everything(self) -> None:
         for name in list(self._processes):

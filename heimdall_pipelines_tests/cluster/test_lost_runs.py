@@ -8,7 +8,7 @@ import pytest
 from celery import Celery
 
 from heimdall_pipelines.cluster import lost_runs as module
-from heimdall_pipelines.cluster.lost_runs import lost_runs
+from heimdall_pipelines.cluster.lost_runs import LAUNCHED_WITHIN, lost_runs
 from heimdall_pipelines.cluster.sign_of_life import is_alive, sign_of_life, signs_in
 from heimdall_pipelines.settings import LocalSettings
 from heimdall_pipelines.status.waiting_runs import QUEUE
@@ -79,7 +79,7 @@ def test_a_run_that_nobody_has_fails_at_the_second_look_and_no_other_does(look, 
 
 
 def test_a_run_may_be_on_its_way_for_a_minute(look, monkeypatch):
-    monkeypatch.undo()
+    monkeypatch.setattr(module, "LAUNCHED_WITHIN", LAUNCHED_WITHIN)
     run_id = look.starting_run()
     assert [look() for _ in range(3)] == ["no run is lost"] * 3
     assert look.status(run_id) is STARTING

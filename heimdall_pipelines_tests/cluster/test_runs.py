@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import dagster as dg
 import psutil
 import pytest
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 
 from heimdall_pipelines.cluster.celery_launcher import MISSES_OF_A_DEAD_RUN
 from heimdall_pipelines.cluster.lost_runs import lost_runs
@@ -15,8 +15,9 @@ from heimdall_pipelines.defs.synthetic import ALL_CORES
 from heimdall_pipelines.settings import load_settings
 from heimdall_pipelines.store.database import Database
 from heimdall_pipelines_tests.cluster.deployment import batch_run, wait_for_status, words
-from heimdall_pipelines_tests.datasets.support import add, assert_agrees, assert_nothing_stored
-from heimdall_pipelines_tests.dev_server import command_line, wait_for
+from heimdall_pipelines_tests.datasets.support import add, assert_agrees, assert_nothing_committed
+from heimdall_pipelines_tests.dev_server import PATIENCE_S, command_line, wait_for
+from heimdall_pipelines_tests.held_back import batches_held_back, success_held_back
 
 pytestmark = pytest.mark.timeout(600)  # starts Dagster, its daemon and a worker, on whatever machine
 STARTING, STARTED, SUCCESS, FAILURE, CANCELED = (
@@ -51,6 +52,12 @@ def second_run(instance, run_id: str) -> dg.DagsterRun:
     return wait_for(f"a second run after {run_id}", found)
 
 
+def wait_until_in_redis(instance, run_id: str) -> None:
+    """Wait until a run that no worker takes has its place in the queue: it is starting before it is sent there."""
+    wait_for_status(instance, run_id, STARTING)
+    wait_for("its place in Redis", lambda: any("forwarded to the broker" in line for line in words(instance, run_id)))
+
+
 def look_for_lost_runs(instance, a_minute_later: str) -> None:
     """Have the sensor look twice, as the daemon does, at a run that was launched a minute before."""
     with instance.run_storage.connect() as connection:
@@ -69,44 +76,9 @@ def maker_of_samples(cluster) -> psutil.Process | None:
     return next((p for p in cluster.family("one") if "heimdall_pipelines.datasets.workers" in command_line(p)), None)
 
 
-class SuccessHeldBack:
-    """A lock that PostgreSQL takes before it stores that a run succeeded; the test has it."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    def is_waiting(self) -> bool:
-        """Whether a run waits for it."""
-        return bool(self._connection.execute(text(f"SELECT count(*) {_WAITING}")).scalar())
-
-    def end_what_waits(self) -> None:
-        """End the connections that wait, which outlive the processes that they were of."""
-        self._connection.execute(text(f"SELECT pg_terminate_backend(pid) {_WAITING}"))
-
-
-_WAITING = "FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))"
-_HOLD_BACK = """
-CREATE FUNCTION hold_back() RETURNS trigger LANGUAGE plpgsql AS
-    $$ BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NEW; END $$;
-CREATE TRIGGER held_back BEFORE INSERT ON event_logs FOR EACH ROW
-    WHEN (NEW.dagster_event_type = 'PIPELINE_SUCCESS') EXECUTE FUNCTION hold_back()
-"""
-
-
-@contextlib.contextmanager
-def success_held_back(cluster) -> Iterator[SuccessHeldBack]:
-    """No run can say that it succeeded."""
+def dagster_database(cluster) -> Database:
     settings = cluster.settings
-    with Database(settings.model_copy(update={"pg_database": settings.pg_dagster_database})) as database:
-        with database.transaction() as connection:
-            connection.execute(text(_HOLD_BACK))
-        try:
-            with database.transaction() as connection:
-                connection.execute(text("SELECT pg_advisory_xact_lock(1)"))
-                yield SuccessHeldBack(connection)
-        finally:
-            with database.transaction() as connection:
-                connection.execute(text("DROP FUNCTION hold_back CASCADE"))
+    return Database(settings.model_copy(update={"pg_database": settings.pg_dagster_database}))
 
 
 @contextlib.contextmanager
@@ -121,14 +93,14 @@ def test_a_batch_is_made_in_a_worker_and_what_it_printed_is_in_the_store(worker,
     add(cluster_stores, "night", 1)
     run = wait_for_status(instance, batch_run(instance, "night__00000").run_id, SUCCESS)
     assert_agrees(cluster_stores, "night", [0])
-    assert f"Task execute_job[{run.run_id}] succeeded" in cluster.log("one")
+    wait_for("the worker's last word", lambda: f"Task execute_job[{run.run_id}] succeeded" in cluster.log("one"))
     logs = instance.compute_log_manager
     (log_key,) = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.LOGS_CAPTURED)
     key = logs.build_log_key_for_run(run.run_id, log_key.get_dagster_event().logs_captured_data.file_key)
     assert "RUN_START" not in (logs.get_log_data(key).stdout or b"").decode()
     assert b"STEP_START" in logs.get_log_data(key).stderr
     assert logs.display_path_for_type(key, dg._core.storage.compute_log_manager.ComputeIOType.STDERR).startswith(
-        "s3://test-logs/"
+        f"s3://{cluster.settings.s3_bucket_compute_logs}/"
     )
 
 
@@ -173,7 +145,7 @@ def test_cancelled_runs_end_cancelled_and_are_not_made_again(worker, cluster, in
         assert not is_retried(run)
         assert len(instance.get_run_group(run_id)[1]) == 1
     assert instance.get_run_record_by_id(waiting).start_time is None
-    assert_nothing_stored(cluster_stores, dataset)
+    assert_nothing_committed(cluster_stores, dataset)
     fault.record(
         found_by="the run's process, which asks the database every 2 s; the launcher for one that waits",
         came_of_it="CANCELED, nothing committed, no second run; the worker goes on with the next",
@@ -207,14 +179,14 @@ def test_a_run_outlives_redis_and_later_ones_wait_for_it(worker, cluster, instan
 
 @pytest.mark.fault("the process of a worker that executes a run is killed, not the worker")
 def test_a_run_whose_process_died_fails_soon_and_is_made_again(worker, cluster, instance, cluster_stores, fault):
-    add(cluster_stores, "orphaned", A_WHILE, batch_size=A_WHILE)
-    first = batch_run(instance, "orphaned__00000").run_id
-    maker = wait_for("a process that makes samples", lambda: maker_of_samples(cluster))
-    child = maker.parent()
-    its_own = child.children(recursive=True)
-    child.kill()
-    _, alive = psutil.wait_procs(its_own, timeout=30)  # they end what they are at first
-    assert not alive
+    with batches_held_back(cluster_stores.database):  # it is at work until it is killed
+        add(cluster_stores, "orphaned", A_WHILE, batch_size=A_WHILE)
+        first = batch_run(instance, "orphaned__00000").run_id
+        child = wait_for("a process that makes samples", lambda: maker_of_samples(cluster)).parent()
+        its_own = child.children(recursive=True)
+        child.kill()
+        _, alive = psutil.wait_procs(its_own, timeout=PATIENCE_S)  # they end what they are at first
+        assert not alive
 
     wait_for_status(instance, first, FAILURE)
     assert any("No worker has this run any more" in line for line in words(instance, first))
@@ -230,10 +202,12 @@ def test_a_run_whose_process_died_fails_soon_and_is_made_again(worker, cluster, 
 def test_a_run_that_died_after_its_last_step_is_made_again_and_succeeds(
     worker, cluster, instance, cluster_stores, fault
 ):
-    add(cluster_stores, "almost", A_WHILE, batch_size=A_WHILE)
-    first = batch_run(instance, "almost__00000").run_id
-    child = wait_for("a process that makes samples", lambda: maker_of_samples(cluster)).parent()
-    with success_held_back(cluster) as success:
+    with dagster_database(cluster) as database, contextlib.ExitStack() as until_killed:
+        with batches_held_back(cluster_stores.database):  # its success is the next one
+            add(cluster_stores, "almost", A_WHILE, batch_size=A_WHILE)
+            first = batch_run(instance, "almost__00000").run_id
+            child = wait_for("a process that makes samples", lambda: maker_of_samples(cluster)).parent()
+            success = until_killed.enter_context(success_held_back(database))
         wait_for("the end of its last step", success.is_waiting)
         child.kill()
         success.end_what_waits()
@@ -248,9 +222,8 @@ def test_a_run_that_died_after_its_last_step_is_made_again_and_succeeds(
 
 @pytest.mark.fault("a worker gets SIGTERM in the middle of a run")
 def test_a_worker_that_is_told_to_stop_lets_its_run_end(worker, cluster, instance, cluster_stores, fault):
-    add(cluster_stores, "evening", 10)
-    with cluster_stores.database.transaction() as connection:
-        connection.execute(text("LOCK TABLE heimdall.synthetic_batches IN SHARE MODE"))  # it ends when we say so
+    with batches_held_back(cluster_stores.database):  # it ends when we say so
+        add(cluster_stores, "evening", 10)
         run_id = batch_run(instance, "evening__00000").run_id
         wait_for_status(instance, run_id, STARTED)
         with told_to_stop(cluster):
@@ -276,10 +249,13 @@ def test_a_worker_that_is_told_twice_ends_its_run_which_is_made_again(worker, cl
     assert instance.get_run_by_id(run_id).status is STARTED
     cluster.signal("one", signal.SIGTERM)
     cluster.wait("one")
-    run = wait_for_status(instance, run_id, FAILURE)
-    assert is_retried(run)
-    assert_nothing_stored(cluster_stores, dataset)
-    instance.run_coordinator.cancel_run(second_run(instance, run_id).run_id)
+    wait_for_status(instance, run_id, FAILURE)
+    wait_for("the tag that it gets after that", lambda: is_retried(instance.get_run_by_id(run_id)))
+    assert_nothing_committed(cluster_stores, dataset)
+    second = second_run(instance, run_id).run_id
+    wait_until_in_redis(instance, second)
+    assert instance.run_coordinator.cancel_run(second)
+    wait_for_status(instance, second, CANCELED)  # or else it keeps the worker of the next test busy
     fault.record(
         found_by="the worker",
         came_of_it="the run fails at once, commits nothing and is made again elsewhere",
@@ -292,8 +268,7 @@ def test_a_run_that_no_worker_will_ever_get_fails_and_is_made_again(cluster, ins
         cluster.kill("one")
     add(cluster_stores, "forgotten", 1)
     lost = batch_run(instance, "forgotten__00000").run_id
-    wait_for_status(instance, lost, STARTING)
-    wait_for("its place in Redis", lambda: any("forwarded to the broker" in line for line in words(instance, lost)))
+    wait_until_in_redis(instance, lost)
     look_for_lost_runs(instance, a_minute_later=lost)
     assert instance.get_run_by_id(lost).status is STARTING  # it waits
     cluster.redis.kill()

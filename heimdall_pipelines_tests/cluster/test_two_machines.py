@@ -10,7 +10,7 @@ import pytest
 from heimdall_pipelines.cli.environment import PROJECT_FOLDER
 from heimdall_pipelines.store.datasets import get_dataset
 from heimdall_pipelines.store.stores import open_stores
-from heimdall_pipelines_tests.cluster.machines import two_machines
+from heimdall_pipelines_tests.cluster.machines import Machine, two_machines
 from heimdall_pipelines_tests.conftest import environment_of
 from heimdall_pipelines_tests.datasets.support import (
     SMALL,
@@ -20,6 +20,7 @@ from heimdall_pipelines_tests.datasets.support import (
     query,
 )
 from heimdall_pipelines_tests.dev_server import HEIMDALL, wait_for
+from heimdall_pipelines_tests.held_back import batches_held_back
 
 pytestmark = pytest.mark.timeout(600)  # starts Dagster, its daemon and two workers, on whatever machine
 BATCHES = 6
@@ -62,24 +63,27 @@ def test_two_machines_work_off_one_dataset_and_make_the_bytes_that_one_makes(
                 cluster.launch_worker(machine.name, prefix=machine.prefix, **machine.environment)
             for machine in machines:
                 cluster.wait_for_worker(machine.name)
-            heimdall(cluster.settings, *REQUEST)
 
-            def made() -> list[dg.DagsterRun]:
-                filters = dg.RunsFilter(job_name="make_synthetic_batches", statuses=[dg.DagsterRunStatus.SUCCESS])
-                return list(instance.get_runs(filters))
+            def runs(*statuses: dg.DagsterRunStatus) -> set[str]:
+                filters = dg.RunsFilter(job_name="make_synthetic_batches", statuses=statuses)
+                return {run.run_id for run in instance.get_runs(filters)}
 
-            runs = wait_for("all batches", lambda: found if len(found := made()) == BATCHES else None, 240)
+            def taken(machine: Machine) -> set[str]:
+                return set(re.findall(r"execute_job\[(\S+)\] received", cluster.log(machine.name)))
+
+            with batches_held_back(cluster_stores.database):  # or else a quick one could make them all
+                heimdall(cluster.settings, *REQUEST)
+                for machine in machines:
+                    wait_for(f"a batch for {machine.name}", lambda machine=machine: runs() & taken(machine))
+            made = wait_for(
+                "all batches", lambda: found if len(found := runs(dg.DagsterRunStatus.SUCCESS)) == BATCHES else None
+            )
         finally:
             for machine in machines:
                 cluster.kill(machine.name)
-    taken = {
-        machine.name: set(re.findall(r"execute_job\[(\S+)\] received", cluster.log(machine.name)))
-        for machine in machines
-    }
-    ids = {run.run_id for run in runs}
-    assert all(ids & of_one for of_one in taken.values())
-    assert not taken["alpha"] & taken["beta"]
-    assert ids <= taken["alpha"] | taken["beta"]
+    of_alpha, of_beta = (taken(machine) for machine in machines)
+    assert not of_alpha & of_beta
+    assert made <= of_alpha | of_beta
 
     with database_of_module(server_settings) as elsewhere:
         heimdall(elsewhere, *REQUEST, "--local")

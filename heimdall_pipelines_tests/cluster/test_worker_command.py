@@ -9,6 +9,8 @@ from heimdall_pipelines.cli.environment import PROJECT_FOLDER
 from heimdall_pipelines_tests.dev_server import HEIMDALL
 from heimdall_pipelines_tests.redis_server import RedisServer
 
+pytestmark = pytest.mark.timeout(600)  # starts five processes, on whatever machine
+
 
 @pytest.fixture
 def workers_words(environment, tmp_path):
@@ -22,7 +24,6 @@ def workers_words(environment, tmp_path):
             env=os.environ | environment | {"DAGSTER_HOME": str(tmp_path)} | changes,
             capture_output=True,
             text=True,
-            timeout=120,
         )
         assert ended.returncode == 1
         assert "Traceback" not in ended.stderr

@@ -2,25 +2,27 @@
 
 import re
 import time
-import urllib.error
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 from sqlalchemy import text
 
+from heimdall_pipelines.datasets.batches import parse_partition_key
 from heimdall_pipelines.datasets.validation import validate_dataset
 from heimdall_pipelines.errors import UnavailableError
+from heimdall_pipelines.store.batches import list_batches
 from heimdall_pipelines.store.database import Database
-from heimdall_pipelines.store.datasets import find_dataset
+from heimdall_pipelines.store.datasets import find_dataset, get_dataset
 from heimdall_pipelines.store.stores import Stores, open_stores
 from heimdall_pipelines_tests.datasets.support import SMALL, assert_agrees
 from heimdall_pipelines_tests.deployment.conftest import empty_servers
 from heimdall_pipelines_tests.deployment.servers import Servers, own_servers
 from heimdall_pipelines_tests.deployment.services import Deployment
 from heimdall_pipelines_tests.fault_table import Fault
+from heimdall_pipelines_tests.held_back import batches_held_back
 from heimdall_pipelines_tests.integrity import failed
 from heimdall_pipelines_tests.test_synthetic_whole_way import ask_for_dataset
 
@@ -28,14 +30,15 @@ MAKE, SUMMARISE = "make_synthetic_batches", "summarise_synthetic_dataset"
 BATCHES, BATCH_SIZE = 20, 2
 SAMPLES = BATCHES * BATCH_SIZE
 NIGHT = SMALL | {"target_num_samples": SAMPLES, "batch_size": BATCH_SIZE, "seed": 0, "dataset_type": "iq_raw"}
-COMMITTED_BEFORE = 3 * BATCH_SIZE  # samples
+COMMITTED_BEFORE = 3  # batches
 RESTARTED_AFTER_S = 1.0
 FINISHED = {"SUCCESS", "FAILURE", "CANCELED"}
 VARIABLES = {"HEIMDALL_WORKER_SLOTS": "1", "HEIMDALL_MAX_CONCURRENT_RUNS": "2", "HEIMDALL_WORKERS": "1"}
-# Dagster's own clock, wound up: nobody waits minutes in a test. Here a run that is launched starts within seconds.
+# Dagster's own clock, wound up: nobody waits minutes in a test. Here a run that is launched starts within seconds, or
+# when a worker that was killed is back, which a busy machine may take half a minute for.
 FAST = {
     "run_launcher": {"config": {"worker_answer_timeout_seconds": 1}},
-    "run_monitoring": {"poll_interval_seconds": 2, "start_timeout_seconds": 30, "cancel_timeout_seconds": 5},
+    "run_monitoring": {"poll_interval_seconds": 2, "start_timeout_seconds": 90, "cancel_timeout_seconds": 5},
     "run_coordinator": {"config": {"user_code_failure_retry_delay": 1}},
 }
 MONITORING = "run monitoring: no worker has the run any more"
@@ -78,14 +81,17 @@ class Night:
         return self.runs(MAKE, f"{name}__")
 
     def is_ui_back(self) -> bool:
-        """Ask for runs and for events: each fails once on connections that the webserver kept from before."""
+        """Ask for runs and for events: each fails once on connections that the webserver kept from before.
+
+        The webserver itself may have ended meanwhile, and be about to start again.
+        """
         query = """query ($id: ID!) {
             runsOrError(limit: 1) { ... on Runs { results { id } } }
             logsForRun(runId: $id) { ... on EventConnection { cursor } }
         }"""
         try:
             self.deployment.graphql(query, id=self.all_runs()[0].run_id)
-        except urllib.error.HTTPError:
+        except OSError:
             return False
         return True
 
@@ -107,23 +113,41 @@ class Night:
 
         def caught() -> str | None:
             received = re.findall(r"execute_job\[(\S+)\] received", self.deployment.log(worker))
-            for process in self.deployment.processes(worker):
-                process.suspend()
-            if received and self._is_started(received[-1]):
+            self._signal(worker, psutil.Process.suspend)
+            if received and self._is_at_work(received[-1]):
                 return received[-1]
-            self._resume(worker)
+            self._signal(worker, psutil.Process.resume)
             return None
 
         run_id = self.deployment.wait_until(caught, f"{worker} to be in the middle of a run")
-        yield run_id
-        self._resume(worker)
+        try:
+            yield run_id
+        finally:
+            self._signal(worker, psutil.Process.resume)
 
-    def _is_started(self, run_id: str) -> bool:
-        return any(run.run_id == run_id and run.status == "STARTED" for run in self.runs(MAKE))
-
-    def _resume(self, worker: str) -> None:
+    def _signal(self, worker: str, signal: Callable[[psutil.Process], None]) -> None:
         for process in self.deployment.processes(worker):
-            process.resume()
+            with suppress(psutil.NoSuchProcess):  # those that make samples come and go
+                signal(process)
+
+    def _is_at_work(self, run_id: str) -> bool:
+        """Whether a run has begun to make a batch and has yet to commit it."""
+        for run in self.runs(MAKE):
+            if run.run_id == run_id:
+                name, batch_no = parse_partition_key(run.partition)
+                dataset = get_dataset(self.stores.database, name)
+                committed = {batch.batch_no for batch in list_batches(self.stores.database, dataset.id)}
+                return run.status == "STARTED" and batch_no not in committed
+        return False
+
+    def has_ended(self, run_id: str) -> bool:
+        return any(run.run_id == run_id and run.status in FINISHED for run in self.all_runs())
+
+    def said(self, run_id: str, words: str) -> bool:
+        """Whether an event of a run has these words."""
+        with self.dagster.transaction() as connection:
+            found = text("SELECT EXISTS (SELECT FROM event_logs WHERE run_id = :id AND strpos(event, :words) > 0)")
+            return bool(connection.execute(found, {"id": run_id, "words": words}).scalar())
 
     def pool(self, worker: str) -> list[psutil.Process]:
         """The processes of a worker that execute runs."""
@@ -145,7 +169,10 @@ def night_in(folder: Path, of_worker_2: Mapping[str, str] | None = None) -> Iter
 
 @dataclass(frozen=True)
 class Damage:
-    """What is done, how many runs may fail of it, and what the table says."""
+    """What is done, how many runs may fail of it, and what the table says.
+
+    Where runs are held back, none can end between the first batches and the end of what is done.
+    """
 
     name: str
     do: Callable[[Night], None]
@@ -153,6 +180,7 @@ class Damage:
     title: str
     found_by: str
     came_of_it: str
+    are_runs_held_back: bool = False
 
 
 def kill_service(night: Night, name: str) -> None:
@@ -164,18 +192,22 @@ def kill_service(night: Night, name: str) -> None:
 
 def assert_complete_without_a_hand(night: Night, damage: Damage, fault: Fault) -> None:
     """Ask for a dataset, do the damage in its middle, and see the dataset get complete."""
-    ask_for_dataset(night.deployment.address, damage.name, NIGHT)
-    night.wait_until(lambda: night.num_committed(damage.name) >= COMMITTED_BEFORE, f"a few batches of {damage.name}")
-    damage.do(night)
-    night.wait_until(lambda: night.num_committed(damage.name) == SAMPLES, f"{damage.name} to be complete")
-    night.wait_until(lambda: all(run.status in FINISHED for run in night.batch_runs(damage.name)), "its runs to end")
-    made = night.batch_runs(damage.name)
-
-    assert_agrees(night.stores, damage.name, range(SAMPLES))
-    assert failed(validate_dataset(night.stores, damage.name, checksums=True)) == {}
-    last = {run.partition: run.status for run in made}
-    assert last == {f"{damage.name}__{batch_no:05d}": "SUCCESS" for batch_no in range(BATCHES)}
-    assert [run.status for run in made].count("FAILURE") in damage.num_failed
+    name = damage.name
+    last = {f"{name}__{batch_no:05d}": "SUCCESS" for batch_no in range(BATCHES)}
+    database = night.stores.database
+    with batches_held_back(database, after=COMMITTED_BEFORE) if damage.are_runs_held_back else nullcontext():
+        ask_for_dataset(night.deployment.address, name, NIGHT)
+        night.wait_until(lambda: night.num_committed(name) >= COMMITTED_BEFORE * BATCH_SIZE, f"a few batches of {name}")
+        damage.do(night)
+    night.wait_until(lambda: night.num_committed(name) == SAMPLES, f"{name} to be complete")
+    # One that fails is made again some seconds later, also where it had committed its batch.
+    night.wait_until(
+        lambda: {run.partition: run.status for run in night.batch_runs(name)} == last,
+        f"the last run of each batch of {name} to succeed",
+    )
+    assert_agrees(night.stores, name, range(SAMPLES))
+    assert failed(validate_dataset(night.stores, name, checksums=True)) == {}
+    assert [run.status for run in night.batch_runs(name)].count("FAILURE") in damage.num_failed
     fault.record(found_by=damage.found_by, came_of_it=f"{damage.came_of_it}; {COMPLETE}")
 
 

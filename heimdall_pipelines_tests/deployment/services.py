@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -28,7 +29,7 @@ from typing import Any, Self, TypeVar
 import psutil
 import yaml
 
-from heimdall_pipelines.local.ports import LOOPBACK, free_port
+from heimdall_pipelines.local.ports import LOOPBACK, claim, free_port
 from heimdall_pipelines.settings import Settings
 from heimdall_pipelines_tests.conftest import environment_of
 from heimdall_pipelines_tests.deployment.compose import OUR_IMAGE, PROJECT, load_compose, seconds
@@ -36,7 +37,8 @@ from heimdall_pipelines_tests.dev_server import ask_graphql
 from heimdall_pipelines_tests.redis_server import redis_program
 
 PATIENCE_S = 240.0
-ENDING_S = 10.0
+ENDING_S = 60.0
+STALLS_S = 60.0  # so long a busy machine may do nothing for a process
 POLL_S = 0.25
 LOG_TAIL_LINES = 25
 PORTS = range(25_000, 32_000)
@@ -94,7 +96,8 @@ class Deployment:
         self._id = secrets.token_hex(8)
         self._folder = folder
         self._dagster_config = _merged(yaml.safe_load((PROJECT / "dagster.yaml").read_text()), dagster_config or {})
-        self.variables = _variables(settings) | dict(variables or {})
+        self._claims = contextlib.ExitStack()  # of ports: minutes go by until the last service has its own
+        self.variables = _variables(settings, self._claims) | dict(variables or {})
         self.address = f"http://{LOOPBACK}:{self.variables['HEIMDALL_UI_PORT']}"
         self.services: dict[str, Service] = {}
         specs = load_compose(self.variables)["services"]
@@ -132,7 +135,7 @@ class Deployment:
                 self.wait_until_healthy(name)
 
     def stop(self) -> None:
-        """Stop all as ``docker compose stop`` does, those first that wait for others; each must end in its time."""
+        """Stop all as ``docker compose stop`` does, those first that wait for others; each must end when asked."""
         for wave in reversed(self._waves()):
             for name in wave:
                 self._terminate(self.services[name])
@@ -153,7 +156,7 @@ class Deployment:
                 self._launch(service)
 
     def stop_service(self, name: str) -> None:
-        """Ask a service to end, and wait as long as its ``stop_grace_period`` allows."""
+        """Ask a service to end, and wait as long as its ``stop_grace_period`` allows, and the stalls of a machine."""
         self._terminate(self.services[name])
         self._wait_until_stopped(self.services[name])
 
@@ -232,6 +235,7 @@ class Deployment:
         """Kill whatever runs."""
         for service in [*self.services.values(), self._run]:
             self._kill(service)
+        self._claims.close()
 
     def _service(self, name: str, spec: Mapping[str, Any]) -> Service:
         folder = self._folder / name
@@ -304,7 +308,7 @@ class Deployment:
     def _wait_until_stopped(self, service: Service) -> None:
         if service.process is None:
             return
-        grace_s = seconds(service.spec.get("stop_grace_period", "10s"))
+        grace_s = seconds(service.spec.get("stop_grace_period", "10s")) + STALLS_S
         try:
             service.process.wait(grace_s)
         except subprocess.TimeoutExpired:
@@ -352,9 +356,9 @@ def _folder_of_programs(service: str) -> str:
     return str(Path(program).parent)
 
 
-def _variables(settings: Settings) -> dict[str, str]:
+def _variables(settings: Settings, claims: contextlib.ExitStack) -> dict[str, str]:
     """What the file .env of this deployment would say."""
-    ports = {name: str(free_port(None, PORTS)) for name in ("REDIS", "CODE", "UI")}
+    ports = {name: str(free_port(None, PORTS, partial(claim, claims=claims))) for name in ("REDIS", "CODE", "UI")}
     addresses = {"HEIMDALL_LISTEN": LOOPBACK, "HEIMDALL_REDIS_HOST": LOOPBACK, "HEIMDALL_CODE_HOST": LOOPBACK}
     return (
         environment_of(settings)

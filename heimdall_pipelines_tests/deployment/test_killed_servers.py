@@ -35,7 +35,7 @@ def kill_server(night: Night, name: str, away_s: float = RESTARTED_AFTER_S) -> N
 
 def kill_postgres(night: Night, away_s: float = RESTARTED_AFTER_S) -> None:
     kill_server(night, "postgres", away_s)
-    night.deployment.wait_until(night.is_ui_back, "the webserver to answer")
+    night.wait_until(night.is_ui_back, "the webserver to answer")
 
 
 DAMAGES = [

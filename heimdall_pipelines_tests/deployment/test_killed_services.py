@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 from heimdall_pipelines.store.datasets import get_dataset
-from heimdall_pipelines_tests.datasets.support import assert_nothing_stored
+from heimdall_pipelines_tests.datasets.support import assert_nothing_committed
 from heimdall_pipelines_tests.deployment.night import (
     FINISHED,
     MONITORING,
@@ -20,6 +20,7 @@ from heimdall_pipelines_tests.deployment.night import (
     kill_service,
     night_in,
 )
+from heimdall_pipelines_tests.dev_server import command_line
 from heimdall_pipelines_tests.test_synthetic_whole_way import ask_for_dataset
 
 pytestmark = pytest.mark.timeout(600)  # everything starts once, on whatever machine
@@ -48,7 +49,7 @@ def test_a_cancelled_run_stays_cancelled(night, fault):
     night.deployment.restart(worker)
     night.wait_until(lambda: night.batch_runs("cancelled")[0].status in FINISHED, "the run to end")
     assert [run.status for run in night.batch_runs("cancelled")] == ["CANCELED"]
-    assert_nothing_stored(night.stores, get_dataset(night.stores.database, "cancelled"))
+    assert_nothing_committed(night.stores, get_dataset(night.stores.database, "cancelled"))
     fault.record(
         found_by="run monitoring, after `cancel_timeout_seconds`",
         came_of_it="CANCELED, nothing committed, no second run",
@@ -56,14 +57,22 @@ def test_a_cancelled_run_stays_cancelled(night, fault):
 
 
 def kill_grandchild(night: Night) -> None:
-    def killed() -> bool:
-        with night.caught_in_a_run("worker-2"):
-            makers = [maker for process in night.pool("worker-2") for maker in process.children()]
-            for maker in makers[:1]:
+    def killed_at_work() -> bool:
+        with night.caught_in_a_run("worker-2") as run_id:
+            children = [child for process in night.pool("worker-2") for child in process.children()]
+            makers = [child for child in children if "heimdall_pipelines.datasets.workers" in command_line(child)]
+            for maker in makers:  # one of them has the samples, or will be given them
                 maker.kill()
-            return bool(makers)
+        if not makers:
+            return False
 
-    night.deployment.wait_until(killed, "worker-2 to make samples")
+        def has_noticed() -> bool:
+            return night.said(run_id, "ended with exit code -9")
+
+        night.deployment.wait_until(lambda: has_noticed() or night.has_ended(run_id), "the run to notice, or to end")
+        return has_noticed()
+
+    night.deployment.wait_until(killed_at_work, "a process to be killed with samples to make")
     night.deployment.services["worker-2"].environment["HEIMDALL_WORKERS"] = "1"
 
 
@@ -96,6 +105,7 @@ DAMAGES = [
         "kill -9 of a whole worker, in the middle of 20 batches",
         MONITORING,
         "1 run fails and is made again",
+        are_runs_held_back=True,
     ),
     Damage(
         "child",
@@ -104,6 +114,7 @@ DAMAGES = [
         "kill -9 of a worker's child, in the middle of 20 batches",
         MONITORING,
         "Celery replaces the child; 1 run fails and is made again",
+        are_runs_held_back=True,
     ),
     Damage(
         "daemon",
