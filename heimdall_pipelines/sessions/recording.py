@@ -22,6 +22,7 @@ from heimdall_pipelines.rf.features import default_channel_bandwidth_hz
 from heimdall_pipelines.rf.segments import Interval, NoSegmentError, plan_segments
 from heimdall_pipelines.rf.spectrum import USABLE_BAND
 from heimdall_pipelines.sessions.iq_upload import PARTS_AT_ONCE, give_back_large_blocks
+from heimdall_pipelines.sessions.live_samples import load_what_measures
 from heimdall_pipelines.sessions.record_request import RecordRequest, choose_stations
 from heimdall_pipelines.sessions.station_recording import (
     MIN_TUNED_BANDWIDTH_HZ,
@@ -134,6 +135,8 @@ def record_session(
         request.known_source,
         ends_within_s + STORING_S,
     )
+    progress("getting ready; the first time after an installation this takes a while")
+    load_what_measures()
     session_id = open_recording_session(stores.database, opened)
     try:
         progress(f"session {session_id} ({name}): {len(choice.asked)} stations, {request.duration_s:g} s")

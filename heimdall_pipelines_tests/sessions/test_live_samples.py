@@ -1,4 +1,7 @@
-"""What is kept of a stream: time from the arrival of its blocks, however many they are."""
+"""What is kept of a stream: time from the arrival of its blocks, however many they are; what measures its levels."""
+
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -25,3 +28,10 @@ def test_without_stamps_the_least_delayed_block_tells_the_start_and_the_median_d
     # A median of 4096 of the delays at least scatters by 50 ms / (2 sqrt(4096)) = 0.4 ms: within five of that.
     truth_ns = BLOCK_NS + np.median(delays_ns) - delays_ns.min()
     assert clock.uncertainty_ns == pytest.approx(truth_ns, abs=1.0 if num_blocks == 500 else 2e6)
+
+
+def test_nothing_is_compiled_or_loaded_while_levels_are_measured():
+    process = [sys.executable, "-m", "heimdall_pipelines_tests.sessions.measuring_process"]
+    printed = subprocess.run(process, stdout=subprocess.PIPE, text=True, check=True).stdout
+    loaded_before, loaded_after = map(int, printed.split())
+    assert 0 < loaded_before == loaded_after

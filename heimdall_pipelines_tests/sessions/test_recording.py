@@ -188,17 +188,20 @@ def test_where_no_station_can_be_recorded_the_session_is_failed_with_the_reasons
     )
 
 
-def test_the_session_is_pending_and_then_in_progress_while_it_is_recorded(stores):
+def test_the_session_is_pending_and_then_in_progress_while_it_is_recorded_and_nothing_before_all_is_loaded(stores):
     add_receivers(stores, "a")
     seen = []
 
+    def see(_line=""):
+        seen.append([session.status for session in list_sessions(stores.database)])
+
     async def watched(rx_id, attempt):
-        seen.append(await asyncio.to_thread(lambda: only_session(stores).status))
+        await asyncio.to_thread(see)
         async for block in playing(rx_id, attempt):
             yield block
 
-    record(stores, ScriptedReceiver(watched), progress=lambda _line: seen.append(only_session(stores).status))
-    assert seen[:2] == ["pending", "in_progress"]
+    record(stores, ScriptedReceiver(watched), progress=see)
+    assert seen[:3] == [[], ["pending"], ["in_progress"]]
     assert only_session(stores).status == "completed"
 
 
