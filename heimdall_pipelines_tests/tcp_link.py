@@ -45,11 +45,7 @@ class TcpLink:
     def cut(self) -> None:
         """Break it, now."""
         with self._lock:
-            self._is_cut = True
-            doomed = list(self._connected)
-        for end in doomed:
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
+            self._break()
 
     def cut_after(self, num_bytes: int) -> None:
         """Break it as soon as the server has sent so many bytes from now on, be it in the middle of an answer."""
@@ -72,9 +68,6 @@ class TcpLink:
             except TimeoutError:
                 continue
             client.settimeout(None)
-            if self._is_cut:
-                client.close()
-                continue
             try:
                 server = socket.create_connection((LOOPBACK, self._server_port))
             except OSError:
@@ -82,6 +75,8 @@ class TcpLink:
                 continue
             with self._lock:
                 self._connected |= {client, server}
+                if self._is_cut:
+                    self._break()
             for source, sink, is_answer in ((client, server, False), (server, client, True)):
                 threading.Thread(target=self._forward, args=(source, sink, is_answer), daemon=True).start()
 
@@ -89,8 +84,7 @@ class TcpLink:
         with contextlib.suppress(OSError):
             while piece := source.recv(_PIECE_BYTES):
                 sink.sendall(self._let_through(piece) if is_answer else piece)
-                if self._is_cut or self._bytes_left == 0:
-                    self.cut()
+                if self._has_ended():
                     break
         for end in (source, sink):
             with contextlib.suppress(OSError):
@@ -98,6 +92,18 @@ class TcpLink:
         with self._lock:
             self._connected.discard(source)
         source.close()
+
+    def _has_ended(self) -> bool:
+        with self._lock:  # looked and done at once: a cut that came after `mend` would stay
+            if self._bytes_left == 0:
+                self._break()
+            return self._is_cut
+
+    def _break(self) -> None:
+        self._is_cut = True
+        for end in self._connected:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
 
     def _let_through(self, piece: bytes) -> bytes:
         time.sleep(self._delay_s)

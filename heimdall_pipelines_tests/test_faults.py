@@ -45,7 +45,7 @@ from heimdall_pipelines.store.stores import Stores, open_stores
 from heimdall_pipelines_tests.sessions.support import import_files
 from heimdall_pipelines_tests.tcp_link import TcpLink
 
-PATIENCE_S = 60.0  # of waiting for something that takes well under a second
+PATIENCE_S = 200.0  # of waiting for something that takes well under a second; less than pytest's own
 EXAMPLE_ROWS = int(example.DURATION_S)  # its whole seconds
 EXAMPLE_IQ_BYTES = len(example.STATIONS) * EXAMPLE_ROWS * example.NOMINAL_SAMPLE_RATE_HZ * 8
 
@@ -195,15 +195,14 @@ class OwnServers:
     def kill_s3(self) -> None:
         status = self._stack.status().s3
         os.kill(status.pid, signal.SIGKILL)
-        # It ends thread by thread: its ports are free some milliseconds after it is no longer there.
-        wait_until("S3 is gone", lambda: is_free(status.port) and is_free(status.port + GRPC_OFFSET))
-        assert not self._stack.status().s3.running
+        # It ends thread by thread: it and its ports are gone some milliseconds apart.
+        ports = (status.port, status.port + GRPC_OFFSET)
+        wait_until("S3 is gone", lambda: not self._stack.status().s3.running and all(map(is_free, ports)))
 
     def kill_postgres(self) -> None:
         status = self._stack.status().postgres
         os.kill(status.pid, signal.SIGKILL)
-        wait_until("PostgreSQL is gone", lambda: is_free(status.port))
-        assert not self._stack.status().postgres.running
+        wait_until("PostgreSQL is gone", lambda: not self._stack.status().postgres.running and is_free(status.port))
 
 
 def is_readable(stores: Stores, location: ObjectLocation) -> bool:

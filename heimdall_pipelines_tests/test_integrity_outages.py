@@ -261,7 +261,8 @@ class OwnPostgres:
         pid = self._server.running_pid()
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
-        wait_until("PostgreSQL is gone", lambda: is_free(self.settings.pg_port))
+        gone = lambda: self._server.running_pid() is None and is_free(self.settings.pg_port)  # noqa: E731
+        wait_until("PostgreSQL is gone", gone)
         assert self._server.start(PASSWORD) == self.settings.pg_port
 
     def stop(self) -> None:

@@ -9,6 +9,7 @@ import pytest
 from heimdall_pipelines.datasets.workers import num_workers_wanted
 from heimdall_pipelines_tests.datasets.support import SMALL
 from heimdall_pipelines_tests.dev_server import DevFolder, ask_graphql, command_line, dev_folder, runs, wait_for
+from heimdall_pipelines_tests.held_port import held_port
 from heimdall_pipelines_tests.test_whole_way import LOCATION
 
 pytestmark = pytest.mark.timeout(600)  # the first test waits for Dagster's start and a few runs, on whatever machine
@@ -97,7 +98,7 @@ def messages(address: str, run_id: str) -> list[str]:
 @pytest.fixture(scope="module")
 def whole_way() -> Iterator[WholeWay]:
     with dev_folder() as dev:
-        address = dev.start_dev(first_port=3100)
+        address = dev.start_dev(first_port=held_port())
         asked = WholeWay(dev, address)
         ask_for_dataset(address, "night", NIGHT)
         assert asked.ended("__ASSET_JOB", "night")["status"] == "SUCCESS"

@@ -19,7 +19,7 @@ from heimdall_pipelines.store.stores import open_stores
 from heimdall_pipelines_tests.datasets.support import make
 
 Moment = Literal["before objects", "before the commit", "after the commit", "before the sweep"]
-_PATIENCE_S = 60.0
+_PATIENCE_S = 200.0
 
 # It has all modules imported before the first child is asked for: a child starts in a tenth of a second, not in two.
 _CONTEXT = multiprocessing.get_context("forkserver")

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import IO, TYPE_CHECKING, Annotated
@@ -27,6 +27,7 @@ from heimdall_pipelines.store.stores import open_stores
 
 if TYPE_CHECKING:
     import dagster as dg
+    import psutil
 
 FIRST_PORT = 3000
 PORTS_TRIED = 100
@@ -34,6 +35,7 @@ LAST_PORT = 65_535
 READY_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 30.0
 LEFTOVER_TIMEOUT_S = 5.0
+KILL_TIMEOUT_S = 30.0
 LAUNCHED_BY_CODE_SERVER_TAG = ".dagster/grpc_info"
 
 
@@ -148,6 +150,13 @@ def _end(dagster: subprocess.Popen[bytes]) -> None:
     for process in alive:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
+    _wait_for_the_killed(alive)
+
+
+def _wait_for_the_killed(processes: Sequence["psutil.Process"]) -> None:
+    from heimdall_pipelines.local.processes import gone_within, is_alive  # with the embedded stack
+
+    gone_within(KILL_TIMEOUT_S, lambda: not any(map(is_alive, processes)))  # a zombie is gone, whoever reaps it
 
 
 def _stop_leftovers(home: Path) -> int:
@@ -167,7 +176,7 @@ def _stop_leftovers(home: Path) -> int:
     for process in alive:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-    psutil.wait_procs(alive, timeout=LEFTOVER_TIMEOUT_S)
+    _wait_for_the_killed(alive)
     return len(left)
 
 

@@ -35,9 +35,9 @@ SUPERUSER = "heimdall"
 PORTS = range(10_000, 15_000)
 READY_PATIENCE_S = 120.0  # recovery after a crash replays the write-ahead log
 CONNECT_TIMEOUT_S = 5
-ORPHAN_PATIENCE_S = 10.0
+ORPHAN_PATIENCE_S = 30.0
 FAST_STOP_PATIENCE_S = 30.0
-IMMEDIATE_STOP_PATIENCE_S = 10.0
+IMMEDIATE_STOP_PATIENCE_S = 30.0
 
 
 class EmbeddedPostgres:

@@ -169,10 +169,12 @@ def end(process: psutil.Process, *steps: tuple[signal.Signals, float]) -> None:
 
 
 def gone_within(patience_s: float, gone: Callable[[], bool]) -> bool:
-    """Wait until ``gone`` holds, at most ``patience_s``, and tell whether it does."""
+    """Wait until ``gone`` holds, at most ``patience_s``, and tell whether it does; looks once after that time."""
     deadline = time.monotonic() + patience_s
-    while not gone():
-        if time.monotonic() > deadline:
+    while True:
+        is_last_look = time.monotonic() > deadline
+        if gone():
+            return True
+        if is_last_look:
             return False
         time.sleep(POLL_S)
-    return True

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from minio import Minio
 from minio.error import MinioException, S3Error
 
 from heimdall_pipelines.local.places import make_folder
-from heimdall_pipelines.local.ports import LOOPBACK, free_port, is_free
+from heimdall_pipelines.local.ports import LOOPBACK, claim, free_port, is_free
 from heimdall_pipelines.local.processes import LocalServerError, end, launch, servers_of, wait_until_ready
 
 REGION = "us-east-1"
@@ -26,10 +26,10 @@ PORTS = range(15_000, 22_000)
 GRPC_OFFSET = 10_000  # SeaweedFS's own; its admin worker knows no other
 SERVICES = ("master", "volume", "filer", "s3", "admin")
 PROBE_BUCKET = "ready"  # of our own, so that nobody finds a foreign object among theirs
-READY_PATIENCE_S = 60.0
+READY_PATIENCE_S = 120.0
 REQUEST_TIMEOUT_S = 5.0
 STOP_PATIENCE_S = 5.0
-KILL_PATIENCE_S = 5.0
+KILL_PATIENCE_S = 30.0
 
 
 class EmbeddedS3:
@@ -67,32 +67,31 @@ class EmbeddedS3:
         LocalServerError
             The server cannot run or refuses the credentials; says why, with the last lines of its log.
         """
-        running = self._running()
-        if running is None:
-            running = self._launch(access_key, secret_key)
-        port = self.port()
-        if port is None:
-            raise LocalServerError(f"{self._folder / 'ports.json'} is missing: end process {running.pid}, try again")
-        client = Minio(
-            f"{LOOPBACK}:{port}",
-            access_key=access_key,
-            secret_key=secret_key,
-            secure=False,
-            region=REGION,
-            http_client=urllib3.PoolManager(timeout=REQUEST_TIMEOUT_S, retries=False),
-        )
-        wait = partial(
-            wait_until_ready,
-            running,
-            not_yet=(urllib3.exceptions.HTTPError, MinioException),
-            patience_s=READY_PATIENCE_S,
-            log=self._log,
-        )
-        existing: set[str] = set()
-        wait(lambda: existing.update(bucket.name for bucket in client.list_buckets()))
-        for bucket in sorted({*buckets, PROBE_BUCKET} - existing):
-            client.make_bucket(bucket)
-        wait(lambda: _read_and_write(client))
+        wanted = {*buckets, PROBE_BUCKET}
+        with ExitStack() as claims:
+            running = self._running()
+            if running is None:
+                running = self._launch(access_key, secret_key, claims)
+            port = self.port()
+            if port is None:
+                raise LocalServerError(
+                    f"{self._folder / 'ports.json'} is missing: end process {running.pid}, try again"
+                )
+            client = Minio(
+                f"{LOOPBACK}:{port}",
+                access_key=access_key,
+                secret_key=secret_key,
+                secure=False,
+                region=REGION,
+                http_client=urllib3.PoolManager(timeout=REQUEST_TIMEOUT_S, retries=False),
+            )
+            wait_until_ready(
+                running,
+                lambda: _make_ready(client, wanted),
+                not_yet=(urllib3.exceptions.HTTPError, MinioException),
+                patience_s=READY_PATIENCE_S,
+                log=self._log,
+            )
         return port
 
     def stop(self) -> None:
@@ -124,18 +123,17 @@ class EmbeddedS3:
             return {}
         return {service: int(port) for service, port in ports.items()}
 
-    def _choose_ports(self) -> dict[str, int]:
+    def _choose_ports(self, claims: ExitStack) -> dict[str, int]:
         remembered = self._remembered_ports()
         for service, port in remembered.items():
             _remove_socket(service, port)
         ports: dict[str, int] = {}
         for service in SERVICES:
-            fits = partial(_has_room, service, set(ports.values()))
-            ports[service] = free_port(remembered.get(service), PORTS, fits)
+            ports[service] = free_port(remembered.get(service), PORTS, partial(_has_room, service, claims))
         (self._folder / "ports.json").write_text(json.dumps(ports))
         return ports
 
-    def _launch(self, access_key: str, secret_key: str) -> psutil.Process:
+    def _launch(self, access_key: str, secret_key: str, claims: ExitStack) -> psutil.Process:
         make_folder(self._folder, 0o700)
         make_folder(self._data, 0o700)
         # SeaweedFS writes down the options of each start and reads them at the next; ours are all below.
@@ -161,7 +159,7 @@ class EmbeddedS3:
             "idleTimeout": 2,
             "volume.preStopSeconds": 0,
         }
-        for service, port in self._choose_ports().items():
+        for service, port in self._choose_ports(claims).items():
             options[f"{service}.port"] = port
             options[f"{service}.port.grpc"] = port + GRPC_OFFSET
         signing_key = secrets.token_hex(32)
@@ -184,11 +182,13 @@ class EmbeddedS3:
         return psutil.Process(self._process.pid)
 
 
-def _read_and_write(client: Minio) -> None:
-    """Read what an earlier start wrote, and write it anew.
+def _make_ready(client: Minio, buckets: set[str]) -> None:
+    """Make the buckets that are missing, read what an earlier start wrote, and write it anew; done again, it goes on.
 
     After it was killed, SeaweedFS was seen to list its buckets some seconds before it gave any object.
     """
+    for bucket in sorted(buckets - {bucket.name for bucket in client.list_buckets()}):
+        client.make_bucket(bucket)
     try:
         client.get_object(PROBE_BUCKET, "ready").close()
     except S3Error as error:
@@ -197,9 +197,10 @@ def _read_and_write(client: Minio) -> None:
     client.put_object(PROBE_BUCKET, "ready", io.BytesIO(b"ready"), 5)
 
 
-def _has_room(service: str, given_away: set[int], port: int) -> bool:
-    free = port not in given_away and is_free(port) and is_free(port + GRPC_OFFSET)
-    return free and not _socket(service, port).exists()  # where another user's is left, SeaweedFS would never get ready
+def _has_room(service: str, claims: ExitStack, port: int) -> bool:
+    if _socket(service, port).exists():
+        return False  # where another user's is left, SeaweedFS would never get ready
+    return claim(port, claims) and claim(port + GRPC_OFFSET, claims)
 
 
 def _remove_socket(service: str, port: int) -> None:

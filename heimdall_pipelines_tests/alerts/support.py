@@ -5,14 +5,14 @@ import threading
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from heimdall_pipelines.local.ports import free_port
 from heimdall_pipelines.store.alerts import CheckEvaluation, FailedRun
+from heimdall_pipelines_tests.held_port import held_port
 
 START = datetime(2026, 1, 31, 12, tzinfo=UTC)
 LOG = "the log of a test"
-PORTS = range(24_500, 25_500)  # the system hands them out to nobody while it is down
 TOKEN = "T0KEN-of-a-webhook"
 PASSWORD = "pass-w0rd-of-a-webhook"
+PATIENCE_S = 120.0  # of sending: a busy machine may take long, and nothing has failed then
 
 
 class Webhook:
@@ -23,11 +23,12 @@ class Webhook:
         self.num_refused = 0
         self.status = 200
         self._server = None
-        self.port = free_port(None, PORTS)
+        self.port = held_port()  # also while it is down
 
     @property
     def url(self):
-        return f"json://heimdall:{PASSWORD}@127.0.0.1:{self.port}/{TOKEN}"
+        # Apprise waits 4 s, for the connection and for the answer, unless it is told to be more patient.
+        return f"json://heimdall:{PASSWORD}@127.0.0.1:{self.port}/{TOKEN}?cto={PATIENCE_S:g}&rto={PATIENCE_S:g}"
 
     @property
     def titles(self):

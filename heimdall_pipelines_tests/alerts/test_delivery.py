@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from heimdall_pipelines.alerts import delivery
 from heimdall_pipelines.alerts.delivery import AlertUrlError, deliver, destinations, open_service, without_secrets
 from heimdall_pipelines.store.alerts import claim_sending, list_alerts, list_untold, note_evaluations, note_failed_runs
-from heimdall_pipelines_tests.alerts.support import LOG, PASSWORD, START, TOKEN, evaluation, failed_run
+from heimdall_pipelines_tests.alerts.support import LOG, PASSWORD, PATIENCE_S, START, TOKEN, evaluation, failed_run
 
 BROKEN = "slack://s3cret-token"
 
@@ -38,7 +38,7 @@ def note(database, *evaluations):
 
 
 def tick(database, *webhooks, at_s=0.0, **options):
-    return deliver(database, to(*webhooks), START + timedelta(seconds=at_s), **options)
+    return deliver(database, to(*webhooks), START + timedelta(seconds=at_s), **{"turn_s": PATIENCE_S} | options)
 
 
 def errors(database):

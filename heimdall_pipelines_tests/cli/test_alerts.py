@@ -7,19 +7,31 @@ import re
 import pytest
 from pydantic import SecretStr
 
+from heimdall_pipelines.alerts import delivery
 from heimdall_pipelines.alerts.delivery import deliver, destinations
 from heimdall_pipelines.cli.environment import name_ui
 from heimdall_pipelines.store.alerts import close_alerts_of_deleted, note_evaluations, note_failed_runs
-from heimdall_pipelines_tests.alerts.support import LOG, PASSWORD, START, TOKEN, Webhook, evaluation, failed_run
+from heimdall_pipelines_tests.alerts.support import (
+    LOG,
+    PASSWORD,
+    PATIENCE_S,
+    START,
+    TOKEN,
+    Webhook,
+    evaluation,
+    failed_run,
+)
 
 
 @pytest.fixture
 def webhooks(monkeypatch):
     """Two: the first is up, the second is down."""
+    monkeypatch.setattr(delivery, "SEND_TIMEOUT_S", PATIENCE_S)
     both = (Webhook().up(), Webhook())
     monkeypatch.setenv("HEIMDALL_ALERT_URLS", f"{both[0].url}, {both[1].url}")
     yield both
-    both[0].down()
+    for webhook in both:
+        webhook.down()
 
 
 @pytest.fixture
@@ -42,7 +54,7 @@ def test_no_alert_is_said_in_words(heimdall):
 
 def test_alerts_are_listed_with_state_numbers_and_who_was_told_or_why_not(heimdall, stores, noted, webhooks):
     urls = SecretStr(" ".join(webhook.url for webhook in webhooks))
-    deliver(stores.database, destinations(urls), START)
+    deliver(stores.database, destinations(urls), START, turn_s=PATIENCE_S)
     code, output, error = heimdall("alerts", "list")
     assert code == 0
     recovered = line_of(output, "rows_agree, p1")
@@ -73,13 +85,13 @@ def test_alerts_of_what_was_deleted_are_shown_as_closed(heimdall, stores, noted,
         for alert in json.loads(heimdall("alerts", "list", "--json")[1])
     }
     assert closed == {"[p2]": True, "p1": False}
-    deliver(stores.database, destinations(SecretStr(webhooks[0].url)), START)
+    deliver(stores.database, destinations(SecretStr(webhooks[0].url)), START, turn_s=PATIENCE_S)
     assert not any("p2" in message["message"] + message["title"] for message in webhooks[0].messages)
 
 
 def test_alerts_as_json(heimdall, stores, noted, webhooks):
     urls = SecretStr(" ".join(webhook.url for webhook in webhooks))
-    deliver(stores.database, destinations(urls), START)
+    deliver(stores.database, destinations(urls), START, turn_s=PATIENCE_S)
     code, output, _ = heimdall("alerts", "list", "--json")
     assert code == 0
     run, is_open, over = json.loads(output)
@@ -101,7 +113,6 @@ def test_a_test_message_goes_to_each_destination_and_what_came_of_it_is_said(hei
     assert not any(secret in output + error for secret in (TOKEN, PASSWORD))
     webhooks[1].up()
     assert heimdall("alerts", "test")[0] == 0
-    webhooks[1].down()
 
 
 def test_a_url_that_cannot_be_used_is_named_by_the_test(heimdall, monkeypatch):

@@ -19,10 +19,10 @@ from heimdall_pipelines.settings import ENV_PREFIX, load_settings
 from heimdall_pipelines.store.migrate import migrate
 from heimdall_pipelines.store.stores import open_stores
 from heimdall_pipelines_tests.dev_server import DevFolder, command_line, dev_folder, runs, wait_for
+from heimdall_pipelines_tests.held_port import held_port
 from heimdall_pipelines_tests.sessions.support import import_files
 
 pytestmark = pytest.mark.timeout(600)  # three starts of Dagster, on whatever machine
-FIRST_PORT = 24_200
 EXAMPLE_ROWS = int(example.DURATION_S)  # its whole seconds
 
 
@@ -32,13 +32,18 @@ def dev():
         yield folder
 
 
-def test_a_killed_dev_loses_no_data_and_no_run(dev, example_recordings):
+@pytest.fixture(scope="module")
+def port() -> int:
+    return held_port()
+
+
+def test_a_killed_dev_loses_no_data_and_no_run(dev, port, example_recordings):
     with Stack(dev.home).use() as environment:
         session_id = import_without_daemon(environment, example_recordings)
         # Whoever holds this lock extracts the session: the run begins and waits for us, in the middle.
         rival = connect(environment)
         rival.cursor().execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", (session_id,))
-        dev.start_dev(first_port=FIRST_PORT)
+        dev.start_dev(first_port=port)
     wait_for("the run of the session found at the start", lambda: waiting_backends(rival))
 
     dev.signal(signal.SIGKILL)
@@ -46,7 +51,7 @@ def test_a_killed_dev_loses_no_data_and_no_run(dev, example_recordings):
     assert any("dagster._daemon" in command_line(process) for process in left)
     assert any("spawn_main" in " ".join(command_line(process)) for process in left), "the process of the run"
 
-    address = dev.start_dev(first_port=FIRST_PORT)
+    address = dev.start_dev(first_port=port)
     assert [process for process in left if is_alive(process)] == []
     rival.close()
     wait_for("the second run", lambda: {run["status"] for run in runs(address)} == {"FAILURE", "SUCCESS"})
@@ -56,9 +61,9 @@ def test_a_killed_dev_loses_no_data_and_no_run(dev, example_recordings):
     assert number_of_rows(dev, session_id) == EXAMPLE_ROWS
 
 
-def test_stop_ends_what_a_killed_dev_left(dev):
+def test_stop_ends_what_a_killed_dev_left(dev, port):
     if dev.pid() is None:
-        dev.start_dev(first_port=FIRST_PORT)
+        dev.start_dev(first_port=port)
     dev.signal(signal.SIGKILL)
     assert dev.dagster_processes() != []
     stopped = dev.run("stop")
@@ -113,7 +118,7 @@ def test_a_start_in_progress_shows_no_address_of_an_earlier_one(tmp_path, monkey
 
     monkeypatch.setattr(dev_command, "_stop_leftovers", stop_here)
     with pytest.raises(HeimdallError, match="far enough"):
-        dev_command.dev(FIRST_PORT)
+        dev_command.dev(dev_command.FIRST_PORT)
     assert shown == ["it is just starting"]
 
 
@@ -123,6 +128,9 @@ def test_a_port_that_cannot_be_is_refused():
     assert "65535" in refused.output
 
 
-def test_where_no_port_is_free_the_error_says_so():
-    with socket.create_server(("127.0.0.1", 65_535)), pytest.raises(DevFailedError, match="no free port from 65535"):
-        dev_command._free_port(65_535)
+def test_where_no_port_is_free_the_error_says_so(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setattr(dev_command, "LAST_PORT", port)
+        with pytest.raises(DevFailedError, match=f"no free port from {port} to {port}"):
+            dev_command._free_port(port)

@@ -215,7 +215,7 @@ def test_a_session_that_is_extracted_meanwhile_is_passed_over(heimdall, stores, 
 
 # Stops in its second session, in the middle of Dagster's run, until it is interrupted.
 STOPPING_BACKFILL = """
-import sys, time
+import signal, sys, time
 from heimdall_pipelines import cli
 from heimdall_pipelines.defs import recorded
 
@@ -229,6 +229,8 @@ def extract_and_stop(*arguments, **more):
     return extract(*arguments, **more)
 
 recorded.extract_session = extract_and_stop
+# What runs in the background of a shell ignores SIGINT, and what it starts inherits that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.argv = ["heimdall", "session", "backfill"]
 cli.main()
 """
@@ -247,7 +249,7 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(heimdall, stores, short
             while "reached" not in (line := process.stderr.readline()):
                 assert line, "it ended before its second session"
             process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=120)
         finally:
             process.kill()
     assert process.returncode == 130, err

@@ -16,9 +16,9 @@ from heimdall_pipelines.cli.frequencies import frequency_hz
 from heimdall_pipelines.formats.gnss_clock import NO_FIX_AGE
 from heimdall_pipelines.formats.recording import open_recording
 from heimdall_pipelines.receivers.stream import Tuning
-
-from ..formats.support import kiwi_file
-from ..receivers.support import recorded_from
+from heimdall_pipelines_tests.cli.conftest import LIMITS, PATIENCE_S
+from heimdall_pipelines_tests.formats.support import kiwi_file
+from heimdall_pipelines_tests.receivers.support import recorded_from
 
 RUN = [sys.executable, "-c", "from heimdall_pipelines.cli import main; main()", "station", "simulate", "--port=0"]
 
@@ -35,7 +35,7 @@ def simulating(*arguments):
             lines.append(line.rstrip("\n"))
         yield lines
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=60) == 0
+        assert process.wait(PATIENCE_S) == 0
     finally:
         process.kill()
         process.wait()
@@ -58,7 +58,8 @@ def test_three_stations_of_the_network_play_and_the_commands_to_record_them_are_
             "--stations=sim-aquila-di-giaveno,sim-montanaro,sim-torino"
         )
         for url in urls:
-            recorded = asyncio.run(recorded_from(url, "kiwisdr", tuning=Tuning(145.5e6, 12_500.0, 1.0)))
+            tuning = Tuning(145.5e6, 12_500.0, 1.0)
+            recorded = asyncio.run(recorded_from(url, "kiwisdr", tuning=tuning, limits=LIMITS))
             assert recorded.iq.size >= 12_001
             assert np.std(recorded.iq) > 0.006  # more than the noise of 0.004
             assert all(block.stamp.age_s < NO_FIX_AGE for block in recorded.blocks)
@@ -71,7 +72,8 @@ def test_a_recording_is_replayed_where_its_receiver_is(tmp_path):
         assert "sesame" not in "".join(lines)
         assert "--frequency=77500Hz --duration=2.9 --stations=sim-df0kl" in lines[-2]
         url = urls_of(lines)[0].replace("//", "//:sesame@")
-        recorded = asyncio.run(recorded_from(url, "http_iq", tuning=Tuning(77_500.0, 8_000.0, 2.9)))
+        tuning = Tuning(77_500.0, 8_000.0, 2.9)
+        recorded = asyncio.run(recorded_from(url, "http_iq", tuning=tuning, limits=LIMITS))
         samples = np.concatenate(list(open_recording(path).blocks()))
         np.testing.assert_array_equal(recorded.iq, samples[: recorded.iq.size])
 

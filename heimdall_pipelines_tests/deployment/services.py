@@ -21,7 +21,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -29,11 +28,12 @@ from typing import Any, Self, TypeVar
 import psutil
 import yaml
 
-from heimdall_pipelines.local.ports import LOOPBACK, claim, free_port
+from heimdall_pipelines.local.ports import LOOPBACK
 from heimdall_pipelines.settings import Settings
 from heimdall_pipelines_tests.conftest import environment_of
 from heimdall_pipelines_tests.deployment.compose import OUR_IMAGE, PROJECT, load_compose, seconds
 from heimdall_pipelines_tests.dev_server import ask_graphql
+from heimdall_pipelines_tests.held_port import held_port
 from heimdall_pipelines_tests.redis_server import redis_program
 
 PATIENCE_S = 240.0
@@ -41,7 +41,6 @@ ENDING_S = 60.0
 STALLS_S = 60.0  # so long a busy machine may do nothing for a process
 POLL_S = 0.25
 LOG_TAIL_LINES = 25
-PORTS = range(25_000, 32_000)
 _MARKER = "TEST_DEPLOYMENT_SERVICE"  # by which all processes of a "container" are found, whatever group they are in
 _SERVERS_OF_THE_TEST = {"postgres", "minio"}
 
@@ -96,8 +95,7 @@ class Deployment:
         self._id = secrets.token_hex(8)
         self._folder = folder
         self._dagster_config = _merged(yaml.safe_load((PROJECT / "dagster.yaml").read_text()), dagster_config or {})
-        self._claims = contextlib.ExitStack()  # of ports: minutes go by until the last service has its own
-        self.variables = _variables(settings, self._claims) | dict(variables or {})
+        self.variables = _variables(settings) | dict(variables or {})
         self.address = f"http://{LOOPBACK}:{self.variables['HEIMDALL_UI_PORT']}"
         self.services: dict[str, Service] = {}
         specs = load_compose(self.variables)["services"]
@@ -235,7 +233,6 @@ class Deployment:
         """Kill whatever runs."""
         for service in [*self.services.values(), self._run]:
             self._kill(service)
-        self._claims.close()
 
     def _service(self, name: str, spec: Mapping[str, Any]) -> Service:
         folder = self._folder / name
@@ -356,9 +353,9 @@ def _folder_of_programs(service: str) -> str:
     return str(Path(program).parent)
 
 
-def _variables(settings: Settings, claims: contextlib.ExitStack) -> dict[str, str]:
+def _variables(settings: Settings) -> dict[str, str]:
     """What the file .env of this deployment would say."""
-    ports = {name: str(free_port(None, PORTS, partial(claim, claims=claims))) for name in ("REDIS", "CODE", "UI")}
+    ports = {name: str(held_port()) for name in ("REDIS", "CODE", "UI")}
     addresses = {"HEIMDALL_LISTEN": LOOPBACK, "HEIMDALL_REDIS_HOST": LOOPBACK, "HEIMDALL_CODE_HOST": LOOPBACK}
     return (
         environment_of(settings)

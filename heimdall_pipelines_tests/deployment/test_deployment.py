@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from heimdall_pipelines.local.ports import free_port, is_free
 from heimdall_pipelines.store.database import Database
 from heimdall_pipelines_tests.datasets.support import SMALL
 from heimdall_pipelines_tests.deployment.compose import PROJECT
-from heimdall_pipelines_tests.deployment.services import PATIENCE_S, PORTS, Deployment
+from heimdall_pipelines_tests.deployment.services import PATIENCE_S, Deployment
 from heimdall_pipelines_tests.dev_server import runs
 from heimdall_pipelines_tests.held_back import batches_held_back
+from heimdall_pipelines_tests.held_port import held_port
 from heimdall_pipelines_tests.test_synthetic_whole_way import ask_for_dataset
 from heimdall_pipelines_tests.test_whole_way import LOCATION
 
@@ -91,14 +91,13 @@ def test_the_proxy_lets_in_who_knows_the_password(deployment, tmp_path):
     if shutil.which("caddy") is None:
         pytest.skip("no caddy on this machine")
     hashed = subprocess.run(["caddy", "hash-password", "--plaintext", "open"], capture_output=True, check=True)
-    admin_port = free_port(None, PORTS)
-    proxy = f"127.0.0.1:{free_port(None, PORTS, lambda port: port != admin_port and is_free(port))}"
+    proxy = f"127.0.0.1:{held_port()}"
     environment = {
         "HEIMDALL_PROXY_SITE": f"http://{proxy}",  # a name gets HTTPS, for which a port of its own would be asked
         "HEIMDALL_PROXY_USER": "somebody",
         "HEIMDALL_PROXY_PASSWORD_HASH": hashed.stdout.decode().strip(),
         "HEIMDALL_PROXY_UPSTREAM": deployment.address.removeprefix("http://"),
-        "CADDY_ADMIN": f"127.0.0.1:{admin_port}",
+        "CADDY_ADMIN": f"127.0.0.1:{held_port()}",
         "HOME": str(tmp_path),
     }
     command = ["caddy", "run", "--adapter", "caddyfile", "--config", str(PROJECT / "deploy" / "Caddyfile")]

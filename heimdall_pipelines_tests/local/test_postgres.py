@@ -4,8 +4,7 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -16,7 +15,8 @@ import pytest
 from heimdall_pipelines.local import places, postgres
 from heimdall_pipelines.local.ports import LOOPBACK
 from heimdall_pipelines.local.postgres import EmbeddedPostgres
-from heimdall_pipelines.local.processes import LocalServerError, is_alive
+from heimdall_pipelines.local.processes import LocalServerError, is_alive, servers_of
+from heimdall_pipelines_tests.dev_server import wait_for
 
 PASSWORD = "correct horse battery staple"
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs the server as another user")
@@ -91,14 +91,7 @@ def assert_row_is_kept(port: int) -> None:
 
 def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
-    wait_for(lambda: not is_alive(psutil.Process(pid)))
-
-
-def wait_for(condition: Callable[[], bool], patience_s: float = 10.0) -> None:
-    deadline = time.monotonic() + patience_s
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
+    wait_for("the server to end", lambda: not is_alive(psutil.Process(pid)))
 
 
 def write_pid(data: Path, pid: int) -> None:
@@ -195,7 +188,7 @@ def test_the_server_of_another_folder_is_not_mistaken_for_ours(server, data, fol
     other.stop()
 
 
-def test_no_start_while_a_backend_of_a_killed_server_still_lives(server, monkeypatch):
+def test_no_start_while_a_backend_of_a_killed_server_still_lives(server, data, monkeypatch):
     monkeypatch.setattr(postgres, "ORPHAN_PATIENCE_S", 0.2)
     port = server.start(PASSWORD)
     connection = psycopg2.connect(host=LOOPBACK, port=port, user="heimdall", password=PASSWORD, dbname="postgres")
@@ -207,7 +200,7 @@ def test_no_start_while_a_backend_of_a_killed_server_still_lives(server, monkeyp
         server.start(PASSWORD)
 
     os.kill(backend, signal.SIGCONT)
-    wait_for(lambda: not psutil.pid_exists(backend))
+    wait_for("the last process of that server to end", lambda: not servers_of("postgres", data))
     connection.close()
     assert server.start(PASSWORD) == port
 

@@ -4,6 +4,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -15,7 +16,8 @@ from minio.error import S3Error
 from heimdall_pipelines.local import seaweed
 from heimdall_pipelines.local.ports import LOOPBACK
 from heimdall_pipelines.local.processes import LocalServerError, is_alive
-from heimdall_pipelines.local.seaweed import PROBE_BUCKET, EmbeddedS3
+from heimdall_pipelines.local.seaweed import GRPC_OFFSET, PROBE_BUCKET, EmbeddedS3
+from heimdall_pipelines_tests.dev_server import wait_for
 
 ACCESS_KEY, SECRET_KEY = "an-access-key", "a-very-secret-key"
 BUCKET = "some-bucket"
@@ -87,6 +89,32 @@ def test_a_running_server_is_adopted(server, folder):
     assert other.running_pid() == server.running_pid()
 
 
+def test_a_start_goes_on_when_an_answer_comes_too_late(server, monkeypatch):
+    make_bucket, late = Minio.make_bucket, []
+
+    def answered_too_late_once(client: Minio, bucket: str) -> None:
+        make_bucket(client, bucket)
+        if not late:
+            late.append(bucket)
+            raise urllib3.exceptions.TimeoutError("no answer")
+
+    monkeypatch.setattr(Minio, "make_bucket", answered_too_late_once)
+    port = start(server)
+    assert late != []
+    assert [bucket.name for bucket in client(port).list_buckets()] == sorted([PROBE_BUCKET, BUCKET])
+
+
+def test_two_servers_that_start_at_once_choose_different_ports(server, folder, monkeypatch):
+    # Few ports, which nobody else chooses from: each server takes 5 of 14, and would often want one of the other's.
+    monkeypatch.setattr(seaweed, "PORTS", range(22_720, 22_734))
+    other = EmbeddedS3(folder / "other")
+    try:
+        with ThreadPoolExecutor(2) as both:
+            assert len(set(both.map(start, (server, other)))) == 2
+    finally:
+        other.stop()
+
+
 def test_nobody_gets_in_without_the_credentials(server, folder):
     port = start(server)
     keep_objects(port)
@@ -119,10 +147,14 @@ def test_a_port_whose_socket_another_user_left_in_tmp_is_avoided(server):
 
 def test_it_listens_on_loopback_alone(server):
     start(server)
-    time.sleep(1)  # its admin worker comes up last
-    connections = psutil.Process(server.running_pid()).net_connections(kind="inet")
-    listening = {c.laddr.ip for c in connections if c.status == psutil.CONN_LISTEN}
-    assert listening == {LOOPBACK}
+    process, ports = psutil.Process(server.running_pid()), server._remembered_ports().values()
+
+    def listening() -> set[tuple[str, int]]:
+        return {tuple(c.laddr) for c in process.net_connections(kind="inet") if c.status == psutil.CONN_LISTEN}
+
+    expected = {*ports, *(port + GRPC_OFFSET for port in ports)}
+    wait_for("all of its parts to listen", lambda: expected <= {port for _, port in listening()})
+    assert {ip for ip, _ in listening()} == {LOOPBACK}
 
 
 def test_secrets_show_in_no_command_line_and_no_file_and_nothing_is_left_in_tmp(server, folder):
@@ -145,6 +177,7 @@ def test_an_object_in_many_parts_comes_back_whole_and_takes_no_more_disk_than_it
     client(port).put_object(BUCKET, "large", io.BytesIO(content), size, part_size=16 * 2**20)
     with client(port).get_object(BUCKET, "large") as response:
         assert response.read() == content
+    server.stop()  # files come and go while it runs
 
     on_disk = sum(path.lstat().st_blocks * 512 for path in folder.rglob("*"))
     assert on_disk < size + 8 * 2**20

@@ -15,8 +15,11 @@ import psycopg2
 import pytest
 from minio import Minio
 
+from heimdall_pipelines.local.ports import is_free
 from heimdall_pipelines.local.processes import LocalServerError
+from heimdall_pipelines.local.seaweed import GRPC_OFFSET
 from heimdall_pipelines.local.stack import Stack, _load_or_make_credentials
+from heimdall_pipelines_tests.dev_server import wait_for
 
 # Uses the stack, tells when it does, and leaves at the end of its input.
 USER_PROGRAM = """
@@ -68,7 +71,7 @@ def enter(users: list[subprocess.Popen[str]], home: Path, *arguments: object) ->
 
 
 def leave(user: subprocess.Popen[str]) -> None:
-    output, _ = user.communicate(timeout=30)
+    output, _ = user.communicate(timeout=120)
     assert output.strip().endswith("left")
     assert user.returncode == 0
 
@@ -186,8 +189,12 @@ def test_a_user_that_is_killed_leaves_the_servers_to_the_next_who_stops_them(sta
 
 def test_servers_that_were_killed_during_use_are_back_for_the_next_user(stack):
     with stack.use() as environment:
-        for pid in (stack.status().postgres.pid, stack.status().s3.pid):
-            os.kill(pid, signal.SIGKILL)
+        postgres, s3 = stack.status().postgres, stack.status().s3
+        for server in (postgres, s3):
+            os.kill(server.pid, signal.SIGKILL)
+        # They end thread by thread, and their ports are free a moment after they are gone.
+        ports = (postgres.port, s3.port, s3.port + GRPC_OFFSET)
+        wait_for("the servers to end", lambda: running(stack) == (False, False) and all(map(is_free, ports)))
     with stack.use() as again:
         assert again == environment
 

@@ -3,10 +3,13 @@
 import threading
 
 from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.status import bounded
 from heimdall_pipelines.status.bounded import NotSeen, look_within
+from heimdall_pipelines_tests.status.patient_clock import PatientClock
 
 
-def test_what_hangs_or_fails_costs_the_others_nothing():
+def test_what_hangs_or_fails_costs_the_others_nothing(monkeypatch):
+    monkeypatch.setattr(bounded, "time", PatientClock("hangs"))
     released = threading.Event()
 
     def refuse():
@@ -28,6 +31,14 @@ def test_what_hangs_or_fails_costs_the_others_nothing():
         "breaks": NotSeen("ValueError: first line"),
     }
     assert list(found) == ["hangs", "answers", "refuses", "breaks"]
+
+
+def test_what_hangs_is_given_up_when_its_time_is_over():
+    released = threading.Event()
+    try:
+        assert look_within(0.1, {"hangs": released.wait}) == {"hangs": NotSeen("no answer within 0.1 s")}
+    finally:
+        released.set()
 
 
 def test_no_look_gives_nothing():
