@@ -24,8 +24,10 @@ TEMPLATE = f"template_heimdall_{PROCESS}"
 STACK, FAULTS = pytest.StashKey[SharedStack](), pytest.StashKey[FaultTable]()
 
 # No limit of wall time: a busy machine may take seconds for a moment, and pytest's own timeout ends what never ends.
-hypothesis.settings.register_profile("no deadline", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-hypothesis.settings.load_profile("no deadline")
+NO_HURRY = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+hypothesis.settings.register_profile("repeatable", derandomize=True, **NO_HURRY)  # no find of the moment fails a run
+hypothesis.settings.register_profile("search", max_examples=2000, **NO_HURRY)
+hypothesis.settings.load_profile("repeatable")
 
 
 def pytest_configure(config):

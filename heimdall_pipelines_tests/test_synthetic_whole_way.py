@@ -28,7 +28,9 @@ class WholeWay:
     def run(self, job: str, partition: str) -> dict | None:
         """The run of a job for a partition, if there is one."""
         found = [
-            run for run in runs(self.address) if (run["jobName"], run["tags"]["dagster/partition"]) == (job, partition)
+            run
+            for run in runs(self.address)
+            if (run["jobName"], run["tags"].get("dagster/partition")) == (job, partition)
         ]
         assert len(found) <= 1
         return found[0] if found else None

@@ -2,7 +2,6 @@
 
 import io
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
@@ -369,7 +368,7 @@ class _Uploads:
         self._objects = objects
         self._waiting = BoundedSemaphore(_UPLOADS_WAITING)
         self._threads = ThreadPoolExecutor(_UPLOADS_AT_ONCE, thread_name_prefix="upload")
-        self._pending: deque[Future[str]] = deque()
+        self._pending: list[Future[str]] = []
 
     def __enter__(self) -> "_Uploads":
         return self
@@ -387,8 +386,10 @@ class _Uploads:
         """Store a file when its turn comes. Raises the error of one before it that could not be."""
         location = sample_iq_location(self._objects, self.recipe.dataset_id, sample_idx, rx_id)
         self._waiting.acquire()
-        while self._pending and self._pending[0].done():
-            self._pending.popleft().result()
+        done = {upload for upload in self._pending if upload.done()}
+        for upload in done:
+            upload.result()
+        self._pending = [upload for upload in self._pending if upload not in done]
 
         def put() -> str:
             try:

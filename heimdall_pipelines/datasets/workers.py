@@ -23,7 +23,7 @@ from heimdall_pipelines.errors import UnavailableError
 from heimdall_pipelines.settings import load_local_settings
 
 MAX_WORKERS = 24
-_ENDING_S = 1.0
+_ENDING_S = 30.0
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 Given = TypeVar("Given")

@@ -56,7 +56,7 @@ class BoundingBox:
         """
         longitude = self.west + across * (self.east - self.west)
         latitude = min(self.south + up * (self.north - self.south), self.north)  # rounding may end beyond the pole
-        return latitude, (longitude + 180) % 360 - 180
+        return latitude, (longitude + 180) % 360 % 360 - 180  # twice: of hardly less than 0, rounding makes 360
 
 
 def bounding_box(sites: Sequence[ReceiverSite], margin_deg: float = 0.0) -> BoundingBox:

@@ -6,11 +6,13 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
+import psutil
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import text
@@ -28,6 +30,7 @@ from heimdall_pipelines.datasets.generating import (
 from heimdall_pipelines.datasets.requesting import probe_acceptance
 from heimdall_pipelines.datasets.samples import GeneratorVersionError, Recipe
 from heimdall_pipelines.datasets.workers import Workers
+from heimdall_pipelines.local.processes import is_alive
 from heimdall_pipelines.store.batches import list_batches
 from heimdall_pipelines.store.datasets import DatasetNotFoundError, get_dataset
 from heimdall_pipelines.store.objects import ObjectsRefusedError, ObjectStore
@@ -53,6 +56,7 @@ from heimdall_pipelines_tests.datasets.support import (
 BOTH_TYPES = pytest.mark.parametrize("dataset_type", ["feature_based", "iq_raw"])
 # 2 to 3 % of the scenes drawn for the seven stations are accepted: 20 attempts per sample are not enough.
 SCARCE = {"min_snr_db": 34, "min_receivers": 7}
+PATIENCE_S = 180.0  # of waiting for what takes well under a second
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +79,7 @@ def two_workers() -> Iterator[Workers]:
 
 
 def wait_until(what: str, holds: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     while not holds():
         assert time.monotonic() < deadline, f"it never came to this: {what}"
         time.sleep(0.02)
@@ -283,6 +287,7 @@ def test_a_lost_object_is_there_again_after_the_batch(stores):
     assert_agrees(stores, "night", range(4))
 
 
+NOBODY_COMMITS = "SELECT 1 FROM heimdall.synthetic_datasets FOR UPDATE"
 MAKE_A_BATCH = """
 import sys
 from heimdall_pipelines.datasets.generating import make_batch
@@ -296,14 +301,17 @@ with open_stores(load_settings()) as stores, Workers(int(sys.argv[2])) as worker
 
 @contextmanager
 def batch_process(settings, name: str, num_workers: int) -> Iterator[subprocess.Popen]:
-    """Another process that makes a batch, and is killed."""
+    """Another process that makes a batch, and is killed; its workers notice, and end."""
     environment = os.environ | environment_of(settings)
     command = [sys.executable, "-c", MAKE_A_BATCH, name, str(num_workers)]
     with subprocess.Popen(command, env=environment) as process:
+        workers = []
         try:
             yield process
+            workers = psutil.Process(process.pid).children()
         finally:
             process.send_signal(signal.SIGKILL)
+    wait_until("the workers have ended", lambda: not any(is_alive(worker) for worker in workers))
 
 
 @contextmanager
@@ -327,9 +335,11 @@ def no_transaction_is_open(stores: Stores) -> bool:
 
 def test_killed_while_objects_are_stored_a_batch_leaves_no_row_and_is_made_again(settings, stores):
     dataset = add(stores, "night", 30)
-    with batch_process(settings, "night", 2) as process:
+    # However late it is killed, it has not committed.
+    with held_at_the_commit(stores, NOBODY_COMMITS), batch_process(settings, "night", 2) as process:
         wait_until("the first object is stored", lambda: object_sizes(stores, dataset))
         assert process.poll() is None
+    wait_until("the killed process's connections are closed", lambda: no_transaction_is_open(stores))
     assert feature_rows(stores, dataset) == {}
     assert get_dataset(stores.database, "night").num_samples == 0
     assert list_batches(stores.database, dataset.id) == []
@@ -340,7 +350,7 @@ def test_killed_while_objects_are_stored_a_batch_leaves_no_row_and_is_made_again
 @pytest.mark.parametrize(
     "lock",
     [
-        "SELECT 1 FROM heimdall.synthetic_datasets FOR UPDATE",  # nothing of the commit is done
+        NOBODY_COMMITS,  # nothing of the commit is done
         "LOCK TABLE heimdall.synthetic_batches IN EXCLUSIVE MODE",  # features and IQ rows are inserted
     ],
     ids=["before", "within"],
@@ -522,15 +532,23 @@ def test_a_store_of_objects_that_refuses_fails_the_batch_as_what_it_is(settings,
     assert list_batches(stores.database, dataset.id) == []
 
 
-def test_an_upload_that_fails_spares_those_after_it(settings, stores, monkeypatch):
+def test_an_upload_that_fails_spares_those_after_it_though_the_first_still_hangs(settings, stores, monkeypatch):
     """In an outage each would wait for its own time-outs."""
     add(stores, "night", 10, sites=SEVEN)
-    tried = []
+    tried, is_over = [], threading.Event()
     with refusing(settings, stores) as stores_that_refuse:
         put = stores_that_refuse.objects.put
-        monkeypatch.setattr(
-            stores_that_refuse.objects, "put", lambda location, *rest: (tried.append(location), put(location, *rest))
-        )
-        with pytest.raises(ObjectsRefusedError):
-            make(stores_that_refuse, "night")
-    assert 1 <= len(tried) < 10 * 7 / 2
+
+        def put_and_note(location, *rest):
+            tried.append(location)
+            if len(tried) == 1:
+                assert is_over.wait(PATIENCE_S)
+            return put(location, *rest)
+
+        monkeypatch.setattr(stores_that_refuse.objects, "put", put_and_note)
+        try:
+            with pytest.raises(ObjectsRefusedError):
+                make(stores_that_refuse, "night")
+        finally:
+            is_over.set()
+    assert 2 <= len(tried) < 10 * 7 / 2

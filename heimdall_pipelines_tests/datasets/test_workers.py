@@ -21,7 +21,7 @@ from heimdall_pipelines.datasets.workers import MAX_WORKERS, WorkerLostError, Wo
 from heimdall_pipelines.errors import HeimdallError, UnavailableError
 from heimdall_pipelines.settings import SettingsError
 
-ENDS_WITHIN_S = 20
+ENDS_WITHIN_S = 60
 
 
 class TaskError(HeimdallError):
@@ -90,7 +90,7 @@ def killing_itself(number: int) -> int:
 def telling_and_sleeping(path: str) -> None:
     with Path(path).open("a") as file:
         file.write(f"{os.getpid()}\n")
-    time.sleep(60)
+    time.sleep(600)
 
 
 def long_text(length: int) -> str:
@@ -102,7 +102,14 @@ def pids(workers: Workers) -> list[int]:
 
 
 def running(found: list[int]) -> list[int]:
-    return [pid for pid in found if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE]
+    return [pid for pid in found if is_running(pid)]
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def wait_until(holds: Callable[[], object]) -> object:
@@ -170,7 +177,7 @@ def test_tasks_and_results_may_be_longer_than_a_pipe_holds(two):
 
 def test_while_nothing_is_ready_none_is_given_so_that_somebody_may_look():
     with Workers(2) as workers:
-        results = workers.map(time.sleep, [60])
+        results = workers.map(time.sleep, [600])
         assert next(results) is None
         results.close()
         assert pids(workers) == []
@@ -287,8 +294,9 @@ def child_pids(pid: int) -> list[int]:
 WORK_FOR_EVER = """
 from heimdall_pipelines.datasets.workers import Workers
 from heimdall_pipelines_tests.datasets.test_workers import telling_and_sleeping, squared
-import itertools, sys
+import itertools, signal, sys
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell put the tests in the background
     with Workers(2) as workers:
         {loop}
 """

@@ -1,5 +1,9 @@
 """Steps outlast outages; runs that fail because Dagster's own tables are out of reach are started once more."""
 
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import dagster as dg
 import pytest
 import sqlalchemy
@@ -10,7 +14,7 @@ from heimdall_pipelines.definitions import definitions
 from heimdall_pipelines.defs import outages
 from heimdall_pipelines.defs.outages import RETRY_TAG, retried_after_outage, started_again_after_outage
 from heimdall_pipelines.errors import UnavailableError
-from heimdall_pipelines.local.ports import LOOPBACK, free_port
+from heimdall_pipelines.local.ports import LOOPBACK
 
 
 class Clock:
@@ -46,17 +50,22 @@ def test_a_step_outlasts_ten_minutes_of_an_outage_and_goes_on_within_one(monkeyp
         assert clock.now_s <= away_s + 60
 
 
-def engine() -> sqlalchemy.Engine:
-    nobody = free_port(None, range(25_000, 32_000))
-    return sqlalchemy.create_engine(f"postgresql+psycopg2://nobody@{LOOPBACK}:{nobody}/dagster")
+@contextmanager
+def engine() -> Iterator[sqlalchemy.Engine]:
+    """Of a server that is away: its port is taken, so that nobody else gets it, and nobody listens."""
+    with socket.socket() as silent:
+        silent.bind((LOOPBACK, 0))
+        yield sqlalchemy.create_engine(f"postgresql+psycopg2://nobody@{LOOPBACK}:{silent.getsockname()[1]}/dagster")
 
 
 def cannot_connect() -> None:
-    engine().connect()
+    with engine() as away:
+        away.connect()
 
 
 def cannot_connect_as_dagster_does() -> None:
-    retry_pg_connection_fn(engine().connect, retry_limit=0)
+    with engine() as away:
+        retry_pg_connection_fn(away.connect, retry_limit=0)
 
 
 def fails_by_itself() -> None:

@@ -10,10 +10,21 @@ from heimdall_pipelines.defs.recorded import completed_recording_sessions
 from heimdall_pipelines.defs.recording import abandoned_recordings, scheduled_recording
 from heimdall_pipelines.receivers.players import KiwiPlayer
 from heimdall_pipelines.receivers.simulator import playing
+from heimdall_pipelines.receivers.stream import WaitLimits
+from heimdall_pipelines.sessions import recording
+from heimdall_pipelines.stations import checking
 from heimdall_pipelines.store.recordings import RecordedSession, open_recording_session
 from heimdall_pipelines.store.sessions import get_session, list_sessions
 from heimdall_pipelines_tests.receivers.support import FREQUENCY_HZ, synthetic
 from heimdall_pipelines_tests.sessions.live import add_receivers
+
+PATIENCE_S = 120.0  # for a player whose machine may stall
+
+
+@pytest.fixture(autouse=True)
+def _patient_clients(monkeypatch):
+    for module in (recording, checking):
+        monkeypatch.setattr(module, "wait_limits", lambda _: WaitLimits(PATIENCE_S, PATIENCE_S, PATIENCE_S, PATIENCE_S))
 
 
 @pytest.fixture
@@ -25,7 +36,7 @@ def instance():
 @pytest.fixture
 def player(stores):
     with playing(KiwiPlayer(synthetic(), speed=10.0)) as (url,):
-        add_receivers(stores, "a", url=url)
+        add_receivers(stores, "a", url=url, timeout_seconds=PATIENCE_S)
         yield
 
 

@@ -30,6 +30,7 @@ FEATURES_OF_DATASET = (
     " extraction_metadata, num_receivers_detected, num_receivers_in_sample)"
     " VALUES (gen_random_uuid(), now(), :dataset, :idx, '[]', false, '{}', 0, 0)"
 )
+PATIENCE_S = 180.0  # of waiting for processes that import all this
 
 
 @pytest.fixture
@@ -81,9 +82,9 @@ def test_two_processes_that_migrate_at_once_both_succeed(empty_database_settings
     ]
     for process in processes:
         process.start()
-    results = sorted((answers.get(timeout=60) for _ in processes), key=str)
+    results = sorted((answers.get(timeout=PATIENCE_S) for _ in processes), key=str)
     for process in processes:
-        process.join(60)
+        process.join(PATIENCE_S)
     # One of them migrated from nothing, the other found it done.
     assert results == [("0005", "0005"), (None, "0005")]
 

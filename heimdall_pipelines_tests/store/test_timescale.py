@@ -22,6 +22,7 @@ from heimdall_pipelines.store.timescale import HypertableError, HypertablePolicy
 
 WEEKLY = HypertablePolicy(chunk_days=7, compress_after_days=None)
 DAYS_OLD = 30
+NOW = datetime.now(UTC)  # one for all, so that no two recordings of a session lie on both sides of a chunk's end
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ def policies(database):
 
 
 def recording(rx_id, days_ago):
-    start = datetime.now(UTC) - timedelta(days=days_ago)
+    start = NOW - timedelta(days=days_ago)
     return StationRecording(
         station=Station(rx_id, rx_id, 45.0, 7.7),
         start_time_unix_ns=int(start.timestamp()) * 10**9,

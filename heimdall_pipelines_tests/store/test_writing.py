@@ -15,7 +15,7 @@ from heimdall_pipelines.store import writing
 from heimdall_pipelines.store.database import Database, DatabaseUnavailableError
 from heimdall_pipelines.store.dataset_look import activity
 from heimdall_pipelines.store.writing import BeingWrittenError, is_being_written, writing_alone, writing_batch
-from heimdall_pipelines_tests.integrity import wait_until
+from heimdall_pipelines_tests.integrity import PATIENCE_S, wait_until
 from heimdall_pipelines_tests.tcp_link import TcpLink
 
 _CONTEXT = multiprocessing.get_context("forkserver")
@@ -158,7 +158,7 @@ def test_a_claim_ends_with_its_process_when_that_is_killed(settings, database, h
     process.start()
     assert process.pid is not None
     try:
-        assert ours.poll(60)
+        assert ours.poll(PATIENCE_S)
         assert is_written(database, dataset_id)
     finally:
         os.kill(process.pid, signal.SIGKILL)
