@@ -32,7 +32,7 @@ from heimdall_pipelines.sessions.deleting import delete_session
 from heimdall_pipelines.sessions.extraction import extract_session
 from heimdall_pipelines.sessions.validation import validate_session
 from heimdall_pipelines.settings import load_settings
-from heimdall_pipelines.store import iq_objects, objects
+from heimdall_pipelines.store import iq_objects
 from heimdall_pipelines.store.database import DatabaseUnavailableError
 from heimdall_pipelines.store.features import SupersededError
 from heimdall_pipelines.store.measurements import list_recordings
@@ -159,7 +159,6 @@ def session_id(environment, stores, example_recordings) -> str:
 @pytest.fixture
 def s3_link(environment, settings, monkeypatch) -> Iterator[TcpLink]:
     """The way to the S3 store of what runs from now on (the fixture `stores` keeps the direct one)."""
-    monkeypatch.setattr(objects, "ATTEMPTS", 1)  # of a single request; more only cost time here
     with TcpLink(int(settings.s3_endpoint.rpartition(":")[2])) as link:
         monkeypatch.setenv("HEIMDALL_S3_ENDPOINT", f"127.0.0.1:{link.port}")
         yield link

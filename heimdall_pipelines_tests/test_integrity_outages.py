@@ -22,7 +22,7 @@ from heimdall_pipelines.errors import UnavailableError
 from heimdall_pipelines.local.ports import is_free
 from heimdall_pipelines.local.postgres import SUPERUSER, EmbeddedPostgres, ensure_databases
 from heimdall_pipelines.settings import Settings
-from heimdall_pipelines.store import objects, writing
+from heimdall_pipelines.store import writing
 from heimdall_pipelines.store.database import DatabaseUnavailableError
 from heimdall_pipelines.store.datasets import DatasetNotFoundError
 from heimdall_pipelines.store.migrate import migrate
@@ -66,10 +66,9 @@ def night(_module) -> Night:
 
 @pytest.fixture(autouse=True)
 def _in_small_steps(monkeypatch):
-    """Progress is told at every step, so that there is a middle; a request is tried once."""
+    """Progress is told at every step, so that there is a middle."""
     monkeypatch.setattr(checks, "PROGRESS_INTERVAL_S", -1.0)
     monkeypatch.setattr(generating, "PROGRESS_INTERVAL_S", 0.0)
-    monkeypatch.setattr(objects, "ATTEMPTS", 1)
 
 
 @contextmanager

@@ -12,7 +12,6 @@ import pytest
 from heimdall_pipelines.cli import database, dataset_integrity
 from heimdall_pipelines.datasets import repair
 from heimdall_pipelines.datasets.findings import DATASET_CHECKS
-from heimdall_pipelines.store import objects
 from heimdall_pipelines.store.datasets import get_dataset, mark_dataset_deleted
 from heimdall_pipelines.store.leftovers import find_leftovers
 from heimdall_pipelines.store.objects import ObjectLocation
@@ -26,8 +25,7 @@ VALIDATE, REPAIR = ("dataset", "validate"), ("dataset", "repair")
 
 
 @pytest.fixture(autouse=True)
-def _no_patience(monkeypatch):
-    monkeypatch.setattr(objects, "ATTEMPTS", 1)  # of a single request
+def _one_worker(monkeypatch):
     monkeypatch.setenv("HEIMDALL_WORKERS", "1")
 
 

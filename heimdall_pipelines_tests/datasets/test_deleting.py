@@ -15,7 +15,6 @@ from heimdall_pipelines.datasets.requesting import expand_dataset, request_datas
 from heimdall_pipelines.datasets.validation import keep_validation, validate_dataset
 from heimdall_pipelines.datasets.workers import Workers
 from heimdall_pipelines.errors import UnavailableError
-from heimdall_pipelines.store import objects
 from heimdall_pipelines.store.alerts import list_alerts, note_evaluations
 from heimdall_pipelines.store.datasets import (
     DatasetDeletedError,
@@ -135,7 +134,6 @@ def test_a_deletion_that_breaks_off_before_a_step_is_finished_by_the_same_call(s
 def test_servers_that_go_away_before_a_step_leave_nothing_that_is_not_finished_later(
     stores, settings, night, step, monkeypatch
 ):
-    monkeypatch.setattr(objects, "ATTEMPTS", 1)  # of a single request
     host, _, s3_port = settings.s3_endpoint.rpartition(":")
     with TcpLink(settings.pg_port) as postgres, TcpLink(int(s3_port)) as s3, monkeypatch.context() as cutting:
         act = getattr(deleting, step, lambda _: None)

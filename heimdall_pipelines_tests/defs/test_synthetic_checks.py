@@ -17,7 +17,6 @@ from heimdall_pipelines.defs import outages, synthetic_checks, validation
 from heimdall_pipelines.defs.partitions import SYNTHETIC_BATCHES, SYNTHETIC_DATASETS
 from heimdall_pipelines.defs.synthetic import RAW_IQ_OBJECTS, add_partitions, synthetic_dataset_summary
 from heimdall_pipelines.defs.synthetic_sensor import requested_synthetic_batches
-from heimdall_pipelines.store import objects
 from heimdall_pipelines.store.datasets import get_dataset, mark_dataset_deleted
 from heimdall_pipelines.store.objects import ObjectLocation
 from heimdall_pipelines.store.session_deletion import begin_deletion
@@ -42,7 +41,6 @@ def instance(environment):
 def _one_worker_and_no_patience(environment, monkeypatch):
     monkeypatch.setenv("HEIMDALL_WORKERS", "1")
     monkeypatch.setattr(outages, "OUTAGE_DELAY_S", 0.01)
-    monkeypatch.setattr(objects, "ATTEMPTS", 1)  # of a single request
 
 
 @pytest.fixture

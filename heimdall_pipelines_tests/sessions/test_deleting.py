@@ -15,7 +15,6 @@ from heimdall_pipelines.errors import UnavailableError
 from heimdall_pipelines.sessions import deleting, importing
 from heimdall_pipelines.sessions.deleting import delete_session, session_contents
 from heimdall_pipelines.sessions.extraction import extract_session
-from heimdall_pipelines.store import objects
 from heimdall_pipelines.store.alerts import list_alerts, note_evaluations
 from heimdall_pipelines.store.measurements import list_recordings
 from heimdall_pipelines.store.objects import ObjectLocation
@@ -112,10 +111,7 @@ def test_another_session_stays_as_it_is(stores, session_id, tmp_path):
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_servers_that_go_away_before_a_step_leave_a_deletion_that_is_finished_later(
-    stores, settings, session_id, step, monkeypatch
-):
-    monkeypatch.setattr(objects, "ATTEMPTS", 1)  # of a single request; more only cost time here
+def test_servers_that_go_away_before_a_step_leave_a_deletion_that_is_finished_later(stores, settings, session_id, step):
     host, _, s3_port = settings.s3_endpoint.rpartition(":")
     with TcpLink(settings.pg_port) as postgres, TcpLink(int(s3_port)) as s3:
 

@@ -233,7 +233,7 @@ def test_a_receiver_that_misbehaves_costs_the_other_nothing(
     fault.record(found_by="the recorder", came_of_it=came_of_it)
 
 
-@pytest.mark.fault("a live HTTP receiver sends hundreds of times slower than it says")
+@pytest.mark.fault("a live HTTP receiver sends far slower than it says")
 def test_a_receiver_that_is_much_too_slow_is_given_up_at_the_deadline_of_the_session(stores, fault, tmp_path):
     told = []
 
