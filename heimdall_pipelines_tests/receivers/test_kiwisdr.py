@@ -237,24 +237,6 @@ def test_a_receiver_that_sends_nothing_or_too_slowly_is_given_up(faults, limits,
     assert error.is_transient
 
 
-def test_a_store_that_is_slow_is_not_taken_for_a_slow_receiver():
-    player = KiwiPlayer(synthetic(), speed=FAST)
-
-    async def run():
-        async with serving(player) as url:
-            stream = receiver_of("kiwisdr", impatient(lag_s=0.3)).stream(
-                ReceiverAddress("torino", url, "kiwisdr"), TUNING
-            )
-            async with stream as opened:
-                num_blocks = 0
-                async for _ in opened:
-                    num_blocks += 1
-                    await asyncio.sleep(0.06)
-                return num_blocks
-
-    assert in_steady_time(run()) == 12
-
-
 def test_a_receiver_that_goes_on_sending_when_the_connection_is_closed_is_left():
     has_left = asyncio.Event()
 
