@@ -117,7 +117,7 @@ def choose_stations(request: RecordRequest, stations: Sequence[Station]) -> Stat
         if not named:
             raise RecordingRefusedError(
                 "there is no active station that can be recorded (api_type kiwisdr or http_iq); "
-                "see: heimdall station list"
+                "to add yours: heimdall station add; to try without one: heimdall station simulate"
             )
     else:
         named = [_named(rx_id, request.rx_ids, stations) for rx_id in request.rx_ids]
