@@ -206,6 +206,10 @@ def repair(
     sample: Annotated[
         list[int] | None, typer.Option(help="A sample to make again whatever is found; may be repeated")
     ] = None,
+    features: Annotated[
+        bool,
+        typer.Option("--features", help="Only regenerate features of an older version; rows are compared, IQ stays"),
+    ] = False,
     as_json: AsJson = False,
     workers: NumWorkers = None,
 ) -> None:
@@ -213,15 +217,27 @@ def repair(
 
     It looks for itself what is wrong, now. Nothing is deleted that the seed would give again; it refuses while a batch
     of the dataset is being made, and can be stopped and repeated at any time.
+
+    With --features it brings the rows of an older set of features to the present one, and does nothing else: features
+    that a row has must agree with those regenerated from the seed, or the row is left as it is and reported.
     """
+    if features and (checksums or sample):
+        raise typer.BadParameter("--features goes without --checksums and --sample")
     from heimdall_pipelines.cli import dataset_integrity
     from heimdall_pipelines.cli.dagster_instance import dagster_instance  # Dagster takes a second to load
 
     with stores() as opened:
+        if not apply and features:
+            dataset_integrity.show_feature_repair(opened, name, as_json=as_json)
+            return
         if not apply:
             dataset_integrity.repair(opened, name, checksums=checksums, also=sample or (), as_json=as_json)
             return
         with dagster_instance() as instance:
+            if features:
+                num_workers = workers or num_workers_wanted()
+                code = dataset_integrity.repair_features_and_tell(opened, instance, name, num_workers, as_json=as_json)
+                raise typer.Exit(code)
             validation = dataset_integrity.repair_and_tell(
                 opened,
                 instance,

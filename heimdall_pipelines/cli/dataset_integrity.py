@@ -13,6 +13,7 @@ from heimdall_pipelines.cli.validation_output import (
     print_outcomes,
     validate_one_by_one,
 )
+from heimdall_pipelines.datasets.feature_repair import plan_feature_repair, repair_features
 from heimdall_pipelines.datasets.repair import RepairPlan, plan_repair, repair_dataset
 from heimdall_pipelines.datasets.validation import DatasetValidation, validate_dataset
 from heimdall_pipelines.datasets.workers import Workers
@@ -102,6 +103,33 @@ def repair_and_tell(
     return validation
 
 
+def show_feature_repair(stores: Stores, name: str, *, as_json: bool) -> None:
+    """Show how many rows have an older set of features."""
+    plan = plan_feature_repair(stores, name)
+    if as_json:
+        print_json(plan.to_json())
+        return
+    _print_lines(plan.lines(is_done=False))
+    if not plan.is_empty:
+        output.print(f"Nothing was changed. To do it: heimdall dataset repair {name} --features --apply")
+
+
+def repair_features_and_tell(
+    stores: Stores, instance: dg.DagsterInstance, name: str, num_workers: int, *, as_json: bool
+) -> int:
+    """Bring features to the present version, validate, tell Dagster, and show both; gives the exit code."""
+    with Workers(num_workers) as workers:
+        done = repair_features(stores, name, workers, show_progress)
+    if not as_json:
+        _print_lines(done.lines(is_done=True))
+    validation = validate_and_tell(stores, instance, name, batches=done.batches)
+    if as_json:
+        print_json({"repaired": done.to_json(), "validation": validation.to_json()})
+    else:
+        print_validation(validation)
+    return 1 if done.num_kept else exit_code(validation.outcomes)
+
+
 def _summary(validation: DatasetValidation) -> str:
     return (
         f"dataset {validation.dataset.name}: {validation.health_status}, {validation.num_concerned} of "
@@ -109,9 +137,13 @@ def _summary(validation: DatasetValidation) -> str:
     )
 
 
-def _print_plan(plan: RepairPlan, *, is_done: bool) -> None:
-    for line in plan.lines(is_done=is_done):
+def _print_lines(lines: Iterable[str]) -> None:
+    for line in lines:
         output.print(line, soft_wrap=True)
+
+
+def _print_plan(plan: RepairPlan, *, is_done: bool) -> None:
+    _print_lines(plan.lines(is_done=is_done))
     if not is_done and not plan.is_empty:
         if plan.is_possible:
             output.print(f"Nothing was changed. To do it: heimdall dataset repair {plan.dataset.name} --apply")

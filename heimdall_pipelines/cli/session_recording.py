@@ -13,6 +13,7 @@ from heimdall_pipelines.stations.network import load_network, sync_network
 from heimdall_pipelines.store.measurements import StationRecording
 
 EXIT_INTERRUPTED = 130
+_EMPTY = ("",) * 6  # cells of a station of which nothing was recorded
 
 
 def record(
@@ -68,11 +69,11 @@ def record(
 
 def print_recording(report: RecordReport) -> None:
     """Show what came of each station, and of the session."""
-    rows = table("station", "samples", "sample rate, Hz", "clock", "SNR, dB", "level, dBm", "remarks")
+    rows = table("station", "samples", "sample rate, Hz", "clock", "SNR, dB", "C/N0, dB-Hz", "level, dBm", "remarks")
     for recording in report.recordings:
         rows.add_row(recording.station.rx_id, *_cells(recording))
     for rx_id, reason in report.not_asked:
-        rows.add_row(rx_id, "", "", "", "", "", f"not asked: {reason}")
+        rows.add_row(rx_id, *_EMPTY, f"not asked: {reason}")
     output.print(rows)
     if report.status == "completed":
         output.print(f"recorded: session {report.session_id} ({report.name})", markup=False, soft_wrap=True)
@@ -86,7 +87,7 @@ def print_recording(report: RecordReport) -> None:
 
 def _cells(recording: StationRecording) -> tuple[str, ...]:
     if recording.error_message is not None:
-        return "", "", "", "", "", f"failed: {recording.error_message}"
+        return *_EMPTY, f"failed: {recording.error_message}"
     clock = recording.time_source
     if recording.time_uncertainty_ns is not None:
         clock += f", {_duration(recording.time_uncertainty_ns)}"
@@ -95,6 +96,7 @@ def _cells(recording: StationRecording) -> tuple[str, ...]:
         f"{recording.sample_rate_hz:.4f}",
         clock,
         "" if recording.snr_db is None else f"{recording.snr_db:.1f}",
+        "" if recording.cn0_dbhz is None else f"{recording.cn0_dbhz:.1f}",
         "" if recording.signal_strength_db is None else f"{recording.signal_strength_db:.1f}",
         recording.note or "",
     )

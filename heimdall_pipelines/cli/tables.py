@@ -44,7 +44,9 @@ def print_import(report: ImportReport) -> None:
 
 def print_stations(stores: Stores, session_id: UUID) -> None:
     """Show what the rows of a session say of each station."""
-    rows = table("station", "segments", "signal present", "SNR, dB", "level, dBm", "frequency offset, Hz")
+    rows = table(
+        "station", "segments", "signal present", "SNR, dB", "C/N0, dB-Hz", "level, dBm", "frequency offset, Hz"
+    )
     stations = stations_in_session(stores.database, session_id)
     for station in stations:
         rows.add_row(
@@ -52,6 +54,7 @@ def print_stations(stores: Stores, session_id: UUID) -> None:
             str(station.num_segments),
             str(station.num_present),
             _number(station.snr_db, 1),
+            _number(station.cn0_dbhz, 1),
             _number(station.rssi_dbm, 1),
             _number(station.frequency_offset_hz, 3),
         )

@@ -2,16 +2,17 @@
 
 import random
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import accumulate
 
 from heimdall_pipelines.checks import MAX_EXAMPLES
 from heimdall_pipelines.datasets.findings import Findings
 from heimdall_pipelines.datasets.iq_files import iq_file
 from heimdall_pipelines.datasets.regenerating import compare_stored
-from heimdall_pipelines.datasets.row_checks import agrees
-from heimdall_pipelines.datasets.samples import Recipe, draw_sample, keeps_iq, make_sample
+from heimdall_pipelines.datasets.row_checks import agrees, drawn_again
+from heimdall_pipelines.datasets.samples import Recipe, keeps_iq, make_sample
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
+from heimdall_pipelines.store.batches import SampleFeatureRow
 from heimdall_pipelines.store.dataset_look import DatasetLook, SampleRow
 from heimdall_pipelines.store.datasets import get_iq_sample
 from heimdall_pipelines.store.stores import Stores
@@ -74,11 +75,25 @@ class _Committed:
         return self._first[batch] + number - self._before[batch]
 
 
+def differences(row: SampleRow, made: SampleFeatureRow) -> Iterator[str]:
+    """Say how a stored row differs from the sample regenerated, in the features of the row's own version.
+
+    A feature of that version that the row lacks is a difference; one that it has beyond is another check's subject.
+    """
+    if not agrees(row.truth, made.truth, FEATURE_TOLERANCE):
+        yield "its truth is not what the seed gives"
+    if len(row.receivers) != len(made.receivers):
+        yield f"it has {len(row.receivers)} receivers, the seed gives {len(made.receivers)}"
+    for stored, again in zip(row.receivers, made.receivers, strict=False):
+        if not agrees(stored.to_json(), again.of_version(row.feature_version).to_json(), FEATURE_TOLERANCE):
+            yield f"features of {again.rx_id} are not those of its IQ"
+
+
 def _compare(stores: Stores, recipe: Recipe, row: SampleRow, found: Findings) -> None:
     def wrong(what: str) -> None:
         found.found("samples_made_again_agree", row.sample_idx, what)
 
-    drawn = draw_sample(recipe, row.sample_idx, max(1, int(row.extraction_metadata.get("attempts", 1))))
+    drawn = drawn_again(recipe, row)
     if drawn.scene is None:
         wrong("the seed gives no scene in the attempts that it took")
         return
@@ -88,11 +103,8 @@ def _compare(stores: Stores, recipe: Recipe, row: SampleRow, found: Findings) ->
     if iq_row is not None and keeps_iq(recipe.spec, row.sample_idx):
         keep = lambda site, iq: files.append((site, iq_file(recipe, row.sample_idx, site, iq)))  # noqa: E731
     made = make_sample(recipe, drawn, keep)
-    if not agrees(row.truth, made.truth, FEATURE_TOLERANCE):
-        wrong("its truth is not what the seed gives")
-    for stored, again in zip(row.receivers, made.receivers, strict=False):
-        if not agrees(stored.to_json(), again.to_json(), FEATURE_TOLERANCE):
-            wrong(f"features of {again.rx_id} are not those of its IQ")
+    for what in differences(row, made):
+        wrong(what)
     for site, file in files:
         assert iq_row is not None
         comparison = compare_stored(stores.objects, iq_row, site.rx_id, file)

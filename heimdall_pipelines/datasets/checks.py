@@ -57,7 +57,7 @@ def check_dataset(
     with look_at_dataset(stores.database, name) as look:
         _read_spec(look.dataset)
         found = Findings.none_yet(look.dataset, tuple(DATASET_CHECKS))
-        tell = _Told(progress, name)
+        tell = ProgressLines(progress, name)
         check_rows(look, found, 0, _NO_END, tell.of(f"of {look.dataset.num_samples} samples looked at"))
         _check_counts(look, found)
         check_objects(stores, look, found, tell.of("objects looked at"), checksums=checksums)
@@ -77,7 +77,7 @@ def check_batch(stores: Stores, name: str, batch_no: int, progress: Progress = l
         found = Findings.none_yet(look.dataset, BATCH_FEATURE_CHECKS + BATCH_IQ_CHECKS)
         size = int(look.dataset.spec["batch_size"])
         first, end = batch_no * size, (batch_no + 1) * size
-        tell = _Told(progress, f"{name}, batch {batch_no}")
+        tell = ProgressLines(progress, f"{name}, batch {batch_no}")
         check_rows(look, found, first, end, tell.of("samples looked at"))
         check_objects_of_batch(stores, look, found, first, end, tell.of("objects looked at"))
         if batch_no not in {batch.batch_no for batch in look.batches}:
@@ -124,8 +124,8 @@ def _check_counts(look: DatasetLook, found: Findings) -> None:
         outcome.problem(f"sample {found.after_last - 1} is there, {dataset.target_num_samples} samples are wanted")
 
 
-class _Told:
-    """Tells of progress every few seconds."""
+class ProgressLines:
+    """Gives lines of progress every few seconds."""
 
     def __init__(self, progress: Progress, what: str) -> None:
         self._progress = progress

@@ -6,10 +6,9 @@ from typing import Any
 
 from heimdall_pipelines.datasets.estimate_checks import EstimateChecks
 from heimdall_pipelines.datasets.findings import Findings
-from heimdall_pipelines.datasets.samples import Recipe, draw_sample, keeps_iq, scene_truth
+from heimdall_pipelines.datasets.samples import DrawnSample, Recipe, draw_sample, keeps_iq, scene_truth
 from heimdall_pipelines.datasets.spec import parse_spec
-from heimdall_pipelines.rf.feature_ranges import NUM_STATISTICS, out_of_range
-from heimdall_pipelines.rf.features import FEATURE_NAMES
+from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION, STATISTICS, out_of_range, wrong_feature_set
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
 from heimdall_pipelines.store.dataset_look import DatasetLook, SampleRow, StoredIq
 from heimdall_pipelines.store.features import Hearing
@@ -18,7 +17,6 @@ from heimdall_pipelines.store.iq_objects import sample_iq_key
 TRUTH_TOLERANCE = 1e-6  # relative: what another kind of processor may round differently in nine digits
 SUM_TOLERANCE = 1e-5  # relative: what is summed up is rounded to six digits
 _TX_COLUMNS = ("tx_latitude", "tx_longitude", "tx_altitude_m", "tx_power_dbm")
-_FEATURES = set(FEATURE_NAMES)
 
 
 def check_rows(look: DatasetLook, found: Findings, first: int, end: int, looked_at: Callable[[int], None]) -> None:
@@ -55,6 +53,11 @@ def check_rows(look: DatasetLook, found: Findings, first: int, end: int, looked_
         stored = next(iq_rows, None)
     sequence.end()
     checks.end()
+
+
+def drawn_again(recipe: Recipe, row: SampleRow) -> DrawnSample:
+    """The scene of a stored sample from its seed, in as many attempts as it took."""
+    return draw_sample(recipe, row.sample_idx, max(1, int(row.extraction_metadata.get("attempts", 1))))
 
 
 def agrees(stored: Any, made: Any, relative: float) -> bool:
@@ -154,20 +157,28 @@ class _RowChecks:
         if [link.get("rx_id") for link in truth.get("receivers", ())] != [x.rx_id for x in row.receivers]:
             wrong("receivers of the truth are not those of the features")
         elif self._recipe is not None:
-            drawn = draw_sample(self._recipe, row.sample_idx, max(1, int(row.extraction_metadata.get("attempts", 1))))
+            drawn = drawn_again(self._recipe, row)
             if drawn.scene is None:
                 wrong(f"the seed gives no scene in the {drawn.attempts} attempts that it took")
             elif not agrees(truth, made := scene_truth(drawn), TRUTH_TOLERANCE):
                 wrong(f"{_first_difference(made, truth)} is not what the seed gives")
 
     def _features(self, row: SampleRow) -> None:
-        def wrong(what: str) -> None:
-            self._found.found("numbers_in_range", row.sample_idx, what)
+        is_newer = row.feature_version > FEATURE_VERSION
 
+        def wrong(what: str) -> None:
+            self._found.found("numbers_in_range", row.sample_idx, what, mended_by_making=not is_newer)
+
+        if is_newer:
+            wrong(
+                f"its features are of version {row.feature_version}, this heimdall-pipelines knows up to "
+                f"{FEATURE_VERSION}: update it"
+            )
+            return
         for receiver in row.receivers:
-            self._numbers.count("numbers", NUM_STATISTICS * len(receiver.features))
-            if set(receiver.features) != _FEATURES:
-                wrong(f"{receiver.rx_id} has not all features")
+            self._numbers.count("numbers", len(STATISTICS) * len(receiver.features))
+            for what in wrong_feature_set(receiver.features, row.feature_version):
+                wrong(f"{receiver.rx_id} {what}")
             for what in out_of_range(receiver.features):
                 wrong(f"{receiver.rx_id} {what}")
         detected = sum(receiver.signal_present for receiver in row.receivers)

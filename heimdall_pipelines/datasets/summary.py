@@ -185,7 +185,8 @@ def summarise_dataset(database: Database, name: str) -> DatasetSummary:
         There is no such dataset.
     """
     dataset = get_dataset(database, name)
-    columns = _Columns()
+    spec = parse_spec(dataset.spec)
+    columns = _Columns(spec.sample_rate_hz)
     for sample in stream_samples(database, dataset.id):
         columns.add(sample)
     batches = list_batches(database, dataset.id)
@@ -194,7 +195,6 @@ def summarise_dataset(database: Database, name: str) -> DatasetSummary:
         rejections.update(batch.rejections)
     attempts = sum(batch.attempts for batch in batches)
     links = columns.links()
-    spec = parse_spec(dataset.spec)
     return DatasetSummary(
         dataset=dataset,
         counts=count_rows(database, dataset.id),
@@ -212,7 +212,8 @@ def summarise_dataset(database: Database, name: str) -> DatasetSummary:
 class _Columns:
     """What is kept of the samples: flat arrays of what is plotted or summed up, float32 unless said otherwise."""
 
-    def __init__(self) -> None:
+    def __init__(self, sample_rate_hz: float) -> None:
+        self._band_db = 10 * math.log10(sample_rate_hz)  # that noise_power_dbm is of
         self._sample = {name: array("f") for name in ("latitude", "longitude", "gdop", "gdop_error")}
         self._num_detected = array("h")
         self._present = array("b")
@@ -225,6 +226,7 @@ class _Columns:
                 "snr_error_db",
                 "rssi_error_db",
                 "noise_error_db",
+                "cn0_error_db",
                 "frequency_error_hz",
                 "doppler_hz",
                 "spread_us",
@@ -246,7 +248,7 @@ class _Columns:
         self._num_detected.append(sum(link["detected"] for link in truth["receivers"]))
         for link, receiver in zip(truth["receivers"], sample.receivers, strict=True):
             self._present.append(receiver.signal_present)
-            for name, value in _link_values(link, receiver).items():
+            for name, value in _link_values(link, receiver, self._band_db).items():
                 self._link[name].append(value)
 
     def of_sample(self, name: str) -> NDArray[np.float32]:
@@ -278,11 +280,12 @@ class _Columns:
         )
 
 
-def _link_values(link: dict[str, Any], receiver: ReceiverFeatures) -> dict[str, float]:
+def _link_values(link: dict[str, Any], receiver: ReceiverFeatures, band_db: float) -> dict[str, float]:
     """One receiver's values of the columns; NaN where there is nothing to compare."""
     confidence = mean_of(receiver, "delay_spread_confidence") or 0.0
     only_echoes = link["rice_k"] == 0 and link["rms_delay_spread_s"] > 0 and confidence >= _CONFIDENT
     spread_us = mean_of(receiver, "multipath_delay_spread_us") if only_echoes else None
+    noise_dbm_per_hz = link["noise_power_dbm"] - band_db
     return {
         "rx_latitude": receiver.rx_lat,
         "rx_longitude": receiver.rx_lon,
@@ -290,6 +293,7 @@ def _link_values(link: dict[str, Any], receiver: ReceiverFeatures) -> dict[str, 
         "snr_error_db": _difference(mean_of(receiver, "snr_db"), link["snr_db"]),
         "rssi_error_db": _difference(mean_of(receiver, "rssi_dbm"), link["signal_power_dbm"]),
         "noise_error_db": _difference(mean_of(receiver, "noise_floor_dbm"), link["noise_power_dbm"]),
+        "cn0_error_db": _difference(mean_of(receiver, "cn0_dbhz"), link["signal_power_dbm"] - noise_dbm_per_hz),
         "frequency_error_hz": _difference(mean_of(receiver, "frequency_offset_hz"), link["frequency_offset_hz"]),
         "doppler_hz": 0.0 if link["rice_k"] is None else link["doppler_hz"],
         "spread_us": 1e6 * link["rms_delay_spread_s"],
@@ -305,6 +309,7 @@ def _errors(columns: _Columns, links: Links) -> Iterator[EstimateError]:
     yield from _error("snr_db", "dB", links.snr_error_db[heard], heard_note)
     yield from _error("rssi_dbm", "dB", columns.of_link("rssi_error_db")[heard], heard_note)
     yield from _error("noise_floor_dbm", "dB", columns.of_link("noise_error_db"), "all links")
+    yield from _error("cn0_dbhz", "dB", columns.of_link("cn0_error_db")[heard], heard_note)
     frequency_error_hz = links.frequency_error_hz[strong]
     yield from _error(
         "frequency_offset_hz",

@@ -5,9 +5,11 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 import dagster as dg
 
 from heimdall_pipelines.defs.check_results import check_evaluation, check_result
+from heimdall_pipelines.defs.column_schema import FEATURE_SCHEMA
 from heimdall_pipelines.defs.metadata import picture_metadata
 from heimdall_pipelines.defs.outages import RUN_AGAIN_WHOLE, retried_after_outage
 from heimdall_pipelines.defs.partitions import recording_sessions
+from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION
 from heimdall_pipelines.sessions.checks import SESSION_CHECKS
 from heimdall_pipelines.sessions.extraction import ExtractionReport, StationSummary, extract_session
 from heimdall_pipelines.sessions.notes import station_notes
@@ -38,6 +40,8 @@ raw_iq_objects = dg.AssetSpec(
     partitions_def=recording_sessions,
     deps=[raw_iq_objects],
     pool=EXTRACTION,
+    code_version=str(FEATURE_VERSION),
+    metadata=FEATURE_SCHEMA,
 )
 def recorded_measurement_features(
     context: dg.AssetExecutionContext, stores: dg.ResourceParam[Stores]
@@ -177,14 +181,15 @@ def _extraction_metadata(report: ExtractionReport) -> dict[str, dg.MetadataValue
 
 def _station_table(stations: Sequence[StationSummary]) -> str:
     lines = [
-        "| station | SNR, dB | level, dBm | frequency offset, Hz | signal present |",
-        "|---|---|---|---|---|",
+        "| station | SNR, dB | C/N0, dB-Hz | level, dBm | frequency offset, Hz | signal present |",
+        "|---|---|---|---|---|---|",
     ]
     for station in stations:
         metrics = station.metrics()
         cells = (
             station.rx_id,
             _number(metrics.snr_db, 1),
+            _number(station.mean_cn0_dbhz, 1),
             _number(metrics.signal_strength_db, 1),
             _number(metrics.frequency_offset_hz, 3),
             f"{station.segments_present} of {station.segments} segments",

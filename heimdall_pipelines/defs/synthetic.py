@@ -13,6 +13,7 @@ from heimdall_pipelines.datasets.requesting import Acceptance, request_dataset
 from heimdall_pipelines.datasets.spec import DatasetSpec
 from heimdall_pipelines.datasets.summary import DatasetSummary, summarise_dataset
 from heimdall_pipelines.datasets.workers import Workers, num_workers_wanted
+from heimdall_pipelines.defs.column_schema import FEATURE_SCHEMA
 from heimdall_pipelines.defs.metadata import picture_metadata, table_metadata
 from heimdall_pipelines.defs.outages import RUN_AGAIN_WHOLE, retried_after_outage
 from heimdall_pipelines.defs.partitions import (
@@ -22,6 +23,7 @@ from heimdall_pipelines.defs.partitions import (
     synthetic_datasets,
 )
 from heimdall_pipelines.defs.synthetic_config import SyntheticDatasetConfig
+from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION
 from heimdall_pipelines.stations.network import load_network, sync_network
 from heimdall_pipelines.store.datasets import Dataset, get_dataset
 from heimdall_pipelines.store.stations import list_stations
@@ -106,6 +108,8 @@ def synthetic_dataset(
             kinds={"postgres"},
             deps=[BATCHES],
             description="One row per sample: truth, and the features of each receiver.",
+            code_version=str(FEATURE_VERSION),
+            metadata=FEATURE_SCHEMA,
         ),
     ],
     partitions_def=synthetic_batches,

@@ -7,6 +7,7 @@ import dagster as dg
 
 from heimdall_pipelines.datasets.batches import parse_partition_key, partition_key
 from heimdall_pipelines.datasets.checks import check_batch
+from heimdall_pipelines.datasets.feature_repair import plan_feature_repair, repair_features
 from heimdall_pipelines.datasets.findings import BATCH_FEATURE_CHECKS, BATCH_IQ_CHECKS, DATASET_CHECKS
 from heimdall_pipelines.datasets.repair import RepairPlan, plan_repair, repair_dataset
 from heimdall_pipelines.datasets.validation import DatasetValidation, validate_dataset
@@ -47,6 +48,7 @@ class RepairConfig(dg.Config):
 
     apply: bool = False
     checksums: bool = False
+    features: bool = False  # bring older features to the present version, and nothing else
 
 
 @dg.multi_asset_check(
@@ -120,6 +122,9 @@ def _repair(
     """Say what would mend a dataset or, with ``apply: true``, mend it and look again."""
     name = context.partition_key
     found: list[dg.AssetCheckEvaluation] = []
+    if config.features:
+        yield from _repair_features(context, stores, apply=config.apply)
+        return
     with retried_after_outage(context):
         if config.apply:
             with Workers(num_workers_wanted()) as workers:
@@ -140,10 +145,36 @@ def _repair(
     yield from found
 
 
+def _repair_features(
+    context: dg.OpExecutionContext, stores: Stores, *, apply: bool
+) -> Iterator[dg.AssetCheckEvaluation | dg.AssetObservation]:
+    """Count the rows of older features or, with ``apply``, regenerate and check them."""
+    name = context.partition_key
+    found: list[dg.AssetCheckEvaluation] = []
+    with retried_after_outage(context):
+        if apply:
+            with Workers(num_workers_wanted()) as workers:
+                repair = repair_features(stores, name, workers, context.log.info)
+            validation = validate_dataset(stores, name, progress=context.log.info)
+            found += evaluations(context.instance, stores, validation, repair.batches)
+        else:
+            repair = plan_feature_repair(stores, name)
+    lines = repair.lines(is_done=apply)
+    context.log.info("\n".join(lines))
+    yield dg.AssetObservation(
+        synthetic_dataset.key,
+        partition=name,
+        description="features repaired" if apply else "what a repair of features would do",
+        metadata={"done" if apply else "planned": dg.MetadataValue.md("\n".join(f"- {line}" for line in lines))},
+    )
+    yield from found
+
+
 @dg.job(
     partitions_def=synthetic_datasets,
     description="Says what would mend a dataset; with `ops: {repair: {config: {apply: true}}}` it mends it: makes "
-    "samples again, counts, and removes what no row names. Refuses while a batch of the dataset is being made.",
+    "samples again, counts, and removes what no row names. With `features: true` it brings features of an older "
+    "version to the present one, and nothing else. Refuses while a batch of the dataset is being made.",
     hooks={started_again_after_outage},
     tags=RUN_AGAIN_WHOLE,
 )

@@ -1,4 +1,4 @@
-"""The 17 numbers that a receiver's samples of one transmission are reduced to, and what they mean."""
+"""Measures the features of a receiver's samples of one transmission; `feature_registry` says what they mean."""
 
 import math
 from collections.abc import Iterator
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.rf.feature_registry import FEATURE_NAMES, STATISTICS
 from heimdall_pipelines.rf.modulation_features import SignalMoments, signal_moments
 from heimdall_pipelines.rf.noise import noise_power
 from heimdall_pipelines.rf.philox import compiled
@@ -17,26 +18,6 @@ from heimdall_pipelines.rf.spectrum import (
     plan_spectrum,
     reduced_spectra,
     signal_spectrum,
-)
-
-FEATURE_NAMES: tuple[str, ...] = (
-    "rssi_dbm",
-    "snr_db",
-    "noise_floor_dbm",
-    "frequency_offset_hz",
-    "bandwidth_hz",
-    "psd_dbm_per_hz",
-    "spectral_centroid_hz",
-    "spectral_rolloff_hz",
-    "envelope_mean",
-    "envelope_std",
-    "envelope_max",
-    "peak_to_avg_ratio_db",
-    "zero_crossing_rate",
-    "multipath_delay_spread_us",
-    "coherence_bandwidth_khz",
-    "delay_spread_confidence",
-    "confidence_score",
 )
 
 MIN_SAMPLE_RATE_HZ = 8e3
@@ -54,8 +35,9 @@ _ROLLOFF_SHARE = 0.85
 _SHARES = (_OCCUPIED_OUTSIDE, _ROLLOFF_SHARE, 1 - _OCCUPIED_OUTSIDE)
 _SIGNIFICANT_DIGITS = 6
 _NARROW_FREE_BAND_HZ = 5e3  # 25 averaged bins
-_STATISTICS = ("mean", "std", "min", "max")
 _CERTAIN = 0.5  # confidence in the delay spread from which a coherence bandwidth is told
+# A chunk's features by name. The compiled code is kept on disk for a record of these names in this order, no other.
+_CHUNK = np.dtype([(name, np.float64) for name in FEATURE_NAMES])
 
 
 class InvalidIqError(HeimdallError, ValueError):
@@ -95,10 +77,10 @@ class SegmentFeatures:
             ``{feature: {"mean", "std", "min", "max"}}``, rounded to 6 significant digits; all None where it was
             observed in no chunk. The standard deviation is that of the chunks themselves (divided by their number).
         """
-        statistics = np.empty((len(self.chunks), len(_STATISTICS)))
+        statistics = np.empty((len(self.chunks), len(STATISTICS)))
         _fill_statistics(statistics, np.array(list(self.chunks.values()), np.float64))
         return {
-            name: dict(zip(_STATISTICS, (None if math.isnan(value) else value for value in values), strict=True))
+            name: dict(zip(STATISTICS, (None if math.isnan(value) else value for value in values), strict=True))
             for name, values in zip(self.chunks, _rounded(statistics), strict=True)
         }
 
@@ -149,45 +131,10 @@ def extract_features(
     channel at about 2 B samples per second, without the 2.5 % at either end that the spectrum's window tapers. "Carrier
     to noise" is S / (N0 B).
 
-    rssi_dbm
-        S; NaN where S is not positive.
-    snr_db
-        S / (N0 fs), over the whole sampled band; NaN where S is not positive.
-    noise_floor_dbm
-        N0 fs.
-    frequency_offset_hz (d)
-        Hann-weighted mean of arg(z[n+1] conj(z[n])) if carrier to noise is 7 dB or more and at most a tenth of the
-        samples are faint, under four times the noise (which rules out keyed carriers, whose gaps are noise); else arg
-        of the sum of z[n+1] conj(z[n]) less that of the noise. The latter weights by power: a channel that passes one
-        side of a frequency-modulated signal better pulls it by hundreds of hertz.
-    bandwidth_hz (d)
-        Occupied bandwidth, 99 % of S (ITU-R SM.443); NaN below 10 dB carrier to noise. The window resolves 15 / T.
-    psd_dbm_per_hz
-        Mean density in the channel of signal and noise together, S / B + N0.
-    spectral_centroid_hz (d)
-        Mean frequency of S.
-    spectral_rolloff_hz (d)
-        Frequency, from -B/2 to B/2, below which 85 % of S lies.
-    envelope_mean, envelope_std, envelope_max
-        Of abs(z), square roots of watts.
-    peak_to_avg_ratio_db
-        Greatest over mean abs(z)**2.
-    zero_crossing_rate
-        Share of successive samples between which Re(z) changes its sign.
-    multipath_delay_spread_us (d)
-        Magnitude of the slope of ln(abs(z)) over the instantaneous frequency, over 2 pi (see `signal_moments`):
-        about half the rms spread where there is any, no more than its own error where not; NaN for unmodulated carriers
-        and below 10 dB carrier to noise.
-    coherence_bandwidth_khz (d)
-        1 / (5 delay spread) where the confidence in it is at least 0.5 and the spread above twice its standard error.
-    delay_spread_confidence
-        1 / (1 + (standard error of the delay spread / 1 us)**2); 0 where that is NaN.
-    confidence_score
-        S / (S + N0 B) where detected, else 0.
-
-    Features marked (d) are NaN in chunks whose detection statistic D = S / (N0 sqrt(B / T)) is below 5. A signal is
-    present where sum(D) / sqrt(num_chunks) is 5 or more. On noise alone this has mean 0 and standard deviation 1, with
-    the upper tail of a gamma distribution of shape num_chunks B T: under one false alarm in a million segments for
+    `feature_registry.FEATURES` defines each feature in these terms; null there is NaN here. D is the detection
+    statistic, S / (N0 sqrt(B / T)): in chunks where it is below 5, frequencies and delays cannot be observed. A signal
+    is present where sum(D) / sqrt(num_chunks) is 5 or more. On noise alone this has mean 0 and standard deviation 1,
+    with the upper tail of a gamma distribution of shape num_chunks B T: under one false alarm in a million segments for
     a channel of 12.5 kHz and one chunk of 200 ms, one in 50,000 at the least B T of 50. Where the channel is the whole
     usable band (12 kHz) N0 comes from the same bins, the standard deviation is 0.15 and there are none; but then a
     signal that fills most of the band lifts N0: 5.9 kHz of voice over FM by 0.8, 0.9, 2.7 and 18 dB at 0, 10, 20 and
@@ -209,10 +156,10 @@ def extract_features(
     bin_noise[bin_noise == 0] = np.nan  # digital silence has no levels
     spectrum = signal_spectrum(plan, spectra.bin_power, bin_noise, _SHARES)
     moments = signal_moments(plan, spectra.channel_signal, bin_noise * plan.num_channel_bins)
-    values = np.empty((len(FEATURE_NAMES), len(iq)))
+    found = np.full(len(iq), np.nan, _CHUNK)
     detection_statistic = np.empty(len(iq))
     _fill_features(
-        values,
+        found,
         detection_statistic,
         bin_noise,
         spectrum,
@@ -222,7 +169,7 @@ def extract_features(
         plan.bin_hz,
         float(full_scale_dbm),
     )
-    chunks = dict(zip(FEATURE_NAMES, values, strict=True))
+    chunks = {name: found[name] for name in FEATURE_NAMES}
     return SegmentFeatures(
         signal_present=bool(detection_statistic.sum() >= DETECTION_THRESHOLD * math.sqrt(len(iq))),
         chunks=chunks,
@@ -233,7 +180,7 @@ def extract_features(
 
 @compiled
 def _fill_features(
-    features: NDArray[np.float64],
+    found: NDArray[np.void],
     detection_statistic: NDArray[np.float64],
     bin_noise: NDArray[np.float64],
     spectrum: SignalSpectrum,
@@ -243,7 +190,7 @@ def _fill_features(
     bin_hz: float,
     full_scale_dbm: float,
 ) -> None:
-    """Write a row for each feature, in the order of `FEATURE_NAMES`, and the statistic, for all chunks."""
+    """Write the features and the detection statistic of each chunk."""
     lower_hz, rolloff_hz, upper_hz = spectrum.quantiles_hz
     square_root_w = 10 ** ((full_scale_dbm - 30) / 20)
     for chunk in range(bin_noise.size):
@@ -263,27 +210,25 @@ def _fill_features(
         certainty = 1 / (1 + error_us * error_us) if spread_us >= 0 else 0.0
         is_certain = certainty >= _CERTAIN and spread_us > 2 * error_us
         envelope_unit = square_root_w if is_audible else np.nan
-        values = (
-            signal_db + full_scale_dbm,
-            signal_db - noise_in_band_db,
-            noise_in_band_db + full_scale_dbm,
-            frequency_hz if is_detected else np.nan,
-            upper_hz[chunk] - lower_hz[chunk] if is_strong else np.nan,
-            _db((signal + noise) / (num_channel_bins * bin_hz)) + full_scale_dbm,
-            spectrum.mean_hz[chunk] if is_detected else np.nan,
-            rolloff_hz[chunk] if is_detected else np.nan,
-            moments.envelope_mean[chunk] * envelope_unit,
-            moments.envelope_std[chunk] * envelope_unit,
-            moments.envelope_max[chunk] * envelope_unit,
-            _db(moments.crest[chunk]),
-            moments.sign_changes[chunk] if is_audible else np.nan,
-            spread_us,
-            200 / spread_us if is_certain else np.nan,  # 1 / (5 us) = 200 kHz
-            certainty,
-            signal / (signal + noise) if is_detected else 0.0,
-        )
-        for row, value in enumerate(values):
-            features[row, chunk] = value
+        chunk_found = found[chunk]
+        chunk_found["rssi_dbm"] = signal_db + full_scale_dbm
+        chunk_found["snr_db"] = signal_db - noise_in_band_db
+        chunk_found["noise_floor_dbm"] = noise_in_band_db + full_scale_dbm
+        chunk_found["frequency_offset_hz"] = frequency_hz if is_detected else np.nan
+        chunk_found["bandwidth_hz"] = upper_hz[chunk] - lower_hz[chunk] if is_strong else np.nan
+        chunk_found["psd_dbm_per_hz"] = _db((signal + noise) / (num_channel_bins * bin_hz)) + full_scale_dbm
+        chunk_found["spectral_centroid_hz"] = spectrum.mean_hz[chunk] if is_detected else np.nan
+        chunk_found["spectral_rolloff_hz"] = rolloff_hz[chunk] if is_detected else np.nan
+        chunk_found["envelope_mean"] = moments.envelope_mean[chunk] * envelope_unit
+        chunk_found["envelope_std"] = moments.envelope_std[chunk] * envelope_unit
+        chunk_found["envelope_max"] = moments.envelope_max[chunk] * envelope_unit
+        chunk_found["peak_to_avg_ratio_db"] = _db(moments.crest[chunk])
+        chunk_found["zero_crossing_rate"] = moments.sign_changes[chunk] if is_audible else np.nan
+        chunk_found["multipath_delay_spread_us"] = spread_us
+        chunk_found["coherence_bandwidth_khz"] = 200 / spread_us if is_certain else np.nan  # 1 / (5 us) = 200 kHz
+        chunk_found["delay_spread_confidence"] = certainty
+        chunk_found["confidence_score"] = signal / (signal + noise) if is_detected else 0.0
+        chunk_found["cn0_dbhz"] = signal_db - _db(bin_noise[chunk] / bin_hz)
         detection_statistic[chunk] = statistic
 
 

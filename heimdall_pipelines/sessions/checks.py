@@ -6,8 +6,7 @@ from uuid import UUID
 
 from heimdall_pipelines.checks import CheckOutcome, Severity
 from heimdall_pipelines.errors import HeimdallError
-from heimdall_pipelines.rf.feature_ranges import NUM_STATISTICS, out_of_range
-from heimdall_pipelines.rf.features import FEATURE_NAMES
+from heimdall_pipelines.rf.feature_registry import STATISTICS, out_of_range, wrong_feature_set
 from heimdall_pipelines.sessions.object_checks import Progress, check_objects
 from heimdall_pipelines.store.features import StoredSessionRow, read_session_rows
 from heimdall_pipelines.store.measurements import read_recordings
@@ -190,8 +189,10 @@ def _check_stations(outcome: CheckOutcome, row: StoredSessionRow, expected: set[
         outcome.problem(f"segment {row.segment_idx}: station {rx_id} stands twice")
     for receiver in row.receivers:
         outcome.count("entries")
-        if receiver.error_message is None and set(receiver.features) != set(FEATURE_NAMES):
-            outcome.problem(f"segment {row.segment_idx}: {receiver.rx_id} has neither all features nor an error")
+        if receiver.error_message is not None:
+            continue
+        for what in wrong_feature_set(receiver.features, row.feature_version):
+            outcome.problem(f"segment {row.segment_idx}: {receiver.rx_id} {what}")
     detected = sum(receiver.signal_present for receiver in row.receivers)
     if (row.num_receivers_in_sample, row.num_receivers_detected) != (len(row.receivers), detected):
         outcome.problem(
@@ -219,7 +220,7 @@ def _check_order(
 
 def _check_numbers(outcome: CheckOutcome, row: StoredSessionRow) -> None:
     for receiver in row.receivers:
-        outcome.count("numbers", NUM_STATISTICS * len(receiver.features))
+        outcome.count("numbers", len(STATISTICS) * len(receiver.features))
         for what in out_of_range(receiver.features):
             outcome.problem(f"segment {row.segment_idx}: {receiver.rx_id} {what}")
 

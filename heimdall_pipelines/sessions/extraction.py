@@ -65,10 +65,16 @@ class StationSummary:
     error_message: str | None = None
     flags: set[str] = field(default_factory=set)
     snr_db: list[float] = field(default_factory=list)
+    cn0_dbhz: list[float] = field(default_factory=list)
     rssi_dbm: list[float] = field(default_factory=list)
     frequency_offset_hz: list[float] = field(default_factory=list)
     spectrogram_dbm_per_hz: list[NDArray[np.float32]] = field(default_factory=list)
     sample_rate_hz: float = 0.0
+
+    @property
+    def mean_cn0_dbhz(self) -> float | None:
+        """Mean over the segments in which the signal was present; None where in none."""
+        return _mean(self.cn0_dbhz)
 
     def metrics(self) -> StationMetrics:
         """Means over the segments in which the signal was present."""
@@ -223,6 +229,7 @@ class _Listener:
         self.summary.segments_present += 1
         for values, name in (
             (self.summary.snr_db, "snr_db"),
+            (self.summary.cn0_dbhz, "cn0_dbhz"),
             (self.summary.rssi_dbm, "rssi_dbm"),
             (self.summary.frequency_offset_hz, "frequency_offset_hz"),
         ):

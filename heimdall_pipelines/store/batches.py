@@ -13,6 +13,14 @@ from heimdall_pipelines.store.datasets import DATASET_COLUMNS, Dataset, DatasetD
 from heimdall_pipelines.store.features import FeatureRow, insert_feature_rows
 
 _ROWS_PER_INSERT = 100
+_OF_FEATURES = {  # columns of a feature row that its features decide
+    "feature_version": "smallint",
+    "receiver_features": "jsonb",
+    "overall_confidence": "float8",
+    "mean_snr_db": "float8",
+    "num_receivers_detected": "integer",
+    "gdop": "float8",
+}
 BATCH_COLUMNS = "batch_no, first_sample_idx, num_samples, attempts, rejections, stopped_reason"
 
 
@@ -215,6 +223,49 @@ def recount(database: Database, dataset: Dataset, spans: Sequence[BatchRange]) -
             {"id": dataset.id, "batch_size": int(dataset.spec["batch_size"])},
         ).one()
         return dataset_of_row(row)
+
+
+def features_json(row: SampleFeatureRow) -> str:
+    """A row as `replace_features` takes it."""
+    columns = row.columns()
+    return json.dumps({name: columns[name] for name in ("sample_idx", *_OF_FEATURES)}, allow_nan=False)
+
+
+def replace_features(database: Database, dataset: Dataset, rows: Sequence[str]) -> int:
+    """Replace what is measured in feature rows of a dataset; truth, counts and IQ rows stay.
+
+    Parameters
+    ----------
+    database : Database
+    dataset : Dataset
+    rows : sequence of str
+        From `features_json`.
+
+    Returns
+    -------
+    int
+        Rows replaced, in one transaction.
+
+    Raises
+    ------
+    DatasetDeletedError
+        It was deleted meanwhile.
+    """
+    columns = ", ".join(f"{name} = r.{name}" for name in _OF_FEATURES)
+    types = ", ".join(f"{name} {kind}" for name, kind in _OF_FEATURES.items())
+    with database.transaction() as connection:
+        _lock_dataset(connection, dataset, "features of it were being replaced")
+        return sum(
+            connection.execute(
+                text(
+                    f"UPDATE heimdall.measurement_features f SET {columns}"
+                    f" FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r (sample_idx integer, {types})"
+                    " WHERE f.dataset_id = :id AND f.sample_idx = r.sample_idx"
+                ),
+                {"id": dataset.id, "rows": f"[{','.join(rows[start : start + _ROWS_PER_INSERT])}]"},
+            ).rowcount
+            for start in range(0, len(rows), _ROWS_PER_INSERT)
+        )
 
 
 def delete_iq_rows(database: Database, dataset: Dataset, sample_idxs: Sequence[int]) -> None:

@@ -27,6 +27,7 @@ class SampleRow:
     """
 
     sample_idx: int
+    feature_version: int
     truth: dict[str, Any] | None
     receivers: tuple[ReceiverFeatures, ...]
     tx_latitude: float | None
@@ -83,14 +84,24 @@ class DatasetLook:
     def samples(self, first: int, end: int) -> Iterator[SampleRow]:
         """Feature rows with ``first <= sample_idx < end``, in order, fetched in small groups."""
         rows = self._stream(
-            "SELECT sample_idx, truth, receiver_features, tx_latitude, tx_longitude, tx_altitude_m, tx_power_dbm,"
-            " extraction_metadata, num_receivers_in_sample, num_receivers_detected, overall_confidence, mean_snr_db,"
-            " gdop FROM heimdall.measurement_features"
+            "SELECT sample_idx, feature_version, truth, receiver_features, tx_latitude, tx_longitude, tx_altitude_m,"
+            " tx_power_dbm, extraction_metadata, num_receivers_in_sample, num_receivers_detected, overall_confidence,"
+            " mean_snr_db, gdop FROM heimdall.measurement_features"
             " WHERE dataset_id = :id AND sample_idx >= :first AND sample_idx < :end ORDER BY sample_idx",
             {"first": first, "end": end},
         )
         for row in rows:
             yield _sample_row(row)
+
+    def older_features(self, feature_version: int) -> Iterator[tuple[int, int]]:
+        """Index and feature version of the samples whose features are of a version before."""
+        rows = self._stream(
+            "SELECT sample_idx, feature_version FROM heimdall.measurement_features"
+            " WHERE dataset_id = :id AND feature_version < :version",
+            {"version": feature_version},
+        )
+        for row in rows:
+            yield row["sample_idx"], row["feature_version"]
 
     def stored_iq(self, first: int, end: int) -> Iterator[StoredIq]:
         """IQ rows with ``first <= sample_idx < end``, in order, fetched in small groups."""

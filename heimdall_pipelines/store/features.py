@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from math import isfinite
 from statistics import fmean
@@ -15,6 +15,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import IntegrityError
 
 from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION, names_of_version
 from heimdall_pipelines.rf.geodesy import gdop
 from heimdall_pipelines.store.database import Database, time_sql
 from heimdall_pipelines.store.session_revisions import SessionRevision
@@ -48,6 +49,11 @@ class ReceiverFeatures:
         features: dict[str, Any] = base.pop("features")
         return base | features
 
+    def of_version(self, feature_version: int) -> "ReceiverFeatures":
+        """The same without the features that came after a version."""
+        names = names_of_version(feature_version)
+        return replace(self, features={name: value for name, value in self.features.items() if name in names})
+
     @classmethod
     def from_json(cls, element: dict[str, Any]) -> "ReceiverFeatures":
         """Read an element of receiver_features."""
@@ -68,7 +74,8 @@ class ReceiverFeatures:
 class FeatureRow:
     """One transmission heard by several receivers: what all rows of measurement_features have.
 
-    The position of the transmitter is None where it is not known.
+    The position of the transmitter is None where it is not known. A row that is made has the features of the present
+    version.
     """
 
     start_time_unix_ns: int
@@ -93,6 +100,7 @@ class FeatureRow:
         """Values for `insert_feature_rows` but those that say whose row it is."""
         values = vars(self) | {
             "time_us": self.start_time_unix_ns // 1000,
+            "feature_version": FEATURE_VERSION,
             "receiver_features": [receiver.to_json() for receiver in self.receivers],
             "num_receivers_detected": self.num_receivers_detected,
             "num_receivers_in_sample": len(self.receivers),
@@ -115,6 +123,7 @@ class StoredSessionRow:
     segment_idx: int
     timestamp: datetime
     session_revision: int
+    feature_version: int
     receivers: tuple[ReceiverFeatures, ...]
     extraction_metadata: dict[str, Any]
     num_receivers_in_sample: int
@@ -143,6 +152,7 @@ class StationInSession:
     num_segments: int
     num_present: int
     snr_db: float | None
+    cn0_dbhz: float | None
     rssi_dbm: float | None
     frequency_offset_hz: float | None
     error_message: str | None
@@ -154,28 +164,29 @@ def insert_feature_rows(connection: Connection, rows: str) -> None:
     connection.execute(
         text(
             "INSERT INTO heimdall.measurement_features (id, timestamp, dataset_id, sample_idx, recording_session_id,"
-            " segment_idx, session_revision, receiver_features, tx_latitude, tx_longitude, tx_altitude_m,"
-            " tx_power_dbm, tx_known, truth, extraction_metadata, overall_confidence, mean_snr_db,"
+            " segment_idx, session_revision, feature_version, receiver_features, tx_latitude, tx_longitude,"
+            " tx_altitude_m, tx_power_dbm, tx_known, truth, extraction_metadata, overall_confidence, mean_snr_db,"
             " num_receivers_detected, num_receivers_in_sample, gdop, extraction_failed, error_message)"
             f" SELECT r.id, {time_sql('r.time_us')}, r.dataset_id, r.sample_idx,"
-            " r.recording_session_id, r.segment_idx, r.session_revision, r.receiver_features, r.tx_latitude,"
-            " r.tx_longitude, r.tx_altitude_m, r.tx_power_dbm, r.tx_latitude IS NOT NULL, r.truth,"
+            " r.recording_session_id, r.segment_idx, r.session_revision, r.feature_version, r.receiver_features,"
+            " r.tx_latitude, r.tx_longitude, r.tx_altitude_m, r.tx_power_dbm, r.tx_latitude IS NOT NULL, r.truth,"
             " r.extraction_metadata, r.overall_confidence, r.mean_snr_db, r.num_receivers_detected,"
             " r.num_receivers_in_sample, r.gdop, r.extraction_failed, r.error_message"
             " FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r (id uuid, time_us bigint, dataset_id uuid,"
             " sample_idx integer, recording_session_id uuid, segment_idx integer, session_revision integer,"
-            " receiver_features jsonb, tx_latitude float8, tx_longitude float8, tx_altitude_m float8,"
-            " tx_power_dbm float8, truth jsonb, extraction_metadata jsonb, overall_confidence float8,"
-            " mean_snr_db float8, num_receivers_detected integer, num_receivers_in_sample integer, gdop float8,"
-            " extraction_failed boolean, error_message text)"
+            " feature_version smallint, receiver_features jsonb, tx_latitude float8, tx_longitude float8,"
+            " tx_altitude_m float8, tx_power_dbm float8, truth jsonb, extraction_metadata jsonb,"
+            " overall_confidence float8, mean_snr_db float8, num_receivers_detected integer,"
+            " num_receivers_in_sample integer, gdop float8, extraction_failed boolean, error_message text)"
         ),
         {"rows": rows},
     )
 
 
 def mean_of(receiver: ReceiverFeatures, feature: str) -> float | None:
-    """Mean of a feature over the chunks; None where it was not observed."""
-    return receiver.features[feature]["mean"] if receiver.features else None
+    """Mean of a feature over the chunks; None where it was not observed, or the row is of a version without it."""
+    statistics = receiver.features.get(feature)
+    return statistics["mean"] if statistics else None
 
 
 @dataclass(frozen=True)
@@ -289,7 +300,7 @@ def read_session_rows(connection: Connection, session_id: UUID) -> Iterator[Stor
     """As `stream_session_rows`, within a transaction or snapshot."""
     rows = connection.execute(
         text(
-            "SELECT segment_idx, timestamp, session_revision, receiver_features, extraction_metadata,"
+            "SELECT segment_idx, timestamp, session_revision, feature_version, receiver_features, extraction_metadata,"
             " num_receivers_in_sample, num_receivers_detected, overall_confidence, mean_snr_db, gdop,"
             " extraction_failed, error_message"
             " FROM heimdall.measurement_features WHERE recording_session_id = :id ORDER BY segment_idx"
@@ -311,6 +322,7 @@ def stations_in_session(database: Database, session_id: UUID) -> list[StationInS
                 "SELECT rx_id, count(*) FILTER (WHERE error_message IS NULL) AS num_segments,"
                 " count(*) FILTER (WHERE signal_present) AS num_present,"
                 " avg(snr_db) FILTER (WHERE signal_present) AS snr_db,"
+                " avg(cn0_dbhz) FILTER (WHERE signal_present) AS cn0_dbhz,"
                 " avg(rssi_dbm) FILTER (WHERE signal_present) AS rssi_dbm,"
                 " avg(frequency_offset_hz) FILTER (WHERE signal_present) AS frequency_offset_hz,"
                 " max(error_message) AS error_message, jsonb_agg(DISTINCT flags) AS flags"

@@ -1,5 +1,6 @@
 """Rows of measurements: each station's IQ of a session."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -41,6 +42,11 @@ class StationRecording:
     snr_db: float | None = None
     signal_strength_db: float | None = None
     frequency_offset_hz: float | None = None
+
+    @property
+    def cn0_dbhz(self) -> float | None:
+        """Carrier-to-noise density that the SNR, which is over the whole sampled band, comes to."""
+        return None if self.snr_db is None else self.snr_db + 10 * math.log10(self.sample_rate_hz)
 
 
 def list_recordings(database: Database, session_id: UUID) -> list[StationRecording]:

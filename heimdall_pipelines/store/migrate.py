@@ -9,6 +9,7 @@ from sqlalchemy import Connection, text
 
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.store.database import Database, LackingRightError
+from heimdall_pipelines.store.receiver_view import lacks_columns, rebuild_view
 
 # Any constant serves, as long as every version of this project takes the same one.
 SCHEMA_LOCK = 0x4845494D  # "HEIM"
@@ -37,7 +38,9 @@ class SchemaTooOldError(HeimdallError):
 
 
 def migrate(database: Database) -> tuple[str | None, str]:
-    """Migrate to the newest schema; only reads its revision if it is there already.
+    """Migrate to the newest schema; only reads if it is there already.
+
+    A feature that is new in the registry needs no revision: the view `receiver_features` gets its columns here.
 
     Two processes at once are safe: an advisory lock lets one after the other, and everything
     happens in one transaction, so that a crash leaves the old schema.
@@ -66,12 +69,13 @@ def migrate(database: Database) -> tuple[str | None, str]:
     config, script, head = _migrations()
     with database.transaction() as connection:
         before = _revision(connection)
-    if before == head:
+        is_current = before == head and not lacks_columns(connection)
+    if is_current:
         return before, head
     try:
         return _upgrade(database, config, script, head), head
     except LackingRightError as error:
-        found = f"the schema is at revision {before}, older than this version" if before else "there is no schema yet"
+        found = f"the schema (revision {before}) is older than this version" if before else "there is no schema yet"
         raise SchemaTooOldError(
             f"{database!r}: {found}, and the role {database.role} may not bring it to {head}: run "
             "`heimdall db migrate` as the schema's owner (HEIMDALL_PG_USER, HEIMDALL_PG_PASSWORD)"
@@ -91,6 +95,8 @@ def _upgrade(database: Database, config: Config, script: ScriptDirectory, head: 
             )
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+        if lacks_columns(connection):
+            rebuild_view(connection)
         connection.execute(text(_OWNER_ALONE_WRITES_THE_REVISION))
     return before
 

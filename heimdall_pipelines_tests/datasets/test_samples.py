@@ -24,7 +24,7 @@ from heimdall_pipelines.datasets.samples import (
     start_time_unix_ns,
 )
 from heimdall_pipelines.datasets.spec import MAX_SEED
-from heimdall_pipelines.rf.features import FEATURE_NAMES
+from heimdall_pipelines.rf.feature_registry import FEATURE_NAMES
 from heimdall_pipelines.rf.geodesy import SPEED_OF_LIGHT_M_PER_S
 from heimdall_pipelines.rf.scene import rejection_reason
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION

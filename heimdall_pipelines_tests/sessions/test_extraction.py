@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from heimdall_pipelines.rf.features import FEATURE_NAMES
+from heimdall_pipelines.rf.feature_registry import FEATURE_NAMES
 from heimdall_pipelines.rf.modulation import frequency_modulated_phase_rad
 from heimdall_pipelines.sessions.example import STATIONS
 from heimdall_pipelines.sessions.extraction import NotExtractableError, extract_session

@@ -52,7 +52,7 @@ def test_a_sound_session_is_healthy_and_its_bytes_are_those_of_objects_and_rows(
     assert kept(stores) == ("healthy", [], found.validated_at, found.storage_size_bytes)
     object_bytes = sum(entry.size_bytes for entry in stores.objects.entries(stores.objects.raw_iq_bucket, ""))
     row_bytes = found.storage_size_bytes - object_bytes
-    assert 1_000 * NUM_SEGMENTS < row_bytes < 10_000 * NUM_SEGMENTS  # 3 stations, 17 features, 4 numbers each
+    assert 1_000 * NUM_SEGMENTS < row_bytes < 10_000 * NUM_SEGMENTS  # 3 stations, features of 4 numbers each
 
 
 def test_what_is_printed_as_json_can_be_read_again(stores, session_id):

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from heimdall_pipelines.datasets.batches import batch_range
-from heimdall_pipelines.rf.features import FEATURE_NAMES
+from heimdall_pipelines.rf.feature_registry import FEATURE_NAMES
 from heimdall_pipelines.store.batches import (
     SampleFeatureRow,
     commit_batch,

@@ -26,9 +26,9 @@ DATASET = (
     " VALUES ('d1', 'iq_raw', '{}', '[]', 0, 10, 1) RETURNING id"
 )
 FEATURES_OF_DATASET = (
-    "INSERT INTO heimdall.measurement_features (id, timestamp, dataset_id, sample_idx, receiver_features, tx_known,"
-    " extraction_metadata, num_receivers_detected, num_receivers_in_sample)"
-    " VALUES (gen_random_uuid(), now(), :dataset, :idx, '[]', false, '{}', 0, 0)"
+    "INSERT INTO heimdall.measurement_features (id, timestamp, dataset_id, sample_idx, feature_version, receiver_features,"
+    " tx_known, extraction_metadata, num_receivers_detected, num_receivers_in_sample)"
+    " VALUES (gen_random_uuid(), now(), :dataset, :idx, 2, '[]', false, '{}', 0, 0)"
 )
 PATIENCE_S = 180.0  # of waiting for processes that import all this
 
@@ -56,7 +56,7 @@ def execute(database, statement, **values):
 
 
 def test_an_empty_database_gets_every_table_of_the_data_model(empty):
-    assert migrate(empty) == (None, "0005")
+    assert migrate(empty) == (None, "0006")
     found = rows(empty, "SELECT table_name FROM information_schema.tables WHERE table_schema = 'heimdall'")
     assert {row[0] for row in found} == TABLES | {"receiver_features", "schema_version"}
 
@@ -64,7 +64,7 @@ def test_an_empty_database_gets_every_table_of_the_data_model(empty):
 def test_migrating_again_changes_nothing_and_keeps_rows(empty):
     migrate(empty)
     execute(empty, DATASET)
-    assert migrate(empty) == ("0005", "0005")
+    assert migrate(empty) == ("0006", "0006")
     assert rows(empty, "SELECT count(*) FROM heimdall.synthetic_datasets")[0][0] == 1
 
 
@@ -86,13 +86,13 @@ def test_two_processes_that_migrate_at_once_both_succeed(empty_database_settings
     for process in processes:
         process.join(PATIENCE_S)
     # One of them migrated from nothing, the other found it done.
-    assert results == [("0005", "0005"), (None, "0005")]
+    assert results == [("0006", "0006"), (None, "0006")]
 
 
 def test_a_schema_of_a_newer_version_is_refused_with_what_to_do(empty):
     migrate(empty)
     execute(empty, "UPDATE heimdall.schema_version SET version_num = '9999'")
-    with pytest.raises(SchemaTooNewError, match=r"revision 9999, newer than the 0005 .* update heimdall-pipelines"):
+    with pytest.raises(SchemaTooNewError, match=r"revision 9999, newer than the 0006 .* update heimdall-pipelines"):
         migrate(empty)
 
 

@@ -1,0 +1,192 @@
+"""Brings feature rows of older versions to the present set of features, from the dataset's seed.
+
+IQ rows and objects, truth and counts stay as they are; a row is replaced only where the seed confirms the features that
+it has.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+from heimdall_pipelines.checks import MAX_EXAMPLES
+from heimdall_pipelines.datasets.again_checks import differences
+from heimdall_pipelines.datasets.checks import Progress, ProgressLines
+from heimdall_pipelines.datasets.row_checks import drawn_again
+from heimdall_pipelines.datasets.samples import Recipe, make_sample
+from heimdall_pipelines.datasets.workers import Workers
+from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION
+from heimdall_pipelines.store.batches import features_json, replace_features
+from heimdall_pipelines.store.dataset_look import SampleRow, look_at_dataset
+from heimdall_pipelines.store.datasets import Dataset, get_living_dataset
+from heimdall_pipelines.store.stores import Stores
+from heimdall_pipelines.store.writing import writing_alone
+
+_ROWS_PER_TASK = 5  # about a tenth of a second of work: workers end about together
+
+
+@dataclass(frozen=True)
+class FeatureRepair:
+    """What bringing features to the present version would do, or did.
+
+    Attributes
+    ----------
+    dataset : Dataset
+    rows_of_version : dict of int to int
+        Rows of each older version, before.
+    batches : tuple of int
+        Batches that these are of.
+    num_replaced : int
+        Rows that were replaced; 0 of a plan.
+    num_kept : int
+        Rows that were left as they are, since they differ from what the seed gives; 0 of a plan.
+    examples : tuple of str
+        How some of these differ.
+    """
+
+    dataset: Dataset
+    rows_of_version: dict[int, int]
+    batches: tuple[int, ...]
+    num_replaced: int = 0
+    num_kept: int = 0
+    examples: tuple[str, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether every row is of the present version."""
+        return not self.rows_of_version
+
+    def lines(self, *, is_done: bool) -> list[str]:
+        """Say in words what is to be done, or was."""
+        name = self.dataset.name
+        if self.is_empty:
+            return [f"all features of {name} are of version {FEATURE_VERSION}"]
+        rows = ", ".join(f"{num} rows of version {version}" for version, num in sorted(self.rows_of_version.items()))
+        if not is_done:
+            return [
+                f"{name}: {rows} would be brought to version {FEATURE_VERSION}, each after a comparison of the "
+                "features that it has with those regenerated from the seed; IQ objects stay as they are"
+            ]
+        lines = [f"{name}: {rows}; {self.num_replaced} brought to version {FEATURE_VERSION}"]
+        if self.num_kept:
+            lines.append(f"  left as they are, since they differ from what the seed gives: {self.num_kept}")
+            lines += [f"  - {example}" for example in self.examples]
+            lines.append(f"  first repair these: heimdall dataset repair {name} --sample IDX --apply")
+        return lines
+
+    def to_json(self) -> dict[str, Any]:
+        """As ``--json`` prints it."""
+        return vars(self) | {"dataset": self.dataset.name, "feature_version": FEATURE_VERSION}
+
+
+@dataclass(frozen=True)
+class _Task:
+    recipe: Recipe
+    rows: tuple[SampleRow, ...]
+
+
+@dataclass(frozen=True)
+class _Regenerated:
+    """A row for `replace_features`, or why there is none."""
+
+    sample_idx: int
+    features: str | None
+    difference: str | None
+
+
+def plan_feature_repair(stores: Stores, name: str) -> FeatureRepair:
+    """Count the rows of older versions; changes nothing.
+
+    Raises
+    ------
+    DatasetNotFoundError, GeneratorVersionError, UnavailableError
+    """
+    dataset = get_living_dataset(stores.database, name)
+    Recipe.of(dataset)  # what cannot be regenerated must not be promised
+    size = int(dataset.spec["batch_size"])
+    rows_of_version: Counter[int] = Counter()
+    batches = set()
+    with look_at_dataset(stores.database, name) as look:
+        for sample_idx, version in look.older_features(FEATURE_VERSION):
+            rows_of_version[version] += 1
+            batches.add(sample_idx // size)
+    return FeatureRepair(dataset, dict(rows_of_version), tuple(sorted(batches)))
+
+
+def repair_features(stores: Stores, name: str, workers: Workers, progress: Progress = lambda _: None) -> FeatureRepair:
+    """Regenerate the rows of older versions from the seed, batch by batch, each of which is one transaction.
+
+    Stopped anywhere, it can be repeated: rows that were replaced are not of an older version any more.
+
+    Parameters
+    ----------
+    stores : Stores
+    name : str
+    workers : Workers
+    progress : callable, optional
+        Called with a line every few seconds.
+
+    Returns
+    -------
+    FeatureRepair
+        What was done.
+
+    Raises
+    ------
+    BeingWrittenError
+        A batch of the dataset is being made, or a repair is at work; nothing was changed.
+    GeneratorVersionError
+        The seed gives other samples in this version; nothing was changed.
+    DatasetNotFoundError, UnavailableError
+    """
+    dataset = get_living_dataset(stores.database, name)
+    recipe = Recipe.of(dataset)
+    num_replaced = num_kept = 0
+    examples: list[str] = []
+    with writing_alone(stores.database, dataset.id, name):
+        plan = plan_feature_repair(stores, name)
+        show = ProgressLines(progress, name).of(f"of {sum(plan.rows_of_version.values())} rows regenerated")
+        for batch_no in plan.batches:
+            rows: list[str] = []
+            for row in _regenerated(stores, recipe, name, batch_no, workers):
+                if row.features is not None:
+                    rows.append(row.features)
+                    show(num_replaced + len(rows))
+                    continue
+                num_kept += 1
+                if len(examples) < MAX_EXAMPLES:
+                    examples.append(f"sample {row.sample_idx}: {row.difference}")
+            num_replaced += replace_features(stores.database, dataset, rows)
+    return FeatureRepair(
+        dataset, plan.rows_of_version, plan.batches, num_replaced, num_kept, tuple(examples[:MAX_EXAMPLES])
+    )
+
+
+def _regenerated(stores: Stores, recipe: Recipe, name: str, batch_no: int, workers: Workers) -> Iterator[_Regenerated]:
+    size = recipe.spec.batch_size
+    with look_at_dataset(stores.database, name) as look:
+        samples = look.samples(batch_no * size, (batch_no + 1) * size)
+        older = [row for row in samples if row.feature_version < FEATURE_VERSION]
+    tasks = [
+        _Task(recipe, tuple(older[start : start + _ROWS_PER_TASK])) for start in range(0, len(older), _ROWS_PER_TASK)
+    ]
+    with closing(workers.map(_regenerate, tasks)) as results:
+        for result in results:
+            yield from result or ()
+
+
+def _regenerate(task: _Task) -> Sequence[_Regenerated]:
+    """Regenerate some rows; runs in the workers."""
+    return [_regenerate_row(task.recipe, row) for row in task.rows]
+
+
+def _regenerate_row(recipe: Recipe, row: SampleRow) -> _Regenerated:
+    if row.unreadable is not None:
+        return _Regenerated(row.sample_idx, None, f"{row.unreadable} of the feature row is malformed")
+    drawn = drawn_again(recipe, row)
+    if drawn.scene is None:
+        return _Regenerated(row.sample_idx, None, "the seed gives no scene in the attempts that it took")
+    made = make_sample(recipe, drawn)
+    difference = next(differences(row, made), None)
+    return _Regenerated(row.sample_idx, None if difference else features_json(made), difference)
