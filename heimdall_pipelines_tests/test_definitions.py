@@ -5,6 +5,7 @@ import sys
 import dagster as dg
 
 from heimdall_pipelines.definitions import build_definitions
+from heimdall_pipelines.rf.feature_registry import FEATURE_NAMES, FEATURE_VERSION
 
 # In a process of its own: no import of the tests helps, and no HEIMDALL_ variable is needed to load.
 LOAD = """
@@ -74,3 +75,14 @@ def test_every_job_is_run_again_when_its_process_died_but_the_one_that_records()
         if not job.name.startswith("__")
     }
     assert [name for name, is_run_again in again.items() if not is_run_again] == ["record_session"]
+
+
+def test_assets_of_features_carry_their_version_and_columns():
+    graph = build_definitions().resolve_asset_graph()
+    for room in ("recorded", "synthetic"):
+        asset = graph.get(dg.AssetKey([room, "measurement_features"]))
+        columns = {column.name: column for column in asset.metadata["dagster/column_schema"].columns}
+        assert asset.code_version == str(FEATURE_VERSION)
+        assert set(columns) > set(FEATURE_NAMES)
+        assert columns["cn0_dbhz"].description.startswith("mean over the chunks, dB-Hz: carrier-to-noise density")
+        assert columns["cn0_dbhz"].tags == {"since_feature_version": "2"}

@@ -402,7 +402,7 @@ NUMBERS = [
         "a feature is removed",
         features("receiver_features = receiver_features #- '{0,snr_db}'", 3),
         "numbers_in_range",
-        (f"sample 3: {RX} has not all features",),
+        (f"sample 3: {RX} lacks snr_db",),
         (3,),
     ),
     Edit(

@@ -26,7 +26,7 @@ DATASET_CHECKS: dict[str, tuple[Severity, str]] = {
     ),
     "numbers_in_range": (
         "ERROR",
-        "Every receiver has all features, and every number is finite and within what its feature can be.",
+        "Every receiver has the features of the row's version, every number is finite and within its feature's range.",
     ),
     "estimates_agree_with_truth": ("WARN", "Levels and frequencies are estimated as near the truth as they should be."),
     "samples_made_again_agree": (

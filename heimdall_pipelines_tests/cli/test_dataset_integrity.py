@@ -12,12 +12,14 @@ import pytest
 from heimdall_pipelines.cli import database, dataset_integrity
 from heimdall_pipelines.datasets import repair
 from heimdall_pipelines.datasets.findings import DATASET_CHECKS
+from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION
 from heimdall_pipelines.store.datasets import get_dataset, mark_dataset_deleted
 from heimdall_pipelines.store.leftovers import find_leftovers
 from heimdall_pipelines.store.objects import ObjectLocation
 from heimdall_pipelines.store.writing import writing_batch
 from heimdall_pipelines_tests.datasets.support import add, assert_agrees, execute, make, object_sizes, query
 from heimdall_pipelines_tests.defs.support import BATCH_CHECKS, failed, last_words_of_batch, last_words_of_dataset
+from heimdall_pipelines_tests.older_features import make_older
 from heimdall_pipelines_tests.sessions.support import import_files, noise, npy_files, npy_options
 
 ALL_PASS = dict.fromkeys(DATASET_CHECKS, "SUCCEEDED")
@@ -339,6 +341,51 @@ def test_an_outage_during_a_repair_ends_with_1_and_names_the_server(heimdall, st
         code, out, err = heimdall(*REPAIR, "night", "--apply")
     assert (code, out) == (1, "")
     assert "Error: S3 store at " in err
+
+
+# repair --features
+
+
+def test_older_features_are_counted_then_regenerated_and_dagster_is_told(heimdall, stores, night):
+    present = query(stores, "SELECT receiver_features FROM heimdall.measurement_features ORDER BY sample_idx")
+    sizes = object_sizes(stores, night)
+    make_older(stores)
+    code, out, _ = heimdall(*REPAIR, "night", "--features")
+    assert code == 0
+    assert f"night: 4 rows of version 1 would be brought to version {FEATURE_VERSION}, each after a comparison" in out
+    assert "Nothing was changed. To do it: heimdall dataset repair night --features --apply" in out
+    assert query(stores, "SELECT feature_version AS v FROM heimdall.measurement_features") == [{"v": 1}] * 4
+
+    code, out, _ = heimdall(*REPAIR, "night", "--features", "--apply")
+    assert code == 0
+    assert f"night: 4 rows of version 1; 4 brought to version {FEATURE_VERSION}\n" in out
+    assert "dataset night: healthy, 0 of 4 samples concerned" in out
+    assert query(stores, "SELECT receiver_features FROM heimdall.measurement_features ORDER BY sample_idx") == present
+    assert object_sizes(stores, night) == sizes
+    assert last_words() == (ALL_PASS, dict.fromkeys(BATCH_CHECKS, "SUCCEEDED"))
+    assert heimdall(*REPAIR, "night", "--features")[1] == f"all features of night are of version {FEATURE_VERSION}\n"
+
+
+def test_a_row_that_is_not_confirmed_is_named_and_ends_with_1(heimdall, stores, night):
+    make_older(stores)
+    execute(
+        stores,
+        "UPDATE heimdall.measurement_features SET receiver_features = jsonb_set(receiver_features,"
+        " '{0,zero_crossing_rate,mean}', '0.123') WHERE sample_idx = 3",
+    )
+    code, out, _ = heimdall(*REPAIR, "night", "--features", "--apply", "--json")
+    repaired = json.loads(out)["repaired"]
+    assert (code, repaired["num_replaced"], repaired["num_kept"]) == (1, 3, 1)
+    assert repaired["examples"] == ["sample 3: features of aquila-di-giaveno are not those of its IQ"]
+    code, out, _ = heimdall(*REPAIR, "night", "--features", "--apply")
+    assert (code, "  - sample 3: features of aquila-di-giaveno are not those of its IQ\n" in out) == (1, True)
+    assert "first repair these: heimdall dataset repair night --sample IDX --apply" in out
+
+
+@pytest.mark.parametrize("option", [("--checksums",), ("--sample", "1")])
+def test_a_repair_of_features_does_nothing_else(heimdall, option):
+    code, _, err = heimdall(*REPAIR, "night", "--features", *option)
+    assert (code, "--features goes without --checksums and --sample" in err) == (2, True)
 
 
 # sweep

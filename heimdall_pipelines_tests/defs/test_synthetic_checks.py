@@ -17,6 +17,7 @@ from heimdall_pipelines.defs import outages, synthetic_checks, validation
 from heimdall_pipelines.defs.partitions import SYNTHETIC_BATCHES, SYNTHETIC_DATASETS
 from heimdall_pipelines.defs.synthetic import RAW_IQ_OBJECTS, add_partitions, synthetic_dataset_summary
 from heimdall_pipelines.defs.synthetic_sensor import requested_synthetic_batches
+from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION
 from heimdall_pipelines.store.datasets import get_dataset, mark_dataset_deleted
 from heimdall_pipelines.store.objects import ObjectLocation
 from heimdall_pipelines.store.session_deletion import begin_deletion
@@ -24,6 +25,7 @@ from heimdall_pipelines.store.sessions import get_session
 from heimdall_pipelines.store.writing import writing_batch
 from heimdall_pipelines_tests.datasets.support import add, assert_agrees, execute, make, object_sizes, query
 from heimdall_pipelines_tests.defs.support import BATCH_CHECKS, failed, last_words_of_batch, last_words_of_dataset
+from heimdall_pipelines_tests.older_features import make_older
 from heimdall_pipelines_tests.sessions.support import import_files, noise, npy_files, npy_options
 
 MAKE, SUMMARISE = "make_synthetic_batches", "summarise_synthetic_dataset"
@@ -376,6 +378,20 @@ def test_a_repair_refuses_while_a_batch_is_being_made(instance, stores, damaged)
     assert "dataset night is being written: a batch of it is being made" in failure(result)
     assert "try again when it has ended" in failure(result)
     assert "1/milano-baggio.npy" not in object_sizes(stores, damaged)
+
+
+def test_a_repair_of_features_is_planned_then_done(instance, stores):
+    add(stores, "night", 2)
+    make(stores, "night")
+    make_older(stores)
+    planned = run(instance, REPAIR, "night", {"repair": {"config": {"features": True}}})
+    assert "2 rows of version 1 would be brought to version" in observation(planned).metadata["planned"].value
+    assert planned.get_asset_check_evaluations() == []
+    done = run(instance, REPAIR, "night", {"repair": {"config": {"features": True, "apply": True}}})
+    assert f"2 brought to version {FEATURE_VERSION}" in observation(done).metadata["done"].value
+    assert last_words_of_dataset(instance, "night") == ALL_PASS
+    (counted,) = query(stores, "SELECT min(feature_version) AS least FROM heimdall.measurement_features")
+    assert counted["least"] == FEATURE_VERSION
 
 
 @pytest.mark.parametrize(("job", "op"), [(VALIDATE, "validate"), (REPAIR, "repair")])

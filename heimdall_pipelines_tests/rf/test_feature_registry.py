@@ -1,19 +1,90 @@
+"""The table of features: what holds for each entry, and what checks make of it."""
+
 import math
 
 import numpy as np
 import pytest
 
-from heimdall_pipelines.rf.feature_ranges import FEATURE_RANGES, NUM_STATISTICS, out_of_range
-from heimdall_pipelines.rf.features import FEATURE_NAMES, extract_features
+from heimdall_pipelines.rf.feature_registry import (
+    FEATURE_NAMES,
+    FEATURE_VERSION,
+    FEATURES,
+    STATISTICS,
+    names_of_version,
+    out_of_range,
+    wrong_feature_set,
+)
+from heimdall_pipelines.rf.features import extract_features
+from heimdall_pipelines_tests.rf.signals import generator, received, voice_fm
+
+SAMPLE_RATE_HZ = 200e3
+UNIT_OF_SUFFIX = {
+    "_dbm": "dBm",
+    "_db": "dB",
+    "_hz": "Hz",
+    "_khz": "kHz",
+    "_us": "us",
+    "_dbm_per_hz": "dBm/Hz",
+    "_dbhz": "dB-Hz",
+}
+of_each_feature = pytest.mark.parametrize("feature", FEATURES, ids=FEATURE_NAMES)
 
 
 def statistics(value, **others):
     return {"mean": value, "std": 0.0, "min": value, "max": value} | others
 
 
-def test_every_feature_has_a_range_and_no_other():
-    assert set(FEATURE_RANGES) == set(FEATURE_NAMES)
-    assert all(low < high for low, high in FEATURE_RANGES.values())
+def test_names_are_unique_and_versions_ascend_to_the_present():
+    versions = [feature.since for feature in FEATURES]
+    assert len(set(FEATURE_NAMES)) == len(FEATURES)
+    assert versions == sorted(versions)
+    assert set(versions) == set(range(1, FEATURE_VERSION + 1))
+
+
+@of_each_feature
+def test_a_name_ends_with_its_unit(feature):
+    suffixes = [suffix for suffix in UNIT_OF_SUFFIX if feature.name.endswith(suffix)]
+    if suffixes:
+        assert feature.unit == UNIT_OF_SUFFIX[max(suffixes, key=len)]
+    else:
+        assert feature.unit in ("", "sqrt(W)")
+
+
+@of_each_feature
+def test_an_entry_has_a_range_and_one_line_of_definition(feature):
+    assert feature.range[0] < feature.range[1]
+    assert feature.definition
+    assert not set("|\n") & set(feature.definition)  # it becomes a cell of a table
+
+
+@of_each_feature
+def test_every_feature_is_measured_of_a_strong_signal_with_an_echo(feature):
+    sent = voice_fm(generator(1), 200_000, SAMPLE_RATE_HZ)
+    echo = np.roll(sent, 8)  # 40 us: what the delay spread and the coherence bandwidth need
+    iq = received(generator(2), (sent + 0.5j * echo) / np.sqrt(1.25), rssi_dbm=-80, snr_db=40)
+    measured = extract_features(iq, sample_rate_hz=SAMPLE_RATE_HZ).chunks[feature.name]
+    assert np.isfinite(measured).all()
+
+
+def test_a_later_version_has_the_features_of_the_earlier_ones():
+    assert names_of_version(2) - names_of_version(1) == {"cn0_dbhz"}
+    assert names_of_version(FEATURE_VERSION) == set(FEATURE_NAMES)
+
+
+@pytest.mark.parametrize(
+    ("removed", "added", "version", "says"),
+    [
+        ([], [], 2, []),
+        (["cn0_dbhz"], [], 1, []),
+        (["cn0_dbhz"], [], 2, ["lacks cn0_dbhz"]),
+        (["snr_db", "cn0_dbhz", "rssi_dbm"], [], 1, ["lacks rssi_dbm, snr_db"]),
+        ([], [], 1, ["has cn0_dbhz, which feature version 1 does not have"]),
+        ([], ["toy"], 2, ["has toy, which feature version 2 does not have"]),
+    ],
+)
+def test_features_are_compared_with_their_versions_set(removed, added, version, says):
+    names = names_of_version(2).difference(removed).union(added)
+    assert list(wrong_feature_set(names, version)) == says
 
 
 @pytest.mark.parametrize("amplitude", [0.0, 1e-6, 1.0, 1e3])
@@ -34,25 +105,27 @@ def test_what_the_extractor_gives_is_in_range_whatever_it_is_given(kind, amplitu
         full_scale_dbm=30.0,
     ).summary()
     assert set(features) == set(FEATURE_NAMES)
-    assert {len(values) for values in features.values()} == {NUM_STATISTICS}
+    assert {len(values) for values in features.values()} == {len(STATISTICS)}
     assert list(out_of_range(features)) == []
 
 
-@pytest.mark.parametrize("feature", FEATURE_RANGES)
+@of_each_feature
 def test_the_bounds_themselves_are_in_range_and_what_is_beyond_is_not(feature):
-    low, high = FEATURE_RANGES[feature]
+    low, high = feature.range
     for bound, beyond in ((low, low - 1), (high, high + 1)):
         if math.isfinite(bound):
-            assert list(out_of_range({feature: statistics(bound)})) == []
-            told = list(out_of_range({feature: statistics(beyond)}))
-            assert [what.split(" = ")[0] for what in told] == [f"{feature}.{name}" for name in ("mean", "min", "max")]
+            assert list(out_of_range({feature.name: statistics(bound)})) == []
+            found = list(out_of_range({feature.name: statistics(beyond)}))
+            assert [what.split(" = ")[0] for what in found] == [
+                f"{feature.name}.{name}" for name in ("mean", "min", "max")
+            ]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-@pytest.mark.parametrize("feature", FEATURE_RANGES)
+@of_each_feature
 def test_what_is_not_finite_is_never_in_range(feature, value):
-    assert len(list(out_of_range({feature: statistics(value)}))) == 3
-    assert len(list(out_of_range({feature: statistics(0.5, std=value)}))) == 1
+    assert len(list(out_of_range({feature.name: statistics(value)}))) == 3
+    assert len(list(out_of_range({feature.name: statistics(0.5, std=value)}))) == 1
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from heimdall_pipelines.rf.features import extract_features
+from heimdall_pipelines.rf.modulation import complex_noise, frequency_modulated_phase_rad
 from heimdall_pipelines_tests.rf.signals import generator, received, voice_fm
 
 SAMPLE_RATE_HZ = 200e3
@@ -166,3 +167,27 @@ def test_spectral_shape_of_an_unmodulated_carrier_lies_at_the_carrier():
     assert measured["peak_to_avg_ratio_db"] == pytest.approx(0, abs=1)  # 42 dB carrier to noise: peaks of 4 sigma
     assert measured["psd_dbm_per_hz"] == pytest.approx(-80 - 10 * np.log10(12_500), abs=0.02)
     assert measured["confidence_score"] == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize("sample_rate_hz", [48e3, 200e3, 2.4e6])
+def test_carrier_to_noise_density_is_the_same_at_any_rate(sample_rate_hz):
+    time_s = np.arange(round(sample_rate_hz)) / sample_rate_hz
+    phase_rad = frequency_modulated_phase_rad(time_s, tone_hz=1000.0, deviation_hz=2500.0)
+    snr_db = 55 - 10 * np.log10(sample_rate_hz)  # -100 dBm in noise of -155 dBm/Hz
+    iq = received(generator(12), np.exp(1j * phase_rad), rssi_dbm=-100, snr_db=snr_db)
+    measured = extract_features(iq, sample_rate_hz=sample_rate_hz).chunks
+    # Of a second: S within 4.34 sqrt(2 / (C/N0 T)) = 0.011 dB rms; N0, worst at 48 kHz, within
+    # 4.34 / sqrt(39 * 192 * 5) = 0.022 dB rms and up to 0.1 dB too high from the signal's skirts. Four times the rms
+    # beyond that.
+    assert measured["cn0_dbhz"].mean() == pytest.approx(55, abs=0.2)
+    assert measured["snr_db"].mean() == pytest.approx(snr_db, abs=0.2)
+
+
+def test_carrier_to_noise_density_is_null_where_the_snr_is():
+    noise = complex_noise(generator(13), (60, 10_000), 1e-12)
+    noise[7] = 0
+    measured = extract_features(noise, sample_rate_hz=50e3).chunks
+    is_null = np.isnan(measured["cn0_dbhz"])
+    assert is_null[7]
+    assert 10 < is_null.sum() < 50  # S of noise alone is negative in half of the chunks
+    np.testing.assert_array_equal(is_null, np.isnan(measured["snr_db"]))

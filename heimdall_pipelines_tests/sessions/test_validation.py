@@ -7,6 +7,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import text
 
+from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION
 from heimdall_pipelines.sessions import validation
 from heimdall_pipelines.sessions.checks import SESSION_CHECKS, SessionNotCompleteError
 from heimdall_pipelines.sessions.extraction import extract_session
@@ -15,6 +16,7 @@ from heimdall_pipelines.store.measurements import list_recordings
 from heimdall_pipelines.store.objects import ObjectLocation
 from heimdall_pipelines.store.session_health import SessionChangedError
 from heimdall_pipelines.store.sessions import SessionBeingDeletedError, SessionNotFoundError, get_session
+from heimdall_pipelines_tests.older_features import make_older
 from heimdall_pipelines_tests.sessions.support import import_files, quiet
 
 NUM_SEGMENTS = 12
@@ -36,6 +38,20 @@ def execute(stores, statement, **values):
         return connection.execute(text(statement), values)
 
 
+def column(stores, name):
+    with stores.database.transaction() as connection:
+        found = connection.execute(text(f"SELECT {name} FROM heimdall.measurement_features ORDER BY segment_idx"))
+        return list(found.scalars())
+
+
+def feature_versions(stores):
+    return set(column(stores, "feature_version"))
+
+
+def receiver_features(stores):
+    return column(stores, "receiver_features")
+
+
 def kept(stores):
     with stores.database.transaction() as connection:
         return connection.execute(
@@ -53,6 +69,29 @@ def test_a_sound_session_is_healthy_and_its_bytes_are_those_of_objects_and_rows(
     object_bytes = sum(entry.size_bytes for entry in stores.objects.entries(stores.objects.raw_iq_bucket, ""))
     row_bytes = found.storage_size_bytes - object_bytes
     assert 1_000 * NUM_SEGMENTS < row_bytes < 10_000 * NUM_SEGMENTS  # 3 stations, features of 4 numbers each
+
+
+def test_a_session_of_an_older_feature_version_is_healthy(stores, session_id):
+    make_older(stores)
+    found = validate_session(stores, session_id, checksums=True)
+    assert (found.health_status, found.num_concerned) == ("healthy", 0)
+    assert feature_versions(stores) == {1}
+
+
+def test_an_extraction_brings_an_older_session_to_the_present_features(stores, session_id):
+    present = receiver_features(stores)
+    make_older(stores)
+    assert receiver_features(stores) != present
+    extract_session(stores, session_id, quiet)
+    assert receiver_features(stores) == present
+    assert feature_versions(stores) == {FEATURE_VERSION}
+
+
+def test_a_row_that_is_not_of_its_feature_version_is_found(stores, session_id):
+    make_older(stores)
+    execute(stores, "UPDATE heimdall.measurement_features SET feature_version = 2 WHERE segment_idx = 3")
+    (failed,) = [outcome for outcome in validate_session(stores, session_id).outcomes if not outcome.passed]
+    assert (failed.name, failed.examples[0]) == ("stations_in_every_segment", "segment 3: genova lacks cn0_dbhz")
 
 
 def test_what_is_printed_as_json_can_be_read_again(stores, session_id):

@@ -26,8 +26,8 @@ DATASET = (
     " VALUES ('d1', 'iq_raw', '{}', '[]', 0, 10, 1) RETURNING id"
 )
 FEATURES_OF_DATASET = (
-    "INSERT INTO heimdall.measurement_features (id, timestamp, dataset_id, sample_idx, feature_version, receiver_features,"
-    " tx_known, extraction_metadata, num_receivers_detected, num_receivers_in_sample)"
+    "INSERT INTO heimdall.measurement_features (id, timestamp, dataset_id, sample_idx, feature_version,"
+    " receiver_features, tx_known, extraction_metadata, num_receivers_detected, num_receivers_in_sample)"
     " VALUES (gen_random_uuid(), now(), :dataset, :idx, 2, '[]', false, '{}', 0, 0)"
 )
 PATIENCE_S = 180.0  # of waiting for processes that import all this

@@ -1,0 +1,21 @@
+"""Rows as a version of the code before wrote them: without the features that came later, and of its version."""
+
+from sqlalchemy import text
+
+from heimdall_pipelines.rf.feature_registry import FEATURE_NAMES, names_of_version
+from heimdall_pipelines.store.stores import Stores
+
+
+def make_older(stores: Stores, where: str = "true", version: int = 1) -> None:
+    """Turn rows of measurement_features into those of an earlier feature version."""
+    later = sorted(set(FEATURE_NAMES) - names_of_version(version))
+    with stores.database.transaction() as connection:
+        connection.execute(
+            text(
+                "UPDATE heimdall.measurement_features SET feature_version = :version, receiver_features ="
+                " (SELECT jsonb_agg(element - CAST(:later AS text[]) ORDER BY position)"
+                " FROM jsonb_array_elements(receiver_features) WITH ORDINALITY AS elements (element, position))"
+                f" WHERE {where}"
+            ),
+            {"version": version, "later": later},
+        )
