@@ -75,7 +75,7 @@ def migrate(database: Database) -> tuple[str | None, str]:
     try:
         return _upgrade(database, config, script, head), head
     except LackingRightError as error:
-        found = f"the schema (revision {before}) is older than this version" if before else "there is no schema yet"
+        found = f"the schema is at revision {before}, older than this version" if before else "there is no schema yet"
         raise SchemaTooOldError(
             f"{database!r}: {found}, and the role {database.role} may not bring it to {head}: run "
             "`heimdall db migrate` as the schema's owner (HEIMDALL_PG_USER, HEIMDALL_PG_PASSWORD)"
