@@ -3,7 +3,7 @@
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -24,6 +24,7 @@ from heimdall_pipelines.store.alerts import (
     note_evaluations,
     note_failed_runs,
 )
+from heimdall_pipelines.store.session_slugs import slugs_of_ids
 from heimdall_pipelines.store.stores import Stores
 
 EVENTS_PER_PAGE = 1000
@@ -173,7 +174,10 @@ class _Reading:
         event_log: str = self.instance.run_storage.get_run_storage_id()  # type: ignore[attr-defined]
 
         def note_checks(page: Sequence[dg.EventLogRecord]) -> set[int]:
-            evaluations = [_evaluation(record, self.ui_url) for record in page]
+            seen = [record.event_log_entry.get_dagster_event().asset_check_evaluation_data for record in page]
+            # An incident of a session is one, whether its partition was called by id, as before, or by slug.
+            slugs = slugs_of_ids(self.stores.database, [evaluation.partition for evaluation in seen])
+            evaluations = [_evaluation(record, self.ui_url, slugs) for record in page]
             self.changes += note_evaluations(self.stores.database, event_log, evaluations)
             return set()
 
@@ -244,12 +248,12 @@ class _Reading:
         return self.now.timestamp() - record.timestamp
 
 
-def _evaluation(record: dg.EventLogRecord, ui_url: str | None) -> CheckEvaluation:
+def _evaluation(record: dg.EventLogRecord, ui_url: str | None, slugs: Mapping[str, str]) -> CheckEvaluation:
     seen = record.event_log_entry.get_dagster_event().asset_check_evaluation_data
     check = FailedCheck(
         asset=seen.asset_key.to_user_string(),
         check_name=seen.check_name,
-        partition=seen.partition,
+        partition=slugs.get(seen.partition or "", seen.partition),
         severity="WARN" if seen.severity is dg.AssetCheckSeverity.WARN else "ERROR",
         description=seen.description,
         numbers={
