@@ -218,6 +218,7 @@ class _Reading:
         if not new:
             return [], set()
         runs = {run.run_id: run for run in self.instance.get_runs(dg.RunsFilter([record.run_id for record in new]))}
+        slugs = slugs_of_ids(self.stores.database, [_partition(run) for run in runs.values()])
         failed, undecided = [], set()
         for record in new:
             run = runs.get(record.run_id)
@@ -226,13 +227,14 @@ class _Reading:
             if run is not None and will_retry is None and is_fresh and self.instance.run_retries_enabled:
                 undecided.add(record.storage_id)  # the tag comes a moment after the event
             elif will_retry != "true":
-                failed.append(self._failed_run(record, run))
+                failed.append(self._failed_run(record, run, slugs))
         return failed, undecided
 
-    def _failed_run(self, record: dg.EventLogRecord, run: dg.DagsterRun | None) -> FailedRun:
+    def _failed_run(self, record: dg.EventLogRecord, run: dg.DagsterRun | None, slugs: Mapping[str, str]) -> FailedRun:
         entry = record.event_log_entry
         job_name = str(entry.job_name if run is None else run.job_name)
         partition = None if run is None else _partition(run)
+        partition = slugs.get(partition or "", partition)
         title, body = failed_run_text(job_name, partition, record.run_id, self._reason(record), self.ui_url)
         return FailedRun(record.storage_id, _moment(record), record.run_id, partition, title, body)
 

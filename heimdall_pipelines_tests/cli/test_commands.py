@@ -33,14 +33,14 @@ def _short_demo(monkeypatch):
 def imported(heimdall, files):
     code, out, err = heimdall("session", "import", *files)
     assert code == 0, err
-    return re.search(r"session ([0-9a-f-]{36})", out)[1]
+    return re.search(r"imported: session (\S+)", out)[1]
 
 
 def test_migrate_says_what_it_did_and_then_that_nothing_was_to_do(heimdall, empty_database_settings, monkeypatch):
     for name, value in environment_of(empty_database_settings).items():
         monkeypatch.setenv(name, value)
-    assert heimdall("db", "migrate")[:2] == (0, "schema migrated from nothing to revision 0005\n")
-    assert heimdall("db", "migrate")[:2] == (0, "the schema is at revision 0005 already\n")
+    assert heimdall("db", "migrate")[:2] == (0, "schema migrated from nothing to revision 0007\n")
+    assert heimdall("db", "migrate")[:2] == (0, "the schema is at revision 0007 already\n")
 
 
 def test_stations_are_listed_added_and_disabled(heimdall):
@@ -126,7 +126,7 @@ def test_the_demonstration_takes_the_real_recordings(heimdall, real_recordings):
         (("session", "import", "{file}", "--position", "{file}=45"), 2, "latitude,longitude,altitude_m is expected"),
         (("session", "import", "{file}", "--start", "yesterday"), 2, "--start yesterday"),
         (("session", "import", "{file}", "--known-source", "DCF78"), 1, "unknown source DCF78; known are: DCF77"),
-        (("session", "extract", "12"), 1, "a UUID is expected"),
+        (("session", "extract", "12"), 1, "no session 12; see: heimdall session list"),
         (("session", "show", "00000000-0000-0000-0000-000000000000"), 1, "heimdall session list"),
         (("station", "disable", "nobody"), 1, "unknown station nobody"),
         (("station", "add", "x", "--latitude", "91", "--longitude", "0"), 1, "latitude 91.0 is outside"),

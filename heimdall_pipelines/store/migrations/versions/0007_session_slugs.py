@@ -28,8 +28,8 @@ def upgrade() -> None:
         """
         CREATE FUNCTION heimdall.keep_session_slug() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN
-            RAISE EXCEPTION 'the slug of session % never changes: Dagster keeps its history by it', OLD.slug
-            USING ERRCODE = 'integrity_constraint_violation';
+            RAISE EXCEPTION USING ERRCODE = 'integrity_constraint_violation',
+            MESSAGE = 'the slug of session ' || OLD.slug || ' never changes: Dagster keeps its history by it';
         END $$""",
         """
         CREATE TRIGGER recording_sessions_slug BEFORE UPDATE OF slug ON heimdall.recording_sessions
