@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from rich.markup import escape
 
 from heimdall_pipelines.cli import session_recording
 from heimdall_pipelines.cli.confirming import confirm_deletion
@@ -17,6 +18,7 @@ from heimdall_pipelines.sessions.deleting import SessionContents, delete_session
 from heimdall_pipelines.sessions.importing import ImportFile, ImportOptions, ImportReport, import_session
 from heimdall_pipelines.stations.network import DEFAULT_FILE, load_network, sync_network
 from heimdall_pipelines.store.session_revisions import SessionRevision, due_for_extraction
+from heimdall_pipelines.store.session_slugs import as_uuid
 from heimdall_pipelines.store.sessions import (
     RecordingSession,
     SessionNotFoundError,
@@ -113,7 +115,7 @@ def list_(limit: Annotated[int, typer.Option(help="At most so many, newest first
             state = "failed" if session.num_failed_segments == session.num_segments else "extracted"
         rows.add_row(
             session.slug,
-            session.name,
+            escape(session.name),
             "being deleted" if session.deletion_began_at else session.status,
             str(session.revision),
             str(session.num_stations),
@@ -149,11 +151,12 @@ def show(session: Session) -> None:
         output.print(
             f"{found.name}: {found.status}, revision {found.revision}, {found.frequency_hz:.10g} Hz, "
             f"channel {found.bandwidth_hz:g} Hz, "
-            f"known source {found.known_source.name if found.known_source else 'none'}"
+            f"known source {found.known_source.name if found.known_source else 'none'}",
+            markup=False,
         )
-        output.print(_health(found))
+        output.print(_health(found), soft_wrap=True)
         if found.error_message:
-            output.print(found.error_message)
+            output.print(found.error_message, markup=False)
         print_stations(opened, found.id)
 
 
@@ -223,13 +226,14 @@ def delete(
         def remove_partition(key: str) -> None:
             instance.delete_dynamic_partition(RECORDING_SESSIONS, key)
 
-        has_partition = instance.has_dynamic_partition(RECORDING_SESSIONS, session)
+        key = str(as_uuid(session) or session)
+        has_partition = instance.has_dynamic_partition(RECORDING_SESSIONS, key)
         try:
             contents = session_contents(opened, session)
         except SessionNotFoundError:  # a slug of no row: objects are named by id
             if not has_partition:
                 raise
-            remove_partition(session)
+            remove_partition(key)
             output.print(f"deleted: the partition of session {session}, whose rows are gone already", soft_wrap=True)
             return
         if contents.is_empty and not has_partition:

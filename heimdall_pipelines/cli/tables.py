@@ -23,7 +23,8 @@ MAX_BATCHES_SHOWN = 20
 def print_import(report: ImportReport) -> None:
     """Say what was imported, or that it was there."""
     if not report.is_new:
-        output.print(f"already imported: session {report.slug} ({report.name}); nothing changed")
+        already = f"already imported: session {report.slug} ({report.name}); nothing changed"
+        output.print(already, markup=False, soft_wrap=True)
         return
     rows = table("station", "samples", "sample rate, Hz", "clock", "level")
     for recording in report.recordings:
@@ -39,7 +40,7 @@ def print_import(report: ImportReport) -> None:
             level,
         )
     output.print(rows)
-    output.print(f"imported: session {report.slug} ({report.name})")
+    output.print(f"imported: session {report.slug} ({report.name})", markup=False, soft_wrap=True)
 
 
 def print_stations(stores: Stores, session_id: UUID) -> None:

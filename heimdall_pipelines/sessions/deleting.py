@@ -22,7 +22,7 @@ from heimdall_pipelines.store.session_objects import (
     with_sidecar,
 )
 from heimdall_pipelines.store.session_slugs import as_uuid
-from heimdall_pipelines.store.sessions import SessionKey, get_session
+from heimdall_pipelines.store.sessions import SessionKey, SessionNotFoundError, get_session
 from heimdall_pipelines.store.stores import Stores
 
 _POLL_S = 0.5
@@ -131,13 +131,23 @@ def delete_session(
     close_alerts_of_deleted(stores.database)  # the sensor of alerts does, too, where this is not reached
     progress("looking for what came in meanwhile")
     remove_session_objects(stores.objects, session_id, (), kept)
+    # The sensor may have been at work when the session was marked. A session imported since may have the slug.
     for partition in partitions:
-        remove_partition(partition)  # the sensor may have been at work when the session was marked
+        if not _is_of_a_session(stores, partition):
+            remove_partition(partition)
 
 
 def _session_id(stores: Stores, key: SessionKey) -> UUID:
     """The id of a session, which may be gone; of a slug, that of the session that has it."""
     return as_uuid(key) or get_session(stores.database, key).id
+
+
+def _is_of_a_session(stores: Stores, key: SessionKey) -> bool:
+    try:
+        get_session(stores.database, key)
+    except SessionNotFoundError:
+        return False
+    return True
 
 
 def _objects(stores: Stores, session_id: UUID) -> tuple[tuple[ObjectLocation, ...], set[ObjectLocation]]:

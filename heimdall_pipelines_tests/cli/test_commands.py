@@ -54,6 +54,27 @@ def test_stations_are_listed_added_and_disabled(heimdall):
     assert heimdall("station", "enable", "garden")[1] == "station garden is active\n"
 
 
+@pytest.mark.parametrize(
+    ("options", "slug"),
+    [
+        (("--name", "[/b] 📡 Zürich/Nord"), "20260101T120000Z-7050000hz-b-zurich-nord"),
+        (("--name", "[/b]", "--slug", "night-watch"), "night-watch"),
+    ],
+)
+def test_a_session_of_any_name_is_shown_by_its_slug(heimdall, example_recordings, options, slug):
+    for words in ("imported: session", "already imported: session"):
+        code, out, err = heimdall("session", "import", *example_recordings, *options)
+        assert (code, f"{words} {slug} ({options[1]})" in out) == (0, True), err
+    assert re.search(rf"{slug} +{re.escape(options[1])} ", heimdall("session", "list")[1])
+    assert f"{options[1]}: completed" in heimdall("session", "show", slug)[1]
+
+
+def test_a_malformed_slug_is_refused_and_nothing_is_imported(heimdall, example_recordings):
+    code, _, err = heimdall("session", "import", *example_recordings, "--slug", "Night watch")
+    assert (code, "slug 'Night watch' is malformed" in err) == (1, True)
+    assert "Night" not in heimdall("session", "list")[1]
+
+
 def test_a_session_is_imported_listed_extracted_and_shown(heimdall, example_recordings):
     session_id = imported(heimdall, example_recordings)
     assert re.search(rf"{session_id} .*completed +1 +3 +12\.5 +0 +due", heimdall("session", "list")[1])

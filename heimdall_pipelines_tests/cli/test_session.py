@@ -300,6 +300,8 @@ def test_without_a_terminal_nothing_is_deleted_unless_yes_is_given(heimdall, sto
     assert partitions() == []
     assert list(stores.objects.entries(stores.objects.raw_iq_bucket, "")) == []
     code, _, err = heimdall("session", "delete", session, "--yes")
+    assert (code, f"no session {session}" in err) == (1, True)
+    code, _, err = heimdall("session", "delete", UNKNOWN, "--yes")
     assert (code, "nothing is left of one" in err) == (1, True)
 
 

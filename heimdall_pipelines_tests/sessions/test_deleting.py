@@ -102,6 +102,17 @@ def test_alerts_that_were_open_of_it_are_closed_and_those_of_another_stay_open(s
     assert (closed.alert.recovered_at, closed.alert.closed_at is None) == (None, False)
 
 
+def test_the_partition_of_a_session_that_took_the_slug_stays(stores, session_id, example_recordings):
+    slug, removed = get_session(stores.database, session_id).slug, []
+
+    def import_again(line):
+        if line.startswith("looking for what came in"):
+            assert import_files(stores, example_recordings).slug == slug
+
+    delete_session(stores, session_id, removed.append, import_again)
+    assert removed == [slug, str(session_id), str(session_id)]
+
+
 def test_another_session_stays_as_it_is(stores, session_id, tmp_path):
     other = import_files(stores, npy_files(tmp_path, {"torino": noise(200_000)}), **npy_options()).session_id
     extract_session(stores, other, quiet)
