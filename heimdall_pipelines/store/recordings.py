@@ -56,14 +56,7 @@ def open_recording_session(database: Database, session: RecordedSession) -> Sess
                     " clock_timestamp() + :ends_within_s * INTERVAL '1 second', clock_timestamp())"
                     " ON CONFLICT (slug) DO NOTHING RETURNING id, slug"
                 ),
-                {
-                    "slug": slug,
-                    "name": session.name,
-                    "frequency_hz": session.frequency_hz,
-                    "bandwidth_hz": session.bandwidth_hz,
-                    "source_id": source_id,
-                    "ends_within_s": session.ends_within_s,
-                },
+                vars(session) | {"slug": slug, "source_id": source_id},
             ).first()
 
         added = insert_with_slug(connection, session.wanted_slug, insert)

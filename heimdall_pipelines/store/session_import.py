@@ -63,14 +63,7 @@ def begin_import(database: Database, imported: ImportedSession) -> tuple[Session
                     " RETURNING id, slug, status, deletion_began_at)"
                     " SELECT * FROM known UNION ALL SELECT * FROM added"
                 ),
-                {
-                    "slug": slug,
-                    "name": imported.name,
-                    "frequency_hz": imported.frequency_hz,
-                    "bandwidth_hz": imported.bandwidth_hz,
-                    "source_id": source_id,
-                    "content_sha256": imported.content_sha256,
-                },
+                vars(imported) | {"slug": slug, "source_id": source_id},
             ).first()
 
         row = insert_with_slug(connection, imported.wanted_slug, insert)

@@ -30,9 +30,8 @@ INSERT = (
 
 
 @pytest.fixture
-def database(settings):
-    with Database(settings) as opened:
-        yield opened
+def database(stores):
+    return stores.database
 
 
 @pytest.fixture
