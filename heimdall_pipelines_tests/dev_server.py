@@ -105,7 +105,7 @@ class DevFolder:
         )
 
     def import_session(self, files: list[Path]) -> str:
-        """Import recordings by the command line and give the session's id."""
+        """Import recordings by the command line and give the session's slug."""
         imported = self.run("session", "import", *files)
         assert imported.returncode == 0, imported.stderr
         return re.search(r"imported: session (\S+)", imported.stdout).group(1)

@@ -95,7 +95,7 @@ def stored(stores: Stores, session_id: str) -> dict[str, list[dict[str, object]]
         del row["created_at"]
     metrics = execute(
         stores,
-        "SELECT id, snr_db, signal_strength_db, frequency_offset_hz FROM heimdall.measurements"
+        "SELECT id, snr_db, signal_strength_dbm, frequency_offset_hz FROM heimdall.measurements"
         " WHERE recording_session_id = :id ORDER BY id",
         id=session_id,
     )

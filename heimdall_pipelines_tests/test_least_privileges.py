@@ -150,11 +150,11 @@ def test_the_least_rights_suffice_for_the_whole_way(heimdall, least, names, s3, 
     assert heimdall("dataset", "validate", "night")[0] == 1
     succeeds("dataset", "repair", "night", "--apply")
     succeeds("dataset", "validate", "night", "--checksums")
-    session_id = re.search(r"session ([0-9a-f-]{36})", succeeds("session", "import", *example_recordings))[1]
-    assert succeeds("session", "extract", session_id).count(" passed ") == 5
-    succeeds("session", "validate", session_id)
+    session = re.search(r"imported: session (\S+)", succeeds("session", "import", *example_recordings))[1]
+    assert succeeds("session", "extract", session).count(" passed ") == 5
+    succeeds("session", "validate", session)
     succeeds("db", "sweep", "--apply")
-    succeeds("session", "delete", session_id, "--yes")
+    succeeds("session", "delete", session, "--yes")
     succeeds("dataset", "delete", "night", "--yes")
     for bucket in BUCKETS[:2]:
         assert list(s3.admin().list_objects(bucket, recursive=True)) == []

@@ -37,7 +37,7 @@ class WholeWay:
     dev: DevFolder
     taken_port: int
     address: str
-    session_id: str
+    session: str
 
 
 @pytest.fixture(scope="module")
@@ -46,27 +46,31 @@ def whole_way(example_recordings) -> Iterator[WholeWay]:
     with dev_folder() as dev, socket.create_server(("127.0.0.1", taken_port)):
         dev.launch_dev(first_port=taken_port)
         wait_for("the servers, and Dagster to start", dev.dagster_processes)
-        session_id = dev.import_session(example_recordings)
+        session = dev.import_session(example_recordings)
         address = dev.wait_until_ready()
         wait_for("the run that the sensor starts", lambda: runs(address))
         wait_for("the run to end", lambda: runs(address)[0]["status"] in {"SUCCESS", "FAILURE", "CANCELED"})
-        yield WholeWay(dev, taken_port, address, session_id)
+        yield WholeWay(dev, taken_port, address, session)
 
 
 def test_the_sensor_starts_one_run_for_the_session_and_it_succeeds(whole_way):
     (run,) = runs(whole_way.address)
     assert run["status"] == "SUCCESS"
     assert run["jobName"] == "extract_recorded_session"
-    assert run["tags"]["dagster/partition"] == whole_way.session_id
-    assert run["tags"]["dagster/run_key"] == f"{whole_way.session_id}:1"
+    assert run["tags"]["dagster/partition"] == whole_way.session
+    ((session_id,),) = whole_way.dev.rows(
+        "SELECT id::text FROM heimdall.recording_sessions WHERE slug = %s", whole_way.session
+    )
+    assert run["tags"]["dagster/run_key"] == f"{session_id}:1"
     assert run["tags"]["dagster/sensor_name"] == SENSOR
 
 
 def test_rows_hold_every_station_and_the_known_frequency_offsets(whole_way):
     rows = whole_way.dev.rows(
         "SELECT segment_idx, session_revision, num_receivers_in_sample, extraction_failed, receiver_features"
-        " FROM heimdall.measurement_features WHERE recording_session_id = %s ORDER BY segment_idx",
-        whole_way.session_id,
+        " FROM heimdall.measurement_features WHERE recording_session_id ="
+        " (SELECT id FROM heimdall.recording_sessions WHERE slug = %s) ORDER BY segment_idx",
+        whole_way.session,
     )
     assert [row[:4] for row in rows] == [(index, 1, 3, False) for index in range(EXAMPLE_ROWS)]
     for station in example.STATIONS:
@@ -93,7 +97,7 @@ def test_every_check_passed_once_for_the_sessions_partition(whole_way):
             {
                 "runId": run["runId"],
                 "status": "SUCCEEDED",
-                "partition": whole_way.session_id,
+                "partition": whole_way.session,
                 "evaluation": {"success": True},
             }
         ], name

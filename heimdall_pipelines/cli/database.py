@@ -87,15 +87,15 @@ def expire(
         if days is None:
             raise HeimdallError("HEIMDALL_SESSION_RETENTION_DAYS is not set: sessions are kept for ever")
         expired = expired_sessions(opened.database, days)
-        for session_id in expired:
+        for session in expired:
             if apply:
                 delete_session(
                     opened,
-                    session_id,
-                    lambda id_: instance.delete_dynamic_partition(RECORDING_SESSIONS, id_),
+                    session.id,
+                    lambda key: instance.delete_dynamic_partition(RECORDING_SESSIONS, key),
                     show_progress,
                 )
-            output.print(f"{'deleted' if apply else 'expired'}: session {session_id}")
+            output.print(f"{'deleted' if apply else 'expired'}: session {session.slug}")
     if not expired:
         output.print(f"no session was completed more than {days} days ago")
     elif not apply:

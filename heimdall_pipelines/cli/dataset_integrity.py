@@ -44,7 +44,9 @@ def validate_many(
     def validate(name: str) -> DatasetValidation:
         return validate_and_tell(stores, instance, name, checksums=checksums)
 
-    return validate_one_by_one(names, validate, _summary, what="dataset", key_name="dataset", as_json=as_json)
+    return validate_one_by_one(
+        names, validate, _summary, what="dataset", names=lambda name: {"dataset": name}, as_json=as_json
+    )
 
 
 def validate_and_tell(

@@ -61,15 +61,14 @@ def extract_on(instance: dg.DagsterInstance, stores: Stores, session: RecordingS
         Its deletion has begun; nothing of it was told to Dagster.
     """
     if session.deletion_began_at is not None:
-        raise SessionBeingDeletedError(session.id)
-    partition = str(session.id)
-    instance.add_dynamic_partitions(RECORDING_SESSIONS, [partition])
-    iq = raw_iq_materialization(stores, SessionRevision(session.id, session.revision))
+        raise SessionBeingDeletedError(session.slug)
+    instance.add_dynamic_partitions(RECORDING_SESSIONS, [session.slug])
+    iq = raw_iq_materialization(stores, SessionRevision(session.id, session.slug, session.revision))
     instance.report_runless_asset_event(iq)
     job = build_definitions().resolve_job_def(extract_recorded_session.name)
     result = job.execute_in_process(
         run_config=_QUIET,
-        partition_key=partition,
+        partition_key=session.slug,
         instance=instance,
         raise_on_error=False,
     )

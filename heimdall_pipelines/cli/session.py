@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from rich.markup import escape
 
 from heimdall_pipelines.cli import session_recording
 from heimdall_pipelines.cli.confirming import confirm_deletion
@@ -17,10 +18,11 @@ from heimdall_pipelines.sessions.deleting import SessionContents, delete_session
 from heimdall_pipelines.sessions.importing import ImportFile, ImportOptions, ImportReport, import_session
 from heimdall_pipelines.stations.network import DEFAULT_FILE, load_network, sync_network
 from heimdall_pipelines.store.session_revisions import SessionRevision, due_for_extraction
+from heimdall_pipelines.store.session_slugs import as_uuid
 from heimdall_pipelines.store.sessions import (
     RecordingSession,
     SessionNotFoundError,
-    completed_session_ids,
+    completed_sessions,
     get_session,
     list_sessions,
 )
@@ -30,13 +32,17 @@ app = typer.Typer(help="Recording sessions.", no_args_is_help=True)
 
 app.command("record")(session_recording.record)
 
-SessionId = Annotated[str, typer.Argument(help="The session's id, see: heimdall session list")]
+Session = Annotated[str, typer.Argument(help="The session's slug or id, see: heimdall session list")]
 
 
 @app.command("import")
 def import_(
     files: Annotated[list[Path], typer.Argument(help="KiwiSDR WAV, SigMF, .npy or raw files, one per station")],
     name: Annotated[str | None, typer.Option(help="Name of the session; default: frequency and time")] = None,
+    slug: Annotated[
+        str | None,
+        typer.Option(help="Slug of the session, a number follows where it is taken; default: start, frequency, name"),
+    ] = None,
     station: Annotated[list[str] | None, typer.Option(help="FILE=rx_id: the station that recorded a file")] = None,
     position: Annotated[
         list[str] | None, typer.Option(help="FILE=latitude,longitude,altitude_m of a station that is not known yet")
@@ -66,6 +72,7 @@ def import_(
     """
     options = ImportOptions(
         name=name,
+        slug=slug,
         known_source=known_source,
         bandwidth_hz=bandwidth,
         passband_hz=passband,
@@ -96,7 +103,7 @@ def list_(limit: Annotated[int, typer.Option(help="At most so many, newest first
     with stores() as opened:
         sessions = list_sessions(opened.database, limit)
     rows = table(
-        *("id", "name", "status", "revision", "stations", "seconds", "segments", "features"),
+        *("session", "name", "status", "revision", "stations", "seconds", "segments", "features"),
         *("health", "validated, UTC"),
     )
     for session in sessions:
@@ -107,8 +114,8 @@ def list_(limit: Annotated[int, typer.Option(help="At most so many, newest first
         else:
             state = "failed" if session.num_failed_segments == session.num_segments else "extracted"
         rows.add_row(
-            str(session.id),
-            session.name,
+            session.slug,
+            escape(session.name),
             "being deleted" if session.deletion_began_at else session.status,
             str(session.revision),
             str(session.num_stations),
@@ -122,38 +129,40 @@ def list_(limit: Annotated[int, typer.Option(help="At most so many, newest first
 
 
 @app.command("extract")
-def extract(session_id: SessionId) -> None:
+def extract(session: Session) -> None:
     """Extract a session's features here and now, and check them; replaces those that are there."""
     from heimdall_pipelines.cli.extraction import extract_now, print_checks  # Dagster takes a second to load
 
     with stores() as opened:
-        session = get_session(opened.database, session_id)
-        outcome = extract_now(opened, session)
-        print_stations(opened, session.id)
+        found = get_session(opened.database, session)
+        outcome = extract_now(opened, found)
+        print_stations(opened, found.id)
     print_checks(outcome)
     if not outcome.passed:
         raise typer.Exit(1)
 
 
 @app.command("show")
-def show(session_id: SessionId) -> None:
+def show(session: Session) -> None:
     """Show what was extracted from a session."""
     with stores() as opened:
-        session = get_session(opened.database, session_id)
+        found = get_session(opened.database, session)
+        output.print(f"session {found.slug}, id {found.id}", soft_wrap=True)
         output.print(
-            f"{session.name}: {session.status}, revision {session.revision}, {session.frequency_hz:.10g} Hz, "
-            f"channel {session.bandwidth_hz:g} Hz, "
-            f"known source {session.known_source.name if session.known_source else 'none'}"
+            f"{found.name}: {found.status}, revision {found.revision}, {found.frequency_hz:.10g} Hz, "
+            f"channel {found.bandwidth_hz:g} Hz, "
+            f"known source {found.known_source.name if found.known_source else 'none'}",
+            markup=False,
         )
-        output.print(_health(session))
-        if session.error_message:
-            output.print(session.error_message)
-        print_stations(opened, session.id)
+        output.print(_health(found), soft_wrap=True)
+        if found.error_message:
+            output.print(found.error_message, markup=False)
+        print_stations(opened, found.id)
 
 
 @app.command("validate")
 def validate(
-    session_id: Annotated[str | None, typer.Argument(help="The session's id, see: heimdall session list")] = None,
+    session: Annotated[str | None, typer.Argument(help="The session's slug or id, see: heimdall session list")] = None,
     all_: Annotated[bool, typer.Option("--all", help="Validate every completed session")] = False,
     checksums: Annotated[
         bool, typer.Option("--checksums", help="Read every object again and compare its SHA-256")
@@ -164,17 +173,17 @@ def validate(
 
     Exit code 0: healthy, 1: there are issues, 2: it could not be looked at.
     """
-    if (session_id is None) != all_:
-        raise typer.BadParameter("either a session's id or --all is expected")
+    if (session is None) != all_:
+        raise typer.BadParameter("either a session or --all is expected")
     with exits_2_if_it_cannot_look():
         from heimdall_pipelines.cli.session_validating import validate_many, validate_one  # Dagster takes a second
 
         with stores() as opened:
-            if session_id is None:
-                ids = completed_session_ids(opened.database)
-                code = validate_many(opened, ids, checksums=checksums, as_json=as_json)
+            if session is None:
+                sessions = completed_sessions(opened.database)
+                code = validate_many(opened, sessions, checksums=checksums, as_json=as_json)
             else:
-                code = validate_one(opened, session_id, checksums=checksums, as_json=as_json)
+                code = validate_one(opened, session, checksums=checksums, as_json=as_json)
     raise typer.Exit(code)
 
 
@@ -192,7 +201,7 @@ def backfill(
     with stores() as opened:
         last = get_session(opened.database, after) if after else None
         due = due_for_extraction(
-            opened.database, limit=limit, after=SessionRevision(last.id, last.revision) if last else None
+            opened.database, limit=limit, after=SessionRevision(last.id, last.slug, last.revision) if last else None
         )
         if dry_run:
             print_due(opened, due)
@@ -202,7 +211,7 @@ def backfill(
 
 @app.command("delete")
 def delete(
-    session_id: SessionId,
+    session: Session,
     yes: Annotated[bool, typer.Option("--yes", help="Don't ask for confirmation")] = False,
 ) -> None:
     """Delete a session: its rows, its IQ objects and its partition in Dagster. Recordings cannot be made again.
@@ -213,23 +222,33 @@ def delete(
     from heimdall_pipelines.defs.partitions import RECORDING_SESSIONS
 
     with stores() as opened, dagster_instance() as instance:
-        contents = session_contents(opened, session_id)
-        key = str(contents.session_id)
-        if contents.is_empty and not instance.has_dynamic_partition(RECORDING_SESSIONS, key):
-            raise SessionNotFoundError(f"no session {key}, and nothing is left of one; see: heimdall session list")
+
+        def remove_partition(key: str) -> None:
+            instance.delete_dynamic_partition(RECORDING_SESSIONS, key)
+
+        key = str(as_uuid(session) or session)
+        has_partition = instance.has_dynamic_partition(RECORDING_SESSIONS, key)
+        try:
+            contents = session_contents(opened, session)
+        except SessionNotFoundError:  # a slug of no row: objects are named by id
+            if not has_partition:
+                raise
+            remove_partition(key)
+            output.print(f"deleted: the partition of session {session}, whose rows are gone already", soft_wrap=True)
+            return
+        if contents.is_empty and not has_partition:
+            raise SessionNotFoundError(f"no session {session}, and nothing is left of one; see: heimdall session list")
         if not yes:
             confirm_deletion(_what_goes(contents), "Recordings CANNOT be made again.")
-        delete_session(
-            opened, key, lambda id_: instance.delete_dynamic_partition(RECORDING_SESSIONS, id_), show_progress
-        )
+        delete_session(opened, contents.session_id, remove_partition, show_progress)
     output.print(f"deleted: {_what_goes(contents)}", markup=False, soft_wrap=True)
 
 
 def _health(session: RecordingSession) -> str:
     if session.deletion_began_at is not None:
-        return f"being deleted; finish it with: heimdall session delete {session.id}"
+        return f"being deleted; finish it with: heimdall session delete {session.slug}"
     if session.last_validated_at is None:
-        return f"health {session.health_status}; to validate it: heimdall session validate {session.id}"
+        return f"health {session.health_status}; to validate it: heimdall session validate {session.slug}"
     size = "" if session.storage_size_bytes is None else f", {session.storage_size_bytes / 1e6:.1f} MB"
     return f"health {session.health_status}, validated {session.last_validated_at:%Y-%m-%d %H:%M:%S} UTC{size}"
 
@@ -237,8 +256,8 @@ def _health(session: RecordingSession) -> str:
 def _what_goes(contents: SessionContents) -> str:
     name = f" ({contents.name})" if contents.name else ", whose rows are gone already,"
     return (
-        f"session {contents.session_id}{name} with {contents.num_stations} stations, {contents.num_segments} feature "
-        f"rows and {contents.num_objects} objects of {contents.size_bytes / 1e6:.1f} MB"
+        f"session {contents.slug or contents.session_id}{name} with {contents.num_stations} stations, "
+        f"{contents.num_segments} feature rows and {contents.num_objects} objects of {contents.size_bytes / 1e6:.1f} MB"
     )
 
 

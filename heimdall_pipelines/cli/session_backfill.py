@@ -29,7 +29,7 @@ def backfill(stores: Stores, due: list[SessionRevision]) -> None:
     is_interrupted = False
     with dagster_instance() as instance:
         for number, session in enumerate(due, start=1):
-            where = f"{number} of {len(due)}: session {session.session_id}"
+            where = f"{number} of {len(due)}: session {session.slug}"
             try:
                 if not is_due_for_extraction(stores.database, session.session_id):
                     num_gone += 1
@@ -37,7 +37,7 @@ def backfill(stores: Stores, due: list[SessionRevision]) -> None:
                     continue
                 result = _extract(instance, stores, session)
             except HeimdallError as error:
-                failures[str(session.session_id)] = str(error)
+                failures[session.slug] = str(error)
                 _print(f"{where}: failed")
             except KeyboardInterrupt:
                 is_interrupted = True
@@ -47,8 +47,8 @@ def backfill(stores: Stores, due: list[SessionRevision]) -> None:
                 _print(f"{where}: {result}")
     meanwhile = f", {num_gone} extracted or deleted meanwhile" if num_gone else ""
     _print(f"found: {len(due)}, done: {num_done}{meanwhile}, failed: {len(failures)}")
-    for session_id, reason in failures.items():
-        _print(f"  - {session_id}: {reason}")
+    for slug, reason in failures.items():
+        _print(f"  - {slug}: {reason}")
     if is_interrupted:
         errors.print(
             "Stopped by hand: the session that was at work is as it was before, those before it are done.\n"
@@ -63,7 +63,7 @@ def print_due(stores: Stores, due: list[SessionRevision]) -> None:
     """Show what would be worked off."""
     for session in due:
         name = get_session(stores.database, session.session_id).name
-        _print(f"{session.session_id}: {name}, revision {session.revision}")
+        _print(f"{session.slug}: {name}, revision {session.revision}")
     _print(f"found: {len(due)}; nothing was done")
 
 

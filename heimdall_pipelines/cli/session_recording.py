@@ -26,6 +26,10 @@ def record(
     known_source: Annotated[str | None, typer.Option(help="Name of the transmitter, such as DCF77")] = None,
     bandwidth: Annotated[float | None, typer.Option(help="Width of the channel, Hz; default 12500")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the session; default: frequency and time")] = None,
+    slug: Annotated[
+        str | None,
+        typer.Option(help="Slug of the session, a number follows where it is taken; default: start, frequency, name"),
+    ] = None,
     manual_gain_db: Annotated[
         float | None,
         typer.Option(help="Fixed gain of KiwiSDRs, 0 to 120; default: automatic, and levels are uncalibrated"),
@@ -47,6 +51,7 @@ def record(
         known_source=known_source,
         bandwidth_hz=bandwidth,
         name=name,
+        slug=slug,
         manual_gain_db=manual_gain_db,
         max_stations=max_stations,
     )
@@ -62,24 +67,26 @@ def record(
         raise typer.Exit(1)
     output.print(
         "Its features are extracted by itself where heimdall dev runs; "
-        f"here and now: heimdall session extract {report.session_id}",
+        f"here and now: heimdall session extract {report.slug}",
         soft_wrap=True,
     )
 
 
 def print_recording(report: RecordReport) -> None:
     """Show what came of each station, and of the session."""
-    rows = table("station", "samples", "sample rate, Hz", "clock", "SNR, dB", "C/N0, dB-Hz", "level, dBm", "remarks")
+    rows = table(
+        "station", "samples", "sample rate, Hz", "clock", "SNR, dB", "C/N0, dB-Hz", "signal strength, dBm", "remarks"
+    )
     for recording in report.recordings:
         rows.add_row(recording.station.rx_id, *_cells(recording))
     for rx_id, reason in report.not_asked:
         rows.add_row(rx_id, *_EMPTY, f"not asked: {reason}")
     output.print(rows)
     if report.status == "completed":
-        output.print(f"recorded: session {report.session_id} ({report.name})", markup=False, soft_wrap=True)
+        output.print(f"recorded: session {report.slug} ({report.name})", markup=False, soft_wrap=True)
     else:
         output.print(
-            f"failed: session {report.session_id} ({report.name}): {report.error_message}",
+            f"failed: session {report.slug} ({report.name}): {report.error_message}",
             markup=False,
             soft_wrap=True,
         )
@@ -97,7 +104,7 @@ def _cells(recording: StationRecording) -> tuple[str, ...]:
         clock,
         "" if recording.snr_db is None else f"{recording.snr_db:.1f}",
         "" if recording.cn0_dbhz is None else f"{recording.cn0_dbhz:.1f}",
-        "" if recording.signal_strength_db is None else f"{recording.signal_strength_db:.1f}",
+        "" if recording.signal_strength_dbm is None else f"{recording.signal_strength_dbm:.1f}",
         recording.note or "",
     )
 

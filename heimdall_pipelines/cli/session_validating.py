@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from uuid import UUID
 
 import dagster as dg
 
@@ -20,12 +19,13 @@ from heimdall_pipelines.defs.check_results import check_evaluation
 from heimdall_pipelines.defs.partitions import RECORDING_SESSIONS
 from heimdall_pipelines.defs.recorded import recorded_measurement_features
 from heimdall_pipelines.sessions.validation import SessionValidation, validate_session
+from heimdall_pipelines.store.sessions import SessionIdentity
 from heimdall_pipelines.store.stores import Stores
 
 SESSIONS_PER_REPORT = 50
 
 
-def validate_one(stores: Stores, session_id: str, *, checksums: bool, as_json: bool) -> int:
+def validate_one(stores: Stores, key: str, *, checksums: bool, as_json: bool) -> int:
     """Validate a session and show what was found; gives the exit code.
 
     Raises
@@ -34,7 +34,7 @@ def validate_one(stores: Stores, session_id: str, *, checksums: bool, as_json: b
         As of `validate_session`.
     """
     with dagster_instance() as instance:
-        validation = validate_session(stores, session_id, checksums=checksums, progress=show_progress)
+        validation = validate_session(stores, key, checksums=checksums, progress=show_progress)
         _report(instance, [validation])
     if as_json:
         print_json(validation.to_json())
@@ -44,18 +44,22 @@ def validate_one(stores: Stores, session_id: str, *, checksums: bool, as_json: b
     return exit_code(validation.outcomes)
 
 
-def validate_many(stores: Stores, session_ids: Iterable[UUID], *, checksums: bool, as_json: bool) -> int:
+def validate_many(stores: Stores, sessions: Iterable[SessionIdentity], *, checksums: bool, as_json: bool) -> int:
     """Validate sessions as `validate_one_by_one` does; gives the exit code."""
     with dagster_instance() as instance, _reported(instance) as report:
 
-        def validate(session_id: str) -> SessionValidation:
-            validation = validate_session(stores, session_id, checksums=checksums, progress=show_progress)
+        def validate(session: SessionIdentity) -> SessionValidation:
+            validation = validate_session(stores, session.id, checksums=checksums, progress=show_progress)
             report(validation)
             return validation
 
-        ids = [str(session_id) for session_id in session_ids]
         return validate_one_by_one(
-            ids, validate, _summary, what="completed session", key_name="session_id", as_json=as_json
+            sessions,
+            validate,
+            _summary,
+            what="completed session",
+            names=lambda session: {"session_id": str(session.id), "slug": session.slug},
+            as_json=as_json,
         )
 
 
@@ -77,7 +81,7 @@ def _reported(instance: dg.DagsterInstance) -> Iterator[Callable[[SessionValidat
 
 
 def _report(instance: dg.DagsterInstance, validations: Sequence[SessionValidation]) -> None:
-    by_partition = {str(validation.session.id): validation for validation in validations}
+    by_partition = {validation.session.slug: validation for validation in validations}
     if by_partition:
         instance.add_dynamic_partitions(RECORDING_SESSIONS, list(by_partition))
     report_checks(
@@ -92,7 +96,7 @@ def _report(instance: dg.DagsterInstance, validations: Sequence[SessionValidatio
 
 def _summary(validation: SessionValidation) -> str:
     return (
-        f"session {validation.session.id} ({validation.session.name}): {validation.health_status}, "
+        f"session {validation.session.slug} ({validation.session.name}): {validation.health_status}, "
         f"{validation.num_concerned} of {validation.num_segments} segments concerned, "
         f"{validation.storage_size_bytes / 1e6:.1f} MB"
     )

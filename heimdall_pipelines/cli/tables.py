@@ -23,7 +23,8 @@ MAX_BATCHES_SHOWN = 20
 def print_import(report: ImportReport) -> None:
     """Say what was imported, or that it was there."""
     if not report.is_new:
-        output.print(f"already imported: session {report.session_id} ({report.name}); nothing changed")
+        already = f"already imported: session {report.slug} ({report.name}); nothing changed"
+        output.print(already, markup=False, soft_wrap=True)
         return
     rows = table("station", "samples", "sample rate, Hz", "clock", "level")
     for recording in report.recordings:
@@ -39,13 +40,19 @@ def print_import(report: ImportReport) -> None:
             level,
         )
     output.print(rows)
-    output.print(f"imported: session {report.session_id} ({report.name})")
+    output.print(f"imported: session {report.slug} ({report.name})", markup=False, soft_wrap=True)
 
 
 def print_stations(stores: Stores, session_id: UUID) -> None:
     """Show what the rows of a session say of each station."""
     rows = table(
-        "station", "segments", "signal present", "SNR, dB", "C/N0, dB-Hz", "level, dBm", "frequency offset, Hz"
+        "station",
+        "segments",
+        "signal present",
+        "SNR, dB",
+        "C/N0, dB-Hz",
+        "signal strength, dBm",
+        "frequency offset, Hz",
     )
     stations = stations_in_session(stores.database, session_id)
     for station in stations:
@@ -55,7 +62,7 @@ def print_stations(stores: Stores, session_id: UUID) -> None:
             str(station.num_present),
             _number(station.snr_db, 1),
             _number(station.cn0_dbhz, 1),
-            _number(station.rssi_dbm, 1),
+            _number(station.signal_strength_dbm, 1),
             _number(station.frequency_offset_hz, 3),
         )
     output.print(rows)

@@ -27,16 +27,17 @@ class Validation(Protocol):
         ...
 
 
+_Subject = TypeVar("_Subject")
 _Found = TypeVar("_Found", bound=Validation)
 
 
 def validate_one_by_one(
-    keys: Iterable[str],
-    validate: Callable[[str], _Found],
+    subjects: Iterable[_Subject],
+    validate: Callable[[_Subject], _Found],
     summary: Callable[[_Found], str],
     *,
     what: str,
-    key_name: str,
+    names: Callable[[_Subject], dict[str, str]],
     as_json: bool,
 ) -> int:
     """Validate one after the other and show what was found, in full where something was; gives the exit code.
@@ -45,14 +46,16 @@ def validate_one_by_one(
 
     Parameters
     ----------
-    keys : iterable of str
-        Names or ids.
+    subjects : iterable
+        What is validated.
     validate : callable
         Gives what was found of one.
     summary : callable
         Says it in a line.
-    what, key_name : str
-        What is validated, in words; what a key is called in JSON.
+    what : str
+        What is validated, in words.
+    names : callable
+        Gives how one is called in JSON.
     as_json : bool
         Show one JSON document at the end, instead of lines and tables.
 
@@ -63,14 +66,14 @@ def validate_one_by_one(
     """
     code = EXIT_HEALTHY
     documents: list[dict[str, Any]] = []
-    for key in keys:
+    for subject in subjects:
         try:
-            found = validate(key)
+            found = validate(subject)
         except UnavailableError:
             raise
         except HeimdallError as error:
             print_error(error)
-            documents.append({key_name: key, "error": str(error)})
+            documents.append(names(subject) | {"error": str(error)})
             code = EXIT_COULD_NOT_LOOK
             continue
         its_code = exit_code(found.outcomes)

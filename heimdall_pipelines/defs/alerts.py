@@ -3,7 +3,7 @@
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -24,6 +24,7 @@ from heimdall_pipelines.store.alerts import (
     note_evaluations,
     note_failed_runs,
 )
+from heimdall_pipelines.store.session_slugs import slugs_of_ids
 from heimdall_pipelines.store.stores import Stores
 
 EVENTS_PER_PAGE = 1000
@@ -173,7 +174,10 @@ class _Reading:
         event_log: str = self.instance.run_storage.get_run_storage_id()  # type: ignore[attr-defined]
 
         def note_checks(page: Sequence[dg.EventLogRecord]) -> set[int]:
-            evaluations = [_evaluation(record, self.ui_url) for record in page]
+            seen = [record.event_log_entry.get_dagster_event().asset_check_evaluation_data for record in page]
+            # An incident of a session is one, whether its partition was called by id, as before, or by slug.
+            slugs = slugs_of_ids(self.stores.database, [evaluation.partition for evaluation in seen])
+            evaluations = [_evaluation(record, self.ui_url, slugs) for record in page]
             self.changes += note_evaluations(self.stores.database, event_log, evaluations)
             return set()
 
@@ -214,6 +218,7 @@ class _Reading:
         if not new:
             return [], set()
         runs = {run.run_id: run for run in self.instance.get_runs(dg.RunsFilter([record.run_id for record in new]))}
+        slugs = slugs_of_ids(self.stores.database, [_partition(run) for run in runs.values()])
         failed, undecided = [], set()
         for record in new:
             run = runs.get(record.run_id)
@@ -222,13 +227,14 @@ class _Reading:
             if run is not None and will_retry is None and is_fresh and self.instance.run_retries_enabled:
                 undecided.add(record.storage_id)  # the tag comes a moment after the event
             elif will_retry != "true":
-                failed.append(self._failed_run(record, run))
+                failed.append(self._failed_run(record, run, slugs))
         return failed, undecided
 
-    def _failed_run(self, record: dg.EventLogRecord, run: dg.DagsterRun | None) -> FailedRun:
+    def _failed_run(self, record: dg.EventLogRecord, run: dg.DagsterRun | None, slugs: Mapping[str, str]) -> FailedRun:
         entry = record.event_log_entry
         job_name = str(entry.job_name if run is None else run.job_name)
         partition = None if run is None else _partition(run)
+        partition = slugs.get(partition or "", partition)
         title, body = failed_run_text(job_name, partition, record.run_id, self._reason(record), self.ui_url)
         return FailedRun(record.storage_id, _moment(record), record.run_id, partition, title, body)
 
@@ -244,12 +250,12 @@ class _Reading:
         return self.now.timestamp() - record.timestamp
 
 
-def _evaluation(record: dg.EventLogRecord, ui_url: str | None) -> CheckEvaluation:
+def _evaluation(record: dg.EventLogRecord, ui_url: str | None, slugs: Mapping[str, str]) -> CheckEvaluation:
     seen = record.event_log_entry.get_dagster_event().asset_check_evaluation_data
     check = FailedCheck(
         asset=seen.asset_key.to_user_string(),
         check_name=seen.check_name,
-        partition=seen.partition,
+        partition=slugs.get(seen.partition or "", seen.partition),
         severity="WARN" if seen.severity is dg.AssetCheckSeverity.WARN else "ERROR",
         description=seen.description,
         numbers={

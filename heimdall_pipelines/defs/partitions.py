@@ -6,7 +6,7 @@ RECORDING_SESSIONS = "recording_sessions"
 SYNTHETIC_DATASETS = "synthetic_datasets"
 SYNTHETIC_BATCHES = "synthetic_batches"
 
-# Key: the session's id.
+# Key: the session's slug; its id in partitions of before there were slugs, which are taken wherever a slug is.
 recording_sessions = dg.DynamicPartitionsDefinition(name=RECORDING_SESSIONS)
 
 # Key: the dataset's name.

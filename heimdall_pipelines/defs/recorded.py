@@ -53,7 +53,7 @@ def recorded_measurement_features(
         if station.error_message is not None:
             context.log.warning(f"{station.rx_id}: {station.error_message}")
     context.log.info(
-        f"{report.session.name}: {report.num_rows} rows written, "
+        f"{report.session.slug}: {report.num_rows} rows written, "
         f"{len(report.stations) - len(report.failed_stations)} of {len(report.stations)} stations extracted"
     )
     return dg.MaterializeResult(metadata=_extraction_metadata(report))
@@ -81,7 +81,7 @@ def recorded_measurement_features_checks(
 def session_evaluations(validation: SessionValidation) -> Iterator[dg.AssetCheckEvaluation]:
     """Tell Dagster what a validation outside of these checks found."""
     for outcome in validation.outcomes:
-        yield check_evaluation(outcome, recorded_measurement_features.key, str(validation.session.id))
+        yield check_evaluation(outcome, recorded_measurement_features.key, validation.session.slug)
 
 
 extract_recorded_session = dg.define_asset_job(
@@ -127,12 +127,9 @@ def completed_recording_sessions(
     due = due[:MAX_REQUESTS_PER_TICK]
     if not due:
         return dg.SkipReason("every completed session is extracted, or its extraction was requested already")
-    keys = [str(session.session_id) for session in due]
     return dg.SensorResult(
-        dynamic_partitions_requests=[recording_sessions.build_add_request(keys)],
-        run_requests=[
-            dg.RunRequest(run_key=session.run_key, partition_key=key) for session, key in zip(due, keys, strict=True)
-        ],
+        dynamic_partitions_requests=[recording_sessions.build_add_request([session.slug for session in due])],
+        run_requests=[dg.RunRequest(run_key=session.run_key, partition_key=session.slug) for session in due],
         asset_events=[raw_iq_materialization(stores, session) for session in due],
     )
 
@@ -147,8 +144,9 @@ def raw_iq_materialization(stores: Stores, session: SessionRevision) -> dg.Asset
     recordings = list_recordings(stores.database, session.session_id)
     return dg.AssetMaterialization(
         raw_iq_objects.key,
-        partition=str(session.session_id),
+        partition=session.slug,
         metadata={
+            "session_id": str(session.session_id),
             "stations": [recording.station.rx_id for recording in recordings],
             "samples": sum(recording.samples_count for recording in recordings),
             "objects": [str(recording.location) for recording in recordings if recording.location],
@@ -161,7 +159,9 @@ def _extraction_metadata(report: ExtractionReport) -> dict[str, dg.MetadataValue
     from heimdall_pipelines.sessions.pictures import spectrogram_png  # matplotlib: 27 MB that other runs save
 
     metadata: dict[str, dg.MetadataValue] = {
-        "session": dg.MetadataValue.text(report.session.name),
+        "session": dg.MetadataValue.text(report.session.slug),
+        "session_id": dg.MetadataValue.text(str(report.session.id)),
+        "name": dg.MetadataValue.text(report.session.name),
         "rows": dg.MetadataValue.int(report.num_rows),
         "stations": dg.MetadataValue.int(len(report.stations)),
         "failed_stations": dg.MetadataValue.text(", ".join(report.failed_stations) or "none"),
@@ -181,7 +181,7 @@ def _extraction_metadata(report: ExtractionReport) -> dict[str, dg.MetadataValue
 
 def _station_table(stations: Sequence[StationSummary]) -> str:
     lines = [
-        "| station | SNR, dB | C/N0, dB-Hz | level, dBm | frequency offset, Hz | signal present |",
+        "| station | SNR, dB | C/N0, dB-Hz | signal strength, dBm | frequency offset, Hz | signal present |",
         "|---|---|---|---|---|---|",
     ]
     for station in stations:
@@ -190,7 +190,7 @@ def _station_table(stations: Sequence[StationSummary]) -> str:
             station.rx_id,
             _number(metrics.snr_db, 1),
             _number(station.mean_cn0_dbhz, 1),
-            _number(metrics.signal_strength_db, 1),
+            _number(metrics.signal_strength_dbm, 1),
             _number(metrics.frequency_offset_hz, 3),
             f"{station.segments_present} of {station.segments} segments",
         )

@@ -32,6 +32,10 @@ class RecordConfig(dg.Config):
     known_source: str | None = Field(default=None, description="Name of the transmitter, such as DCF77")
     bandwidth_hz: float | None = Field(default=None, description="Width of the channel, Hz; default 12500")
     name: str | None = Field(default=None, description="Name of the session; default: frequency and time")
+    slug: str | None = Field(
+        default=None,
+        description="Slug of the session, followed by a number where it is taken; default: start, frequency, name",
+    )
     manual_gain_db: float | None = Field(
         default=None,
         description="Fixed gain of KiwiSDRs, 0 to 120; default: automatic, and levels are uncalibrated",
@@ -49,17 +53,18 @@ def _record(context: dg.OpExecutionContext, config: RecordConfig, stores: dg.Res
         known_source=config.known_source,
         bandwidth_hz=config.bandwidth_hz,
         name=config.name,
+        slug=config.slug,
         manual_gain_db=config.manual_gain_db,
         max_stations=config.max_stations,
     )
     report = record(stores, request, context.log.info)
     if report.status != "completed":
-        raise dg.Failure(f"session {report.session_id}: {report.error_message}", allow_retries=False)
+        raise dg.Failure(f"session {report.slug}: {report.error_message}", allow_retries=False)
     if report.error_message is not None:
         context.log.warning(report.error_message)
     assert recording_sessions.name is not None
-    context.instance.add_dynamic_partitions(recording_sessions.name, [str(report.session_id)])
-    context.log_event(raw_iq_materialization(stores, SessionRevision(report.session_id, report.revision)))
+    context.instance.add_dynamic_partitions(recording_sessions.name, [report.slug])
+    context.log_event(raw_iq_materialization(stores, SessionRevision(report.session_id, report.slug, report.revision)))
 
 
 @dg.job(
@@ -161,5 +166,5 @@ def abandoned_recordings(context: dg.SensorEvaluationContext, stores: dg.Resourc
     except UnavailableError as error:
         return dg.SkipReason(f"it could not be looked: {error}")
     for session in closed:
-        context.log.warning(f"session {session.id} ({session.name}): {session.error_message}")
+        context.log.warning(f"session {session.slug} ({session.name}): {session.error_message}")
     return dg.SkipReason(f"{len(closed)} abandoned recordings were closed" if closed else "no recording is abandoned")

@@ -19,14 +19,14 @@ def expire(
         context.log.info("HEIMDALL_SESSION_RETENTION_DAYS is not set: sessions are kept for ever")
         return
     with retried_after_outage(context):
-        for session_id in expired_sessions(stores.database, settings.session_retention_days):
+        for session in expired_sessions(stores.database, settings.session_retention_days):
             delete_session(
                 stores,
-                session_id,
-                lambda id_: context.instance.delete_dynamic_partition(RECORDING_SESSIONS, id_),
+                session.id,
+                lambda key: context.instance.delete_dynamic_partition(RECORDING_SESSIONS, key),
                 context.log.debug,
             )
-            context.log.info(f"deleted: session {session_id}")
+            context.log.info(f"deleted: session {session.slug}")
 
 
 @dg.job(

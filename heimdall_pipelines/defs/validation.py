@@ -8,13 +8,14 @@ import dagster as dg
 from heimdall_pipelines.datasets.checks import check_dataset
 from heimdall_pipelines.datasets.validation import DatasetValidation, keep_validation
 from heimdall_pipelines.defs.outages import RUN_AGAIN_WHOLE, retried_after_outage, started_again_after_outage
+from heimdall_pipelines.defs.partitions import RECORDING_SESSIONS
 from heimdall_pipelines.defs.recorded import session_evaluations
 from heimdall_pipelines.defs.synthetic_checks import ValidationConfig, evaluations
 from heimdall_pipelines.errors import HeimdallError, UnavailableError
 from heimdall_pipelines.sessions.validation import validate_session
 from heimdall_pipelines.store.datasets import DatasetNotFoundError, list_datasets
 from heimdall_pipelines.store.leftovers import find_leftovers
-from heimdall_pipelines.store.sessions import completed_session_ids, get_session
+from heimdall_pipelines.store.sessions import completed_sessions, get_session
 from heimdall_pipelines.store.stores import Stores
 
 
@@ -90,17 +91,18 @@ def _datasets(
 def _sessions(
     context: dg.OpExecutionContext, stores: Stores, began: datetime, *, checksums: bool
 ) -> Iterator[dg.AssetCheckEvaluation]:
-    for session_id in completed_session_ids(stores.database):
+    for session in completed_sessions(stores.database):
         try:
-            if _is_since(get_session(stores.database, session_id).last_validated_at, began):
+            if _is_since(get_session(stores.database, session.id).last_validated_at, began):
                 continue
-            validation = validate_session(stores, session_id, checksums=checksums)
+            validation = validate_session(stores, session.id, checksums=checksums)
         except UnavailableError:
             raise
         except HeimdallError as error:
-            context.log.warning(f"session {session_id} was not validated: {error}")  # deleted or completed again
+            context.log.warning(f"session {session.slug} was not validated: {error}")  # deleted or completed again
             continue
-        context.log.info(f"session {validation.session.name}: {validation.health_status}")
+        context.log.info(f"session {session.slug}: {validation.health_status}")
+        context.instance.add_dynamic_partitions(RECORDING_SESSIONS, [session.slug])
         yield from session_evaluations(validation)
 
 

@@ -31,5 +31,5 @@ def close_abandoned_sessions(stores: Stores, *, silent_for_s: float = SILENT_FOR
     """
     found = abandoned_sessions(stores.database, silent_for_s)
     for session in found:
-        close_recording(stores, session.id, session.error_message)
+        close_recording(stores, session, session.error_message)
     return found

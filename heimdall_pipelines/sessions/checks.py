@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from uuid import UUID
 
 from heimdall_pipelines.checks import CheckOutcome, Severity
 from heimdall_pipelines.errors import HeimdallError
@@ -11,7 +10,7 @@ from heimdall_pipelines.sessions.object_checks import Progress, check_objects
 from heimdall_pipelines.store.features import StoredSessionRow, read_session_rows
 from heimdall_pipelines.store.measurements import read_recordings
 from heimdall_pipelines.store.session_health import session_row_bytes
-from heimdall_pipelines.store.sessions import RecordingSession, SessionBeingDeletedError, read_session
+from heimdall_pipelines.store.sessions import RecordingSession, SessionBeingDeletedError, SessionKey, read_session
 from heimdall_pipelines.store.stores import Stores
 
 # name, severity when failed, what it looks at
@@ -58,14 +57,15 @@ class CheckedSession:
 
 
 def check_session(
-    stores: Stores, session_id: UUID | str, *, checksums: bool = False, progress: Progress | None = None
+    stores: Stores, key: SessionKey, *, checksums: bool = False, progress: Progress | None = None
 ) -> CheckedSession:
     """Run every check of a session: its rows and measurements as they stood at one moment, then its objects.
 
     Parameters
     ----------
     stores : Stores
-    session_id : UUID or str
+    key : UUID or str
+        The session's id or slug.
     checksums : bool
         Read every object again, in constant memory, and compare its SHA-256.
     progress : callable, optional
@@ -80,7 +80,7 @@ def check_session(
     """
     outcomes = {name: CheckOutcome(name, severity) for name, (severity, _) in SESSION_CHECKS.items()}
     with stores.database.snapshot() as connection:
-        session = _completed(read_session(connection, session_id))
+        session = _completed(read_session(connection, key))
         recordings = read_recordings(connection, session.id)
         row_bytes = session_row_bytes(connection, session.id)
         rows = _RowChecks(outcomes, session, {recording.station.rx_id for recording in recordings})
@@ -96,10 +96,10 @@ def check_session(
         progress=progress or (lambda _line: None),
     )
     for outcome in outcomes.values():
-        outcome.mend = f"heimdall session extract {session.id}"
+        outcome.mend = f"heimdall session extract {session.slug}"
     outcomes["objects_agree"].mend = (
         "IQ of recordings cannot be made again: put the objects back from a copy; or import or record the session "
-        f"again after: heimdall session delete {session.id}"
+        f"again after: heimdall session delete {session.slug}"
     )
     concerns_all = checked.iq_is_damaged or rows.num_extracted == 0
     return CheckedSession(
@@ -113,10 +113,10 @@ def check_session(
 
 def _completed(session: RecordingSession) -> RecordingSession:
     if session.deletion_began_at is not None:
-        raise SessionBeingDeletedError(session.id)
+        raise SessionBeingDeletedError(session.slug)
     if session.status != "completed":
         raise SessionNotCompleteError(
-            f"session {session.id} is {session.status}: nothing of it can be checked before it is completed; "
+            f"session {session.slug} is {session.status}: nothing of it can be checked before it is completed; "
             "importing the same files again completes an import that broke off"
         )
     return session

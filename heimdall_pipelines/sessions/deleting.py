@@ -21,7 +21,8 @@ from heimdall_pipelines.store.session_objects import (
     session_prefix,
     with_sidecar,
 )
-from heimdall_pipelines.store.sessions import session_key
+from heimdall_pipelines.store.session_slugs import as_uuid
+from heimdall_pipelines.store.sessions import SessionKey, SessionNotFoundError, get_session
 from heimdall_pipelines.store.stores import Stores
 
 _POLL_S = 0.5
@@ -35,7 +36,7 @@ class SessionContents:
 
     Attributes
     ----------
-    name : str or None
+    slug, name : str or None
         None where only objects are left, of a deletion that broke off.
     num_stations, num_segments : int
         Rows of measurements and of measurement_features.
@@ -44,6 +45,7 @@ class SessionContents:
     """
 
     session_id: UUID
+    slug: str | None
     name: str | None
     num_stations: int
     num_segments: int
@@ -56,21 +58,21 @@ class SessionContents:
         return self.name is None and self.num_objects == 0
 
 
-def session_contents(stores: Stores, session_id: UUID | str) -> SessionContents:
+def session_contents(stores: Stores, key: SessionKey) -> SessionContents:
     """Count what goes when a session is deleted.
 
     Raises
     ------
     SessionNotFoundError
-        The id is no UUID. An unknown one is a session of which nothing is left.
+        No session has this slug. An id that none has is that of a session of which nothing is left.
     """
-    key = session_key(session_id)
-    doomed = find_doomed_session(stores.database, key)
-    named, kept = _objects(stores, key)
+    session_id = _session_id(stores, key)
+    doomed = find_doomed_session(stores.database, session_id)
+    named, kept = _objects(stores, session_id)
     spared = {file for location in kept for file in with_sidecar(location)}
     elsewhere = {file for location in named for file in with_sidecar(location)}
     num_objects = size_bytes = 0
-    for location, entry in session_entries(stores.objects, key):
+    for location, entry in session_entries(stores.objects, session_id):
         elsewhere.discard(location)
         if location not in spared:
             num_objects += 1
@@ -80,7 +82,8 @@ def session_contents(stores: Stores, session_id: UUID | str) -> SessionContents:
             size_bytes += stores.objects.size_bytes(location)
             num_objects += 1
     return SessionContents(
-        session_id=key,
+        session_id=session_id,
+        slug=doomed.slug if doomed else None,
         name=doomed.name if doomed else None,
         num_stations=doomed.num_stations if doomed else 0,
         num_segments=doomed.num_segments if doomed else 0,
@@ -90,41 +93,61 @@ def session_contents(stores: Stores, session_id: UUID | str) -> SessionContents:
 
 
 def delete_session(
-    stores: Stores, session_id: UUID | str, remove_partition: Callable[[str], None], progress: Progress
+    stores: Stores, key: SessionKey, remove_partition: Callable[[str], None], progress: Progress
 ) -> None:
     """Delete a session: its objects, its partition, its rows; or finish a deletion that broke off.
 
     Parameters
     ----------
     stores : Stores
-    session_id : UUID or str
+    key : UUID or str
+        The session's id or slug.
     remove_partition : callable
-        Takes the session, by its id, out of Dagster's partitions.
+        Takes a key out of Dagster's partitions: the slug, and the id, which it was before there were slugs.
     progress : callable
         Called with a line before each step.
 
     Raises
     ------
     SessionNotFoundError
-        The id is no UUID.
+        No session has this slug.
     UnavailableError
         PostgreSQL or the S3 store could not be reached; the same call finishes the deletion.
     """
-    key = session_key(session_id)
+    session_id = _session_id(stores, key)
     progress("marking the session: nothing else is done with it any more")
-    begin_deletion(stores.database, key)
-    _wait_for_import(stores, key, progress)
+    begin_deletion(stores.database, session_id)
+    _wait_for_import(stores, session_id, progress)
     progress("removing its objects")
-    named, kept = _objects(stores, key)
-    remove_session_objects(stores.objects, key, named, kept)
+    named, kept = _objects(stores, session_id)
+    remove_session_objects(stores.objects, session_id, named, kept)
     progress("removing its partition")
-    remove_partition(str(key))
+    doomed = find_doomed_session(stores.database, session_id)
+    partitions = [doomed.slug, str(session_id)] if doomed else [str(session_id)]
+    for partition in partitions:
+        remove_partition(partition)
     progress("deleting its rows")
-    delete_session_rows(stores.database, key)
+    delete_session_rows(stores.database, session_id)
     close_alerts_of_deleted(stores.database)  # the sensor of alerts does, too, where this is not reached
     progress("looking for what came in meanwhile")
-    remove_session_objects(stores.objects, key, (), kept)
-    remove_partition(str(key))  # the sensor may have been at work when the session was marked
+    remove_session_objects(stores.objects, session_id, (), kept)
+    # The sensor may have been at work when the session was marked. A session imported since may have the slug.
+    for partition in partitions:
+        if not _is_of_a_session(stores, partition):
+            remove_partition(partition)
+
+
+def _session_id(stores: Stores, key: SessionKey) -> UUID:
+    """The id of a session, which may be gone; of a slug, that of the session that has it."""
+    return as_uuid(key) or get_session(stores.database, key).id
+
+
+def _is_of_a_session(stores: Stores, key: SessionKey) -> bool:
+    try:
+        get_session(stores.database, key)
+    except SessionNotFoundError:
+        return False
+    return True
 
 
 def _objects(stores: Stores, session_id: UUID) -> tuple[tuple[ObjectLocation, ...], set[ObjectLocation]]:

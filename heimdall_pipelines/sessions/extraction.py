@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +36,7 @@ from heimdall_pipelines.store.iq_objects import IqObjectError, StationIq
 from heimdall_pipelines.store.measurements import StationRecording, list_recordings
 from heimdall_pipelines.store.objects import ObjectNotFoundError
 from heimdall_pipelines.store.session_revisions import SessionRevision
-from heimdall_pipelines.store.sessions import RecordingSession, SessionBeingDeletedError, get_session
+from heimdall_pipelines.store.sessions import RecordingSession, SessionBeingDeletedError, SessionKey, get_session
 from heimdall_pipelines.store.stores import Stores
 
 logger = logging.getLogger(__name__)
@@ -80,7 +79,7 @@ class StationSummary:
         """Means over the segments in which the signal was present."""
         return StationMetrics(
             snr_db=_mean(self.snr_db),
-            signal_strength_db=_mean(self.rssi_dbm),
+            signal_strength_dbm=_mean(self.rssi_dbm),
             frequency_offset_hz=_mean(self.frequency_offset_hz),
         )
 
@@ -102,7 +101,7 @@ class ExtractionReport:
         return [station.rx_id for station in self.stations if station.segments == 0]
 
 
-def extract_session(stores: Stores, session_id: UUID | str, progress: Progress = logger.info) -> ExtractionReport:
+def extract_session(stores: Stores, key: SessionKey, progress: Progress = logger.info) -> ExtractionReport:
     """Extract the features of a completed session and replace its rows, in one transaction.
 
     A station whose IQ is missing or unreadable is an entry with an error message; where none could
@@ -113,8 +112,8 @@ def extract_session(stores: Stores, session_id: UUID | str, progress: Progress =
     ----------
     stores : Stores
         Rows and objects.
-    session_id : UUID or str
-        A completed session.
+    key : UUID or str
+        Id or slug of a completed session.
     progress : callable, optional
         Called with a line to show, every few seconds.
 
@@ -129,17 +128,18 @@ def extract_session(stores: Stores, session_id: UUID | str, progress: Progress =
     UnavailableError
         PostgreSQL or the S3 store could not be reached.
     """
-    session = get_session(stores.database, session_id)
+    session = get_session(stores.database, key)
     if session.deletion_began_at is not None:
-        raise SessionBeingDeletedError(session.id)
+        raise SessionBeingDeletedError(session.slug)
     if session.status != "completed":
-        raise NotExtractableError(f"session {session.id} is {session.status}; only a completed one has IQ to extract")
+        raise NotExtractableError(f"session {session.slug} is {session.status}; only a completed one has IQ to extract")
     recordings = list_recordings(stores.database, session.id)
     if not recordings:
-        raise NotExtractableError(f"session {session.id} has no measurements: no station recorded anything")
+        raise NotExtractableError(f"session {session.slug} has no measurements: no station recorded anything")
     listeners = [_Listener(stores, recording) for recording in recordings]
     grid, problem = _plan(listeners)
-    with replace_session_features(stores.database, SessionRevision(session.id, session.revision)) as writer:
+    target = SessionRevision(session.id, session.slug, session.revision)
+    with replace_session_features(stores.database, target) as writer:
         if grid is None:
             writer.add([_failed_row(session, listeners, problem)])
         else:

@@ -36,7 +36,8 @@ from heimdall_pipelines.store.session_import import (
     import_lock,
     sessions_holding,
 )
-from heimdall_pipelines.store.sessions import SessionNotFoundError, get_session
+from heimdall_pipelines.store.session_slugs import check_slug, default_session_name, session_slug
+from heimdall_pipelines.store.sessions import SessionIdentity, SessionNotFoundError, get_session
 from heimdall_pipelines.store.stations import Station, list_stations, slug
 from heimdall_pipelines.store.stores import Stores
 
@@ -67,6 +68,7 @@ class ImportOptions:
     """What holds for all files of an import; None: as the files have it, or by default."""
 
     name: str | None = None
+    slug: str | None = None
     known_source: str | None = None
     bandwidth_hz: float | None = None
     passband_hz: float | None = None
@@ -82,6 +84,7 @@ class ImportReport:
     """What an import did."""
 
     session_id: UUID
+    slug: str
     revision: int
     name: str
     is_new: bool
@@ -131,7 +134,7 @@ def import_session(
 
     Raises
     ------
-    ImportRefusedError, RecordingFormatError
+    ImportRefusedError, RecordingFormatError, SlugError
         The files do not make a session; each message names the file.
     SessionBeingDeletedError
         The session of the same content is being deleted, or its deletion began meanwhile.
@@ -140,6 +143,8 @@ def import_session(
     """
     if not files:
         raise ImportRefusedError("no file to import was given")
+    if options.slug is not None:
+        check_slug(options.slug)
     recordings = [
         open_recording(
             file.path,
@@ -164,31 +169,33 @@ def import_session(
         for recording, station in zip(recordings, stations, strict=True)
     ]
     sha256 = {source.station.rx_id: _checksum(source, progress) for source in sources}
-    start = min(recording.start_time_unix_ns for recording in recordings)
-    name = (
-        options.name
-        or f"{frequency_hz / 1e3:g} kHz, {datetime.fromtimestamp(start // 10**9, UTC):%Y-%m-%d %H:%M:%S} UTC"
-    )
+    start = datetime.fromtimestamp(min(recording.start_time_unix_ns for recording in recordings) // 10**9, UTC)
+    name = options.name or default_session_name(frequency_hz, start)
     content_sha256 = _content_digest(sources, sha256)
-    imported = ImportedSession(name, frequency_hz, bandwidth_hz, options.known_source, content_sha256)
+    imported = ImportedSession(
+        wanted_slug=options.slug or session_slug(start, frequency_hz, name, options.known_source),
+        name=name,
+        frequency_hz=frequency_hz,
+        bandwidth_hz=bandwidth_hz,
+        known_source=options.known_source,
+        content_sha256=content_sha256,
+    )
     with import_lock(stores.database, content_sha256):
         _refuse_partly_imported(stores, sources, sha256, content_sha256)
-        session_id, is_completed = begin_import(stores.database, imported)
+        session, is_completed = begin_import(stores.database, imported)
         if is_completed:
-            session = get_session(stores.database, session_id)
-            return ImportReport(session_id, session.revision, session.name, False, ())
+            known = get_session(stores.database, session.id)
+            return ImportReport(known.id, known.slug, known.revision, known.name, False, ())
         try:
             stored = tuple(
-                _store(
-                    stores, session_id, source, sha256[source.station.rx_id], imported, options.passband_hz, progress
-                )
+                _store(stores, session, source, sha256[source.station.rx_id], imported, options.passband_hz, progress)
                 for source in sources
             )
-            revision = complete_session(stores.database, session_id, stored)
+            revision = complete_session(stores.database, session.id, stored)
         except BaseException:
-            _clean_up(stores, session_id)
+            _clean_up(stores, session)
             raise
-    return ImportReport(session_id, revision, name, True, stored)
+    return ImportReport(session.id, session.slug, revision, name, True, stored)
 
 
 def _common_frequency_hz(recordings: Sequence[IqRecording]) -> float:
@@ -314,7 +321,7 @@ def _refuse_partly_imported(
 
 def _store(
     stores: Stores,
-    session_id: UUID,
+    session: SessionIdentity,
     source: _Source,
     sha256: str,
     imported: ImportedSession,
@@ -322,7 +329,7 @@ def _store(
     progress: Progress,
 ) -> StationRecording:
     file, station = source.recording, source.station
-    location = session_iq_location(stores.objects, session_id, station.rx_id)
+    location = session_iq_location(stores.objects, session.id, station.rx_id)
     recording = StationRecording(
         station=station,
         start_time_unix_ns=file.start_time_unix_ns,
@@ -340,7 +347,7 @@ def _store(
     )
     sidecar = session_sidecar(
         recording,
-        session_id=session_id,
+        session=session,
         session_name=imported.name,
         frequency_hz=imported.frequency_hz,
         origin=f"imported from {file.format}",
@@ -352,16 +359,16 @@ def _store(
     return recording
 
 
-def _clean_up(stores: Stores, session_id: UUID) -> None:
+def _clean_up(stores: Stores, session: SessionIdentity) -> None:
     try:
         with suppress(SessionNotFoundError):  # deleted meanwhile: what was stored since has to go too
-            if get_session(stores.database, session_id).status == "completed":
+            if get_session(stores.database, session.id).status == "completed":
                 return
-        remove_session_iq(stores.objects, session_id)
-        discard_session(stores.database, session_id)
+        remove_session_iq(stores.objects, session.id)
+        discard_session(stores.database, session.id)
     except UnavailableError as error:
         logger.warning(
-            "session %s stays in progress; importing the same files again completes it (%s)", session_id, error
+            "session %s stays in progress; importing the same files again completes it (%s)", session.slug, error
         )
 
 

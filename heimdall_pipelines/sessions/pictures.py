@@ -47,5 +47,5 @@ def _spectrogram_figure(report: ExtractionReport, stations: Sequence[StationSumm
             axis.set_ylabel("offset, kHz")
             figure.colorbar(image, ax=axis, label="dBm/Hz", pad=0.01)
         axes[-1].set_xlabel("time, s")
-        figure.suptitle(f"{report.session.name}, centre {report.session.frequency_hz / 1e3:.10g} kHz", fontsize=9)
+        figure.suptitle(f"{report.session.slug}, centre {report.session.frequency_hz / 1e3:.10g} kHz", fontsize=9)
     return figure

@@ -8,6 +8,7 @@ from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.rf.segments import CHUNK_NS
 from heimdall_pipelines.rf.spectrum import USABLE_BAND
 from heimdall_pipelines.sessions.importing import MIN_BANDWIDTH_HZ
+from heimdall_pipelines.store.session_slugs import check_slug
 from heimdall_pipelines.store.stations import Station
 
 MAX_DURATION_S = 3600.0
@@ -39,6 +40,8 @@ class RecordRequest:
         Width of the channel that features are taken from; None: 12.5 kHz, or what the sample rates leave usable.
     name : str or None
         Of the session; None: frequency and time.
+    slug : str or None
+        Of the session, followed by a number where it is taken; None: start, frequency and name.
     overtime_s : float or None
         How long after `duration_s` the last sample may come; None: the longest timeout of the stations.
     max_duration_s : float
@@ -50,7 +53,7 @@ class RecordRequest:
 
     Raises
     ------
-    RecordingRefusedError
+    RecordingRefusedError, SlugError
         On construction, where a value cannot be.
     """
 
@@ -60,6 +63,7 @@ class RecordRequest:
     known_source: str | None = None
     bandwidth_hz: float | None = None
     name: str | None = None
+    slug: str | None = None
     overtime_s: float | None = None
     max_duration_s: float = MAX_DURATION_S
     max_stations: int = MAX_STATIONS
@@ -88,6 +92,8 @@ class RecordRequest:
             )
         if self.name is not None and not self.name.strip():
             raise RecordingRefusedError("the name is empty")
+        if self.slug is not None:
+            check_slug(self.slug)
 
 
 @dataclass(frozen=True)

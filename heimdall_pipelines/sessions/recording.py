@@ -41,7 +41,8 @@ from heimdall_pipelines.store.recordings import (
     start_recording_session,
 )
 from heimdall_pipelines.store.session_completion import SessionClosedError, complete_session
-from heimdall_pipelines.store.sessions import SessionNotFoundError, get_session
+from heimdall_pipelines.store.session_slugs import default_session_name, session_slug
+from heimdall_pipelines.store.sessions import SessionIdentity, SessionNotFoundError, get_session
 from heimdall_pipelines.store.stations import Station, list_stations
 from heimdall_pipelines.store.stores import Stores
 
@@ -71,7 +72,7 @@ class RecordReport:
 
     Attributes
     ----------
-    session_id, name : UUID, str
+    session_id, slug, name : UUID, str, str
     status : str
         "completed", or "failed" where no station could be recorded.
     revision : int
@@ -85,6 +86,7 @@ class RecordReport:
     """
 
     session_id: UUID
+    slug: str
     name: str
     status: str
     revision: int
@@ -126,44 +128,46 @@ def record_session(
     overtime_s = request.overtime_s
     if overtime_s is None:
         overtime_s = max(station.timeout_seconds for station in choice.asked)
-    name = request.name or f"{request.frequency_hz / 1e3:.10g} kHz, {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    now = datetime.now(UTC)
+    name = request.name or default_session_name(request.frequency_hz, now)
     ends_within_s = request.duration_s + overtime_s
     opened = RecordedSession(
-        name,
-        request.frequency_hz,
-        request.bandwidth_hz or MIN_TUNED_BANDWIDTH_HZ,
-        request.known_source,
-        ends_within_s + STORING_S,
+        wanted_slug=request.slug or session_slug(now, request.frequency_hz, name, request.known_source),
+        name=name,
+        frequency_hz=request.frequency_hz,
+        bandwidth_hz=request.bandwidth_hz or MIN_TUNED_BANDWIDTH_HZ,
+        known_source=request.known_source,
+        ends_within_s=ends_within_s + STORING_S,
     )
     progress("getting ready; the first time after an installation this takes a while")
     load_what_measures()
-    session_id = open_recording_session(stores.database, opened)
+    session = open_recording_session(stores.database, opened)
     try:
-        progress(f"session {session_id} ({name}): {len(choice.asked)} stations, {request.duration_s:g} s")
+        progress(f"session {session.slug} ({name}): {len(choice.asked)} stations, {request.duration_s:g} s")
         for rx_id, reason in choice.not_asked:
             progress(f"{rx_id}: not asked: {reason}")
-        if not start_recording_session(stores.database, session_id):
-            raise SessionClosedError(f"session {session_id} was closed or deleted before it was recorded")
-        job = _Job(stores, session_id, name, request, choice.asked, ends_within_s, surroundings or Surroundings())
+        if not start_recording_session(stores.database, session.id):
+            raise SessionClosedError(f"session {session.slug} was closed or deleted before it was recorded")
+        job = _Job(stores, session, name, request, choice.asked, ends_within_s, surroundings or Surroundings())
         recordings = job.run(progress)
         return _conclude(stores, job, recordings, choice.not_asked)
     except BaseException as error:
         reason = str(error) if isinstance(error, Exception) else "broken off by hand"
-        close_recording(stores, session_id, reason or type(error).__name__)
+        close_recording(stores, session, reason or type(error).__name__)
         raise
 
 
-def close_recording(stores: Stores, session_id: UUID, reason: str) -> None:
+def close_recording(stores: Stores, session: SessionIdentity, reason: str) -> None:
     """Close a recording as failed and remove what it stored; what an outage leaves undone the watchdog does later."""
     try:
-        fail_recording_session(stores.database, session_id, reason)
+        fail_recording_session(stores.database, session.id, reason)
         with suppress(SessionNotFoundError):  # deleted meanwhile: what was stored since has to go too
-            if get_session(stores.database, session_id).status == "completed":
+            if get_session(stores.database, session.id).status == "completed":
                 return
-        remove_session_iq(stores.objects, session_id)
-        note_recording_removed(stores.database, session_id)
+        remove_session_iq(stores.objects, session.id)
+        note_recording_removed(stores.database, session.id)
     except UnavailableError as error:
-        logger.warning("session %s is not cleaned up yet, the watchdog will do it (%s)", session_id, error)
+        logger.warning("session %s is not cleaned up yet, the watchdog will do it (%s)", session.slug, error)
 
 
 class _Job:
@@ -175,14 +179,14 @@ class _Job:
     def __init__(
         self,
         stores: Stores,
-        session_id: UUID,
+        session: SessionIdentity,
         name: str,
         request: RecordRequest,
         stations: Sequence[Station],
         ends_within_s: float,
         surroundings: Surroundings,
     ) -> None:
-        self.session_id = session_id
+        self.session = session
         self.name = name
         self.request = request
         self._stores = stores
@@ -222,12 +226,12 @@ class _Job:
 
     def _leave_sign_of_life(self, progress: Progress) -> None:
         try:
-            is_wanted = note_recorder_lives(self._stores.database, self.session_id)
+            is_wanted = note_recorder_lives(self._stores.database, self.session.id)
         except UnavailableError as error:
             progress(f"{error}; the recording goes on")
             return
         if not is_wanted:
-            raise SessionClosedError(f"session {self.session_id} was closed or deleted while it was recorded")
+            raise SessionClosedError(f"session {self.session.slug} was closed or deleted while it was recorded")
 
     def _stop(self, running: "Future[list[StationRecording]]") -> None:
         while not (self._has_begun.wait(0.1) or running.done()):
@@ -247,7 +251,7 @@ class _Job:
         objects = self._stores.objects.patient()
         executor = ThreadPoolExecutor(2 * len(self._stations), "station")
         shared = SharedRecording(
-            session_id=self.session_id,
+            session=self.session,
             name=self.name,
             frequency_hz=self.request.frequency_hz,
             bandwidth_hz=self.request.bandwidth_hz,
@@ -298,7 +302,7 @@ class _Job:
         shared.tell(f"{station.rx_id}: failed: {reason}")
         with suppress(UnavailableError):  # a check says later what was left there
             await asyncio.get_running_loop().run_in_executor(
-                shared.executor, remove_station_iq, self._stores.objects, self.session_id, station.rx_id
+                shared.executor, remove_station_iq, self._stores.objects, self.session.id, station.rx_id
             )
         return StationRecording(
             station=station,
@@ -325,8 +329,10 @@ def _conclude(
     problems += [f"{rx_id}: not asked: {reason}" for rx_id, reason in not_asked]
     if not recorded:
         reason = f"no station could be recorded: {'; '.join(problems)}"
-        close_recording(stores, job.session_id, reason)
-        return RecordReport(job.session_id, job.name, "failed", 0, tuple(recordings), not_asked, reason)
+        close_recording(stores, job.session, reason)
+        return RecordReport(
+            job.session.id, job.session.slug, job.name, "failed", 0, tuple(recordings), not_asked, reason
+        )
     try:
         plan_segments([Interval(x.start_time_unix_ns, x.samples_count, x.sample_rate_hz) for x in recorded])
     except NoSegmentError as error:
@@ -341,8 +347,10 @@ def _conclude(
     bandwidth_hz = job.request.bandwidth_hz or min(
         default_channel_bandwidth_hz(lowest_rate_hz), USABLE_BAND * lowest_rate_hz
     )
-    revision = _complete(stores, job.session_id, rows, bandwidth_hz, error_message)
-    return RecordReport(job.session_id, job.name, "completed", revision, rows, not_asked, error_message)
+    revision = _complete(stores, job.session.id, rows, bandwidth_hz, error_message)
+    return RecordReport(
+        job.session.id, job.session.slug, job.name, "completed", revision, rows, not_asked, error_message
+    )
 
 
 def _complete(

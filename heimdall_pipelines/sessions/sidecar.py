@@ -2,17 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from typing import Any
-from uuid import UUID
 
 from heimdall_pipelines.formats.npy import npy_header_bytes
 from heimdall_pipelines.formats.sigmf_files import sigmf_meta
 from heimdall_pipelines.store.measurements import StationRecording
+from heimdall_pipelines.store.sessions import SessionIdentity
 
 
 def session_sidecar(
     recording: StationRecording,
     *,
-    session_id: UUID,
+    session: SessionIdentity,
     session_name: str,
     frequency_hz: float,
     origin: str,
@@ -25,7 +25,7 @@ def session_sidecar(
     ----------
     recording : StationRecording
         The measurement, as it will be stored.
-    session_id, session_name, frequency_hz : UUID, str, float
+    session, session_name, frequency_hz : SessionIdentity, str, float
         Of the session.
     origin : str
         Where the samples came from: ``imported from sigmf``.
@@ -52,7 +52,8 @@ def session_sidecar(
         recorder=f"heimdall-pipelines, {origin}",
         extra={
             "rx_id": station.rx_id,
-            "session_id": str(session_id),
+            "session_id": str(session.id),
+            "session_slug": session.slug,
             "full_scale_dbm": recording.full_scale_dbm,
             **(extra or {}),
         },

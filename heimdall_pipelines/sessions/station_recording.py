@@ -7,7 +7,6 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from uuid import UUID
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from heimdall_pipelines.sessions.sidecar import session_sidecar
 from heimdall_pipelines.store.iq_objects import put_sidecar, session_iq_location
 from heimdall_pipelines.store.measurements import StationRecording
 from heimdall_pipelines.store.objects import ObjectStore
+from heimdall_pipelines.store.sessions import SessionIdentity
 from heimdall_pipelines.store.stations import Station
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class SharedRecording:
 
     Attributes
     ----------
-    session_id, name : UUID, str
+    session, name : SessionIdentity, str
     frequency_hz, bandwidth_hz, duration_s : float
         ``bandwidth_hz`` None: by default.
     deadline_s : float
@@ -61,7 +61,7 @@ class SharedRecording:
         When the first samples of each station came that is or was recorded, by the event loop's clock.
     """
 
-    session_id: UUID
+    session: SessionIdentity
     name: str
     frequency_hz: float
     bandwidth_hz: float | None
@@ -156,7 +156,7 @@ class StationRecorder:
                 ):
                     samples = LiveSamples(station.rx_id, self._num_wanted(live), live.nominal_rate_hz)
                     levels = LiveLevels(live.nominal_rate_hz, shared.bandwidth_hz, station.full_scale_dbm or 0.0)
-                    location = session_iq_location(shared.objects, shared.session_id, station.rx_id)
+                    location = session_iq_location(shared.objects, shared.session.id, station.rx_id)
                     upload = IqUpload(shared.objects, location, samples.num_wanted, shared.executor, shared.turns)
                     step = live.quantisation_step
                     self._has_automatic_gain, self._notes = live.has_automatic_gain, tuple(self._limits_of(live))
@@ -235,7 +235,7 @@ class StationRecorder:
             clock = samples.clock()
         except ReceiverError as error:
             raise HeimdallError(error.reason) from error
-        location = session_iq_location(shared.objects, shared.session_id, station.rx_id)
+        location = session_iq_location(shared.objects, shared.session.id, station.rx_id)
         recording = StationRecording(
             station=station,
             start_time_unix_ns=clock.start_time_unix_ns,
@@ -251,12 +251,12 @@ class StationRecorder:
             quantisation_step=step,
             note="; ".join(filter(None, (*self._notes, samples.note()))) or None,
             snr_db=levels.mean("snr_db"),
-            signal_strength_db=levels.mean("rssi_dbm"),
+            signal_strength_dbm=levels.mean("rssi_dbm"),
             frequency_offset_hz=levels.mean("frequency_offset_hz"),
         )
         sidecar = session_sidecar(
             recording,
-            session_id=shared.session_id,
+            session=shared.session,
             session_name=shared.name,
             frequency_hz=shared.frequency_hz,
             origin=f"recorded from {station.api_type}",

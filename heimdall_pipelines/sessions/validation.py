@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 from heimdall_pipelines.checks import CheckOutcome, HealthStatus, health_status
 from heimdall_pipelines.sessions.checks import check_session
 from heimdall_pipelines.sessions.object_checks import Progress
 from heimdall_pipelines.store.session_health import record_health
-from heimdall_pipelines.store.sessions import RecordingSession
+from heimdall_pipelines.store.sessions import RecordingSession, SessionKey
 from heimdall_pipelines.store.stores import Stores
 
 
@@ -43,6 +42,7 @@ class SessionValidation:
         """As ``heimdall session validate --json`` prints it."""
         return {
             "session_id": str(self.session.id),
+            "slug": self.session.slug,
             "name": self.session.name,
             "revision": self.session.revision,
             "health_status": self.health_status,
@@ -55,13 +55,13 @@ class SessionValidation:
 
 
 def validate_session(
-    stores: Stores, session_id: UUID | str, *, checksums: bool = False, progress: Progress | None = None
+    stores: Stores, key: SessionKey, *, checksums: bool = False, progress: Progress | None = None
 ) -> SessionValidation:
     """Check a completed session and keep its health, its issues and its size with it.
 
     Parameters
     ----------
-    stores, session_id, checksums, progress
+    stores, key, checksums, progress
         As of `check_session`.
 
     Raises
@@ -73,7 +73,7 @@ def validate_session(
     UnavailableError
         PostgreSQL or the S3 store could not be asked. The health that was kept before stays, here and above.
     """
-    checked = check_session(stores, session_id, checksums=checksums, progress=progress)
+    checked = check_session(stores, key, checksums=checksums, progress=progress)
     health = health_status(checked.outcomes, num_concerned=checked.num_concerned, num_all=checked.num_segments)
     validated_at = record_health(
         stores.database,

@@ -125,7 +125,7 @@ def look_at_datasets(database: Database, now: datetime) -> tuple[DatasetNow, ...
 def look_at_sessions(database: Database) -> SessionsNow:
     """Count recording sessions, and name those that nobody records any more."""
     counts = count_sessions(database)
-    abandoned = tuple(session.name for session in abandoned_sessions(database, SILENT_FOR_S))
+    abandoned = tuple(session.slug for session in abandoned_sessions(database, SILENT_FOR_S))
     return SessionsNow(counts.by_status, counts.by_health, counts.due_for_extraction, abandoned)
 
 

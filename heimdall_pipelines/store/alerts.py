@@ -274,7 +274,7 @@ def close_alerts_of_deleted(database: Database) -> int:
             text(
                 f"UPDATE heimdall.alerts SET closed_at = now() WHERE {_OPEN} AND CASE"
                 "   WHEN asset = 'recorded/measurement_features' THEN NOT EXISTS"
-                "     (SELECT FROM heimdall.recording_sessions WHERE id::text = partition)"
+                "     (SELECT FROM heimdall.recording_sessions WHERE slug = partition)"
                 "   WHEN asset = 'synthetic/dataset_summary' THEN NOT EXISTS"
                 "     (SELECT FROM heimdall.synthetic_datasets WHERE name = partition)"
                 "   WHEN asset IN ('synthetic/measurement_features', 'synthetic/raw_iq_objects') THEN NOT EXISTS"

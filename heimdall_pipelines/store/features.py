@@ -140,7 +140,7 @@ class StationMetrics:
     """Means over a session that are kept with a station's measurement; None where nothing was detected."""
 
     snr_db: float | None
-    signal_strength_db: float | None
+    signal_strength_dbm: float | None
     frequency_offset_hz: float | None
 
 
@@ -153,7 +153,7 @@ class StationInSession:
     num_present: int
     snr_db: float | None
     cn0_dbhz: float | None
-    rssi_dbm: float | None
+    signal_strength_dbm: float | None
     frequency_offset_hz: float | None
     error_message: str | None
     flags: tuple[str, ...]
@@ -227,7 +227,7 @@ class SessionFeatureWriter:
         for rx_id, values in metrics.items():
             self._connection.execute(
                 text(
-                    "UPDATE heimdall.measurements m SET snr_db = :snr_db, signal_strength_db = :signal_strength_db,"
+                    "UPDATE heimdall.measurements m SET snr_db = :snr_db, signal_strength_dbm = :signal_strength_dbm,"
                     " frequency_offset_hz = :frequency_offset_hz FROM heimdall.websdr_stations w"
                     " WHERE w.id = m.websdr_station_id AND w.rx_id = :rx_id AND m.recording_session_id = :session_id"
                 ),
@@ -257,7 +257,7 @@ def replace_session_features(database: Database, target: SessionRevision) -> Ite
     SessionNotFoundError, SessionBeingDeletedError
         The session was deleted meanwhile, or its deletion has begun.
     """
-    deleted = f"session {target.session_id} was deleted while it was being extracted"
+    deleted = f"session {target.slug} was deleted while it was being extracted"
     try:
         with database.transaction() as connection:
             connection.execute(
@@ -278,10 +278,10 @@ def replace_session_features(database: Database, target: SessionRevision) -> Ite
             if state is None:
                 raise SessionNotFoundError(deleted)
             if state.deletion_began_at is not None:
-                raise SessionBeingDeletedError(target.session_id)
+                raise SessionBeingDeletedError(target.slug)
             if state.status != "completed" or state.revision != target.revision:
                 raise SupersededError(
-                    f"session {target.session_id} changed while revision {target.revision} was being extracted "
+                    f"session {target.slug} changed while revision {target.revision} was being extracted "
                     f"(now {state.status}, revision {state.revision}); the run of that revision makes its features"
                 )
     except IntegrityError as error:
@@ -323,7 +323,7 @@ def stations_in_session(database: Database, session_id: UUID) -> list[StationInS
                 " count(*) FILTER (WHERE signal_present) AS num_present,"
                 " avg(snr_db) FILTER (WHERE signal_present) AS snr_db,"
                 " avg(cn0_dbhz) FILTER (WHERE signal_present) AS cn0_dbhz,"
-                " avg(rssi_dbm) FILTER (WHERE signal_present) AS rssi_dbm,"
+                " avg(rssi_dbm) FILTER (WHERE signal_present) AS signal_strength_dbm,"
                 " avg(frequency_offset_hz) FILTER (WHERE signal_present) AS frequency_offset_hz,"
                 " max(error_message) AS error_message, jsonb_agg(DISTINCT flags) AS flags"
                 " FROM heimdall.receiver_features WHERE recording_session_id = :id GROUP BY rx_id ORDER BY rx_id"

@@ -40,7 +40,7 @@ class StationRecording:
     error_message: str | None = None
     note: str | None = None
     snr_db: float | None = None
-    signal_strength_db: float | None = None
+    signal_strength_dbm: float | None = None
     frequency_offset_hz: float | None = None
 
     @property
@@ -78,11 +78,11 @@ def replace_measurements(connection: Connection, session_id: UUID, recordings: S
                 "INSERT INTO heimdall.measurements (timestamp, recording_session_id, websdr_station_id,"
                 " start_time_unix_ns, time_source, time_uncertainty_ns, sample_rate_hz, samples_count,"
                 " iq_data_location, iq_data_format, sha256, full_scale_dbm, is_calibrated, quantisation_step,"
-                " passband_hz, error_message, note, snr_db, signal_strength_db, frequency_offset_hz)"
+                " passband_hz, error_message, note, snr_db, signal_strength_dbm, frequency_offset_hz)"
                 f" VALUES ({time_sql('CAST(:start_ns AS bigint) / 1000')}, :session_id, :station_id, :start_ns,"
                 " :time_source, :time_uncertainty_ns, :sample_rate_hz, :samples_count,"
                 " :location, :iq_data_format, :sha256, :full_scale_dbm, :is_calibrated, :quantisation_step,"
-                " :passband_hz, :error_message, :note, :snr_db, :signal_strength_db, :frequency_offset_hz)"
+                " :passband_hz, :error_message, :note, :snr_db, :signal_strength_dbm, :frequency_offset_hz)"
             ),
             {
                 "start_ns": recording.start_time_unix_ns,
@@ -102,7 +102,7 @@ def replace_measurements(connection: Connection, session_id: UUID, recordings: S
                 "error_message": recording.error_message,
                 "note": recording.note,
                 "snr_db": recording.snr_db,
-                "signal_strength_db": recording.signal_strength_db,
+                "signal_strength_dbm": recording.signal_strength_dbm,
                 "frequency_offset_hz": recording.frequency_offset_hz,
             },
         )
@@ -135,6 +135,6 @@ def _recording(row: Row[Any]) -> StationRecording:
         error_message=row.error_message,
         note=row.note,
         snr_db=row.snr_db,
-        signal_strength_db=row.signal_strength_db,
+        signal_strength_dbm=row.signal_strength_dbm,
         frequency_offset_hz=row.frequency_offset_hz,
     )

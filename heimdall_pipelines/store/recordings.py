@@ -1,11 +1,14 @@
 """Sessions while they are recorded: opened, kept alive, closed as failed, and found where their recorder died."""
 
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import Row, text
 
 from heimdall_pipelines.store.database import Database
+from heimdall_pipelines.store.session_slugs import insert_with_slug
+from heimdall_pipelines.store.sessions import SessionIdentity
 from heimdall_pipelines.store.stations import known_source_id
 
 # An import has no deadline: importing the same files again takes it up.
@@ -15,8 +18,9 @@ _IS_OPEN = f"status IN ('pending', 'in_progress') AND {_IS_RECORDING} AND deleti
 
 @dataclass(frozen=True)
 class RecordedSession:
-    """What is known of a session before it is recorded."""
+    """What is known of a session before it is recorded; where ``wanted_slug`` is taken, a number follows it."""
 
+    wanted_slug: str
     name: str
     frequency_hz: float
     bandwidth_hz: float
@@ -25,15 +29,14 @@ class RecordedSession:
 
 
 @dataclass(frozen=True)
-class AbandonedSession:
+class AbandonedSession(SessionIdentity):
     """A session whose recorder is gone; ``error_message`` is why it is closed."""
 
-    id: UUID
     name: str
     error_message: str
 
 
-def open_recording_session(database: Database, session: RecordedSession) -> UUID:
+def open_recording_session(database: Database, session: RecordedSession) -> SessionIdentity:
     """Add a pending session.
 
     Raises
@@ -43,22 +46,21 @@ def open_recording_session(database: Database, session: RecordedSession) -> UUID
     """
     with database.transaction() as connection:
         source_id = known_source_id(connection, session.known_source)
-        added: UUID = connection.execute(
-            text(
-                "INSERT INTO heimdall.recording_sessions (name, status, frequency_hz, bandwidth_hz, known_source_id,"
-                " recording_deadline_at, recorder_seen_at) VALUES (:name, 'pending', :frequency_hz, :bandwidth_hz,"
-                " :source_id, clock_timestamp() + :ends_within_s * INTERVAL '1 second', clock_timestamp())"
-                " RETURNING id"
-            ),
-            {
-                "name": session.name,
-                "frequency_hz": session.frequency_hz,
-                "bandwidth_hz": session.bandwidth_hz,
-                "source_id": source_id,
-                "ends_within_s": session.ends_within_s,
-            },
-        ).scalar_one()
-    return added
+
+        def insert(slug: str) -> Row[Any] | None:
+            return connection.execute(
+                text(
+                    "INSERT INTO heimdall.recording_sessions (slug, name, status, frequency_hz, bandwidth_hz,"
+                    " known_source_id, recording_deadline_at, recorder_seen_at) VALUES (:slug, :name, 'pending',"
+                    " :frequency_hz, :bandwidth_hz, :source_id,"
+                    " clock_timestamp() + :ends_within_s * INTERVAL '1 second', clock_timestamp())"
+                    " ON CONFLICT (slug) DO NOTHING RETURNING id, slug"
+                ),
+                vars(session) | {"slug": slug, "source_id": source_id},
+            ).first()
+
+        added = insert_with_slug(connection, session.wanted_slug, insert)
+    return SessionIdentity(added.id, added.slug)
 
 
 def start_recording_session(database: Database, session_id: UUID) -> bool:
@@ -100,7 +102,7 @@ def abandoned_sessions(database: Database, silent_for_s: float) -> list[Abandone
     with database.transaction() as connection:
         rows = connection.execute(
             text(
-                "SELECT id, name, status, error_message, recording_deadline_at < clock_timestamp() AS is_late,"
+                "SELECT id, slug, name, status, error_message, recording_deadline_at < clock_timestamp() AS is_late,"
                 " EXTRACT(EPOCH FROM clock_timestamp() - recorder_seen_at) AS silent_s"
                 f" FROM heimdall.recording_sessions WHERE {_IS_RECORDING} AND deletion_began_at IS NULL"
                 " AND status <> 'completed' AND (recording_deadline_at < clock_timestamp()"
@@ -112,6 +114,7 @@ def abandoned_sessions(database: Database, silent_for_s: float) -> list[Abandone
     return [
         AbandonedSession(
             row.id,
+            row.slug,
             row.name,
             row.error_message
             or f"abandoned: the process that recorded it gave no sign of life for {row.silent_s:.0f} s"

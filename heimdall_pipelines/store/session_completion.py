@@ -55,18 +55,19 @@ def complete_session(
     with database.transaction() as connection:
         row = connection.execute(
             text(
-                "SELECT status, revision, deletion_began_at FROM heimdall.recording_sessions WHERE id = :id FOR UPDATE"
+                "SELECT slug, status, revision, deletion_began_at FROM heimdall.recording_sessions"
+                " WHERE id = :id FOR UPDATE"
             ),
             {"id": session_id},
         ).first()
         if row is None:
             raise SessionNotFoundError(f"session {session_id} was deleted while it was being completed")
         if row.deletion_began_at is not None:
-            raise SessionBeingDeletedError(session_id)
+            raise SessionBeingDeletedError(row.slug)
         if row.status == "completed":
             return int(row.revision)
         if row.status == "failed":
-            raise SessionClosedError(f"session {session_id} was closed as failed while it was being completed")
+            raise SessionClosedError(f"session {row.slug} was closed as failed while it was being completed")
         add_missing_stations(connection, [recording.station for recording in recordings])
         replace_measurements(connection, session_id, recordings)
         recorded = [recording for recording in recordings if recording.samples_count]

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, text
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.objects import ObjectLocation
+from heimdall_pipelines.store.sessions import SessionIdentity
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class DoomedSession:
 
     Attributes
     ----------
-    name : str
+    slug, name : str
     content_sha256 : str or None
         Of its files where it was imported: the key of an import's lock.
     num_stations, num_segments : int
@@ -27,6 +28,7 @@ class DoomedSession:
         Objects that its measurements name, wherever they lie.
     """
 
+    slug: str
     name: str
     content_sha256: str | None
     num_stations: int
@@ -39,7 +41,7 @@ def find_doomed_session(database: Database, session_id: UUID) -> DoomedSession |
     with database.transaction() as connection:
         row = connection.execute(
             text(
-                "SELECT s.name, s.content_sha256, (SELECT count(*) FROM heimdall.measurement_features f"
+                "SELECT s.slug, s.name, s.content_sha256, (SELECT count(*) FROM heimdall.measurement_features f"
                 " WHERE f.recording_session_id = s.id) AS num_segments"
                 " FROM heimdall.recording_sessions s WHERE s.id = :id"
             ),
@@ -55,24 +57,23 @@ def find_doomed_session(database: Database, session_id: UUID) -> DoomedSession |
             .scalars()
             .all()
         )
-        return DoomedSession(row.name, row.content_sha256, len(named), row.num_segments, _locations(named))
+        return DoomedSession(row.slug, row.name, row.content_sha256, len(named), row.num_segments, _locations(named))
 
 
-def expired_sessions(database: Database, retention_days: int) -> list[UUID]:
+def expired_sessions(database: Database, retention_days: int) -> list[SessionIdentity]:
     """Sessions that became completed longer ago than so many days, oldest first; those half deleted are among them.
 
     It is not the age of the recording: an old one that was just imported stays.
     """
     with database.transaction() as connection:
-        return list(
-            connection.execute(
-                text(
-                    "SELECT id FROM heimdall.recording_sessions WHERE status = 'completed'"
-                    " AND completed_at < now() - make_interval(days => :days) ORDER BY completed_at, id"
-                ),
-                {"days": retention_days},
-            ).scalars()
+        rows = connection.execute(
+            text(
+                "SELECT id, slug FROM heimdall.recording_sessions WHERE status = 'completed'"
+                " AND completed_at < now() - make_interval(days => :days) ORDER BY completed_at, id"
+            ),
+            {"days": retention_days},
         )
+        return [SessionIdentity(row.id, row.slug) for row in rows]
 
 
 def begin_deletion(database: Database, session_id: UUID) -> None:

@@ -78,10 +78,10 @@ def record_health(
             {"id": session.id},
         ).first()
     if now is None:
-        raise SessionNotFoundError(f"session {session.id} was deleted while it was being validated")
+        raise SessionNotFoundError(f"session {session.slug} was deleted while it was being validated")
     if now.deletion_began_at is not None:
-        raise SessionBeingDeletedError(session.id)
+        raise SessionBeingDeletedError(session.slug)
     raise SessionChangedError(
-        f"session {session.id} changed while revision {session.revision} was being validated "
+        f"session {session.slug} changed while revision {session.revision} was being validated "
         f"(now {now.status}, revision {now.revision}); validate it again"
     )

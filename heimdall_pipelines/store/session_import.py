@@ -3,13 +3,15 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import Row, text
 
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.store.database import Database
-from heimdall_pipelines.store.sessions import SessionBeingDeletedError
+from heimdall_pipelines.store.session_slugs import insert_with_slug
+from heimdall_pipelines.store.sessions import SessionBeingDeletedError, SessionIdentity
 from heimdall_pipelines.store.stations import known_source_id
 
 
@@ -19,8 +21,9 @@ class ImportInProgressError(HeimdallError):
 
 @dataclass(frozen=True)
 class ImportedSession:
-    """What is known of a session before its IQ is stored."""
+    """What is known of a session before its IQ is stored; where ``wanted_slug`` is taken, a number follows it."""
 
+    wanted_slug: str
     name: str
     frequency_hz: float
     bandwidth_hz: float
@@ -28,14 +31,14 @@ class ImportedSession:
     content_sha256: str
 
 
-def begin_import(database: Database, imported: ImportedSession) -> tuple[UUID, bool]:
+def begin_import(database: Database, imported: ImportedSession) -> tuple[SessionIdentity, bool]:
     """Open a session for an import, or find the one that the same content was imported into.
 
     Returns
     -------
-    session_id, is_completed : UUID, bool
+    session, is_completed : SessionIdentity, bool
         ``is_completed`` is true when the same content is stored already. A session that an earlier
-        import left behind in progress is taken up again under its id, so that its objects are
+        import left behind in progress is taken up again under its id and slug, so that its objects are
         overwritten.
 
     Raises
@@ -47,25 +50,26 @@ def begin_import(database: Database, imported: ImportedSession) -> tuple[UUID, b
     """
     with database.transaction() as connection:
         source_id = known_source_id(connection, imported.known_source)
-        row = connection.execute(
-            text(
-                "INSERT INTO heimdall.recording_sessions"
-                " (name, status, frequency_hz, bandwidth_hz, known_source_id, content_sha256)"
-                " VALUES (:name, 'in_progress', :frequency_hz, :bandwidth_hz, :source_id, :content_sha256)"
-                " ON CONFLICT (content_sha256) DO UPDATE SET content_sha256 = EXCLUDED.content_sha256"
-                " RETURNING id, status, deletion_began_at"
-            ),
-            {
-                "name": imported.name,
-                "frequency_hz": imported.frequency_hz,
-                "bandwidth_hz": imported.bandwidth_hz,
-                "source_id": source_id,
-                "content_sha256": imported.content_sha256,
-            },
-        ).one()
+
+        def insert(slug: str) -> Row[Any] | None:
+            # A conflict is of the content, which is found then, or of the slug.
+            return connection.execute(
+                text(
+                    "WITH known AS (SELECT id, slug, status, deletion_began_at FROM heimdall.recording_sessions"
+                    " WHERE content_sha256 = :content_sha256), added AS (INSERT INTO heimdall.recording_sessions"
+                    " (slug, name, status, frequency_hz, bandwidth_hz, known_source_id, content_sha256)"
+                    " SELECT :slug, :name, 'in_progress', :frequency_hz, :bandwidth_hz, :source_id, :content_sha256"
+                    " WHERE NOT EXISTS (SELECT FROM known) ON CONFLICT DO NOTHING"
+                    " RETURNING id, slug, status, deletion_began_at)"
+                    " SELECT * FROM known UNION ALL SELECT * FROM added"
+                ),
+                vars(imported) | {"slug": slug, "source_id": source_id},
+            ).first()
+
+        row = insert_with_slug(connection, imported.wanted_slug, insert)
         if row.deletion_began_at is not None:
-            raise SessionBeingDeletedError(row.id)
-    return row.id, row.status == "completed"
+            raise SessionBeingDeletedError(row.slug)
+    return SessionIdentity(row.id, row.slug), row.status == "completed"
 
 
 @contextmanager
@@ -86,18 +90,18 @@ def import_lock(database: Database, content_sha256: str) -> Iterator[None]:
         yield
 
 
-def sessions_holding(database: Database, sha256: Sequence[str], *, other_than_content: str) -> dict[str, UUID]:
-    """Which of these objects (by digest) belong to a completed session of other content: {sha256: session id}."""
+def sessions_holding(database: Database, sha256: Sequence[str], *, other_than_content: str) -> dict[str, str]:
+    """Which of these objects (by digest) belong to a completed session of other content: {sha256: slug}."""
     with database.transaction() as connection:
         rows = connection.execute(
             text(
-                "SELECT m.sha256, m.recording_session_id AS id FROM heimdall.measurements m"
+                "SELECT m.sha256, s.slug FROM heimdall.measurements m"
                 " JOIN heimdall.recording_sessions s ON s.id = m.recording_session_id AND s.status = 'completed'"
                 " WHERE m.sha256 = ANY(:sha256) AND s.content_sha256 IS DISTINCT FROM :content"
             ),
             {"sha256": list(sha256), "content": other_than_content},
         )
-        return {row.sha256: row.id for row in rows}
+        return {row.sha256: row.slug for row in rows}
 
 
 def discard_session(database: Database, session_id: UUID) -> None:

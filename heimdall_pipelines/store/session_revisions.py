@@ -19,11 +19,12 @@ class SessionRevision:
     """A completed session in the state that features are extracted from."""
 
     session_id: UUID
+    slug: str
     revision: int
 
     @property
     def run_key(self) -> str:
-        """Key under which Dagster runs the extraction of this state once."""
+        """Key under which Dagster runs the extraction of this state once; by the id, which came before slugs."""
         return f"{self.session_id}:{self.revision}"
 
 
@@ -44,14 +45,14 @@ def due_for_extraction(
     with database.transaction() as connection:
         rows = connection.execute(
             text(
-                f"SELECT s.id, s.revision FROM heimdall.recording_sessions s WHERE {_IS_DUE}"
+                f"SELECT s.id, s.slug, s.revision FROM heimdall.recording_sessions s WHERE {_IS_DUE}"
                 " AND (CAST(:after AS uuid) IS NULL OR (s.completed_at, s.id) >"
                 "      (SELECT p.completed_at, p.id FROM heimdall.recording_sessions p WHERE p.id = :after))"
                 " ORDER BY s.completed_at, s.id LIMIT :limit"
             ),
             {"limit": limit, "after": after.session_id if after else None},
         )
-        return [SessionRevision(row.id, row.revision) for row in rows]
+        return [SessionRevision(row.id, row.slug, row.revision) for row in rows]
 
 
 def is_due_for_extraction(database: Database, session_id: UUID) -> bool:

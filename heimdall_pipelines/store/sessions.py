@@ -8,28 +8,38 @@ from sqlalchemy import Connection, text
 
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.store.database import Database
+from heimdall_pipelines.store.session_slugs import as_uuid
 from heimdall_pipelines.store.stations import KnownSource
+
+SessionKey = UUID | str  # a session's id, or its slug
 
 
 class SessionNotFoundError(HeimdallError):
-    """No session has this id."""
+    """No session has this slug or id."""
 
 
 class SessionBeingDeletedError(HeimdallError):
     """The session's deletion has begun: nothing else is done with it any more."""
 
-    def __init__(self, session_id: UUID | str) -> None:
-        super().__init__(f"session {session_id} is being deleted; finish it with: heimdall session delete {session_id}")
+    def __init__(self, key: SessionKey) -> None:
+        super().__init__(f"session {key} is being deleted; finish it with: heimdall session delete {key}")
 
 
 @dataclass(frozen=True)
-class RecordingSession:
+class SessionIdentity:
+    """How a session is called: by its id in rows and objects, by its slug wherever a person sees it."""
+
+    id: UUID
+    slug: str
+
+
+@dataclass(frozen=True)
+class RecordingSession(SessionIdentity):
     """One recording by several stations at the same time.
 
     Health, its time and the bytes are those of the last validation (``unknown`` and None before the first).
     """
 
-    id: UUID
     name: str
     status: str
     frequency_hz: float
@@ -46,10 +56,9 @@ class RecordingSession:
 
 
 @dataclass(frozen=True)
-class SessionOverview:
+class SessionOverview(SessionIdentity):
     """A session as a list shows it."""
 
-    id: UUID
     name: str
     status: str
     frequency_hz: float
@@ -64,47 +73,33 @@ class SessionOverview:
     deletion_began_at: datetime | None
 
 
-def session_key(session_id: UUID | str) -> UUID:
-    """Read a session's id as people type it.
+def get_session(database: Database, key: SessionKey) -> RecordingSession:
+    """One session, by its slug or id.
 
     Raises
     ------
     SessionNotFoundError
-        It is no UUID.
-    """
-    try:
-        return UUID(str(session_id))
-    except ValueError:
-        raise SessionNotFoundError(f"not a session id (a UUID is expected): {session_id}") from None
-
-
-def get_session(database: Database, session_id: UUID | str) -> RecordingSession:
-    """One session.
-
-    Raises
-    ------
-    SessionNotFoundError
-        The id is no UUID, or no session has it.
+        No session has it.
     """
     with database.transaction() as connection:
-        return read_session(connection, session_id)
+        return read_session(connection, key)
 
 
-def read_session(connection: Connection, session_id: UUID | str) -> RecordingSession:
+def read_session(connection: Connection, key: SessionKey) -> RecordingSession:
     """One session, within a transaction or snapshot; raises as `get_session`."""
     row = connection.execute(
         text(
-            "SELECT s.id, s.name, s.status, s.frequency_hz, s.bandwidth_hz, s.start_time, s.duration_s, s.revision,"
-            " s.error_message, s.health_status, s.last_validated_at, s.storage_size_bytes, s.deletion_began_at,"
-            " k.name AS source_name, k.frequency_hz AS source_frequency_hz,"
+            "SELECT s.id, s.slug, s.name, s.status, s.frequency_hz, s.bandwidth_hz, s.start_time, s.duration_s,"
+            " s.revision, s.error_message, s.health_status, s.last_validated_at, s.storage_size_bytes,"
+            " s.deletion_began_at, k.name AS source_name, k.frequency_hz AS source_frequency_hz,"
             " k.latitude, k.longitude, k.altitude_m, k.power_dbm"
             " FROM heimdall.recording_sessions s LEFT JOIN heimdall.known_sources k ON k.id = s.known_source_id"
-            " WHERE s.id = :id"
+            " WHERE s.id = :id OR s.slug = :slug"
         ),
-        {"id": session_key(session_id)},
+        {"id": as_uuid(key), "slug": str(key)},
     ).first()
     if row is None:
-        raise SessionNotFoundError(f"no session {session_id}; see: heimdall session list")
+        raise SessionNotFoundError(f"no session {key}; see: heimdall session list")
     source = None
     if row.source_name is not None:
         source = KnownSource(
@@ -112,6 +107,7 @@ def read_session(connection: Connection, session_id: UUID | str) -> RecordingSes
         )
     return RecordingSession(
         id=row.id,
+        slug=row.slug,
         name=row.name,
         status=row.status,
         frequency_hz=row.frequency_hz,
@@ -133,7 +129,7 @@ def list_sessions(database: Database, limit: int = 100) -> list[SessionOverview]
     with database.transaction() as connection:
         rows = connection.execute(
             text(
-                "SELECT s.id, s.name, s.status, s.frequency_hz, s.start_time, s.duration_s, s.revision,"
+                "SELECT s.id, s.slug, s.name, s.status, s.frequency_hz, s.start_time, s.duration_s, s.revision,"
                 " (SELECT count(*) FROM heimdall.measurements m WHERE m.recording_session_id = s.id) AS num_stations,"
                 " count(f.id) AS num_segments,"
                 " count(f.id) FILTER (WHERE f.extraction_failed) AS num_failed_segments,"
@@ -147,14 +143,13 @@ def list_sessions(database: Database, limit: int = 100) -> list[SessionOverview]
         return [SessionOverview(**row._mapping) for row in rows]
 
 
-def completed_session_ids(database: Database) -> list[UUID]:
+def completed_sessions(database: Database) -> list[SessionIdentity]:
     """Sessions that can be validated, oldest completion first: completed, and not being deleted."""
     with database.transaction() as connection:
-        return list(
-            connection.execute(
-                text(
-                    "SELECT id FROM heimdall.recording_sessions WHERE status = 'completed'"
-                    " AND deletion_began_at IS NULL ORDER BY completed_at, id"
-                )
-            ).scalars()
+        rows = connection.execute(
+            text(
+                "SELECT id, slug FROM heimdall.recording_sessions WHERE status = 'completed'"
+                " AND deletion_began_at IS NULL ORDER BY completed_at, id"
+            )
         )
+        return [SessionIdentity(row.id, row.slug) for row in rows]

@@ -33,14 +33,14 @@ def _short_demo(monkeypatch):
 def imported(heimdall, files):
     code, out, err = heimdall("session", "import", *files)
     assert code == 0, err
-    return re.search(r"session ([0-9a-f-]{36})", out)[1]
+    return re.search(r"imported: session (\S+)", out)[1]
 
 
 def test_migrate_says_what_it_did_and_then_that_nothing_was_to_do(heimdall, empty_database_settings, monkeypatch):
     for name, value in environment_of(empty_database_settings).items():
         monkeypatch.setenv(name, value)
-    assert heimdall("db", "migrate")[:2] == (0, "schema migrated from nothing to revision 0006\n")
-    assert heimdall("db", "migrate")[:2] == (0, "the schema is at revision 0006 already\n")
+    assert heimdall("db", "migrate")[:2] == (0, "schema migrated from nothing to revision 0007\n")
+    assert heimdall("db", "migrate")[:2] == (0, "the schema is at revision 0007 already\n")
 
 
 def test_stations_are_listed_added_and_disabled(heimdall):
@@ -52,6 +52,27 @@ def test_stations_are_listed_added_and_disabled(heimdall):
     (line,) = [line for line in heimdall("station", "list")[1].splitlines() if "garden" in line]
     assert line.split() == ["garden", "garden", "45.1000", "7.2000", "0", "none", "144-146", "no"]
     assert heimdall("station", "enable", "garden")[1] == "station garden is active\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "slug"),
+    [
+        (("--name", "[/b] 📡 Zürich/Nord"), "20260101T120000Z-7050000hz-b-zurich-nord"),
+        (("--name", "[/b]", "--slug", "night-watch"), "night-watch"),
+    ],
+)
+def test_a_session_of_any_name_is_shown_by_its_slug(heimdall, example_recordings, options, slug):
+    for words in ("imported: session", "already imported: session"):
+        code, out, err = heimdall("session", "import", *example_recordings, *options)
+        assert (code, f"{words} {slug} ({options[1]})" in out) == (0, True), err
+    assert re.search(rf"{slug} +{re.escape(options[1])} ", heimdall("session", "list")[1])
+    assert f"{options[1]}: completed" in heimdall("session", "show", slug)[1]
+
+
+def test_a_malformed_slug_is_refused_and_nothing_is_imported(heimdall, example_recordings):
+    code, _, err = heimdall("session", "import", *example_recordings, "--slug", "Night watch")
+    assert (code, "slug 'Night watch' is malformed" in err) == (1, True)
+    assert "Night" not in heimdall("session", "list")[1]
 
 
 def test_a_session_is_imported_listed_extracted_and_shown(heimdall, example_recordings):
@@ -126,7 +147,7 @@ def test_the_demonstration_takes_the_real_recordings(heimdall, real_recordings):
         (("session", "import", "{file}", "--position", "{file}=45"), 2, "latitude,longitude,altitude_m is expected"),
         (("session", "import", "{file}", "--start", "yesterday"), 2, "--start yesterday"),
         (("session", "import", "{file}", "--known-source", "DCF78"), 1, "unknown source DCF78; known are: DCF77"),
-        (("session", "extract", "12"), 1, "a UUID is expected"),
+        (("session", "extract", "12"), 1, "no session 12; see: heimdall session list"),
         (("session", "show", "00000000-0000-0000-0000-000000000000"), 1, "heimdall session list"),
         (("station", "disable", "nobody"), 1, "unknown station nobody"),
         (("station", "add", "x", "--latitude", "91", "--longitude", "0"), 1, "latitude 91.0 is outside"),

@@ -28,10 +28,10 @@ def test_a_session_is_recorded_and_says_what_extracts_it(heimdall, stores, two_s
     code, out, err = heimdall("session", "record", "--frequency", FREQUENCY, "--duration", 5, "--all-active")
     assert code == 0
     (session,) = list_sessions(stores.database)
-    assert f"heimdall session extract {session.id}" in out
+    assert f"heimdall session extract {session.slug}" in out
     assert "failed: cannot be reached" in out
     assert "a: recorded, 60005 samples" in err
-    assert heimdall("session", "extract", session.id)[0] == 0
+    assert heimdall("session", "extract", session.slug)[0] == 0
     assert "cannot be reached" in heimdall("session", "show", session.id)[1]
 
 

@@ -29,21 +29,22 @@ UNKNOWN = "00000000-0000-0000-0000-000000000000"
 
 
 @pytest.fixture
-def session_id(stores, example_recordings):
-    imported = import_files(stores, example_recordings).session_id
-    extract_session(stores, imported, quiet)
-    return str(imported)
+def session(stores, example_recordings):
+    """The slug of an extracted session."""
+    imported = import_files(stores, example_recordings)
+    extract_session(stores, imported.session_id, quiet)
+    return imported.slug
 
 
 @pytest.fixture
 def short_session(stores, tmp_path):
-    """Import a session of one second; each number gives another."""
+    """Import a session of one second; each number gives another, by its slug."""
 
     def make(number):
         folder = tmp_path / f"recording{number}"
         folder.mkdir()
         files = npy_files(folder, {"torino": noise(200_000, key=number)})
-        return str(import_files(stores, files, **npy_options()).session_id)
+        return import_files(stores, files, **npy_options()).slug
 
     return make
 
@@ -53,13 +54,21 @@ def execute(stores, statement, **values):
         connection.execute(text(statement), values)
 
 
-def put_stranger(stores, session_id):
-    location = ObjectLocation(stores.objects.raw_iq_bucket, f"sessions/{session_id}/stranger.npy")
+def id_of(stores, slug):
+    return get_session(stores.database, slug).id
+
+
+def due_slugs(stores):
+    return [due.slug for due in due_for_extraction(stores.database, limit=9)]
+
+
+def put_stranger(stores, session):
+    location = ObjectLocation(stores.objects.raw_iq_bucket, f"sessions/{id_of(stores, session)}/stranger.npy")
     stores.objects.put(location, io.BytesIO(b"x"), 1, "application/octet-stream")
     return location
 
 
-def evaluations(session_id):
+def evaluations(session):
     """What Dagster says of each check of a session: whether it passed."""
     found = {}
     with dg.DagsterInstance.get() as instance:
@@ -67,7 +76,7 @@ def evaluations(session_id):
             key = dg.AssetCheckKey(recorded_measurement_features.key, name)
             for record in instance.event_log_storage.get_asset_check_execution_history(key, limit=5):
                 evaluation = record.event.dagster_event.event_specific_data
-                if evaluation.partition == session_id:
+                if evaluation.partition == session:
                     found.setdefault(name, evaluation.passed)
     return found
 
@@ -80,52 +89,53 @@ def partitions():
 # validate
 
 
-def test_a_healthy_session_ends_with_0_and_dagster_is_told(heimdall, session_id):
-    code, out, _ = heimdall("session", "validate", session_id, "--checksums")
+def test_a_healthy_session_ends_with_0_and_dagster_is_told(heimdall, session):
+    code, out, _ = heimdall("session", "validate", session, "--checksums")
     assert (code, out.count(" passed ")) == (0, len(SESSION_CHECKS))
-    assert f"session {session_id}" in out
+    assert f"session {session}" in out
     assert "healthy, 0 of 12 segments concerned" in out
     assert "checksums_compared 3" in out
-    assert evaluations(session_id) == dict.fromkeys(SESSION_CHECKS, True)
-    assert re.search(rf"{session_id} .* extracted +healthy +\d{{4}}-\d\d-\d\d ", heimdall("session", "list")[1])
-    assert "health healthy, validated 2" in heimdall("session", "show", session_id)[1]
+    assert evaluations(session) == dict.fromkeys(SESSION_CHECKS, True)
+    assert re.search(rf"{session} .* extracted +healthy +\d{{4}}-\d\d-\d\d ", heimdall("session", "list")[1])
+    assert "health healthy, validated 2" in heimdall("session", "show", session)[1]
 
 
-def test_a_session_may_be_validated_again_and_the_last_result_is_dagsters(heimdall, stores, session_id):
-    heimdall("session", "extract", session_id)
-    stranger = put_stranger(stores, session_id)
+def test_a_session_may_be_validated_again_and_the_last_result_is_dagsters(heimdall, stores, session):
+    heimdall("session", "extract", session)
+    stranger = put_stranger(stores, session)
     for _ in range(2):
-        assert heimdall("session", "validate", session_id)[0] == 1
-    assert evaluations(session_id)["objects_agree"] is False
+        assert heimdall("session", "validate", session)[0] == 1
+    assert evaluations(session)["objects_agree"] is False
     stores.objects.remove(stranger.bucket, stranger.key)
     assert heimdall("session", "validate", "--all")[0] == 0
-    assert evaluations(session_id) == dict.fromkeys(SESSION_CHECKS, True)
+    assert evaluations(session) == dict.fromkeys(SESSION_CHECKS, True)
 
 
-def test_issues_end_with_1_and_are_named_with_what_mends_them(heimdall, stores, session_id):
-    stranger = put_stranger(stores, session_id)
+def test_issues_end_with_1_and_are_named_with_what_mends_them(heimdall, stores, session):
+    stranger = put_stranger(stores, session)
     execute(stores, "UPDATE heimdall.measurement_features SET receiver_features = '[]' WHERE segment_idx < 2")
-    code, out, _ = heimdall("session", "validate", session_id)
+    code, out, _ = heimdall("session", "validate", session)
     assert code == 1
     assert f"  - {stranger}: an object that no measurement names" in out
     assert "  - segment 1: station torino is missing" in out
-    assert f"  to mend: heimdall session extract {session_id}" in out
+    assert f"  to mend: heimdall session extract {session}" in out
     assert "IQ of recordings cannot be made again" in out
-    told = evaluations(session_id)
+    told = evaluations(session)
     assert [name for name, passed in told.items() if not passed] == ["stations_in_every_segment", "objects_agree"]
-    assert re.search(rf"{session_id} .* critical ", heimdall("session", "list")[1])
+    assert re.search(rf"{session} .* critical ", heimdall("session", "list")[1])
 
 
-def test_of_very_many_problems_twenty_are_printed(heimdall, stores, session_id):
+def test_of_very_many_problems_twenty_are_printed(heimdall, stores, session):
     execute(stores, "UPDATE heimdall.measurement_features SET receiver_features = '[]'")
-    _, out, _ = heimdall("session", "validate", session_id)
+    _, out, _ = heimdall("session", "validate", session)
     assert out.count("  - segment ") == 20
     assert "  and 28 more" in out  # 12 segments without 3 stations, and 12 whose counts do not match
 
 
-def test_json_is_one_document_on_standard_output(heimdall, stores, session_id, short_session):
-    document = json.loads(heimdall("session", "validate", session_id, "--json")[1])
-    assert (document["session_id"], document["health_status"]) == (session_id, "healthy")
+def test_json_is_one_document_on_standard_output(heimdall, stores, session, short_session):
+    document = json.loads(heimdall("session", "validate", session, "--json")[1])
+    assert (document["slug"], document["session_id"]) == (session, str(id_of(stores, session)))
+    assert document["health_status"] == "healthy"
     short_session(1)
     code, out, _ = heimdall("session", "validate", "--all", "--json")
     assert code == 1
@@ -140,20 +150,22 @@ def test_a_session_that_cannot_be_looked_at_ends_with_2_and_a_message(heimdall, 
 
 
 @pytest.mark.parametrize("arguments", [("--all",), (UNKNOWN,)])
-def test_an_outage_is_no_result_and_ends_with_2(heimdall, session_id, monkeypatch, arguments):
+def test_an_outage_is_no_result_and_ends_with_2(heimdall, session, monkeypatch, arguments):
     monkeypatch.setenv("HEIMDALL_PG_PORT", "1")
     code, out, err = heimdall("session", "validate", *arguments)
     assert (code, out) == (2, "")
     assert err.startswith("Error: PostgreSQL at 127.0.0.1:1/")
 
 
-def test_all_are_validated_but_those_in_progress_or_being_deleted(heimdall, stores, session_id, short_session):
+def test_all_are_validated_but_those_in_progress_or_being_deleted(heimdall, stores, session, short_session):
     in_progress, doomed = short_session(1), short_session(2)
-    execute(stores, "UPDATE heimdall.recording_sessions SET status = 'in_progress' WHERE id = :id", id=in_progress)
-    begin_deletion(stores.database, doomed)
+    execute(
+        stores, "UPDATE heimdall.recording_sessions SET status = 'in_progress' WHERE slug = :slug", slug=in_progress
+    )
+    begin_deletion(stores.database, id_of(stores, doomed))
     code, out, _ = heimdall("session", "validate", "--all")
     assert code == 0
-    assert re.findall(r"session ([0-9a-f-]{36})", out) == [session_id]
+    assert re.findall(r"session ([0-9A-Za-z-]+) ", out) == [session]
     code, _, err = heimdall("session", "validate", in_progress)
     assert (code, "is in_progress" in err) == (2, True)
     code, _, err = heimdall("session", "validate", doomed)
@@ -165,17 +177,30 @@ def test_validating_neither_one_nor_all_is_a_wrong_command(heimdall):
     assert heimdall("session", "validate", UNKNOWN, "--all")[0] == 2
 
 
+def test_every_command_takes_the_id_too(heimdall, stores, session):
+    session_id = str(id_of(stores, session))
+    shown = heimdall("session", "show", session_id)
+    assert shown == heimdall("session", "show", session)
+    assert f"session {session}, id {session_id}" in shown[1]
+    for command in ("extract", "validate"):
+        assert heimdall("session", command, session_id)[0] == 0
+    assert heimdall("session", "backfill", "--after", session_id)[0] == 0
+    assert partitions() == [session]
+    assert heimdall("session", "delete", session_id, "--yes")[0] == 0
+    assert partitions() == []
+
+
 # backfill
 
 
-def test_due_sessions_are_extracted_oldest_first_and_then_no_longer_due(heimdall, stores, session_id, short_session):
+def test_due_sessions_are_extracted_oldest_first_and_then_no_longer_due(heimdall, stores, session, short_session):
     first, second = short_session(1), short_session(2)
     code, out, _ = heimdall("session", "backfill", "--dry-run")
-    assert (code, re.findall(r"([0-9a-f-]{36}): ", out)) == (0, [first, second])
+    assert (code, re.findall(r"([0-9A-Za-z-]+): ", out)[:2]) == (0, [first, second])
     assert "found: 2; nothing was done" in out
     code, out, _ = heimdall("session", "backfill", "--limit", 1)
     assert (code, f"1 of 1: session {first}: done" in out) == (0, True)
-    assert [str(due.session_id) for due in due_for_extraction(stores.database, limit=9)] == [second]
+    assert due_slugs(stores) == [second]
     assert "found: 1, done: 1, failed: 0" in heimdall("session", "backfill")[1]
     assert "found: 0, done: 0, failed: 0" in heimdall("session", "backfill")[1]
     assert partitions() == [first, second]
@@ -184,7 +209,7 @@ def test_due_sessions_are_extracted_oldest_first_and_then_no_longer_due(heimdall
 
 def test_a_session_that_fails_does_not_stop_the_others(heimdall, stores, short_session):
     broken, sound = short_session(1), short_session(2)
-    execute(stores, "DELETE FROM heimdall.measurements WHERE recording_session_id = :id", id=broken)
+    execute(stores, "DELETE FROM heimdall.measurements WHERE recording_session_id = :id", id=id_of(stores, broken))
     code, out, _ = heimdall("session", "backfill")
     assert code == 1
     assert f"2 of 2: session {sound}: done" in out
@@ -256,7 +281,7 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(heimdall, stores, short
     assert "found: 3, done: 1, failed: 0" in out
     assert "To go on: heimdall session backfill" in err
     assert "Traceback" not in err
-    assert [str(due.session_id) for due in due_for_extraction(stores.database, limit=9)] == ids[1:]
+    assert due_slugs(stores) == ids[1:]
     assert heimdall("session", "backfill")[0] == 0
     assert due_for_extraction(stores.database, limit=9) == []
 
@@ -264,21 +289,23 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(heimdall, stores, short
 # delete
 
 
-def test_without_a_terminal_nothing_is_deleted_unless_yes_is_given(heimdall, stores, session_id):
-    heimdall("session", "validate", session_id)
-    code, _, err = heimdall("session", "delete", session_id)
+def test_without_a_terminal_nothing_is_deleted_unless_yes_is_given(heimdall, stores, session):
+    heimdall("session", "validate", session)
+    code, _, err = heimdall("session", "delete", session)
     assert code == 1
     assert "with 3 stations, 12 feature rows and 6 objects of 3.6 MB was not deleted" in " ".join(err.split())
-    assert partitions() == [session_id]
-    code, out, _ = heimdall("session", "delete", session_id, "--yes")
-    assert (code, f"deleted: session {session_id}" in out) == (0, True)
+    assert partitions() == [session]
+    code, out, _ = heimdall("session", "delete", session, "--yes")
+    assert (code, f"deleted: session {session}" in out) == (0, True)
     assert partitions() == []
     assert list(stores.objects.entries(stores.objects.raw_iq_bucket, "")) == []
-    code, _, err = heimdall("session", "delete", session_id, "--yes")
+    code, _, err = heimdall("session", "delete", session, "--yes")
+    assert (code, f"no session {session}" in err) == (1, True)
+    code, _, err = heimdall("session", "delete", UNKNOWN, "--yes")
     assert (code, "nothing is left of one" in err) == (1, True)
 
 
-def test_a_person_is_told_that_recordings_cannot_be_made_again(heimdall, stores, session_id, monkeypatch):
+def test_a_person_is_told_that_recordings_cannot_be_made_again(heimdall, stores, session, monkeypatch):
     asked = []
     monkeypatch.setattr(confirming.sys.stdin, "isatty", lambda: True, raising=False)
 
@@ -287,27 +314,31 @@ def test_a_person_is_told_that_recordings_cannot_be_made_again(heimdall, stores,
         raise typer.Abort
 
     monkeypatch.setattr(typer, "confirm", answer_no)
-    assert heimdall("session", "delete", session_id)[0] == 1
+    assert heimdall("session", "delete", session)[0] == 1
     assert asked[0].endswith("Recordings CANNOT be made again.")
-    assert list_recordings(stores.database, get_session(stores.database, session_id).id)
+    assert list_recordings(stores.database, get_session(stores.database, session).id)
 
 
-def test_a_deletion_that_broke_off_shows_and_is_finished_by_the_same_command(heimdall, stores, session_id):
-    begin_deletion(stores.database, session_id)
-    assert re.search(rf"{session_id} .* being deleted ", heimdall("session", "list")[1])
-    assert f"heimdall session delete {session_id}" in heimdall("session", "show", session_id)[1]
-    code, _, err = heimdall("session", "extract", session_id)
+def test_a_deletion_that_broke_off_shows_and_is_finished_by_the_same_command(heimdall, stores, session):
+    begin_deletion(stores.database, id_of(stores, session))
+    assert re.search(rf"{session} .* being deleted ", heimdall("session", "list")[1])
+    assert f"heimdall session delete {session}" in heimdall("session", "show", session)[1]
+    code, _, err = heimdall("session", "extract", session)
     assert (code, "is being deleted" in err) == (1, True)
     assert partitions() == []
-    assert heimdall("session", "delete", session_id, "--yes")[0] == 0
+    assert heimdall("session", "delete", session, "--yes")[0] == 0
 
 
-def test_what_is_left_of_a_session_without_rows_is_deleted_too(heimdall, stores, session_id):
+def test_what_is_left_of_a_session_without_rows_is_deleted_too(heimdall, stores, session):
+    session_id = str(id_of(stores, session))
     execute(stores, "DELETE FROM heimdall.recording_sessions")
     code, out, _ = heimdall("session", "delete", session_id, "--yes")
     assert (code, "whose rows are gone already, with 0 stations, 0 feature rows and 6 objects" in out) == (0, True)
     assert list(stores.objects.entries(stores.objects.raw_iq_bucket, "")) == []
-    with dg.DagsterInstance.get() as instance:
-        instance.add_dynamic_partitions(RECORDING_SESSIONS, [session_id])
-    assert heimdall("session", "delete", session_id, "--yes")[0] == 0
-    assert partitions() == []
+    for partition in (session_id, session):
+        with dg.DagsterInstance.get() as instance:
+            instance.add_dynamic_partitions(RECORDING_SESSIONS, [partition])
+        assert heimdall("session", "delete", partition, "--yes")[0] == 0
+        assert partitions() == []
+    code, _, err = heimdall("session", "delete", session, "--yes")
+    assert (code, f"no session {session}" in err) == (1, True)

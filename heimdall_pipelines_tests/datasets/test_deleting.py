@@ -281,11 +281,11 @@ def open_partitions(stores):
 
 def test_alerts_of_the_dataset_and_its_batches_are_closed_and_no_other(stores, night):
     add(stores, "night-2", 1)
-    session = "00000000-0000-0000-0000-000000000001"
+    session = "night-watch"
     execute(
         stores,
-        "INSERT INTO heimdall.recording_sessions (id, name, frequency_hz, bandwidth_hz) VALUES (:id, 's', 1, 1)",
-        id=session,
+        "INSERT INTO heimdall.recording_sessions (slug, name, frequency_hz, bandwidth_hz) VALUES (:slug, 's', 1, 1)",
+        slug=session,
     )
     noted(
         stores,

@@ -16,6 +16,7 @@ from heimdall_pipelines.defs.alerts import Cursor, failed_asset_check_alerts, no
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.store.alerts import close_alerts_of_deleted, list_alerts, note_evaluations
 from heimdall_pipelines.store.database import DatabaseUnavailableError
+from heimdall_pipelines.store.recordings import RecordedSession, open_recording_session
 from heimdall_pipelines.store.stores import open_stores
 from heimdall_pipelines_tests.alerts.support import LOG, PASSWORD, TOKEN, Webhook, evaluation
 from heimdall_pipelines_tests.conftest import execute_on_server
@@ -201,6 +202,30 @@ def test_a_check_that_was_made_without_a_run_is_told_for_its_partition_with_a_li
     alerting.tick()
     assert "/assets/" in webhook.messages[1]["message"]
     assert [alert.run_id for alert in alerting.table] == [None, None]
+
+
+def test_an_incident_of_a_session_is_one_by_its_id_and_its_slug(alerting, webhook):
+    """Partitions were called by ids before there were slugs; what is noted and told has the slug."""
+    session = open_recording_session(
+        alerting.stores.database, RecordedSession("night", "n", 1.0, 1.0, None, ends_within_s=60.0)
+    )
+    asset = ("recorded", "measurement_features")
+    alerting.report(str(session.id), asset=asset)
+    alerting.tick()
+    alerting.report(session.slug, asset=asset)
+    alerting.tick()
+    alerting.report(session.slug, asset=asset, passed=True)
+    alerting.tick()
+    (alert,) = alerting.table
+    assert (alert.partition, alert.recovered_at is None, alert.closed_at) == ("night", False, None)
+    title = "check rows_agree of recorded/measurement_features for night"
+    assert webhook.titles == [f"ERROR: {title} failed", f"Passes again: {title}"]
+
+
+def test_an_incident_of_a_deleted_session_is_closed_though_its_partition_is_an_id(alerting):
+    alerting.report(str(uuid.uuid4()), asset=("recorded", "measurement_features"))
+    alerting.tick()
+    assert [alert.closed_at is None for alert in alerting.table] == [False]
 
 
 def test_a_failed_run_is_told_once_with_its_partition_the_error_and_a_link(alerting, webhook):

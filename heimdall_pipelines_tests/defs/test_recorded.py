@@ -10,12 +10,18 @@ from sqlalchemy import text
 
 from heimdall_pipelines.definitions import build_definitions
 from heimdall_pipelines.defs.partitions import RECORDING_SESSIONS
-from heimdall_pipelines.defs.recorded import MAX_REQUESTS_PER_TICK, completed_recording_sessions
+from heimdall_pipelines.defs.recorded import (
+    MAX_REQUESTS_PER_TICK,
+    completed_recording_sessions,
+    raw_iq_objects,
+    recorded_measurement_features,
+)
 from heimdall_pipelines.sessions.checks import SESSION_CHECKS
+from heimdall_pipelines.sessions.deleting import delete_session
 from heimdall_pipelines.sessions.extraction import extract_session
 from heimdall_pipelines.store.database import DatabaseUnavailableError
 from heimdall_pipelines.store.session_deletion import begin_deletion
-from heimdall_pipelines.store.sessions import get_session
+from heimdall_pipelines.store.sessions import SessionIdentity, get_session
 from heimdall_pipelines.store.stores import open_stores
 from heimdall_pipelines_tests.sessions.support import import_files
 
@@ -29,14 +35,15 @@ def instance():
 
 
 @pytest.fixture
-def session_id(environment, stores, example_recordings):
-    return str(import_files(stores, example_recordings).session_id)
+def session(environment, stores, example_recordings):
+    imported = import_files(stores, example_recordings)
+    return SessionIdentity(imported.session_id, imported.slug)
 
 
-def run(instance, session_id, job=JOB, **tags):
-    instance.add_dynamic_partitions(RECORDING_SESSIONS, [session_id])
+def run(instance, partition, job=JOB, **tags):
+    instance.add_dynamic_partitions(RECORDING_SESSIONS, [partition])
     job = build_definitions().resolve_job_def(job)
-    return job.execute_in_process(partition_key=session_id, instance=instance, raise_on_error=False, tags=tags)
+    return job.execute_in_process(partition_key=partition, instance=instance, raise_on_error=False, tags=tags)
 
 
 def tick(instance, stores):
@@ -51,29 +58,29 @@ def execute(stores, statement, **values):
 
 def add_completed(stores, number, first=0):
     """Sessions that are completed one after the other, the lowest number first."""
-    ids = [uuid.UUID(int=first + index) for index in range(number)]
-    for session_id in ids:
+    sessions = [SessionIdentity(uuid.UUID(int=no), f"night-{no}") for no in range(first, first + number)]
+    for session in sessions:
         execute(
             stores,
-            "INSERT INTO heimdall.recording_sessions (id, name, status, frequency_hz, bandwidth_hz)"
-            " VALUES (:id, 's', 'completed', 1, 1)",
-            id=session_id,
+            "INSERT INTO heimdall.recording_sessions (id, slug, name, status, frequency_hz, bandwidth_hz)"
+            " VALUES (:id, :slug, 's', 'completed', 1, 1)",
+            **vars(session),
         )
-    return [str(session_id) for session_id in ids]
+    return sessions
 
 
-def test_the_job_writes_rows_and_every_check_passes(instance, stores, session_id):
-    result = run(instance, session_id)
+def test_the_job_writes_rows_and_every_check_passes(instance, stores, session):
+    result = run(instance, session.slug)
     assert result.success
     checks = result.get_asset_check_evaluations()
     assert {check.check_name: check.passed for check in checks} == dict.fromkeys(SESSION_CHECKS, True)
-    assert {check.partition for check in checks} == {session_id}
+    assert {check.partition for check in checks} == {session.slug}
     rows = execute(stores, "SELECT count(*) FROM heimdall.measurement_features").scalar()
     assert rows == 12
 
 
-def test_the_materialization_shows_numbers_a_table_and_a_small_picture(instance, session_id):
-    run(instance, session_id)
+def test_the_materialization_shows_numbers_a_table_and_a_small_picture(instance, session):
+    run(instance, session.slug)
     key = dg.AssetKey(["recorded", "measurement_features"])
     metadata = instance.get_latest_materialization_event(key).asset_materialization.metadata
     assert metadata["rows"].value == 12
@@ -85,9 +92,9 @@ def test_the_materialization_shows_numbers_a_table_and_a_small_picture(instance,
     assert len(png) < 100_000
 
 
-def test_a_disagreement_is_a_failed_check_with_numbers_examples_and_what_to_do(instance, stores, session_id):
+def test_a_disagreement_is_a_failed_check_with_numbers_examples_and_what_to_do(instance, stores, session):
     execute(stores, "UPDATE heimdall.measurements SET samples_count = samples_count - 1")
-    result = run(instance, session_id)
+    result = run(instance, session.slug)
     assert result.success  # the checks speak, the run did what it could
     failed = {check.check_name: check for check in result.get_asset_check_evaluations() if not check.passed}
     assert set(failed) == {"objects_agree", "stations_extracted"}
@@ -100,33 +107,34 @@ def test_a_disagreement_is_a_failed_check_with_numbers_examples_and_what_to_do(i
     assert failed["stations_extracted"].severity is dg.AssetCheckSeverity.ERROR
 
 
-def test_a_completed_session_is_requested_once_with_its_partition_and_its_iq(instance, stores, session_id):
+def test_a_completed_session_is_requested_once_with_its_partition_and_its_iq(instance, stores, session):
     result = tick(instance, stores)
     (request,) = result.run_requests
-    assert (request.run_key, request.partition_key) == (f"{session_id}:1", session_id)
+    assert (request.run_key, request.partition_key) == (f"{session.id}:1", session.slug)
     (added,) = result.dynamic_partitions_requests
-    assert added.partition_keys == [session_id]
+    assert added.partition_keys == [session.slug]
     (event,) = result.asset_events
-    assert event.partition == session_id
+    assert event.partition == session.slug
+    assert event.metadata["session_id"].value == str(session.id)
     assert len(event.metadata["objects"].value) == 3
 
 
-def test_an_extracted_session_is_not_due(instance, stores, session_id):
-    run(instance, session_id)
+def test_an_extracted_session_is_not_due(instance, stores, session):
+    run(instance, session.slug)
     assert isinstance(tick(instance, stores), dg.SkipReason)
 
 
-def test_a_session_that_was_requested_is_not_requested_again_though_its_run_failed(instance, stores, session_id):
+def test_a_session_that_was_requested_is_not_requested_again_though_its_run_failed(instance, stores, session):
     execute(stores, "DELETE FROM heimdall.measurements")
-    assert not run(instance, session_id, **{"dagster/run_key": f"{session_id}:1"}).success
+    assert not run(instance, session.slug, **{"dagster/run_key": f"{session.id}:1"}).success
     assert isinstance(tick(instance, stores), dg.SkipReason)
 
 
-def test_a_session_that_is_completed_again_is_due_under_its_new_revision(instance, stores, session_id):
-    run(instance, session_id, **{"dagster/run_key": f"{session_id}:1"})
+def test_a_session_that_is_completed_again_is_due_under_its_new_revision(instance, stores, session):
+    run(instance, session.slug, **{"dagster/run_key": f"{session.id}:1"})
     for status in ("in_progress", "completed"):
         execute(stores, "UPDATE heimdall.recording_sessions SET status = :status", status=status)
-    assert [request.run_key for request in tick(instance, stores).run_requests] == [f"{session_id}:2"]
+    assert [request.run_key for request in tick(instance, stores).run_requests] == [f"{session.id}:2"]
 
 
 @pytest.mark.parametrize("status", ["pending", "in_progress", "failed"])
@@ -137,17 +145,19 @@ def test_only_completed_sessions_are_due(environment, instance, stores, status):
 
 
 def test_a_tick_asks_for_at_most_a_hundred_runs_oldest_first(environment, instance, stores):
-    ids = add_completed(stores, MAX_REQUESTS_PER_TICK + 20)
-    assert [request.partition_key for request in tick(instance, stores).run_requests] == ids[:MAX_REQUESTS_PER_TICK]
+    slugs = [session.slug for session in add_completed(stores, MAX_REQUESTS_PER_TICK + 20)]
+    assert [request.partition_key for request in tick(instance, stores).run_requests] == slugs[:MAX_REQUESTS_PER_TICK]
 
 
 def test_many_failed_sessions_do_not_stand_in_the_way_of_newer_ones(environment, instance, stores):
     old = add_completed(stores, 230)
-    for session_id in old:
-        tags = {"dagster/run_key": f"{session_id}:1"}
+    for session in old:
+        tags = {"dagster/run_key": f"{session.id}:1"}
         instance.add_run(dg.DagsterRun(job_name=JOB, run_id=str(uuid.uuid4()), tags=tags))
     new = add_completed(stores, 2, first=1000)
-    assert [request.partition_key for request in tick(instance, stores).run_requests] == new
+    assert [request.partition_key for request in tick(instance, stores).run_requests] == [
+        session.slug for session in new
+    ]
 
 
 def test_a_tick_that_cannot_look_fails_and_is_no_empty_answer(settings, instance):
@@ -156,22 +166,75 @@ def test_a_tick_that_cannot_look_fails_and_is_no_empty_answer(settings, instance
         tick(instance, stores)
 
 
-def test_the_validation_job_runs_the_checks_only_and_keeps_the_health(instance, stores, session_id):
-    extract_session(stores, session_id)
+def test_the_validation_job_runs_the_checks_only_and_keeps_the_health(instance, stores, session):
+    extract_session(stores, session.slug)
     execute(stores, "UPDATE heimdall.measurement_features SET receiver_features = '[]' WHERE segment_idx = 3")
-    result = run(instance, session_id, job="validate_recorded_session")
+    result = run(instance, session.slug, job="validate_recorded_session")
     assert result.success
     failed = {check.check_name for check in result.get_asset_check_evaluations() if not check.passed}
     assert failed == {"stations_in_every_segment"}
-    assert {check.partition for check in result.get_asset_check_evaluations()} == {session_id}
+    assert {check.partition for check in result.get_asset_check_evaluations()} == {session.slug}
     assert result.get_asset_materialization_events() == []
-    assert get_session(stores.database, session_id).health_status == "critical"
-    assert run(instance, session_id).success  # extracted again, it is well
-    assert get_session(stores.database, session_id).health_status == "healthy"
+    assert get_session(stores.database, session.slug).health_status == "critical"
+    assert run(instance, session.slug).success  # extracted again, it is well
+    assert get_session(stores.database, session.slug).health_status == "healthy"
 
 
-def test_a_session_that_is_being_deleted_is_not_requested(instance, stores, session_id):
-    begin_deletion(stores.database, session_id)
+def test_a_session_that_is_being_deleted_is_not_requested(instance, stores, session):
+    begin_deletion(stores.database, session.id)
     assert isinstance(tick(instance, stores), dg.SkipReason)
-    assert not run(instance, session_id).success
+    assert not run(instance, session.slug).success
     assert execute(stores, "SELECT count(*) FROM heimdall.measurement_features").scalar() == 0
+
+
+# Instances of before there were slugs: partitions are called by the sessions' ids.
+
+
+@pytest.fixture
+def old_partition(instance, stores, session):
+    """An extracted session as the version before left it: partition, materializations, checks and run key by its id."""
+    partition = str(session.id)
+    result = run(instance, partition, **{"dagster/run_key": f"{session.id}:1"})
+    assert result.success
+    instance.report_runless_asset_event(dg.AssetMaterialization(raw_iq_objects.key, partition=partition))
+    return partition
+
+
+def test_a_session_of_before_slugs_is_not_extracted_again(instance, stores, old_partition):
+    assert isinstance(tick(instance, stores), dg.SkipReason)
+    execute(stores, "DELETE FROM heimdall.measurement_features")  # as if its run had failed
+    assert isinstance(tick(instance, stores), dg.SkipReason)
+    assert instance.get_dynamic_partitions(RECORDING_SESSIONS) == [old_partition]
+
+
+def test_an_old_partition_keeps_its_history_beside_the_new_one(instance, stores, session, old_partition):
+    assert run(instance, session.slug).success
+    assert set(instance.get_dynamic_partitions(RECORDING_SESSIONS)) == {old_partition, session.slug}
+    for asset in (recorded_measurement_features.key, raw_iq_objects.key):
+        assert old_partition in instance.get_materialized_partitions(asset)
+    assert session.slug in instance.get_materialized_partitions(recorded_measurement_features.key)
+
+
+@pytest.mark.parametrize("job", [JOB, "validate_recorded_session"])
+def test_an_old_partition_is_run_as_any_other(instance, stores, old_partition, job):
+    before = execute(stores, "SELECT array_agg(id ORDER BY id) FROM heimdall.measurement_features").scalar_one()
+    result = run(instance, old_partition, job=job)
+    assert result.success
+    checks = result.get_asset_check_evaluations()
+    assert {(check.partition, check.passed) for check in checks} == {(old_partition, True)}
+    assert before == execute(stores, "SELECT array_agg(id ORDER BY id) FROM heimdall.measurement_features").scalar_one()
+
+
+def test_the_weekly_validation_adds_the_slug_of_an_old_session(instance, session, old_partition):
+    job = build_definitions().resolve_job_def("validate_everything")
+    result = job.execute_in_process(instance=instance)
+    assert {check.partition for check in result.get_asset_check_evaluations()} == {session.slug}
+    assert set(instance.get_dynamic_partitions(RECORDING_SESSIONS)) == {old_partition, session.slug}
+
+
+def test_a_deletion_removes_the_old_partition_and_the_new(instance, stores, session, old_partition):
+    assert run(instance, session.slug).success
+    delete_session(
+        stores, session.slug, lambda key: instance.delete_dynamic_partition(RECORDING_SESSIONS, key), lambda _: None
+    )
+    assert instance.get_dynamic_partitions(RECORDING_SESSIONS) == []

@@ -51,13 +51,14 @@ def test_the_job_records_a_session_and_the_sensor_asks_for_its_extraction(enviro
     assert result.success
     (session,) = list_sessions(stores.database)
     assert (session.name, session.status) == ("by the job", "completed")
-    assert instance.get_dynamic_partitions(RECORDING_SESSIONS) == [str(session.id)]
+    assert instance.get_dynamic_partitions(RECORDING_SESSIONS) == [session.slug]
     (event,) = result.get_asset_materialization_events()
-    assert event.partition == str(session.id)
+    assert event.partition == session.slug
+    assert event.materialization.metadata["session_id"].value == str(session.id)
     assert event.materialization.metadata["stations"].value == ["a"]
     context = dg.build_sensor_context(instance=instance, definitions=build_definitions())
     (request,) = completed_recording_sessions(context, stores=stores).run_requests
-    assert request.partition_key == str(session.id)
+    assert request.partition_key == session.slug
 
 
 def test_a_run_that_recorded_nothing_fails_with_the_reasons(environment, stores, instance):
@@ -94,11 +95,11 @@ def test_a_check_of_stations_gives_numbers_that_the_ui_plots(environment, stores
 
 
 def test_the_watchdog_closes_what_is_late_and_starts_no_run(environment, stores, instance):
-    late = RecordedSession("late", FREQUENCY_HZ, 12_500.0, None, ends_within_s=0.0)
-    session_id = open_recording_session(stores.database, late)
+    late = RecordedSession("late", "late", FREQUENCY_HZ, 12_500.0, None, ends_within_s=0.0)
+    opened = open_recording_session(stores.database, late)
     context = dg.build_sensor_context(instance=instance)
     assert abandoned_recordings(context, stores=stores).skip_message == "1 abandoned recordings were closed"
-    assert get_session(stores.database, session_id).status == "failed"
+    assert get_session(stores.database, opened.slug).status == "failed"
     assert abandoned_recordings(context, stores=stores).skip_message == "no recording is abandoned"
 
 

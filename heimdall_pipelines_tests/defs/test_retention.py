@@ -19,11 +19,11 @@ def sessions(stores, tmp_path):
         folder = tmp_path / str(days_ago)
         folder.mkdir()
         files = npy_files(folder, {"torino": noise(50_000, key=days_ago)})
-        made.append(import_files(stores, files, **npy_options()).session_id)
+        made.append(import_files(stores, files, **npy_options()))
     with stores.database.transaction() as connection:
         connection.execute(
             text("UPDATE heimdall.recording_sessions SET completed_at = now() - interval '91 days' WHERE id = :id"),
-            {"id": made[0]},
+            {"id": made[0].session_id},
         )
     return made
 
@@ -39,13 +39,13 @@ def test_the_job_deletes_sessions_of_that_age_with_objects_and_partition(
     if days is not None:
         monkeypatch.setenv("HEIMDALL_SESSION_RETENTION_DAYS", str(days))
     with dg.DagsterInstance.ephemeral() as instance:
-        instance.add_dynamic_partitions(RECORDING_SESSIONS, [str(session_id) for session_id in sessions])
+        instance.add_dynamic_partitions(RECORDING_SESSIONS, [session.slug for session in sessions])
         assert build_definitions().resolve_job_def("expire_sessions").execute_in_process(instance=instance).success
         left = sessions[num_deleted:]
-        assert kept(stores) == set(left)
-        assert set(instance.get_dynamic_partitions(RECORDING_SESSIONS)) == {str(session_id) for session_id in left}
+        assert kept(stores) == {session.session_id for session in left}
+        assert set(instance.get_dynamic_partitions(RECORDING_SESSIONS)) == {session.slug for session in left}
     objects = [entry.key for entry in stores.objects.entries(stores.objects.raw_iq_bucket, "")]
-    assert {key.split("/")[1] for key in objects} == {str(session_id) for session_id in left}
+    assert {key.split("/")[1] for key in objects} == {str(session.session_id) for session in left}
 
 
 def test_the_schedule_starts_a_run_only_where_a_retention_is_set(settings):

@@ -20,7 +20,7 @@ from heimdall_pipelines.store.measurements import list_recordings
 from heimdall_pipelines.store.objects import ObjectLocation
 from heimdall_pipelines.store.session_deletion import begin_deletion
 from heimdall_pipelines.store.session_revisions import due_for_extraction
-from heimdall_pipelines.store.sessions import SessionBeingDeletedError, SessionNotFoundError, list_sessions
+from heimdall_pipelines.store.sessions import SessionBeingDeletedError, SessionNotFoundError, get_session, list_sessions
 from heimdall_pipelines.store.stores import open_stores
 from heimdall_pipelines_tests.alerts.support import LOG, evaluation
 from heimdall_pipelines_tests.sessions.support import import_files, noise, npy_files, npy_options, quiet
@@ -83,23 +83,34 @@ def test_what_goes_is_said_before_and_nothing_is_left_after(stores, session_id):
     contents = session_contents(stores, session_id)
     assert (contents.num_stations, contents.num_segments, contents.num_objects) == (3, 12, 6)
     assert contents.size_bytes == sum(x.size_bytes for x in stores.objects.entries(stores.objects.raw_iq_bucket, ""))
+    slug = get_session(stores.database, session_id).slug
     removed, told = [], []
     delete_session(stores, session_id, removed.append, told.append)
     assert left(stores) == NOTHING
-    assert set(removed) == {str(session_id)}
+    assert removed == [slug, str(session_id)] * 2
     assert all(line.startswith(step) for line, step in zip(told, STEPS, strict=True))
 
 
 def test_alerts_that_were_open_of_it_are_closed_and_those_of_another_stay_open(stores, session_id, tmp_path):
     other = import_files(stores, npy_files(tmp_path, {"torino": noise(200_000)}), **npy_options()).session_id
-    note_evaluations(
-        stores.database, LOG, [evaluation(no, partition=str(x)) for no, x in enumerate((session_id, other), 1)]
-    )
+    slugs = [get_session(stores.database, key).slug for key in (session_id, other)]
+    note_evaluations(stores.database, LOG, [evaluation(no, partition=slug) for no, slug in enumerate(slugs, 1)])
     delete_session(stores, session_id, quiet, quiet)
     still_open = list_alerts(stores.database, 10, only_open=True)
-    assert [overview.alert.partition for overview in still_open] == [str(other)]
+    assert [overview.alert.partition for overview in still_open] == slugs[1:]
     closed, _ = reversed(list_alerts(stores.database, 10))
     assert (closed.alert.recovered_at, closed.alert.closed_at is None) == (None, False)
+
+
+def test_the_partition_of_a_session_that_took_the_slug_stays(stores, session_id, example_recordings):
+    slug, removed = get_session(stores.database, session_id).slug, []
+
+    def import_again(line):
+        if line.startswith("looking for what came in"):
+            assert import_files(stores, example_recordings).slug == slug
+
+    delete_session(stores, session_id, removed.append, import_again)
+    assert removed == [slug, str(session_id), str(session_id)]
 
 
 def test_another_session_stays_as_it_is(stores, session_id, tmp_path):
@@ -151,13 +162,14 @@ def test_a_killed_deletion_is_finished_by_the_next(environment, stores, session_
 def test_nothing_else_is_done_with_a_session_that_is_being_deleted(stores, session_id, example_recordings):
     execute(stores, "DELETE FROM heimdall.measurement_features")
     assert len(due_for_extraction(stores.database, limit=2)) == 1
+    slug = get_session(stores.database, session_id).slug
     begin_deletion(stores.database, session_id)
     assert due_for_extraction(stores.database, limit=2) == []
     for act in (
         lambda: extract_session(stores, session_id, quiet),
         lambda: import_files(stores, example_recordings),
     ):
-        with pytest.raises(SessionBeingDeletedError, match=f"finish it with: heimdall session delete {session_id}"):
+        with pytest.raises(SessionBeingDeletedError, match=f"finish it with: heimdall session delete {slug}"):
             act()
     delete_session(stores, session_id, quiet, quiet)
     assert import_files(stores, example_recordings).is_new
@@ -256,6 +268,6 @@ def test_deleting_what_never_was_does_no_harm(stores, session_id):
     before = left(stores)
     assert session_contents(stores, uuid4()).is_empty
     delete_session(stores, uuid4(), quiet, quiet)
-    with pytest.raises(SessionNotFoundError, match="a UUID is expected"):
+    with pytest.raises(SessionNotFoundError, match=r"no session \.\./; see"):
         delete_session(stores, "../", quiet, quiet)
     assert left(stores) == before

@@ -107,11 +107,11 @@ def test_means_are_kept_with_each_stations_measurement(stores, example):
     extract_session(stores, example.session_id, quiet)
     found = query(
         stores,
-        "SELECT w.rx_id, m.snr_db, m.signal_strength_db, m.frequency_offset_hz FROM heimdall.measurements m"
+        "SELECT w.rx_id, m.snr_db, m.signal_strength_dbm, m.frequency_offset_hz FROM heimdall.measurements m"
         " JOIN heimdall.websdr_stations w ON w.id = m.websdr_station_id ORDER BY 1",
     )
     assert [round(row.frequency_offset_hz, 1) for row in found] == [-2.5, 0.8, 1.2]
-    assert [round(row.signal_strength_db, -1) for row in found] == [-40, -50, -30]
+    assert [round(row.signal_strength_dbm, -1) for row in found] == [-40, -50, -30]
 
 
 def test_extracting_again_gives_the_same_rows(stores, example):

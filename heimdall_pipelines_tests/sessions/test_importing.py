@@ -84,7 +84,7 @@ def test_importing_the_same_files_again_changes_nothing(stores, example_recordin
 
 def test_a_part_of_an_imported_session_is_refused_with_the_session(stores, example_recordings):
     first = import_files(stores, example_recordings)
-    with pytest.raises(ImportRefusedError, match=f"already imported in another session: .*{first.session_id}"):
+    with pytest.raises(ImportRefusedError, match=f"already imported in another session: .*{first.slug}"):
         import_files(stores, example_recordings[:2])
     assert count(stores, "recording_sessions") == 1
 

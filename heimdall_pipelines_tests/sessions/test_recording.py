@@ -145,7 +145,7 @@ def test_seven_stations_are_recorded_together_and_the_session_is_due(stores):
         np.testing.assert_array_equal(iq, signal(2.0, key=ord(rx_id))[: round(RATE_HZ)])
         assert found.snr_db == pytest.approx(20.0, abs=1.0)
         assert found.frequency_offset_hz == pytest.approx(100.0, abs=0.1)
-        assert found.signal_strength_db == pytest.approx(-20.0, abs=0.2)
+        assert found.signal_strength_dbm == pytest.approx(-20.0, abs=0.2)
         assert (found.time_source, found.is_calibrated) == ("arrival", False)
         assert found.time_uncertainty_ns > 0
     assert [due.session_id for due in due_for_extraction(stores.database, limit=9)] == [report.session_id]

@@ -97,6 +97,7 @@ def test_a_row_that_is_not_of_its_feature_version_is_found(stores, session_id):
 def test_what_is_printed_as_json_can_be_read_again(stores, session_id):
     document = json.loads(json.dumps(validate_session(stores, session_id).to_json(), allow_nan=False))
     assert document["session_id"] == str(session_id)
+    assert document["slug"] == get_session(stores.database, session_id).slug
     assert document["health_status"] == "healthy"
     assert [check["check"] for check in document["checks"]] == list(SESSION_CHECKS)
     assert all(check["passed"] for check in document["checks"])

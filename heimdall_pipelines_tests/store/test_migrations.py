@@ -56,7 +56,7 @@ def execute(database, statement, **values):
 
 
 def test_an_empty_database_gets_every_table_of_the_data_model(empty):
-    assert migrate(empty) == (None, "0006")
+    assert migrate(empty) == (None, "0007")
     found = rows(empty, "SELECT table_name FROM information_schema.tables WHERE table_schema = 'heimdall'")
     assert {row[0] for row in found} == TABLES | {"receiver_features", "schema_version"}
 
@@ -64,7 +64,7 @@ def test_an_empty_database_gets_every_table_of_the_data_model(empty):
 def test_migrating_again_changes_nothing_and_keeps_rows(empty):
     migrate(empty)
     execute(empty, DATASET)
-    assert migrate(empty) == ("0006", "0006")
+    assert migrate(empty) == ("0007", "0007")
     assert rows(empty, "SELECT count(*) FROM heimdall.synthetic_datasets")[0][0] == 1
 
 
@@ -86,13 +86,13 @@ def test_two_processes_that_migrate_at_once_both_succeed(empty_database_settings
     for process in processes:
         process.join(PATIENCE_S)
     # One of them migrated from nothing, the other found it done.
-    assert results == [("0006", "0006"), (None, "0006")]
+    assert results == [("0007", "0007"), (None, "0007")]
 
 
 def test_a_schema_of_a_newer_version_is_refused_with_what_to_do(empty):
     migrate(empty)
     execute(empty, "UPDATE heimdall.schema_version SET version_num = '9999'")
-    with pytest.raises(SchemaTooNewError, match=r"revision 9999, newer than the 0006 .* update heimdall-pipelines"):
+    with pytest.raises(SchemaTooNewError, match=r"revision 9999, newer than the 0007 .* update heimdall-pipelines"):
         migrate(empty)
 
 
@@ -154,7 +154,8 @@ def test_a_feature_row_belongs_to_a_dataset_or_to_a_session_but_never_to_none(mi
         "INSERT INTO heimdall.synthetic_datasets (name, dataset_type, spec, receivers, seed,"
         " target_num_samples, generator_version)"
         " VALUES ('d', 'other', '{}', '[]', 0, 1, 1)",
-        "INSERT INTO heimdall.recording_sessions (name, status, frequency_hz, bandwidth_hz) VALUES ('x', 'done', 1, 1)",
+        "INSERT INTO heimdall.recording_sessions (slug, name, status, frequency_hz, bandwidth_hz)"
+        " VALUES ('x', 'x', 'done', 1, 1)",
     ],
 )
 def test_values_that_make_no_sense_are_refused_by_the_database(migrated, statement):
@@ -165,7 +166,8 @@ def test_values_that_make_no_sense_are_refused_by_the_database(migrated, stateme
 def test_the_revision_counts_up_each_time_a_session_becomes_completed_whoever_does_it(migrated):
     session = execute(
         migrated,
-        "INSERT INTO heimdall.recording_sessions (name, frequency_hz, bandwidth_hz) VALUES ('s', 1, 1) RETURNING id",
+        "INSERT INTO heimdall.recording_sessions (slug, name, frequency_hz, bandwidth_hz) VALUES ('s', 's', 1, 1)"
+        " RETURNING id",
     ).scalar()
 
     def set_status(status):

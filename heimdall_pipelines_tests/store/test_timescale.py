@@ -163,7 +163,7 @@ def test_sessions_are_read_updated_completed_again_and_deleted(timescale, is_com
     if is_compressed:
         compress_all(timescale)
     with timescale.transaction() as connection:
-        writer = SessionFeatureWriter(connection, SessionRevision(first, 1))
+        writer = SessionFeatureWriter(connection, SessionRevision(first, "night", 1))
         writer.set_station_metrics({"torino": StationMetrics(12.0, -80.0, 1.5)})
     assert {x.station.rx_id: x.snr_db for x in list_recordings(timescale, first)} == {"genova": None, "torino": 12.0}
     assert [x.snr_db for x in list_recordings(timescale, second)] == [None, None]
