@@ -61,7 +61,7 @@ bench: install
 COVERAGE_TESTS ?=
 coverage: install
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest $(COVERAGE_TESTS)
+	@$(BIN)/coverage run -m pytest $(PARALLEL) $(COVERAGE_TESTS)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage html --quiet --fail-under=0
 	@$(BIN)/coverage report

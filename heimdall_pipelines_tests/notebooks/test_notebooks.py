@@ -13,6 +13,7 @@ import pytest
 from nbclient import NotebookClient
 
 DOCS = Path(__file__).parents[2] / "docs"
+pytestmark = pytest.mark.timeout(1800)  # a kernel compiles what a test process has compiled before
 PAGES = sorted((DOCS / "notebooks").glob("*.md"))
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
