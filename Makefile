@@ -7,12 +7,15 @@ PYTHON ?= $(shell for p in python3.12 python3.13 python3.11 python3 python; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' >/dev/null 2>&1 && echo $$p && break; done)
 
 .PHONY: help install demo dev stop test reliability lint types bench lock clean
+.PHONY: coverage docs notebooks release
 
 help:
 	@echo "make demo    the whole way once: servers, a session, features, checks (RECORDINGS=folder: yours)"
 	@echo "make dev     the Dagster UI and its daemon on this machine, until Ctrl-C"
 	@echo "make test    the test suite, against real servers    make reliability   makes its table of faults anew"
 	@echo "make lint    ruff    make types   mypy    make bench   speed and memory    make lock   pin anew"
+	@echo "make docs    the site, in site/   make notebooks   their pictures   make coverage   of the tests, in htmlcov/"
+	@echo "make release sdist and wheel, built and checked, in dist/"
 
 install: $(READY)
 
@@ -54,6 +57,30 @@ types: install
 bench: install
 	@$(BIN)/python -m benchmarks
 
+# Lines and branches that the test suite executes, in the programs that it starts as well; the floor is in pyproject.toml.
+COVERAGE_TESTS ?=
+coverage: install
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest $(PARALLEL) $(COVERAGE_TESTS)
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage html --quiet --fail-under=0
+	@$(BIN)/coverage report
+
+docs: install
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --clean
+	@echo "site/index.html"
+
+# Executes the notebooks of docs/notebooks and draws their pictures again.
+notebooks: install
+	@HEIMDALL_TEST_WRITE_PICTURES=1 $(BIN)/python -m pytest heimdall_pipelines_tests/notebooks
+
+# The package as it would be uploaded: CONTRIBUTING.md has the steps around it.
+release: install
+	@rm -rf dist
+	@$(BIN)/python -m build --no-isolation --outdir dist . >/dev/null
+	@$(BIN)/twine check --strict dist/*
+	@HEIMDALL_TEST_DIST=dist $(BIN)/python -m pytest -q --no-header heimdall_pipelines_tests/test_package.py
+
 # Needs uv (pip install uv): the lock serves Linux and macOS and Python 3.11 to 3.13 at once.
 # The second file is what a deployment's image installs: a part of the first, the same versions.
 COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
@@ -63,4 +90,4 @@ lock:
 	$(COMPILE) --extra cluster --constraint requirements.lock --output-file requirements-deploy.lock
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* htmlcov site

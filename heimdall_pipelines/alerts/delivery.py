@@ -197,8 +197,8 @@ def _turn(database: Database, destination: Destination, now: datetime, ui_url: s
 def without_secrets(words: str, url: str) -> str:
     """Words of a service, shortened, without any part of its URL.
 
-    >>> without_secrets("cannot reach hooks.example/T0KEN", "json://hooks.example/T0KEN")
-    'cannot reach ***/***'
+    >>> without_secrets("no answer from hooks.example: POST /T0KEN", "json://hooks.example/T0KEN")
+    'no answer from ***: POST /***'
     """
     _, _, rest = url.partition("://")
     pieces = {form for piece in (rest, *re.split(r"[/:@?&=,;#\s]+", rest)) for form in (piece, unquote(piece))}

@@ -165,7 +165,13 @@ def draw_fading(
 
 
 def num_gains(num_samples: int) -> int:
-    """How many of the channel's gains are needed to interpolate to so many samples."""
+    """How many of the channel's gains are needed to interpolate to so many samples.
+
+    Parameters
+    ----------
+    num_samples : int
+        At the full sample rate.
+    """
     return -(-num_samples // GAIN_DECIMATION) + 3
 
 

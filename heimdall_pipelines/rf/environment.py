@@ -29,6 +29,11 @@ def man_made_noise_figure_db(frequency_hz: float, environment: Environment) -> f
     References
     ----------
     ITU-R P.372-16, man-made noise, its table of c and d (0.3 to 250 MHz).
+
+    Examples
+    --------
+    >>> round(man_made_noise_figure_db(145e6, "residential"), 1)
+    12.6
     """
     return _MAN_MADE_C[environment] - _MAN_MADE_D * math.log10(frequency_hz / 1e6)
 
@@ -56,6 +61,13 @@ def noise_power_dbm(
     References
     ----------
     ITU-R P.372-16 section 2, equation (1) with an antenna and a cable without loss.
+
+    Examples
+    --------
+    In 200 kHz at 145 MHz:
+
+    >>> round(noise_power_dbm(145e6, 200e3, "residential"), 1)
+    -107.7
     """
     external_db = max(man_made_noise_figure_db(frequency_hz, environment), 0.0)
     factor = 10 ** (external_db / 10) + 10 ** (noise_figure_db / 10) - 1

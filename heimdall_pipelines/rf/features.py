@@ -86,7 +86,18 @@ class SegmentFeatures:
 
 
 def default_channel_bandwidth_hz(sample_rate_hz: float) -> float:
-    """Bandwidth that is measured unless told otherwise: 12.5 kHz, or what the sample rate leaves usable."""
+    """Bandwidth that is measured unless told otherwise: 12.5 kHz, or what the sample rate leaves usable.
+
+    Parameters
+    ----------
+    sample_rate_hz : float
+        Sample rate, Hz.
+
+    Examples
+    --------
+    >>> default_channel_bandwidth_hz(200e3), default_channel_bandwidth_hz(12e3)
+    (12500.0, 9600.0)
+    """
     return min(12_500.0, USABLE_BAND * sample_rate_hz)
 
 
@@ -139,6 +150,18 @@ def extract_features(
     usable band (12 kHz) N0 comes from the same bins, the standard deviation is 0.15 and there are none; but then a
     signal that fills most of the band lifts N0: 5.9 kHz of voice over FM by 0.8, 0.9, 2.7 and 18 dB at 0, 10, 20 and
     40 dB SNR, while S is 0.8, 0.1, 0.03 and 0.03 dB too low. From 10 dB on that is flagged.
+
+    Examples
+    --------
+    A carrier of -50 dBm, 1 kHz above the middle of the channel, in noise of -67 dBm:
+
+    >>> rng = np.random.default_rng(1)
+    >>> carrier = 1e-4 * np.exp(2j * np.pi * 1e3 * np.arange(40_000) / 200e3)
+    >>> noise = 1e-5 * (rng.standard_normal((5, 40_000)) + 1j * rng.standard_normal((5, 40_000)))
+    >>> found = extract_features((carrier + noise).astype(np.complex64), sample_rate_hz=200e3)
+    >>> mean = {name: statistics["mean"] for name, statistics in found.summary().items()}
+    >>> round(mean["rssi_dbm"], 1), round(mean["noise_floor_dbm"]), round(mean["frequency_offset_hz"], 1)
+    (-50.0, -67, 1000.0)
     """
     usable_hz = USABLE_BAND * sample_rate_hz if usable_bandwidth_hz is None else usable_bandwidth_hz
     bandwidth_hz = (

@@ -25,6 +25,13 @@ def distance_m(lat1: ArrayLike, lon1: ArrayLike, lat2: ArrayLike, lon2: ArrayLik
     References
     ----------
     Karney, "Algorithms for geodesics", J. Geodesy 87 (2013), as in PROJ.
+
+    Examples
+    --------
+    Torino to Genova:
+
+    >>> print(f"{distance_m(45.07, 7.69, 44.41, 8.93) / 1e3:.1f} km")
+    122.6 km
     """
     distance, _ = distance_and_azimuth(lat1, lon1, lat2, lon2)
     return distance
@@ -47,6 +54,11 @@ def propagation_delay_s(
     -------
     ndarray of float64
         Seconds, of the common shape.
+
+    Examples
+    --------
+    >>> print(f"{propagation_delay_s(45.07, 7.69, 250.0, 44.41, 8.93, 100.0) * 1e6:.1f} us")
+    408.9 us
     """
     line = _earth_centred_m(lat1, lon1, alt1_m) - _earth_centred_m(lat2, lon2, alt2_m)
     return np.asarray(np.linalg.norm(line, axis=-1) / SPEED_OF_LIGHT_M_PER_S)
@@ -74,6 +86,15 @@ def gdop(tx_lat: float, tx_lon: float, rx_lats: ArrayLike, rx_lons: ArrayLike) -
     References
     ----------
     Torrieri, "Statistical theory of passive location systems", IEEE Trans. AES-20 (1984).
+
+    Examples
+    --------
+    Receivers around the transmitter, and receivers in one line with it:
+
+    >>> round(gdop(45.0, 8.0, [46.0, 44.5, 44.5], [8.0, 7.0, 9.0]), 2)
+    1.16
+    >>> gdop(45.0, 8.0, [46.0, 44.0, 43.0], [8.0, 8.0, 8.0])
+    inf
     """
     distance, azimuth = distance_and_azimuth(tx_lat, tx_lon, rx_lats, rx_lons)
     if distance.size < 3:
@@ -100,6 +121,14 @@ def distance_and_azimuth(
     -------
     distance_m, azimuth_rad : ndarray of float64
         Azimuth clockwise from north.
+
+    Examples
+    --------
+    From Torino to Genova and to Milano:
+
+    >>> distance, azimuth = distance_and_azimuth(45.07, 7.69, [44.41, 45.46], [8.93, 9.19])
+    >>> np.round(distance / 1e3, 1), np.round(np.degrees(azimuth), 1)
+    (array([122.6, 125.4]), array([126.3,  69.3]))
     """
     degrees = (np.asarray(values, dtype=np.float64) for values in (lon1, lat1, lon2, lat2))
     from_lon, from_lat, to_lon, to_lat = np.broadcast_arrays(*degrees)

@@ -90,7 +90,13 @@ class TransmittedPhase:
 
 
 def peak_deviation_hz(channel_bandwidth_hz: float) -> float:
-    """Peak frequency deviation in a channel: 2.5 kHz of 12.5 kHz, 5 kHz of 25 kHz."""
+    """Peak frequency deviation in a channel: 2.5 kHz of 12.5 kHz, 5 kHz of 25 kHz.
+
+    Parameters
+    ----------
+    channel_bandwidth_hz : float
+        Bandwidth of the channel.
+    """
     return _DEVIATION_PER_BANDWIDTH * channel_bandwidth_hz
 
 

@@ -37,6 +37,16 @@ def noise_power(power: NDArray[np.floating], effective_averages: float) -> tuple
     ----------
     Henttu and Aromaa, "Consecutive mean excision algorithm", IEEE ISSSTA 2002; Vartiainen, Lehtomaki and Saarnisaari,
     "Double-threshold based narrowband signal extraction", VTC 2005.
+
+    Examples
+    --------
+    Noise of power 1 in 800 bins, 60 of which hold a signal as well:
+
+    >>> power = np.random.default_rng(1).gamma(40, 1 / 40, (1, 800))
+    >>> power[0, 100:160] += 20
+    >>> noise, num_noise_bins = noise_power(power, effective_averages=40)
+    >>> noise.round(2), num_noise_bins
+    (array([0.99]), array([739]))
     """
     threshold, truncated_mean = _threshold(effective_averages)
     ordered = np.sort(power, axis=1)

@@ -257,6 +257,13 @@ def draw_scene(spec: SceneSpec, sites: Sequence[ReceiverSite], rng: np.random.Ge
 def rejection_reason(spec: SceneSpec, scene: Scene) -> RejectionReason | None:
     """Say why a scene is not wanted.
 
+    Parameters
+    ----------
+    spec : SceneSpec
+        Whose `min_receivers`, `min_snr_db` and `max_gdop` count.
+    scene : Scene
+        A scene of `draw_scene`.
+
     Returns
     -------
     {"too_few_receivers", "mean_snr_too_low", "gdop_too_high"} or None
@@ -295,6 +302,14 @@ def draw_shadowing_db(bearings_deg: ArrayLike, sigma_db: float, rng: np.random.G
     ----------
     Szyszkowicz, Yanikomeroglu, Thompson, "On the feasibility of wireless shadowing correlation models", IEEE Trans.
     Vehicular Technology 59 (2010), for which models are valid and for the survey of measured ones.
+
+    Examples
+    --------
+    Two receivers in nearly the same direction and one in the opposite one:
+
+    >>> drawn_db = [draw_shadowing_db([10, 12, 190], 7.0, np.random.default_rng(seed)) for seed in range(2000)]
+    >>> np.corrcoef(drawn_db, rowvar=False)[0].round(1)
+    array([1. , 0.8, 0. ])
     """
     bearings = np.asarray(bearings_deg, dtype=np.float64)
     apart_deg = np.abs(bearings[:, None] - bearings) % 360

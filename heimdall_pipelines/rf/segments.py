@@ -78,6 +78,13 @@ def plan_segments(intervals: Sequence[Interval]) -> SegmentGrid:
     ------
     NoSegmentError
         The common time is shorter than one 200 ms chunk.
+
+    Examples
+    --------
+    Ten seconds of one receiver; another begins 0.3 s later:
+
+    >>> plan_segments([Interval(0, 125_000, 12_500.0), Interval(300_000_000, 120_000, 12_500.0)])
+    SegmentGrid(start_ns=300000000, num_segments=9, chunks_per_segment=5)
     """
     middle_start = int(np.sort([interval.start_ns for interval in intervals])[len(intervals) // 2])
     middle_end = int(np.sort([interval.end_ns for interval in intervals])[(len(intervals) - 1) // 2])
@@ -116,10 +123,26 @@ def cut_segment(interval: Interval, grid: SegmentGrid, segment_idx: int) -> Segm
     Each chunk begins with the sample nearest to its nominal time, so that no error adds up however
     odd the true sample rate is.
 
+    Parameters
+    ----------
+    interval : Interval
+        Of the receiver's samples.
+    grid : SegmentGrid
+        From `plan_segments`.
+    segment_idx : int
+        From 0.
+
     Returns
     -------
     SegmentCut or None
         None where the receiver's recording does not cover the whole segment.
+
+    Examples
+    --------
+    >>> grid = SegmentGrid(start_ns=300_000_000, num_segments=9, chunks_per_segment=5)
+    >>> cut = cut_segment(Interval(0, 125_000, 12_500.0), grid, segment_idx=2)
+    >>> cut.first_sample, cut.chunk_offsets
+    (28750, (0, 2500, 5000, 7500, 10000))
     """
     into_ns = grid.segment_start_ns(segment_idx) - interval.start_ns
     starts = [

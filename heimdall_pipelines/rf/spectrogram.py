@@ -29,6 +29,13 @@ def spectrogram_dbm_per_hz(
     -------
     ndarray of float32, shape (num_times, num_bins)
         Power density, dBm/Hz; minus infinity where the samples are zero.
+
+    Examples
+    --------
+    >>> noise = np.random.default_rng(1).standard_normal((40_000, 2)).view(np.complex128)[:, 0] / np.sqrt(2)
+    >>> density = spectrogram_dbm_per_hz(noise.astype(np.complex64), sample_rate_hz=1e6, full_scale_dbm=0, num_times=10)
+    >>> density.shape, round(float(10 * np.log10(np.mean(10 ** (density / 10)))))
+    ((10, 128), -60)
     """
     window = np.hanning(num_bins + 1)[:-1].astype(np.float32)
     stretch = iq.size // num_times

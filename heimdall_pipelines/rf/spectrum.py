@@ -99,6 +99,11 @@ def tukey_window(num_samples: int, taper: float) -> NDArray[np.float64]:
     num_samples : int
     taper : float
         Share of the samples, above 0 and below 1, on which it rises and falls.
+
+    Examples
+    --------
+    >>> tukey_window(8, taper=0.5)
+    array([0. , 0.5, 1. , 1. , 1. , 1. , 1. , 0.5])
     """
     n = np.arange(num_samples + 1)
     width = int(np.floor(taper * num_samples / 2.0))
@@ -135,6 +140,14 @@ def plan_spectrum(
     The mean of b bins whose correlation at distance m is r(m) has the statistics of
     ``b**2 / sum((b - abs(m)) * abs(r(m))**2)`` independent ones; for Gaussian noise r is the Fourier transform of the
     squared window (Percival and Walden, Spectral Analysis for Physical Applications, 1993, section 6.3).
+
+    Examples
+    --------
+    Chunks of 200 ms at 200 kHz:
+
+    >>> plan = plan_spectrum(40_000, 200e3, channel_bandwidth_hz=12_500.0, usable_bandwidth_hz=160e3)
+    >>> plan.bin_hz, plan.group_bandwidth_hz, plan.num_channel_bins
+    (5.0, 200.0, 2501)
     """
     bin_hz = sample_rate_hz / num_samples
     window = tukey_window(num_samples, WINDOW_TAPER)
@@ -205,6 +218,16 @@ def reduced_spectra(plan: SpectrumPlan, iq: NDArray[np.complex64]) -> ReducedSpe
     Returns
     -------
     ReducedSpectra
+
+    Examples
+    --------
+    The channel of a carrier of amplitude 0.1, 1 kHz above the middle:
+
+    >>> plan = plan_spectrum(40_000, 200e3, channel_bandwidth_hz=12_500.0, usable_bandwidth_hz=160e3)
+    >>> carrier = 0.1 * np.exp(2j * np.pi * 1e3 * np.arange(40_000) / 200e3)
+    >>> (power,) = reduced_spectra(plan, carrier[np.newaxis].astype(np.complex64)).bin_power
+    >>> float((np.argmax(power) - plan.half_channel_bins) * plan.bin_hz), round(float(power.sum()), 4)
+    (1000.0, 0.01)
     """
     num_chunks = len(iq)
     energy = np.empty(num_chunks)

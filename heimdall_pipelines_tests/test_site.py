@@ -1,0 +1,17 @@
+"""The documentation builds as a site: links and anchors lead somewhere, and every page and docstring can be read."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+PROJECT = Path(__file__).parents[1]
+
+
+def test_the_site_builds_without_a_warning(tmp_path):
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
+    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    built = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
+    for page in ("index.html", "CONTRIBUTING.html", "notebooks/rf.html", "api/rf/features.html"):
+        assert (tmp_path / "site" / page).is_file()
