@@ -4,7 +4,6 @@ A command's module is loaded when it is called, and loads in the command's body 
 at once (docs/architecture.md).
 """
 
-import logging
 import sys
 
 import typer
@@ -42,8 +41,7 @@ class _Commands(LazyGroup):
         "worker": Place(
             f"{_HERE}.worker",
             "worker",
-            "Execute runs until SIGTERM or Ctrl-C: those it has may end, it takes no more. A second one ends them at "
-            "once.",
+            "Execute runs until SIGTERM or Ctrl-C: those it has may end, it takes no more.",
         ),
         "db": Place(f"{_HERE}.database", "app", "The database's schema and the buckets."),
         "station": Place(f"{_HERE}.station", "app", "The receiver network."),
@@ -70,7 +68,6 @@ def _before_every_command() -> None:
 
 def main() -> None:
     """Run the command line: an error meant for people becomes one message and exit code 1."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:
         app()
     except HeimdallError as error:

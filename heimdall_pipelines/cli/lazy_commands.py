@@ -20,7 +20,19 @@ class Place:
     help: str
 
 
-class LazyGroup(TyperGroup):
+class LightGroup(TyperGroup):
+    """A group that is read without pydantic, which typer loads for each flag that has no default."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Give the flags without a default the one that they mean."""
+        parameters = super().get_params(ctx)
+        for parameter in parameters:
+            if getattr(parameter, "is_flag", False) and parameter.default is None:
+                parameter.default = False
+        return parameters
+
+
+class LazyGroup(LightGroup):
     """A group that knows its commands' names and loads each when it is needed; subclasses have the table."""
 
     places: ClassVar[Mapping[str, Place]] = {}
@@ -38,7 +50,7 @@ class LazyGroup(TyperGroup):
         target = getattr(import_module(place.module), place.attribute)
         holder = typer.Typer(rich_markup_mode=None, add_completion=False, pretty_exceptions_show_locals=False)
         if isinstance(target, typer.Typer):
-            holder.add_typer(target, name=cmd_name)
+            holder.add_typer(target, name=cmd_name, cls=LightGroup)
         else:
             holder.command(cmd_name)(target)
         return typer.main.get_group(holder).commands[cmd_name]

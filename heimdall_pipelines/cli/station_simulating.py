@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -57,6 +56,8 @@ def simulate(
 
     Shows the commands that make them known and record from them.
     """
+    import asyncio
+
     from heimdall_pipelines.receivers.programmes import SyntheticProgramme, Transmission
     from heimdall_pipelines.stations.network import load_network
 
@@ -95,6 +96,8 @@ async def _play(
     frequency_hz: float,
     duration_s: float,
 ) -> None:
+    import asyncio
+
     from heimdall_pipelines.receivers.simulator import serving
 
     stopped = asyncio.Event()
