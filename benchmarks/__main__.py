@@ -5,6 +5,7 @@ import sys
 from benchmarks import (
     bench_checks,
     bench_cluster,
+    bench_command_line,
     bench_datasets,
     bench_features,
     bench_recording,
@@ -21,6 +22,7 @@ MEASURES = (
     bench_datasets,
     bench_checks,
     bench_cluster,
+    bench_command_line,
 )
 
 for benchmark in (bench_scale,) if sys.argv[1:] == ["scale"] else MEASURES:

@@ -1,20 +1,21 @@
 """`heimdall alerts`: what failed, what passes again, and who was told."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 
-from heimdall_pipelines.alerts.delivery import VARIABLE, AlertUrlError, Destination, destinations, open_service, send
-from heimdall_pipelines.alerts.wording import moment, numbers_text, trial_message
-from heimdall_pipelines.cli.console import output, table
+from heimdall_pipelines.cli.console import escape, output, table
 from heimdall_pipelines.cli.environment import stores
 from heimdall_pipelines.errors import HeimdallError
-from heimdall_pipelines.settings import load_local_settings, load_settings
-from heimdall_pipelines.store.alerts import Alert, AlertOverview, list_alerts
+
+if TYPE_CHECKING:
+    from heimdall_pipelines.alerts.delivery import Destination
+    from heimdall_pipelines.store.alerts import Alert, AlertOverview
 
 app = typer.Typer(help="Alerts of failed checks and runs.", no_args_is_help=True)
 
@@ -30,6 +31,10 @@ def list_(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs")] = False,
 ) -> None:
     """Show what failed, whether it passes again, and who was told; the daemon (`heimdall dev`) notes and sends."""
+    from heimdall_pipelines.alerts.delivery import destinations
+    from heimdall_pipelines.settings import load_settings
+    from heimdall_pipelines.store.alerts import list_alerts
+
     with stores() as opened:
         told = destinations(load_settings().alert_urls)
         alerts = list_alerts(opened.database, limit, only_open=only_open)
@@ -44,6 +49,9 @@ def list_(
 
 def print_alerts(alerts: Sequence[AlertOverview], told: Sequence[Destination]) -> None:
     """Show alerts, and which of the destinations were told."""
+    from heimdall_pipelines.alerts.delivery import VARIABLE
+    from heimdall_pipelines.alerts.wording import numbers_text
+
     rows = table("when, UTC", "severity", "what", "numbers", "state", "delivered")
     for overview in alerts:
         alert = overview.alert
@@ -63,6 +71,10 @@ def print_alerts(alerts: Sequence[AlertOverview], told: Sequence[Destination]) -
 @app.command("test")
 def test() -> None:
     """Send a test message to each URL of HEIMDALL_ALERT_URLS and say what came of it."""
+    from heimdall_pipelines.alerts.delivery import VARIABLE, AlertUrlError, destinations, open_service, send
+    from heimdall_pipelines.alerts.wording import trial_message
+    from heimdall_pipelines.settings import load_local_settings
+
     settings = load_local_settings()
     to = destinations(settings.alert_urls)
     if not to:
@@ -89,6 +101,8 @@ def _what(alert: Alert) -> str:
 
 
 def _state(alert: Alert) -> str:
+    from heimdall_pipelines.alerts.wording import moment
+
     if alert.recovered_at is not None:
         return f"recovered {moment(alert.recovered_at)}"
     if alert.closed_at is not None:

@@ -7,12 +7,6 @@ import typer
 from heimdall_pipelines.cli.console import output, show_progress
 from heimdall_pipelines.cli.environment import prepare, servers, stores
 from heimdall_pipelines.errors import HeimdallError
-from heimdall_pipelines.sessions.deleting import delete_session
-from heimdall_pipelines.settings import load_settings
-from heimdall_pipelines.store.leftovers import find_leftovers, remove_leftover
-from heimdall_pipelines.store.session_deletion import expired_sessions
-from heimdall_pipelines.store.stores import open_stores
-from heimdall_pipelines.store.timescale import HypertablePolicy, apply_policy
 
 app = typer.Typer(help="The database's schema and the buckets.", no_args_is_help=True)
 
@@ -23,6 +17,10 @@ def migrate_database() -> None:
 
     Where TimescaleDB is installed, measurements becomes a hypertable with the policies of HEIMDALL_TIMESCALE_*.
     """
+    from heimdall_pipelines.settings import load_settings
+    from heimdall_pipelines.store.stores import open_stores
+    from heimdall_pipelines.store.timescale import HypertablePolicy, apply_policy
+
     with servers():
         settings = load_settings()
         policy = HypertablePolicy(settings.timescale_chunk_days, settings.timescale_compress_after_days)
@@ -42,6 +40,7 @@ def _prepare_dagster() -> None:
     """Make Dagster's tables, which its processes would all make at once, and set the limits of its pools."""
     from heimdall_pipelines.cli.dagster_instance import dagster_instance  # takes a second to load
     from heimdall_pipelines.cluster.pools import set_pool_limits
+    from heimdall_pipelines.settings import load_settings
 
     with dagster_instance() as instance:
         set_pool_limits(instance, load_settings())
@@ -52,6 +51,8 @@ def sweep(
     apply: Annotated[bool, typer.Option("--apply", help="Remove them; without, only say what would be")] = False,
 ) -> None:
     """Find objects of datasets and sessions that are no more, such as a killed deletion leaves; young ones stay."""
+    from heimdall_pipelines.store.leftovers import find_leftovers, remove_leftover
+
     num_found = 0
     with stores() as opened:
         for leftover in find_leftovers(opened):
@@ -81,6 +82,9 @@ def expire(
     """
     from heimdall_pipelines.cli.dagster_instance import dagster_instance  # Dagster takes a second to load
     from heimdall_pipelines.defs.partitions import RECORDING_SESSIONS
+    from heimdall_pipelines.sessions.deleting import delete_session
+    from heimdall_pipelines.settings import load_settings
+    from heimdall_pipelines.store.session_deletion import expired_sessions
 
     with stores() as opened, dagster_instance() as instance:
         days = load_settings().session_retention_days

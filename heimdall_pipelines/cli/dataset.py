@@ -1,10 +1,12 @@
 """`heimdall dataset`: synthetic datasets."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,20 +14,17 @@ from heimdall_pipelines.cli.confirming import confirm_deletion
 from heimdall_pipelines.cli.console import errors, output, table
 from heimdall_pipelines.cli.dataset_options import with_spec_options
 from heimdall_pipelines.cli.environment import stores
-from heimdall_pipelines.cli.tables import in_batches, print_batches, print_counts, print_errors, print_spec
+from heimdall_pipelines.cli.lazy_commands import SectionedCommand
 from heimdall_pipelines.cli.validation_output import exit_code, exits_2_if_it_cannot_look
-from heimdall_pipelines.datasets.batches import missing_batches, num_batches
-from heimdall_pipelines.datasets.deleting import delete_dataset
-from heimdall_pipelines.datasets.regenerating import RegeneratedIq, regenerate_iq, write_iq
-from heimdall_pipelines.datasets.requesting import RequestOutcome, expand_dataset, request_dataset
-from heimdall_pipelines.datasets.spec import parse_spec
-from heimdall_pipelines.datasets.workers import MAX_WORKERS, num_workers_wanted
+from heimdall_pipelines.datasets.limits import MAX_WORKERS
 from heimdall_pipelines.errors import HeimdallError
-from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
-from heimdall_pipelines.stations.network import load_network, sync_network
-from heimdall_pipelines.store.batches import Batch, list_batches
-from heimdall_pipelines.store.datasets import Dataset, count_rows, find_dataset, get_dataset, list_datasets, not_found
-from heimdall_pipelines.store.stores import Stores
+
+if TYPE_CHECKING:
+    from heimdall_pipelines.datasets.regenerating import RegeneratedIq
+    from heimdall_pipelines.datasets.requesting import RequestOutcome
+    from heimdall_pipelines.store.batches import Batch
+    from heimdall_pipelines.store.datasets import Dataset
+    from heimdall_pipelines.store.stores import Stores
 
 app = typer.Typer(help="Synthetic datasets: transmissions whose truth is known.", no_args_is_help=True)
 
@@ -52,7 +51,7 @@ class NotWrittenError(HeimdallError):
     """A file cannot be written."""
 
 
-@app.command("create")
+@app.command("create", cls=SectionedCommand)
 @with_spec_options
 def create(
     name: Annotated[str, typer.Argument(help="Name of the dataset: a-z, 0-9 and single - or _ between them")],
@@ -69,6 +68,8 @@ def create(
     Asking for the same total again changes nothing; a greater total expands the dataset.
     Parameters that are not given take their defaults or, for a dataset that is there, are inherited.
     """
+    from heimdall_pipelines.datasets.requesting import request_dataset
+    from heimdall_pipelines.stations.network import load_network, sync_network
 
     def request(opened: Stores) -> RequestOutcome:
         sync_network(opened.database, load_network())
@@ -88,6 +89,9 @@ def expand(
     workers: NumWorkers = None,
 ) -> None:
     """Add samples to a dataset; those that are there stay as they are, and every parameter is inherited."""
+    from heimdall_pipelines.datasets.requesting import expand_dataset, request_dataset
+    from heimdall_pipelines.store.datasets import get_dataset
+
     if (by is None) == (to is None):
         raise typer.BadParameter("either --by N or --to TOTAL is expected")
 
@@ -105,6 +109,9 @@ def make(name: Name, workers: NumWorkers = None) -> None:
     """Make a dataset's missing batches here and now."""
     from heimdall_pipelines.cli.dagster_instance import dagster_instance  # Dagster takes a second to load
     from heimdall_pipelines.cli.dataset_making import make_missing
+    from heimdall_pipelines.cli.tables import print_counts
+    from heimdall_pipelines.datasets.workers import num_workers_wanted
+    from heimdall_pipelines.store.datasets import get_dataset
 
     with stores() as opened, dagster_instance() as instance:
         make_missing(opened, instance, name, workers or num_workers_wanted())
@@ -114,6 +121,10 @@ def make(name: Name, workers: NumWorkers = None) -> None:
 @app.command("list")
 def list_() -> None:
     """Show all datasets and how far they are."""
+    from heimdall_pipelines.datasets.batches import missing_batches, num_batches
+    from heimdall_pipelines.store.batches import list_batches
+    from heimdall_pipelines.store.datasets import list_datasets
+
     rows = table("name", "type", "samples", "of", "batches missing", "health", "seed", "created, UTC")
     with stores() as opened:
         datasets = list_datasets(opened.database)
@@ -138,6 +149,10 @@ def list_() -> None:
 @app.command("show")
 def show(name: Name) -> None:
     """Show a dataset: its parameters, what is there, what is missing and why."""
+    from heimdall_pipelines.cli.tables import print_batches, print_counts, print_spec
+    from heimdall_pipelines.store.batches import list_batches
+    from heimdall_pipelines.store.datasets import get_dataset
+
     with stores() as opened:
         dataset = get_dataset(opened.database, name)
         output.print(
@@ -157,6 +172,8 @@ def delete(name: Name, yes: Annotated[bool, typer.Option("--yes", help="Don't as
     """Delete a dataset: its rows, its IQ objects and its partitions in Dagster."""
     from heimdall_pipelines.cli.dagster_instance import dagster_instance  # Dagster takes a second to load
     from heimdall_pipelines.cli.dataset_making import remove_partitions
+    from heimdall_pipelines.datasets.deleting import delete_dataset
+    from heimdall_pipelines.store.datasets import count_rows, find_dataset, not_found
 
     with stores() as opened, dagster_instance() as instance:
         dataset = find_dataset(opened.database, name)
@@ -184,6 +201,8 @@ def validate(
 
     Exit code 0: healthy, 1: there are issues, 2: it could not be looked at.
     """
+    from heimdall_pipelines.store.datasets import list_datasets
+
     if (name is None) != all_:
         raise typer.BadParameter("either a dataset's name or --all is expected")
     from heimdall_pipelines.cli import dataset_integrity
@@ -225,6 +244,7 @@ def repair(
         raise typer.BadParameter("--features goes without --checksums and --sample")
     from heimdall_pipelines.cli import dataset_integrity
     from heimdall_pipelines.cli.dagster_instance import dagster_instance  # Dagster takes a second to load
+    from heimdall_pipelines.datasets.workers import num_workers_wanted
 
     with stores() as opened:
         if not apply and features:
@@ -258,6 +278,10 @@ def iq(
     rx: Annotated[list[str] | None, typer.Option(help="Receiver, may be repeated; default: all of the sample")] = None,
 ) -> None:
     """Make the IQ of a sample again, write it as SigMF, and compare it with what is stored."""
+    from heimdall_pipelines.datasets.regenerating import regenerate_iq, write_iq
+    from heimdall_pipelines.datasets.spec import parse_spec
+    from heimdall_pipelines.store.datasets import get_dataset
+
     rows = table("receiver", "samples", "file", "stored")
     problems = []
     with stores() as opened:
@@ -278,6 +302,7 @@ def iq(
 @app.command("summary")
 def summary(name: Name, folder: Folder) -> None:
     """Write a dataset's pictures as PNG, and show how far its estimates are from the truth."""
+    from heimdall_pipelines.cli.tables import print_errors
     from heimdall_pipelines.datasets.summary import summarise_dataset
     from heimdall_pipelines.datasets.summary_pictures import summary_pictures  # matplotlib takes a second to load
 
@@ -299,6 +324,10 @@ def summary(name: Name, folder: Folder) -> None:
 
 def _request(request: Callable[[Stores], RequestOutcome], local: bool, workers: int | None) -> None:
     """Ask for samples, then make them or say who will."""
+    from heimdall_pipelines.cli.tables import print_counts
+    from heimdall_pipelines.datasets.workers import num_workers_wanted
+    from heimdall_pipelines.store.datasets import get_dataset
+
     if workers is not None and not local:
         raise typer.BadParameter("--workers is for the batches that --local makes")
     from heimdall_pipelines.cli.dagster_instance import (  # Dagster takes a second to load
@@ -319,6 +348,10 @@ def _request(request: Callable[[Stores], RequestOutcome], local: bool, workers: 
 
 
 def _print_handed_over(opened: Stores, dataset: Dataset, heartbeat_age_s: float | None) -> None:
+    from heimdall_pipelines.cli.tables import in_batches
+    from heimdall_pipelines.datasets.batches import missing_batches
+    from heimdall_pipelines.store.batches import list_batches
+
     missing = missing_batches(dataset, list_batches(opened.database, dataset.id))
     if not missing:
         output.print(f"all {dataset.target_num_samples} samples are there: heimdall dataset show {dataset.name}")
@@ -348,6 +381,9 @@ def _health(dataset: Dataset) -> str:
 
 def _what_next(dataset: Dataset, batches: Sequence[Batch]) -> str:
     """Say what is missing, and the command that helps."""
+    from heimdall_pipelines.datasets.batches import missing_batches, num_batches
+    from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
+
     name = dataset.name
     if dataset.deletion_began_at is not None:
         return f"It is being deleted. To finish that: heimdall dataset delete {name}"

@@ -1,4 +1,4 @@
-"""Options for the parameters of a dataset, generated from `DatasetSpec`: it alone knows names, defaults and ranges."""
+"""Options for the parameters of a dataset, generated from their table: it alone knows names, defaults and ranges."""
 
 import functools
 import inspect
@@ -7,10 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from heimdall_pipelines.datasets.spec import DatasetSpec, allowed_values
+from heimdall_pipelines.datasets.parameters import PARAMETERS, Parameter, allowed_values
 
 _NAMES = {"dataset_type": "type", "use_random_receivers": "random-receivers"}  # others: the field with - for _
-_TYPES = {"number": float, "integer": int, "string": str, "boolean": bool}
 
 _PARAMETERS = "Parameters, frozen when the dataset is created"
 _SWITCHES = "Parameters that are on or off"
@@ -31,15 +30,13 @@ def with_spec_options(command: Callable[..., None]) -> Callable[..., None]:
     The command's parameter ``parameters`` becomes the mapping of those fields that were given. Their values are checked
     by `parse_spec`, which names all that is wrong at once.
     """
-    own = [p for p in inspect.signature(command).parameters.values() if p.name != "parameters"]
-    schemas = DatasetSpec.model_json_schema()["properties"]
-    options = [_option(field, schema) for field, schema in schemas.items()]
-    kinds = {field: _kind(schema) for field, schema in schemas.items()}
+    own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "parameters"]
+    options = [_option(row) for row in PARAMETERS.values()]
 
     @functools.wraps(command)
     def with_options(**values: Any) -> None:
-        given = {field: value for field in kinds if (value := values.pop(field)) is not None}
-        command(**values, parameters={field: _read(kinds[field], value) for field, value in given.items()})
+        given = {name: value for name in PARAMETERS if (value := values.pop(name)) is not None}
+        command(**values, parameters={name: _read(PARAMETERS[name].kind, value) for name, value in given.items()})
 
     signature = inspect.Signature(
         [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own + options]
@@ -49,26 +46,21 @@ def with_spec_options(command: Callable[..., None]) -> Callable[..., None]:
     return with_options
 
 
-def _option(field: str, schema: dict[str, Any]) -> inspect.Parameter:
-    kind = _kind(schema)
-    name = option_name(field)
+def _option(row: Parameter) -> inspect.Parameter:
+    name = option_name(row.name)
     option = typer.Option(
-        f"--{name}/--no-{name}" if kind is bool else f"--{name}",
-        help=_help(field, schema),
-        metavar="" if kind is bool else kind.__name__,
+        f"--{name}/--no-{name}" if row.kind is bool else f"--{name}",
+        help=_help(row),
+        metavar="" if row.kind is bool else row.kind.__name__,
         show_default=False,  # None stands for "not given"
-        rich_help_panel=_SWITCHES if kind is bool else _PARAMETERS,
+        rich_help_panel=_SWITCHES if row.kind is bool else _PARAMETERS,
     )
     return inspect.Parameter(
-        field,
+        row.name,
         inspect.Parameter.KEYWORD_ONLY,
         default=None,
-        annotation=Annotated[(bool if kind is bool else str) | None, option],
+        annotation=Annotated[(bool if row.kind is bool else str) | None, option],
     )
-
-
-def _kind(schema: dict[str, Any]) -> type:
-    return _TYPES[_values(schema)["type"]]
 
 
 def _read(kind: type, value: Any) -> Any:
@@ -79,16 +71,11 @@ def _read(kind: type, value: Any) -> Any:
         return value
 
 
-def _help(field: str, schema: dict[str, Any]) -> str:
-    default = schema["default"]
+def _help(row: Parameter) -> str:
+    default = row.default
     if isinstance(default, bool):
         default = "on" if default else "off"
     elif isinstance(default, int | float):
         default = f"{default:g}"
     given = "default: none" if default is None else f"default {default}"
-    return f"{schema['description']}; " + ", ".join(part for part in (allowed_values(field), given) if part)
-
-
-def _values(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema of what may be given; null cannot, it is only a default."""
-    return next((part for part in schema.get("anyOf", []) if part["type"] != "null"), schema)
+    return f"{row.description}; " + ", ".join(part for part in (allowed_values(row.name), given) if part)

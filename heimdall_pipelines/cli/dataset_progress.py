@@ -39,7 +39,7 @@ class MakingProgress:
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=20),
                 TextColumn("{task.fields[state]}"),
-                console=errors,
+                console=errors.console,
             )
             self._task = self._bar.add_task(dataset_name, total=num_samples, state="starting")
 

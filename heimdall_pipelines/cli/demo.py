@@ -1,28 +1,19 @@
 """`heimdall demo`: the whole way once, from recordings, imported and live, to checked features; a synthetic dataset."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from heimdall_pipelines.cli.console import output
 from heimdall_pipelines.cli.environment import stores
-from heimdall_pipelines.cli.session import import_files
-from heimdall_pipelines.cli.tables import print_counts, print_import, print_stations
-from heimdall_pipelines.datasets.requesting import request_dataset
-from heimdall_pipelines.datasets.samples import NUM_KEPT_IQ
-from heimdall_pipelines.datasets.workers import num_workers_wanted
 from heimdall_pipelines.errors import HeimdallError
-from heimdall_pipelines.formats.recording import open_recording
-from heimdall_pipelines.sessions import example
-from heimdall_pipelines.sessions.importing import FREQUENCY_TOLERANCE_HZ, ImportFile, ImportOptions
-from heimdall_pipelines.settings import load_local_settings
-from heimdall_pipelines.stations.network import DEFAULT_FILE, load_network, sync_network
-from heimdall_pipelines.store.datasets import find_dataset, get_dataset
-from heimdall_pipelines.store.sessions import get_session
-from heimdall_pipelines.store.stations import list_known_sources
-from heimdall_pipelines.store.stores import Stores
+
+if TYPE_CHECKING:
+    from heimdall_pipelines.store.stores import Stores
 
 SUFFIXES = (".wav", ".sigmf-meta", ".npy")
 STATIONS_FILE = "stations.yaml"
@@ -53,6 +44,11 @@ def demo(
         materialize_stations,
         print_checks,
     )
+    from heimdall_pipelines.cli.session import import_files
+    from heimdall_pipelines.cli.tables import print_import, print_stations
+    from heimdall_pipelines.sessions.importing import ImportFile, ImportOptions
+    from heimdall_pipelines.stations.network import DEFAULT_FILE, load_network, sync_network
+    from heimdall_pipelines.store.sessions import get_session
 
     with stores() as opened:
         files, positions = _folder(recordings) if recordings else (_made_up(opened), [])
@@ -80,6 +76,11 @@ def _make_dataset(opened: Stores) -> bool:
     """Create a dataset, then expand it; gives whether everything that is counted agrees."""
     from heimdall_pipelines.cli.dagster_instance import dagster_instance
     from heimdall_pipelines.cli.dataset_making import make_missing, report_request
+    from heimdall_pipelines.cli.tables import print_counts
+    from heimdall_pipelines.datasets.requesting import request_dataset
+    from heimdall_pipelines.datasets.samples import NUM_KEPT_IQ
+    from heimdall_pipelines.datasets.workers import num_workers_wanted
+    from heimdall_pipelines.store.datasets import find_dataset, get_dataset
 
     dataset = find_dataset(opened.database, DATASET)
     if dataset is not None and dataset.num_samples >= DATASET_TOTALS[-1]:
@@ -102,6 +103,10 @@ def _make_dataset(opened: Stores) -> bool:
 
 
 def _made_up(opened: Stores) -> list[Path]:
+    from heimdall_pipelines.sessions import example
+    from heimdall_pipelines.settings import load_local_settings
+    from heimdall_pipelines.stations.network import load_network, sync_network
+
     network = load_network()
     sync_network(opened.database, replace(network, known_sources=(*network.known_sources, example.SOURCE)))
     return example.write_example_recordings(load_local_settings().home.resolve() / "example", network)
@@ -121,6 +126,10 @@ def _folder(folder: Path) -> tuple[list[Path], list[Path]]:
 
 def _known_source(opened: Stores, file: Path) -> str | None:
     """Name the transmitter that is known on the recording's frequency."""
+    from heimdall_pipelines.formats.recording import open_recording
+    from heimdall_pipelines.sessions.importing import FREQUENCY_TOLERANCE_HZ
+    from heimdall_pipelines.store.stations import list_known_sources
+
     frequency_hz = open_recording(file).frequency_hz
     for source in list_known_sources(opened.database):
         if abs(source.frequency_hz - frequency_hz) <= FREQUENCY_TOLERANCE_HZ:

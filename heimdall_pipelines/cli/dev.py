@@ -21,9 +21,6 @@ import typer
 from heimdall_pipelines.cli.console import output
 from heimdall_pipelines.cli.environment import PROJECT_FOLDER, name_ui, prepare, servers
 from heimdall_pipelines.errors import HeimdallError
-from heimdall_pipelines.settings import load_local_settings, load_settings
-from heimdall_pipelines.stations.network import load_network, sync_network
-from heimdall_pipelines.store.stores import open_stores
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -47,6 +44,10 @@ def dev(
     port: Annotated[int, typer.Option(help="First port tried for the Dagster UI", min=1, max=LAST_PORT)] = FIRST_PORT,
 ) -> None:
     """Start the stack, the Dagster UI and its daemon on this machine, until Ctrl-C."""
+    from heimdall_pipelines.settings import load_local_settings, load_settings
+    from heimdall_pipelines.stations.network import load_network, sync_network
+    from heimdall_pipelines.store.stores import open_stores
+
     home = load_local_settings().home.resolve()
     home.mkdir(mode=0o711, parents=True, exist_ok=True)
     with _only_one(home) as claim:
@@ -71,6 +72,7 @@ def dev(
 def stop() -> None:
     """End what a killed `heimdall dev` left running in this folder; data stay."""
     from heimdall_pipelines.local.stack import Stack  # not installed in a deployment
+    from heimdall_pipelines.settings import load_local_settings
 
     local = load_local_settings()
     home = local.home.resolve()
@@ -186,6 +188,7 @@ def _tell_dagster() -> None:
 
     from heimdall_pipelines.cluster.pools import set_pool_limits
     from heimdall_pipelines.defs.stations import websdr_stations
+    from heimdall_pipelines.settings import load_local_settings
 
     with dg.DagsterInstance.get() as instance:
         set_pool_limits(instance, load_local_settings())

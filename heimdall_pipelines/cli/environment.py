@@ -1,13 +1,15 @@
 """What every command runs in: the deployment's servers, or the embedded ones for as long as it lasts."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from heimdall_pipelines.settings import ENV_PREFIX, load_local_settings, load_settings
-from heimdall_pipelines.store.migrate import migrate
-from heimdall_pipelines.store.stores import Stores, open_stores
+if TYPE_CHECKING:
+    from heimdall_pipelines.store.stores import Stores
 
 PROJECT_FOLDER = Path(__file__).parents[2]
 
@@ -19,6 +21,8 @@ def servers() -> Iterator[None]:
     Where HEIMDALL_PG_HOST is set, the servers are somebody else's and the environment stays as it
     is. Otherwise the embedded stack is started, or joined if it runs, and left at the end.
     """
+    from heimdall_pipelines.settings import load_local_settings
+
     local = load_local_settings()
     if local.pg_host is not None:
         yield
@@ -40,6 +44,8 @@ def running_servers() -> bool:
     bool
         False where the servers are the embedded ones and none of them runs.
     """
+    from heimdall_pipelines.settings import load_local_settings
+
     local = load_local_settings()
     if local.pg_host is not None:
         return True
@@ -56,12 +62,17 @@ def running_servers() -> bool:
 
 def name_ui(address: str) -> None:
     """Tell the processes that this one starts where the Dagster UI is, unless they were told."""
+    from heimdall_pipelines.settings import ENV_PREFIX
+
     os.environ.setdefault(f"{ENV_PREFIX}UI_URL", address)
 
 
 @contextmanager
 def stores() -> Iterator[Stores]:
     """The stores, migrated to what this version needs."""
+    from heimdall_pipelines.settings import load_settings
+    from heimdall_pipelines.store.stores import open_stores
+
     with servers(), open_stores(load_settings()) as opened:
         prepare(opened)
         yield opened
@@ -69,6 +80,8 @@ def stores() -> Iterator[Stores]:
 
 def prepare(opened: Stores) -> tuple[str | None, str]:
     """Migrate the database and create the buckets; gives the schema's revisions before and after."""
+    from heimdall_pipelines.store.migrate import migrate
+
     revisions = migrate(opened.database)
     opened.objects.create_buckets()
     return revisions

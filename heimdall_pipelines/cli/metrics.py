@@ -1,18 +1,20 @@
 """`heimdall metrics`: the numbers of `heimdall status` for Prometheus, as a file or over HTTP."""
 
+from __future__ import annotations
+
 import signal
 import threading
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from prometheus_client import CollectorRegistry, start_http_server, write_to_textfile
 
 from heimdall_pipelines.cli.console import output
-from heimdall_pipelines.cli.status import look_around
 from heimdall_pipelines.errors import HeimdallError
-from heimdall_pipelines.status.metrics import StatusCollector
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
 
 LOOPBACK = "127.0.0.1"
 _LAST_PORT = 65_535
@@ -31,6 +33,11 @@ def metrics(
     ] = None,
 ) -> None:
     """Give the numbers of `heimdall status` to Prometheus: --textfile PATH or --serve [HOST:]PORT."""
+    from prometheus_client import CollectorRegistry
+
+    from heimdall_pipelines.cli.status import look_around
+    from heimdall_pipelines.status.metrics import StatusCollector
+
     if (textfile is None) == (serve is None):
         raise typer.BadParameter("give either --textfile or --serve")
     registry = CollectorRegistry()
@@ -54,6 +61,8 @@ def parse_address(words: str) -> tuple[str, int]:
 
 
 def _write(textfile: Path, registry: CollectorRegistry) -> None:
+    from prometheus_client import write_to_textfile
+
     try:
         write_to_textfile(str(textfile), registry)  # beside it first, then renamed: a reader sees all or nothing
     except OSError as error:
@@ -61,6 +70,8 @@ def _write(textfile: Path, registry: CollectorRegistry) -> None:
 
 
 def _serve(host: str, port: int, registry: CollectorRegistry) -> None:
+    from prometheus_client import start_http_server
+
     stopping = threading.Event()
 
     def on_signal(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001

@@ -1,32 +1,25 @@
 """`heimdall session`: recording sessions."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.markup import escape
 
 from heimdall_pipelines.cli import session_recording
 from heimdall_pipelines.cli.confirming import confirm_deletion
-from heimdall_pipelines.cli.console import output, show_progress, table
+from heimdall_pipelines.cli.console import escape, output, show_progress, table
 from heimdall_pipelines.cli.environment import stores
-from heimdall_pipelines.cli.tables import print_import, print_stations
 from heimdall_pipelines.cli.validation_output import exits_2_if_it_cannot_look
 from heimdall_pipelines.formats.utc import unix_ns_from_iso
-from heimdall_pipelines.sessions.deleting import SessionContents, delete_session, session_contents
-from heimdall_pipelines.sessions.importing import ImportFile, ImportOptions, ImportReport, import_session
-from heimdall_pipelines.stations.network import DEFAULT_FILE, load_network, sync_network
-from heimdall_pipelines.store.session_revisions import SessionRevision, due_for_extraction
-from heimdall_pipelines.store.session_slugs import as_uuid
-from heimdall_pipelines.store.sessions import (
-    RecordingSession,
-    SessionNotFoundError,
-    completed_sessions,
-    get_session,
-    list_sessions,
-)
-from heimdall_pipelines.store.stores import Stores
+
+if TYPE_CHECKING:
+    from heimdall_pipelines.sessions.deleting import SessionContents
+    from heimdall_pipelines.sessions.importing import ImportFile, ImportOptions, ImportReport
+    from heimdall_pipelines.store.sessions import RecordingSession
+    from heimdall_pipelines.store.stores import Stores
 
 app = typer.Typer(help="Recording sessions.", no_args_is_help=True)
 
@@ -70,6 +63,9 @@ def import_(
 
     The daemon (`heimdall dev`) then extracts its features; without a daemon: heimdall session extract.
     """
+    from heimdall_pipelines.cli.tables import print_import
+    from heimdall_pipelines.sessions.importing import ImportOptions
+
     options = ImportOptions(
         name=name,
         slug=slug,
@@ -92,6 +88,9 @@ def import_files(
     opened: Stores, files: Sequence[ImportFile], options: ImportOptions, stations_files: Sequence[Path]
 ) -> ImportReport:
     """Import with the network that the project ships and the positions of further files."""
+    from heimdall_pipelines.sessions.importing import import_session
+    from heimdall_pipelines.stations.network import DEFAULT_FILE, load_network, sync_network
+
     network = load_network(DEFAULT_FILE, *stations_files)
     sync_network(opened.database, load_network())
     return import_session(opened, network, files, options, show_progress)
@@ -100,6 +99,8 @@ def import_files(
 @app.command("list")
 def list_(limit: Annotated[int, typer.Option(help="At most so many, newest first", min=1)] = 50) -> None:
     """Show sessions and how far they are."""
+    from heimdall_pipelines.store.sessions import list_sessions
+
     with stores() as opened:
         sessions = list_sessions(opened.database, limit)
     rows = table(
@@ -132,6 +133,8 @@ def list_(limit: Annotated[int, typer.Option(help="At most so many, newest first
 def extract(session: Session) -> None:
     """Extract a session's features here and now, and check them; replaces those that are there."""
     from heimdall_pipelines.cli.extraction import extract_now, print_checks  # Dagster takes a second to load
+    from heimdall_pipelines.cli.tables import print_stations
+    from heimdall_pipelines.store.sessions import get_session
 
     with stores() as opened:
         found = get_session(opened.database, session)
@@ -145,6 +148,9 @@ def extract(session: Session) -> None:
 @app.command("show")
 def show(session: Session) -> None:
     """Show what was extracted from a session."""
+    from heimdall_pipelines.cli.tables import print_stations
+    from heimdall_pipelines.store.sessions import get_session
+
     with stores() as opened:
         found = get_session(opened.database, session)
         output.print(f"session {found.slug}, id {found.id}", soft_wrap=True)
@@ -173,6 +179,8 @@ def validate(
 
     Exit code 0: healthy, 1: there are issues, 2: it could not be looked at.
     """
+    from heimdall_pipelines.store.sessions import completed_sessions
+
     if (session is None) != all_:
         raise typer.BadParameter("either a session or --all is expected")
     with exits_2_if_it_cannot_look():
@@ -197,6 +205,8 @@ def backfill(
 ) -> None:
     """Extract completed sessions that have no features, whatever became of their runs; may be stopped and repeated."""
     from heimdall_pipelines.cli.session_backfill import backfill, print_due  # Dagster takes a second to load
+    from heimdall_pipelines.store.session_revisions import SessionRevision, due_for_extraction
+    from heimdall_pipelines.store.sessions import get_session
 
     with stores() as opened:
         last = get_session(opened.database, after) if after else None
@@ -220,6 +230,9 @@ def delete(
     """
     from heimdall_pipelines.cli.dagster_instance import dagster_instance  # Dagster takes a second to load
     from heimdall_pipelines.defs.partitions import RECORDING_SESSIONS
+    from heimdall_pipelines.sessions.deleting import delete_session, session_contents
+    from heimdall_pipelines.store.session_slugs import as_uuid
+    from heimdall_pipelines.store.sessions import SessionNotFoundError
 
     with stores() as opened, dagster_instance() as instance:
 
@@ -262,6 +275,8 @@ def _what_goes(contents: SessionContents) -> str:
 
 
 def _import_files(files: Sequence[Path], stations: Sequence[str], positions: Sequence[str]) -> list[ImportFile]:
+    from heimdall_pipelines.sessions.importing import ImportFile
+
     rx_ids = dict(_assignment("--station", text, files) for text in stations)
     placed = {path: _position(value) for path, value in (_assignment("--position", text, files) for text in positions)}
     return [ImportFile(path, rx_ids.get(path), placed.get(path)) for path in files]

@@ -1,16 +1,19 @@
 """`heimdall session record`: a session from live receivers."""
 
-from typing import Annotated
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from heimdall_pipelines.cli.console import errors, output, show_progress, table
 from heimdall_pipelines.cli.environment import stores
 from heimdall_pipelines.cli.frequencies import frequency_hz as parsed_frequency_hz
-from heimdall_pipelines.sessions.record_request import MAX_DURATION_S, MAX_STATIONS, RecordRequest
-from heimdall_pipelines.sessions.recording import RecordReport, record_session
-from heimdall_pipelines.stations.network import load_network, sync_network
-from heimdall_pipelines.store.measurements import StationRecording
+from heimdall_pipelines.sessions.limits import MAX_DURATION_S, MAX_STATIONS
+
+if TYPE_CHECKING:
+    from heimdall_pipelines.sessions.recording import RecordReport
+    from heimdall_pipelines.store.measurements import StationRecording
 
 EXIT_INTERRUPTED = 130
 _EMPTY = ("",) * 6  # cells of a station of which nothing was recorded
@@ -42,6 +45,10 @@ def record(
 
     Exit code 0: completed, though some stations may have failed; 1: no station could be recorded.
     """
+    from heimdall_pipelines.sessions.record_request import RecordRequest
+    from heimdall_pipelines.sessions.recording import record_session
+    from heimdall_pipelines.stations.network import load_network, sync_network
+
     if (stations is None) != all_active:
         raise typer.BadParameter("either --stations a,b,c or --all-active is expected")
     request = RecordRequest(

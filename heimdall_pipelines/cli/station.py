@@ -7,10 +7,6 @@ import typer
 from heimdall_pipelines.cli import station_simulating
 from heimdall_pipelines.cli.console import output, table
 from heimdall_pipelines.cli.environment import stores
-from heimdall_pipelines.receivers.addresses import shown_url
-from heimdall_pipelines.stations.checking import check_stations
-from heimdall_pipelines.stations.network import load_network, sync_network
-from heimdall_pipelines.store.stations import Station, add_station, list_stations, set_station_active
 
 app = typer.Typer(help="The receiver network.", no_args_is_help=True)
 app.command("simulate")(station_simulating.simulate)
@@ -21,6 +17,10 @@ RxId = Annotated[str, typer.Argument(help="The station's slug, such as torino")]
 @app.command("list")
 def list_() -> None:
     """Show all stations."""
+    from heimdall_pipelines.receivers.addresses import shown_url
+    from heimdall_pipelines.stations.network import load_network, sync_network
+    from heimdall_pipelines.store.stations import list_stations
+
     with stores() as opened:
         sync_network(opened.database, load_network())
         stations = list_stations(opened.database)
@@ -62,6 +62,8 @@ def add(
     retries: Annotated[int, typer.Option(help="Further attempts after a failed one")] = 3,
 ) -> None:
     """Add a station."""
+    from heimdall_pipelines.store.stations import Station, add_station
+
     station = Station(
         rx_id=rx_id,
         name=name or rx_id,
@@ -86,6 +88,8 @@ def check(
     all_: Annotated[bool, typer.Option("--all", help="Every active station that has a client")] = False,
 ) -> None:
     """Ask stations how they are, and keep the answers in the table station_checks. Exit code 1: one is down."""
+    from heimdall_pipelines.stations.checking import check_stations
+
     if bool(rx_ids) == all_:
         raise typer.BadParameter("either slugs of stations or --all is expected")
     with stores() as opened:
@@ -124,6 +128,8 @@ def enable(rx_id: RxId) -> None:
 
 
 def _set_active(rx_id: str, is_active: bool) -> None:
+    from heimdall_pipelines.store.stations import set_station_active
+
     with stores() as opened:
         set_station_active(opened.database, rx_id, is_active)
     output.print(f"station {rx_id} is {'active' if is_active else 'inactive'}")

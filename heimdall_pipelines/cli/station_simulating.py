@@ -1,30 +1,23 @@
 """`heimdall station simulate`: receivers without a radio, on this machine, until Ctrl-C."""
 
-import asyncio
+from __future__ import annotations
+
 import signal
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from heimdall_pipelines.cli.console import output
 from heimdall_pipelines.cli.frequencies import frequency_hz as parsed_frequency_hz
-from heimdall_pipelines.formats.recording import open_recording
-from heimdall_pipelines.receivers.players import RECEIVED_HZ, HttpIqPlayer, KiwiPlayer
-from heimdall_pipelines.receivers.programmes import (
-    Place,
-    Programme,
-    ReplayClock,
-    SyntheticProgramme,
-    Transmission,
-    WavProgramme,
-)
-from heimdall_pipelines.receivers.simulator import serving
-from heimdall_pipelines.stations.network import Network, load_network
-from heimdall_pipelines.store.stations import slug
+
+if TYPE_CHECKING:
+    from heimdall_pipelines.receivers.players import HttpIqPlayer, KiwiPlayer
+    from heimdall_pipelines.receivers.programmes import Place, Programme
+    from heimdall_pipelines.stations.network import Network
 
 FIRST_PORT = 8073
 PREFIX = "sim-"  # the station that is played may be a row already, with its true address
@@ -63,6 +56,11 @@ def simulate(
 
     Shows the commands that make them known and record from them.
     """
+    import asyncio
+
+    from heimdall_pipelines.receivers.programmes import SyntheticProgramme, Transmission
+    from heimdall_pipelines.stations.network import load_network
+
     network = load_network()
     place = None if position is None else _place("--position", position)
     if wav:
@@ -81,6 +79,8 @@ def simulate(
 def _player(
     api_type: str, programme: Programme, frequency_hz: float, password: str | None, speed: float
 ) -> KiwiPlayer | HttpIqPlayer:
+    from heimdall_pipelines.receivers.players import RECEIVED_HZ, HttpIqPlayer, KiwiPlayer
+
     if api_type == "http_iq":
         return HttpIqPlayer(programme, password=password, speed=speed)
     # A KiwiSDR reaches higher frequencies by a converter, here one that brings them near the middle of its range.
@@ -96,6 +96,10 @@ async def _play(
     frequency_hz: float,
     duration_s: float,
 ) -> None:
+    import asyncio
+
+    from heimdall_pipelines.receivers.simulator import serving
+
     stopped = asyncio.Event()
     for kind in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(kind, stopped.set)
@@ -137,6 +141,10 @@ def _replayed(
     files: Sequence[Path], rx_ids: Sequence[str] | None, place: Place | None, network: Network
 ) -> tuple[list[SimulatedStation], float, float]:
     """Stations that replay files, the frequency, and for how long all of them last."""
+    from heimdall_pipelines.formats.recording import open_recording
+    from heimdall_pipelines.receivers.programmes import ReplayClock, WavProgramme
+    from heimdall_pipelines.store.stations import slug
+
     if rx_ids and len(rx_ids) != len(files):
         raise typer.BadParameter(f"--station must be given for each of the {len(files)} files, or for none")
     if place is not None and len(files) > 1:
@@ -164,6 +172,8 @@ def _places(rx_ids: Sequence[str] | None, place: Place | None, count: int, netwo
 
 
 def _place_of(rx_id: str, network: Network) -> Place:
+    from heimdall_pipelines.receivers.programmes import Place
+
     position = network.position_of(rx_id)
     if position is None:
         raise typer.BadParameter(f"where {rx_id} is, is not known: give --position LATITUDE,LONGITUDE")
@@ -171,6 +181,8 @@ def _place_of(rx_id: str, network: Network) -> Place:
 
 
 def _place(option: str, text: str) -> Place:
+    from heimdall_pipelines.receivers.programmes import Place
+
     try:
         numbers = [float(number) for number in text.split(",")]
     except ValueError:

@@ -1,33 +1,32 @@
 """`heimdall status`: how everything is, on one screen."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
-from heimdall_pipelines.cli.console import errors, output
-from heimdall_pipelines.cli.dev import running_ui
+from heimdall_pipelines.cli.console import errors, escape, output
 from heimdall_pipelines.cli.environment import running_servers
 from heimdall_pipelines.errors import HeimdallError
-from heimdall_pipelines.settings import load_local_settings, load_settings
-from heimdall_pipelines.status.looking import look
-from heimdall_pipelines.status.report import (
-    ChecksNow,
-    Daemon,
-    DatasetNow,
-    Runs,
-    Server,
-    SessionsNow,
-    Status,
-    StorageNow,
-    Workers,
-    as_json,
-)
-from heimdall_pipelines.status.servers import POSTGRES, S3
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from heimdall_pipelines.status.report import (
+        ChecksNow,
+        Daemon,
+        DatasetNow,
+        Runs,
+        Server,
+        SessionsNow,
+        Status,
+        StorageNow,
+        Workers,
+    )
 
 MAX_NAMED = 10
 _EXIT_NOT_READ = 2
@@ -45,6 +44,8 @@ def status(
     Ends with 0 where all is well, 1 where something needs attention (the last lines say what), 2 where something
     could not be looked at.
     """
+    from heimdall_pipelines.status.report import as_json
+
     try:
         found = look_around()
     except HeimdallError as error:
@@ -65,6 +66,10 @@ def look_around() -> Status:
     SettingsError
         A variable is missing or malformed.
     """
+    from heimdall_pipelines.cli.dev import running_ui
+    from heimdall_pipelines.settings import load_local_settings, load_settings
+    from heimdall_pipelines.status.looking import look
+
     if not running_servers():
         return _stopped()
     from heimdall_pipelines.cli.dagster_status import look_at_dagster  # loaded before the looks: their time is bounded
@@ -75,6 +80,10 @@ def look_around() -> Status:
 
 
 def _stopped() -> Status:
+    from heimdall_pipelines.settings import load_local_settings
+    from heimdall_pipelines.status.report import Server, Status
+    from heimdall_pipelines.status.servers import POSTGRES, S3
+
     local = load_local_settings()
     why = f"the servers of {local.home.resolve()} are not running; start them: heimdall dev"
     servers = tuple(Server(name, "", is_up=False, detail="not running") for name in (POSTGRES, S3))
@@ -114,6 +123,8 @@ def _section(title: str, content: Table) -> None:
 
 def _table(*columns: str) -> Table:
     """Columns without lines around them; ! before a name: not wrapped, > after it: aligned to the right."""
+    from rich.table import Table
+
     made = Table(box=None, show_header=False, padding=(0, 2, 0, 2), pad_edge=True)
     for number, column in enumerate(columns):
         to_right = column.endswith(">")

@@ -12,8 +12,6 @@ import typer
 from heimdall_pipelines.cli.console import output
 from heimdall_pipelines.cli.environment import servers
 from heimdall_pipelines.errors import HeimdallError, UnavailableError
-from heimdall_pipelines.settings import load_settings
-from heimdall_pipelines.store.stores import open_stores
 
 MAX_SLOTS = 64
 
@@ -27,6 +25,9 @@ def worker(
     name: Annotated[str | None, typer.Option(help="Name of this worker, of its own; default: that of the host")] = None,
 ) -> None:
     """Execute runs until SIGTERM or Ctrl-C: those it has may end, it takes no more. A second one ends them at once."""
+    from heimdall_pipelines.settings import load_settings
+    from heimdall_pipelines.store.stores import open_stores
+
     with servers():
         settings = load_settings()
         if settings.run_launcher != "celery":

@@ -1,14 +1,14 @@
 """What a synthetic dataset is made from: its parameters, checked once where they enter and frozen from then on."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self, get_args, get_origin
+from typing import Any, Self, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from heimdall_pipelines.datasets.parameters import PARAMETERS, Bandwidth, DatasetType, allowed_values
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.rf.channel import Impairments
 from heimdall_pipelines.rf.environment import Environment
-from heimdall_pipelines.rf.features import MIN_CHUNK_S
 from heimdall_pipelines.rf.scene import SceneSpec
 from heimdall_pipelines.rf.spectrum import USABLE_BAND
 
@@ -17,67 +17,50 @@ MAX_SEED = 2**63 - 1
 MAX_SAMPLES_PER_RECEIVER = 5_000_000  # 40 MB; a handful of receptions are in memory at once
 _LONGEST_SHOWN = 100
 
-DatasetType = Literal["feature_based", "iq_raw"]
-
 
 class InvalidSpecError(HeimdallError):
     """A parameter of a dataset is not what it may be; the message names each field, its value and what is allowed."""
 
 
+def _field(name: str) -> Any:
+    """A field as the table of parameters has it."""
+    row = PARAMETERS[name]
+    return Field(default=row.default, ge=row.ge, gt=row.gt, le=row.le, description=row.description)
+
+
 class DatasetSpec(BaseModel):
     """Parameters of a dataset; with a seed they determine every sample.
 
-    Every field's description says what it is, its constraint what is allowed. `area_margin_deg` is 0.2 by default since
-    a margin of 0.5 leaves 87 % of the drawn scenes acceptable, 0.2 leaves 93 % (see `rf.scene.draw_scene`).
+    Defaults, ranges and descriptions are in the table `datasets.parameters`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    dataset_type: DatasetType = Field(
-        default="feature_based", description="feature_based keeps the IQ of the first 100 samples, iq_raw of all"
-    )
-    frequency_mhz: float = Field(default=145.0, ge=30, le=3000, description="Carrier frequency, MHz")
-    tx_power_dbm: float = Field(default=37.0, ge=-30, le=70, description="Power into the transmitter's antenna, dBm")
-    bandwidth_hz: Literal[12500, 25000] = Field(
-        default=12500, description="Width of the channel, Hz; the peak deviation is a fifth of it"
-    )
-    min_snr_db: float = Field(
-        default=3.0, ge=-20, le=60, description="SNR over the sampled band from which a receiver detects, dB"
-    )
-    min_receivers: int = Field(default=3, ge=1, le=100, description="Receivers that have to detect a transmission")
-    max_gdop: float = Field(default=10.0, gt=0, le=1000, description="Greatest GDOP of the receivers that detect")
-    inside_ratio: float = Field(
-        default=0.7, ge=0, le=1, description="Share of transmitters drawn inside the receivers' box"
-    )
-    area_margin_deg: float = Field(
-        default=0.2, ge=0, le=5, description="Enlarges the receivers' box for the other transmitters, degrees"
-    )
-    use_random_receivers: bool = Field(
-        default=False, description="Draw receivers at random around the stations, anew for each sample"
-    )
-    min_receivers_count: int = Field(default=5, ge=1, le=50, description="Fewest random receivers of a sample")
-    max_receivers_count: int = Field(default=10, ge=1, le=50, description="Most random receivers of a sample")
-    sample_rate_hz: int = Field(default=200_000, ge=20_000, le=2_400_000, description="Complex samples per second")
-    duration_ms: int = Field(default=1000, ge=20, le=10_000, description="Length of a sample's IQ, ms")
-    chunk_duration_ms: int = Field(
-        default=200, ge=round(MIN_CHUNK_S * 1e3), le=10_000, description="Length of a chunk that features are taken of"
-    )
-    num_chunks: int = Field(default=5, ge=1, le=500, description="Chunks of a sample; they fill it")
-    batch_size: int = Field(default=1000, ge=1, le=10_000, description="Samples of a batch, a partition in Dagster")
-    environment: Environment = Field(default="residential", description="Around the antennas: noise, delay spread")
-    multipath: bool = Field(default=True, description="Whether there are echoes")
-    fading: bool = Field(default=True, description="Whether there is scattering: Rice factor and Doppler")
-    oscillator_ppm: float = Field(
-        default=0.5, ge=0, le=100, description="Standard deviation of each oscillator's error, ppm"
-    )
-    iq_gain_db: float = Field(default=0.0, ge=-6, le=6, description="IQ imbalance: gain of I over that of Q, dB")
-    iq_phase_deg: float = Field(
-        default=0.0, ge=-45, le=45, description="IQ imbalance: error of the right angle, degrees"
-    )
-    dc_offset_db: float | None = Field(
-        default=None, ge=-100, le=20, description="Power of a constant over that of the samples, dB; none if null"
-    )
-    adc_bits: int | None = Field(default=None, ge=2, le=24, description="Bits of I and of Q; not quantised if null")
+    dataset_type: DatasetType = _field("dataset_type")
+    frequency_mhz: float = _field("frequency_mhz")
+    tx_power_dbm: float = _field("tx_power_dbm")
+    bandwidth_hz: Bandwidth = _field("bandwidth_hz")
+    min_snr_db: float = _field("min_snr_db")
+    min_receivers: int = _field("min_receivers")
+    max_gdop: float = _field("max_gdop")
+    inside_ratio: float = _field("inside_ratio")
+    area_margin_deg: float = _field("area_margin_deg")
+    use_random_receivers: bool = _field("use_random_receivers")
+    min_receivers_count: int = _field("min_receivers_count")
+    max_receivers_count: int = _field("max_receivers_count")
+    sample_rate_hz: int = _field("sample_rate_hz")
+    duration_ms: int = _field("duration_ms")
+    chunk_duration_ms: int = _field("chunk_duration_ms")
+    num_chunks: int = _field("num_chunks")
+    batch_size: int = _field("batch_size")
+    environment: Environment = _field("environment")
+    multipath: bool = _field("multipath")
+    fading: bool = _field("fading")
+    oscillator_ppm: float = _field("oscillator_ppm")
+    iq_gain_db: float = _field("iq_gain_db")
+    iq_phase_deg: float = _field("iq_phase_deg")
+    dc_offset_db: float | None = _field("dc_offset_db")
+    adc_bits: int | None = _field("adc_bits")
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
@@ -186,28 +169,6 @@ def check_seed(value: int) -> int:
     if not 0 <= value <= MAX_SEED:
         raise InvalidSpecError(f"seed {value}: 0 to {MAX_SEED} are allowed")
     return value
-
-
-def allowed_values(name: str) -> str:
-    """What a field of `DatasetSpec` may be, in words; empty for those that are on or off.
-
-    >>> allowed_values("frequency_mhz")
-    '30 to 3000'
-    """
-    field = DatasetSpec.model_fields[name]
-    if get_origin(field.annotation) is Literal:
-        return " or ".join(str(choice) for choice in get_args(field.annotation))
-    bounds = {
-        bound: f"{getattr(part, bound):.10g}"
-        for part in field.metadata
-        for bound in ("ge", "gt", "le")
-        if getattr(part, bound, None) is not None
-    }
-    if not bounds:
-        return ""
-    if "gt" in bounds:
-        return f"more than {bounds['gt']}, at most {bounds['le']}"
-    return f"{bounds['ge']} to {bounds['le']}"
 
 
 def _problem(location: tuple[int | str, ...], message: str, value: Any) -> str:

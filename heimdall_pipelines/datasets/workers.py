@@ -19,10 +19,10 @@ from multiprocessing.connection import Connection, Pipe, wait
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from heimdall_pipelines.datasets.limits import MAX_WORKERS
 from heimdall_pipelines.errors import UnavailableError
 from heimdall_pipelines.settings import load_local_settings
 
-MAX_WORKERS = 24
 _ENDING_S = 30.0
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 

@@ -12,7 +12,8 @@ from heimdall_pipelines.defs.partitions import recording_sessions
 from heimdall_pipelines.defs.recorded import raw_iq_materialization
 from heimdall_pipelines.errors import UnavailableError
 from heimdall_pipelines.sessions.abandoned import close_abandoned_sessions
-from heimdall_pipelines.sessions.record_request import MAX_STATIONS, RecordRequest
+from heimdall_pipelines.sessions.limits import MAX_STATIONS
+from heimdall_pipelines.sessions.record_request import RecordRequest
 from heimdall_pipelines.sessions.recording import record_session as record
 from heimdall_pipelines.settings import Settings
 from heimdall_pipelines.stations.checking import check_stations as ask_stations

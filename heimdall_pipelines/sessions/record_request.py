@@ -8,16 +8,14 @@ from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.rf.segments import CHUNK_NS
 from heimdall_pipelines.rf.spectrum import USABLE_BAND
 from heimdall_pipelines.sessions.importing import MIN_BANDWIDTH_HZ
+from heimdall_pipelines.sessions.limits import MAX_DURATION_S, MAX_STATIONS
 from heimdall_pipelines.store.session_slugs import check_slug
 from heimdall_pipelines.store.stations import Station
 
-MAX_DURATION_S = 3600.0
 MIN_DURATION_S = CHUNK_NS / 1e9
 MAX_FREQUENCY_HZ = 1e12
 MAX_CHANNEL_HZ = USABLE_BAND * 2.4e6
 MAX_GAIN_DB = 120.0
-# Of a session; each takes two threads, a connection to its receiver and some buffers.
-MAX_STATIONS = 32
 
 
 class RecordingRefusedError(HeimdallError):

@@ -15,7 +15,8 @@ import typer
 from dagster._daemon.types import DaemonHeartbeat
 from typer.testing import CliRunner
 
-from heimdall_pipelines.cli import app, dataset_making, dataset_progress
+from heimdall_pipelines.cli import dataset as dataset_command
+from heimdall_pipelines.cli import dataset_making, dataset_progress
 from heimdall_pipelines.cli.dataset_options import option_name, with_spec_options
 from heimdall_pipelines.cli.tables import print_batches
 from heimdall_pipelines.datasets.spec import DatasetSpec
@@ -63,7 +64,7 @@ def partitions(definition):
 
 
 def options_of(command):
-    return {option.name: option for option in typer.main.get_command(app).commands["dataset"].commands[command].params}
+    return {option.name: option for option in typer.main.get_command(dataset_command.app).commands[command].params}
 
 
 def test_every_parameter_of_a_dataset_is_an_option_and_no_other():

@@ -1,0 +1,77 @@
+"""Commands whose modules are loaded when they are called or their own help is asked for, and help without Rich."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, ClassVar
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a command is defined; ``help`` is the line that the list of commands shows, loading nothing."""
+
+    module: str
+    attribute: str
+    help: str
+
+
+class LightGroup(TyperGroup):
+    """A group that is read without pydantic, which typer loads for each flag that has no default."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Give the flags without a default the one that they mean."""
+        parameters = super().get_params(ctx)
+        for parameter in parameters:
+            if getattr(parameter, "is_flag", False) and parameter.default is None:
+                parameter.default = False
+        return parameters
+
+
+class LazyGroup(LightGroup):
+    """A group that knows its commands' names and loads each when it is needed; subclasses have the table."""
+
+    places: ClassVar[Mapping[str, Place]] = {}
+
+    def __init__(self, **attrs: Any) -> None:
+        super().__init__(**attrs)
+        for name, place in self.places.items():
+            self.commands[name] = TyperCommand(name, help=place.help, rich_markup_mode=None)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002  # typer's copies of click's types are private
+        """Give the command itself."""
+        place = self.places.get(cmd_name)
+        if place is None:
+            return None
+        target = getattr(import_module(place.module), place.attribute)
+        holder = typer.Typer(rich_markup_mode=None, add_completion=False, pretty_exceptions_show_locals=False)
+        if isinstance(target, typer.Typer):
+            holder.add_typer(target, name=cmd_name, cls=LightGroup)
+        else:
+            holder.command(cmd_name)(target)
+        return typer.main.get_group(holder).commands[cmd_name]
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
+        """List the commands, whose lines are in the table."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, place.help) for name, place in self.places.items()])
+
+
+class SectionedCommand(TyperCommand):
+    """A command whose help shows each of its options' panels as a section."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write a section for each panel, in the order in which they appear."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            usual = "Arguments" if parameter.param_type_name == "argument" else "Options"
+            if record is not None:
+                sections.setdefault(getattr(parameter, "rich_help_panel", None) or usual, []).append(record)
+        for title, records in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
