@@ -275,9 +275,8 @@ def _draw_scenes(
     attempts = 0
     for sample_idx in sample_idxs:
         left = budget - attempts
-        sample = found.get(sample_idx)
-        if sample is None or sample.attempts > left:
-            sample = draw_sample(recipe, sample_idx, left)
+        made = found.get(sample_idx)
+        sample = made if made is not None and made.attempts <= left else draw_sample(recipe, sample_idx, left)
         attempts += sample.attempts
         drawn.append(sample)
         if sample.scene is None:
