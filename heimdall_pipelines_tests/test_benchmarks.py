@@ -1,4 +1,4 @@
-"""Benchmarks end what they start."""
+"""Benchmarks end what they start, and compare what they time in turn."""
 
 import os
 import signal
@@ -10,7 +10,29 @@ from pathlib import Path
 import psutil
 import pytest
 
+from benchmarks.rounds import Comparison, compare
+
 PROJECT_FOLDER = Path(__file__).parents[1]
+
+
+def test_a_disturbed_round_changes_neither_ratio_nor_median():
+    # The third round came while something else ran: its ratio is 10, all others are 2.
+    disturbed = Comparison(seconds=(2.0, 4.0, 20.0, 2.0, 2.0), beside=(1.0, 2.0, 2.0, 1.0, 1.0))
+    assert disturbed.ratio == 2.0
+    assert disturbed.quartiles == (2.0, 2.0, 2.0)
+    assert disturbed.row("a", "times as long") == ("a", 2.0, "times as long (quartiles of 5 rounds: 2.00, 2.00, 2.00)")
+
+
+def test_each_side_comes_first_in_every_second_round():
+    calls = []
+
+    def side(name, seconds):
+        calls.append(name)
+        return seconds
+
+    compared = compare(lambda: side("a", 3.0), lambda: side("b", 2.0), 3)
+    assert "".join(calls) == "abbaab"
+    assert compared.ratio == 1.5
 
 
 @pytest.mark.timeout(900)  # seconds where little else runs
