@@ -123,14 +123,14 @@ def processor_row(what, stored, computed, num_samples):
 
 
 @contextmanager
-def peak_memory_mb():
-    """Peak memory of this process and its workers together, looked at every 50 ms; a list whose last entry it is."""
+def peak_memory_mb(interval_s=0.05):
+    """Peak memory of this process and its workers together, seen by looking often; a list whose last entry it is."""
     found = [0.0]
     stop = threading.Event()
 
     def look():
         own = psutil.Process()
-        while not stop.wait(0.05):
+        while not stop.wait(interval_s):
             total = 0
             for process in [own, *(child for child in own.children() if child.name().startswith("python"))]:
                 try:
@@ -181,7 +181,7 @@ def measure(stores, workers):
     yield first.row(f"first {BATCH_SIZE} samples x 7, stored", "times compute")
     yield processor_row("the same, processor", stored, computed, BATCH_SIZE * NUM_FIRST_ROUNDS)
 
-    with peak_memory_mb() as peak_mb:
+    with peak_memory_mb(interval_s=1.0) as peak_mb:  # looking takes 3 ms of processor
         recipe = ask("grows", NUM_BATCHES * BATCH_SIZE)
         batches, starts = count(), count(0, BATCH_SIZE)
         stored, computed = Counter(), Counter()
