@@ -6,12 +6,11 @@ the last one's end, shared among the runs between. A run's own time is from its 
 
 import os
 import statistics
-import tempfile
 import time
-from pathlib import Path
 
 import dagster as dg
 
+from benchmarks.stack import scratch_folder
 from heimdall_pipelines.local.stack import Stack
 from heimdall_pipelines.settings import ENV_PREFIX, load_settings
 from heimdall_pipelines.store.stores import open_stores
@@ -25,11 +24,7 @@ PATIENCE_S = 1200
 
 def run():
     """Yield (what, amount, unit)."""
-    folder = Path(tempfile.mkdtemp(prefix="heimdall-bench-"))
-    folder.chmod(0o755)
-    stack = Stack(folder / "home")
-    try:
-        variables = stack.start()
+    with scratch_folder() as folder, Stack(folder / "home").use() as variables:
         settings = load_settings(**{k.removeprefix(ENV_PREFIX).lower(): v for k, v in variables.items()})
         for launcher in ("celery", "local"):
             (folder / launcher).mkdir()
@@ -42,8 +37,6 @@ def run():
             yield f"own time of a run, {launcher}", statistics.median(own[NUM_SLOTS:]), "s"
             if launcher == "celery":
                 yield "the same, first run of a slot", statistics.mean(own[:NUM_SLOTS]), "s"
-    finally:
-        stack.stop()
 
 
 def trivial_runs(made, name: str) -> list[dg.RunRecord]:

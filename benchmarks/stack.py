@@ -1,11 +1,56 @@
-"""The folder and the embedded stack that a benchmark has for itself."""
+"""The folder and the embedded stack that a benchmark has for itself, and the end of everything that it started."""
 
 import os
 import shutil
+import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import psutil
+
+END_TIMEOUT_S = 30.0
+
+
+@contextmanager
+def nothing_left_running() -> Iterator[None]:
+    """End every process that was started inside, also after Ctrl-C or SIGTERM, which then ends this process.
+
+    The signal unwinds the benchmark, whose contexts stop their servers in order; what is left is ended here.
+    """
+    started: set[psutil.Process] = set()
+
+    def unwind(signal_no: int, _: object) -> None:
+        for number in previous:
+            signal.signal(number, lambda *_: None)  # a second signal must not interrupt the servers' end
+        started.update(psutil.Process().children(recursive=True))
+        raise SystemExit(128 + signal_no)
+
+    # Also where a script that started us in the background has SIGINT ignored.
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in previous:
+        signal.signal(number, unwind)
+    try:
+        yield
+    finally:
+        started.update(psutil.Process().children(recursive=True))
+        _end(started)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _end(processes: set[psutil.Process]) -> None:
+    """End processes, by force where they do not end by SIGTERM."""
+    left = [process for process in processes if process.is_running()]
+    for end in (psutil.Process.terminate, psutil.Process.kill):
+        for process in left:
+            try:
+                end(process)
+            except psutil.NoSuchProcess:
+                continue
+        _, left = psutil.wait_procs(left, timeout=END_TIMEOUT_S)
 
 
 @contextmanager
@@ -37,4 +82,5 @@ def stores_and_workers(num_workers):
             stores.objects.create_buckets()
             sync_network(stores.database, load_network())
             workers.start()
+            print(f"PostgreSQL, S3 and {num_workers} workers run in {folder}", file=sys.stderr, flush=True)
             yield stores, workers

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Self
 
@@ -12,7 +13,7 @@ from heimdall_pipelines.cli.console import errors, output
 from heimdall_pipelines.cli.dataset_progress import MakingProgress
 from heimdall_pipelines.cli.tables import in_batches, print_request
 from heimdall_pipelines.datasets.batches import InvalidNameError, missing_batches, parse_partition_key
-from heimdall_pipelines.datasets.generating import make_batch
+from heimdall_pipelines.datasets.generating import BatchReport, make_batch
 from heimdall_pipelines.datasets.requesting import RequestOutcome
 from heimdall_pipelines.datasets.validation import DatasetValidation
 from heimdall_pipelines.datasets.workers import Workers
@@ -63,18 +64,23 @@ def make_missing(stores: Stores, instance: dg.DagsterInstance, name: str, num_wo
             Workers(num_workers if num_missing > _FEW_SAMPLES else 1) as workers,
             MakingProgress(name, num_missing) as progress,
             _BatchChecks(stores, instance, name) as checks,
+            # One batch is checked and reported while the workers make the next.
+            ThreadPoolExecutor(1, thread_name_prefix="checks") as beside,
         ):
+            checked: Future[None] | None = None
             for span in missing:
                 if _is_committed(stores, dataset, span):
                     continue  # the daemon made it meanwhile
                 report = make_batch(stores, name, span.batch_no, workers, progress.show, progress.wait)
                 progress.committed(report)
-                for event in batch_materializations(report):
-                    instance.report_runless_asset_event(event)
-                checks.look(span)
+                if checked is not None:
+                    checked.result()
+                checked = beside.submit(checks.report_and_look, report)
                 num_samples += report.num_made
                 num_objects += report.num_objects
                 num_batches += 1
+            if checked is not None:
+                checked.result()
     except KeyboardInterrupt:
         dataset = get_dataset(stores.database, name)
         errors.print(
@@ -103,8 +109,11 @@ class _BatchChecks:
     def __exit__(self, *error: object) -> None:
         self._tell()
 
-    def look(self, span: BatchRange) -> None:
-        """Look at a batch, and say what disagrees."""
+    def report_and_look(self, report: BatchReport) -> None:
+        """Tell Dagster that a batch was made, look at it, and say what disagrees."""
+        for event in batch_materializations(report):
+            self._instance.report_runless_asset_event(event)
+        span = report.span
         evaluations = list(evaluations_of_batch(self._stores, self._name, span.batch_no))
         for evaluation in evaluations:
             if not evaluation.passed:

@@ -2,7 +2,7 @@
 
 import io
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -45,6 +45,7 @@ from heimdall_pipelines.store.writing import writing_batch
 ATTEMPTS_PER_SAMPLE = 20
 MAX_ATTEMPTS = "max_attempts"  # the stopped_reason
 PROGRESS_INTERVAL_S = 1.0
+_SCENES_PER_TASK = 20  # some milliseconds
 _SAMPLES_PER_TASK = 5  # a tenth of a second or, with IQ to store, one: workers end about together
 _UPLOADS_AT_ONCE = 4
 _UPLOADS_WAITING = 8  # objects in memory of a worker at once
@@ -110,6 +111,13 @@ class MadeSample:
     feature_row: str
     iq_row: str | None
     num_objects: int
+
+
+@dataclass(frozen=True)
+class _SceneTask:
+    recipe: Recipe
+    sample_idxs: tuple[int, ...]
+    max_attempts: int
 
 
 @dataclass(frozen=True)
@@ -181,10 +189,8 @@ def make_samples(
     """
     began = time.monotonic()
     recipe = Recipe.of(dataset)
-    if len(sample_idxs) > _SAMPLES_PER_TASK:
-        workers.start()  # they get ready while the scenes are drawn
     tell = _Told(progress, span.partition_key, len(sample_idxs), began)
-    drawn = _draw_scenes(stores, dataset, recipe, span, sample_idxs, tell)
+    drawn = _draw_scenes(stores, dataset, recipe, span, sample_idxs, workers, tell)
     tasks = [
         _Task(recipe, tuple(drawn[start : start + _SAMPLES_PER_TASK]), stores.objects)
         for start in range(0, len(drawn), _SAMPLES_PER_TASK)
@@ -236,27 +242,68 @@ def _samples_to_make(stores: Stores, dataset: Dataset, recipe: Recipe, span: Bat
 
 
 def _draw_scenes(
-    stores: Stores, dataset: Dataset, recipe: Recipe, span: BatchRange, sample_idxs: Sequence[int], tell: "_Told"
+    stores: Stores,
+    dataset: Dataset,
+    recipe: Recipe,
+    span: BatchRange,
+    sample_idxs: Sequence[int],
+    workers: Workers,
+    tell: "_Told",
 ) -> list[DrawnSample]:
-    """Draw every sample's scene before any IQ is made: a batch that cannot be filled costs and leaves nothing."""
+    """Draw every sample's scene before any IQ is made: a batch that cannot be filled costs and leaves nothing.
+
+    Workers draw beside each other; the attempts count as if the samples had been drawn in their order.
+    """
     budget = ATTEMPTS_PER_SAMPLE * len(sample_idxs)
+
+    def tasks() -> Iterator[_SceneTask]:
+        for start in range(0, len(sample_idxs), _SCENES_PER_TASK):
+            if tell.attempts >= budget:
+                return
+            # What was drawn is of samples before these: never less than what they have left in order.
+            yield _SceneTask(
+                recipe, tuple(sample_idxs[start : start + _SCENES_PER_TASK]), max_attempts=budget - tell.attempts
+            )
+
+    found: dict[int, DrawnSample] = {}
+    with closing(workers.map(_draw_some, tasks())) as results:
+        for result in results:
+            for sample in result or ():
+                found[sample.sample_idx] = sample
+                tell.drawn(sample.attempts)
     drawn: list[DrawnSample] = []
+    attempts = 0
     for sample_idx in sample_idxs:
-        sample = draw_sample(recipe, sample_idx, budget - tell.attempts)
+        left = budget - attempts
+        made = found.get(sample_idx)
+        sample = made if made is not None and made.attempts <= left else draw_sample(recipe, sample_idx, left)
+        attempts += sample.attempts
         drawn.append(sample)
-        tell.drawn(sample.attempts)
         if sample.scene is None:
             rejections = _total_rejections(drawn)
             note_stopped_batch(
-                stores.database, dataset, span, reason=MAX_ATTEMPTS, attempts=tell.attempts, rejections=rejections
+                stores.database, dataset, span, reason=MAX_ATTEMPTS, attempts=attempts, rejections=rejections
             )
             raise BatchStoppedError(
                 f"{span.partition_key} stopped ({MAX_ATTEMPTS}): {len(drawn) - 1} of {len(sample_idxs)} samples found "
                 f"a scene in {budget} attempts, {ATTEMPTS_PER_SAMPLE} per sample; nothing was committed.\n"
-                f"{rejection_table(tell.attempts, rejections)}\n"
+                f"{rejection_table(attempts, rejections)}\n"
                 "A dataset's parameters are frozen: create another one that asks for less "
                 "(min_snr_db, min_receivers, max_gdop)"
             )
+    return drawn
+
+
+def _draw_some(task: _SceneTask) -> list[DrawnSample]:
+    """Draw some scenes, up to the first that is not found; runs in the workers."""
+    drawn: list[DrawnSample] = []
+    left = task.max_attempts
+    for sample_idx in task.sample_idxs:
+        sample = draw_sample(task.recipe, sample_idx, left)
+        drawn.append(sample)
+        left -= sample.attempts
+        if sample.scene is None:
+            break
     return drawn
 
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from threading import Event
 
 import dagster as dg
 import numpy as np
@@ -22,6 +23,7 @@ from heimdall_pipelines.cli.tables import print_batches
 from heimdall_pipelines.datasets.spec import DatasetSpec
 from heimdall_pipelines.defs.partitions import SYNTHETIC_BATCHES, SYNTHETIC_DATASETS
 from heimdall_pipelines.store.batches import Batch, list_batches
+from heimdall_pipelines.store.database import DatabaseUnavailableError
 from heimdall_pipelines.store.datasets import count_rows, find_dataset, get_dataset, get_iq_sample, mark_dataset_deleted
 from heimdall_pipelines.store.objects import ObjectLocation
 from heimdall_pipelines_tests.datasets.support import execute
@@ -435,3 +437,37 @@ def test_what_the_daemon_makes_meanwhile_is_not_made_again_and_batches_are_liste
     assert "made: 3 samples in 3 batches" in out
     assert get_dataset(stores.database, "night").num_samples == 4
     assert len(listings) == 1  # once for each batch costs the square of their number: 20,000 are allowed
+
+
+def test_a_batch_is_checked_while_the_next_is_made(create, heimdall, monkeypatch):
+    create("night", 2, "--batch-size", 1)
+    make, look, second_began, seen = dataset_making.make_batch, dataset_making.evaluations_of_batch, Event(), []
+
+    def make_and_note(opened, name, batch_no, *more):
+        if batch_no == 1:
+            second_began.set()
+        return make(opened, name, batch_no, *more)
+
+    def look_during_the_next(opened, name, batch_no):
+        seen.append((batch_no, second_began.wait(120)))
+        return look(opened, name, batch_no)
+
+    monkeypatch.setattr(dataset_making, "make_batch", make_and_note)
+    monkeypatch.setattr(dataset_making, "evaluations_of_batch", look_during_the_next)
+    code, _, _ = heimdall("dataset", "make", "night", "--workers", 1)
+    assert (code, seen) == (0, [(0, True), (1, True)])
+
+
+def test_a_last_batch_that_cannot_be_checked_ends_the_command_with_the_reason(create, heimdall, stores, monkeypatch):
+    create("night", 2, "--batch-size", 1)
+    look = dataset_making.evaluations_of_batch
+
+    def look_without_database(opened, name, batch_no):
+        if batch_no == 1:
+            raise DatabaseUnavailableError("PostgreSQL went away")
+        return look(opened, name, batch_no)
+
+    monkeypatch.setattr(dataset_making, "evaluations_of_batch", look_without_database)
+    code, _, err = heimdall("dataset", "make", "night", "--workers", 1)
+    assert (code, "PostgreSQL went away" in err) == (1, True)
+    assert get_dataset(stores.database, "night").num_samples == 2

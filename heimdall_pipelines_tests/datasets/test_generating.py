@@ -419,6 +419,19 @@ def test_a_batch_that_stops_again_says_so_of_its_last_try(stores):
     assert_nothing_stored(stores, dataset)
 
 
+def test_a_batch_stops_alike_however_many_workers_draw(stores, two_workers):
+    dataset = scarce_dataset(stores, "scarce", 60)
+    stops = []
+    for workers in (Workers(1), two_workers):
+        with pytest.raises(BatchStoppedError) as caught:
+            make_batch(stores, "scarce", 0, workers)
+        (batch,) = list_batches(stores.database, dataset.id)
+        stops.append((batch, str(caught.value)))
+    assert stops[0] == stops[1]
+    assert stops[0][0].attempts == 60 * ATTEMPTS_PER_SAMPLE
+    assert_nothing_stored(stores, dataset)
+
+
 def test_an_expansion_that_stops_keeps_what_was_there(stores):
     dataset = add(stores, "scarce", 3, sites=SEVEN)
     make(stores, "scarce")
