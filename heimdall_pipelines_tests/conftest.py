@@ -17,6 +17,7 @@ from heimdall_pipelines.store.migrate import migrate
 from heimdall_pipelines.store.objects import ObjectStore
 from heimdall_pipelines.store.stores import Stores, open_stores
 from heimdall_pipelines_tests.fault_table import Fault, FaultTable, fault_of
+from heimdall_pipelines_tests.run_guard import end_on_signals
 from heimdall_pipelines_tests.shared_stack import PROCESS, SharedStack
 from heimdall_pipelines_tests.tcp_link import TcpLink
 
@@ -25,20 +26,34 @@ STACK, FAULTS = pytest.StashKey[SharedStack](), pytest.StashKey[FaultTable]()
 
 # No limit of wall time: a busy machine may take seconds for a moment, and pytest's own timeout ends what never ends.
 NO_HURRY = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
-hypothesis.settings.register_profile("repeatable", derandomize=True, **NO_HURRY)  # no find of the moment fails a run
+hypothesis.settings.register_profile("repeatable", derandomize=True, max_examples=25, **NO_HURRY)  # no surprises
 hypothesis.settings.register_profile("search", max_examples=2000, **NO_HURRY)
 hypothesis.settings.load_profile("repeatable")
 
 
+STARTS_SERVERS = "server_settings"  # the fixture through which every test gets PostgreSQL and the S3 server
+NOT_FAST = ("programs", "slow")
+
+
 def pytest_configure(config):
+    end_on_signals()
     config.stash[STACK], config.stash[FAULTS] = SharedStack(config), FaultTable()
     for plugin in (config.stash[STACK], config.stash[FAULTS]):
         config.pluginmanager.register(plugin)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Files that wait longest come first: where several run at once, none of them is left over for the end."""
-    items.sort(key=lambda item: item.getparent(pytest.Module).get_closest_marker("timeout") is None)
+    """Mark what is fast, and begin with the files that take longest, so that none is left over for the end."""
+    for item in items:
+        if STARTS_SERVERS not in item.fixturenames and not any(map(item.get_closest_marker, NOT_FAST)):
+            item.add_marker("fast")
+    items.sort(key=_starts_programs, reverse=True)
+
+
+def _starts_programs(item: pytest.Item) -> bool:
+    module = item.getparent(pytest.Module)
+    return module is not None and module.get_closest_marker("programs") is not None
 
 
 @pytest.fixture(scope="session", autouse=True)

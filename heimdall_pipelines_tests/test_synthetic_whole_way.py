@@ -12,7 +12,7 @@ from heimdall_pipelines_tests.dev_server import DevFolder, ask_graphql, command_
 from heimdall_pipelines_tests.held_port import held_port
 from heimdall_pipelines_tests.test_whole_way import LOCATION
 
-pytestmark = pytest.mark.timeout(600)  # the first test waits for Dagster's start and a few runs, on whatever machine
+pytestmark = pytest.mark.programs
 MAKE, SUMMARISE = "make_synthetic_batches", "summarise_synthetic_dataset"
 NIGHT = SMALL | {"target_num_samples": 5, "batch_size": 3, "seed": 0, "dataset_type": "iq_raw"}
 ENDLESS = {"target_num_samples": 10_000, "batch_size": 10_000}  # minutes

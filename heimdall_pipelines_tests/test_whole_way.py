@@ -18,8 +18,9 @@ from heimdall_pipelines.local.ports import free_port
 from heimdall_pipelines.sessions import example
 from heimdall_pipelines.sessions.checks import SESSION_CHECKS
 from heimdall_pipelines_tests.dev_server import DevFolder, ask_graphql, command_line, dev_folder, runs, wait_for
+from heimdall_pipelines_tests.waiting import PATIENCE_S
 
-pytestmark = pytest.mark.timeout(600)  # the first test waits for Dagster's start and a run, on whatever machine
+pytestmark = pytest.mark.programs
 SENSOR = "completed_recording_sessions"
 LOCATION = {"repositoryName": "__repository__", "repositoryLocationName": "heimdall_pipelines.definitions:definitions"}
 FEATURES_KEY = {"path": ["recorded", "measurement_features"]}
@@ -115,7 +116,7 @@ def test_a_second_start_in_the_same_folder_says_so_and_does_no_harm(whole_way):
     assert refused.returncode == 1
     assert whole_way.address in refused.stdout
     assert services(whole_way.dev) == before
-    with urllib.request.urlopen(f"{whole_way.address}/server_info", timeout=60) as answer:
+    with urllib.request.urlopen(f"{whole_way.address}/server_info", timeout=PATIENCE_S) as answer:
         assert answer.status == 200
 
 

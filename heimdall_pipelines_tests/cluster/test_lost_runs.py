@@ -15,6 +15,8 @@ from heimdall_pipelines.status.waiting_runs import QUEUE
 from heimdall_pipelines_tests.dev_server import wait_for
 from heimdall_pipelines_tests.redis_server import RedisServer
 
+pytestmark = pytest.mark.programs
+
 STARTING, FAILURE = dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.FAILURE
 
 

@@ -22,7 +22,7 @@ from heimdall_pipelines_tests.datasets.support import (
 from heimdall_pipelines_tests.dev_server import HEIMDALL, wait_for
 from heimdall_pipelines_tests.held_back import batches_held_back
 
-pytestmark = pytest.mark.timeout(600)  # starts Dagster, its daemon and two workers, on whatever machine
+pytestmark = pytest.mark.programs
 BATCHES = 6
 REQUEST = [
     "dataset", "create", "night", "--num-samples", str(2 * BATCHES), "--batch-size", "2", "--seed", "7",

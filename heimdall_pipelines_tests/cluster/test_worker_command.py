@@ -9,7 +9,7 @@ from heimdall_pipelines.cli.environment import PROJECT_FOLDER
 from heimdall_pipelines_tests.dev_server import HEIMDALL
 from heimdall_pipelines_tests.redis_server import RedisServer
 
-pytestmark = pytest.mark.timeout(600)  # starts five processes, on whatever machine
+pytestmark = pytest.mark.programs
 
 
 @pytest.fixture

@@ -35,10 +35,9 @@ from heimdall_pipelines_tests.deployment.compose import OUR_IMAGE, PROJECT, load
 from heimdall_pipelines_tests.dev_server import ask_graphql
 from heimdall_pipelines_tests.held_port import held_port
 from heimdall_pipelines_tests.redis_server import redis_program
+from heimdall_pipelines_tests.run_guard import marker
+from heimdall_pipelines_tests.waiting import PATIENCE_S
 
-PATIENCE_S = 240.0
-ENDING_S = 60.0
-STALLS_S = 60.0  # so long a busy machine may do nothing for a process
 POLL_S = 0.25
 LOG_TAIL_LINES = 25
 _MARKER = "TEST_DEPLOYMENT_SERVICE"  # by which all processes of a "container" are found, whatever group they are in
@@ -245,6 +244,7 @@ class Deployment:
             "TMPDIR": str(folder / "tmp"),
             "HOSTNAME": name,
             _MARKER: f"{self._id}/{name}",
+            **marker(),
         }
         if name != "redis":  # what the image brings along: its working directory is DAGSTER_HOME
             (folder / "dagster.yaml").write_text(yaml.safe_dump(self._dagster_config))
@@ -305,13 +305,10 @@ class Deployment:
     def _wait_until_stopped(self, service: Service) -> None:
         if service.process is None:
             return
-        grace_s = seconds(service.spec.get("stop_grace_period", "10s")) + STALLS_S
         try:
-            service.process.wait(grace_s)
+            service.process.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
-            raise AssertionError(
-                self._told(f"{service.name} did not stop within {grace_s:.0f} s", service.name)
-            ) from None
+            raise AssertionError(self._told(f"{service.name} did not stop", service.name)) from None
         self._kill(service)  # a container ends with its first process
 
     def _processes(self, service: Service) -> list[psutil.Process]:
@@ -326,7 +323,7 @@ class Deployment:
         return found
 
     def _kill(self, service: Service) -> None:
-        deadline = time.monotonic() + ENDING_S
+        deadline = time.monotonic() + PATIENCE_S
         while processes := self._processes(service):  # again: one may have started another meanwhile
             assert time.monotonic() < deadline, f"{processes} cannot be killed"
             for process in processes:
@@ -336,7 +333,7 @@ class Deployment:
                 service.process.poll()
             time.sleep(0.01)
         if service.process is not None:
-            service.process.wait(ENDING_S)
+            service.process.wait(PATIENCE_S)
 
     def _told(self, message: str, *logs: str) -> str:
         def tails() -> Iterator[str]:
