@@ -54,7 +54,7 @@ def test_nothing_of_an_interrupted_run_is_left(
 
         wait_for("both tests to have started what they start", both_are_ready)
         (folder,) = {Path(file.read_text()) for file in ready}
-        assert len(processes_of(folder)) > 5  # both processes of xdist, PostgreSQL, S3, Redis, the code server
+        assert len(processes_of(folder)) > 5  # both processes of xdist, PostgreSQL's, S3, Redis
         interrupt(run)
         run.wait(PATIENCE_S)
     if interrupt is subprocess.Popen.kill:
