@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import psycopg2
@@ -17,9 +18,13 @@ from heimdall_pipelines.store.migrate import migrate
 from heimdall_pipelines.store.objects import ObjectStore
 from heimdall_pipelines.store.stores import Stores, open_stores
 from heimdall_pipelines_tests.fault_table import Fault, FaultTable, fault_of
+from heimdall_pipelines_tests.kernels import wait_until_compiled
 from heimdall_pipelines_tests.run_guard import end_on_signals
 from heimdall_pipelines_tests.shared_stack import PROCESS, SharedStack
 from heimdall_pipelines_tests.tcp_link import TcpLink
+
+if TYPE_CHECKING:
+    from heimdall_pipelines_tests.dev_server import RunningDev
 
 TEMPLATE = f"template_heimdall_{PROCESS}"
 STACK, FAULTS = pytest.StashKey[SharedStack](), pytest.StashKey[FaultTable]()
@@ -56,12 +61,26 @@ def _starts_programs(item: pytest.Item) -> bool:
     return module is not None and module.get_closest_marker("programs") is not None
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    from heimdall_pipelines_tests.scheduling import SharingFiles  # where pytest-xdist is
+
+    return SharingFiles(config, log) if config.option.dist == "loadfile" else None
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _no_settings_from_outside():
     """Tests see no HEIMDALL_ variable of the machine but those that are meant for tests."""
     for name in list(os.environ):
         if name.startswith(ENV_PREFIX) and not name.startswith(f"{ENV_PREFIX}TEST_"):
             del os.environ[name]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled_kernels(request):
+    """Among the processes of pytest-xdist none compiles what another one does."""
+    if hasattr(request.config, "workerinput"):
+        wait_until_compiled()
 
 
 @pytest.fixture(scope="session")
@@ -184,6 +203,15 @@ def example_recordings(tmp_path_factory) -> list[Path]:
     from heimdall_pipelines.stations.network import load_network
 
     return write_example_recordings(tmp_path_factory.mktemp("example"), load_network())
+
+
+@pytest.fixture(scope="session")
+def running_dev(example_recordings) -> Iterator["RunningDev"]:
+    """One `heimdall dev` for the whole ways; the tests of test_whole_way.py, which come last, end it."""
+    from heimdall_pipelines_tests.dev_server import started_with_a_session
+
+    with started_with_a_session(example_recordings) as running:
+        yield running
 
 
 @pytest.fixture

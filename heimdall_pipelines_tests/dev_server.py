@@ -6,16 +6,19 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 import psycopg2
 
+from heimdall_pipelines.local.ports import free_port
 from heimdall_pipelines.local.processes import servers_of
 from heimdall_pipelines.local.stack import Stack
 from heimdall_pipelines.settings import ENV_PREFIX
@@ -23,6 +26,7 @@ from heimdall_pipelines_tests.run_guard import open_folder
 from heimdall_pipelines_tests.waiting import PATIENCE_S, wait_for
 
 HEIMDALL = [sys.executable, "-c", "from heimdall_pipelines.cli import main; main()"]
+FIRST_PORTS = range(24_400, 24_500)  # the system hands them out to nobody between the choice and the start
 _READY = re.compile(r"Dagster UI: (http://127\.0\.0\.1:\d+)")
 
 
@@ -168,6 +172,26 @@ def dev_folder() -> Iterator[DevFolder]:
     finally:
         dev.end_everything()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class RunningDev:
+    """A `heimdall dev` that avoids a port, and a session that was imported while it started."""
+
+    dev: DevFolder
+    taken_port: int
+    address: str
+    session_id: str
+
+
+@contextlib.contextmanager
+def started_with_a_session(recordings: list[Path]) -> Iterator[RunningDev]:
+    taken_port = free_port(None, FIRST_PORTS)
+    with dev_folder() as dev, socket.create_server(("127.0.0.1", taken_port)):
+        dev.launch_dev(first_port=taken_port)
+        wait_for("the servers, and Dagster to start", dev.dagster_processes)
+        session_id = dev.import_session(recordings)
+        yield RunningDev(dev, taken_port, dev.wait_until_ready(), session_id)
 
 
 def ask_graphql(address: str, query: str, **variables: Any) -> dict[str, Any]:

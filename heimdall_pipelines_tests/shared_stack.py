@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from heimdall_pipelines.local.stack import Stack
+from heimdall_pipelines_tests.kernels import start_compiling
 from heimdall_pipelines_tests.run_guard import RUN_FOLDER, RunGuard
 
 # What stands in the names of databases and buckets: processes of the same run use the same servers.
@@ -31,6 +32,7 @@ class SharedStack:
         self._folder = folder
         self._guard = RunGuard(folder) if given is None else None
         self._stack = Stack(folder / "home")
+        self._is_compiling = False
 
     def start(self) -> dict[str, str]:
         """Start the servers unless another process has, and give HEIMDALL_* that reach them."""
@@ -40,6 +42,9 @@ class SharedStack:
     def pytest_configure_node(self, node: Any) -> None:
         """Give a process of xdist the folder."""
         node.workerinput[_KEY] = str(self._folder)
+        if not self._is_compiling:
+            start_compiling()
+            self._is_compiling = True
 
     def pytest_unconfigure(self) -> None:
         """Stop the servers when all processes have ended, and end what tests have left running."""
