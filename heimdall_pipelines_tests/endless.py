@@ -7,8 +7,7 @@ import sys
 import threading
 from pathlib import Path
 
-from heimdall_pipelines.local.ports import is_free
-from heimdall_pipelines_tests.held_port import held_port
+from heimdall_pipelines_tests.held_port import held_port, is_listening
 from heimdall_pipelines_tests.redis_server import RedisServer
 from heimdall_pipelines_tests.run_guard import RUN_FOLDER
 from heimdall_pipelines_tests.waiting import PATIENCE_S, wait_for
@@ -37,7 +36,7 @@ def test_a_code_server_stops_on_sigterm(tmp_path):
     command = ["dagster", "code-server", "start", "-f", tmp_path / "empty.py", "-h", "127.0.0.1", "-p", port]
     with subprocess.Popen([sys.executable, "-m", *map(str, command)]) as server:
         try:
-            wait_for("the code server to listen", lambda: not is_free(port))
+            wait_for("the code server to listen", lambda: is_listening(port))
             server.send_signal(signal.SIGTERM)
             server.wait(PATIENCE_S)
         finally:

@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -33,13 +34,15 @@ from heimdall_pipelines.settings import Settings
 from heimdall_pipelines_tests.conftest import environment_of
 from heimdall_pipelines_tests.deployment.compose import OUR_IMAGE, PROJECT, load_compose, seconds
 from heimdall_pipelines_tests.dev_server import ask_graphql
-from heimdall_pipelines_tests.held_port import held_port
+from heimdall_pipelines_tests.held_port import held_port, is_listening
 from heimdall_pipelines_tests.redis_server import redis_program
 from heimdall_pipelines_tests.run_guard import marker
 from heimdall_pipelines_tests.waiting import PATIENCE_S
 
 POLL_S = 0.25
 LOG_TAIL_LINES = 25
+_PORTS = {"redis": "HEIMDALL_REDIS_PORT", "code": "HEIMDALL_CODE_PORT", "webserver": "HEIMDALL_UI_PORT"}
+_AT_WORK = {"daemon": "Instance is configured with the following daemons", "worker": "ready."}
 _MARKER = "TEST_DEPLOYMENT_SERVICE"  # by which all processes of a "container" are found, whatever group they are in
 _SERVERS_OF_THE_TEST = {"postgres", "minio"}
 
@@ -55,6 +58,7 @@ class Service:
     folder: Path
     environment: dict[str, str]
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    logged_before: int = 0
 
     @property
     def log(self) -> Path:
@@ -196,12 +200,21 @@ class Deployment:
             assert exit_code == 0, self._told(f"{name} ended with exit code {exit_code}", name)
             return
 
-        def healthy() -> bool:
+        def lives_and(holds: Callable[[], bool]) -> bool:
             ended = service.process is None or service.process.poll() is not None
             assert not ended, self._told(f"{name} ended by itself", name)
-            return self.is_healthy(name)
+            return holds()
 
-        self.wait_until(healthy, f"{name} to be healthy", name)
+        # A health check takes seconds of processor: one that would find nothing yet keeps the service from starting.
+        self.wait_until(partial(lives_and, partial(self._is_up, service)), f"{name} to be up", name)
+        self.wait_until(partial(lives_and, partial(self.is_healthy, name)), f"{name} to be healthy", name)
+
+    def _is_up(self, service: Service) -> bool:
+        """Whether it listens on its port or, where it has none, has logged that it is at work."""
+        kind = service.name.partition("-")[0]
+        if kind in _PORTS:
+            return is_listening(int(self.variables[_PORTS[kind]]))
+        return _AT_WORK[kind] in self.log(service.name)[service.logged_before :]
 
     def wait_until(
         self, look: Callable[[], Found | None], what: str, *logs: str, patience_s: float = PATIENCE_S
@@ -273,6 +286,7 @@ class Deployment:
 
     def _launch(self, service: Service) -> None:
         assert service.process is None or service.process.poll() is not None, f"{service.name} runs already"
+        service.logged_before = len(self.log(service.name))
         with service.log.open("ab") as log:
             service.process = subprocess.Popen(
                 service.spec["command"],
