@@ -31,7 +31,8 @@ STACK, FAULTS = pytest.StashKey[SharedStack](), pytest.StashKey[FaultTable]()
 
 # No limit of wall time: a busy machine may take seconds for a moment, and pytest's own timeout ends what never ends.
 NO_HURRY = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
-hypothesis.settings.register_profile("repeatable", derandomize=True, max_examples=25, **NO_HURRY)  # no surprises
+# No find of the moment fails a run; searching at length is for the other profile.
+hypothesis.settings.register_profile("repeatable", derandomize=True, max_examples=25, **NO_HURRY)
 hypothesis.settings.register_profile("search", max_examples=2000, **NO_HURRY)
 hypothesis.settings.load_profile("repeatable")
 
