@@ -20,6 +20,7 @@ from heimdall_pipelines.store.stores import Stores, open_stores
 from heimdall_pipelines_tests.fault_table import Fault, FaultTable, fault_of
 from heimdall_pipelines_tests.kernels import wait_until_compiled
 from heimdall_pipelines_tests.run_guard import end_on_signals
+from heimdall_pipelines_tests.scheduling import group, place
 from heimdall_pipelines_tests.shared_stack import PROCESS, SharedStack
 from heimdall_pipelines_tests.tcp_link import TcpLink
 
@@ -50,21 +51,19 @@ def pytest_configure(config):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Mark what is fast, and begin with the files that take longest, so that none is left over for the end."""
+    """Mark what is fast, and begin with the files that take longest."""
     for item in items:
         if STARTS_SERVERS not in item.fixturenames and not any(map(item.get_closest_marker, NOT_FAST)):
             item.add_marker("fast")
-    items.sort(key=_starts_programs, reverse=True)
-
-
-def _starts_programs(item: pytest.Item) -> bool:
-    module = item.getparent(pytest.Module)
-    return module is not None and module.get_closest_marker("programs") is not None
+    items.sort(key=place)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    from heimdall_pipelines_tests.scheduling import SharingFiles  # where pytest-xdist is
+    from xdist.scheduler import LoadFileScheduling
+
+    class SharingFiles(LoadFileScheduling):
+        _split_scope = staticmethod(group)
 
     return SharingFiles(config, log) if config.option.dist == "loadfile" else None
 
