@@ -32,7 +32,7 @@ import yaml
 from heimdall_pipelines.local.ports import LOOPBACK
 from heimdall_pipelines.settings import Settings
 from heimdall_pipelines_tests.conftest import environment_of
-from heimdall_pipelines_tests.deployment.compose import OUR_IMAGE, PROJECT, load_compose, seconds
+from heimdall_pipelines_tests.deployment.compose import OUR_IMAGE, PROJECT, load_compose
 from heimdall_pipelines_tests.dev_server import ask_graphql
 from heimdall_pipelines_tests.held_port import held_port, is_listening
 from heimdall_pipelines_tests.redis_server import redis_program
