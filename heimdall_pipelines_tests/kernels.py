@@ -12,9 +12,9 @@ from heimdall_pipelines_tests.run_guard import RUN_FOLDER
 from heimdall_pipelines_tests.waiting import wait_for
 
 
-def start_compiling() -> None:
+def start_compiling() -> subprocess.Popen[bytes]:
     """Begin, in a process of its own."""
-    subprocess.Popen([sys.executable, "-m", __name__])
+    return subprocess.Popen([sys.executable, "-m", __name__])
 
 
 def wait_until_compiled() -> None:

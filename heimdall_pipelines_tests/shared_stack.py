@@ -5,6 +5,7 @@ stops the servers; the first test that needs them starts them. Without xdist a s
 """
 
 import os
+import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ class SharedStack:
         self._folder = folder
         self._guard = RunGuard(folder) if given is None else None
         self._stack = Stack(folder / "home")
-        self._is_compiling = False
+        self._compiling: subprocess.Popen[bytes] | None = None
 
     def start(self) -> dict[str, str]:
         """Start the servers unless another process has, and give HEIMDALL_* that reach them."""
@@ -42,14 +43,15 @@ class SharedStack:
     def pytest_configure_node(self, node: Any) -> None:
         """Give a process of xdist the folder."""
         node.workerinput[_KEY] = str(self._folder)
-        if not self._is_compiling:
-            start_compiling()
-            self._is_compiling = True
+        self._compiling = self._compiling or start_compiling()
 
     def pytest_unconfigure(self) -> None:
         """Stop the servers when all processes have ended, and end what tests have left running."""
         if self._guard is None:
             return
+        if self._compiling is not None:
+            self._compiling.kill()
+            self._compiling.wait()
         try:
             self._stack.stop()
         finally:
