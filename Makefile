@@ -6,13 +6,17 @@ READY := $(VENV)/.installed-from-lock
 PYTHON ?= $(shell for p in python3.12 python3.13 python3.11 python3 python; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' >/dev/null 2>&1 && echo $$p && break; done)
 
-.PHONY: help install demo dev stop test reliability lint types bench lock clean
+# Programs that tests and servers start load what is compiled already: a fifth of their start.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help install demo dev stop test test-fast reliability lint types bench lock clean
 .PHONY: coverage docs notebooks release
 
 help:
 	@echo "make demo    the whole way once: servers, a session, features, checks (RECORDINGS=folder: yours)"
 	@echo "make dev     the Dagster UI and its daemon on this machine, until Ctrl-C"
-	@echo "make test    the test suite, against real servers    make reliability   makes its table of faults anew"
+	@echo "make test    the test suite, against real servers    make test-fast     its part without servers, in a minute"
+	@echo "make reliability   all faults, the slow ones too, and their table in docs/reliability.md"
 	@echo "make lint    ruff    make types   mypy    make bench   speed and memory    make lock   pin anew"
 	@echo "make docs    the site, in site/   make notebooks   their pictures   make coverage   of the tests, in htmlcov/"
 	@echo "make release sdist and wheel, built and checked, in dist/"
@@ -41,11 +45,15 @@ stop: install
 PARALLEL := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 test: install
-	@$(BIN)/python -m pytest $(PARALLEL)
+	@$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
 
-# The tests that inject faults record what they see; docs/reliability.md gets their table.
+test-fast: install
+	@$(BIN)/python -m pytest $(PARALLEL) -m fast
+
+# The tests that inject faults record what they see. Where docs/reliability.md has another table, it gets this one, and
+# the command fails, so that the difference is looked at.
 reliability: install
-	@HEIMDALL_TEST_WRITE_RELIABILITY=1 $(BIN)/python -m pytest $(PARALLEL) -m fault
+	@HEIMDALL_TEST_WRITE_RELIABILITY=1 $(BIN)/python -m pytest $(PARALLEL) -m "fault or slow"
 
 lint: install
 	@$(BIN)/ruff check .

@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import psycopg2
@@ -17,28 +18,54 @@ from heimdall_pipelines.store.migrate import migrate
 from heimdall_pipelines.store.objects import ObjectStore
 from heimdall_pipelines.store.stores import Stores, open_stores
 from heimdall_pipelines_tests.fault_table import Fault, FaultTable, fault_of
+from heimdall_pipelines_tests.kernels import wait_until_compiled
+from heimdall_pipelines_tests.run_guard import end_on_signals
+from heimdall_pipelines_tests.scheduling import group, place
 from heimdall_pipelines_tests.shared_stack import PROCESS, SharedStack
 from heimdall_pipelines_tests.tcp_link import TcpLink
+
+if TYPE_CHECKING:
+    from heimdall_pipelines_tests.dev_server import RunningDev
 
 TEMPLATE = f"template_heimdall_{PROCESS}"
 STACK, FAULTS = pytest.StashKey[SharedStack](), pytest.StashKey[FaultTable]()
 
 # No limit of wall time: a busy machine may take seconds for a moment, and pytest's own timeout ends what never ends.
 NO_HURRY = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
-hypothesis.settings.register_profile("repeatable", derandomize=True, **NO_HURRY)  # no find of the moment fails a run
+# No find of the moment fails a run; searching at length is for the other profile.
+hypothesis.settings.register_profile("repeatable", derandomize=True, max_examples=25, **NO_HURRY)
 hypothesis.settings.register_profile("search", max_examples=2000, **NO_HURRY)
 hypothesis.settings.load_profile("repeatable")
 
 
+STARTS_SERVERS = "server_settings"  # the fixture through which every test gets PostgreSQL and the S3 server
+NOT_FAST = ("programs", "slow")
+
+
 def pytest_configure(config):
+    end_on_signals()
     config.stash[STACK], config.stash[FAULTS] = SharedStack(config), FaultTable()
     for plugin in (config.stash[STACK], config.stash[FAULTS]):
         config.pluginmanager.register(plugin)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Files that wait longest come first: where several run at once, none of them is left over for the end."""
-    items.sort(key=lambda item: item.getparent(pytest.Module).get_closest_marker("timeout") is None)
+    """Mark what is fast, and begin with the files that take longest."""
+    for item in items:
+        if STARTS_SERVERS not in item.fixturenames and not any(map(item.get_closest_marker, NOT_FAST)):
+            item.add_marker("fast")
+    items.sort(key=place)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    from xdist.scheduler import LoadFileScheduling
+
+    class SharingFiles(LoadFileScheduling):
+        _split_scope = staticmethod(group)
+
+    return SharingFiles(config, log) if config.option.dist == "loadfile" else None
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -47,6 +74,13 @@ def _no_settings_from_outside():
     for name in list(os.environ):
         if name.startswith(ENV_PREFIX) and not name.startswith(f"{ENV_PREFIX}TEST_"):
             del os.environ[name]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled_kernels(request):
+    """Among the processes of pytest-xdist none compiles what another one does."""
+    if hasattr(request.config, "workerinput"):
+        wait_until_compiled()
 
 
 @pytest.fixture(scope="session")
@@ -169,6 +203,15 @@ def example_recordings(tmp_path_factory) -> list[Path]:
     from heimdall_pipelines.stations.network import load_network
 
     return write_example_recordings(tmp_path_factory.mktemp("example"), load_network())
+
+
+@pytest.fixture(scope="session")
+def running_dev(example_recordings) -> Iterator["RunningDev"]:
+    """One `heimdall dev` for the whole ways; the tests of test_whole_way.py, which come last, end it."""
+    from heimdall_pipelines_tests.dev_server import started_with_a_session
+
+    with started_with_a_session(example_recordings) as running:
+        yield running
 
 
 @pytest.fixture

@@ -6,37 +6,28 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
-import tempfile
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import psutil
 import psycopg2
 
+from heimdall_pipelines.local.ports import free_port
 from heimdall_pipelines.local.processes import servers_of
 from heimdall_pipelines.local.stack import Stack
 from heimdall_pipelines.settings import ENV_PREFIX
+from heimdall_pipelines_tests.run_guard import open_folder
+from heimdall_pipelines_tests.waiting import PATIENCE_S, wait_for
 
 HEIMDALL = [sys.executable, "-c", "from heimdall_pipelines.cli import main; main()"]
-START_PATIENCE_S = 240.0
-PATIENCE_S = 240.0
+FIRST_PORTS = range(24_400, 24_500)  # the system hands them out to nobody between the choice and the start
 _READY = re.compile(r"Dagster UI: (http://127\.0\.0\.1:\d+)")
-
-Found = TypeVar("Found")
-
-
-def wait_for(what: str, look: Callable[[], Found | None], patience_s: float = PATIENCE_S) -> Found:
-    """Look again and again until something is found; it is an error where it never is."""
-    deadline = time.monotonic() + patience_s
-    while not (found := look()):
-        assert time.monotonic() < deadline, f"waited {patience_s:.0f} s in vain for {what}"
-        time.sleep(0.2)
-    return found
 
 
 class DevFolder:
@@ -76,7 +67,7 @@ class DevFolder:
             ready = _READY.search(printed)
             return ready and ready.group(1)
 
-        return wait_for("the address of the UI", printed_address, START_PATIENCE_S)
+        return wait_for("the address of the UI", printed_address)
 
     def output(self) -> str:
         """What `heimdall dev` and all that it started have printed so far."""
@@ -101,7 +92,7 @@ class DevFolder:
             capture_output=True,
             text=True,
             check=False,
-            timeout=START_PATIENCE_S,
+            timeout=PATIENCE_S,
         )
 
     def import_session(self, files: list[Path]) -> str:
@@ -174,15 +165,33 @@ class DevFolder:
 @contextlib.contextmanager
 def dev_folder() -> Iterator[DevFolder]:
     """A folder of its own; at the end nothing of it is left, neither processes nor files."""
-    # pytest's own folders are closed to the unprivileged user that PostgreSQL runs as under root.
-    folder = Path(tempfile.mkdtemp(prefix="heimdall-dev-"))
-    folder.chmod(0o755)
+    folder = open_folder("dev")
     dev = DevFolder(folder)
     try:
         yield dev
     finally:
         dev.end_everything()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class RunningDev:
+    """A `heimdall dev` that avoids a port, and a session that was imported while it started."""
+
+    dev: DevFolder
+    taken_port: int
+    address: str
+    session: str
+
+
+@contextlib.contextmanager
+def started_with_a_session(recordings: list[Path]) -> Iterator[RunningDev]:
+    taken_port = free_port(None, FIRST_PORTS)
+    with dev_folder() as dev, socket.create_server(("127.0.0.1", taken_port)):
+        dev.launch_dev(first_port=taken_port)
+        wait_for("the servers, and Dagster to start", dev.dagster_processes)
+        session = dev.import_session(recordings)
+        yield RunningDev(dev, taken_port, dev.wait_until_ready(), session)
 
 
 def ask_graphql(address: str, query: str, **variables: Any) -> dict[str, Any]:

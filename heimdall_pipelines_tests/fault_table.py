@@ -1,9 +1,9 @@
 """The table of faults in docs/reliability.md, made by the tests that inject them.
 
 A test with the marker ``fault("title")`` takes the fixture `fault` and records what it saw. At the end of a run the
-table must say the same, for every test file that ran as a whole; ``make reliability`` writes it instead. The row of a
-test that was skipped, for want of a program on this machine, stays as it is. Where pytest-xdist runs the tests in
-several processes, each sends its rows to the one that began the run.
+table must say the same, for every test file that ran as a whole; ``make reliability`` writes the table where it does
+not. The row of a test that was skipped, for want of a program on this machine, or left out as slow, stays as it is.
+Where pytest-xdist runs the tests in several processes, each sends its rows to the one that began the run.
 """
 
 import os
@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import pytest
 
 MARKER = "fault"
+WHOLE = ("", "not slow", MARKER, f"{MARKER} or slow")  # -m, where what it leaves out has its rows from before
 WRITE = "HEIMDALL_TEST_WRITE_RELIABILITY"
 DOCUMENT = Path(__file__).parent.parent / "docs" / "reliability.md"
 BEGIN = "<!-- made by: make reliability -->"
@@ -51,6 +52,12 @@ class FaultTable:
         """Note the tests that are skipped."""
         if report.skipped:
             self._skipped_ids.add(report.nodeid)
+
+    def pytest_deselected(self, items: Iterable[pytest.Item]) -> None:
+        """Note the tests that are left out."""
+        keys = [key for item in items if (key := fault_of(item)) is not None]
+        self._collected += keys
+        self._skipped.update(keys)
 
     def add(self, row: Row) -> None:
         assert "|" not in row.fault + row.found_by + row.came_of_it
@@ -98,12 +105,13 @@ class FaultTable:
         here = Path(__file__).parent
         kept = [row for row in rows if _test_file(row) not in files and (here / _test_file(row)).exists()]
         made = sorted([*kept, *(lines[key] for key in collected if key in lines)], key=_test_file)
+        if made == rows:
+            return ""
+        changed = sorted(set(made) ^ set(rows)) or ["its order"]
         if os.environ.get(WRITE):
             DOCUMENT.write_text("\n".join([before + BEGIN, HEADER, *made, END + after]))
-        elif made != rows:
-            changed = sorted(set(made) ^ set(rows)) or ["its order"]
-            return "\n".join(["docs/reliability.md is not what this run saw; run: make reliability", *changed])
-        return ""
+            return "\n".join(["docs/reliability.md was not what this run saw, and is now; look at:", *changed])
+        return "\n".join(["docs/reliability.md is not what this run saw; run: make reliability", *changed])
 
 
 @dataclass(frozen=True)
@@ -142,7 +150,7 @@ def _is_part(config: pytest.Config) -> bool:
     return bool(
         option.collectonly
         or option.keyword
-        or option.markexpr not in ("", MARKER)
+        or option.markexpr not in WHOLE
         or getattr(option, "lf", False)  # of a plugin that may be off
         or any("::" in arg for arg in config.args)
     )

@@ -20,6 +20,7 @@ from heimdall_pipelines.store.iq_objects import sample_iq_location, sidecar_loca
 from heimdall_pipelines.store.objects import ObjectLocation
 from heimdall_pipelines.store.stores import Stores, open_stores
 from heimdall_pipelines_tests.datasets.support import THREE, add, database_of_module, empty, execute, make, query
+from heimdall_pipelines_tests.waiting import PATIENCE_S
 
 NAME = "night"
 BYSTANDER = "bystander"
@@ -27,7 +28,6 @@ NUM_SAMPLES = 12
 BATCH_SIZE = 5  # 5, 5 and 2
 RX_IDS = tuple(site.rx_id for site in THREE)
 OBJECTS_OF_BATCH = BATCH_SIZE * len(RX_IDS) * 2
-PATIENCE_S = 200.0  # of waiting for what takes well under a second; less than pytest's own
 AS_BEFORE = "healthy, every row and byte as before"
 
 # Columns that say when, or what the last validation saw.

@@ -11,8 +11,7 @@ import pytest
 
 from heimdall_pipelines.local.ports import LOOPBACK
 from heimdall_pipelines_tests.held_port import held_port
-
-READY_WITHIN_S = 120.0
+from heimdall_pipelines_tests.waiting import PATIENCE_S
 
 
 def redis_program() -> str:
@@ -54,7 +53,7 @@ class RedisServer:
         assert self._process.stdin is not None
         self._process.stdin.write(config.encode())
         self._process.stdin.close()
-        deadline = time.monotonic() + READY_WITHIN_S
+        deadline = time.monotonic() + PATIENCE_S
         while True:
             try:
                 socket.create_connection((self.host, self.port), timeout=1).close()

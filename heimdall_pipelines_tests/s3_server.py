@@ -17,9 +17,9 @@ from minio.error import MinioException
 
 from heimdall_pipelines.local.ports import LOOPBACK, claim, free_port
 from heimdall_pipelines.local.seaweed import GRPC_OFFSET, REGION, SERVICES
+from heimdall_pipelines_tests.run_guard import marker
+from heimdall_pipelines_tests.waiting import PATIENCE_S
 
-READY_WITHIN_S = 120.0
-PATIENCE_S = 60.0
 PORTS = range(
     22_000, 22_700
 )  # with the offset below the range that the system hands out; the embedded server's end here
@@ -92,7 +92,7 @@ class S3Server:
             self._process = subprocess.Popen(
                 [weed, "-logtostderr", "mini", *(f"-{name}={value}" for name, value in options.items())],
                 cwd=self._folder / "data",
-                env={"PATH": "/usr/bin:/bin", "HOME": str(self._folder)},
+                env={"PATH": "/usr/bin:/bin", "HOME": str(self._folder)} | marker(),
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
@@ -100,7 +100,7 @@ class S3Server:
 
     def _wait_until_ready(self) -> None:
         assert self._process is not None
-        deadline = time.monotonic() + READY_WITHIN_S
+        deadline = time.monotonic() + PATIENCE_S
         while not self._is_ready():
             log = (self._folder / "server.log").read_text(errors="replace")[-2000:]
             assert self._process.poll() is None, f"weed ended: {log}"

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -42,10 +41,11 @@ from heimdall_pipelines.store.session_deletion import begin_deletion
 from heimdall_pipelines.store.session_revisions import SessionRevision, due_for_extraction
 from heimdall_pipelines.store.sessions import SessionBeingDeletedError, SessionNotFoundError, get_session
 from heimdall_pipelines.store.stores import Stores, open_stores
+from heimdall_pipelines_tests.run_guard import open_folder
 from heimdall_pipelines_tests.sessions.support import import_files
 from heimdall_pipelines_tests.tcp_link import TcpLink
+from heimdall_pipelines_tests.waiting import PATIENCE_S
 
-PATIENCE_S = 200.0  # of waiting for something that takes well under a second; less than pytest's own
 EXAMPLE_ROWS = int(example.DURATION_S)  # its whole seconds
 EXAMPLE_IQ_BYTES = len(example.STATIONS) * EXAMPLE_ROWS * example.NOMINAL_SAMPLE_RATE_HZ * 8
 
@@ -213,8 +213,7 @@ def is_readable(stores: Stores, location: ObjectLocation) -> bool:
 
 @pytest.fixture(scope="module")
 def own_stack() -> Iterator[Stack]:
-    folder = Path(tempfile.mkdtemp(prefix="heimdall-faults-"))
-    folder.chmod(0o755)
+    folder = open_folder("faults")
     stack = Stack(folder / "home")
     try:
         yield stack

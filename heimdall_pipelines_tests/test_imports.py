@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.programs
+
 FOR_SOME_RUNS = {"PIL", "apprise", "boto3", "celery", "matplotlib", "pandas", "redis"}
 LOADED = "import sys, {module}; print(*{{name.partition('.')[0] for name in sys.modules}})"
 

@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,6 +39,7 @@ from heimdall_pipelines_tests.integrity import (
     repair_with,
     wait_until,
 )
+from heimdall_pipelines_tests.run_guard import open_folder
 from heimdall_pipelines_tests.s3_proxy import S3Proxy, port_of
 from heimdall_pipelines_tests.tcp_link import LOOPBACK, TcpLink
 
@@ -270,8 +270,7 @@ class OwnPostgres:
 
 @pytest.fixture(scope="module")
 def own_postgres(_module) -> Iterator[OwnPostgres]:
-    folder = Path(tempfile.mkdtemp(prefix="heimdall-integrity-"))
-    folder.chmod(0o755)
+    folder = open_folder("integrity")
     own = OwnPostgres(folder / "postgres", _module[0])
     try:
         yield own

@@ -1,6 +1,5 @@
 """The whole way of a synthetic dataset with a real daemon: asked for as in the UI, made by the sensor, cancelled."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import psutil
@@ -8,11 +7,10 @@ import pytest
 
 from heimdall_pipelines.datasets.workers import num_workers_wanted
 from heimdall_pipelines_tests.datasets.support import SMALL
-from heimdall_pipelines_tests.dev_server import DevFolder, ask_graphql, command_line, dev_folder, runs, wait_for
-from heimdall_pipelines_tests.held_port import held_port
+from heimdall_pipelines_tests.dev_server import DevFolder, ask_graphql, command_line, runs, wait_for
 from heimdall_pipelines_tests.test_whole_way import LOCATION
 
-pytestmark = pytest.mark.timeout(600)  # the first test waits for Dagster's start and a few runs, on whatever machine
+pytestmark = pytest.mark.programs
 MAKE, SUMMARISE = "make_synthetic_batches", "summarise_synthetic_dataset"
 NIGHT = SMALL | {"target_num_samples": 5, "batch_size": 3, "seed": 0, "dataset_type": "iq_raw"}
 ENDLESS = {"target_num_samples": 10_000, "batch_size": 10_000}  # minutes
@@ -98,13 +96,11 @@ def messages(address: str, run_id: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def whole_way() -> Iterator[WholeWay]:
-    with dev_folder() as dev:
-        address = dev.start_dev(first_port=held_port())
-        asked = WholeWay(dev, address)
-        ask_for_dataset(address, "night", NIGHT)
-        assert asked.ended("__ASSET_JOB", "night")["status"] == "SUCCESS"
-        yield asked
+def whole_way(running_dev) -> WholeWay:
+    asked = WholeWay(running_dev.dev, running_dev.address)
+    ask_for_dataset(asked.address, "night", NIGHT)
+    assert asked.ended("__ASSET_JOB", "night")["status"] == "SUCCESS"
+    return asked
 
 
 def test_the_sensor_has_the_batches_made_and_counts_agree(whole_way):

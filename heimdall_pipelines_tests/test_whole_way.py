@@ -4,57 +4,44 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import statistics
 import urllib.request
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psycopg2.sql
 import pytest
 
-from heimdall_pipelines.local.ports import free_port
 from heimdall_pipelines.sessions import example
 from heimdall_pipelines.sessions.checks import SESSION_CHECKS
-from heimdall_pipelines_tests.dev_server import DevFolder, ask_graphql, command_line, dev_folder, runs, wait_for
+from heimdall_pipelines_tests.dev_server import DevFolder, RunningDev, ask_graphql, command_line, runs, wait_for
+from heimdall_pipelines_tests.waiting import PATIENCE_S
 
-pytestmark = pytest.mark.timeout(600)  # the first test waits for Dagster's start and a run, on whatever machine
+pytestmark = pytest.mark.programs
 SENSOR = "completed_recording_sessions"
 LOCATION = {"repositoryName": "__repository__", "repositoryLocationName": "heimdall_pipelines.definitions:definitions"}
 FEATURES_KEY = {"path": ["recorded", "measurement_features"]}
 EXAMPLE_ROWS = int(example.DURATION_S)  # its whole seconds
 # Five times the RMSE of a chunk that docs/science.md gives for the same carrier-to-noise ratio: its table is for
 # 200 kHz, where the channel has 12 dB less noise than the whole; these recordings are one channel wide.
-FIRST_PORTS = range(24_400, 24_500)  # the system hands them out to nobody between the choice and the start
 OFFSET_TOLERANCE_HZ = {"torino": 0.005, "genova": 0.02, "milano-baggio": 0.06}
 
 
-@dataclass(frozen=True)
-class WholeWay:
-    """What the tests of this module look at: one running `heimdall dev` and the session that it extracted."""
-
-    dev: DevFolder
-    taken_port: int
-    address: str
-    session: str
-
-
 @pytest.fixture(scope="module")
-def whole_way(example_recordings) -> Iterator[WholeWay]:
-    taken_port = free_port(None, FIRST_PORTS)
-    with dev_folder() as dev, socket.create_server(("127.0.0.1", taken_port)):
-        dev.launch_dev(first_port=taken_port)
-        wait_for("the servers, and Dagster to start", dev.dagster_processes)
-        session = dev.import_session(example_recordings)
-        address = dev.wait_until_ready()
-        wait_for("the run that the sensor starts", lambda: runs(address))
-        wait_for("the run to end", lambda: runs(address)[0]["status"] in {"SUCCESS", "FAILURE", "CANCELED"})
-        yield WholeWay(dev, taken_port, address, session)
+def whole_way(running_dev) -> RunningDev:
+    address = running_dev.address
+    wait_for("the run that the sensor starts", lambda: extractions(address))
+    wait_for("the run to end", lambda: extractions(address)[0]["status"] in {"SUCCESS", "FAILURE", "CANCELED"})
+    return running_dev
+
+
+def extractions(address: str) -> list[dict[str, Any]]:
+    """The runs of sessions; others may have made datasets on the same servers."""
+    return [run for run in runs(address) if run["jobName"] == "extract_recorded_session"]
 
 
 def test_the_sensor_starts_one_run_for_the_session_and_it_succeeds(whole_way):
-    (run,) = runs(whole_way.address)
+    (run,) = extractions(whole_way.address)
     assert run["status"] == "SUCCESS"
     assert run["jobName"] == "extract_recorded_session"
     assert run["tags"]["dagster/partition"] == whole_way.session
@@ -83,7 +70,7 @@ def test_rows_hold_every_station_and_the_known_frequency_offsets(whole_way):
 
 
 def test_every_check_passed_once_for_the_sessions_partition(whole_way):
-    (run,) = runs(whole_way.address)
+    (run,) = extractions(whole_way.address)
     for name in SESSION_CHECKS:
         executions = ask_graphql(
             whole_way.address,
@@ -119,7 +106,7 @@ def test_a_second_start_in_the_same_folder_says_so_and_does_no_harm(whole_way):
     assert refused.returncode == 1
     assert whole_way.address in refused.stdout
     assert services(whole_way.dev) == before
-    with urllib.request.urlopen(f"{whole_way.address}/server_info", timeout=60) as answer:
+    with urllib.request.urlopen(f"{whole_way.address}/server_info", timeout=PATIENCE_S) as answer:
         assert answer.status == 200
 
 
@@ -191,7 +178,7 @@ def test_no_secret_is_stored_in_a_table(whole_way, database):
 
 
 def test_the_sensor_does_not_fire_again_on_later_ticks(whole_way):
-    (run,) = runs(whole_way.address)
+    (run,) = extractions(whole_way.address)
 
     def finished_ticks() -> list[dict]:
         ticks = ask_graphql(
@@ -205,7 +192,7 @@ def test_the_sensor_does_not_fire_again_on_later_ticks(whole_way):
     wait_for("a tick after the run", lambda: any(tick["timestamp"] > run["endTime"] for tick in finished_ticks()))
     fired = [tick for tick in finished_ticks() if tick["status"] != "SKIPPED"]
     assert [(tick["status"], tick["runIds"]) for tick in fired] == [("SUCCESS", [run["runId"]])]
-    assert runs(whole_way.address) == [run]
+    assert extractions(whole_way.address) == [run]
 
 
 # From here on the module's `heimdall dev` is ended.

@@ -17,9 +17,9 @@ from heimdall_pipelines.datasets.workers import Workers
 from heimdall_pipelines.settings import Settings
 from heimdall_pipelines.store.stores import open_stores
 from heimdall_pipelines_tests.datasets.support import make
+from heimdall_pipelines_tests.waiting import PATIENCE_S
 
 Moment = Literal["before objects", "before the commit", "after the commit", "before the sweep"]
-_PATIENCE_S = 200.0
 
 # It has all modules imported before the first child is asked for: a child starts in a tenth of a second, not in two.
 _CONTEXT = multiprocessing.get_context("forkserver")
@@ -34,7 +34,7 @@ def stopped(what: Literal["batch", "repair"], moment: Moment, settings: Settings
     process.start()
     theirs.close()
     try:
-        assert ours.poll(_PATIENCE_S), f"the {what} never came to this: {moment}"
+        assert ours.poll(PATIENCE_S), f"the {what} never came to this: {moment}"
         assert ours.recv() == moment
         yield process
     finally:

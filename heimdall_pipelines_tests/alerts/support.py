@@ -12,7 +12,7 @@ START = datetime(2026, 1, 31, 12, tzinfo=UTC)
 LOG = "the log of a test"
 TOKEN = "T0KEN-of-a-webhook"
 PASSWORD = "pass-w0rd-of-a-webhook"
-PATIENCE_S = 120.0  # of sending: a busy machine may take long, and nothing has failed then
+PATIENCE_S = 1200.0  # of sending: a busy machine may take long, and nothing has failed then
 
 
 class Webhook:

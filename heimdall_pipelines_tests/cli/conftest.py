@@ -9,7 +9,7 @@ from heimdall_pipelines.receivers.stream import WaitLimits
 from heimdall_pipelines.sessions import recording
 from heimdall_pipelines.stations import checking
 
-PATIENCE_S = 120.0
+PATIENCE_S = 1200.0
 LIMITS = WaitLimits(connect_s=PATIENCE_S, handshake_s=PATIENCE_S, silence_s=PATIENCE_S, lag_s=PATIENCE_S)
 
 

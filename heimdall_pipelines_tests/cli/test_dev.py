@@ -22,7 +22,7 @@ from heimdall_pipelines_tests.dev_server import DevFolder, command_line, dev_fol
 from heimdall_pipelines_tests.held_port import held_port
 from heimdall_pipelines_tests.sessions.support import import_files
 
-pytestmark = pytest.mark.timeout(600)  # three starts of Dagster, on whatever machine
+pytestmark = pytest.mark.programs
 EXAMPLE_ROWS = int(example.DURATION_S)  # its whole seconds
 
 

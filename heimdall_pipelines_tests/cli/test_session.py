@@ -24,6 +24,7 @@ from heimdall_pipelines.store.session_deletion import begin_deletion
 from heimdall_pipelines.store.session_revisions import due_for_extraction
 from heimdall_pipelines.store.sessions import get_session
 from heimdall_pipelines_tests.sessions.support import import_files, noise, npy_files, npy_options, quiet
+from heimdall_pipelines_tests.waiting import PATIENCE_S
 
 UNKNOWN = "00000000-0000-0000-0000-000000000000"
 
@@ -274,7 +275,7 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(heimdall, stores, short
             while "reached" not in (line := process.stderr.readline()):
                 assert line, "it ended before its second session"
             process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=120)
+            out, err = process.communicate(timeout=PATIENCE_S)
         finally:
             process.kill()
     assert process.returncode == 130, err

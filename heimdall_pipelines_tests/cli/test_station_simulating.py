@@ -46,6 +46,7 @@ def urls_of(lines):
     return [match[1] for line in lines if (match := re.search(r"plays at (\S+)", line))]
 
 
+@pytest.mark.programs
 def test_three_stations_of_the_network_play_and_the_commands_to_record_them_are_shown():
     with simulating("--speed=100", "--frequency=145.5MHz") as lines:
         urls = urls_of(lines)
@@ -65,6 +66,7 @@ def test_three_stations_of_the_network_play_and_the_commands_to_record_them_are_
             assert all(block.stamp.age_s < NO_FIX_AGE for block in recorded.blocks)
 
 
+@pytest.mark.programs
 def test_a_recording_is_replayed_where_its_receiver_is(tmp_path):
     path = kiwi_file(tmp_path, seconds=3.05)
     with simulating("--wav", path, "--speed=100", "--api-type=http_iq", "--password=sesame") as lines:

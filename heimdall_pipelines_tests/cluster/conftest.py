@@ -1,4 +1,4 @@
-"""One deployment for the tests of a module: Dagster's daemon and a worker take half a minute to start."""
+"""One deployment for all of these tests: Dagster's daemon and a worker take half a minute to start."""
 
 from collections.abc import Iterator
 
@@ -14,10 +14,10 @@ from heimdall_pipelines_tests.datasets.support import database_of_module, empty
 @pytest.fixture(autouse=True)
 def _patience_with_redis(monkeypatch) -> None:
     """Let tests wait for Redis where a run would go on without: a busy machine may stand still for a moment."""
-    monkeypatch.setattr(sign_of_life, "REDIS_PATIENCE_S", 60.0)
+    monkeypatch.setattr(sign_of_life, "REDIS_PATIENCE_S", 600.0)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def cluster(server_settings, _template, tmp_path_factory) -> Iterator[Deployment]:
     with (
         database_of_module(server_settings) as settings,
@@ -28,13 +28,13 @@ def cluster(server_settings, _template, tmp_path_factory) -> Iterator[Deployment
         empty(settings)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def instance(cluster) -> Iterator[dg.DagsterInstance]:
     with dg.DagsterInstance.get() as opened:
         yield opened
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def cluster_stores(cluster) -> Iterator[Stores]:
     with open_stores(cluster.settings) as opened:
         yield opened

@@ -15,6 +15,8 @@ from heimdall_pipelines.settings import LocalSettings
 from heimdall_pipelines.status.waiting_runs import waiting_runs
 from heimdall_pipelines_tests.redis_server import RedisServer
 
+pytestmark = pytest.mark.programs
+
 
 @dg.job
 def job() -> None:

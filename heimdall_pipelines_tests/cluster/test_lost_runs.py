@@ -15,6 +15,8 @@ from heimdall_pipelines.status.waiting_runs import QUEUE
 from heimdall_pipelines_tests.dev_server import wait_for
 from heimdall_pipelines_tests.redis_server import RedisServer
 
+pytestmark = pytest.mark.programs
+
 STARTING, FAILURE = dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.FAILURE
 
 
@@ -99,4 +101,5 @@ def test_while_redis_is_away_no_run_is_missed(look, redis):
 def test_runs_beside_the_code_server_are_left_alone():
     with dg.DagsterInstance.ephemeral() as instance:
         context = dg.build_sensor_context(instance=instance)
-        assert "HEIMDALL_RUN_LAUNCHER is local" in lost_runs(context, settings=LocalSettings()).skip_message
+        said = lost_runs(context, settings=LocalSettings(run_launcher="local"))
+    assert "HEIMDALL_RUN_LAUNCHER is local" in said.skip_message

@@ -19,7 +19,7 @@ from heimdall_pipelines_tests.datasets.support import add, assert_agrees, assert
 from heimdall_pipelines_tests.dev_server import PATIENCE_S, command_line, wait_for
 from heimdall_pipelines_tests.held_back import batches_held_back, success_held_back
 
-pytestmark = pytest.mark.timeout(600)  # starts Dagster, its daemon and a worker, on whatever machine
+pytestmark = pytest.mark.programs
 STARTING, STARTED, SUCCESS, FAILURE, CANCELED = (
     dg.DagsterRunStatus[name] for name in ("STARTING", "STARTED", "SUCCESS", "FAILURE", "CANCELED")
 )

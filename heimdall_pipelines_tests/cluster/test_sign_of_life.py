@@ -1,9 +1,13 @@
 """The sign of life of a run, on a real Redis."""
 
+import pytest
+
 from heimdall_pipelines.cluster.sign_of_life import is_alive, sign_of_life, signs_in
 from heimdall_pipelines.settings import LocalSettings
 from heimdall_pipelines_tests.dev_server import wait_for
 from heimdall_pipelines_tests.redis_server import RedisServer
+
+pytestmark = pytest.mark.programs
 
 
 def test_a_run_leaves_signs_until_it_ends_also_in_a_redis_that_lost_them():

@@ -6,10 +6,11 @@ import subprocess
 import pytest
 
 from heimdall_pipelines.cli.environment import PROJECT_FOLDER
+from heimdall_pipelines.settings import ENV_PREFIX
 from heimdall_pipelines_tests.dev_server import HEIMDALL
 from heimdall_pipelines_tests.redis_server import RedisServer
 
-pytestmark = pytest.mark.timeout(600)  # starts five processes, on whatever machine
+pytestmark = pytest.mark.programs
 
 
 @pytest.fixture
@@ -18,10 +19,12 @@ def workers_words(environment, tmp_path):
 
     (tmp_path / "dagster.yaml").symlink_to(PROJECT_FOLDER / "dagster.yaml")
 
+    outside = {name: value for name, value in os.environ.items() if not name.startswith(ENV_PREFIX)}
+
     def words(**changes: str) -> str:
         ended = subprocess.run(
             [*HEIMDALL, "worker"],
-            env=os.environ | environment | {"DAGSTER_HOME": str(tmp_path)} | changes,
+            env=outside | environment | {"DAGSTER_HOME": str(tmp_path)} | changes,
             capture_output=True,
             text=True,
         )

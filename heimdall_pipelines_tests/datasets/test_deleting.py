@@ -35,8 +35,8 @@ from heimdall_pipelines_tests.datasets.support import (
     query,
 )
 from heimdall_pipelines_tests.tcp_link import TcpLink
+from heimdall_pipelines_tests.waiting import PATIENCE_S
 
-PATIENCE_S = 180.0  # of waiting for what takes well under a second
 TABLES = ("synthetic_datasets", "synthetic_batches", "synthetic_iq_samples", "measurement_features")
 # The steps of a deletion, by the names that they are called by; the objects are removed twice.
 STEPS = ["mark_dataset_deleted", "remove_dataset_iq", "forget", "delete_dataset_rows", "close_alerts_of_deleted"]

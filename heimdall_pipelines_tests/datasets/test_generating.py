@@ -52,11 +52,11 @@ from heimdall_pipelines_tests.datasets.support import (
     object_sizes,
     query,
 )
+from heimdall_pipelines_tests.waiting import PATIENCE_S
 
 BOTH_TYPES = pytest.mark.parametrize("dataset_type", ["feature_based", "iq_raw"])
 # 2 to 3 % of the scenes drawn for the seven stations are accepted: 20 attempts per sample are not enough.
 SCARCE = {"min_snr_db": 34, "min_receivers": 7}
-PATIENCE_S = 180.0  # of waiting for what takes well under a second
 
 
 @pytest.fixture(scope="module")

@@ -34,11 +34,11 @@ COMMITTED_BEFORE = 3  # batches
 RESTARTED_AFTER_S = 1.0
 FINISHED = {"SUCCESS", "FAILURE", "CANCELED"}
 VARIABLES = {"HEIMDALL_WORKER_SLOTS": "1", "HEIMDALL_MAX_CONCURRENT_RUNS": "2", "HEIMDALL_WORKERS": "1"}
-# Dagster's own clock, wound up: nobody waits minutes in a test. Here a run that is launched starts within seconds, or
-# when a worker that was killed is back, which a busy machine may take half a minute for.
+# Dagster's own clock, wound up: nobody waits minutes in a test. A run that is launched starts within seconds, or when a
+# worker that was killed is back, which a busy machine may take minutes for.
 FAST = {
     "run_launcher": {"config": {"worker_answer_timeout_seconds": 1}},
-    "run_monitoring": {"poll_interval_seconds": 2, "start_timeout_seconds": 90, "cancel_timeout_seconds": 5},
+    "run_monitoring": {"poll_interval_seconds": 2, "start_timeout_seconds": 600, "cancel_timeout_seconds": 5},
     "run_coordinator": {"config": {"user_code_failure_retry_delay": 1}},
 }
 MONITORING = "run monitoring: no worker has the run any more"

@@ -1,7 +1,6 @@
 """PostgreSQL and S3 of a test module's own, which can be killed and come back on the same ports."""
 
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -10,6 +9,8 @@ import psutil
 
 from heimdall_pipelines.local.stack import Stack
 from heimdall_pipelines.settings import ENV_PREFIX, Settings, load_settings
+from heimdall_pipelines_tests.run_guard import open_folder
+from heimdall_pipelines_tests.waiting import PATIENCE_S
 
 
 class Servers:
@@ -31,7 +32,7 @@ class Servers:
         for process in family:
             with suppress(psutil.NoSuchProcess):  # a child may end with its parent
                 process.kill()
-        psutil.wait_procs(family, timeout=10)
+        psutil.wait_procs(family, timeout=PATIENCE_S)
 
     def stop(self) -> None:
         self._stack.stop()
@@ -40,9 +41,7 @@ class Servers:
 @contextmanager
 def own_servers() -> Iterator[Servers]:
     """Servers that do not run yet; at the end neither processes nor files are left of them."""
-    # pytest's own folders are closed to the unprivileged user that PostgreSQL runs as under root.
-    folder = Path(tempfile.mkdtemp(prefix="heimdall-servers-"))
-    folder.chmod(0o755)
+    folder = open_folder("servers")
     servers = Servers(folder / "home")
     try:
         yield servers

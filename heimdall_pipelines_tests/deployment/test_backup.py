@@ -3,7 +3,6 @@
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from heimdall_pipelines.local.stack import Stack
 from heimdall_pipelines_tests.datasets.support import SMALL
 from heimdall_pipelines_tests.deployment.compose import PROJECT, load_compose
 from heimdall_pipelines_tests.dev_server import HEIMDALL
+from heimdall_pipelines_tests.run_guard import marker, open_folder
 
 NOT_USED = {"HEIMDALL_REDIS_PASSWORD": "not-used"}
 # Stands for the container engine: runs on this machine what it would run in a container of the service.
@@ -62,8 +62,7 @@ def tools(tmp_path) -> str:
 @contextmanager
 def machine(name: str, path: str) -> Iterator[dict[str, str]]:
     """The environment of a machine of its own: empty servers, and what containers there would know of them."""
-    home = Path(tempfile.mkdtemp(prefix=f"heimdall-{name}-"))
-    home.chmod(0o755)
+    home = open_folder(name)
     try:
         with Stack(home / "home").use() as servers:
             dagster_home = home / "dagster"
@@ -83,6 +82,7 @@ def machine(name: str, path: str) -> Iterator[dict[str, str]]:
                     "PGPASSWORD": servers["HEIMDALL_PG_PASSWORD"],
                     "POSTGRES_USER": servers["HEIMDALL_PG_USER"],
                 }
+                | marker()
                 | servers
                 | rclone
                 | {"RCLONE_CONFIG": str(home / "rclone.conf")}
@@ -97,7 +97,7 @@ def run(environment: Mapping[str, str], *command: str) -> str:
     return done.stdout
 
 
-@pytest.mark.timeout(600)  # two machines' servers and ten commands, on whatever machine
+@pytest.mark.programs
 def test_a_restored_deployment_has_every_row_and_object(tools, tmp_path):
     options = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items()]
     backup = tmp_path / "backup"

@@ -17,7 +17,7 @@ from heimdall_pipelines_tests.deployment.night import (
     night_in,
 )
 
-pytestmark = pytest.mark.timeout(600)  # everything starts once, on whatever machine
+pytestmark = [pytest.mark.programs, pytest.mark.slow]
 BEYOND_DAGSTERS_PATIENCE_S = 20.0  # it tries for about 12 s to write an event
 
 

@@ -23,7 +23,7 @@ from heimdall_pipelines_tests.deployment.night import (
 from heimdall_pipelines_tests.dev_server import command_line
 from heimdall_pipelines_tests.test_synthetic_whole_way import ask_for_dataset
 
-pytestmark = pytest.mark.timeout(600)  # everything starts once, on whatever machine
+pytestmark = [pytest.mark.programs, pytest.mark.slow]
 ENDLESS = NIGHT | {"target_num_samples": 10_000, "batch_size": 10_000}  # minutes
 
 

@@ -22,7 +22,10 @@ from .support import GIVEN, START_NS, WAV_HEADER_BYTES, noise
 PEAK_BYTES = 8 << 20
 CPU_S = 10.0  # many times what it takes on a slow machine; of this process alone, whatever else it does
 WAV_NAME = kiwi_wav_name(START_NS, 77_500.0, "X")
-fuzzed = settings(max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+fuzzed = settings(
+    max_examples=2 * settings().max_examples,  # of the profile
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 
 
 @pytest.fixture(autouse=True)
@@ -159,7 +162,7 @@ json_values = st.recursive(
 )
 
 
-@settings(fuzzed, max_examples=100)
+@settings(fuzzed)
 @given(data=st.data())
 def test_any_values_in_metadata_are_survived(tmp_path, data):
     (tmp_path / "a.npy").write_bytes(npy_header_bytes(50) + noise(50).tobytes())

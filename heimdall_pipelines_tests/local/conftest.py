@@ -1,20 +1,19 @@
 """A folder that root's unprivileged user can reach, and the promise that nothing is left running in it."""
 
-import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
+from heimdall_pipelines_tests.run_guard import open_folder
+
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """pytest's own tmp_path lies below a folder with mode 0700, which is a case of its own."""
-    made = Path(tempfile.mkdtemp(prefix="heimdall-test-", dir="/tmp")).resolve()
-    made.chmod(0o755 if os.geteuid() == 0 else 0o700)
+    made = open_folder("local")
     yield made
     left = end_everything_in(made)
     shutil.rmtree(made)

@@ -17,6 +17,9 @@ from heimdall_pipelines.local.ports import LOOPBACK
 from heimdall_pipelines.local.postgres import EmbeddedPostgres
 from heimdall_pipelines.local.processes import LocalServerError, is_alive, servers_of
 from heimdall_pipelines_tests.dev_server import wait_for
+from heimdall_pipelines_tests.run_guard import open_folder
+
+pytestmark = pytest.mark.programs
 
 PASSWORD = "correct horse battery staple"
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs the server as another user")
@@ -32,8 +35,7 @@ def fresh_server(folder: Path) -> Iterator[EmbeddedPostgres]:
 @pytest.fixture(scope="module")
 def initialised() -> Iterator[Path]:
     """A data folder from which those of the tests are copied (faster than initdb for each)."""
-    made = Path(tempfile.mkdtemp(prefix="heimdall-test-", dir="/tmp"))
-    made.chmod(0o755 if os.geteuid() == 0 else 0o700)
+    made = open_folder("initialised")
     server = EmbeddedPostgres(made / "postgres")
     server.start(PASSWORD)
     server.stop()

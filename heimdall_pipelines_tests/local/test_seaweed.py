@@ -19,6 +19,8 @@ from heimdall_pipelines.local.processes import LocalServerError, is_alive
 from heimdall_pipelines.local.seaweed import GRPC_OFFSET, PROBE_BUCKET, EmbeddedS3
 from heimdall_pipelines_tests.dev_server import wait_for
 
+pytestmark = pytest.mark.programs
+
 ACCESS_KEY, SECRET_KEY = "an-access-key", "a-very-secret-key"
 BUCKET = "some-bucket"
 

@@ -25,8 +25,8 @@ from heimdall_pipelines.store.stores import open_stores
 from heimdall_pipelines_tests.alerts.support import LOG, evaluation
 from heimdall_pipelines_tests.sessions.support import import_files, noise, npy_files, npy_options, quiet
 from heimdall_pipelines_tests.tcp_link import TcpLink
+from heimdall_pipelines_tests.waiting import PATIENCE_S
 
-PATIENCE_S = 100.0
 # Every step that a deletion tells of, in their order: broken off before each, it has to be finished.
 STEPS = ["marking", "removing its objects", "removing its partition", "deleting its rows", "looking for what came in"]
 

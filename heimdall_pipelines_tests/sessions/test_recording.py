@@ -53,8 +53,8 @@ from heimdall_pipelines_tests.sessions.live import (
 )
 from heimdall_pipelines_tests.sessions.support import import_files, quiet
 from heimdall_pipelines_tests.tcp_link import TcpLink
+from heimdall_pipelines_tests.waiting import PATIENCE_S
 
-PATIENCE_S = 200.0
 SEVEN = tuple("abcdefg")
 ARRIVAL_NS = 1_767_268_800 * 10**9
 

@@ -6,6 +6,7 @@ from sqlalchemy.exc import IntegrityError
 
 from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.migrate import SchemaTooNewError, migrate
+from heimdall_pipelines_tests.waiting import PATIENCE_S
 
 TABLES = {
     "websdr_stations",
@@ -30,7 +31,6 @@ FEATURES_OF_DATASET = (
     " receiver_features, tx_known, extraction_metadata, num_receivers_detected, num_receivers_in_sample)"
     " VALUES (gen_random_uuid(), now(), :dataset, :idx, 2, '[]', false, '{}', 0, 0)"
 )
-PATIENCE_S = 180.0  # of waiting for processes that import all this
 
 
 @pytest.fixture
