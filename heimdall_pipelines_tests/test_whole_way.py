@@ -21,7 +21,7 @@ from heimdall_pipelines_tests.dev_server import DevFolder, ask_graphql, command_
 
 pytestmark = pytest.mark.timeout(600)  # the first test waits for Dagster's start and a run, on whatever machine
 SENSOR = "completed_recording_sessions"
-LOCATION = {"repositoryName": "__repository__", "repositoryLocationName": "heimdall_pipelines.definitions:definitions"}
+LOCATION = {"repositoryName": "__repository__", "repositoryLocationName": "heimdall"}
 FEATURES_KEY = {"path": ["recorded", "measurement_features"]}
 EXAMPLE_ROWS = int(example.DURATION_S)  # its whole seconds
 # Five times the RMSE of a chunk that docs/science.md gives for the same carrier-to-noise ratio: its table is for
