@@ -12,6 +12,7 @@ from heimdall_pipelines.cli import (
     dataset,
     demo,
     dev,
+    env,
     metrics,
     session,
     station,
@@ -29,6 +30,7 @@ app = typer.Typer(
 )
 app.command("dev")(dev.dev)
 app.command("stop")(dev.stop)
+app.command("env")(env.env)
 app.command("demo")(demo.demo)
 app.command("status")(status.status)
 app.command("metrics")(metrics.metrics)

@@ -32,7 +32,7 @@ SECRETS = {"HEIMDALL_PG_PASSWORD", "HEIMDALL_S3_ACCESS_KEY", "HEIMDALL_S3_SECRET
 GIVEN = dict.fromkeys(SECRETS, "c0ffee")
 # Handed on where they are set; Compose would ask everybody for what it asks for with ${…:?}.
 OPTIONAL_SECRETS = {"HEIMDALL_ALERT_URLS", "HEIMDALL_PROXY_PASSWORD_HASH"}
-OF_ONE_MACHINE = {"home", "pg_bindir"}
+OF_ONE_MACHINE = {"home", "pg_bindir", "embedded"}
 ONE_SHOT = {"migrate", "rclone"}
 CACHE = "/var/cache/heimdall"
 PUBLISHED = {"webserver", "proxy"}
