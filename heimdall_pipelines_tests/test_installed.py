@@ -146,6 +146,21 @@ def test_dev_runs_in_an_empty_folder_until_sigterm(installed):
     assert "Traceback" not in installed.printed()
 
 
+def test_kernels_compile_where_no_folder_can_be_written(environment_of_wheel):
+    if os.geteuid() != 0 or shutil.which("setpriv") is None:
+        pytest.skip("a folder that cannot be written takes root and setpriv (util-linux)")
+    program = "from heimdall_pipelines.rf.philox import philox_words; print(philox_words.stats.cache_path)"
+    kernels = subprocess.run(
+        [*AS_NOBODY, str(environment_of_wheel / "bin" / "python"), "-c", program],
+        cwd="/",
+        env={"PATH": os.defpath, "HOME": "/nonexistent"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (kernels.returncode, kernels.stdout) == (0, "None\n"), kernels.stderr
+
+
 def test_sigterm_ends_the_demonstration_where_sigint_is_ignored(installed):
     """As a script's `&` starts it."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
