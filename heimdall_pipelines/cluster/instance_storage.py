@@ -1,5 +1,6 @@
 """Dagster's storage in PostgreSQL, whose absence is one message instead of a traceback of 200 lines."""
 
+import logging
 from typing import Any
 
 import click
@@ -29,6 +30,8 @@ class InstanceStorage(DagsterPostgresStorage):
         InstanceStorageError
             The server is away, refuses, or has no such database.
         """
+        root = logging.getLogger()
+        root.addFilter(_is_no_retry)  # each of Dagster's attempts would be three lines
         try:
             return super().from_config_value(inst_data, config_value)
         except (OperationalError, DagsterPostgresException) as error:
@@ -37,6 +40,12 @@ class InstanceStorage(DagsterPostgresStorage):
                 f"Dagster's database {place['db_name']} at {place['hostname']}:{place['port']} cannot be opened: "
                 f"{_reason(error)}\nStart the servers (on one machine: heimdall dev), or see HEIMDALL_PG_*."
             ) from None
+        finally:
+            root.removeFilter(_is_no_retry)
+
+
+def _is_no_retry(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith("Retrying failed database")
 
 
 def _reason(error: BaseException) -> str:
