@@ -7,16 +7,12 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from heimdall_pipelines.cli.console import errors, show_progress
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.settings import ENV_PREFIX
-
-if TYPE_CHECKING:
-    import psutil
 
 STOP_TIMEOUT_S = 30.0
 LEFTOVER_TIMEOUT_S = 5.0
@@ -39,14 +35,17 @@ class DagsterDev:
     ----------
     process
         `dg dev` itself.
+    home
+        HEIMDALL_HOME, absolute, by which its descendants are known.
     log
         File of what it and its children print.
     address
         Where its webserver is going to answer.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], log: Path, address: str) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], home: Path, log: Path, address: str) -> None:
         self._process = process
+        self._home = home
         self._log = log
         self._address = address
         self._shown = 0
@@ -87,19 +86,13 @@ class DagsterDev:
 
     def end(self) -> None:
         """End Dagster and everything it started: first asked, then made."""
-        import psutil  # with the embedded stack
-
-        try:
-            family = psutil.Process(self._process.pid).children(recursive=True)
-        except psutil.NoSuchProcess:
-            family = []
         if self._process.poll() is None:
             self._process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(STOP_TIMEOUT_S)
         if self._process.poll() is None:
             self._process.kill()
-        end_processes(family)
+        end_leftovers(self._home)
         self._show_log()
 
     def _stage(self) -> str:
@@ -167,7 +160,7 @@ def running_dagster(home: Path, folder: Path, address: str) -> Iterator[DagsterD
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    dagster = DagsterDev(process, log, address)
+    dagster = DagsterDev(process, home, log, address)
     try:
         yield dagster
     finally:
@@ -175,8 +168,10 @@ def running_dagster(home: Path, folder: Path, address: str) -> Iterator[DagsterD
 
 
 def end_leftovers(home: Path) -> int:
-    """End what a killed `heimdall dev` of this folder started: two daemons would do everything twice."""
+    """End what a `heimdall dev` of this folder started and left: two daemons would do everything twice."""
     import psutil  # with the embedded stack
+
+    from heimdall_pipelines.local.processes import gone_within, is_alive
 
     left = []
     for process in psutil.process_iter():
@@ -184,18 +179,9 @@ def end_leftovers(home: Path) -> int:
             if process.environ().get(MARKER) == str(home) and process.pid != os.getpid():
                 process.terminate()
                 left.append(process)
-    end_processes(left)
-    return len(left)
-
-
-def end_processes(processes: Sequence["psutil.Process"]) -> None:
-    """Wait a little for processes that were told to end, then kill them."""
-    import psutil  # with the embedded stack
-
-    from heimdall_pipelines.local.processes import gone_within, is_alive
-
-    _, alive = psutil.wait_procs(processes, timeout=LEFTOVER_TIMEOUT_S)
+    _, alive = psutil.wait_procs(left, timeout=LEFTOVER_TIMEOUT_S)
     for process in alive:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     gone_within(KILL_TIMEOUT_S, lambda: not any(map(is_alive, alive)))  # a zombie is gone, whoever reaps it
+    return len(left)
