@@ -92,6 +92,7 @@ class DagsterDev:
             self._process.wait(STOP_TIMEOUT_S)
         if self._process.poll() is None:
             self._process.kill()
+            self._process.wait()
         end_leftovers(self._home)
         self._show_log()
 
