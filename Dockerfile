@@ -7,7 +7,7 @@ WORKDIR /build
 RUN python -m venv /opt/venv
 COPY requirements-deploy.lock ./
 RUN /opt/venv/bin/pip install --no-cache-dir --no-deps --only-binary :all: --require-hashes -r requirements-deploy.lock
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml README.md LICENSE dagster.yaml workspace.yaml ./
 COPY heimdall_pipelines heimdall_pipelines
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir wheels . \
     && /opt/venv/bin/pip install --no-cache-dir --no-deps wheels/*.whl \

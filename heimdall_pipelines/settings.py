@@ -34,6 +34,10 @@ class LocalSettings(BaseSettings):
         default=None, ge=1, le=24, description="Processes that make synthetic samples; default: one per core"
     )
     pg_host: str | None = Field(default=None, description="Set: the stack is elsewhere, nothing embedded is started")
+    embedded: bool = Field(
+        default=False,
+        description="true: the other variables are those that `heimdall env` printed of the stack in home",
+    )
     alert_urls: SecretStr | None = Field(
         default=None, description="Apprise URLs that alerts are sent to, separated by spaces or commas"
     )
@@ -69,6 +73,11 @@ class LocalSettings(BaseSettings):
     s3_bucket_compute_logs: str | None = Field(
         default=None, min_length=3, description="Bucket of what runs print; default: files below DAGSTER_HOME"
     )
+
+    @property
+    def has_other_servers(self) -> bool:
+        """The servers are not the embedded ones of ``home``."""
+        return self.pg_host is not None and not self.embedded
 
     @field_validator("redis_url")
     @classmethod

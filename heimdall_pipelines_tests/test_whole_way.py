@@ -19,7 +19,7 @@ from heimdall_pipelines_tests.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.programs
 SENSOR = "completed_recording_sessions"
-LOCATION = {"repositoryName": "__repository__", "repositoryLocationName": "heimdall_pipelines.definitions:definitions"}
+LOCATION = {"repositoryName": "__repository__", "repositoryLocationName": "heimdall"}
 FEATURES_KEY = {"path": ["recorded", "measurement_features"]}
 EXAMPLE_ROWS = int(example.DURATION_S)  # its whole seconds
 # Five times the RMSE of a chunk that docs/science.md gives for the same carrier-to-noise ratio: its table is for

@@ -23,6 +23,11 @@ class _Commands(LazyGroup):
         "stop": Place(
             f"{_HERE}.dev", "stop", "End what a killed `heimdall dev` left running in this folder; data stay."
         ),
+        "env": Place(
+            f"{_HERE}.env",
+            "env",
+            'Print the environment in which `dg` and `dagster` work on the running stack: eval "$(heimdall env)".',
+        ),
         "demo": Place(
             f"{_HERE}.demo",
             "demo",

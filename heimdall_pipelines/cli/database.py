@@ -39,11 +39,12 @@ def migrate_database() -> None:
 def _prepare_dagster() -> None:
     """Make Dagster's tables, which its processes would all make at once, and set the limits of its pools."""
     from heimdall_pipelines.cli.dagster_instance import dagster_instance  # takes a second to load
-    from heimdall_pipelines.cluster.pools import set_pool_limits
+    from heimdall_pipelines.cluster.pools import begin_event_cursors, set_pool_limits
     from heimdall_pipelines.settings import load_settings
 
     with dagster_instance() as instance:
         set_pool_limits(instance, load_settings())
+        begin_event_cursors(instance)
 
 
 @app.command("sweep")

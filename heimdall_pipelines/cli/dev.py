@@ -6,12 +6,8 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
-import time
-import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import IO, TYPE_CHECKING, Annotated
@@ -19,34 +15,23 @@ from typing import IO, TYPE_CHECKING, Annotated
 import typer
 
 from heimdall_pipelines.cli.console import output
-from heimdall_pipelines.cli.environment import PROJECT_FOLDER, name_ui, prepare, servers
-from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.cli.environment import dagster_home, name_ui, prepare, servers
 
 if TYPE_CHECKING:
     import dagster as dg
-    import psutil
 
 FIRST_PORT = 3000
 PORTS_TRIED = 100
 LAST_PORT = 65_535
-READY_TIMEOUT_S = 120.0
-STOP_TIMEOUT_S = 30.0
-LEFTOVER_TIMEOUT_S = 5.0
-KILL_TIMEOUT_S = 30.0
 LAUNCHED_BY_CODE_SERVER_TAG = ".dagster/grpc_info"
-
-
-class DevFailedError(HeimdallError):
-    """Dagster did not start, or ended by itself."""
 
 
 def dev(
     port: Annotated[int, typer.Option(help="First port tried for the Dagster UI", min=1, max=LAST_PORT)] = FIRST_PORT,
 ) -> None:
     """Start the stack, the Dagster UI and its daemon on this machine, until Ctrl-C."""
-    from heimdall_pipelines.settings import load_local_settings, load_settings
-    from heimdall_pipelines.stations.network import load_network, sync_network
-    from heimdall_pipelines.store.stores import open_stores
+    from heimdall_pipelines.cli.dagster_dev import end_leftovers
+    from heimdall_pipelines.settings import load_local_settings
 
     home = load_local_settings().home.resolve()
     home.mkdir(mode=0o711, parents=True, exist_ok=True)
@@ -55,22 +40,38 @@ def dev(
             output.print(f"already running in this folder: {_running_address(home)}")
             return
         claim.truncate(0)  # the address of an earlier one
-        _stop_leftovers(home)
-        stopping = _stop_on_signals()
-        with servers():
-            with open_stores(load_settings()) as opened:
-                prepare(opened)
-                sync_network(opened.database, load_network())
-            _tell_dagster()
-            address = f"http://127.0.0.1:{_free_port(port)}"
-            json.dump({"pid": os.getpid(), "address": address}, claim)
-            claim.flush()
-            name_ui(address)
-            _run_dagster(address, stopping)
+        end_leftovers(home)
+        try:
+            with servers():
+                _run(home, port, claim)
+        except KeyboardInterrupt:
+            output.print("stopped before Dagster was started")
+
+
+def _run(home: Path, port: int, claim: IO[str]) -> None:
+    from heimdall_pipelines.cli.dagster_dev import running_dagster
+    from heimdall_pipelines.settings import load_settings
+    from heimdall_pipelines.stations.network import load_network, sync_network
+    from heimdall_pipelines.store.stores import open_stores
+
+    with open_stores(load_settings()) as opened:
+        prepare(opened)
+        sync_network(opened.database, load_network())
+    _tell_dagster()
+    address = f"http://127.0.0.1:{_free_port(port)}"
+    json.dump({"pid": os.getpid(), "address": address}, claim)
+    claim.flush()
+    name_ui(address)
+    stopping = _stop_on_signals()
+    with running_dagster(home, dagster_home(home), address) as dagster:
+        if dagster.wait_until_ready(stopping):
+            output.print(f"\n[bold]Dagster UI: {address}[/]   (Ctrl-C stops everything; data stay)\n")
+            dagster.wait_until_stopped(stopping)
 
 
 def stop() -> None:
     """End what a killed `heimdall dev` left running in this folder; data stay."""
+    from heimdall_pipelines.cli.dagster_dev import end_leftovers
     from heimdall_pipelines.local.stack import Stack  # not installed in a deployment
     from heimdall_pipelines.settings import load_local_settings
 
@@ -83,7 +84,7 @@ def stop() -> None:
         if claim is None:
             output.print(f"running in this folder: {_running_address(home)}; stop it with Ctrl-C where it was started")
             raise typer.Exit(1)
-        ended = _stop_leftovers(home)
+        ended = end_leftovers(home)
         stack = Stack(home, pg_bindir=local.pg_bindir)
         status = stack.status()
         if status.postgres.running or status.s3.running:
@@ -92,106 +93,17 @@ def stop() -> None:
     output.print(f"stopped ({ended} Dagster processes were left)")
 
 
-def _run_dagster(address: str, stopping: threading.Event) -> None:
-    host, _, port = address.removeprefix("http://").partition(":")
-    command = [
-        sys.executable,
-        "-m",
-        "dagster",
-        "dev",
-        "-w",
-        str(PROJECT_FOLDER / "workspace.yaml"),
-        "-h",
-        host,
-        "-p",
-        port,
-    ]
-    # In a session of its own, so that Ctrl-C reaches this process alone and the order of stopping is ours.
-    with subprocess.Popen(command, start_new_session=True, cwd=PROJECT_FOLDER) as dagster:  # noqa: S603
-        try:
-            _wait_until_ready(address, dagster, stopping)
-            while not stopping.wait(0.5):
-                if dagster.poll() is not None:
-                    raise DevFailedError(
-                        f"Dagster ended by itself with exit code {dagster.returncode}; see its log above"
-                    )
-        finally:
-            _end(dagster)
-
-
-def _wait_until_ready(address: str, dagster: subprocess.Popen[bytes], stopping: threading.Event) -> None:
-    deadline = time.monotonic() + READY_TIMEOUT_S
-    while not stopping.is_set():
-        if dagster.poll() is not None:
-            raise DevFailedError(f"Dagster did not start (exit code {dagster.returncode}); see its log above")
-        if time.monotonic() > deadline:
-            raise DevFailedError(
-                f"Dagster did not answer at {address} within {READY_TIMEOUT_S:.0f} s; see its log above"
-            )
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/server_info", timeout=2):  # noqa: S310
-            output.print(f"\n[bold]Dagster UI: {address}[/]   (Ctrl-C stops everything; data stay)\n")
-            return
-        time.sleep(0.3)
-
-
-def _end(dagster: subprocess.Popen[bytes]) -> None:
-    """End Dagster and everything it started: first asked, then made."""
-    import psutil  # with the embedded stack
-
-    try:
-        family = psutil.Process(dagster.pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        family = []
-    if dagster.poll() is None:
-        dagster.terminate()
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        dagster.wait(STOP_TIMEOUT_S)
-    if dagster.poll() is None:
-        dagster.kill()
-    _, alive = psutil.wait_procs(family, timeout=LEFTOVER_TIMEOUT_S)
-    for process in alive:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-    _wait_for_the_killed(alive)
-
-
-def _wait_for_the_killed(processes: Sequence["psutil.Process"]) -> None:
-    from heimdall_pipelines.local.processes import gone_within, is_alive  # with the embedded stack
-
-    gone_within(KILL_TIMEOUT_S, lambda: not any(map(is_alive, processes)))  # a zombie is gone, whoever reaps it
-
-
-def _stop_leftovers(home: Path) -> int:
-    """End Dagster processes of this folder whose `heimdall dev` was killed: two daemons would do everything twice."""
-    import psutil  # with the embedded stack
-
-    left = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            ours = process.environ().get("DAGSTER_HOME") == str(home / "dagster")
-            # A person's shell may have DAGSTER_HOME too. A run is a process of multiprocessing.
-            command = " ".join(process.cmdline())
-            if ours and process.pid != os.getpid() and ("dagster" in command or "multiprocessing" in command):
-                process.terminate()
-                left.append(process)
-    _, alive = psutil.wait_procs(left, timeout=LEFTOVER_TIMEOUT_S)
-    for process in alive:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-    _wait_for_the_killed(alive)
-    return len(left)
-
-
 def _tell_dagster() -> None:
     """Report what happened while Dagster did not look: runs that died, and stations that were synced without it."""
     import dagster as dg  # takes a second to load
 
-    from heimdall_pipelines.cluster.pools import set_pool_limits
+    from heimdall_pipelines.cluster.pools import begin_event_cursors, set_pool_limits
     from heimdall_pipelines.defs.stations import websdr_stations
     from heimdall_pipelines.settings import load_local_settings
 
     with dg.DagsterInstance.get() as instance:
         set_pool_limits(instance, load_local_settings())
+        begin_event_cursors(instance)
         _close_dead_runs(instance)
         # Else the UI warns of a missing asset before the first dataset is asked for.
         if instance.get_latest_materialization_event(websdr_stations.key) is None:
@@ -250,7 +162,8 @@ def _stop_on_signals() -> threading.Event:
         stopping.set()
 
     for kind in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(kind, on_signal)
+        if kind != signal.SIGHUP or signal.getsignal(kind) != signal.SIG_IGN:  # nohup means it
+            signal.signal(kind, on_signal)
     return stopping
 
 
@@ -261,4 +174,6 @@ def _free_port(first: int) -> int:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))
             return port
+    from heimdall_pipelines.cli.dagster_dev import DevFailedError
+
     raise DevFailedError(f"no free port from {first} to {last}; give another with --port")

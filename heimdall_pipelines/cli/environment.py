@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     from heimdall_pipelines.store.stores import Stores
 
 PROJECT_FOLDER = Path(__file__).parents[2]
+DAGSTER_FILES = ("dagster.yaml", "workspace.yaml", "dg.toml")  # beside this module, in a checkout and where installed
 
 
 @contextmanager
@@ -24,15 +27,14 @@ def servers() -> Iterator[None]:
     from heimdall_pipelines.settings import load_local_settings
 
     local = load_local_settings()
-    if local.pg_host is not None:
+    if local.has_other_servers:
         yield
         return
     from heimdall_pipelines.local.stack import Stack  # not installed in a deployment
 
     home = local.home.resolve()
-    with Stack(home, pg_bindir=local.pg_bindir).use() as environment:
-        os.environ.update(environment)
-        os.environ["DAGSTER_HOME"] = str(dagster_home(home))
+    with _interrupted_by_signals(), Stack(home, pg_bindir=local.pg_bindir).use() as environment:
+        _put(environment, home)
         yield
 
 
@@ -47,7 +49,7 @@ def running_servers() -> bool:
     from heimdall_pipelines.settings import load_local_settings
 
     local = load_local_settings()
-    if local.pg_host is not None:
+    if local.has_other_servers:
         return True
     from heimdall_pipelines.local.stack import Stack  # not installed in a deployment
 
@@ -55,9 +57,37 @@ def running_servers() -> bool:
     environment = Stack(home, pg_bindir=local.pg_bindir).environment() if home.is_dir() else None
     if environment is None:
         return False
-    os.environ.update(environment)
-    os.environ["DAGSTER_HOME"] = str(dagster_home(home))
+    _put(environment, home)
     return True
+
+
+def _put(environment: dict[str, str], home: Path) -> None:
+    from heimdall_pipelines.settings import ENV_PREFIX
+
+    os.environ.update(environment)
+    os.environ[f"{ENV_PREFIX}HOME"] = str(home)  # processes that this one starts work in other folders
+    os.environ["DAGSTER_HOME"] = str(dagster_home(home))
+
+
+@contextmanager
+def _interrupted_by_signals() -> Iterator[None]:
+    """Let SIGTERM do what Ctrl-C does, so that the servers are stopped; also where SIGINT was ignored, as after `&`.
+
+    Dagster gives SIGTERM the handler of SIGINT whenever it has executed something in this process.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {kind: signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    for kind, handler in before.items():
+        if handler == signal.SIG_DFL or (handler == signal.SIG_IGN and kind != signal.SIGHUP):  # nohup means it
+            signal.signal(kind, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for kind, handler in before.items():
+            if handler is not None:  # one that was not made in Python cannot be put back
+                signal.signal(kind, handler)
 
 
 def name_ui(address: str) -> None:
@@ -88,11 +118,14 @@ def prepare(opened: Stores) -> tuple[str | None, str]:
 
 
 def dagster_home(home: Path) -> Path:
-    """Dagster's folder of this stack, with the project's dagster.yaml in it."""
+    """Dagster's folder of this stack, with copies of this version's configuration in it."""
     folder = home / "dagster"
     folder.mkdir(exist_ok=True)
-    link = folder / "dagster.yaml"
-    if not link.is_symlink() or link.readlink() != PROJECT_FOLDER / "dagster.yaml":
-        link.unlink(missing_ok=True)
-        link.symlink_to(PROJECT_FOLDER / "dagster.yaml")
+    for name in DAGSTER_FILES:
+        content = Path(__file__).with_name(name).read_bytes()
+        copy = folder / name
+        if copy.is_symlink() or not copy.is_file() or copy.read_bytes() != content:
+            draft = copy.with_name(f".{name}.{os.getpid()}")
+            draft.write_bytes(content)
+            draft.replace(copy)  # at once: other processes of the folder may read it
     return folder

@@ -1,6 +1,7 @@
-"""How many runs of a kind go at once, on all machines together: pools of Dagster's database."""
+"""What stands in Dagster's database before its daemon starts: limits of pools, cursors of its event log."""
 
 import dagster as dg
+from dagster._daemon.auto_run_reexecution.event_log_consumer import DAGSTER_EVENT_TYPES
 
 from heimdall_pipelines.defs.recorded import EXTRACTION
 from heimdall_pipelines.defs.synthetic import ALL_CORES
@@ -24,3 +25,12 @@ def set_pool_limits(instance: dg.DagsterInstance, settings: LocalSettings) -> No
     """Have the limits hold from the first run on: left to itself, Dagster learns of a pool while it starts its runs."""
     for pool, limit in pool_limits(settings).items():
         instance.event_log_storage.set_concurrency_slots(pool, limit)
+
+
+def begin_event_cursors(instance: dg.DagsterInstance) -> None:
+    """Have the daemon read failed runs from now on, unless it has begun: without cursors it begins with warnings."""
+    keys = {f"EVENT_LOG_CONSUMER_CURSOR-{event.value}" for event in DAGSTER_EVENT_TYPES}
+    missing = keys - instance.daemon_cursor_storage.get_cursor_values(keys).keys()
+    if missing:
+        newest_id = instance.event_log_storage.get_maximum_record_id() or 0
+        instance.daemon_cursor_storage.set_cursor_values(dict.fromkeys(missing, str(newest_id)))

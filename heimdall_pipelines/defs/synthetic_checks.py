@@ -57,6 +57,7 @@ class RepairConfig(dg.Config):
         dg.AssetCheckSpec(name, asset=asset, description=DATASET_CHECKS[name][1], partitions_def=synthetic_batches)
         for asset, name in _BATCH_CHECKS
     ],
+    can_subset=True,  # a run of one asset of a batch has the checks of that asset
 )
 def synthetic_batch_checks(
     context: dg.AssetCheckExecutionContext, stores: dg.ResourceParam[Stores]
@@ -66,7 +67,8 @@ def synthetic_batch_checks(
     with retried_after_outage(context.op_execution_context):
         found = check_batch(stores, name, batch_no, context.log.info)
     for asset, check in _BATCH_CHECKS:
-        yield check_result(found.outcomes[check], asset)
+        if dg.AssetCheckKey(asset, check) in context.selected_asset_check_keys:
+            yield check_result(found.outcomes[check], asset)
 
 
 @dg.multi_asset_check(

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterable
 from contextlib import closing
 from importlib.metadata import version
@@ -33,7 +34,6 @@ from heimdall_pipelines.local.processes import (
 
 SUPERUSER = "heimdall"
 PORTS = range(10_000, 15_000)
-READY_PATIENCE_S = 120.0  # recovery after a crash replays the write-ahead log
 CONNECT_TIMEOUT_S = 5
 ORPHAN_PATIENCE_S = 30.0
 FAST_STOP_PATIENCE_S = 30.0
@@ -63,13 +63,15 @@ class EmbeddedPostgres:
     def __repr__(self) -> str:
         return f"EmbeddedPostgres({str(self._folder)!r})"
 
-    def start(self, password: str) -> int:
+    def start(self, password: str, interrupted: threading.Event | None = None) -> int:
         """Start the server, or adopt it where it runs, and give its port once it answers.
 
         Parameters
         ----------
         password
             Of the superuser ``heimdall``; set by the first start, needed by every later one.
+        interrupted
+            Set by another thread: no longer wait until the server answers.
 
         Raises
         ------
@@ -86,8 +88,8 @@ class EmbeddedPostgres:
             running,
             lambda: _connect(port, password).close(),
             not_yet=(psycopg2.OperationalError,),
-            patience_s=READY_PATIENCE_S,
             log=self._log,
+            interrupted=interrupted or threading.Event(),
         )
         return port
 

@@ -4,9 +4,11 @@ Both servers run with their data folder as working directory, which is how a pro
 recognised as the server of that folder, whatever a pid file says.
 """
 
+import logging
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +20,9 @@ from heimdall_pipelines.local.account import Account, popen_identity
 
 POLL_S = 0.02
 LOG_TAIL_LINES = 15
+PROGRESS_INTERVAL_S = 5.0
+
+_logger = logging.getLogger(__name__)
 
 
 class LocalServerError(HeimdallError):
@@ -105,10 +110,10 @@ def wait_until_ready(
     process: psutil.Process,
     probe: Callable[[], object],
     not_yet: tuple[type[Exception], ...],
-    patience_s: float,
     log: Path,
+    interrupted: threading.Event,
 ) -> None:
-    """Call ``probe`` until it passes.
+    """Call ``probe`` until it passes, for as long as the server lives; logs every few seconds why it is not ready.
 
     Parameters
     ----------
@@ -118,17 +123,17 @@ def wait_until_ready(
         Asks the server something.
     not_yet
         What ``probe`` raises as long as the server is not ready; anything else passes through.
-    patience_s
-        How long a live server may take.
     log
         The server's log, whose last lines go into the error.
+    interrupted
+        Set by another thread: give up.
 
     Raises
     ------
     LocalServerError
-        The server ended, or did not get ready in time.
+        The server ended while starting, or the wait was interrupted.
     """
-    deadline = time.monotonic() + patience_s
+    began = logged = time.monotonic()
     while True:
         try:
             probe()
@@ -136,12 +141,13 @@ def wait_until_ready(
         except not_yet as error:
             reason = str(error).strip()
         if not is_alive(process):
-            raise LocalServerError(f"the server ended while starting\n{log_tail(log)}")
-        if time.monotonic() > deadline:
-            raise LocalServerError(
-                f"the server (pid {process.pid}) is not ready after {patience_s:.0f} s: {reason}\n{log_tail(log)}"
-            )
-        time.sleep(POLL_S)
+            raise LocalServerError(f"{log.parent.name} (pid {process.pid}) ended while starting\n{log_tail(log)}")
+        now = time.monotonic()
+        if now - logged >= PROGRESS_INTERVAL_S:
+            logged = now
+            _logger.warning("waiting for %s for %.0f s: %s", log.parent.name, now - began, reason.partition("\n")[0])
+        if interrupted.wait(POLL_S):
+            raise LocalServerError(f"interrupted while waiting for the server (pid {process.pid})")
 
 
 def log_tail(log: Path) -> str:

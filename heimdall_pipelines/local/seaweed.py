@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -26,7 +27,6 @@ PORTS = range(15_000, 22_000)
 GRPC_OFFSET = 10_000  # SeaweedFS's own; its admin worker knows no other
 SERVICES = ("master", "volume", "filer", "s3", "admin")
 PROBE_BUCKET = "ready"  # of our own, so that nobody finds a foreign object among theirs
-READY_PATIENCE_S = 120.0
 REQUEST_TIMEOUT_S = 5.0
 STOP_PATIENCE_S = 5.0
 KILL_PATIENCE_S = 30.0
@@ -52,7 +52,13 @@ class EmbeddedS3:
     def __repr__(self) -> str:
         return f"EmbeddedS3({str(self._folder)!r})"
 
-    def start(self, access_key: str, secret_key: str, buckets: Iterable[str]) -> int:
+    def start(
+        self,
+        access_key: str,
+        secret_key: str,
+        buckets: Iterable[str],
+        interrupted: threading.Event | None = None,
+    ) -> int:
         """Start the server, or adopt it where it runs, and give its S3 port once it answers.
 
         Parameters
@@ -61,6 +67,8 @@ class EmbeddedS3:
             The only credentials that the server accepts; they may change from start to start.
         buckets
             Made where missing.
+        interrupted
+            Set by another thread: no longer wait until the server answers.
 
         Raises
         ------
@@ -89,8 +97,8 @@ class EmbeddedS3:
                 running,
                 lambda: _make_ready(client, wanted),
                 not_yet=(urllib3.exceptions.HTTPError, MinioException),
-                patience_s=READY_PATIENCE_S,
                 log=self._log,
+                interrupted=interrupted or threading.Event(),
             )
         return port
 

@@ -5,8 +5,9 @@ import json
 import logging
 import os
 import secrets
+import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -142,15 +143,22 @@ class Stack:
 
     def _start(self) -> dict[str, str]:
         credentials = _load_or_make_credentials(self._home / "credentials.json")
+        interrupted = threading.Event()
         with ThreadPoolExecutor(max_workers=2) as both:
-            postgres = both.submit(self._start_postgres, credentials)
-            s3 = both.submit(self._s3.start, credentials.s3_access_key, credentials.s3_secret_key, BUCKETS)
+            postgres = both.submit(self._start_postgres, credentials, interrupted)
+            s3 = both.submit(self._s3.start, credentials.s3_access_key, credentials.s3_secret_key, BUCKETS, interrupted)
+            try:
+                for started in as_completed((postgres, s3)):
+                    started.result()
+            except BaseException:  # Ctrl-C, or one of them failed: the other is not waited for
+                interrupted.set()
+                raise
         pg_port, s3_port = postgres.result(), s3.result()
         _logger.info("PostgreSQL on port %d and S3 on port %d, data in %s", pg_port, s3_port, self._home)
         return _environment(credentials, pg_port, s3_port)
 
-    def _start_postgres(self, credentials: Credentials) -> int:
-        port = self._postgres.start(credentials.pg_password)
+    def _start_postgres(self, credentials: Credentials, interrupted: threading.Event) -> int:
+        port = self._postgres.start(credentials.pg_password, interrupted)
         ensure_databases(port, credentials.pg_password, [DATABASE, DAGSTER_DATABASE])
         return port
 

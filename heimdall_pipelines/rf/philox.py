@@ -44,9 +44,13 @@ class Purpose(enum.IntEnum):
 def compiled(function: _Function) -> _Function:
     """Compile with numba at the first call, keep the machine code on disk, let other threads run meanwhile.
 
-    Functions that are called from kernels are inlined by the compiler.
+    Functions that are called from kernels are inlined by the compiler. The disk is NUMBA_CACHE_DIR, else the folder of
+    the package, else the user's cache; where none can be written, each process compiles anew.
     """
-    return cast(_Function, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
+    try:
+        return cast(_Function, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
+    except RuntimeError:  # numba finds no folder
+        return cast(_Function, numba.njit(nogil=True, error_model="numpy")(function))
 
 
 def _reinterpreted(source: Any, target: Any) -> Any:

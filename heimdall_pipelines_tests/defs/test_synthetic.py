@@ -81,6 +81,18 @@ def run_batch(instance, key, **tags):
     return job.execute_in_process(partition_key=key, instance=instance, raise_on_error=False, tags=tags)
 
 
+@pytest.mark.parametrize("asked", [BATCHES, RAW_IQ_OBJECTS])
+def test_one_asset_of_a_batch_makes_and_records_all(instance, stores, asked):
+    dataset = add(stores, "night", 2)
+    add_partitions(instance, dataset)
+    job = build_definitions().resolve_implicit_global_asset_job_def()
+    result = job.execute_in_process(asset_selection=[asked], partition_key=partition_key("night", 0), instance=instance)
+    assert result.success
+    assert get_dataset(stores.database, "night").num_samples == 2
+    for key in (BATCHES, RAW_IQ_OBJECTS, MEASUREMENT_FEATURES):
+        assert instance.get_latest_materialization_event(key) is not None, key
+
+
 def tick(instance, stores):
     context = dg.build_sensor_context(instance=instance, definitions=build_definitions())
     return requested_synthetic_batches(context, stores=stores)

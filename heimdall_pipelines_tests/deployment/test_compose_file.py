@@ -2,6 +2,7 @@
 
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import jsonschema
@@ -22,6 +23,7 @@ from heimdall_pipelines_tests.deployment.compose import (
     strings,
     variables_of,
 )
+from heimdall_pipelines_tests.test_whole_way import LOCATION
 
 # The compose specification's own schema, unchanged: github.com/compose-spec/compose-spec, Apache-2.0, as it comes with
 # check-jsonschema 0.39.
@@ -30,7 +32,7 @@ SECRETS = {"HEIMDALL_PG_PASSWORD", "HEIMDALL_S3_ACCESS_KEY", "HEIMDALL_S3_SECRET
 GIVEN = dict.fromkeys(SECRETS, "c0ffee")
 # Handed on where they are set; Compose would ask everybody for what it asks for with ${…:?}.
 OPTIONAL_SECRETS = {"HEIMDALL_ALERT_URLS", "HEIMDALL_PROXY_PASSWORD_HASH"}
-OF_ONE_MACHINE = {"home", "pg_bindir"}
+OF_ONE_MACHINE = {"home", "pg_bindir", "embedded"}
 ONE_SHOT = {"migrate", "rclone"}
 CACHE = "/var/cache/heimdall"
 PUBLISHED = {"webserver", "proxy"}
@@ -168,11 +170,17 @@ def test_named_volumes_networks_and_configs_are_the_ones_that_are_used(compose):
     assert used == set(compose["configs"])
 
 
-def test_the_code_location_is_called_as_on_one_machine():
-    (entry,) = yaml.safe_load((PROJECT / "workspace.yaml").read_text())["load_from"]
-    local = entry["python_module"]
+def test_the_code_location_has_one_name_everywhere():
+    (local,) = yaml.safe_load((PROJECT / "workspace.yaml").read_text())["load_from"]
     (deployed,) = yaml.safe_load((PROJECT / "deploy" / "workspace.yaml").read_text())["load_from"]
-    assert deployed["grpc_server"]["location_name"] == f"{local['module_name']}:{local['attribute']}"
+    tools = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]
+    names = {
+        local["python_module"]["location_name"],
+        deployed["grpc_server"]["location_name"],
+        tools["dagster"]["code_location_name"],
+        tools["dg"]["project"]["code_location_name"],
+    }
+    assert names == {LOCATION["repositoryLocationName"]}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,188 @@
+"""Dagster's webserver, daemon and code server on this machine: `dg dev` as a child process, its log followed."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+from heimdall_pipelines.cli.console import errors, show_progress
+from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.settings import ENV_PREFIX
+
+STOP_TIMEOUT_S = 30.0
+LEFTOVER_TIMEOUT_S = 5.0
+KILL_TIMEOUT_S = 30.0
+LOOK_INTERVAL_S = 0.3
+PROGRESS_INTERVAL_S = 5.0
+LOG_TAIL_LINES = 30
+# In the environment of all processes that `heimdall dev` started, and of none that a person did: its folder.
+MARKER = f"{ENV_PREFIX}STARTED_BY_DEV_IN"
+
+
+class DevFailedError(HeimdallError):
+    """Dagster did not start, or ended by itself."""
+
+
+class DagsterDev:
+    """A running `dg dev`; what it prints goes to a file, which survives this process, and from there to the terminal.
+
+    Parameters
+    ----------
+    process
+        `dg dev` itself.
+    home
+        HEIMDALL_HOME, absolute, by which its descendants are known.
+    log
+        File of what it and its children print.
+    address
+        Where its webserver is going to answer.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], home: Path, log: Path, address: str) -> None:
+        self._process = process
+        self._home = home
+        self._log = log
+        self._address = address
+        self._shown = 0
+
+    def wait_until_ready(self, stopping: threading.Event) -> bool:
+        """Wait for as long as Dagster lives; says every few seconds what it waits for.
+
+        Returns
+        -------
+        bool
+            False where ``stopping`` was set first.
+
+        Raises
+        ------
+        DevFailedError
+            Dagster ended.
+        """
+        began = said = time.monotonic()
+        while not stopping.is_set():
+            self._show_log()
+            if self._process.poll() is not None:
+                raise self._ended("did not start")
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"{self._address}/server_info", timeout=2):  # noqa: S310
+                return True
+            now = time.monotonic()
+            if now - said >= PROGRESS_INTERVAL_S:
+                said = now
+                show_progress(f"waiting for Dagster for {now - began:.0f} s: {self._stage()} (Ctrl-C stops everything)")
+            stopping.wait(LOOK_INTERVAL_S)
+        return False
+
+    def wait_until_stopped(self, stopping: threading.Event) -> None:
+        """Show the log until ``stopping`` is set; raises DevFailedError where Dagster ends first."""
+        while not stopping.wait(LOOK_INTERVAL_S):
+            self._show_log()
+            if self._process.poll() is not None:
+                raise self._ended("ended by itself")
+
+    def end(self) -> None:
+        """End Dagster and everything it started: first asked, then made."""
+        if self._process.poll() is None:
+            self._process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(STOP_TIMEOUT_S)
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        end_leftovers(self._home)
+        self._show_log()
+
+    def _stage(self) -> str:
+        import psutil  # with the embedded stack
+
+        words = ""
+        with contextlib.suppress(psutil.Error):
+            for child in psutil.Process(self._process.pid).children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    words += " ".join(child.cmdline())
+        if "dagster_webserver" in words:
+            return f"its webserver is starting at {self._address}"
+        if "code-server" in words:
+            return "its code server is loading the definitions"
+        return f"dg dev (process {self._process.pid}) is starting"
+
+    def _show_log(self) -> None:
+        with self._log.open("rb") as log:
+            log.seek(self._shown)
+            printed = log.read()
+        self._shown += len(printed)
+        errors.file.write(printed.decode(errors="replace"))
+        errors.file.flush()
+
+    def _ended(self, what: str) -> DevFailedError:
+        self._show_log()
+        lines = self._log.read_text(errors="replace").splitlines()
+        # Its own words for which of its processes it was: "dagster-daemon process shut down unexpectedly with …".
+        which = next((line.partition("Exception: ")[2] for line in lines if " shut down unexpectedly" in line), "")
+        tail = "\n".join(f"    {line}" for line in lines[-LOG_TAIL_LINES:])
+        reason = f": {which}" if which else ""
+        return DevFailedError(
+            f"Dagster {what} (dg dev, exit code {self._process.returncode}){reason}\nlast lines of {self._log}:\n{tail}"
+        )
+
+
+@contextlib.contextmanager
+def running_dagster(home: Path, folder: Path, address: str) -> Iterator[DagsterDev]:
+    """Start Dagster; at the end it and everything that it started is ended.
+
+    Parameters
+    ----------
+    home
+        HEIMDALL_HOME, absolute.
+    folder
+        DAGSTER_HOME, with the configuration in it.
+    address
+        http://host:port of its webserver.
+    """
+    host, _, port = address.removeprefix("http://").partition(":")
+    workspace = str(folder / "workspace.yaml")
+    command = [sys.executable, "-m", "dagster_dg_cli.cli", "dev", "-w", workspace, "-h", host, "-p", port]
+    log = folder / "dev.log"
+    if log.exists():
+        log.replace(log.with_name("dev.log.previous"))
+    # In a session of its own, so that Ctrl-C reaches this process alone and the order of stopping is ours. It works in
+    # its own folder: of a dagster.yaml in another it warns.
+    with log.open("xb") as output:
+        process = subprocess.Popen(  # noqa: S603
+            command,
+            cwd=folder,
+            env=os.environ | {MARKER: str(home), "PYTHONUNBUFFERED": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    dagster = DagsterDev(process, home, log, address)
+    try:
+        yield dagster
+    finally:
+        dagster.end()
+
+
+def end_leftovers(home: Path) -> int:
+    """End what a `heimdall dev` of this folder started and left: two daemons would do everything twice."""
+    import psutil  # with the embedded stack
+
+    from heimdall_pipelines.local.processes import gone_within, is_alive
+
+    left = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.environ().get(MARKER) == str(home) and process.pid != os.getpid():
+                process.terminate()
+                left.append(process)
+    _, alive = psutil.wait_procs(left, timeout=LEFTOVER_TIMEOUT_S)
+    for process in alive:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    gone_within(KILL_TIMEOUT_S, lambda: not any(map(is_alive, alive)))  # a zombie is gone, whoever reaps it
+    return len(left)

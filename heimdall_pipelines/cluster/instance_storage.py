@@ -1,0 +1,56 @@
+"""Dagster's storage in PostgreSQL, whose absence is one message instead of a traceback of 200 lines."""
+
+import logging
+from typing import Any
+
+import click
+from dagster._serdes import ConfigurableClassData
+from dagster_postgres import DagsterPostgresStorage
+from dagster_postgres.utils import DagsterPostgresException
+from sqlalchemy.exc import OperationalError
+
+from heimdall_pipelines.errors import HeimdallError
+
+
+class InstanceStorageError(click.ClickException, HeimdallError):
+    """Dagster's database cannot be opened. Every command line of Dagster prints the message alone and exits with 1."""
+
+
+class InstanceStorage(DagsterPostgresStorage):
+    """What `storage: postgres:` of dagster.yaml would be, by the same configuration."""
+
+    @classmethod
+    def from_config_value(  # type: ignore[override]
+        cls, inst_data: ConfigurableClassData | None, config_value: Any
+    ) -> DagsterPostgresStorage:
+        """Open the storage.
+
+        Raises
+        ------
+        InstanceStorageError
+            The server is away, refuses, or has no such database.
+        """
+        root = logging.getLogger()
+        root.addFilter(_is_no_retry)  # each of Dagster's attempts would be three lines
+        try:
+            return super().from_config_value(inst_data, config_value)
+        except (OperationalError, DagsterPostgresException) as error:
+            place = config_value["postgres_db"]
+            raise InstanceStorageError(
+                f"Dagster's database {place['db_name']} at {place['hostname']}:{place['port']} cannot be opened: "
+                f"{_reason(error)}\nStart the servers (on one machine: heimdall dev), or see HEIMDALL_PG_*."
+            ) from None
+        finally:
+            root.removeFilter(_is_no_retry)
+
+
+def _is_no_retry(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith("Retrying failed database")
+
+
+def _reason(error: BaseException) -> str:
+    """Give the server's own words, or the driver's, in one line."""
+    while not isinstance(error, OperationalError) and error.__cause__ is not None:
+        error = error.__cause__
+    lines = str(error.orig if isinstance(error, OperationalError) else error).strip().splitlines()
+    return next((line for line in lines if "FATAL:" in line), lines[0])
