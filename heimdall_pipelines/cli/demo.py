@@ -14,6 +14,7 @@ from heimdall_pipelines.datasets.requesting import request_dataset
 from heimdall_pipelines.datasets.samples import NUM_KEPT_IQ
 from heimdall_pipelines.datasets.workers import num_workers_wanted
 from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.formats.file_formats import self_describing_suffixes
 from heimdall_pipelines.formats.recording import open_recording
 from heimdall_pipelines.sessions import example
 from heimdall_pipelines.sessions.importing import FREQUENCY_TOLERANCE_HZ, ImportFile, ImportOptions
@@ -24,7 +25,6 @@ from heimdall_pipelines.store.sessions import get_session
 from heimdall_pipelines.store.stations import list_known_sources
 from heimdall_pipelines.store.stores import Stores
 
-SUFFIXES = (".wav", ".sigmf-meta", ".npy")
 STATIONS_FILE = "stations.yaml"
 DATASET = "demo"
 DATASET_SEED = 145_000  # any: the demonstration shows the same samples each time
@@ -111,11 +111,12 @@ def _folder(folder: Path) -> tuple[list[Path], list[Path]]:
     """Recordings of a folder, and its file of stations if it has one."""
     if not folder.is_dir():
         raise NoRecordingsError(f"{folder}: there is no such folder")
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    suffixes = [suffix for suffix in self_describing_suffixes() if suffix != ".sigmf-data"]  # named by its .sigmf-meta
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes)
     described = {path.stem for path in files if path.suffix == ".sigmf-meta"}
     files = [path for path in files if path.suffix != ".npy" or path.stem not in described]
     if not files:
-        raise NoRecordingsError(f"{folder}: holds no recording ({', '.join(SUFFIXES)})")
+        raise NoRecordingsError(f"{folder}: holds no recording ({', '.join(suffixes)})")
     return files, [path for path in [folder / STATIONS_FILE] if path.exists()]
 
 

@@ -12,6 +12,7 @@ from heimdall_pipelines.cli.console import output, show_progress, table
 from heimdall_pipelines.cli.environment import stores
 from heimdall_pipelines.cli.tables import print_import, print_stations
 from heimdall_pipelines.cli.validation_output import exits_2_if_it_cannot_look
+from heimdall_pipelines.formats.file_formats import names_of_formats
 from heimdall_pipelines.formats.utc import unix_ns_from_iso
 from heimdall_pipelines.sessions.deleting import SessionContents, delete_session, session_contents
 from heimdall_pipelines.sessions.importing import ImportFile, ImportOptions, ImportReport, import_session
@@ -35,7 +36,7 @@ SessionId = Annotated[str, typer.Argument(help="The session's id, see: heimdall 
 
 @app.command("import")
 def import_(
-    files: Annotated[list[Path], typer.Argument(help="KiwiSDR WAV, SigMF, .npy or raw files, one per station")],
+    files: Annotated[list[Path], typer.Argument(help=f"{names_of_formats()} files, one per station")],
     name: Annotated[str | None, typer.Option(help="Name of the session; default: frequency and time")] = None,
     station: Annotated[list[str] | None, typer.Option(help="FILE=rx_id: the station that recorded a file")] = None,
     position: Annotated[

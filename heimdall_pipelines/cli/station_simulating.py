@@ -13,15 +13,15 @@ import typer
 from heimdall_pipelines.cli.console import output
 from heimdall_pipelines.cli.frequencies import frequency_hz as parsed_frequency_hz
 from heimdall_pipelines.formats.recording import open_recording
-from heimdall_pipelines.receivers.players import RECEIVED_HZ, HttpIqPlayer, KiwiPlayer
-from heimdall_pipelines.receivers.programmes import (
+from heimdall_pipelines.receivers.signal_sources import (
     Place,
-    Programme,
     ReplayClock,
-    SyntheticProgramme,
+    SignalSource,
+    SyntheticSource,
     Transmission,
-    WavProgramme,
+    WavSource,
 )
+from heimdall_pipelines.receivers.simulated_receivers import RECEIVED_HZ, SimulatedHttpIq, SimulatedKiwiSdr
 from heimdall_pipelines.receivers.simulator import serving
 from heimdall_pipelines.stations.network import Network, load_network
 from heimdall_pipelines.store.stations import slug
@@ -38,7 +38,7 @@ class SimulatedStation:
 
     rx_id: str
     place: Place
-    programme: Programme
+    signal_source: SignalSource
 
 
 def simulate(
@@ -71,27 +71,27 @@ def simulate(
         frequency_hz, duration_s = parsed_frequency_hz(frequency), SHOWN_DURATION_S
         transmission = Transmission(frequency_hz, _place("--transmitter", transmitter))
         stations = [
-            SimulatedStation(PREFIX + rx_id, where, SyntheticProgramme(rx_id, where, transmission))
+            SimulatedStation(PREFIX + rx_id, where, SyntheticSource(rx_id, where, transmission))
             for rx_id, where in _places(station, place, count, network)
         ]
-    players = [_player(api_type, one.programme, frequency_hz, password, speed) for one in stations]
-    asyncio.run(_play(stations, players, port, frequency_hz, duration_s))
+    simulated = [_simulated_receiver(api_type, one.signal_source, frequency_hz, password, speed) for one in stations]
+    asyncio.run(_play(stations, simulated, port, frequency_hz, duration_s))
 
 
-def _player(
-    api_type: str, programme: Programme, frequency_hz: float, password: str | None, speed: float
-) -> KiwiPlayer | HttpIqPlayer:
+def _simulated_receiver(
+    api_type: str, signal_source: SignalSource, frequency_hz: float, password: str | None, speed: float
+) -> SimulatedKiwiSdr | SimulatedHttpIq:
     if api_type == "http_iq":
-        return HttpIqPlayer(programme, password=password, speed=speed)
+        return SimulatedHttpIq(signal_source, password=password, speed=speed)
     # A KiwiSDR reaches higher frequencies by a converter, here one that brings them near the middle of its range.
     is_beyond = frequency_hz > RECEIVED_HZ
     converter_hz = 1e6 * round((frequency_hz - RECEIVED_HZ / 2) / 1e6) if is_beyond else 0.0
-    return KiwiPlayer(programme, password=password, speed=speed, converter_hz=converter_hz)
+    return SimulatedKiwiSdr(signal_source, password=password, speed=speed, converter_hz=converter_hz)
 
 
 async def _play(
     stations: Sequence[SimulatedStation],
-    players: Sequence[KiwiPlayer | HttpIqPlayer],
+    simulated: Sequence[SimulatedKiwiSdr | SimulatedHttpIq],
     port: int,
     frequency_hz: float,
     duration_s: float,
@@ -101,28 +101,28 @@ async def _play(
         asyncio.get_running_loop().add_signal_handler(kind, stopped.set)
     async with AsyncExitStack() as stack:
         urls = [
-            await stack.enter_async_context(serving(player, port=port and port + number))
-            for number, player in enumerate(players)
+            await stack.enter_async_context(serving(receiver, port=port and port + number))
+            for number, receiver in enumerate(simulated)
         ]
-        _show(stations, players, urls, frequency_hz, duration_s)
+        _show(stations, simulated, urls, frequency_hz, duration_s)
         await stopped.wait()
 
 
 def _show(
     stations: Sequence[SimulatedStation],
-    players: Sequence[KiwiPlayer | HttpIqPlayer],
+    simulated: Sequence[SimulatedKiwiSdr | SimulatedHttpIq],
     urls: Sequence[str],
     frequency_hz: float,
     duration_s: float,
 ) -> None:
     lines = [f"{one.rx_id} plays at {url}" for one, url in zip(stations, urls, strict=True)]
     lines.append("To make them known, once:")
-    for one, player, url in zip(stations, players, urls, strict=True):
+    for one, receiver, url in zip(stations, simulated, urls, strict=True):
         place = one.place
-        address = url.replace("//", "//:PASSWORD@") if player.needs_password else url
+        address = url.replace("//", "//:PASSWORD@") if receiver.needs_password else url
         lines.append(
             f"  heimdall station add {one.rx_id} --latitude={place.latitude:.9g} --longitude={place.longitude:.9g} "
-            f"--altitude-m={place.altitude_m:g} --api-type={player.api_type} --url={address}"
+            f"--altitude-m={place.altitude_m:g} --api-type={receiver.api_type} --url={address}"
         )
     rx_ids = ",".join(one.rx_id for one in stations)
     lines.append("To record from them:")
@@ -147,8 +147,8 @@ def _replayed(
     for number, recording in enumerate(recordings):
         rx_id = rx_ids[number] if rx_ids else slug(recording.receiver_name or recording.path.stem)
         where = place or _place_of(rx_id, network)
-        programme = WavProgramme(recording.path, moved_by_s=clock.moved_by_s)
-        stations.append(SimulatedStation(PREFIX + rx_id, where, programme))
+        signal_source = WavSource(recording.path, moved_by_s=clock.moved_by_s)
+        stations.append(SimulatedStation(PREFIX + rx_id, where, signal_source))
     shortest_s = min(recording.num_samples / recording.sample_rate_hz for recording in recordings)
     return stations, recordings[0].frequency_hz, min(_LONGEST_SHOWN_S, int(10 * shortest_s - 1) / 10)
 

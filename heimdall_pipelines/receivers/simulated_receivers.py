@@ -1,4 +1,4 @@
-"""Receivers that are played: servers that speak a KiwiSDR's protocol and HTTP IQ; `Faults` makes them misbehave."""
+"""Simulated receivers: servers that speak the protocol of a KiwiSDR or HTTP IQ; `Faults` makes them misbehave."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 
 from heimdall_pipelines.formats.kiwi_stream import write_message, write_sound
 from heimdall_pipelines.receivers.http_iq import RATE_HEADER
-from heimdall_pipelines.receivers.programmes import PlayedBlock, Programme
+from heimdall_pipelines.receivers.signal_sources import SentBlock, SignalSource
 
 SOFTWARE = "KiwiSDR_v1.550_simulated"
 RECEIVED_HZ = 30_000_000
@@ -26,7 +26,7 @@ _PAGE = "<!doctype html><title>Welcome</title>"
 
 @dataclass(frozen=True)
 class Faults:
-    """What a player does wrong; nothing by default. Blocks are counted from 0, a KiwiSDR's two leftover ones included.
+    """Faults of a simulated receiver; none by default. Blocks count from 0, the two stale ones of a KiwiSDR included.
 
     Attributes
     ----------
@@ -79,8 +79,8 @@ class Faults:
 NO_FAULTS = Faults()
 
 
-class Player(Protocol):
-    """A played receiver."""
+class SimulatedReceiver(Protocol):
+    """A simulated receiver."""
 
     api_type: str
 
@@ -89,12 +89,12 @@ class Player(Protocol):
         ...
 
 
-class _PlayerBase:
-    """What both kinds of players have."""
+class _SimulatedBase:
+    """What both kinds of simulated receivers share."""
 
     def __init__(
         self,
-        programme: Programme,
+        signal_source: SignalSource,
         *,
         password: str | None = None,
         max_users: int = 4,
@@ -106,7 +106,7 @@ class _PlayerBase:
         self.faults = faults
         self.num_users = 0
         self.num_requests = 0
-        self._programme = programme
+        self._signal_source = signal_source
         self._password = password
         self._max_users = max_users
         self._speed = speed
@@ -144,13 +144,13 @@ class _PlayerBase:
             return web.Response(text=_PAGE, content_type="text/html")
         return None
 
-    async def _paced(self, frequency_hz: float, asked_hz: float | None) -> AsyncIterator[tuple[int, PlayedBlock]]:
+    async def _paced(self, frequency_hz: float, asked_hz: float | None) -> AsyncIterator[tuple[int, SentBlock]]:
         """Give blocks when a receiver would have them; ends, or never does, where a fault says so."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         num_samples = 0
-        rate_hz = self._programme.rate_hz(asked_hz) * self._speed
-        for number, block in enumerate(self._programme.blocks(frequency_hz, asked_hz)):
+        rate_hz = self._signal_source.rate_hz(asked_hz) * self._speed
+        for number, block in enumerate(self._signal_source.blocks(frequency_hz, asked_hz)):
             num_samples += block.num_samples
             if self.faults.delay_s:
                 await asyncio.sleep(self.faults.delay_s)
@@ -163,12 +163,12 @@ class _PlayerBase:
             yield number, block
 
 
-class KiwiPlayer(_PlayerBase):
+class SimulatedKiwiSdr(_SimulatedBase):
     """A KiwiSDR as far as its IQ stream and its status page go.
 
     Parameters
     ----------
-    programme : Programme
+    signal_source : SignalSource
         Played to each client from its beginning.
     password : str, optional
         None: anyone may listen.
@@ -195,7 +195,7 @@ class KiwiPlayer(_PlayerBase):
 
     def __init__(
         self,
-        programme: Programme,
+        signal_source: SignalSource,
         *,
         password: str | None = None,
         max_users: int = 4,
@@ -204,7 +204,7 @@ class KiwiPlayer(_PlayerBase):
         converter_hz: float = 0.0,
         faults: Faults = NO_FAULTS,
     ) -> None:
-        super().__init__(programme, password=password, max_users=max_users, speed=speed, faults=faults)
+        super().__init__(signal_source, password=password, max_users=max_users, speed=speed, faults=faults)
         self.commands: list[str] = []
         self._keepalive_s = keepalive_s
         self._converter_hz = converter_hz
@@ -246,7 +246,7 @@ class KiwiPlayer(_PlayerBase):
         return None
 
     async def _listener(self, request: web.Request, websocket: web.WebSocketResponse) -> None:
-        rate = f"{self._programme.rate_hz():.6f}"
+        rate = f"{self._signal_source.rate_hz():.6f}"
         for said in (
             {"version_maj": "1", "version_min": "550"},
             {"center_freq": str(RECEIVED_HZ // 2), "bandwidth": str(RECEIVED_HZ), "adc_clk_nom": "66666600"},
@@ -273,7 +273,7 @@ class KiwiPlayer(_PlayerBase):
         await websocket.close()
 
     async def _tuned(self, websocket: web.WebSocketResponse) -> float | None:
-        """Wait for all that a KiwiSDR must be told before it plays; gives the frequency, None if the client goes."""
+        """Wait for all that a KiwiSDR must be sent before it streams; gives the frequency, None if the client goes."""
         missing = set(_NEEDED)
         frequency_hz = 0.0
         while missing:
@@ -319,8 +319,8 @@ class KiwiPlayer(_PlayerBase):
         await websocket.send_frame(_SAY_CLOSED, WSMsgType.CLOSE)
 
 
-class HttpIqPlayer(_PlayerBase):
-    """A receiver that streams IQ over HTTP; parameters as of `KiwiPlayer`, user names are not looked at."""
+class SimulatedHttpIq(_SimulatedBase):
+    """A receiver that streams IQ over HTTP; parameters as of `SimulatedKiwiSdr`, user names are not looked at."""
 
     api_type = "http_iq"
 
@@ -342,7 +342,7 @@ class HttpIqPlayer(_PlayerBase):
         response = web.StreamResponse(
             headers={
                 "Content-Type": "application/octet-stream",
-                RATE_HEADER: f"{self._programme.rate_hz(asked_hz):.3f}",
+                RATE_HEADER: f"{self._signal_source.rate_hz(asked_hz):.3f}",
                 **self.faults.headers,
             }
         )
@@ -351,7 +351,7 @@ class HttpIqPlayer(_PlayerBase):
         try:
             await response.prepare(request)
             async for number, block in self._paced(frequency_hz, asked_hz):
-                if block.is_leftover:
+                if block.is_stale:
                     continue
                 stored = block.stored.astype("<i2").tobytes()
                 if number == self.faults.breaks_at:
