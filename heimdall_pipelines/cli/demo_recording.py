@@ -7,6 +7,7 @@ from heimdall_pipelines.cli.console import output, show_progress
 from heimdall_pipelines.cli.extraction import extract_now, print_checks
 from heimdall_pipelines.cli.session_recording import print_recording
 from heimdall_pipelines.cli.tables import print_stations
+from heimdall_pipelines.model.receiver_kind import ReceiverKind
 from heimdall_pipelines.receivers.signal_sources import Place, SyntheticSource, Transmission
 from heimdall_pipelines.receivers.simulated_receivers import SimulatedKiwiSdr
 from heimdall_pipelines.receivers.simulator import run_simulated
@@ -40,7 +41,7 @@ def record_from_simulated_receivers(stores: Stores) -> bool:
                 places[rx_id].longitude,
                 places[rx_id].altitude_m,
                 url=url,
-                api_type="kiwisdr",
+                api_type=ReceiverKind.KIWISDR,
             )
             for (rx_id, where), url in zip(RECEIVERS, urls, strict=True)
         ]

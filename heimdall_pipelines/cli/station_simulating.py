@@ -13,6 +13,7 @@ import typer
 from heimdall_pipelines.cli.console import output
 from heimdall_pipelines.cli.frequencies import frequency_hz as parsed_frequency_hz
 from heimdall_pipelines.formats.recording import open_recording
+from heimdall_pipelines.model.receiver_kind import ReceiverKind
 from heimdall_pipelines.receivers.signal_sources import (
     Place,
     ReplayClock,
@@ -54,7 +55,9 @@ def simulate(
         str | None, typer.Option(help="Where one station is that is in no list: LATITUDE,LONGITUDE[,ALTITUDE]")
     ] = None,
     count: Annotated[int, typer.Option(help="So many stations of the network, if none is named", min=1, max=100)] = 3,
-    api_type: Annotated[Literal["kiwisdr", "http_iq"], typer.Option(help="Protocol")] = "kiwisdr",
+    api_type: Annotated[
+        Literal[ReceiverKind.KIWISDR, ReceiverKind.HTTP_IQ], typer.Option(help="Protocol")
+    ] = ReceiverKind.KIWISDR,
     port: Annotated[int, typer.Option(help="Of the first station; 0: any", min=0, max=65_000)] = FIRST_PORT,
     speed: Annotated[float, typer.Option(help="Times real time", min=0.01, max=1e6)] = 1.0,
     password: Annotated[str | None, typer.Option(help="That clients must give; default: none")] = None,
@@ -81,7 +84,7 @@ def simulate(
 def _simulated_receiver(
     api_type: str, signal_source: SignalSource, frequency_hz: float, password: str | None, speed: float
 ) -> SimulatedKiwiSdr | SimulatedHttpIq:
-    if api_type == "http_iq":
+    if api_type == ReceiverKind.HTTP_IQ:
         return SimulatedHttpIq(signal_source, password=password, speed=speed)
     # A KiwiSDR reaches higher frequencies by a converter, here one that brings them near the middle of its range.
     is_beyond = frequency_hz > RECEIVED_HZ

@@ -13,6 +13,7 @@ from urllib.parse import unquote
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from heimdall_pipelines.formats.kiwi_stream import write_message, write_sound
+from heimdall_pipelines.model.receiver_kind import ReceiverKind
 from heimdall_pipelines.receivers.http_iq import RATE_HEADER
 from heimdall_pipelines.receivers.signal_sources import SentBlock, SignalSource
 
@@ -82,7 +83,7 @@ NO_FAULTS = Faults()
 class SimulatedReceiver(Protocol):
     """A simulated receiver."""
 
-    api_type: str
+    api_type: ReceiverKind
 
     def application(self) -> web.Application:
         """Make the server's application."""
@@ -191,7 +192,7 @@ class SimulatedKiwiSdr(_SimulatedBase):
         Streams now, and requests so far.
     """
 
-    api_type = "kiwisdr"
+    api_type = ReceiverKind.KIWISDR
 
     def __init__(
         self,
@@ -322,7 +323,7 @@ class SimulatedKiwiSdr(_SimulatedBase):
 class SimulatedHttpIq(_SimulatedBase):
     """A receiver that streams IQ over HTTP; parameters as of `SimulatedKiwiSdr`, user names are not looked at."""
 
-    api_type = "http_iq"
+    api_type = ReceiverKind.HTTP_IQ
 
     def application(self) -> web.Application:
         """Make the server's application."""

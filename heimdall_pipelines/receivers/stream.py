@@ -61,6 +61,11 @@ class WaitLimits:
     silence_s: float = 5.0
     lag_s: float = 10.0
 
+    @classmethod
+    def capped_at(cls, timeout_s: float) -> "WaitLimits":
+        """Return the default limits, none of them longer than a station's ``timeout_seconds``."""
+        return cls(**{name: min(limit_s, timeout_s) for name, limit_s in vars(cls()).items()})
+
 
 @dataclass(frozen=True)
 class Tuning:

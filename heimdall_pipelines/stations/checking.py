@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.receivers.clients import receiver_of
-from heimdall_pipelines.receivers.patience import wait_limits
 from heimdall_pipelines.receivers.stream import Receiver, ReceiverAddress, WaitLimits
 from heimdall_pipelines.store.station_checks import StationCheck, add_station_checks
 from heimdall_pipelines.store.stations import Station, StationError, list_stations
@@ -47,7 +46,7 @@ def check_stations(
 
 def _chosen(stations: Sequence[Station], rx_ids: Sequence[str] | None) -> list[Station]:
     if rx_ids is None:
-        return [station for station in stations if station.is_active and station.api_type != "none"]
+        return [station for station in stations if station.is_active and station.has_client]
     by_id = {station.rx_id: station for station in stations}
     for rx_id in rx_ids:
         if rx_id not in by_id:
@@ -68,12 +67,12 @@ async def _ask_all(stations: Sequence[Station], client_of: ClientOf) -> list[Sta
 
 
 async def _ask(station: Station, client_of: ClientOf) -> StationCheck:
-    if station.api_type == "none" or not station.url:
-        reason = "it has no client (api_type none)" if station.api_type == "none" else "it has no url"
+    if not station.has_client or not station.url:
+        reason = "it has no url" if station.has_client else "it has no client (api_type none)"
         return StationCheck(station.rx_id, station.api_type, is_up=False, reason=reason)
     try:
         async with asyncio.timeout(station.timeout_seconds):
-            status = await client_of(station.api_type, wait_limits(station.timeout_seconds)).status(
+            status = await client_of(station.api_type, WaitLimits.capped_at(station.timeout_seconds)).status(
                 ReceiverAddress(station.rx_id, station.url, station.api_type)
             )
     except TimeoutError:
