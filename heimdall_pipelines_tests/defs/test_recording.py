@@ -11,8 +11,6 @@ from heimdall_pipelines.defs.recording import abandoned_recordings, scheduled_re
 from heimdall_pipelines.receivers.simulated_receivers import SimulatedKiwiSdr
 from heimdall_pipelines.receivers.simulator import run_simulated
 from heimdall_pipelines.receivers.stream import WaitLimits
-from heimdall_pipelines.sessions import recording
-from heimdall_pipelines.stations import checking
 from heimdall_pipelines.store.recordings import RecordedSession, open_recording_session
 from heimdall_pipelines.store.sessions import get_session, list_sessions
 from heimdall_pipelines_tests.receivers.support import FREQUENCY_HZ, synthetic
@@ -23,8 +21,8 @@ PATIENCE_S = 120.0  # for a receiver whose machine may stall
 
 @pytest.fixture(autouse=True)
 def _patient_clients(monkeypatch):
-    for module in (recording, checking):
-        monkeypatch.setattr(module, "wait_limits", lambda _: WaitLimits(PATIENCE_S, PATIENCE_S, PATIENCE_S, PATIENCE_S))
+    limits = WaitLimits(PATIENCE_S, PATIENCE_S, PATIENCE_S, PATIENCE_S)
+    monkeypatch.setattr(WaitLimits, "capped_at", lambda _timeout_s: limits)
 
 
 @pytest.fixture
