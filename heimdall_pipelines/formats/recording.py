@@ -30,7 +30,7 @@ def open_recording(
     path : str | os.PathLike[str]
         Its suffix chooses the reader.
     sample_rate_hz, frequency_hz, start_time_unix_ns : optional
-        Complete or override what the file says. For a KiwiSDR file with GNSS time stamps the start only tells the
+        Complete or override what the file says. For a KiwiSDR file with GNSS time stamps the start only determines the
         GPS week: the stamps then give the time.
     raw_format : str, optional
         One of `RAW_FORMATS` for headerless files, by default "cf32"; with it an unknown suffix is read as

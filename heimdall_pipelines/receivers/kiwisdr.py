@@ -57,7 +57,7 @@ _REFUSALS = {
     "redirect": ("redirects to {}, which is not followed", False),
     "down": ("says that it is down", True),
     "ip_limit": ("allows this network address no more time: {}", False),
-    "password_timeout": ("waited for a password in vain", False),
+    "password_timeout": ("ended the connection: no password came in time", False),
     "inactivity_timeout": ("ended the connection for inactivity", True),
 }
 
@@ -89,9 +89,9 @@ class KiwiSdr:
                 yield KiwiStream(connection, pace, self._limits, has_automatic_gain=tuning.manual_gain_db is None)
 
     async def status(self, address: ReceiverAddress) -> ReceiverStatus:
-        """Ask for its status page and, where a channel is free, for the first samples, which tell the fix age.
+        """Ask for its status page and, where a channel is free, for the first samples, which carry the fix age.
 
-        The page does not tell the age of the latest GNSS fix, and answers also where a recording would be refused.
+        The page lacks the age of the latest GNSS fix, and answers also where a recording would be refused.
         """
         try:
             url = _url(address)
@@ -196,7 +196,7 @@ class _Connection:
         while math.isnan(self.rate_hz):
             frame = await self._receive()
             if frame[:3] == SOUND_TAG:
-                raise self._wrong("sends sound before it was asked for")
+                raise self._wrong("sends sound before it was requested")
             await self._read_message(frame)
         half_band_hz = min(max(bandwidth_hz, PASSBAND_HZ), self.rate_hz) / 2
         gain_db, agc = (50, 1) if manual_gain_db is None else (manual_gain_db, 0)
@@ -235,7 +235,7 @@ class _Connection:
             await asyncio.wait([task])
 
     async def _keep_alive(self) -> None:
-        with contextlib.suppress(aiohttp.ClientError, OSError):  # whoever waits for sound notices as well
+        with contextlib.suppress(aiohttp.ClientError, OSError):  # the reader of sound frames reports it
             while True:
                 await asyncio.sleep(KEEPALIVE_S)
                 await self._websocket.send_str("SET keepalive")

@@ -1,4 +1,4 @@
-"""What a simulated receiver plays: a KiwiSDR recording, or a synthetic transmission as heard at a position."""
+"""Signals of simulated receivers: a KiwiSDR recording, or a synthetic transmission as received at a position."""
 
 import functools
 import math
@@ -32,7 +32,7 @@ class SentBlock:
     Attributes
     ----------
     stored : NDArray[int16], shape (2 * samples,)
-        I and Q by turns, in steps of 1/32768.
+        I and Q interleaved, in steps of 1/32768.
     stamp : GnssStamp
         Time of the first one.
     is_stale : bool
@@ -56,7 +56,7 @@ class SentBlock:
 
 
 class SignalSource(Protocol):
-    """What is played to every client anew."""
+    """A signal that is streamed to every client from its beginning."""
 
     def rate_hz(self, asked_hz: float | None = None) -> float:
         """Nominal rate of the samples, where a client asked for one or did not."""
@@ -80,7 +80,7 @@ class WavSource:
     Raises
     ------
     RecordingFormatError
-        The file is none or is damaged.
+        The file is not a KiwiSDR recording, or is damaged.
     """
 
     def __init__(self, path: Path, *, moved_by_s: Callable[[], int] | None = None) -> None:
@@ -125,7 +125,7 @@ class ReplayClock:
     reference_unix_ns : int
         A time in the recordings that is to become now.
     together_s : float
-        A stream that begins within so long of the one before it is of the same session.
+        A stream that begins within this time of the one before it belongs to the same session.
     clock : callable, optional
         Gives the present, ns of UTC; by default the computer's.
     """
@@ -161,7 +161,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Transmission:
-    """A frequency-modulated transmission without end, the same whoever listens and whenever: a function of UTC.
+    """An endless frequency-modulated transmission, a function of UTC alone: the same for every receiver.
 
     Eight tones of 300 to 3000 Hz, drawn from the seed, that repeat every 10 s.
 

@@ -48,7 +48,7 @@ class Faults:
     breaks_at : int or None
         Closes the connection when half of this block, and half of a sample in it, are sent.
     delay_s : float
-        Waits so long before each block, whatever the speed.
+        Delay before each block, at any speed.
     replaced : mapping of int to bytes
         KiwiSDR: frames sent in place of those of these blocks.
     lost : frozenset of int
@@ -133,7 +133,7 @@ class _SimulatedBase:
         return web.Response(text="".join(f"{key}={value}\n" for key, value in lines.items()))
 
     async def _fault(self) -> web.Response | None:
-        """What is answered in place of what was asked for, if a fault says so."""
+        """Return the answer that a fault sends in place of the right one, None without such a fault."""
         self.num_requests += 1
         if self.faults.says_nothing:
             await asyncio.Event().wait()
@@ -165,7 +165,7 @@ class _SimulatedBase:
 
 
 class SimulatedKiwiSdr(_SimulatedBase):
-    """A KiwiSDR as far as its IQ stream and its status page go.
+    """A simulated KiwiSDR: its IQ stream and its status page.
 
     Parameters
     ----------
@@ -174,11 +174,11 @@ class SimulatedKiwiSdr(_SimulatedBase):
     password : str, optional
         None: anyone may listen.
     max_users : int
-        Further ones are told that it is busy.
+        Further clients get the answer that it is busy.
     speed : float
         Times real time; infinite: as fast as it is taken.
     keepalive_s : float
-        Ends a stream when the client has sent no keepalive for so long, as the real one does after 60 s.
+        Timeout after the client's last keepalive, at which the stream ends; the real one has 60 s.
     converter_hz : float
         By how much a converter before the receiver shifts what it receives, 30 MHz wide.
     faults : Faults

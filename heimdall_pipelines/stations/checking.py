@@ -1,4 +1,4 @@
-"""Asks stations how they are, all at once, and keeps the answers."""
+"""Check the status of stations, concurrently, and store the results."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ ClientOf = Callable[[str, WaitLimits], Receiver]
 def check_stations(
     stores: Stores, rx_ids: Sequence[str] | None = None, *, client_of: ClientOf = receiver_of
 ) -> list[StationCheck]:
-    """Ask stations how they are and add the answers to the table station_checks.
+    """Check the status of stations and add the results to the table station_checks.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def check_stations(
     Returns
     -------
     list of StationCheck
-        In their order. A station that is named and has no client is down, for that reason.
+        In their order. A named station without a client is down, with that reason.
 
     Raises
     ------
@@ -79,7 +79,7 @@ async def _ask(station: Station, client_of: ClientOf) -> StationCheck:
         return _down(station, f"no answer within {station.timeout_seconds:g} s")
     except HeimdallError as error:
         return _down(station, str(error))
-    except Exception as error:  # one that misbehaves leaves the others their answers
+    except Exception as error:  # a failure of one client must not lose the results of the others
         return _down(station, f"{type(error).__name__}: {error}")
     return StationCheck(
         rx_id=station.rx_id,
@@ -90,7 +90,7 @@ async def _ask(station: Station, client_of: ClientOf) -> StationCheck:
         num_users=status.num_users,
         max_users=status.max_users,
         software=status.software,
-        reason=status.reason if status.is_up else status.reason or "it says that it is down",
+        reason=status.reason if status.is_up else status.reason or "the receiver reports that it is down",
     )
 
 
