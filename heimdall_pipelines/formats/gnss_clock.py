@@ -149,7 +149,7 @@ def fit_gnss_clock(stamps: GnssStamps, *, near_unix_ns: int, nominal_rate_hz: fl
     -----
     A KiwiSDR stamps each block by extrapolating at a constant rate from its latest fix. In the block where the age
     falls the stamp is still the old extrapolation (the firmware, rx_sound.cpp, sends the stamp of one turn before with
-    the age of this turn), so the fresh stamp is that of the next block. Outliers are found by their distance from a median line
+    the age of this turn), so the fresh stamp is that of the next block. Outliers are found by a median line
     (Theil's incomplete method), since with five or six fixes one bad one bends a least-squares line towards itself.
     """
     time_ns = _time_since_near_ns(stamps, near_unix_ns)

@@ -50,8 +50,8 @@ def receiver_url(address: ReceiverAddress) -> ReceiverUrl:
     Raises
     ------
     ReceiverError
-        It is not a URL, its scheme is not http, https, ws or wss, or a host is missing; not transient. The message shows no
-        password.
+        It is not a URL, its scheme is not http, https, ws or wss, or a host is missing; not transient. The message
+        shows no password.
     """
     shown = shown_url(address.url)
     try:

@@ -43,8 +43,8 @@ class HttpIq:
     """Client of receivers that stream IQ over HTTP.
 
     The requested rate follows from the tuning's bandwidth, see `asked_rate_hz`; the receiver may give another one,
-    at most four times the requested one, and states it in the header ``X-Sample-Rate``. User and password in the URL are
-    sent as HTTP's basic authentication. There are no time stamps.
+    at most four times the requested one, and states it in the header ``X-Sample-Rate``. User and password in the URL
+    are sent as HTTP's basic authentication. There are no time stamps.
 
     Parameters
     ----------
