@@ -57,27 +57,27 @@ class Repeated:
 
     def blocks(self, frequency_hz, asked_hz=None):
         """Give its blocks without end."""
-        from heimdall_pipelines.receivers.programmes import WavProgramme
+        from heimdall_pipelines.receivers.signal_sources import WavSource
 
         for number in itertools.count():
-            programme = WavProgramme(self._path, moved_by_s=lambda by_s=number * PLAYED_S: by_s)
-            for block in programme.blocks(frequency_hz, asked_hz):
-                if number == 0 or not block.is_leftover:
+            signal_source = WavSource(self._path, moved_by_s=lambda by_s=number * PLAYED_S: by_s)
+            for block in signal_source.blocks(frequency_hz, asked_hz):
+                if number == 0 or not block.is_stale:
                     yield block
 
 
 def play(path, speed):
     """Play a file until the standard input ends; prints the URLs."""
-    from heimdall_pipelines.receivers.players import KiwiPlayer
-    from heimdall_pipelines.receivers.simulator import playing
+    from heimdall_pipelines.receivers.simulated_receivers import SimulatedKiwiSdr
+    from heimdall_pipelines.receivers.simulator import run_simulated
 
-    with playing(*(KiwiPlayer(Repeated(Path(path)), speed=speed) for _ in range(STATIONS))) as urls:
+    with run_simulated(*(SimulatedKiwiSdr(Repeated(Path(path)), speed=speed) for _ in range(STATIONS))) as urls:
         print(json.dumps(urls), flush=True)
         sys.stdin.read()
 
 
 @contextmanager
-def players(path, speed) -> Iterator[list[str]]:
+def simulated(path, speed) -> Iterator[list[str]]:
     """Receivers in a process of their own meanwhile; gives their URLs."""
     command = [sys.executable, "-m", "benchmarks.bench_recording", "play", json.dumps([str(path), speed])]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -163,10 +163,10 @@ def run() -> Iterator[tuple[str, float, str]]:
         path = folder / "played.wav"
         write_recording(path)
         with Stack(folder / "home").use() as environment:
-            with players(path, 1.0) as urls:
+            with simulated(path, 1.0) as urls:
                 live = in_fresh_process(environment, urls, DURATION_S, WARM_S)
             yield ("7 live stations, 10 s", live["seconds"] - DURATION_S, "s beyond the recording's own duration")
-            with players(path, math.inf) as urls:
+            with simulated(path, math.inf) as urls:
                 fast = in_fresh_process(environment, urls, DURATION_S, WARM_S)
                 long = in_fresh_process(environment, urls, LONG_S)
                 environment = environment | {"DAGSTER_HOME": str(dagster_home(folder / "home"))}

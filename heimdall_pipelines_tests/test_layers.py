@@ -11,6 +11,7 @@ LAYERS = [
     {"cli", "definitions", "defs", "cluster"},
     {"datasets", "sessions", "stations", "alerts", "status"},
     {"store", "local", "pictures", "checks", "receivers"},
+    {"model"},
     {"rf", "formats"},
 ]
 SIDEWAYS = {
@@ -25,11 +26,12 @@ SIDEWAYS = {
     ("status", "sessions"),
 }
 EVERYWHERE = {"errors"}
-NO_SETTINGS = {"rf", "formats"}
+NO_SETTINGS = {"rf", "formats", "model"}
 # What a room may not touch, whatever it is called there.
 FOREIGN = {
     "rf": {"dagster", "sqlalchemy", "psycopg2", "minio", "os", "time", "datetime", "pathlib", "logging", "random"},
     "formats": {"dagster", "sqlalchemy", "psycopg2", "minio", "time"},
+    "model": {"dagster", "sqlalchemy", "psycopg2", "minio", "os", "time", "pathlib", "logging"},
     "store": {"dagster"},
     "local": {"dagster"},
     "pictures": {"dagster", "sqlalchemy", "psycopg2", "minio"},

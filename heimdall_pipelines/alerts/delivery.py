@@ -123,7 +123,7 @@ def open_service(destination: Destination) -> "apprise.NotifyBase":
     service: apprise.NotifyBase | None = library.Apprise.instantiate(destination.url, asset=asset)
     if service is None:
         raise AlertUrlError(
-            f"{VARIABLE}: URL {destination.label} is none that Apprise can use: compare its form with "
+            f"{VARIABLE}: URL {destination.label} is not a URL that Apprise accepts: compare its form with "
             "https://appriseit.com/services/ ; special characters in passwords are written as %XX"
         )
     return service
@@ -136,7 +136,7 @@ def deliver(
     ui_url: str | None = None,
     turn_s: float = TURN_S,
 ) -> list[Turn] | None:
-    """Tell every destination what it has not been told.
+    """Send every destination the messages that it has not received.
 
     More than 5 alerts become one summary. The first failure of a destination ends its turn: the next
     call tries again. What was sent is marked afterwards, so that a crash in between sends it twice,
@@ -148,7 +148,7 @@ def deliver(
     to : sequence of Destination
         Each has its turn at the same time as the others, so that a slow one delays none.
     now : datetime
-        Incidents that are over, and runs, are told for 7 days from now back; open incidents always.
+        Closed incidents and failed runs are sent for 7 days; open incidents always.
     ui_url : str, optional
         Address of the Dagster UI, for links.
     turn_s : float

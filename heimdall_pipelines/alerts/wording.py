@@ -107,7 +107,7 @@ def summary_of(untold: Sequence[Untold], ui_url: str | None) -> Message:
 
 def trial_message(at: datetime, ui_url: str | None) -> Message:
     """A message that says only that messages arrive."""
-    body = f"Sent at {moment(at)} by: heimdall alerts test. Failed checks and runs are told here."
+    body = f"Sent at {moment(at)} by: heimdall alerts test. Failed checks and runs are reported here."
     return Message("Heimdall: alerts arrive here", f"{body}\n{ui_url}" if ui_url else body, "info")
 
 

@@ -15,7 +15,6 @@ from heimdall_pipelines.errors import HeimdallError
 if TYPE_CHECKING:
     from heimdall_pipelines.store.stores import Stores
 
-SUFFIXES = (".wav", ".sigmf-meta", ".npy")
 STATIONS_FILE = "stations.yaml"
 DATASET = "demo"
 DATASET_SEED = 145_000  # any: the demonstration shows the same samples each time
@@ -114,13 +113,16 @@ def _made_up(opened: Stores) -> list[Path]:
 
 def _folder(folder: Path) -> tuple[list[Path], list[Path]]:
     """Recordings of a folder, and its file of stations if it has one."""
+    from heimdall_pipelines.formats.file_formats import self_describing_suffixes
+
     if not folder.is_dir():
         raise NoRecordingsError(f"{folder}: there is no such folder")
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    suffixes = [suffix for suffix in self_describing_suffixes() if suffix != ".sigmf-data"]  # named by its .sigmf-meta
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes)
     described = {path.stem for path in files if path.suffix == ".sigmf-meta"}
     files = [path for path in files if path.suffix != ".npy" or path.stem not in described]
     if not files:
-        raise NoRecordingsError(f"{folder}: holds no recording ({', '.join(SUFFIXES)})")
+        raise NoRecordingsError(f"{folder}: holds no recording ({', '.join(suffixes)})")
     return files, [path for path in [folder / STATIONS_FILE] if path.exists()]
 
 

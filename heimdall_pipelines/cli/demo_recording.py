@@ -7,9 +7,10 @@ from heimdall_pipelines.cli.console import output, show_progress
 from heimdall_pipelines.cli.extraction import extract_now, print_checks
 from heimdall_pipelines.cli.session_recording import print_recording
 from heimdall_pipelines.cli.tables import print_stations
-from heimdall_pipelines.receivers.players import KiwiPlayer
-from heimdall_pipelines.receivers.programmes import Place, SyntheticProgramme, Transmission
-from heimdall_pipelines.receivers.simulator import playing
+from heimdall_pipelines.model.receiver_kind import ReceiverKind
+from heimdall_pipelines.receivers.signal_sources import Place, SyntheticSource, Transmission
+from heimdall_pipelines.receivers.simulated_receivers import SimulatedKiwiSdr
+from heimdall_pipelines.receivers.simulator import run_simulated
 from heimdall_pipelines.sessions import example
 from heimdall_pipelines.sessions.record_request import RecordRequest
 from heimdall_pipelines.sessions.recording import record_session
@@ -30,8 +31,8 @@ def record_from_simulated_receivers(stores: Stores) -> bool:
     places = {rx_id: Place(*_position(network, where)) for rx_id, where in RECEIVERS}
     source = example.SOURCE
     transmission = Transmission(source.frequency_hz, Place(source.latitude, source.longitude, source.altitude_m))
-    programmes = [SyntheticProgramme(rx_id, place, transmission) for rx_id, place in places.items()]
-    with playing(*(KiwiPlayer(programme, speed=SPEED) for programme in programmes)) as urls:
+    signal_sources = [SyntheticSource(rx_id, place, transmission) for rx_id, place in places.items()]
+    with run_simulated(*(SimulatedKiwiSdr(signal_source, speed=SPEED) for signal_source in signal_sources)) as urls:
         stations = [
             Station(
                 rx_id,
@@ -40,7 +41,7 @@ def record_from_simulated_receivers(stores: Stores) -> bool:
                 places[rx_id].longitude,
                 places[rx_id].altitude_m,
                 url=url,
-                api_type="kiwisdr",
+                api_type=ReceiverKind.KIWISDR,
             )
             for (rx_id, where), url in zip(RECEIVERS, urls, strict=True)
         ]

@@ -13,6 +13,7 @@ from heimdall_pipelines.cli.confirming import confirm_deletion
 from heimdall_pipelines.cli.console import escape, output, show_progress, table
 from heimdall_pipelines.cli.environment import stores
 from heimdall_pipelines.cli.validation_output import exits_2_if_it_cannot_look
+from heimdall_pipelines.formats.file_formats import names_of_formats
 from heimdall_pipelines.formats.utc import unix_ns_from_iso
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ Session = Annotated[str, typer.Argument(help="The session's slug or id, see: hei
 
 @app.command("import")
 def import_(
-    files: Annotated[list[Path], typer.Argument(help="KiwiSDR WAV, SigMF, .npy or raw files, one per station")],
+    files: Annotated[list[Path], typer.Argument(help=f"{names_of_formats()} files, one per station")],
     name: Annotated[str | None, typer.Option(help="Name of the session; default: frequency and time")] = None,
     slug: Annotated[
         str | None,

@@ -9,6 +9,7 @@ import typer
 from heimdall_pipelines.cli.console import errors, output, show_progress, table
 from heimdall_pipelines.cli.environment import stores
 from heimdall_pipelines.cli.frequencies import frequency_hz as parsed_frequency_hz
+from heimdall_pipelines.model.receiver_kind import kinds_text
 from heimdall_pipelines.sessions.limits import MAX_DURATION_S, MAX_STATIONS
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def record(
     duration: Annotated[float, typer.Option(help=f"Length, s; at most {MAX_DURATION_S:g}")] = 10.0,
     stations: Annotated[str | None, typer.Option(help="Slugs of the stations, separated by commas")] = None,
     all_active: Annotated[
-        bool, typer.Option("--all-active", help="Every active station that has a client (api_type kiwisdr or http_iq)")
+        bool, typer.Option("--all-active", help=f"Every active station that has a client (api_type {kinds_text()})")
     ] = False,
     known_source: Annotated[str | None, typer.Option(help="Name of the transmitter, such as DCF77")] = None,
     bandwidth: Annotated[float | None, typer.Option(help="Width of the channel, Hz; default 12500")] = None,

@@ -7,6 +7,7 @@ import typer
 from heimdall_pipelines.cli import station_simulating
 from heimdall_pipelines.cli.console import output, table
 from heimdall_pipelines.cli.environment import stores
+from heimdall_pipelines.model.receiver_kind import ReceiverKind, kinds_text
 
 app = typer.Typer(help="The receiver network.", no_args_is_help=True)
 app.command("simulate")(station_simulating.simulate)
@@ -51,7 +52,7 @@ def add(
     altitude_m: Annotated[float, typer.Option(help="Antenna height above sea level, m")] = 0.0,
     name: Annotated[str | None, typer.Option(help="Name for people; default: the slug")] = None,
     url: Annotated[str | None, typer.Option(help="http, https, ws or wss address")] = None,
-    api_type: Annotated[str, typer.Option(help="kiwisdr, http_iq or none")] = "none",
+    api_type: Annotated[str, typer.Option(help=kinds_text(tuple(ReceiverKind)))] = "none",
     frequency_range: Annotated[
         list[str] | None, typer.Option(help="Range that it receives, LOW-HIGH in MHz; may be repeated")
     ] = None,
@@ -95,7 +96,7 @@ def check(
     with stores() as opened:
         checks = check_stations(opened, None if all_ else rx_ids)
     if not checks:
-        output.print("no station was asked: there is no active one that has a client (api_type kiwisdr or http_iq)")
+        output.print(f"no station was checked: no active station has a client (api_type {kinds_text()})")
         return
     rows = table("rx_id", "up", "protocol", "latency, ms", "GNSS fix, s ago", "users", "software", "remarks")
     for answer in checks:

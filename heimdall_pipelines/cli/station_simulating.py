@@ -13,10 +13,11 @@ import typer
 
 from heimdall_pipelines.cli.console import output
 from heimdall_pipelines.cli.frequencies import frequency_hz as parsed_frequency_hz
+from heimdall_pipelines.model.receiver_kind import ReceiverKind
 
 if TYPE_CHECKING:
-    from heimdall_pipelines.receivers.players import HttpIqPlayer, KiwiPlayer
-    from heimdall_pipelines.receivers.programmes import Place, Programme
+    from heimdall_pipelines.receivers.signal_sources import Place, SignalSource
+    from heimdall_pipelines.receivers.simulated_receivers import SimulatedHttpIq, SimulatedKiwiSdr
     from heimdall_pipelines.stations.network import Network
 
 FIRST_PORT = 8073
@@ -31,7 +32,7 @@ class SimulatedStation:
 
     rx_id: str
     place: Place
-    programme: Programme
+    signal_source: SignalSource
 
 
 def simulate(
@@ -47,7 +48,9 @@ def simulate(
         str | None, typer.Option(help="Where one station is that is in no list: LATITUDE,LONGITUDE[,ALTITUDE]")
     ] = None,
     count: Annotated[int, typer.Option(help="So many stations of the network, if none is named", min=1, max=100)] = 3,
-    api_type: Annotated[Literal["kiwisdr", "http_iq"], typer.Option(help="Protocol")] = "kiwisdr",
+    api_type: Annotated[
+        Literal[ReceiverKind.KIWISDR, ReceiverKind.HTTP_IQ], typer.Option(help="Protocol")
+    ] = ReceiverKind.KIWISDR,
     port: Annotated[int, typer.Option(help="Of the first station; 0: any", min=0, max=65_000)] = FIRST_PORT,
     speed: Annotated[float, typer.Option(help="Times real time", min=0.01, max=1e6)] = 1.0,
     password: Annotated[str | None, typer.Option(help="That clients must give; default: none")] = None,
@@ -58,7 +61,7 @@ def simulate(
     """
     import asyncio
 
-    from heimdall_pipelines.receivers.programmes import SyntheticProgramme, Transmission
+    from heimdall_pipelines.receivers.signal_sources import SyntheticSource, Transmission
     from heimdall_pipelines.stations.network import load_network
 
     network = load_network()
@@ -69,29 +72,29 @@ def simulate(
         frequency_hz, duration_s = parsed_frequency_hz(frequency), SHOWN_DURATION_S
         transmission = Transmission(frequency_hz, _place("--transmitter", transmitter))
         stations = [
-            SimulatedStation(PREFIX + rx_id, where, SyntheticProgramme(rx_id, where, transmission))
+            SimulatedStation(PREFIX + rx_id, where, SyntheticSource(rx_id, where, transmission))
             for rx_id, where in _places(station, place, count, network)
         ]
-    players = [_player(api_type, one.programme, frequency_hz, password, speed) for one in stations]
-    asyncio.run(_play(stations, players, port, frequency_hz, duration_s))
+    simulated = [_simulated_receiver(api_type, one.signal_source, frequency_hz, password, speed) for one in stations]
+    asyncio.run(_play(stations, simulated, port, frequency_hz, duration_s))
 
 
-def _player(
-    api_type: str, programme: Programme, frequency_hz: float, password: str | None, speed: float
-) -> KiwiPlayer | HttpIqPlayer:
-    from heimdall_pipelines.receivers.players import RECEIVED_HZ, HttpIqPlayer, KiwiPlayer
+def _simulated_receiver(
+    api_type: str, signal_source: SignalSource, frequency_hz: float, password: str | None, speed: float
+) -> SimulatedKiwiSdr | SimulatedHttpIq:
+    from heimdall_pipelines.receivers.simulated_receivers import RECEIVED_HZ, SimulatedHttpIq, SimulatedKiwiSdr
 
-    if api_type == "http_iq":
-        return HttpIqPlayer(programme, password=password, speed=speed)
+    if api_type == ReceiverKind.HTTP_IQ:
+        return SimulatedHttpIq(signal_source, password=password, speed=speed)
     # A KiwiSDR reaches higher frequencies by a converter, here one that brings them near the middle of its range.
     is_beyond = frequency_hz > RECEIVED_HZ
     converter_hz = 1e6 * round((frequency_hz - RECEIVED_HZ / 2) / 1e6) if is_beyond else 0.0
-    return KiwiPlayer(programme, password=password, speed=speed, converter_hz=converter_hz)
+    return SimulatedKiwiSdr(signal_source, password=password, speed=speed, converter_hz=converter_hz)
 
 
 async def _play(
     stations: Sequence[SimulatedStation],
-    players: Sequence[KiwiPlayer | HttpIqPlayer],
+    simulated: Sequence[SimulatedKiwiSdr | SimulatedHttpIq],
     port: int,
     frequency_hz: float,
     duration_s: float,
@@ -105,28 +108,28 @@ async def _play(
         asyncio.get_running_loop().add_signal_handler(kind, stopped.set)
     async with AsyncExitStack() as stack:
         urls = [
-            await stack.enter_async_context(serving(player, port=port and port + number))
-            for number, player in enumerate(players)
+            await stack.enter_async_context(serving(receiver, port=port and port + number))
+            for number, receiver in enumerate(simulated)
         ]
-        _show(stations, players, urls, frequency_hz, duration_s)
+        _show(stations, simulated, urls, frequency_hz, duration_s)
         await stopped.wait()
 
 
 def _show(
     stations: Sequence[SimulatedStation],
-    players: Sequence[KiwiPlayer | HttpIqPlayer],
+    simulated: Sequence[SimulatedKiwiSdr | SimulatedHttpIq],
     urls: Sequence[str],
     frequency_hz: float,
     duration_s: float,
 ) -> None:
     lines = [f"{one.rx_id} plays at {url}" for one, url in zip(stations, urls, strict=True)]
     lines.append("To make them known, once:")
-    for one, player, url in zip(stations, players, urls, strict=True):
+    for one, receiver, url in zip(stations, simulated, urls, strict=True):
         place = one.place
-        address = url.replace("//", "//:PASSWORD@") if player.needs_password else url
+        address = url.replace("//", "//:PASSWORD@") if receiver.needs_password else url
         lines.append(
             f"  heimdall station add {one.rx_id} --latitude={place.latitude:.9g} --longitude={place.longitude:.9g} "
-            f"--altitude-m={place.altitude_m:g} --api-type={player.api_type} --url={address}"
+            f"--altitude-m={place.altitude_m:g} --api-type={receiver.api_type} --url={address}"
         )
     rx_ids = ",".join(one.rx_id for one in stations)
     lines.append("To record from them:")
@@ -142,7 +145,7 @@ def _replayed(
 ) -> tuple[list[SimulatedStation], float, float]:
     """Stations that replay files, the frequency, and for how long all of them last."""
     from heimdall_pipelines.formats.recording import open_recording
-    from heimdall_pipelines.receivers.programmes import ReplayClock, WavProgramme
+    from heimdall_pipelines.receivers.signal_sources import ReplayClock, WavSource
     from heimdall_pipelines.store.stations import slug
 
     if rx_ids and len(rx_ids) != len(files):
@@ -155,8 +158,8 @@ def _replayed(
     for number, recording in enumerate(recordings):
         rx_id = rx_ids[number] if rx_ids else slug(recording.receiver_name or recording.path.stem)
         where = place or _place_of(rx_id, network)
-        programme = WavProgramme(recording.path, moved_by_s=clock.moved_by_s)
-        stations.append(SimulatedStation(PREFIX + rx_id, where, programme))
+        signal_source = WavSource(recording.path, moved_by_s=clock.moved_by_s)
+        stations.append(SimulatedStation(PREFIX + rx_id, where, signal_source))
     shortest_s = min(recording.num_samples / recording.sample_rate_hz for recording in recordings)
     return stations, recordings[0].frequency_hz, min(_LONGEST_SHOWN_S, int(10 * shortest_s - 1) / 10)
 
@@ -172,7 +175,7 @@ def _places(rx_ids: Sequence[str] | None, place: Place | None, count: int, netwo
 
 
 def _place_of(rx_id: str, network: Network) -> Place:
-    from heimdall_pipelines.receivers.programmes import Place
+    from heimdall_pipelines.receivers.signal_sources import Place
 
     position = network.position_of(rx_id)
     if position is None:
@@ -181,7 +184,7 @@ def _place_of(rx_id: str, network: Network) -> Place:
 
 
 def _place(option: str, text: str) -> Place:
-    from heimdall_pipelines.receivers.programmes import Place
+    from heimdall_pipelines.receivers.signal_sources import Place
 
     try:
         numbers = [float(number) for number in text.split(",")]

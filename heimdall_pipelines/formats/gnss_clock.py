@@ -50,7 +50,7 @@ class GnssStamps:
 
 
 class StampGatherer:
-    """Gathers the stamps of a stream as its blocks come, and of a long one only those that tell its clock.
+    """Gathers the stamps of a stream as its blocks come, of a long stream only those that determine its clock.
 
     All of the first 4096 are kept, then of each new fix three: the one before the age falls, the one where it does, and
     the fresh one. `fit_gnss_clock` finds the same fixes in them as in all stamps, and so gives the same line.
@@ -129,7 +129,7 @@ def fit_gnss_clock(stamps: GnssStamps, *, near_unix_ns: int, nominal_rate_hz: fl
     stamps : GnssStamps
         One per block.
     near_unix_ns : int
-        Any time within half a week of the recording, in ns of UTC: tells the GPS week.
+        Any time within half a week of the recording, in ns of UTC: determines the GPS week.
     nominal_rate_hz : float
         Sample rate that the receiver claims.
 
@@ -149,7 +149,7 @@ def fit_gnss_clock(stamps: GnssStamps, *, near_unix_ns: int, nominal_rate_hz: fl
     -----
     A KiwiSDR stamps each block by extrapolating at a constant rate from its latest fix. In the block where the age
     falls the stamp is still the old extrapolation (the firmware, rx_sound.cpp, sends the stamp of one turn before with
-    the age of this turn), so the fresh stamp is that of the next block. Outliers are told from a median line
+    the age of this turn), so the fresh stamp is that of the next block. Outliers are found by a median line
     (Theil's incomplete method), since with five or six fixes one bad one bends a least-squares line towards itself.
     """
     time_ns = _time_since_near_ns(stamps, near_unix_ns)
@@ -187,7 +187,7 @@ def fit_extrapolated_stamps(stamps: GnssStamps, *, near_unix_ns: int, nominal_ra
     ClockFit | None
         ``residual_rms_ns`` is at least 200: what the stamps have in common, the error of their fix, does not show in
         their scatter. None without a second of stamps whose fix is at most 30 s old, or where the stamps of one fix
-        and of the next differ by more than 2 us: with so few fixes it cannot be told which is wrong.
+        and of the next differ by more than 2 us: so few fixes do not show which one is wrong.
 
     Raises
     ------
@@ -223,7 +223,7 @@ class _Line:
 
 
 def _time_since_near_ns(stamps: GnssStamps, near_unix_ns: int) -> NDArray[np.int64]:
-    """Each stamp's distance from the whole second of the time that tells the week."""
+    """Each stamp's distance from the whole second of the time that determines the week."""
     near_unix_s = near_unix_ns // _NS_PER_S
     near_second_of_week = (near_unix_s - GPS_EPOCH_UNIX_S + gps_minus_utc_s(near_unix_s)) % WEEK_S
     since_near_s = (stamps.second.astype(np.int64) - near_second_of_week + WEEK_S // 2) % WEEK_S - WEEK_S // 2

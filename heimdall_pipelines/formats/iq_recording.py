@@ -1,4 +1,4 @@
-"""What every recording says about itself, whatever its file format, and what a person may add to it."""
+"""A recording with its metadata, common to all file formats, and the values that the command line adds."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ class IqRecording:
     format : str
         "kiwi_wav", "sigmf", "npy" or "raw".
     sample_rate_hz : float
-        Complex samples per second; the true rate where GNSS time stamps tell it.
+        Complex samples per second; the true rate where GNSS time stamps give it.
     frequency_hz : float
         Centre frequency.
     start_time_unix_ns : int
@@ -97,7 +97,7 @@ class IqRecording:
 
 @dataclass(frozen=True)
 class GivenValues:
-    """What a person said about a recording; takes precedence over what the file says, None leaves it to the file."""
+    """Values given on the command line; they take precedence over those of the file, None leaves them to the file."""
 
     sample_rate_hz: float | None = None
     frequency_hz: float | None = None

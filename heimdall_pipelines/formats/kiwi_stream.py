@@ -119,7 +119,7 @@ def parse_sound(frame: bytes) -> SoundFrame:
         raise KiwiStreamError(f"a sound frame has {len(frame)} bytes, its header alone {_SAMPLES_AT}")
     _, flags, sequence = _HEADER.unpack_from(frame)
     if flags & FLAG_COMPRESSED:
-        raise KiwiStreamError(f"sound frame {sequence} is compressed: IQ is never sent so, compression=0 was asked for")
+        raise KiwiStreamError(f"sound frame {sequence} is compressed, though compression=0 was requested")
     if not flags & FLAG_IQ:
         raise KiwiStreamError(f"sound frame {sequence} is no IQ (flags {flags:#04x}): another mode is on")
     num_samples, rest_bytes = divmod(len(frame) - _SAMPLES_AT, _SAMPLE_BYTES)
@@ -161,9 +161,9 @@ def write_sound(
     Parameters
     ----------
     stored : NDArray[int16], shape (2 * samples,)
-        I and Q by turns, in steps of 1/32768.
+        I and Q interleaved, in steps of 1/32768.
     sequence, s_meter_dbm, fix_age_s, gps_second, gps_nanosecond, adc_overflow
-        See `SoundFrame`; the level is cut to what the frame can tell, -127 to 6426 dBm in steps of 0.1.
+        See `SoundFrame`; the level is clipped to the range of the frame, -127 to 6426 dBm in steps of 0.1.
     little_endian : bool
         Whether to say and to send the samples so.
     """

@@ -40,7 +40,7 @@ def open_kiwi_wav(path: Path, given: GivenValues) -> IqRecording:
     path : Path
         Start (UTC), frequency in Hz and receiver are taken from a name like 20171127T104156Z_77500_DF0KL_iq.wav.
     given : GivenValues
-        Completes or overrides the name and the header. With GNSS stamps the start tells the GPS week only; a rate
+        Completes or overrides the name and the header. With GNSS stamps the start determines the GPS week only; a rate
         must then agree with the stamps to 0.1 % and stands in for the fitted one.
 
     Raises
@@ -122,14 +122,14 @@ def write_kiwi_wav(
     Parameters
     ----------
     path : Path
-        Overwritten. A name from `kiwi_wav_name` tells start, frequency and receiver.
+        Overwritten. A name from `kiwi_wav_name` holds start, frequency and receiver.
     iq : NDArray[complex64], shape (n,)
         Both parts within -1..1; stored as int16 in steps of 1/32768, +1 as 32767. Any length of at least 1: two blocks
         of silence, which readers drop, go before it, and the last block is shorter where need be.
     nominal_sample_rate_hz : int
         For the header.
     true_sample_rate_hz : float
-        The rate that the time stamps tell.
+        The rate that the time stamps give.
     start_time_unix_ns : int
         UTC of ``iq[0]``.
     fix_interval_s : float

@@ -36,10 +36,10 @@ def open_raw(path: Path, given: GivenValues, raw_format: str) -> IqRecording:
         If the file is empty, no whole number of samples, begins like a file that has a header (which would be read
         as samples), or a value is missing.
     ValueError
-        If `raw_format` is none of the three.
+        If `raw_format` is unknown.
     """
     if raw_format not in RAW_ENCODINGS:
-        raise ValueError(f"raw format {raw_format!r} is none of {', '.join(RAW_ENCODINGS)}")
+        raise ValueError(f"raw format {raw_format!r} is not one of {', '.join(RAW_ENCODINGS)}")
     encoding = RAW_ENCODINGS[raw_format]
     with open_file(path) as file:
         size = file_size(file)

@@ -1,19 +1,18 @@
-"""The door to every recording file: `open_recording` finds the reader by the file's suffix and returns one shape."""
+"""`open_recording` opens a recording file of any format in `heimdall_pipelines.formats.file_formats`."""
 
 import os
 from pathlib import Path
 
+from heimdall_pipelines.formats.file_formats import (
+    DEFAULT_RAW_FORMAT,
+    format_of,
+    headerless_format,
+    suffixes_text,
+)
 from heimdall_pipelines.formats.iq_recording import GivenValues, IqRecording
-from heimdall_pipelines.formats.kiwi_wav import open_kiwi_wav
-from heimdall_pipelines.formats.npy import open_npy
-from heimdall_pipelines.formats.raw_files import open_raw
 from heimdall_pipelines.formats.samples import RecordingFormatError
-from heimdall_pipelines.formats.sigmf_files import open_sigmf
 
 __all__ = ["IqRecording", "RecordingFormatError", "open_recording"]
-
-_RAW_SUFFIXES = (".bin", ".raw", ".iq", ".cf32")
-_DESCRIBED_SUFFIXES = (".wav", ".sigmf-meta", ".sigmf-data", ".npy")
 
 
 def open_recording(
@@ -29,12 +28,12 @@ def open_recording(
     Parameters
     ----------
     path : str | os.PathLike[str]
-        KiwiSDR .wav; SigMF .sigmf-meta or .sigmf-data; .npy; headerless .bin, .raw, .iq or .cf32.
+        Its suffix chooses the reader.
     sample_rate_hz, frequency_hz, start_time_unix_ns : optional
-        Complete or override what the file says. For a KiwiSDR file with GNSS time stamps the start only tells the
+        Complete or override what the file says. For a KiwiSDR file with GNSS time stamps the start only determines the
         GPS week: the stamps then give the time.
     raw_format : str, optional
-        "cf32", "ci16" or "cu8" for headerless files, by default "cf32"; with it any other suffix is read as
+        One of `RAW_FORMATS` for headerless files, by default "cf32"; with it an unknown suffix is read as
         headerless, too.
 
     Returns
@@ -51,20 +50,14 @@ def open_recording(
         If `raw_format` is unknown.
     """
     file = Path(path)
+    file_format = format_of(file)
+    if raw_format is not None:
+        if file_format is not None and not file_format.is_headerless:
+            suffix = file.suffix.lower()
+            raise RecordingFormatError(file, f"a {suffix} file says how its samples are stored: give no raw format")
+        file_format = headerless_format()
+    if file_format is None:
+        found = file.suffix or "a name without suffix"
+        raise RecordingFormatError(file, f"{found} is not a known format; known are {suffixes_text()}")
     given = GivenValues(sample_rate_hz, frequency_hz, start_time_unix_ns)
-    suffix = file.suffix.lower()
-    if raw_format is not None and suffix in _DESCRIBED_SUFFIXES:
-        raise RecordingFormatError(file, f"a {suffix} file says how its samples are stored: give no raw format")
-    if suffix == ".wav":
-        return open_kiwi_wav(file, given)
-    if suffix in (".sigmf-meta", ".sigmf-data"):
-        return open_sigmf(file, given)
-    if suffix == ".npy":
-        return open_npy(file, given)
-    if suffix in _RAW_SUFFIXES or raw_format is not None:
-        return open_raw(file, given, raw_format or "cf32")
-    raise RecordingFormatError(
-        file,
-        f"{suffix or 'no suffix'} is not understood; understood are .wav (KiwiSDR), .sigmf-meta and .sigmf-data, "
-        f".npy, and headerless {', '.join(_RAW_SUFFIXES)}",
-    )
+    return file_format.reader(file, given, raw_format or DEFAULT_RAW_FORMAT)

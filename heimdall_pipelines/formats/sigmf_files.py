@@ -193,5 +193,5 @@ def sigmf_meta(
         for first, count in holes
     ]
     meta = {"global": core, "captures": [capture], "annotations": annotations}
-    json.dumps(meta, allow_nan=False)  # JSON has no NaN: better refused here than by whoever reads it
+    json.dumps(meta, allow_nan=False)  # JSON has no NaN: refuse it here, not at the reader
     return meta

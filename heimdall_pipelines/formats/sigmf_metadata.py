@@ -77,7 +77,7 @@ def encoding_of(path: Path, core: Mapping[str, Any]) -> Encoding:
 def check_contiguous(path: Path, captures: list[dict[str, Any]], sample_rate_hz: float) -> None:
     """Refuse captures that one start time, one rate and one frequency cannot describe.
 
-    Sample counts must agree where ``core:global_index`` tells them, times to within 1 ms or a sample.
+    Sample counts must agree where ``core:global_index`` gives them, times to within 1 ms or a sample.
     """
     first = captures[0]
     if first["core:sample_start"] != 0:

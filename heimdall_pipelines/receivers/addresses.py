@@ -50,8 +50,8 @@ def receiver_url(address: ReceiverAddress) -> ReceiverUrl:
     Raises
     ------
     ReceiverError
-        It is none, its scheme is not http, https, ws or wss, or a host is missing; not transient. The message shows no
-        password.
+        It is not a URL, its scheme is not http, https, ws or wss, or a host is missing; not transient. The message
+        shows no password.
     """
     shown = shown_url(address.url)
     try:
@@ -78,6 +78,6 @@ def shown_url(url: str) -> str:
 
 
 def shown(text: str) -> str:
-    """Cut and clean what a stranger sent, to be part of an error message."""
+    """Shorten and clean text from a remote host for an error message."""
     clean = "".join(character if character.isprintable() else "?" for character in text[: _SHOWN_CHARACTERS + 1])
     return clean if len(clean) <= _SHOWN_CHARACTERS else clean[:_SHOWN_CHARACTERS] + "…"

@@ -1,14 +1,17 @@
-"""The door to the clients: which class serves which kind of receiver."""
+"""The clients of receivers by kind."""
 
 from collections.abc import Callable, Mapping
 
 from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.model.receiver_kind import ReceiverKind, kinds_text
 from heimdall_pipelines.receivers.http_iq import HttpIq
 from heimdall_pipelines.receivers.kiwisdr import KiwiSdr
 from heimdall_pipelines.receivers.stream import Receiver, WaitLimits
 
-# A further kind is one class and a line here (and its name in the database's check of api_type).
-CLIENTS: Mapping[str, Callable[[WaitLimits], Receiver]] = {"kiwisdr": KiwiSdr, "http_iq": HttpIq}
+CLIENTS: Mapping[str, Callable[[WaitLimits], Receiver]] = {
+    ReceiverKind.KIWISDR: KiwiSdr,
+    ReceiverKind.HTTP_IQ: HttpIq,
+}
 
 
 class UnknownApiTypeError(HeimdallError):
@@ -21,7 +24,7 @@ def receiver_of(api_type: str, limits: WaitLimits | None = None) -> Receiver:
     Parameters
     ----------
     api_type : str
-        ``kiwisdr`` or ``http_iq``.
+        A `ReceiverKind` that has a client.
     limits : WaitLimits, optional
         How long it waits for a receiver.
 
@@ -32,6 +35,5 @@ def receiver_of(api_type: str, limits: WaitLimits | None = None) -> Receiver:
     """
     client = CLIENTS.get(api_type)
     if client is None:
-        known = ", ".join(CLIENTS)
-        raise UnknownApiTypeError(f"no client for receivers of api_type {api_type!r}: one of {known} is needed")
+        raise UnknownApiTypeError(f"no client for receivers of api_type {api_type!r}: {kinds_text()} is needed")
     return client(limits or WaitLimits())

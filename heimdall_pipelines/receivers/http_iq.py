@@ -25,7 +25,7 @@ from heimdall_pipelines.rf.spectrum import USABLE_BAND
 RATE_HEADER = "X-Sample-Rate"
 _RATE_STEP_HZ = 1_000
 _LOWEST_RATE_HZ = 12_000
-_MAX_RATE_RATIO = 4.0  # of what is given to what was asked for
+_MAX_RATE_RATIO = 4.0  # rate given over rate requested
 _READ_BYTES = 1 << 16
 _NO_PAGE = 404
 
@@ -33,7 +33,7 @@ _NO_PAGE = 404
 def asked_rate_hz(bandwidth_hz: float) -> int:
     """Sample rate to ask for: the bandwidth fills the 80 % that a receiver's filters leave flat, in whole kHz.
 
-    12 kHz at least, so that noise beside a narrow channel is heard as well.
+    12 kHz at least, so that there is noise beside a narrow channel.
     """
     steps = math.ceil(round(bandwidth_hz / USABLE_BAND / _RATE_STEP_HZ, 6))
     return max(steps * _RATE_STEP_HZ, _LOWEST_RATE_HZ)
@@ -42,9 +42,9 @@ def asked_rate_hz(bandwidth_hz: float) -> int:
 class HttpIq:
     """Client of receivers that stream IQ over HTTP.
 
-    The rate asked for follows from the tuning's bandwidth, see `asked_rate_hz`; the receiver may give another one,
-    at most four times what was asked for, and says so in the header ``X-Sample-Rate``. User and password in the URL are
-    sent as HTTP's basic authentication. There are no time stamps.
+    The requested rate follows from the tuning's bandwidth, see `asked_rate_hz`; the receiver may give another one,
+    at most four times the requested one, and states it in the header ``X-Sample-Rate``. User and password in the URL
+    are sent as HTTP's basic authentication. There are no time stamps.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ class HttpIq:
                 response.close()  # not release(): it would read on to the end of an endless body
 
     async def status(self, address: ReceiverAddress) -> ReceiverStatus:
-        """Ask for ``{url}/status``, of which nothing is required: who has no such page is up if it says so."""
+        """Ask for ``{url}/status``, which is optional: a receiver that answers 404 is up."""
         try:
             url = receiver_url(address)
             async with status_session(address, self._limits.silence_s) as session:
@@ -144,7 +144,7 @@ def _rate_hz(address: ReceiverAddress, response: aiohttp.ClientResponse, asked_h
     if not 0 < rate_hz <= _MAX_RATE_RATIO * asked_hz:
         raise ReceiverError(
             address.rx_id,
-            f"says {RATE_HEADER}: {shown(text)}, but {asked_hz:g} Hz were asked for",
+            f"says {RATE_HEADER}: {shown(text)}, but {asked_hz:g} Hz were requested",
             is_transient=False,
         )
     return rate_hz

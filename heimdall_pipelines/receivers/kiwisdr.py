@@ -27,7 +27,7 @@ from heimdall_pipelines.formats.kiwi_stream import (
 from heimdall_pipelines.receivers.addresses import ReceiverUrl, receiver_url, shown, shown_url
 from heimdall_pipelines.receivers.pace import Pace
 from heimdall_pipelines.receivers.requests import connected, limited, named_errors, status_session
-from heimdall_pipelines.receivers.status_pages import fetch_status, tells_something
+from heimdall_pipelines.receivers.status_pages import fetch_status, is_status_page
 from heimdall_pipelines.receivers.stream import (
     GnssStamp,
     IqBlock,
@@ -40,7 +40,7 @@ from heimdall_pipelines.receivers.stream import (
 
 PASSBAND_HZ = 10_000.0  # around the frequency; what the receiver's filters leave flat at its usual 12 kHz
 KEEPALIVE_S = 1.0
-LEFTOVER_FRAMES = 2  # the first ones hold samples and stamps of the stream before
+STALE_FRAMES = 2  # the first ones hold samples and stamps of the stream before
 _CLOSE_S = 0.5  # a KiwiSDR does not answer a close at once, and may go on sending
 _MAX_MESSAGES_BYTES = 8 << 20  # of one connection, configuration included
 _UNREAD_TAGS = (b"W/F", b"EXT", b"DAT")  # waterfall and extensions
@@ -57,7 +57,7 @@ _REFUSALS = {
     "redirect": ("redirects to {}, which is not followed", False),
     "down": ("says that it is down", True),
     "ip_limit": ("allows this network address no more time: {}", False),
-    "password_timeout": ("waited for a password in vain", False),
+    "password_timeout": ("ended the connection: no password came in time", False),
     "inactivity_timeout": ("ended the connection for inactivity", True),
 }
 
@@ -89,15 +89,15 @@ class KiwiSdr:
                 yield KiwiStream(connection, pace, self._limits, has_automatic_gain=tuning.manual_gain_db is None)
 
     async def status(self, address: ReceiverAddress) -> ReceiverStatus:
-        """Ask for its status page and, where a channel is free, for the first samples, which tell the fix age.
+        """Ask for its status page and, where a channel is free, for the first samples, which carry the fix age.
 
-        The page does not tell the age of the latest GNSS fix, and answers also where a recording would be refused.
+        The page lacks the age of the latest GNSS fix, and answers also where a recording would be refused.
         """
         try:
             url = _url(address)
             async with status_session(address, self._limits.silence_s) as session:
                 status = await fetch_status(session, url)
-            if not tells_something(status):
+            if not is_status_page(status):
                 raise ReceiverError(address.rx_id, "has no status page of a KiwiSDR", is_transient=False)
             if not status.is_up:
                 return status
@@ -111,7 +111,7 @@ class KiwiSdr:
         limit = limited(address, self._limits.handshake_s, "sent no samples")
         async with self._connected(address) as connection, limit:
             await connection.tune(None, PASSBAND_HZ, None)
-            for _ in range(LEFTOVER_FRAMES):
+            for _ in range(STALE_FRAMES):
                 await connection.sound()
             age_s = (await connection.sound()).fix_age_s
         return None if age_s == NO_FIX_AGE else float(age_s)
@@ -147,7 +147,7 @@ class KiwiStream:
         """Give blocks as they come."""
         rx_id = self._connection.address.rx_id
         async with limited(self._connection.address, self._limits.handshake_s, "sent no samples"):
-            for _ in range(LEFTOVER_FRAMES):
+            for _ in range(STALE_FRAMES):
                 latest = await self._connection.sound()
         while self._pace.num_missing > 0:
             async with self._pace.waiting():
@@ -196,7 +196,7 @@ class _Connection:
         while math.isnan(self.rate_hz):
             frame = await self._receive()
             if frame[:3] == SOUND_TAG:
-                raise self._wrong("sends sound before it was asked for")
+                raise self._wrong("sends sound before it was requested")
             await self._read_message(frame)
         half_band_hz = min(max(bandwidth_hz, PASSBAND_HZ), self.rate_hz) / 2
         gain_db, agc = (50, 1) if manual_gain_db is None else (manual_gain_db, 0)
@@ -235,7 +235,7 @@ class _Connection:
             await asyncio.wait([task])
 
     async def _keep_alive(self) -> None:
-        with contextlib.suppress(aiohttp.ClientError, OSError):  # whoever waits for sound notices as well
+        with contextlib.suppress(aiohttp.ClientError, OSError):  # the reader of sound frames reports it
             while True:
                 await asyncio.sleep(KEEPALIVE_S)
                 await self._websocket.send_str("SET keepalive")

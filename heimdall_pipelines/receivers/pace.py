@@ -1,4 +1,4 @@
-"""How many samples are wanted, and whether they come as fast as they should."""
+"""The number of samples wanted, and the check that they arrive in time."""
 
 import asyncio
 import math
@@ -11,7 +11,7 @@ _RATE_MARGIN = 1e-4  # a receiver's true rate is that close to the nominal one
 
 
 class Pace:
-    """Counts what came and how long it was waited for.
+    """Counts received samples and the time spent waiting for them.
 
     Only waiting counts, not what the recording side does between two blocks: a slow store is no fault of the receiver.
     """

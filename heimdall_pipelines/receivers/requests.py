@@ -102,7 +102,7 @@ def _words(error: OSError) -> str | None:
 
 @asynccontextmanager
 async def limited(address: ReceiverAddress, seconds: float, what: str) -> AsyncIterator[None]:
-    """Let the context take so long at most; beyond it is a transient ReceiverError "`what` within … s"."""
+    """Limit the context to so many seconds; a timeout is a transient ReceiverError "`what` within … s"."""
     try:
         async with asyncio.timeout(seconds) as limit:
             yield
@@ -113,7 +113,7 @@ async def limited(address: ReceiverAddress, seconds: float, what: str) -> AsyncI
 
 
 async def read_at_most(response: aiohttp.ClientResponse, limit_bytes: int) -> bytes:
-    """Read a body as far as the limit, whatever its length."""
+    """Read at most so many bytes of a body."""
     body = bytearray()
     while len(body) < limit_bytes:
         piece = await response.content.read(limit_bytes - len(body))
@@ -126,7 +126,7 @@ async def read_at_most(response: aiohttp.ClientResponse, limit_bytes: int) -> by
 def _new_session() -> aiohttp.ClientSession:
     """Make a session for one receiver.
 
-    It follows no redirect: whoever answers for a receiver could else send requests from here to any other address. Its
+    It follows no redirect, which could send requests from here to any other address. Its
     own timeouts are off: the clients bound every wait themselves, and a stream as a whole may take hours.
     """
     return aiohttp.ClientSession(

@@ -1,4 +1,4 @@
-"""Runs played receivers as servers on this machine: for tests in a thread, for the command line until it ends."""
+"""Run simulated receivers as servers on this machine: in a thread, or in the event loop of the caller."""
 
 import asyncio
 import ssl
@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from aiohttp import web
 
 from heimdall_pipelines.errors import HeimdallError
-from heimdall_pipelines.receivers.players import Player
+from heimdall_pipelines.receivers.simulated_receivers import SimulatedReceiver
 
 LOOPBACK = "127.0.0.1"
 _LEAVE_S = 0.1  # for streams to end by themselves when the server stops
@@ -22,14 +22,14 @@ class SimulatorError(HeimdallError):
 
 @asynccontextmanager
 async def serving(
-    player: Player, *, port: int = 0, host: str = LOOPBACK, tls: ssl.SSLContext | None = None
+    receiver: SimulatedReceiver, *, port: int = 0, host: str = LOOPBACK, tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[str]:
-    """Run a played receiver meanwhile; gives its URL.
+    """Run a simulated receiver within the context; gives its URL.
 
     Parameters
     ----------
-    player : Player
-        A `KiwiPlayer` or `HttpIqPlayer`.
+    receiver : SimulatedReceiver
+        A `SimulatedKiwiSdr` or `SimulatedHttpIq`.
     port : int, optional
         0: any that is free.
     host : str, optional
@@ -42,7 +42,9 @@ async def serving(
     SimulatorError
         The port is taken.
     """
-    runner = web.AppRunner(player.application(), access_log=None, shutdown_timeout=_LEAVE_S, handler_cancellation=True)
+    runner = web.AppRunner(
+        receiver.application(), access_log=None, shutdown_timeout=_LEAVE_S, handler_cancellation=True
+    )
     await runner.setup()
     try:
         site = web.TCPSite(runner, host, port, ssl_context=tls)
@@ -57,14 +59,14 @@ async def serving(
 
 
 @contextmanager
-def playing(*players: Player, tls: ssl.SSLContext | None = None) -> Iterator[list[str]]:
-    """Run played receivers in a thread meanwhile, see `serving`; gives their URLs, in the same order."""
+def run_simulated(*simulated: SimulatedReceiver, tls: ssl.SSLContext | None = None) -> Iterator[list[str]]:
+    """Run simulated receivers in a thread within the context, see `serving`; gives their URLs, in the same order."""
     started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event, list[str]]] = Future()
 
     async def run() -> None:
         ended = asyncio.Event()
         async with AsyncExitStack() as stack:
-            urls = [await stack.enter_async_context(serving(player, tls=tls)) for player in players]
+            urls = [await stack.enter_async_context(serving(receiver, tls=tls)) for receiver in simulated]
             started.set_result((asyncio.get_running_loop(), ended, urls))
             await ended.wait()
 
@@ -76,7 +78,7 @@ def playing(*players: Player, tls: ssl.SSLContext | None = None) -> Iterator[lis
                 raise
             started.set_exception(error)
 
-    thread = threading.Thread(target=run_in_thread, name="played receivers", daemon=True)
+    thread = threading.Thread(target=run_in_thread, name="simulated receivers", daemon=True)
     thread.start()
     loop, ended, urls = started.result()
     try:

@@ -35,7 +35,7 @@ def status_of_page(page: str, latency_s: float | None = None) -> ReceiverStatus:
     )
 
 
-def tells_something(status: ReceiverStatus) -> bool:
+def is_status_page(status: ReceiverStatus) -> bool:
     """Whether the page was one at all."""
     return any(value is not None for value in (status.num_users, status.max_users, status.software, status.reason))
 

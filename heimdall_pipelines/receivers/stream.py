@@ -1,4 +1,4 @@
-"""What a receiver is asked for and what it gives, whatever its protocol."""
+"""The interface of receivers, common to all protocols: request, samples, status, errors."""
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
@@ -12,12 +12,12 @@ from heimdall_pipelines.errors import HeimdallError
 
 
 class ReceiverError(HeimdallError):
-    """A receiver cannot be recorded: unreachable, refusing, or saying what it should not; names it and the reason.
+    """A receiver cannot be recorded: unreachable, refusing, or violating the protocol; names it and the reason.
 
     Attributes
     ----------
     is_transient : bool
-        Whether asking again may help: not for a wrong password, a foreign protocol or a refused address.
+        Whether a retry may help: not for a wrong password, another protocol or a refused address.
     """
 
     def __init__(self, rx_id: str, reason: str, *, is_transient: bool) -> None:
@@ -41,7 +41,7 @@ class ReceiverAddress:
 
 @dataclass(frozen=True)
 class WaitLimits:
-    """How long a client waits for a receiver, s.
+    """Timeouts of a client, s.
 
     Attributes
     ----------
@@ -52,8 +52,8 @@ class WaitLimits:
     silence_s : float
         For the next samples; also for a status page as a whole.
     lag_s : float
-        How far samples may fall behind the time waited for them, all in all: a stream ends, one way or another, when
-        the duration asked for and this have been waited.
+        How far samples may fall behind the time spent waiting for them: a stream ends at the latest after the
+        requested duration and this time.
     """
 
     connect_s: float = 10.0
@@ -61,10 +61,15 @@ class WaitLimits:
     silence_s: float = 5.0
     lag_s: float = 10.0
 
+    @classmethod
+    def capped_at(cls, timeout_s: float) -> "WaitLimits":
+        """Return the default limits, none of them longer than a station's ``timeout_seconds``."""
+        return cls(**{name: min(limit_s, timeout_s) for name, limit_s in vars(cls()).items()})
+
 
 @dataclass(frozen=True)
 class Tuning:
-    """What is asked of a receiver.
+    """The request to a receiver.
 
     ``manual_gain_db`` is for receivers with automatic gain control, which it turns off; others have no use for it.
     """
@@ -109,7 +114,7 @@ class IqBlock:
 
 
 class IqStream(Protocol):
-    """A running stream: iterate over it for blocks until the duration asked for has come, or longer.
+    """A running stream: iterate over it for blocks until the requested duration has arrived, or longer.
 
     Longer by a block and 0.01 %, since a receiver's true rate may be above the nominal one; never more, whatever the
     receiver sends. Blocks that are known to be left over from an earlier stream (a KiwiSDR's first two) are not given.
@@ -118,7 +123,7 @@ class IqStream(Protocol):
     ----------
     nominal_rate_hz : float
     quantisation_step : float or None
-        Of full scale; None for samples that never were integers.
+        Of full scale; None for floating-point samples.
     has_automatic_gain : bool or None
         The receiver's gain follows the signal: what full scale is in dBm changes all the time. None: it does not say.
     """
@@ -134,7 +139,7 @@ class IqStream(Protocol):
 
 @dataclass(frozen=True)
 class ReceiverStatus:
-    """What a receiver says of itself; None where it does not say."""
+    """A receiver's status; None where it is not reported."""
 
     is_up: bool
     latency_s: float | None = None
@@ -159,5 +164,5 @@ class Receiver(Protocol):
         ...
 
     async def status(self, address: ReceiverAddress) -> ReceiverStatus:
-        """Ask how it is, without recording; being down is an answer, no error."""
+        """Request the status without recording; a receiver that is down is a result, not an error."""
         ...

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.model.receiver_kind import kinds_text
 from heimdall_pipelines.rf.segments import CHUNK_NS
 from heimdall_pipelines.rf.spectrum import USABLE_BAND
 from heimdall_pipelines.sessions.importing import MIN_BANDWIDTH_HZ
@@ -117,10 +118,10 @@ def choose_stations(request: RecordRequest, stations: Sequence[Station]) -> Stat
         A station is unknown, given twice, not active or has no client, none is left to ask, or too many are.
     """
     if request.rx_ids is None:
-        named = [station for station in stations if station.is_active and station.api_type != "none"]
+        named = [station for station in stations if station.is_active and station.has_client]
         if not named:
             raise RecordingRefusedError(
-                "there is no active station that can be recorded (api_type kiwisdr or http_iq); "
+                f"there is no active station that can be recorded (api_type {kinds_text()}); "
                 "to add yours: heimdall station add; to try without one: heimdall station simulate"
             )
     else:
@@ -155,7 +156,7 @@ def _named(rx_id: str, rx_ids: Sequence[str], stations: Sequence[Station]) -> St
         raise RecordingRefusedError(
             f"station {rx_id} is not active; to let it be asked: heimdall station enable {rx_id}"
         )
-    if station.api_type == "none":
+    if not station.has_client:
         raise RecordingRefusedError(f"station {rx_id} cannot be recorded: it has no client (api_type none)")
     return station
 

@@ -16,7 +16,6 @@ import numpy as np
 
 from heimdall_pipelines.errors import HeimdallError, UnavailableError
 from heimdall_pipelines.receivers.clients import receiver_of
-from heimdall_pipelines.receivers.patience import wait_limits
 from heimdall_pipelines.receivers.stream import Receiver, WaitLimits
 from heimdall_pipelines.rf.features import default_channel_bandwidth_hz
 from heimdall_pipelines.rf.segments import Interval, NoSegmentError, plan_segments
@@ -287,7 +286,9 @@ class _Job:
         """Record one station; an error is an entry, whatever it is, so that the others go on."""
         try:
             recording = await StationRecorder(
-                shared, station, self._surroundings.receiver_of(station.api_type, wait_limits(station.timeout_seconds))
+                shared,
+                station,
+                self._surroundings.receiver_of(station.api_type, WaitLimits.capped_at(station.timeout_seconds)),
             ).record()
         except HeimdallError as error:
             return await self._failed(shared, station, str(error))

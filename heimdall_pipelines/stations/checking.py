@@ -1,11 +1,10 @@
-"""Asks stations how they are, all at once, and keeps the answers."""
+"""Check the status of stations, concurrently, and store the results."""
 
 import asyncio
 from collections.abc import Callable, Sequence
 
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.receivers.clients import receiver_of
-from heimdall_pipelines.receivers.patience import wait_limits
 from heimdall_pipelines.receivers.stream import Receiver, ReceiverAddress, WaitLimits
 from heimdall_pipelines.store.station_checks import StationCheck, add_station_checks
 from heimdall_pipelines.store.stations import Station, StationError, list_stations
@@ -19,7 +18,7 @@ ClientOf = Callable[[str, WaitLimits], Receiver]
 def check_stations(
     stores: Stores, rx_ids: Sequence[str] | None = None, *, client_of: ClientOf = receiver_of
 ) -> list[StationCheck]:
-    """Ask stations how they are and add the answers to the table station_checks.
+    """Check the status of stations and add the results to the table station_checks.
 
     Parameters
     ----------
@@ -32,7 +31,7 @@ def check_stations(
     Returns
     -------
     list of StationCheck
-        In their order. A station that is named and has no client is down, for that reason.
+        In their order. A named station without a client is down, with that reason.
 
     Raises
     ------
@@ -47,7 +46,7 @@ def check_stations(
 
 def _chosen(stations: Sequence[Station], rx_ids: Sequence[str] | None) -> list[Station]:
     if rx_ids is None:
-        return [station for station in stations if station.is_active and station.api_type != "none"]
+        return [station for station in stations if station.is_active and station.has_client]
     by_id = {station.rx_id: station for station in stations}
     for rx_id in rx_ids:
         if rx_id not in by_id:
@@ -68,19 +67,19 @@ async def _ask_all(stations: Sequence[Station], client_of: ClientOf) -> list[Sta
 
 
 async def _ask(station: Station, client_of: ClientOf) -> StationCheck:
-    if station.api_type == "none" or not station.url:
-        reason = "it has no client (api_type none)" if station.api_type == "none" else "it has no url"
+    if not station.has_client or not station.url:
+        reason = "it has no url" if station.has_client else "it has no client (api_type none)"
         return StationCheck(station.rx_id, station.api_type, is_up=False, reason=reason)
     try:
         async with asyncio.timeout(station.timeout_seconds):
-            status = await client_of(station.api_type, wait_limits(station.timeout_seconds)).status(
+            status = await client_of(station.api_type, WaitLimits.capped_at(station.timeout_seconds)).status(
                 ReceiverAddress(station.rx_id, station.url, station.api_type)
             )
     except TimeoutError:
         return _down(station, f"no answer within {station.timeout_seconds:g} s")
     except HeimdallError as error:
         return _down(station, str(error))
-    except Exception as error:  # one that misbehaves leaves the others their answers
+    except Exception as error:  # a failure of one client must not lose the results of the others
         return _down(station, f"{type(error).__name__}: {error}")
     return StationCheck(
         rx_id=station.rx_id,
@@ -91,7 +90,7 @@ async def _ask(station: Station, client_of: ClientOf) -> StationCheck:
         num_users=status.num_users,
         max_users=status.max_users,
         software=status.software,
-        reason=status.reason if status.is_up else status.reason or "it says that it is down",
+        reason=status.reason if status.is_up else status.reason or "the receiver reports that it is down",
     )
 
 

@@ -85,7 +85,7 @@ def _figure(
         axes.invert_yaxis()
         figure.colorbar(answered, ax=axes, label="latency, ms", pad=0.01, extend="both")
         axes.legend(
-            handles=[Patch(color=_DOWN_COLOUR, label="down"), Patch(color=_NOT_ASKED_COLOUR, label="not asked")],
+            handles=[Patch(color=_DOWN_COLOUR, label="down"), Patch(color=_NOT_ASKED_COLOUR, label="not checked")],
             loc="lower left",
             bbox_to_anchor=(0, 1),
             ncols=2,

@@ -120,7 +120,7 @@ def _sessions(sessions: SessionsNow) -> Iterator[Metric]:
     yield _by_label("sessions", "Recording sessions", "status", sessions.by_status)
     yield _by_label("completed_sessions", "Completed sessions by their last validation", "health", sessions.by_health)
     yield _gauge("sessions_due", "Completed sessions whose features are not extracted", sessions.due_for_extraction)
-    yield _gauge("sessions_abandoned", "Recordings that nobody makes any more", len(sessions.abandoned))
+    yield _gauge("sessions_abandoned", "Recordings whose recorder has ended", len(sessions.abandoned))
 
 
 def _storage(storage: StorageNow) -> Iterator[Metric]:

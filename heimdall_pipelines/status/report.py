@@ -57,7 +57,7 @@ class Workers:
 
 @dataclass(frozen=True)
 class FailedRunNow:
-    """A run that failed lately and is not started once more."""
+    """A run that failed recently and is not retried."""
 
     run_id: str
     job: str
@@ -162,7 +162,7 @@ class Status:
 
     @property
     def attention(self) -> tuple[str, ...]:
-        """What a person should look at, in words; empty where all is well."""
+        """Problems that need attention, in words; empty if there is none."""
         return tuple(_attention(self))
 
     @property

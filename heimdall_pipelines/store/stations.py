@@ -11,9 +11,9 @@ from uuid import UUID
 from sqlalchemy import Connection, Row, text
 
 from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.model.receiver_kind import ReceiverKind, kinds_text
 from heimdall_pipelines.store.database import Database
 
-API_TYPES = ("kiwisdr", "http_iq", "none")
 _LONGEST_SCHEME = 8
 _SLUG = re.compile(r"[a-z0-9]+([-_][a-z0-9]+)*")
 
@@ -32,7 +32,7 @@ class Station:
     longitude: float
     altitude_m: float = 0.0
     url: str | None = None
-    api_type: str = "none"
+    api_type: str = ReceiverKind.NONE
     frequency_ranges_hz: tuple[tuple[float, float], ...] = ()
     full_scale_dbm: float | None = None
     is_active: bool = True
@@ -51,8 +51,8 @@ class Station:
             problems.append(f"longitude {self.longitude} is outside -180..180 degrees")
         if not -500 <= self.altitude_m <= 10_000:
             problems.append(f"altitude_m {self.altitude_m} is outside -500..10000 m")
-        if self.api_type not in API_TYPES:
-            problems.append(f"api_type {self.api_type!r} is none of {', '.join(API_TYPES)}")
+        if self.api_type not in tuple(ReceiverKind):
+            problems.append(f"api_type {self.api_type!r} is not {kinds_text(tuple(ReceiverKind))}")
         if self.url is not None and not self.url.startswith(("http://", "https://", "ws://", "wss://")):
             scheme = self.url.partition(":")[0][:_LONGEST_SCHEME]  # the rest may hold a password
             problems.append(f"url begins with {scheme!r}: http://, https://, ws:// or wss:// is expected")
@@ -67,6 +67,11 @@ class Station:
         ]
         if problems:
             raise StationError(f"station {self.rx_id}: " + "; ".join(problems))
+
+    @property
+    def has_client(self) -> bool:
+        """Whether there is a client that records this kind of receiver."""
+        return self.api_type != ReceiverKind.NONE
 
 
 @dataclass(frozen=True)

@@ -177,7 +177,7 @@ def test_no_message_begins_when_the_time_of_a_turn_is_over(database, webhook):
 def test_a_url_that_apprise_cannot_use_is_named_and_keeps_no_other_from_its_messages(database, webhook):
     note(database, evaluation(1))
     broken, working = tick(database, BROKEN, webhook)
-    assert "HEIMDALL_ALERT_URLS: URL 1 (slack) is none that Apprise can use" in broken.error
+    assert "HEIMDALL_ALERT_URLS: URL 1 (slack) is not a URL that Apprise accepts" in broken.error
     assert working.error is None
     assert len(webhook.messages) == 1
     assert len(list_untold(database, broken.destination.key, START, 10)) == 1

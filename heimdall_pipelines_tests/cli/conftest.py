@@ -6,8 +6,6 @@ import pytest
 
 from heimdall_pipelines import cli
 from heimdall_pipelines.receivers.stream import WaitLimits
-from heimdall_pipelines.sessions import recording
-from heimdall_pipelines.stations import checking
 
 PATIENCE_S = 1200.0
 LIMITS = WaitLimits(connect_s=PATIENCE_S, handshake_s=PATIENCE_S, silence_s=PATIENCE_S, lag_s=PATIENCE_S)
@@ -15,9 +13,8 @@ LIMITS = WaitLimits(connect_s=PATIENCE_S, handshake_s=PATIENCE_S, silence_s=PATI
 
 @pytest.fixture
 def patient_clients(monkeypatch):
-    """Whoever asks receivers waits for a busy machine; stations must have time-outs that are as long."""
-    for module in (recording, checking):
-        monkeypatch.setattr(module, "wait_limits", lambda _timeout_s: LIMITS)
+    """Clients wait for a busy machine; stations must have timeouts that are as long."""
+    monkeypatch.setattr(WaitLimits, "capped_at", lambda _timeout_s: LIMITS)
 
 
 @pytest.fixture

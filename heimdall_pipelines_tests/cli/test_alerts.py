@@ -119,7 +119,7 @@ def test_a_url_that_cannot_be_used_is_named_by_the_test(heimdall, monkeypatch):
     monkeypatch.setenv("HEIMDALL_ALERT_URLS", "slack://s3cret-token")
     code, output, error = heimdall("alerts", "test")
     assert code == 1
-    assert "HEIMDALL_ALERT_URLS: URL 1 (slack) is none that Apprise can use" in " ".join(output.split())
+    assert "HEIMDALL_ALERT_URLS: URL 1 (slack) is not a URL that Apprise accepts" in " ".join(output.split())
     assert "s3cret" not in output + error
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from heimdall_pipelines.cli import demo, demo_recording
 from heimdall_pipelines.cli.environment import PROJECT_FOLDER
-from heimdall_pipelines.receivers.programmes import SyntheticProgramme
+from heimdall_pipelines.receivers.signal_sources import SyntheticSource
 from heimdall_pipelines.stations.network import load_network
 from heimdall_pipelines.store.stations import Station, list_stations
 from heimdall_pipelines_tests.cli.conftest import PATIENCE_S
@@ -20,7 +20,7 @@ def _simulated_receivers(monkeypatch, patient_clients):
     """A demonstration whose receivers play faster than real ones, and begin together on a busy machine too."""
     began_ns = time.time_ns() // 10**10 * 10**10  # the transmission repeats every 10 s: the same samples each time
     monkeypatch.setattr(demo_recording, "SPEED", 20.0)
-    monkeypatch.setattr(demo_recording, "SyntheticProgramme", partial(SyntheticProgramme, clock=lambda: began_ns))
+    monkeypatch.setattr(demo_recording, "SyntheticSource", partial(SyntheticSource, clock=lambda: began_ns))
     monkeypatch.setattr(demo_recording, "Station", partial(Station, timeout_seconds=PATIENCE_S))
 
 

@@ -1,11 +1,11 @@
-"""`heimdall session record` and `heimdall station check`, from players."""
+"""`heimdall session record` and `heimdall station check`, from simulated."""
 
 import pytest
 
 from heimdall_pipelines.cli import session_recording
 from heimdall_pipelines.cli.frequencies import frequency_hz
-from heimdall_pipelines.receivers.players import KiwiPlayer
-from heimdall_pipelines.receivers.simulator import playing
+from heimdall_pipelines.receivers.simulated_receivers import SimulatedKiwiSdr
+from heimdall_pipelines.receivers.simulator import run_simulated
 from heimdall_pipelines.store.sessions import list_sessions
 from heimdall_pipelines_tests.cli.conftest import PATIENCE_S
 from heimdall_pipelines_tests.receivers.support import FREQUENCY_HZ, synthetic
@@ -16,7 +16,9 @@ FREQUENCY = f"{FREQUENCY_HZ / 1e6:g}MHz"
 
 @pytest.fixture
 def two_stations(stores, patient_clients):
-    with playing(KiwiPlayer(synthetic(), speed=10.0), KiwiPlayer(synthetic("genova"), speed=10.0)) as urls:
+    with run_simulated(
+        SimulatedKiwiSdr(synthetic(), speed=10.0), SimulatedKiwiSdr(synthetic("genova"), speed=10.0)
+    ) as urls:
         for rx_id, url in zip(("a", "b"), urls, strict=True):
             add_receivers(stores, rx_id, url=url, timeout_seconds=PATIENCE_S)
         yield

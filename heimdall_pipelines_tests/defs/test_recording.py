@@ -8,23 +8,21 @@ from heimdall_pipelines.definitions import build_definitions
 from heimdall_pipelines.defs.partitions import RECORDING_SESSIONS
 from heimdall_pipelines.defs.recorded import completed_recording_sessions
 from heimdall_pipelines.defs.recording import abandoned_recordings, scheduled_recording
-from heimdall_pipelines.receivers.players import KiwiPlayer
-from heimdall_pipelines.receivers.simulator import playing
+from heimdall_pipelines.receivers.simulated_receivers import SimulatedKiwiSdr
+from heimdall_pipelines.receivers.simulator import run_simulated
 from heimdall_pipelines.receivers.stream import WaitLimits
-from heimdall_pipelines.sessions import recording
-from heimdall_pipelines.stations import checking
 from heimdall_pipelines.store.recordings import RecordedSession, open_recording_session
 from heimdall_pipelines.store.sessions import get_session, list_sessions
 from heimdall_pipelines_tests.receivers.support import FREQUENCY_HZ, synthetic
 from heimdall_pipelines_tests.sessions.live import add_receivers
 
-PATIENCE_S = 1200.0  # for a player whose machine may stall
+PATIENCE_S = 1200.0  # for a simulated receiver whose machine may stall
 
 
 @pytest.fixture(autouse=True)
 def _patient_clients(monkeypatch):
-    for module in (recording, checking):
-        monkeypatch.setattr(module, "wait_limits", lambda _: WaitLimits(PATIENCE_S, PATIENCE_S, PATIENCE_S, PATIENCE_S))
+    limits = WaitLimits(PATIENCE_S, PATIENCE_S, PATIENCE_S, PATIENCE_S)
+    monkeypatch.setattr(WaitLimits, "capped_at", lambda _timeout_s: limits)
 
 
 @pytest.fixture
@@ -34,8 +32,8 @@ def instance():
 
 
 @pytest.fixture
-def player(stores):
-    with playing(KiwiPlayer(synthetic(), speed=10.0)) as (url,):
+def receiver(stores):
+    with run_simulated(SimulatedKiwiSdr(synthetic(), speed=10.0)) as (url,):
         add_receivers(stores, "a", url=url, timeout_seconds=PATIENCE_S)
         yield
 
@@ -46,7 +44,7 @@ def run(instance, job, **config):
     return job.execute_in_process(run_config=ops, instance=instance, raise_on_error=False)
 
 
-def test_the_job_records_a_session_and_the_sensor_asks_for_its_extraction(environment, stores, instance, player):
+def test_the_job_records_a_session_and_the_sensor_asks_for_its_extraction(environment, stores, instance, receiver):
     result = run(instance, "record_session", frequency_hz=FREQUENCY_HZ, duration_s=1.0, name="by the job")
     assert result.success
     (session,) = list_sessions(stores.database)
@@ -81,7 +79,7 @@ def test_the_schedule_records_what_the_environment_says_and_nothing_without_it(s
     assert dg.validate_run_config(job, request.run_config)
 
 
-def test_a_check_of_stations_gives_numbers_that_the_ui_plots(environment, stores, instance, player):
+def test_a_check_of_stations_gives_numbers_that_the_ui_plots(environment, stores, instance, receiver):
     add_receivers(stores, "gone", url="http://127.0.0.1:1")
     result = run(instance, "check_stations")
     assert result.success
@@ -103,7 +101,7 @@ def test_the_watchdog_closes_what_is_late_and_starts_no_run(environment, stores,
     assert abandoned_recordings(context, stores=stores).skip_message == "no recording is abandoned"
 
 
-def test_a_station_row_that_cannot_be_is_named(environment, stores, instance, player):
+def test_a_station_row_that_cannot_be_is_named(environment, stores, instance, receiver):
     with stores.database.transaction() as connection:
         connection.execute(text("UPDATE heimdall.websdr_stations SET url = 'file:///etc/passwd'"))
     result = run(instance, "record_session", frequency_hz=FREQUENCY_HZ)

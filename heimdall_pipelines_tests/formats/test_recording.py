@@ -51,7 +51,7 @@ def test_a_name_with_a_nul_is_an_error_of_the_recording():
 @pytest.mark.parametrize("name", ["a.mp3", "a", "wav"])
 def test_an_unknown_suffix_lists_what_is_understood(tmp_path, name):
     (tmp_path / name).write_bytes(bytes(80))
-    with pytest.raises(RecordingFormatError, match=r"\.wav .*\.sigmf-meta .*\.npy.*\.bin, \.raw, \.iq, \.cf32"):
+    with pytest.raises(RecordingFormatError, match=r"\.wav .*\.sigmf-meta.*\.npy.*\.bin, \.raw, \.iq, \.cf32"):
         open_recording(tmp_path / name, **GIVEN)
 
 

@@ -14,7 +14,7 @@ import pytest
 from heimdall_pipelines.formats.gnss_clock import GnssStamps
 from heimdall_pipelines.formats.kiwi_chunks import BLOCK_SAMPLES
 from heimdall_pipelines.receivers.clients import receiver_of
-from heimdall_pipelines.receivers.programmes import Place, SyntheticProgramme, Transmission, WavProgramme
+from heimdall_pipelines.receivers.signal_sources import Place, SyntheticSource, Transmission, WavSource
 from heimdall_pipelines.receivers.simulator import serving
 from heimdall_pipelines.receivers.stream import (
     IqBlock,
@@ -45,7 +45,7 @@ def impatient(**limits: float) -> WaitLimits:
 
 
 def patient(api_type: str, _limits: WaitLimits) -> Receiver:
-    """A client that waits longer than a station's own limits allow, where it runs beside the player in real time."""
+    """A client that waits longer than a station's own limits allow, where it runs beside the receiver in real time."""
     return receiver_of(api_type, LIMITS)
 
 
@@ -74,19 +74,19 @@ class _SteadyLoop(asyncio.SelectorEventLoop):
 
 
 def in_steady_time(main: Coroutine[Any, Any, _Result]) -> _Result:
-    """Run players and their clients in one loop, where no limit runs out because the machine stands still."""
+    """Run simulated and their clients in one loop, where no limit runs out because the machine stands still."""
     with asyncio.Runner(loop_factory=_SteadyLoop) as runner:
         return runner.run(main)
 
 
-def synthetic(rx_id: str = "torino", place: Place = TORINO, **options) -> SyntheticProgramme:
-    """A programme that begins at START_NS for every client."""
-    return SyntheticProgramme(rx_id, place, TRANSMISSION, clock=lambda: START_NS, **options)
+def synthetic(rx_id: str = "torino", place: Place = TORINO, **options) -> SyntheticSource:
+    """A signal_source that begins at START_NS for every client."""
+    return SyntheticSource(rx_id, place, TRANSMISSION, clock=lambda: START_NS, **options)
 
 
 def whole(path: Path) -> Tuning:
     """What records a KiwiSDR file to its end."""
-    num_samples = WavProgramme(path).num_samples
+    num_samples = WavSource(path).num_samples
     return Tuning(77_500.0, 8_000.0, (num_samples - BLOCK_SAMPLES / 2) / 12_001 / 1.0001)
 
 
@@ -121,32 +121,34 @@ async def recorded_from(url: str, api_type: str, *, tuning: Tuning = TUNING, lim
         return Recorded(stream.nominal_rate_hz, stream.quantisation_step, [block async for block in stream])
 
 
-def record(player, *, tuning: Tuning = TUNING, limits: WaitLimits = LIMITS, user_info: str = "") -> Recorded:
-    """Run a player, record from it."""
+def record(receiver, *, tuning: Tuning = TUNING, limits: WaitLimits = LIMITS, user_info: str = "") -> Recorded:
+    """Run a receiver, record from it."""
 
     async def run() -> Recorded:
-        async with serving(player) as url:
+        async with serving(receiver) as url:
             return await recorded_from(
-                url.replace("//", f"//{user_info}"), player.api_type, tuning=tuning, limits=limits
+                url.replace("//", f"//{user_info}"), receiver.api_type, tuning=tuning, limits=limits
             )
 
     return in_steady_time(run())
 
 
-def status_of(player, *, limits: WaitLimits = LIMITS) -> ReceiverStatus:
-    """Run a player, ask for its status."""
+def status_of(receiver, *, limits: WaitLimits = LIMITS) -> ReceiverStatus:
+    """Run a receiver, ask for its status."""
 
     async def run() -> ReceiverStatus:
-        async with serving(player) as url:
-            return await receiver_of(player.api_type, limits).status(ReceiverAddress("torino", url, player.api_type))
+        async with serving(receiver) as url:
+            return await receiver_of(receiver.api_type, limits).status(
+                ReceiverAddress("torino", url, receiver.api_type)
+            )
 
     return in_steady_time(run())
 
 
-def failure(player, **options) -> ReceiverError:
+def failure(receiver, **options) -> ReceiverError:
     """Record in vain; gives the error, which names the receiver."""
     with pytest.raises(ReceiverError) as caught:
-        record(player, **options)
+        record(receiver, **options)
     error = caught.value
     assert str(error) == f"torino: {error.reason}"
     return error

@@ -6,7 +6,6 @@ from heimdall_pipelines.receivers.addresses import receiver_url, shown_url
 from heimdall_pipelines.receivers.clients import UnknownApiTypeError, receiver_of
 from heimdall_pipelines.receivers.http_iq import HttpIq
 from heimdall_pipelines.receivers.kiwisdr import KiwiSdr
-from heimdall_pipelines.receivers.patience import wait_limits
 from heimdall_pipelines.receivers.stream import ReceiverAddress, ReceiverError, WaitLimits
 
 from .support import in_steady_time, recorded_from
@@ -19,14 +18,14 @@ def test_each_kind_of_receiver_has_its_client():
 
 @pytest.mark.parametrize("api_type", ["none", "openwebrx", ""])
 def test_a_kind_without_a_client_is_an_error_that_names_those_there_are(api_type):
-    with pytest.raises(UnknownApiTypeError, match=f"api_type '{api_type}': one of kiwisdr, http_iq is needed"):
+    with pytest.raises(UnknownApiTypeError, match=f"api_type '{api_type}': kiwisdr or http_iq is needed"):
         receiver_of(api_type)
 
 
 def test_no_limit_is_longer_than_a_stations_own_timeout_which_makes_none_longer():
     usual = WaitLimits(connect_s=10.0, handshake_s=15.0, silence_s=5.0, lag_s=10.0)
-    assert wait_limits(100.0) == usual
-    assert wait_limits(7.0) == WaitLimits(connect_s=7.0, handshake_s=7.0, silence_s=5.0, lag_s=7.0)
+    assert WaitLimits.capped_at(100.0) == usual
+    assert WaitLimits.capped_at(7.0) == WaitLimits(connect_s=7.0, handshake_s=7.0, silence_s=5.0, lag_s=7.0)
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from aiohttp import web
 from heimdall_pipelines.formats.recording import open_recording
 from heimdall_pipelines.receivers.clients import receiver_of
 from heimdall_pipelines.receivers.http_iq import asked_rate_hz
-from heimdall_pipelines.receivers.players import Faults, HttpIqPlayer
-from heimdall_pipelines.receivers.programmes import WavProgramme
+from heimdall_pipelines.receivers.signal_sources import WavSource
+from heimdall_pipelines.receivers.simulated_receivers import Faults, SimulatedHttpIq
 from heimdall_pipelines.receivers.stream import ReceiverAddress, ReceiverError, Tuning
 
 from ..formats.support import kiwi_file
@@ -83,14 +83,14 @@ def test_samples_that_come_in_odd_pieces_are_put_together():
 
 def test_a_replayed_recording_gives_the_samples_of_the_file(tmp_path):
     path = kiwi_file(tmp_path, seconds=3.0)
-    recorded = record(HttpIqPlayer(WavProgramme(path), speed=FAST), tuning=Tuning(77_500.0, 8_000.0, 2.9))
+    recorded = record(SimulatedHttpIq(WavSource(path), speed=FAST), tuning=Tuning(77_500.0, 8_000.0, 2.9))
     expected = np.concatenate(list(open_recording(path).blocks()))
     np.testing.assert_array_equal(recorded.iq, expected[: recorded.iq.size])
     assert recorded.nominal_rate_hz == 12_001.0
 
 
 def test_no_more_is_taken_than_was_asked_for_whatever_comes():
-    recorded = record(HttpIqPlayer(synthetic(), speed=FAST), tuning=Tuning(FREQUENCY_HZ, 150_000.0, 0.1))
+    recorded = record(SimulatedHttpIq(synthetic(), speed=FAST), tuning=Tuning(FREQUENCY_HZ, 150_000.0, 0.1))
     assert recorded.nominal_rate_hz == 188_000.0
     assert recorded.iq.size == 18_802  # 0.1 s and 0.01 %
 
@@ -124,8 +124,8 @@ WRONG = [
     (Faults(headers={"Content-Encoding": "br"}), "sends its IQ encoded as br", False),
     (Faults(headers={"X-Sample-Rate": "fast"}), "says X-Sample-Rate: fast", False),
     (Faults(headers={"X-Sample-Rate": "nan"}), "says X-Sample-Rate: nan", False),
-    (Faults(headers={"X-Sample-Rate": "1e9"}), "but 12000 Hz were asked for", False),
-    (Faults(headers={"X-Sample-Rate": "0"}), "but 12000 Hz were asked for", False),
+    (Faults(headers={"X-Sample-Rate": "1e9"}), "but 12000 Hz were requested", False),
+    (Faults(headers={"X-Sample-Rate": "0"}), "but 12000 Hz were requested", False),
     (Faults(status=503), "is busy (HTTP status 503)", True),
     (Faults(status=429), "is busy (HTTP status 429)", True),
     (Faults(status=401), "refuses access (HTTP status 401): check the password", False),
@@ -142,7 +142,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("faults", "reason", "is_transient"), WRONG, ids=[reason[:40] for _, reason, _ in WRONG])
 def test_a_receiver_that_refuses_or_misbehaves_is_an_error_that_says_how(faults, reason, is_transient):
-    error = failure(HttpIqPlayer(synthetic(), speed=FAST, faults=faults))
+    error = failure(SimulatedHttpIq(synthetic(), speed=FAST, faults=faults))
     assert reason in error.reason
     assert error.is_transient == is_transient
 
@@ -156,20 +156,20 @@ SLOW = [
 
 @pytest.mark.parametrize(("faults", "limits", "reason"), SLOW, ids=[reason[:40] for _, _, reason in SLOW])
 def test_a_receiver_that_sends_nothing_or_too_slowly_is_given_up(faults, limits, reason):
-    error = failure(HttpIqPlayer(synthetic(), speed=FAST, faults=faults), limits=impatient(**limits))
+    error = failure(SimulatedHttpIq(synthetic(), speed=FAST, faults=faults), limits=impatient(**limits))
     assert reason in error.reason
     assert error.is_transient
 
 
 def test_a_redirect_is_not_followed():
-    elsewhere = HttpIqPlayer(synthetic())
+    elsewhere = SimulatedHttpIq(synthetic())
 
     async def run():
         from heimdall_pipelines.receivers.simulator import serving
 
         async with serving(elsewhere) as goal:
-            player = HttpIqPlayer(synthetic(), faults=Faults(redirect_to=f"{goal}/iq?tune=1&rate=12000"))
-            async with serving(player) as url:
+            receiver = SimulatedHttpIq(synthetic(), faults=Faults(redirect_to=f"{goal}/iq?tune=1&rate=12000"))
+            async with serving(receiver) as url:
                 with pytest.raises(ReceiverError, match="which is not followed"):
                     await recorded_from(url, "http_iq")
                 assert not (await receiver_of("http_iq", LIMITS).status(ReceiverAddress("x", url, "http_iq"))).is_up
@@ -179,9 +179,9 @@ def test_a_redirect_is_not_followed():
 
 
 def test_a_password_and_a_free_channel_are_needed():
-    assert record(HttpIqPlayer(synthetic(), password="sesame", speed=FAST), user_info="me:sesame@").blocks
-    assert "check the password" in failure(HttpIqPlayer(synthetic(), password="sesame"), user_info="me:no@").reason
-    error = failure(HttpIqPlayer(synthetic(), max_users=0))
+    assert record(SimulatedHttpIq(synthetic(), password="sesame", speed=FAST), user_info="me:sesame@").blocks
+    assert "check the password" in failure(SimulatedHttpIq(synthetic(), password="sesame"), user_info="me:no@").reason
+    error = failure(SimulatedHttpIq(synthetic(), max_users=0))
     assert error.is_transient
 
 
@@ -215,7 +215,7 @@ def test_a_receiver_that_is_not_there_is_transiently_unreachable():
 
 
 def test_the_status_page_may_be_lines_json_or_missing():
-    status = status_of(HttpIqPlayer(synthetic()))
+    status = status_of(SimulatedHttpIq(synthetic()))
     assert status.is_up
     assert (status.num_users, status.max_users) == (0, 4)
 

@@ -14,8 +14,8 @@ from heimdall_pipelines.formats.kiwi_stream import write_message, write_sound
 from heimdall_pipelines.formats.kiwi_wav import open_kiwi_wav
 from heimdall_pipelines.receivers.clients import receiver_of
 from heimdall_pipelines.receivers.kiwisdr import KiwiSdr
-from heimdall_pipelines.receivers.players import Faults, KiwiPlayer
-from heimdall_pipelines.receivers.programmes import ReplayClock, WavProgramme
+from heimdall_pipelines.receivers.signal_sources import ReplayClock, WavSource
+from heimdall_pipelines.receivers.simulated_receivers import Faults, SimulatedKiwiSdr
 from heimdall_pipelines.receivers.simulator import serving
 from heimdall_pipelines.receivers.stream import ReceiverAddress, ReceiverError, Tuning
 
@@ -56,20 +56,20 @@ def assert_same_as_file(recorded, path):
 
 def test_a_replayed_recording_gives_the_samples_and_time_stamps_of_the_file(tmp_path):
     path = kiwi_file(tmp_path, seconds=6.0)
-    assert_same_as_file(record(KiwiPlayer(WavProgramme(path), speed=FAST), tuning=whole(path)), path)
+    assert_same_as_file(record(SimulatedKiwiSdr(WavSource(path), speed=FAST), tuning=whole(path)), path)
 
 
 def test_the_real_recordings_replayed_give_the_samples_and_time_stamps_of_the_files(real_recordings):
     assert len(real_recordings) == 3
     for path in real_recordings:
-        assert_same_as_file(record(KiwiPlayer(WavProgramme(path), speed=FAST), tuning=whole(path)), path)
+        assert_same_as_file(record(SimulatedKiwiSdr(WavSource(path), speed=FAST), tuning=whole(path)), path)
 
 
 def test_a_replay_moved_into_the_present_keeps_the_differences_between_receivers(tmp_path):
     path = kiwi_file(tmp_path, seconds=4.0)
     clock = ReplayClock(START_NS, clock=lambda: START_NS + 1_000_000 * 10**9)
-    moved = [record(KiwiPlayer(WavProgramme(path, moved_by_s=clock.moved_by_s), speed=FAST)) for _ in range(2)]
-    stays = record(KiwiPlayer(WavProgramme(path), speed=FAST))
+    moved = [record(SimulatedKiwiSdr(WavSource(path, moved_by_s=clock.moved_by_s), speed=FAST)) for _ in range(2)]
+    stays = record(SimulatedKiwiSdr(WavSource(path), speed=FAST))
     np.testing.assert_array_equal(moved[0].stamps.second, moved[1].stamps.second)
     np.testing.assert_array_equal(moved[0].stamps.nanosecond, stays.stamps.nanosecond)
     assert len(set((moved[0].stamps.second.astype(int) - stays.stamps.second) % 604_800)) == 1
@@ -82,61 +82,65 @@ def test_streams_that_begin_one_after_another_move_alike_even_where_two_sessions
 
 
 def test_the_stamps_of_a_simulated_station_tell_its_start_and_its_true_rate():
-    programme = synthetic()
-    recorded = record(KiwiPlayer(programme, speed=FAST), tuning=Tuning(FREQUENCY_HZ, 8_000.0, 10.0))
+    signal_source = synthetic()
+    recorded = record(SimulatedKiwiSdr(signal_source, speed=FAST), tuning=Tuning(FREQUENCY_HZ, 8_000.0, 10.0))
     fit = fit_gnss_clock(recorded.stamps, near_unix_ns=START_NS, nominal_rate_hz=recorded.nominal_rate_hz)
     assert abs(fit.start_time_unix_ns - START_NS) < 1_000
-    assert fit.sample_rate_hz == pytest.approx(12_001 * programme.rate_ratio, abs=1e-4)
+    assert fit.sample_rate_hz == pytest.approx(12_001 * signal_source.rate_ratio, abs=1e-4)
 
 
 def test_simulated_stations_hear_the_same_transmission_each_after_its_own_delay():
     heard = {}
     for rx_id, place in (("torino", synthetic().place), ("genova", GENOVA)):
-        programme = synthetic(rx_id, place, snr_db=60.0)
-        recorded = record(KiwiPlayer(programme, speed=FAST), tuning=Tuning(FREQUENCY_HZ, 8_000.0, 2.0))
-        time_s = np.arange(recorded.iq.size) / (12_001 * programme.rate_ratio)
-        heard[rx_id] = programme, time_s, recorded.iq * np.exp(-2j * np.pi * programme.oscillator_offset_hz * time_s)
-    for programme, time_s, iq in heard.values():
-        delay_s = programme.transmission.delay_s(programme.place)
+        signal_source = synthetic(rx_id, place, snr_db=60.0)
+        recorded = record(SimulatedKiwiSdr(signal_source, speed=FAST), tuning=Tuning(FREQUENCY_HZ, 8_000.0, 2.0))
+        time_s = np.arange(recorded.iq.size) / (12_001 * signal_source.rate_ratio)
+        heard[rx_id] = (
+            signal_source,
+            time_s,
+            recorded.iq * np.exp(-2j * np.pi * signal_source.oscillator_offset_hz * time_s),
+        )
+    for signal_source, time_s, iq in heard.values():
+        delay_s = signal_source.transmission.delay_s(signal_source.place)
         errors_us = np.linspace(-20.0, 20.0, 41)
         likeness = []
         for error_us in errors_us:
-            replica = np.exp(1j * programme.transmission.phase_rad(START_NS, time_s - delay_s - error_us * 1e-6))
+            replica = np.exp(1j * signal_source.transmission.phase_rad(START_NS, time_s - delay_s - error_us * 1e-6))
             likeness.append(abs(np.vdot(replica, iq)))
         assert abs(errors_us[np.argmax(likeness)]) <= 1.0  # the step; 60 dB of SNR tell 0.01 us
 
 
 def test_no_more_is_taken_than_was_asked_for_and_the_connection_is_closed():
-    player = KiwiPlayer(synthetic(), speed=FAST)
-    recorded = record(player)
+    receiver = SimulatedKiwiSdr(synthetic(), speed=FAST)
+    recorded = record(receiver)
     assert 0 <= recorded.iq.size - 0.5 * 12_001 <= BLOCK_SAMPLES + 1
-    assert player.num_users == 0
+    assert receiver.num_users == 0
 
 
 def test_the_handshake_says_what_a_kiwisdr_needs_and_keeps_the_stream_alive(monkeypatch):
     monkeypatch.setattr("heimdall_pipelines.receivers.kiwisdr.KEEPALIVE_S", 0.02)
-    player = KiwiPlayer(synthetic(), speed=2.0, keepalive_s=0.2)  # the stream takes 0.5 s
-    record(player, tuning=Tuning(FREQUENCY_HZ, 8_000.0, 1.0))
-    assert player.commands[0] == "SET auth t=kiwi p="
-    assert "SET AR OK in=12000 out=44100" in player.commands
-    assert "SET mod=iq low_cut=-5000 high_cut=5000 freq=7050.000" in player.commands
-    assert "SET agc=1 hang=0 thresh=-100 slope=6 decay=1000 manGain=50" in player.commands
-    assert "SET compression=0" in player.commands
-    assert player.commands.count("SET keepalive") > 3
+    receiver = SimulatedKiwiSdr(synthetic(), speed=2.0, keepalive_s=0.2)  # the stream takes 0.5 s
+    record(receiver, tuning=Tuning(FREQUENCY_HZ, 8_000.0, 1.0))
+    assert receiver.commands[0] == "SET auth t=kiwi p="
+    assert "SET AR OK in=12000 out=44100" in receiver.commands
+    assert "SET mod=iq low_cut=-5000 high_cut=5000 freq=7050.000" in receiver.commands
+    assert "SET agc=1 hang=0 thresh=-100 slope=6 decay=1000 manGain=50" in receiver.commands
+    assert "SET compression=0" in receiver.commands
+    assert receiver.commands.count("SET keepalive") > 3
 
 
 def test_a_client_that_sends_no_keepalive_is_let_go(monkeypatch):
     monkeypatch.setattr("heimdall_pipelines.receivers.kiwisdr.KEEPALIVE_S", 100.0)
-    error = failure(KiwiPlayer(synthetic(), keepalive_s=0.2), tuning=Tuning(FREQUENCY_HZ, 8_000.0, 100.0))
+    error = failure(SimulatedKiwiSdr(synthetic(), keepalive_s=0.2), tuning=Tuning(FREQUENCY_HZ, 8_000.0, 100.0))
     assert error.is_transient
     assert error.reason.startswith("closed the connection after 0.")
 
 
 def test_a_wider_band_is_asked_for_up_to_the_sample_rate_and_the_gain_can_be_fixed():
-    player = KiwiPlayer(synthetic(), speed=FAST)
+    receiver = SimulatedKiwiSdr(synthetic(), speed=FAST)
 
     async def run():
-        async with serving(player) as url:
+        async with serving(receiver) as url:
             address = ReceiverAddress("torino", url, "kiwisdr")
             for gain_db in (None, 42.0):
                 async with KiwiSdr(LIMITS).stream(address, Tuning(FREQUENCY_HZ, 25_000.0, 0.1, gain_db)) as stream:
@@ -144,13 +148,13 @@ def test_a_wider_band_is_asked_for_up_to_the_sample_rate_and_the_gain_can_be_fix
                     assert [block async for block in stream]
 
     in_steady_time(run())
-    assert any(command.startswith("SET mod=iq low_cut=-6000 high_cut=6000 ") for command in player.commands)
-    assert "SET agc=1 hang=0 thresh=-100 slope=6 decay=1000 manGain=50" in player.commands
-    assert "SET agc=0 hang=0 thresh=-100 slope=6 decay=1000 manGain=42" in player.commands
+    assert any(command.startswith("SET mod=iq low_cut=-6000 high_cut=6000 ") for command in receiver.commands)
+    assert "SET agc=1 hang=0 thresh=-100 slope=6 decay=1000 manGain=50" in receiver.commands
+    assert "SET agc=0 hang=0 thresh=-100 slope=6 decay=1000 manGain=42" in receiver.commands
 
 
 def test_lost_frames_are_counted_and_an_overdriven_converter_is_flagged():
-    recorded = record(KiwiPlayer(synthetic(), speed=FAST, faults=Faults(lost=frozenset({5, 6}), overdriven={9})))
+    recorded = record(SimulatedKiwiSdr(synthetic(), speed=FAST, faults=Faults(lost=frozenset({5, 6}), overdriven={9})))
     assert [block.num_lost_before for block in recorded.blocks[:5]] == [0, 0, 0, 1024, 0]
     assert [number for number, block in enumerate(recorded.blocks) if block.adc_overflow] == [5]
     assert sum(block.num_lost_before for block in recorded.blocks) == 1024
@@ -161,14 +165,14 @@ def test_lost_frames_are_counted_and_an_overdriven_converter_is_flagged():
 def test_a_password_opens_the_receiver(password):
     from urllib.parse import quote
 
-    player = KiwiPlayer(synthetic(), password=password, speed=FAST)
-    assert record(player, user_info=f":{quote(password, safe='')}@").blocks
+    receiver = SimulatedKiwiSdr(synthetic(), password=password, speed=FAST)
+    assert record(receiver, user_info=f":{quote(password, safe='')}@").blocks
 
 
 def test_a_password_is_never_shown():
     address = ReceiverAddress("torino", "http://:topsecret@127.0.0.1:1/", "kiwisdr")
     assert "topsecret" not in repr(address)
-    error = failure(KiwiPlayer(synthetic(), password="sesame"), user_info=":topsecret@")
+    error = failure(SimulatedKiwiSdr(synthetic(), password="sesame"), user_info=":topsecret@")
     assert error.reason == "refuses the password: give the right one in its URL, http://:password@host"
     assert not error.is_transient
 
@@ -217,7 +221,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("faults", "reason", "is_transient"), WRONG, ids=[reason[:40] for _, reason, _ in WRONG])
 def test_a_receiver_that_refuses_or_misbehaves_is_an_error_that_says_how(faults, reason, is_transient):
-    error = failure(KiwiPlayer(synthetic(), speed=FAST, faults=faults))
+    error = failure(SimulatedKiwiSdr(synthetic(), speed=FAST, faults=faults))
     assert reason in error.reason
     assert error.is_transient == is_transient
 
@@ -232,7 +236,7 @@ SLOW = [
 
 @pytest.mark.parametrize(("faults", "limits", "reason"), SLOW, ids=[reason[:40] for _, _, reason in SLOW])
 def test_a_receiver_that_sends_nothing_or_too_slowly_is_given_up(faults, limits, reason):
-    error = failure(KiwiPlayer(synthetic(), speed=FAST, faults=faults), limits=impatient(**limits))
+    error = failure(SimulatedKiwiSdr(synthetic(), speed=FAST, faults=faults), limits=impatient(**limits))
     assert reason in error.reason
     assert error.is_transient
 
@@ -273,7 +277,7 @@ def test_an_error_of_the_recording_side_passes_unchanged():
         pass
 
     async def run():
-        async with serving(KiwiPlayer(synthetic(), speed=FAST)) as url:
+        async with serving(SimulatedKiwiSdr(synthetic(), speed=FAST)) as url:
             stream = receiver_of("kiwisdr", LIMITS).stream(ReceiverAddress("torino", url, "kiwisdr"), TUNING)
             async with stream as opened:
                 async for _ in opened:
@@ -284,29 +288,29 @@ def test_an_error_of_the_recording_side_passes_unchanged():
 
 
 def test_a_user_name_and_a_frequency_out_of_range_are_refused():
-    assert "know no user names" in failure(KiwiPlayer(synthetic()), user_info="me:secret@").reason
-    error = failure(KiwiPlayer(synthetic()), tuning=Tuning(145e6, 8_000.0, 1.0))
+    assert "know no user names" in failure(SimulatedKiwiSdr(synthetic()), user_info="me:secret@").reason
+    error = failure(SimulatedKiwiSdr(synthetic()), tuning=Tuning(145e6, 8_000.0, 1.0))
     assert error.reason == "receives 0 to 30 MHz, not 145 MHz"
     assert not error.is_transient
 
 
 def test_a_receiver_behind_a_converter_is_tuned_by_the_frequency_that_is_received():
-    player = KiwiPlayer(synthetic(), speed=FAST, converter_hz=2e6)
-    assert np.std(record(player).iq) > 0.01  # the signal, beside noise of 0.003
-    assert any(" freq=5050.000" in command for command in player.commands)
+    receiver = SimulatedKiwiSdr(synthetic(), speed=FAST, converter_hz=2e6)
+    assert np.std(record(receiver).iq) > 0.01  # the signal, beside noise of 0.003
+    assert any(" freq=5050.000" in command for command in receiver.commands)
 
 
 def test_all_channels_taken_is_told_apart_from_a_free_one():
-    player = KiwiPlayer(synthetic(), max_users=1)
+    receiver = SimulatedKiwiSdr(synthetic(), max_users=1)
 
     async def run():
-        async with serving(player) as url:
-            receiver, address = receiver_of("kiwisdr", LIMITS), ReceiverAddress("torino", url, "kiwisdr")
-            async with receiver.stream(address, TUNING):
+        async with serving(receiver) as url:
+            client, address = receiver_of("kiwisdr", LIMITS), ReceiverAddress("torino", url, "kiwisdr")
+            async with client.stream(address, TUNING):
                 with pytest.raises(ReceiverError, match="torino: is busy: all 1 channels are taken"):
-                    async with receiver.stream(address, TUNING):
+                    async with client.stream(address, TUNING):
                         pass
-                return await receiver.status(address)
+                return await client.status(address)
 
     status = in_steady_time(run())
     assert status.is_up
@@ -315,7 +319,7 @@ def test_all_channels_taken_is_told_apart_from_a_free_one():
 
 
 def test_the_status_tells_fix_age_users_and_software():
-    status = status_of(KiwiPlayer(synthetic(), speed=FAST))
+    status = status_of(SimulatedKiwiSdr(synthetic(), speed=FAST))
     assert status.is_up
     assert (status.num_users, status.max_users) == (0, 4)
     assert status.gnss_fix_age_s == 1.0  # half a second old, rounded up
@@ -336,6 +340,6 @@ def test_the_status_tells_fix_age_users_and_software():
     ],
 )
 def test_a_receiver_that_could_not_be_recorded_is_down_and_says_why(options, limits, reason):
-    status = status_of(KiwiPlayer(synthetic(), **options), limits=impatient(**limits))
+    status = status_of(SimulatedKiwiSdr(synthetic(), **options), limits=impatient(**limits))
     assert not status.is_up
     assert reason in status.reason

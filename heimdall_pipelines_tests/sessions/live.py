@@ -1,4 +1,4 @@
-"""What tests of recordings share: receivers that do as told, and players that speak the real protocols."""
+"""What tests of recordings share: receivers that do as told, and simulated that speak the real protocols."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable

@@ -16,9 +16,9 @@ import pytest
 from sqlalchemy import text
 
 from heimdall_pipelines.formats.gnss_clock import GPS_EPOCH_UNIX_S, WEEK_S
-from heimdall_pipelines.receivers.players import KiwiPlayer
-from heimdall_pipelines.receivers.programmes import WavProgramme
-from heimdall_pipelines.receivers.simulator import playing as players
+from heimdall_pipelines.receivers.signal_sources import WavSource
+from heimdall_pipelines.receivers.simulated_receivers import SimulatedKiwiSdr
+from heimdall_pipelines.receivers.simulator import run_simulated
 from heimdall_pipelines.receivers.stream import GnssStamp, IqBlock, ReceiverError
 from heimdall_pipelines.sessions import recording
 from heimdall_pipelines.sessions.abandoned import close_abandoned_sessions
@@ -93,7 +93,7 @@ def only_session(stores):
     return get_session(stores.database, overview.id)
 
 
-async def playing(rx_id, attempt):
+async def streaming(rx_id, attempt):
     async for block in blocks_of(signal(2.0, key=ord(rx_id[0]))):
         yield block
 
@@ -131,7 +131,7 @@ def test_seven_stations_are_recorded_together_and_the_session_is_due(stores):
 
     async def together(rx_id, attempt):
         await everybody.wait()
-        async for block in playing(rx_id, attempt):
+        async for block in streaming(rx_id, attempt):
             yield block
 
     # One arrival time for all: a busy machine hears scripted stations a second apart.
@@ -155,7 +155,7 @@ def test_seven_stations_are_recorded_together_and_the_session_is_due(stores):
 @pytest.mark.fault("four of seven live stations cannot be reached")
 def test_stations_that_fail_cost_the_others_nothing_and_are_noted(stores, fault):
     add_receivers(stores, *SEVEN)
-    some = ScriptedReceiver(lambda rx_id, n: (playing if rx_id in "abc" else unreachable)(rx_id, n))
+    some = ScriptedReceiver(lambda rx_id, n: (streaming if rx_id in "abc" else unreachable)(rx_id, n))
     report = record(stores, some, wall_clock_ns=lambda: ARRIVAL_NS)
     assert report.status == "completed"
     assert report.error_message == "; ".join(f"{rx_id}: cannot be reached" for rx_id in "defg")
@@ -197,7 +197,7 @@ def test_the_session_is_pending_and_then_in_progress_while_it_is_recorded_and_no
 
     async def watched(rx_id, attempt):
         await asyncio.to_thread(see)
-        async for block in playing(rx_id, attempt):
+        async for block in streaming(rx_id, attempt):
             yield block
 
     record(stores, ScriptedReceiver(watched), progress=see)
@@ -214,7 +214,7 @@ def test_a_station_that_says_nothing_or_falls_silent_fails_after_its_own_timeout
     async def play(rx_id, attempt):
         if rx_id == "mute":
             await asyncio.Event().wait()
-        async for block in playing(rx_id, attempt):
+        async for block in streaming(rx_id, attempt):
             yield block
             if rx_id == "silent":
                 await recorded.waited_for()
@@ -239,7 +239,7 @@ def test_a_station_that_is_too_slow_fails_at_the_deadline_of_the_session(stores,
     recorded = Recorded("ok")
 
     async def play(rx_id, attempt):
-        async for block in playing(rx_id, attempt):
+        async for block in streaming(rx_id, attempt):
             yield block
             if rx_id == "slow":
                 await recorded.waited_for()
@@ -303,7 +303,7 @@ def test_a_station_is_not_asked_again_when_too_little_would_be_in_common_with_th
         if rx_id == "busy":
             await ok_began.wait()
             raise ReceiverError(rx_id, "is busy", is_transient=True)
-        async for block in playing(rx_id, attempt):
+        async for block in streaming(rx_id, attempt):
             yield block
             ok_began.set()
 
@@ -317,7 +317,7 @@ def test_an_error_that_nobody_thought_of_fails_its_station_only(stores):
     async def play(rx_id, attempt):
         if rx_id == "a":
             raise ZeroDivisionError("of a client")
-        async for block in playing(rx_id, attempt):
+        async for block in streaming(rx_id, attempt):
             yield block
 
     assert record(stores, ScriptedReceiver(play)).error_message == "a: ZeroDivisionError: of a client"
@@ -330,7 +330,7 @@ def test_a_recording_too_short_for_three_fixes_is_timed_by_the_stamps_between_th
 
     async def play(rx_id, attempt):
         number = 0
-        async for block in playing(rx_id, attempt):
+        async for block in streaming(rx_id, attempt):
             second, nanosecond = divmod(gps_ns + round(number * BLOCK_SAMPLES * 1e9 / RATE_HZ), 10**9)
             yield IqBlock(block.iq, GnssStamp(2, second % WEEK_S, nanosecond))
             number += 1
@@ -348,7 +348,7 @@ def test_samples_that_were_lost_are_a_marked_hole_of_zeros(stores, fault):
 
     async def play(rx_id, attempt):
         number = 0
-        async for block in playing(rx_id, attempt):
+        async for block in streaming(rx_id, attempt):
             number += 1
             yield IqBlock(block.iq, num_lost_before=512 if number == 4 else 0, adc_overflow=number in (2, 5))
 
@@ -376,7 +376,7 @@ def test_a_station_that_loses_more_than_a_few_samples_fails(stores, fault):
     add_receivers(stores, "a", retry_count=0)
 
     async def play(rx_id, attempt):
-        async for block in playing(rx_id, attempt):
+        async for block in streaming(rx_id, attempt):
             yield IqBlock(block.iq, num_lost_before=round(MAX_HOLE_SHARE * RATE_HZ) + 1)
 
     assert "lost 601 of 12000 samples on the way" in record(stores, ScriptedReceiver(play)).error_message
@@ -427,7 +427,7 @@ def test_a_recording_of_several_parts_is_stored_as_it_was_sent(stores):
 def test_without_room_for_temporary_files_a_station_fails_with_what_to_do(stores, monkeypatch, tmp_path):
     add_receivers(stores, "a")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
-    report = record(stores, ScriptedReceiver(playing))
+    report = record(stores, ScriptedReceiver(streaming))
     assert report.status == "failed"
     assert f"No such file or directory in {tmp_path / 'missing'}; it takes 20 MiB" in report.error_message
 
@@ -484,9 +484,9 @@ def test_more_stations_than_are_allowed_at_the_same_time_are_refused_and_who_doe
     add_receivers(stores, "a", "b")
     add_receivers(stores, "vhf", frequency_ranges_hz=((144e6, 146e6),))
     with pytest.raises(RecordingRefusedError, match=r"2 stations are more than the 1 that may .*--max-stations"):
-        record(stores, ScriptedReceiver(playing), max_stations=1)
+        record(stores, ScriptedReceiver(streaming), max_stations=1)
     assert list_sessions(stores.database) == []
-    assert record(stores, ScriptedReceiver(playing), max_stations=2).status == "completed"
+    assert record(stores, ScriptedReceiver(streaming), max_stations=2).status == "completed"
 
 
 def test_without_any_station_that_can_be_recorded_all_active_is_refused(stores):
@@ -505,7 +505,7 @@ def test_an_unknown_source_is_refused(stores):
 def test_a_station_that_does_not_receive_the_frequency_is_not_asked_and_noted(stores):
     add_receivers(stores, "a")
     add_receivers(stores, "vhf", frequency_ranges_hz=((144e6, 146e6),))
-    receiver = ScriptedReceiver(playing)
+    receiver = ScriptedReceiver(streaming)
     report = record(stores, receiver)
     assert set(receiver.attempts) == {"a"}
     assert report.not_asked == (("vhf", "0.0775 MHz is outside its 144-146 MHz"),)
@@ -516,7 +516,7 @@ def test_breaking_off_waits_for_stations_that_take_their_time_to_end(stores):
     add_receivers(stores, "quick", "slow")
 
     async def play(rx_id, attempt):
-        async for block in playing(rx_id, attempt):
+        async for block in streaming(rx_id, attempt):
             try:
                 yield block
                 await asyncio.Event().wait()
@@ -541,7 +541,7 @@ def test_a_recording_that_is_broken_off_is_closed_as_failed_and_leaves_no_object
     add_receivers(stores, "a", "b")
 
     async def play(rx_id, attempt):
-        async for block in playing(rx_id, attempt):
+        async for block in streaming(rx_id, attempt):
             yield block
             if rx_id == "b":
                 await asyncio.Event().wait()
@@ -565,7 +565,7 @@ def test_a_recording_that_is_broken_off_as_it_ends_is_closed_as_failed_too(store
 
     async def play(rx_id, attempt):
         loops.append(asyncio.get_running_loop())
-        async for block in playing(rx_id, attempt):
+        async for block in streaming(rx_id, attempt):
             yield block
 
     def break_off(line):
@@ -598,7 +598,7 @@ def test_a_session_that_is_deleted_while_it_is_recorded_is_given_up_and_leaves_n
     deleted = []
 
     async def play(rx_id, attempt):
-        async for block in playing(rx_id, attempt):
+        async for block in streaming(rx_id, attempt):
             yield block
             if rx_id == "b":
                 await asyncio.to_thread(delete)
@@ -620,7 +620,7 @@ def test_a_store_that_is_away_when_the_samples_are_stored_is_waited_for(settings
 
         async def play(rx_id, attempt):
             mending.start()
-            async for block in playing(rx_id, attempt):
+            async for block in streaming(rx_id, attempt):
                 yield block
 
         report = record(stores, ScriptedReceiver(play))
@@ -639,7 +639,7 @@ def test_a_store_that_stays_away_fails_the_session_with_the_reason_and_the_watch
         add_receivers(stores, "a", "b")
 
         async def play(rx_id, attempt):
-            async for block in playing(rx_id, attempt):
+            async for block in streaming(rx_id, attempt):
                 yield block
                 link.cut()
 
@@ -726,7 +726,7 @@ def test_a_recorder_that_was_taken_for_dead_cannot_complete_its_session(stores, 
             assert len(close_abandoned_sessions(stores, silent_for_s=0)) == 1
 
     with pytest.raises(SessionClosedError, match="was closed as failed"):
-        record(stores, ScriptedReceiver(playing), progress=close)
+        record(stores, ScriptedReceiver(streaming), progress=close)
     assert only_session(stores).status == "failed"
     assert stored_keys(stores, only_session(stores).id) == []
     fault.record(
@@ -747,7 +747,7 @@ def test_a_database_that_is_away_when_the_recording_ends_is_waited_for(settings,
                 link.cut()
                 mending.start()
 
-        report = record(stores, ScriptedReceiver(playing), progress=cut)
+        report = record(stores, ScriptedReceiver(streaming), progress=cut)
         mending.join()
         assert only_session(stores).status == report.status == "completed"
         fault.record(found_by="nothing to find", came_of_it="waited for; the session is completed")
@@ -758,15 +758,17 @@ def station_in_name(file):
 
 
 def recorded_and_imported(stores, files):
-    """Record what players replay of files as fast as it goes, and import the same files; gives both reports."""
+    """Record what simulated replay of files as fast as it goes, and import the same files; gives both reports."""
     imported = import_files(stores, files)
     by_id = {x.station.rx_id: x for x in imported.recordings}
-    programmes = {station_in_name(file): WavProgramme(file) for file in files}
+    signal_sources = {station_in_name(file): WavSource(file) for file in files}
     first = by_id[next(iter(by_id))]
     num_samples = min(x.samples_count for x in by_id.values())
-    rate_hz = next(iter(programmes.values())).rate_hz()
-    with players(*(KiwiPlayer(programme, speed=float("inf")) for programme in programmes.values())) as urls:
-        for rx_id, url in zip(programmes, urls, strict=True):
+    rate_hz = next(iter(signal_sources.values())).rate_hz()
+    with run_simulated(
+        *(SimulatedKiwiSdr(signal_source, speed=float("inf")) for signal_source in signal_sources.values())
+    ) as urls:
+        for rx_id, url in zip(signal_sources, urls, strict=True):
             execute(
                 stores,
                 "UPDATE heimdall.websdr_stations SET url = :url, api_type = 'kiwisdr', is_active = true,"
@@ -775,7 +777,7 @@ def recorded_and_imported(stores, files):
                 rx_id=rx_id,
             )
         frequency_hz = get_session(stores.database, imported.session_id).frequency_hz
-        request = RecordRequest(frequency_hz, num_samples / rate_hz, rx_ids=tuple(programmes))
+        request = RecordRequest(frequency_hz, num_samples / rate_hz, rx_ids=tuple(signal_sources))
         then = Surroundings(patient, wall_clock_ns=lambda: first.start_time_unix_ns, sleep=no_pause)
         return imported, record_session(stores, request, quiet, then)
 

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 from sqlalchemy import text
 
-from heimdall_pipelines.receivers.players import Faults, HttpIqPlayer, KiwiPlayer
-from heimdall_pipelines.receivers.simulator import playing
+from heimdall_pipelines.receivers.simulated_receivers import Faults, SimulatedHttpIq, SimulatedKiwiSdr
+from heimdall_pipelines.receivers.simulator import run_simulated
 from heimdall_pipelines.receivers.stream import ReceiverStatus
 from heimdall_pipelines.stations.checking import check_stations
 from heimdall_pipelines.store.station_checks import station_uptimes
@@ -21,7 +21,7 @@ def rows(stores, statement):
 
 
 def test_players_of_both_kinds_answer_and_one_that_is_not_there_is_down(stores):
-    with playing(KiwiPlayer(synthetic()), HttpIqPlayer(synthetic())) as (kiwi_url, http_url):
+    with run_simulated(SimulatedKiwiSdr(synthetic()), SimulatedHttpIq(synthetic())) as (kiwi_url, http_url):
         add_receivers(stores, "kiwi", url=kiwi_url)
         add_receivers(stores, "web", url=http_url, api_type="http_iq")
         add_receivers(stores, "nowhere", url="http://127.0.0.1:1")
@@ -54,7 +54,12 @@ def test_a_station_that_never_answers_is_down_and_the_others_are_asked_meanwhile
 
 
 def test_the_history_tells_how_often_a_station_was_up(stores):
-    with playing(KiwiPlayer(synthetic()), KiwiPlayer(synthetic(), faults=Faults(answers_page=True))) as (url, page_url):
+    with run_simulated(
+        SimulatedKiwiSdr(synthetic()), SimulatedKiwiSdr(synthetic(), faults=Faults(answers_page=True))
+    ) as (
+        url,
+        page_url,
+    ):
         add_receivers(stores, "kiwi", url=url)
         add_receivers(stores, "page", url=page_url)
         check_stations(stores, client_of=patient)

@@ -1,9 +1,11 @@
 import multiprocessing
+import re
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
+from heimdall_pipelines.model.receiver_kind import ReceiverKind
 from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.migrate import SchemaTooNewError, migrate
 from heimdall_pipelines_tests.waiting import PATIENCE_S
@@ -193,3 +195,11 @@ def test_every_unique_key_of_measurements_holds_the_time_as_a_hypertable_needs(m
         ["id", "timestamp"],
         ["recording_session_id", "timestamp", "websdr_station_id"],
     ]
+
+
+def test_the_database_takes_the_kinds_of_receivers_that_exist(migrated):
+    constraint = rows(
+        migrated,
+        "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'websdr_stations_api_type_check'",
+    )[0][0]
+    assert set(re.findall(r"'(\w+)'", constraint)) == set(ReceiverKind)

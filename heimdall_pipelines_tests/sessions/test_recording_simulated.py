@@ -14,9 +14,9 @@ import pytest
 from sqlalchemy import text
 
 from heimdall_pipelines.formats.recording import open_recording
-from heimdall_pipelines.receivers.players import Faults, HttpIqPlayer, KiwiPlayer
-from heimdall_pipelines.receivers.programmes import ReplayClock, SyntheticProgramme, WavProgramme
-from heimdall_pipelines.receivers.simulator import playing
+from heimdall_pipelines.receivers.signal_sources import ReplayClock, SyntheticSource, WavSource
+from heimdall_pipelines.receivers.simulated_receivers import Faults, SimulatedHttpIq, SimulatedKiwiSdr
+from heimdall_pipelines.receivers.simulator import run_simulated
 from heimdall_pipelines.sessions.deleting import delete_session
 from heimdall_pipelines.sessions.extraction import extract_session
 from heimdall_pipelines.sessions.importing import ImportFile
@@ -33,7 +33,7 @@ from heimdall_pipelines_tests.receivers.support import START_NS as TRANSMITTED_N
 from heimdall_pipelines_tests.sessions.live import FREQUENCY_HZ, add_receivers, let_pass, no_pause
 from heimdall_pipelines_tests.sessions.support import import_files, quiet
 
-RATE_HZ = 12_001.0  # of the players
+RATE_HZ = 12_001.0  # of the simulated
 DURATION_S = 1.5
 NUM_SAMPLES = round(DURATION_S * RATE_HZ)
 BYTES_PER_SAMPLE = 8  # complex64
@@ -84,7 +84,7 @@ def features(stores, session_id):
 
 def test_http_iq_is_stored_as_it_was_played_and_gives_the_features_of_an_import_of_it(stores, tmp_path):
     file = kiwi_file(tmp_path, seconds=2.0)
-    with playing(HttpIqPlayer(WavProgramme(file), password="sesame", speed=FAST)) as (url,):
+    with run_simulated(SimulatedHttpIq(WavSource(file), password="sesame", speed=FAST)) as (url,):
         add_receivers(stores, "web", url=url.replace("//", "//me:sesame@"), api_type="http_iq")
         before_ns = steady_ns()
         report = recorded(stores, wall_clock_ns=steady_ns)
@@ -117,8 +117,11 @@ def test_http_iq_and_kiwisdrs_are_recorded_in_one_session_and_extracted_together
         """Everything comes when the last of it was sent, however long that takes here."""
         return TRANSMITTED_NS + round(DURATION_S * 1e9)
 
-    players = [KiwiPlayer(synthetic("kiwi", TORINO), speed=FAST), HttpIqPlayer(synthetic("web", GENOVA), speed=FAST)]
-    with playing(*players) as (kiwi_url, web_url):
+    simulated = [
+        SimulatedKiwiSdr(synthetic("kiwi", TORINO), speed=FAST),
+        SimulatedHttpIq(synthetic("web", GENOVA), speed=FAST),
+    ]
+    with run_simulated(*simulated) as (kiwi_url, web_url):
         add_receivers(stores, "kiwi", url=kiwi_url)
         add_receivers(stores, "web", url=web_url, api_type="http_iq")
         report = recorded(stores, frequency_hz=TRANSMITTED_HZ, wall_clock_ns=heard_ns)
@@ -138,12 +141,12 @@ def test_http_iq_and_kiwisdrs_are_recorded_in_one_session_and_extracted_together
 def test_players_that_replay_one_session_keep_the_time_between_them(stores, tmp_path):
     late_ns = {"a": 0, "b": 300_000_000, "c": 1_700_000_000}
     clock = ReplayClock(START_NS, together_s=600.0)
-    players = []
+    simulated = []
     for rx_id, ns in late_ns.items():
         (tmp_path / rx_id).mkdir()
         file = kiwi_file(tmp_path / rx_id, seconds=4.0, start_ns=START_NS + ns, fix_interval_s=1.0)
-        players.append(KiwiPlayer(WavProgramme(file, moved_by_s=clock.moved_by_s), speed=FAST))
-    with playing(*players) as urls:
+        simulated.append(SimulatedKiwiSdr(WavSource(file, moved_by_s=clock.moved_by_s), speed=FAST))
+    with run_simulated(*simulated) as urls:
         for rx_id, url in zip(late_ns, urls, strict=True):
             add_receivers(stores, rx_id, url=url)
         before_ns = time.time_ns()
@@ -156,8 +159,8 @@ def test_players_that_replay_one_session_keep_the_time_between_them(stores, tmp_
 
 
 def test_with_automatic_gain_levels_are_uncalibrated_and_with_a_fixed_one_they_are_not(stores, tmp_path):
-    player = KiwiPlayer(WavProgramme(kiwi_file(tmp_path, seconds=2.0)), speed=FAST)
-    with playing(player) as (url,):
+    receiver = SimulatedKiwiSdr(WavSource(kiwi_file(tmp_path, seconds=2.0)), speed=FAST)
+    with run_simulated(receiver) as (url,):
         add_receivers(stores, "kiwi", url=url, full_scale_dbm=-20.0)
         automatic = recorded(stores, wall_clock_ns=then)
         fixed = recorded(stores, wall_clock_ns=then, manual_gain_db=60.0)
@@ -171,11 +174,11 @@ def test_with_automatic_gain_levels_are_uncalibrated_and_with_a_fixed_one_they_a
     assert (found.is_calibrated, found.full_scale_dbm, found.note) == (True, -20.0, None)
     meta = json.loads(stored(stores, sidecar_location(found.location)))["global"]
     assert (meta["heimdall:automatic_gain_control"], meta["heimdall:manual_gain_db"]) == (False, 60.0)
-    assert sum("agc=0" in command and "manGain=60" in command for command in player.commands) == 1
+    assert sum("agc=0" in command and "manGain=60" in command for command in receiver.commands) == 1
 
 
 def test_a_channel_wider_than_a_station_receives_is_told_at_once_and_noted(stores, tmp_path):
-    with playing(KiwiPlayer(WavProgramme(kiwi_file(tmp_path, seconds=2.0)), speed=FAST)) as (url,):
+    with run_simulated(SimulatedKiwiSdr(WavSource(kiwi_file(tmp_path, seconds=2.0)), speed=FAST)) as (url,):
         add_receivers(stores, "kiwi", url=url)
         lines = []
         report = recorded(stores, wall_clock_ns=then, bandwidth_hz=20_000.0, progress=lines.append)
@@ -216,8 +219,10 @@ def http_fault(title, faults, reason, came_of_it, **values):
 def test_a_receiver_that_misbehaves_costs_the_other_nothing(
     stores, fault, tmp_path, faults, reason, came_of_it, values
 ):
-    programme = WavProgramme(kiwi_file(tmp_path, seconds=2.0))
-    with playing(HttpIqPlayer(programme, speed=FAST, faults=faults), KiwiPlayer(programme, speed=FAST)) as (
+    signal_source = WavSource(kiwi_file(tmp_path, seconds=2.0))
+    with run_simulated(
+        SimulatedHttpIq(signal_source, speed=FAST, faults=faults), SimulatedKiwiSdr(signal_source, speed=FAST)
+    ) as (
         bad_url,
         url,
     ):
@@ -243,9 +248,9 @@ def test_a_receiver_that_is_much_too_slow_is_given_up_at_the_deadline_of_the_ses
             let_pass(DEADLINE_S)
         return START_NS
 
-    programme = WavProgramme(kiwi_file(tmp_path, seconds=2.0))
-    slow = HttpIqPlayer(programme, speed=FAST, faults=Faults(delay_s=1.5))
-    with playing(slow, KiwiPlayer(programme, speed=FAST)) as (slow_url, url):
+    signal_source = WavSource(kiwi_file(tmp_path, seconds=2.0))
+    slow = SimulatedHttpIq(signal_source, speed=FAST, faults=Faults(delay_s=1.5))
+    with run_simulated(slow, SimulatedKiwiSdr(signal_source, speed=FAST)) as (slow_url, url):
         add_receivers(stores, "bad", url=slow_url, api_type="http_iq", timeout_seconds=3600.0)
         add_receivers(stores, "ok", url=url)
         report = recorded(stores, wall_clock_ns=clock, progress=told.append, overtime_s=DEADLINE_S - DURATION_S)
@@ -261,11 +266,11 @@ def test_a_receiver_that_is_much_too_slow_is_given_up_at_the_deadline_of_the_ses
 
 @pytest.mark.fault("live receivers send more than was asked for, without end")
 def test_no_more_is_stored_than_duration_times_rate(stores, fault):
-    programme = SyntheticProgramme("a", TORINO, TRANSMISSION)  # endless
-    players = [HttpIqPlayer(programme, speed=FAST), KiwiPlayer(programme, speed=FAST)]
-    with playing(*players) as urls:
-        for player, url in zip(players, urls, strict=True):
-            add_receivers(stores, player.api_type, url=url, api_type=player.api_type)
+    signal_source = SyntheticSource("a", TORINO, TRANSMISSION)  # endless
+    simulated = [SimulatedHttpIq(signal_source, speed=FAST), SimulatedKiwiSdr(signal_source, speed=FAST)]
+    with run_simulated(*simulated) as urls:
+        for receiver, url in zip(simulated, urls, strict=True):
+            add_receivers(stores, receiver.api_type, url=url, api_type=receiver.api_type)
         report = recorded(stores, frequency_hz=TRANSMITTED_HZ)
     assert report.status == "completed"
     for found, rate_hz in zip(report.recordings, (16_000.0, RATE_HZ), strict=True):
@@ -298,12 +303,12 @@ def authority(tmp_path_factory):
 
 @pytest.fixture
 def tls_stations(stores, authority, tmp_path):
-    programme = WavProgramme(kiwi_file(tmp_path, seconds=2.0))
-    players = [KiwiPlayer(programme, speed=FAST), HttpIqPlayer(programme, speed=FAST)]
-    with playing(*players, tls=authority[1]) as (kiwi_url, web_url):
+    signal_source = WavSource(kiwi_file(tmp_path, seconds=2.0))
+    simulated = [SimulatedKiwiSdr(signal_source, speed=FAST), SimulatedHttpIq(signal_source, speed=FAST)]
+    with run_simulated(*simulated, tls=authority[1]) as (kiwi_url, web_url):
         add_receivers(stores, "kiwi", url=kiwi_url.replace("https", "wss"))
         add_receivers(stores, "web", url=web_url, api_type="http_iq")
-        yield players
+        yield simulated
 
 
 @pytest.mark.fault("the certificate of live receivers (https, wss) is of a CA that nobody trusts")
@@ -314,7 +319,7 @@ def test_a_certificate_that_is_not_trusted_fails_its_station_and_nothing_is_sent
     assert report.error_message == (
         "no station could be recorded: kiwi: its certificate is not valid; web: its certificate is not valid"
     )
-    assert [player.num_requests for player in tls_stations] == [0, 0]
+    assert [receiver.num_requests for receiver in tls_stations] == [0, 0]
     fault.record(found_by="the recorder", came_of_it="no request is sent, none again; the session is failed")
 
 

@@ -1,4 +1,4 @@
-"""What a simulated receiver plays: a KiwiSDR recording, or a synthetic transmission as heard at a position."""
+"""Signals of simulated receivers: a KiwiSDR recording, or a synthetic transmission as received at a position."""
 
 import functools
 import math
@@ -20,28 +20,28 @@ from heimdall_pipelines.rf.geodesy import distance_m, propagation_delay_s
 from heimdall_pipelines.rf.modulation import complex_noise, frequency_modulated_phase_rad
 
 NOMINAL_RATE_HZ = 12_001
-LEFTOVER_BLOCKS = 2
+STALE_BLOCKS = 2
 _NO_STAMP = GnssStamp(NO_FIX_AGE, 0, 0)
 _NS = 1_000_000_000
 
 
 @dataclass(frozen=True, eq=False)
-class PlayedBlock:
+class SentBlock:
     """A run of samples as a receiver sends them.
 
     Attributes
     ----------
     stored : NDArray[int16], shape (2 * samples,)
-        I and Q by turns, in steps of 1/32768.
+        I and Q interleaved, in steps of 1/32768.
     stamp : GnssStamp
         Time of the first one.
-    is_leftover : bool
+    is_stale : bool
         From the stream before: a KiwiSDR's first two blocks.
     """
 
     stored: NDArray[np.int16]
     stamp: GnssStamp
-    is_leftover: bool = False
+    is_stale: bool = False
 
     @property
     def num_samples(self) -> int:
@@ -55,19 +55,19 @@ class PlayedBlock:
         return 10 * math.log10(max(power, 10**-12.7))
 
 
-class Programme(Protocol):
-    """What is played to every client anew."""
+class SignalSource(Protocol):
+    """A signal that is streamed to every client from its beginning."""
 
     def rate_hz(self, asked_hz: float | None = None) -> float:
         """Nominal rate of the samples, where a client asked for one or did not."""
         ...
 
-    def blocks(self, frequency_hz: float, asked_hz: float | None = None) -> Iterator[PlayedBlock]:
+    def blocks(self, frequency_hz: float, asked_hz: float | None = None) -> Iterator[SentBlock]:
         """Give what a client tuned to this frequency hears from now on."""
         ...
 
 
-class WavProgramme:
+class WavSource:
     """A KiwiSDR recording from its beginning, samples and time stamps byte for byte, whatever the client tunes to.
 
     Parameters
@@ -80,7 +80,7 @@ class WavProgramme:
     Raises
     ------
     RecordingFormatError
-        The file is none or is damaged.
+        The file is not a KiwiSDR recording, or is damaged.
     """
 
     def __init__(self, path: Path, *, moved_by_s: Callable[[], int] | None = None) -> None:
@@ -92,19 +92,19 @@ class WavProgramme:
     @property
     def num_samples(self) -> int:
         """Samples of the file without the leftover blocks."""
-        counted = self._chunks.data_bytes[LEFTOVER_BLOCKS:] if self._chunks.stamps else self._chunks.data_bytes
+        counted = self._chunks.data_bytes[STALE_BLOCKS:] if self._chunks.stamps else self._chunks.data_bytes
         return sum(counted) // CI16_LE.sample_bytes
 
     def rate_hz(self, asked_hz: float | None = None) -> float:  # noqa: ARG002
         """The file's nominal rate."""
         return float(self._chunks.nominal_rate_hz)
 
-    def blocks(self, frequency_hz: float, asked_hz: float | None = None) -> Iterator[PlayedBlock]:  # noqa: ARG002
+    def blocks(self, frequency_hz: float, asked_hz: float | None = None) -> Iterator[SentBlock]:  # noqa: ARG002
         """Give the file's blocks."""
         moved_by_s = 0 if self._moved_by_s is None else self._moved_by_s()
         stamps = np.frombuffer(self._chunks.stamps, STAMP)
         if stamps.size == 0:
-            yield from _leftover_blocks(_NO_STAMP)
+            yield from _stale_blocks(_NO_STAMP)
         with open_file(self._path) as file:
             for number, (offset, size) in enumerate(
                 zip(self._chunks.data_offsets, self._chunks.data_bytes, strict=True)
@@ -113,8 +113,8 @@ class WavProgramme:
                 for begin in range(offset, offset + size, CI16_LE.sample_bytes * BLOCK_SAMPLES):
                     file.seek(begin)
                     stored = file.read(min(CI16_LE.sample_bytes * BLOCK_SAMPLES, offset + size - begin))
-                    is_leftover = stamps.size > 0 and number < LEFTOVER_BLOCKS
-                    yield PlayedBlock(np.frombuffer(stored, "<i2"), stamp, is_leftover)
+                    is_stale = stamps.size > 0 and number < STALE_BLOCKS
+                    yield SentBlock(np.frombuffer(stored, "<i2"), stamp, is_stale)
 
 
 class ReplayClock:
@@ -125,7 +125,7 @@ class ReplayClock:
     reference_unix_ns : int
         A time in the recordings that is to become now.
     together_s : float
-        A stream that begins within so long of the one before it is of the same session.
+        A stream that begins within this time of the one before it belongs to the same session.
     clock : callable, optional
         Gives the present, ns of UTC; by default the computer's.
     """
@@ -161,7 +161,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Transmission:
-    """A frequency-modulated transmission without end, the same whoever listens and whenever: a function of UTC.
+    """An endless frequency-modulated transmission, a function of UTC alone: the same for every receiver.
 
     Eight tones of 300 to 3000 Hz, drawn from the seed, that repeat every 10 s.
 
@@ -218,7 +218,7 @@ def _tones(seed: int) -> tuple[tuple[float, float], ...]:
     return tuple(zip(tones_hz.tolist(), (rng.random(_NUM_TONES) / tones_hz).tolist(), strict=True))
 
 
-class SyntheticProgramme:
+class SyntheticSource:
     """A transmission as heard at a place, from the moment at which a client connects.
 
     Parameters
@@ -258,7 +258,7 @@ class SyntheticProgramme:
         """A KiwiSDR's rate, or what the client asks for."""
         return float(NOMINAL_RATE_HZ) if asked_hz is None else asked_hz
 
-    def blocks(self, frequency_hz: float, asked_hz: float | None = None) -> Iterator[PlayedBlock]:
+    def blocks(self, frequency_hz: float, asked_hz: float | None = None) -> Iterator[SentBlock]:
         """Give what is heard from now on, without end."""
         start_unix_ns = self._clock()
         nominal_hz = self.rate_hz(asked_hz)
@@ -269,7 +269,7 @@ class SyntheticProgramme:
         amplitude = _NOISE_AMPLITUDE * 10 ** (self.snr_db / 20) if abs(offset_hz) < nominal_hz / 2 else 0.0
         amplitude = min(amplitude, _GREATEST_AMPLITUDE)
         beat_hz = offset_hz + self.oscillator_offset_hz
-        yield from _leftover_blocks(_stamp(start_unix_ns - 300 * _NS, 0))
+        yield from _stale_blocks(_stamp(start_unix_ns - 300 * _NS, 0))
         first = 0
         while True:
             since_start_s = np.arange(first, first + BLOCK_SAMPLES) / true_hz
@@ -279,7 +279,7 @@ class SyntheticProgramme:
             iq += (amplitude * np.exp(1j * phase_rad)).astype(np.complex64)
             stored = np.clip(np.rint(iq.view(np.float32) * 32_768.0), -32_768, 32_767).astype(np.int16)
             since_ns = round(first * 1e9 / true_hz)
-            yield PlayedBlock(stored, _stamp(start_unix_ns, since_ns))
+            yield SentBlock(stored, _stamp(start_unix_ns, since_ns))
             first += BLOCK_SAMPLES
 
 
@@ -297,9 +297,9 @@ def _stamp(start_unix_ns: int, since_start_ns: int) -> GnssStamp:
     return GnssStamp(age_s, second % WEEK_S, nanosecond)
 
 
-def _leftover_blocks(stamp: GnssStamp) -> Iterator[PlayedBlock]:
-    for _ in range(LEFTOVER_BLOCKS):
-        yield PlayedBlock(np.zeros(2 * BLOCK_SAMPLES, np.int16), stamp, is_leftover=True)
+def _stale_blocks(stamp: GnssStamp) -> Iterator[SentBlock]:
+    for _ in range(STALE_BLOCKS):
+        yield SentBlock(np.zeros(2 * BLOCK_SAMPLES, np.int16), stamp, is_stale=True)
 
 
 def _moved(stored: np.void, by_s: int) -> GnssStamp:

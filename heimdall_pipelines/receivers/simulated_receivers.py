@@ -1,4 +1,4 @@
-"""Receivers that are played: servers that speak a KiwiSDR's protocol and HTTP IQ; `Faults` makes them misbehave."""
+"""Simulated receivers: servers that speak the protocol of a KiwiSDR or HTTP IQ; `Faults` makes them misbehave."""
 
 import asyncio
 import contextlib
@@ -13,8 +13,9 @@ from urllib.parse import unquote
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from heimdall_pipelines.formats.kiwi_stream import write_message, write_sound
+from heimdall_pipelines.model.receiver_kind import ReceiverKind
 from heimdall_pipelines.receivers.http_iq import RATE_HEADER
-from heimdall_pipelines.receivers.programmes import PlayedBlock, Programme
+from heimdall_pipelines.receivers.signal_sources import SentBlock, SignalSource
 
 SOFTWARE = "KiwiSDR_v1.550_simulated"
 RECEIVED_HZ = 30_000_000
@@ -26,7 +27,7 @@ _PAGE = "<!doctype html><title>Welcome</title>"
 
 @dataclass(frozen=True)
 class Faults:
-    """What a player does wrong; nothing by default. Blocks are counted from 0, a KiwiSDR's two leftover ones included.
+    """Faults of a simulated receiver; none by default. Blocks count from 0, the two stale ones of a KiwiSDR included.
 
     Attributes
     ----------
@@ -47,7 +48,7 @@ class Faults:
     breaks_at : int or None
         Closes the connection when half of this block, and half of a sample in it, are sent.
     delay_s : float
-        Waits so long before each block, whatever the speed.
+        Delay before each block, at any speed.
     replaced : mapping of int to bytes
         KiwiSDR: frames sent in place of those of these blocks.
     lost : frozenset of int
@@ -79,22 +80,22 @@ class Faults:
 NO_FAULTS = Faults()
 
 
-class Player(Protocol):
-    """A played receiver."""
+class SimulatedReceiver(Protocol):
+    """A simulated receiver."""
 
-    api_type: str
+    api_type: ReceiverKind
 
     def application(self) -> web.Application:
         """Make the server's application."""
         ...
 
 
-class _PlayerBase:
-    """What both kinds of players have."""
+class _SimulatedBase:
+    """What both kinds of simulated receivers share."""
 
     def __init__(
         self,
-        programme: Programme,
+        signal_source: SignalSource,
         *,
         password: str | None = None,
         max_users: int = 4,
@@ -106,7 +107,7 @@ class _PlayerBase:
         self.faults = faults
         self.num_users = 0
         self.num_requests = 0
-        self._programme = programme
+        self._signal_source = signal_source
         self._password = password
         self._max_users = max_users
         self._speed = speed
@@ -132,7 +133,7 @@ class _PlayerBase:
         return web.Response(text="".join(f"{key}={value}\n" for key, value in lines.items()))
 
     async def _fault(self) -> web.Response | None:
-        """What is answered in place of what was asked for, if a fault says so."""
+        """Return the answer that a fault sends in place of the right one, None without such a fault."""
         self.num_requests += 1
         if self.faults.says_nothing:
             await asyncio.Event().wait()
@@ -144,13 +145,13 @@ class _PlayerBase:
             return web.Response(text=_PAGE, content_type="text/html")
         return None
 
-    async def _paced(self, frequency_hz: float, asked_hz: float | None) -> AsyncIterator[tuple[int, PlayedBlock]]:
+    async def _paced(self, frequency_hz: float, asked_hz: float | None) -> AsyncIterator[tuple[int, SentBlock]]:
         """Give blocks when a receiver would have them; ends, or never does, where a fault says so."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         num_samples = 0
-        rate_hz = self._programme.rate_hz(asked_hz) * self._speed
-        for number, block in enumerate(self._programme.blocks(frequency_hz, asked_hz)):
+        rate_hz = self._signal_source.rate_hz(asked_hz) * self._speed
+        for number, block in enumerate(self._signal_source.blocks(frequency_hz, asked_hz)):
             num_samples += block.num_samples
             if self.faults.delay_s:
                 await asyncio.sleep(self.faults.delay_s)
@@ -163,21 +164,21 @@ class _PlayerBase:
             yield number, block
 
 
-class KiwiPlayer(_PlayerBase):
-    """A KiwiSDR as far as its IQ stream and its status page go.
+class SimulatedKiwiSdr(_SimulatedBase):
+    """A simulated KiwiSDR: its IQ stream and its status page.
 
     Parameters
     ----------
-    programme : Programme
+    signal_source : SignalSource
         Played to each client from its beginning.
     password : str, optional
         None: anyone may listen.
     max_users : int
-        Further ones are told that it is busy.
+        Further clients get the answer that it is busy.
     speed : float
         Times real time; infinite: as fast as it is taken.
     keepalive_s : float
-        Ends a stream when the client has sent no keepalive for so long, as the real one does after 60 s.
+        Timeout after the client's last keepalive, at which the stream ends; the real one has 60 s.
     converter_hz : float
         By how much a converter before the receiver shifts what it receives, 30 MHz wide.
     faults : Faults
@@ -191,11 +192,11 @@ class KiwiPlayer(_PlayerBase):
         Streams now, and requests so far.
     """
 
-    api_type = "kiwisdr"
+    api_type = ReceiverKind.KIWISDR
 
     def __init__(
         self,
-        programme: Programme,
+        signal_source: SignalSource,
         *,
         password: str | None = None,
         max_users: int = 4,
@@ -204,7 +205,7 @@ class KiwiPlayer(_PlayerBase):
         converter_hz: float = 0.0,
         faults: Faults = NO_FAULTS,
     ) -> None:
-        super().__init__(programme, password=password, max_users=max_users, speed=speed, faults=faults)
+        super().__init__(signal_source, password=password, max_users=max_users, speed=speed, faults=faults)
         self.commands: list[str] = []
         self._keepalive_s = keepalive_s
         self._converter_hz = converter_hz
@@ -246,7 +247,7 @@ class KiwiPlayer(_PlayerBase):
         return None
 
     async def _listener(self, request: web.Request, websocket: web.WebSocketResponse) -> None:
-        rate = f"{self._programme.rate_hz():.6f}"
+        rate = f"{self._signal_source.rate_hz():.6f}"
         for said in (
             {"version_maj": "1", "version_min": "550"},
             {"center_freq": str(RECEIVED_HZ // 2), "bandwidth": str(RECEIVED_HZ), "adc_clk_nom": "66666600"},
@@ -273,7 +274,7 @@ class KiwiPlayer(_PlayerBase):
         await websocket.close()
 
     async def _tuned(self, websocket: web.WebSocketResponse) -> float | None:
-        """Wait for all that a KiwiSDR must be told before it plays; gives the frequency, None if the client goes."""
+        """Wait for all that a KiwiSDR must be sent before it streams; gives the frequency, None if the client goes."""
         missing = set(_NEEDED)
         frequency_hz = 0.0
         while missing:
@@ -319,10 +320,10 @@ class KiwiPlayer(_PlayerBase):
         await websocket.send_frame(_SAY_CLOSED, WSMsgType.CLOSE)
 
 
-class HttpIqPlayer(_PlayerBase):
-    """A receiver that streams IQ over HTTP; parameters as of `KiwiPlayer`, user names are not looked at."""
+class SimulatedHttpIq(_SimulatedBase):
+    """A receiver that streams IQ over HTTP; parameters as of `SimulatedKiwiSdr`, user names are not looked at."""
 
-    api_type = "http_iq"
+    api_type = ReceiverKind.HTTP_IQ
 
     def application(self) -> web.Application:
         """Make the server's application."""
@@ -342,7 +343,7 @@ class HttpIqPlayer(_PlayerBase):
         response = web.StreamResponse(
             headers={
                 "Content-Type": "application/octet-stream",
-                RATE_HEADER: f"{self._programme.rate_hz(asked_hz):.3f}",
+                RATE_HEADER: f"{self._signal_source.rate_hz(asked_hz):.3f}",
                 **self.faults.headers,
             }
         )
@@ -351,7 +352,7 @@ class HttpIqPlayer(_PlayerBase):
         try:
             await response.prepare(request)
             async for number, block in self._paced(frequency_hz, asked_hz):
-                if block.is_leftover:
+                if block.is_stale:
                     continue
                 stored = block.stored.astype("<i2").tobytes()
                 if number == self.faults.breaks_at:

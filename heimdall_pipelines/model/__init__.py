@@ -1,0 +1,1 @@
+"""What is passed between rooms: typed, frozen, without I/O."""

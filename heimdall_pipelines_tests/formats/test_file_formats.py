@@ -1,0 +1,33 @@
+"""The table of formats is the one place for suffixes, readers and what is said of them."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from heimdall_pipelines.formats.file_formats import FILE_FORMATS, RAW_FORMATS, format_of, markdown_table
+from heimdall_pipelines.formats.raw_files import RAW_ENCODINGS
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def test_every_suffix_belongs_to_one_format():
+    suffixes = [suffix for one in FILE_FORMATS for suffix in one.suffixes]
+    assert len(set(suffixes)) == len(suffixes)
+    for one in FILE_FORMATS:
+        for suffix in one.suffixes:
+            assert format_of(Path(f"a{suffix.upper()}")) is one
+
+
+def test_the_docs_hold_the_table_of_formats():
+    assert markdown_table() in (DOCS / "recordings.md").read_text()
+
+
+def test_raw_formats_have_an_encoding_each():
+    assert tuple(RAW_ENCODINGS) == RAW_FORMATS
+
+
+def test_the_table_loads_without_numpy_and_readers():
+    code = "import sys, heimdall_pipelines.formats.file_formats; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "numpy" not in loaded
+    assert not any(name.startswith("heimdall_pipelines.formats.kiwi") for name in loaded)
