@@ -5,6 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.timeout(1800)  # all modules are read and 80 pages written, on however busy a machine
 PROJECT = Path(__file__).parents[1]
 
 
