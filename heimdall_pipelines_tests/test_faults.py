@@ -500,7 +500,7 @@ def test_a_session_completed_again_meanwhile_gets_no_row_of_the_revision_before(
 ):
     if extracted_before:
         extract_session(stores, session_id)
-    before = stored(stores, session_id)
+    before, slug = stored(stores, session_id), get_session(stores.database, session_id).slug
     with held_in_the_middle(settings, session_id) as (running, let_go):
         for status in ("in_progress", "completed"):
             execute(
@@ -510,10 +510,10 @@ def test_a_session_completed_again_meanwhile_gets_no_row_of_the_revision_before(
                 id=session_id,
             )
         let_go.set()
-        with pytest.raises(SupersededError, match=rf"{session_id} .*\(now completed, revision 2\)"):
+        with pytest.raises(SupersededError, match=rf"{slug} .*\(now completed, revision 2\)"):
             running.result(PATIENCE_S)
     assert stored(stores, session_id) == before
-    assert due_for_extraction(stores.database, limit=2) == [SessionRevision(UUID(session_id), 2)]
+    assert due_for_extraction(stores.database, limit=2) == [SessionRevision(UUID(session_id), slug, 2)]
     result = run_job(session_id)
     assert result.success
     rows = stored(stores, session_id)["features"]
@@ -537,10 +537,11 @@ def test_a_session_deleted_before_its_first_rows_are_written_is_a_clear_error(
     settings, stores, session_id, monkeypatch
 ):
     monkeypatch.setattr(extraction, "PROGRESS_INTERVAL_S", -1.0)  # rows are inserted at the end only
+    slug = get_session(stores.database, session_id).slug
     with held_in_the_middle(settings, session_id) as (running, let_go):
         execute(stores, "DELETE FROM heimdall.recording_sessions WHERE id = :id", id=session_id)
         let_go.set()
-        with pytest.raises(SessionNotFoundError, match=rf"{session_id} was deleted while it was being extracted"):
+        with pytest.raises(SessionNotFoundError, match=rf"{slug} was deleted while it was being extracted"):
             running.result(PATIENCE_S)
     assert stored(stores, session_id) == {"features": [], "metrics": []}
 
@@ -548,11 +549,12 @@ def test_a_session_deleted_before_its_first_rows_are_written_is_a_clear_error(
 def test_a_session_whose_deletion_begins_while_it_is_extracted_gets_no_rows(
     settings, stores, session_id, in_small_steps
 ):
+    slug = get_session(stores.database, session_id).slug
     with held_in_the_middle(settings, session_id) as (running, let_go):
         with open_stores(settings) as own:
             begin_deletion(own.database, UUID(session_id))
         let_go.set()
-        with pytest.raises(SessionBeingDeletedError, match=f"finish it with: heimdall session delete {session_id}"):
+        with pytest.raises(SessionBeingDeletedError, match=f"finish it with: heimdall session delete {slug}"):
             running.result(PATIENCE_S)
     assert stored(stores, session_id)["features"] == []
     assert due_for_extraction(stores.database, limit=2) == []

@@ -33,6 +33,10 @@ def session_id(stores, imported):
     return imported
 
 
+def slug_of(stores, session_id):
+    return get_session(stores.database, session_id).slug
+
+
 def execute(stores, statement, **values):
     with stores.database.transaction() as connection:
         return connection.execute(text(statement), values)
@@ -97,7 +101,7 @@ def test_a_row_that_is_not_of_its_feature_version_is_found(stores, session_id):
 def test_what_is_printed_as_json_can_be_read_again(stores, session_id):
     document = json.loads(json.dumps(validate_session(stores, session_id).to_json(), allow_nan=False))
     assert document["session_id"] == str(session_id)
-    assert document["slug"] == get_session(stores.database, session_id).slug
+    assert document["slug"] == slug_of(stores, session_id)
     assert document["health_status"] == "healthy"
     assert [check["check"] for check in document["checks"]] == list(SESSION_CHECKS)
     assert all(check["passed"] for check in document["checks"])
@@ -135,7 +139,7 @@ def test_an_object_too_many_concerns_no_segment_and_is_a_warning(stores, session
     (issue,) = kept(stores).validation_issues
     assert issue["check"] == "objects_agree"
     assert issue["examples"] == [f"{stranger}: an object that no measurement names"]
-    assert issue["mend"].endswith(f"heimdall session delete {session_id}")
+    assert issue["mend"].endswith(f"heimdall session delete {slug_of(stores, session_id)}")
 
 
 def test_missing_iq_concerns_every_segment_and_cannot_be_made_again(stores, session_id):
@@ -151,7 +155,7 @@ def test_a_session_whose_features_are_due_has_an_issue_that_extracting_mends(sto
     assert validate_session(stores, imported).health_status == "critical"
     issues = {issue["check"]: issue for issue in kept(stores).validation_issues}
     assert issues["stations_extracted"]["examples"] == ["nothing was extracted"]
-    assert issues["stations_extracted"]["mend"] == f"heimdall session extract {imported}"
+    assert issues["stations_extracted"]["mend"] == f"heimdall session extract {slug_of(stores, imported)}"
     extract_session(stores, imported, quiet)
     assert validate_session(stores, imported).health_status == "healthy"
     assert kept(stores).validation_issues == []
@@ -164,7 +168,8 @@ def test_there_is_nothing_to_validate_of_a_session_that_is_unknown_or_not_comple
     with pytest.raises(SessionNotCompleteError, match="is in_progress: nothing of it can be checked"):
         validate_session(stores, imported)
     execute(stores, "UPDATE heimdall.recording_sessions SET deletion_began_at = now()")
-    with pytest.raises(SessionBeingDeletedError, match=f"finish it with: heimdall session delete {imported}"):
+    slug = slug_of(stores, imported)
+    with pytest.raises(SessionBeingDeletedError, match=f"finish it with: heimdall session delete {slug}"):
         validate_session(stores, imported)
     assert kept(stores)[:3] == ("unknown", [], None)
 
