@@ -40,9 +40,9 @@ def env() -> None:
     if not local.has_other_servers:
         changed[f"{ENV_PREFIX}EMBEDDED"] = "true"
         changed |= _project_options(Path(os.environ["DAGSTER_HOME"]))
-    programs = str(Path(sys.executable).parent)
-    if shutil.which("dagster") is None:
-        changed["PATH"] = os.pathsep.join([programs, before.get("PATH", os.defpath)])
+    programs = Path(sys.executable).parent
+    if Path(shutil.which("dagster") or "").parent != programs:
+        changed["PATH"] = os.pathsep.join([str(programs), before.get("PATH", os.defpath)])
     for name, value in sorted(changed.items()):
         typer.echo(f"export {name}={shlex.quote(value)}")
 
