@@ -48,7 +48,7 @@ test: install
 	@$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
 
 test-fast: install
-	@$(BIN)/python -m pytest $(PARALLEL) -m fast
+	@$(BIN)/python -m pytest $(PARALLEL) --numprocesses 2 -m fast
 
 # The tests that inject faults record what they see. Where docs/reliability.md has another table, it gets this one, and
 # the command fails, so that the difference is looked at.

@@ -1,5 +1,6 @@
 """One real PostgreSQL and one real S3 server per test run; a database of its own and empty buckets per test."""
 
+import gc
 import os
 import uuid
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from heimdall_pipelines_tests.dev_server import RunningDev
 
 TEMPLATE = f"template_heimdall_{PROCESS}"
+gc.disable()  # until the tests are collected, a third of whose time it would take
 STACK, FAULTS = pytest.StashKey[SharedStack](), pytest.StashKey[FaultTable]()
 
 # No limit of wall time: a busy machine may take seconds for a moment, and pytest's own timeout ends what never ends.
@@ -56,6 +58,12 @@ def pytest_collection_modifyitems(items):
         if STARTS_SERVERS not in item.fixturenames and not any(map(item.get_closest_marker, NOT_FAST)):
             item.add_marker("fast")
     items.sort(key=place)
+
+
+def pytest_collection_finish():
+    """Collect garbage from now on, and none of what the tests' modules and their imports are."""
+    gc.enable()
+    gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)

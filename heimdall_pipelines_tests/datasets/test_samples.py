@@ -68,6 +68,7 @@ def test_the_golden_checksum_of_whole_samples(name):
     assert digest == GOLDEN[GENERATOR_VERSION][name], "other samples: if this changes, count GENERATOR_VERSION up"
 
 
+@pytest.mark.programs
 def test_another_process_makes_the_same_sample():
     code = (
         "from heimdall_pipelines_tests.datasets.support import *\n"
