@@ -7,7 +7,7 @@ import ducc0
 import numpy as np
 
 from heimdall_pipelines.rf.features import extract_features
-from heimdall_pipelines.rf.modulation import complex_noise, frequency_modulated_phase_rad
+from heimdall_pipelines.rf.signals import complex_noise, frequency_modulated_phase_rad
 
 NUM_CHUNKS = 5
 CHUNK_S = 0.2

@@ -18,6 +18,7 @@ from heimdall_pipelines.datasets.batches import missing_batches, num_batches
 from heimdall_pipelines.datasets.deleting import delete_dataset
 from heimdall_pipelines.datasets.regenerating import RegeneratedIq, regenerate_iq, write_iq
 from heimdall_pipelines.datasets.requesting import RequestOutcome, expand_dataset, request_dataset
+from heimdall_pipelines.datasets.samples import what_of_other_version
 from heimdall_pipelines.datasets.spec import parse_spec
 from heimdall_pipelines.datasets.workers import MAX_WORKERS, num_workers_wanted
 from heimdall_pipelines.errors import HeimdallError
@@ -336,10 +337,7 @@ def _what_next(dataset: Dataset, batches: Sequence[Batch]) -> str:
     if dataset.deletion_began_at is not None:
         return f"It is being deleted. To finish that: heimdall dataset delete {name}"
     if dataset.generator_version != GENERATOR_VERSION:
-        return (
-            f"This is generator version {GENERATOR_VERSION}, which gives other samples: the dataset can be read, but "
-            "it can neither be expanded nor its IQ be made again"
-        )
+        return f"This is generator version {GENERATOR_VERSION}. {what_of_other_version(dataset)}"
     missing = missing_batches(dataset, batches)
     if not missing:
         return f"complete. Next: heimdall dataset summary {name} -o FOLDER, heimdall dataset expand {name} --by N"

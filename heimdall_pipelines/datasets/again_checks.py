@@ -9,8 +9,8 @@ from heimdall_pipelines.checks import MAX_EXAMPLES
 from heimdall_pipelines.datasets.findings import Findings
 from heimdall_pipelines.datasets.iq_files import iq_file
 from heimdall_pipelines.datasets.regenerating import compare_stored
-from heimdall_pipelines.datasets.row_checks import agrees
 from heimdall_pipelines.datasets.samples import Recipe, draw_sample, keeps_iq, make_sample
+from heimdall_pipelines.datasets.stored_truth import agrees, from_stored_truth
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
 from heimdall_pipelines.store.dataset_look import DatasetLook, SampleRow
 from heimdall_pipelines.store.datasets import get_iq_sample
@@ -87,7 +87,7 @@ def _compare(stores: Stores, recipe: Recipe, row: SampleRow, found: Findings) ->
     keep = None
     if iq_row is not None and keeps_iq(recipe.spec, row.sample_idx):
         keep = lambda site, iq: files.append((site, iq_file(recipe, row.sample_idx, site, iq)))  # noqa: E731
-    made = make_sample(recipe, drawn, keep)
+    made = make_sample(recipe, from_stored_truth(drawn, row.truth), keep)
     if not agrees(row.truth, made.truth, FEATURE_TOLERANCE):
         wrong("its truth is not what the seed gives")
     for stored, again in zip(row.receivers, made.receivers, strict=False):

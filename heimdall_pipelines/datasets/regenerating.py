@@ -14,10 +14,11 @@ import numpy as np
 from heimdall_pipelines.datasets.generating import ATTEMPTS_PER_SAMPLE
 from heimdall_pipelines.datasets.iq_files import IqFile, iq_file
 from heimdall_pipelines.datasets.samples import DrawnSample, Recipe, draw_sample, hear_sample
+from heimdall_pipelines.datasets.stored_truth import from_stored_truth
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.formats.npy import read_npy_header
 from heimdall_pipelines.formats.recording import RecordingFormatError
-from heimdall_pipelines.store.datasets import Dataset, IqSampleRow, get_dataset, get_iq_sample
+from heimdall_pipelines.store.datasets import Dataset, IqSampleRow, get_dataset, get_iq_sample, get_truth
 from heimdall_pipelines.store.objects import ObjectLocation, ObjectNotFoundError, ObjectStore
 from heimdall_pipelines.store.stores import Stores
 
@@ -75,7 +76,7 @@ class RegeneratedIq:
 
 
 def regenerate_iq(stores: Stores, name: str, sample_idx: int, rx_ids: Sequence[str] = ()) -> Iterator[RegeneratedIq]:
-    """Make the IQ of a sample again and, where it is stored, compare.
+    """Make the IQ of a sample again, from its stored truth where that is intact, and compare where it is stored.
 
     Parameters
     ----------
@@ -106,7 +107,7 @@ def regenerate_iq(stores: Stores, name: str, sample_idx: int, rx_ids: Sequence[s
     """
     dataset = get_dataset(stores.database, name)
     recipe = Recipe.of(dataset)
-    drawn = _draw(dataset, recipe, sample_idx)
+    drawn = from_stored_truth(_draw(dataset, recipe, sample_idx), get_truth(stores.database, dataset.id, sample_idx))
     indices = _receiver_indices(dataset, drawn, rx_ids)
     row = get_iq_sample(stores.database, dataset.id, sample_idx)
     return _regenerate(stores.objects, recipe, drawn, indices, row)
