@@ -17,7 +17,7 @@ from heimdall_pipelines.store.datasets import get_iq_sample
 from heimdall_pipelines.store.stores import Stores
 
 DEEP_SHARE = 0.01
-FEATURE_TOLERANCE = 1e-4  # relative: features have six digits, and another kind of processor rounds otherwise
+FEATURE_TOLERANCE = 1e-4  # relative: features have six digits, and their transforms round by processor
 
 
 def check_made_again(

@@ -22,7 +22,9 @@ from heimdall_pipelines.store.datasets import Dataset, IqSampleRow, get_dataset,
 from heimdall_pipelines.store.objects import ObjectLocation, ObjectNotFoundError, ObjectStore
 from heimdall_pipelines.store.stores import Stores
 
-MAX_RELATIVE_DIFFERENCE = 1e-5  # of the RMS: what another kind of processor may round differently
+MAX_RELATIVE_DIFFERENCE = (
+    1e-5  # of the RMS; a link rounded to the next digit, 1e-6 Hz, turns the carrier by 6e-6 in a second
+)
 
 
 class RegenerationError(HeimdallError):
@@ -53,7 +55,7 @@ class Comparison:
 
     @property
     def acceptable(self) -> bool:
-        """Whether the stored object is sound and differs by no more than another kind of processor would."""
+        """Whether the stored object is sound and differs by no more than a link in its last digit makes."""
         return self.problem is None and self.relative_difference <= MAX_RELATIVE_DIFFERENCE
 
 
@@ -219,7 +221,7 @@ def _compare_bytes(location: ObjectLocation, stored: bytes, made: bytes, promise
     elif not difference <= MAX_RELATIVE_DIFFERENCE:
         problem = (
             f"{location}: samples made again differ from the stored ones by up to {difference:.2g} of their RMS, more "
-            f"than the {MAX_RELATIVE_DIFFERENCE:g} that another kind of processor explains"
+            f"than the {MAX_RELATIVE_DIFFERENCE:g} that a link in its last digit explains"
         )
     return Comparison(location, stored == made, difference, problem)
 

@@ -16,7 +16,7 @@ _NUM_SINUSOIDS = 16
 _TILE_GAINS = 1024  # worked on at once, in the first cache
 _LANES = 32  # sums that a kernel keeps side by side
 _STEP_PER_DOPPLER_CYCLE = 1 / 32  # distance of the knots between which fading is a cubic: errs by -88 dB at most
-_KNOT_SAMPLES = tuple(2**n for n in range(13, 1, -1))
+_KNOT_SAMPLES = tuple(1 << n for n in range(13, 1, -1))
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ AUDIO_BAND_HZ = (300.0, 3000.0)
 MAX_DELAY_S = 0.01  # time of flight and echoes together, 3000 km
 MIN_SAMPLE_RATE_HZ = 20e3
 _DEVIATION_PER_BANDWIDTH = 0.2  # 2.5 kHz in a channel of 12.5 kHz, 5 kHz in 25 kHz
-_TONE_SHARES = (0.05, 0.05)  # of all transmissions: one tone, two tones; the rest is voice
+_TONE_SHARE, _DUAL_TONE_SHARE = 0.05, 0.05  # of all transmissions; the rest is voice
 _AUDIO_RATE_HZ = 20e3  # at least this; the clipped voice is filtered there
 _CLIPPED_AT_SIGMA = 2.0
 _INTERPOLATION_TAPS = 10
@@ -90,8 +90,8 @@ def transmitted_phase(
     bin_hz = sample_rate_hz / (num_audio * decimation)
     low, high = math.ceil(AUDIO_BAND_HZ[0] / bin_hz), math.floor(AUDIO_BAND_HZ[1] / bin_hz)
     kind = float(rng.random())
-    if kind < sum(_TONE_SHARES):
-        audio = "tone" if kind < _TONE_SHARES[0] else "dual_tone"
+    if kind < _TONE_SHARE + _DUAL_TONE_SHARE:
+        audio = "tone" if kind < _TONE_SHARE else "dual_tone"
         band = _tones(rng, high - low + 1, 1 if audio == "tone" else 2)
     else:
         audio = "voice"

@@ -20,9 +20,12 @@ from heimdall_pipelines.datasets.samples import (
     hear_sample,
     keeps_iq,
     make_sample,
+    scene_of_truth,
+    scene_truth,
     start_time_unix_ns,
 )
 from heimdall_pipelines.datasets.spec import MAX_SEED
+from heimdall_pipelines.datasets.stored_truth import from_stored_truth
 from heimdall_pipelines.rf.features import FEATURE_NAMES
 from heimdall_pipelines.rf.geodesy import SPEED_OF_LIGHT_M_PER_S
 from heimdall_pipelines.rf.scene import rejection_reason
@@ -196,6 +199,24 @@ def test_a_sample_that_finds_no_scene_has_none_and_says_why():
     assert given_up.attempts == needed - 1 == sum(given_up.rejections.values())
     assert draw_sample(of, hard, needed).scene == drawn(of, hard).scene
     assert draw_sample(of, hard, 0).attempts == 0
+
+
+@pytest.mark.parametrize("parameters", [{}, {"fading": False}, {"multipath": False}, {"use_random_receivers": True}])
+def test_a_scene_is_read_from_its_truth_to_the_last_bit(parameters):
+    of = recipe(**SMALL | parameters)
+    for sample_idx in range(20):
+        sample = drawn(of, sample_idx)
+        stored = json.loads(json.dumps(scene_truth(sample), allow_nan=False))
+        assert scene_of_truth(stored).links == sample.scene.links
+        assert from_stored_truth(sample, stored).scene.links == sample.scene.links
+        assert scene_truth(replace(sample, scene=scene_of_truth(stored))) == stored
+
+
+def test_links_are_rounded_to_what_is_stored():
+    for link in drawn(recipe(**SMALL)).scene.links:
+        assert link == link.rounded()
+        assert link.delay_s == round(link.delay_s, 12)
+        assert link.received_power_dbm == round(link.received_power_dbm, 6)
 
 
 def test_random_receivers_are_drawn_anew_for_each_sample():

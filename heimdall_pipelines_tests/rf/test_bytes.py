@@ -13,7 +13,7 @@ ALLOWED_OF_NUMPY = {
     "arange", "array", "asarray", "any", "ascontiguousarray", "complex64", "dtype", "empty", "float32", "float64",
     "floor", "inf", "int32", "int64", "ndarray", "ones", "random", "sqrt", "uint32", "uint64", "zeros",
 }  # fmt: skip
-ALLOWED_OF_MATH = {"ceil", "inf", "isnan", "pi", "sqrt"}
+ALLOWED_OF_MATH = {"ceil", "floor", "inf", "isnan", "pi", "sqrt"}
 ALLOWED_OF_GENERATORS = {"Generator", "Philox", "integers", "random"}
 ALLOWED_MODULES = {
     "collections.abc", "dataclasses", "enum", "functools", "math", "numba", "numba.extending", "numpy", "numpy.typing",
@@ -63,7 +63,7 @@ def _problems_of(node):
 def _is_whole(node):
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         node = node.operand
-    is_number = isinstance(node, ast.Constant) and (isinstance(node.value, int) or float(node.value).is_integer())
+    is_number = isinstance(node, ast.Constant) and isinstance(node.value, int | float) and node.value % 1 == 0
     return is_number or ast.unparse(node) == "impairments.adc_bits - 1"  # an integer field
 
 

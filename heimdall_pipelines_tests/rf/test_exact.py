@@ -42,7 +42,7 @@ def test_powers_beyond_the_range_are_zero_or_infinite():
 
 
 def test_logarithms_err_by_less_than_1e_15():
-    for x in [*uniform(1e-300, 1), *uniform(0.5, 2), *uniform(1, 1e9), 1.0, 2.0, 1e-308, 1e308]:
+    for x in [*uniform(1e-300, 1), *uniform(0.5, 2), *uniform(1, 1e9), 1.0, 2.0, 1e-307, 1e308]:
         assert exact.log(x) == pytest.approx(math.log(x), rel=1e-15, abs=1e-15)
         assert exact.decibels(x) == pytest.approx(10 * math.log10(x), rel=2e-15, abs=1e-14)
     assert exact.log(0.0) == -math.inf

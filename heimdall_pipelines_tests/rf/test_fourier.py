@@ -27,7 +27,7 @@ def test_values_have_the_coefficients_of_their_band(size):
     values = generator(size).standard_normal(size).astype(np.float32)
     expected = np.fft.rfft(values)[5 : size // 4]
     real, imag = coefficients_of_values(values, 5, size // 4 - 5)
-    tolerance = TOLERANCE * np.sqrt(np.mean(np.abs(expected) ** 2))
+    tolerance = TOLERANCE * float(np.sqrt(np.mean(np.abs(expected) ** 2)))
     assert real == pytest.approx(expected.real, abs=tolerance)
     assert imag == pytest.approx(expected.imag, abs=tolerance)
 
