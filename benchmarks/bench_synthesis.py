@@ -115,7 +115,7 @@ def run() -> list[tuple[str, float, str]]:
         ("extract and summarise", rounds.minimum_ms("extract"), "ms per receiver-second"),
         ("generate, echoes, extract", per_receiver("both"), "ms per receiver-second"),
         ("the same, two threads", per_receiver("two", threads) / 2, "ms per receiver-second"),
-        *ratio_rows("the same, two threads", threads, "two", "one", "times one thread's time: 1 in parallel, 2 in turn"),
+        *ratio_rows("the same, two threads", threads, "two", "one", "times one thread's (1 in parallel, 2 in turn)"),
         ("generate, echoes, in one array", per_receiver("array"), "ms per receiver-second"),
         ("normals, sin/cos, five FFTs", rounds.minimum_ms("floor"), "ms, the floor"),
         *ratio_rows("generate, echoes, extract", rounds, "both", "floor", "times the floor", 1 / NUM_RECEIVERS),
