@@ -221,7 +221,6 @@ def shift_truth(stores, by_hz):
 
 def test_a_stored_sample_is_regenerated_from_its_stored_truth(stores, dataset):
     rx_id = THREE[0].rx_id
-    before = again(stores, 0, rx_id).file.npy
     shifted = shift_truth(stores, 1e-6)  # as if a library of another processor had rounded it up
     regenerated = again(stores, 0, rx_id)
     recipe = Recipe.of(dataset)
@@ -230,9 +229,8 @@ def test_a_stored_sample_is_regenerated_from_its_stored_truth(stores, dataset):
     sample = replace(sample, scene=replace(sample.scene, links=tuple(links)))
     (heard,) = hear_sample(recipe, sample, receiver_indices=[0])
     assert regenerated.file.npy == iq_file(recipe, 0, sample.sites[0], heard.iq).npy
-    # A carrier that 1e-6 Hz turns by at most 2 pi 1e-6 0.1 s: some samples differ in their last bit.
+    # 1e-6 Hz turns the carrier by 6e-7 in 0.1 s: samples differ in their last bit, if at all.
     assert regenerated.stored.acceptable
-    assert np.load(io.BytesIO(before)) == pytest.approx(heard.iq, rel=1e-6, abs=1e-6 * np.abs(heard.iq).max())
 
 
 def test_a_truth_that_is_not_the_seeds_is_not_believed(stores, dataset):
