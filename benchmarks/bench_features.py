@@ -1,17 +1,14 @@
 """How long one receiver's second of samples takes to become features, beside the Fourier transforms in it."""
 
-import statistics
-import time
-
 import ducc0
 import numpy as np
 
+from benchmarks.rounds import in_turn
 from heimdall_pipelines.rf.features import extract_features
-from heimdall_pipelines.rf.modulation import complex_noise, frequency_modulated_phase_rad
+from heimdall_pipelines.rf.signals import complex_noise, frequency_modulated_phase_rad
 
 NUM_CHUNKS = 5
 CHUNK_S = 0.2
-REPETITIONS = 200
 
 
 def tone_fm(sample_rate_hz):
@@ -23,30 +20,23 @@ def tone_fm(sample_rate_hz):
     return signal + complex_noise(np.random.Generator(np.random.Philox(key=1)), signal.shape, 0.01)
 
 
-def median_ms(call):
-    """Median duration of a warm call."""
-    for _ in range(5):
-        call()
-    durations_s = []
-    for _ in range(REPETITIONS):
-        start = time.perf_counter()
-        call()
-        durations_s.append(time.perf_counter() - start)
-    return 1e3 * statistics.median(durations_s)
-
-
 def run() -> list[tuple[str, float, str]]:
     """Measure: rows of what, how much, in which unit."""
     fast, slow = tone_fm(200e3), tone_fm(12e3)
-    transforms_ms = median_ms(lambda: ducc0.fft.c2c(fast, axes=(1,), nthreads=1))
-    fast_ms = median_ms(lambda: extract_features(fast, sample_rate_hz=200e3))
-    slow_ms = median_ms(lambda: extract_features(slow, sample_rate_hz=12e3))
-    summary_ms = median_ms(extract_features(fast, sample_rate_hz=200e3).summary)
+    found = extract_features(fast, sample_rate_hz=200e3)
+    rounds = in_turn(
+        {
+            "transforms": lambda: ducc0.fft.c2c(fast, axes=(1,), nthreads=1),
+            "fast": lambda: extract_features(fast, sample_rate_hz=200e3),
+            "slow": lambda: extract_features(slow, sample_rate_hz=12e3),
+            "summary": found.summary,
+        }
+    )
     return [
-        ("features, 200 kHz", fast_ms, "ms per receiver-second"),
-        ("features, 12 kHz", slow_ms, "ms per receiver-second"),
-        ("features, 200 kHz", fast_ms / NUM_CHUNKS, "ms per chunk"),
-        ("summary of features", summary_ms, "ms per receiver-second"),
-        ("five FFTs of 40,000", transforms_ms, "ms"),
-        ("features, 200 kHz", fast_ms / transforms_ms, "times the FFTs"),
+        ("features, 200 kHz", rounds.minimum_ms("fast"), "ms per receiver-second"),
+        ("features, 12 kHz", rounds.minimum_ms("slow"), "ms per receiver-second"),
+        ("features, 200 kHz", rounds.minimum_ms("fast") / NUM_CHUNKS, "ms per chunk"),
+        ("summary of features", rounds.minimum_ms("summary"), "ms per receiver-second"),
+        ("five FFTs of 40,000", rounds.minimum_ms("transforms"), "ms"),
+        rounds.comparison("fast", "transforms").row("features, 200 kHz", "times the FFTs"),
     ]

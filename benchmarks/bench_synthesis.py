@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import ducc0
 import numpy as np
 
-from benchmarks.bench_features import CHUNK_S, NUM_CHUNKS, median_ms
+from benchmarks.bench_features import CHUNK_S, NUM_CHUNKS
+from benchmarks.rounds import NUM_ROUNDS, in_turn
 from heimdall_pipelines.rf.features import extract_features
 from heimdall_pipelines.rf.link import Link
 from heimdall_pipelines.rf.philox import TILE_BLOCKS, Purpose, compiled, cos_sin_turns, counter_words, normal_tile
@@ -83,25 +84,39 @@ def run() -> list[tuple[str, float, str]]:
         carrier(parts, turns)
         ducc0.fft.c2c(chunks, axes=(1,), nthreads=1)
 
-    floor_ms = median_ms(floor)
-    clear_ms = median_ms(lambda: generate(clear)) / NUM_RECEIVERS
-    fading_ms = median_ms(lambda: generate(fading)) / NUM_RECEIVERS
-    echoes_ms = median_ms(lambda: generate(echoes)) / NUM_RECEIVERS
-    extract_ms = median_ms(lambda: extract(iq))
-    both_ms = median_ms(lambda: generate_and_extract(row)) / NUM_RECEIVERS
+    all_rows = np.empty((NUM_RECEIVERS, num_samples), np.complex64)
+    rounds = in_turn(
+        {
+            "floor": floor,
+            "extract": lambda: extract(iq),
+            "clear": lambda: generate(clear),
+            "fading": lambda: generate(fading),
+            "echoes": lambda: generate(echoes),
+            "both": lambda: generate_and_extract(row),
+            "array": lambda: generate(echoes, all_rows),
+        }
+    )
     with ThreadPoolExecutor(2) as pool:
-        threads_ms = median_ms(lambda: list(pool.map(generate_and_extract, (row, other_row)))) / NUM_RECEIVERS
-    all_rows = (NUM_RECEIVERS, num_samples)
-    at_once_ms = median_ms(lambda: generate(echoes, np.empty(all_rows, np.complex64))) / NUM_RECEIVERS
+        threads = in_turn(
+            {
+                "one": lambda: generate_and_extract(row),
+                "two": lambda: list(pool.map(generate_and_extract, (row, other_row))),
+            },
+            NUM_ROUNDS // 4,
+        )
+
+    def per_receiver(name, measured=rounds):
+        return measured.minimum_ms(name) / NUM_RECEIVERS
+
     return [
-        ("generate, clear", clear_ms, "ms per receiver-second"),
-        ("generate, flat fading", fading_ms, "ms per receiver-second"),
-        ("generate, echoes", echoes_ms, "ms per receiver-second"),
-        ("extract and summarise", extract_ms, "ms per receiver-second"),
-        ("generate, echoes, extract", both_ms, "ms per receiver-second"),
-        ("the same, two threads", threads_ms / 2, "ms per receiver-second"),
-        ("the same, two threads", threads_ms / both_ms, "times one thread's time: 1 in parallel, 2 in turn"),
-        ("generate, echoes, in one array", at_once_ms, "ms per receiver-second"),
-        ("normals, sin/cos, five FFTs", floor_ms, "ms, the floor"),
-        ("generate, echoes, extract", both_ms / floor_ms, "times the floor"),
+        ("generate, clear", per_receiver("clear"), "ms per receiver-second"),
+        ("generate, flat fading", per_receiver("fading"), "ms per receiver-second"),
+        ("generate, echoes", per_receiver("echoes"), "ms per receiver-second"),
+        ("extract and summarise", rounds.minimum_ms("extract"), "ms per receiver-second"),
+        ("generate, echoes, extract", per_receiver("both"), "ms per receiver-second"),
+        ("the same, two threads", per_receiver("two", threads) / 2, "ms per receiver-second"),
+        threads.comparison("two", "one").row("the same, two threads", "times one thread's (1 in parallel, 2 in turn)"),
+        ("generate, echoes, in one array", per_receiver("array"), "ms per receiver-second"),
+        ("normals, sin/cos, five FFTs", rounds.minimum_ms("floor"), "ms, the floor"),
+        rounds.comparison("both", "floor", 1 / NUM_RECEIVERS).row("generate, echoes, extract", "times the floor"),
     ]

@@ -3,10 +3,12 @@
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 SMALL = bool(os.environ.get("HEIMDALL_BENCH_SMALL"))  # a run of seconds that shows that everything still works
+
+NUM_ROUNDS = 5 if SMALL else 100
 
 
 @dataclass(frozen=True)
@@ -86,3 +88,32 @@ def timed(work: Callable[[], object], repetitions: int = 1, warm: int = 1) -> Ca
         return (time.perf_counter() - begun) / repetitions
 
     return seconds
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """Durations of each of several calls in each round, s."""
+
+    durations_s: Mapping[str, list[float]]
+
+    def minimum_ms(self, name: str) -> float:
+        """Least duration of a call: that of a round without other work."""
+        return 1e3 * min(self.durations_s[name])
+
+    def comparison(self, name: str, beside: str, factor: float = 1.0) -> Comparison:
+        """Compare two of the calls; ``factor`` times the first."""
+        return Comparison(
+            tuple(factor * seconds for seconds in self.durations_s[name]), tuple(self.durations_s[beside])
+        )
+
+
+def in_turn(calls: Mapping[str, Callable[[], object]], num_rounds: int = NUM_ROUNDS) -> Rounds:
+    """Time each of some calls once in a round, for so many rounds, after two that are not counted."""
+    durations_s: dict[str, list[float]] = {name: [] for name in calls}
+    for number in range(num_rounds + 2):
+        for name, call in calls.items():
+            begun = time.perf_counter()
+            call()
+            if number >= 2:
+                durations_s[name].append(time.perf_counter() - begun)
+    return Rounds(durations_s)

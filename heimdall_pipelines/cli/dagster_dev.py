@@ -10,7 +10,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from heimdall_pipelines.cli.console import errors, show_progress
+from heimdall_pipelines.cli.console import show_progress
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.settings import ENV_PREFIX
 
@@ -115,8 +115,8 @@ class DagsterDev:
             log.seek(self._shown)
             printed = log.read()
         self._shown += len(printed)
-        errors.file.write(printed.decode(errors="replace"))
-        errors.file.flush()
+        sys.stderr.write(printed.decode(errors="replace"))
+        sys.stderr.flush()
 
     def _ended(self, what: str) -> DevFailedError:
         self._show_log()

@@ -382,16 +382,14 @@ def _health(dataset: Dataset) -> str:
 def _what_next(dataset: Dataset, batches: Sequence[Batch]) -> str:
     """Say what is missing, and the command that helps."""
     from heimdall_pipelines.datasets.batches import missing_batches, num_batches
+    from heimdall_pipelines.datasets.samples import what_of_other_version
     from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
 
     name = dataset.name
     if dataset.deletion_began_at is not None:
         return f"It is being deleted. To finish that: heimdall dataset delete {name}"
     if dataset.generator_version != GENERATOR_VERSION:
-        return (
-            f"This is generator version {GENERATOR_VERSION}, which gives other samples: the dataset can be read, but "
-            "it can neither be expanded nor its IQ be made again"
-        )
+        return f"This is generator version {GENERATOR_VERSION}. {what_of_other_version(dataset)}"
     missing = missing_batches(dataset, batches)
     if not missing:
         return f"complete. Next: heimdall dataset summary {name} -o FOLDER, heimdall dataset expand {name} --by N"

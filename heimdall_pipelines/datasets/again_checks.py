@@ -9,8 +9,8 @@ from heimdall_pipelines.checks import MAX_EXAMPLES
 from heimdall_pipelines.datasets.findings import Findings
 from heimdall_pipelines.datasets.iq_files import iq_file
 from heimdall_pipelines.datasets.regenerating import compare_stored
-from heimdall_pipelines.datasets.row_checks import agrees, drawn_again
 from heimdall_pipelines.datasets.samples import Recipe, keeps_iq, make_sample
+from heimdall_pipelines.datasets.stored_truth import agrees, stored_sample
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
 from heimdall_pipelines.store.batches import SampleFeatureRow
 from heimdall_pipelines.store.dataset_look import DatasetLook, SampleRow
@@ -18,7 +18,7 @@ from heimdall_pipelines.store.datasets import get_iq_sample
 from heimdall_pipelines.store.stores import Stores
 
 DEEP_SHARE = 0.01
-FEATURE_TOLERANCE = 1e-4  # relative: features have six digits, and another kind of processor rounds otherwise
+FEATURE_TOLERANCE = 1e-4  # relative: features have six digits, and their transforms round by processor
 
 
 def check_made_again(
@@ -93,7 +93,7 @@ def _compare(stores: Stores, recipe: Recipe, row: SampleRow, found: Findings) ->
     def wrong(what: str) -> None:
         found.found("samples_made_again_agree", row.sample_idx, what)
 
-    drawn = drawn_again(recipe, row)
+    drawn = stored_sample(recipe, row)
     if drawn.scene is None:
         wrong("the seed gives no scene in the attempts that it took")
         return

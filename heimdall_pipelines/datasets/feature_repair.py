@@ -13,8 +13,8 @@ from typing import Any
 from heimdall_pipelines.checks import MAX_EXAMPLES
 from heimdall_pipelines.datasets.again_checks import differences
 from heimdall_pipelines.datasets.checks import Progress, ProgressLines
-from heimdall_pipelines.datasets.row_checks import drawn_again
 from heimdall_pipelines.datasets.samples import Recipe, make_sample
+from heimdall_pipelines.datasets.stored_truth import stored_sample
 from heimdall_pipelines.datasets.workers import Workers
 from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION
 from heimdall_pipelines.store.batches import features_json, replace_features
@@ -184,7 +184,7 @@ def _regenerate(task: _Task) -> Sequence[_Regenerated]:
 def _regenerate_row(recipe: Recipe, row: SampleRow) -> _Regenerated:
     if row.unreadable is not None:
         return _Regenerated(row.sample_idx, None, f"{row.unreadable} of the feature row is malformed")
-    drawn = drawn_again(recipe, row)
+    drawn = stored_sample(recipe, row)
     if drawn.scene is None:
         return _Regenerated(row.sample_idx, None, "the seed gives no scene in the attempts that it took")
     made = make_sample(recipe, drawn)

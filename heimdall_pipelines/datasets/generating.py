@@ -23,6 +23,7 @@ from heimdall_pipelines.datasets.samples import (
     make_sample,
     start_time_unix_ns,
 )
+from heimdall_pipelines.datasets.stored_truth import from_stored_truth
 from heimdall_pipelines.datasets.workers import Workers
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.rf.receivers import ReceiverSite
@@ -36,7 +37,13 @@ from heimdall_pipelines.store.batches import (
     iq_row_json,
     note_stopped_batch,
 )
-from heimdall_pipelines.store.datasets import Dataset, DatasetNotFoundError, IqSampleRow, get_living_dataset
+from heimdall_pipelines.store.datasets import (
+    Dataset,
+    DatasetNotFoundError,
+    IqSampleRow,
+    get_living_dataset,
+    get_truths,
+)
 from heimdall_pipelines.store.iq_objects import put_iq, remove_dataset_iq, sample_iq_location
 from heimdall_pipelines.store.objects import ObjectLocation, ObjectStore
 from heimdall_pipelines.store.stores import Stores
@@ -272,13 +279,14 @@ def _draw_scenes(
                 found[sample.sample_idx] = sample
                 tell.drawn(sample.attempts)
     drawn: list[DrawnSample] = []
+    stored = get_truths(stores.database, dataset.id, span.first_sample_idx, span.end_sample_idx)
     attempts = 0
     for sample_idx in sample_idxs:
         left = budget - attempts
         made = found.get(sample_idx)
         sample = made if made is not None and made.attempts <= left else draw_sample(recipe, sample_idx, left)
         attempts += sample.attempts
-        drawn.append(sample)
+        drawn.append(from_stored_truth(sample, stored.get(sample_idx)))
         if sample.scene is None:
             rejections = _total_rejections(drawn)
             note_stopped_batch(

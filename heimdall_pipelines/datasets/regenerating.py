@@ -14,14 +14,17 @@ import numpy as np
 from heimdall_pipelines.datasets.generating import ATTEMPTS_PER_SAMPLE
 from heimdall_pipelines.datasets.iq_files import IqFile, iq_file
 from heimdall_pipelines.datasets.samples import DrawnSample, Recipe, draw_sample, hear_sample
+from heimdall_pipelines.datasets.stored_truth import from_stored_truth
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.formats.npy import read_npy_header
 from heimdall_pipelines.formats.recording import RecordingFormatError
-from heimdall_pipelines.store.datasets import Dataset, IqSampleRow, get_dataset, get_iq_sample
+from heimdall_pipelines.store.datasets import Dataset, IqSampleRow, get_dataset, get_iq_sample, get_truth
 from heimdall_pipelines.store.objects import ObjectLocation, ObjectNotFoundError, ObjectStore
 from heimdall_pipelines.store.stores import Stores
 
-MAX_RELATIVE_DIFFERENCE = 1e-5  # of the RMS: what another kind of processor may round differently
+MAX_RELATIVE_DIFFERENCE = (
+    1e-5  # of the RMS; a link rounded to the next digit, 1e-6 Hz, turns the carrier by 6e-6 in a second
+)
 
 
 class RegenerationError(HeimdallError):
@@ -52,7 +55,7 @@ class Comparison:
 
     @property
     def acceptable(self) -> bool:
-        """Whether the stored object is sound and differs by no more than another kind of processor would."""
+        """Whether the stored object is sound and differs by no more than a link in its last digit makes."""
         return self.problem is None and self.relative_difference <= MAX_RELATIVE_DIFFERENCE
 
 
@@ -75,7 +78,7 @@ class RegeneratedIq:
 
 
 def regenerate_iq(stores: Stores, name: str, sample_idx: int, rx_ids: Sequence[str] = ()) -> Iterator[RegeneratedIq]:
-    """Make the IQ of a sample again and, where it is stored, compare.
+    """Make the IQ of a sample again, from its stored truth where that is intact, and compare where it is stored.
 
     Parameters
     ----------
@@ -106,7 +109,7 @@ def regenerate_iq(stores: Stores, name: str, sample_idx: int, rx_ids: Sequence[s
     """
     dataset = get_dataset(stores.database, name)
     recipe = Recipe.of(dataset)
-    drawn = _draw(dataset, recipe, sample_idx)
+    drawn = from_stored_truth(_draw(dataset, recipe, sample_idx), get_truth(stores.database, dataset.id, sample_idx))
     indices = _receiver_indices(dataset, drawn, rx_ids)
     row = get_iq_sample(stores.database, dataset.id, sample_idx)
     return _regenerate(stores.objects, recipe, drawn, indices, row)
@@ -218,7 +221,7 @@ def _compare_bytes(location: ObjectLocation, stored: bytes, made: bytes, promise
     elif not difference <= MAX_RELATIVE_DIFFERENCE:
         problem = (
             f"{location}: samples made again differ from the stored ones by up to {difference:.2g} of their RMS, more "
-            f"than the {MAX_RELATIVE_DIFFERENCE:g} that another kind of processor explains"
+            f"than the {MAX_RELATIVE_DIFFERENCE:g} that a link in its last digit explains"
         )
     return Comparison(location, stored == made, difference, problem)
 

@@ -16,7 +16,13 @@ from heimdall_pipelines.datasets.checks import Progress, check_dataset
 from heimdall_pipelines.datasets.findings import Findings
 from heimdall_pipelines.datasets.generating import ATTEMPTS_PER_SAMPLE, BatchProgress, make_samples
 from heimdall_pipelines.datasets.object_checks import rows_beside_objects
-from heimdall_pipelines.datasets.samples import GeneratorVersionError, Recipe, draw_sample, keeps_iq
+from heimdall_pipelines.datasets.samples import (
+    GeneratorVersionError,
+    Recipe,
+    draw_sample,
+    keeps_iq,
+    what_of_other_version,
+)
 from heimdall_pipelines.datasets.workers import Workers
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
@@ -224,9 +230,9 @@ def repair_dataset(
         before = _plan(found, _Orphans(min_orphan_age))
         if not before.is_possible:
             raise GeneratorVersionError(
-                f"dataset {name}: {len(found.to_make)} samples would have to be made again, but it was made by "
-                f"generator version {dataset.generator_version}, and this is version {GENERATOR_VERSION}: repair it "
-                "with the heimdall-pipelines that made it. Nothing was changed"
+                f"dataset {name}: {len(found.to_make)} samples would have to be regenerated, but it was made by "
+                f"generator version {dataset.generator_version}, and this is version {GENERATOR_VERSION}. "
+                f"{what_of_other_version(dataset)}. Nothing was changed"
             )
         _make_again(stores, found, workers, making)
         if before.iq_rows_to_remove:

@@ -1,20 +1,19 @@
 """Looks at the rows of a dataset once through, feature rows and IQ rows side by side."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 from heimdall_pipelines.datasets.estimate_checks import EstimateChecks
 from heimdall_pipelines.datasets.findings import Findings
-from heimdall_pipelines.datasets.samples import DrawnSample, Recipe, draw_sample, keeps_iq, scene_truth
+from heimdall_pipelines.datasets.samples import Recipe, keeps_iq, scene_truth
 from heimdall_pipelines.datasets.spec import parse_spec
+from heimdall_pipelines.datasets.stored_truth import agrees, redrawn, truth_agrees
 from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION, STATISTICS, out_of_range, wrong_feature_set
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
 from heimdall_pipelines.store.dataset_look import DatasetLook, SampleRow, StoredIq
 from heimdall_pipelines.store.features import Hearing
 from heimdall_pipelines.store.iq_objects import sample_iq_key
 
-TRUTH_TOLERANCE = 1e-6  # relative: what another kind of processor may round differently in nine digits
 SUM_TOLERANCE = 1e-5  # relative: what is summed up is rounded to six digits
 _TX_COLUMNS = ("tx_latitude", "tx_longitude", "tx_altitude_m", "tx_power_dbm")
 
@@ -53,28 +52,6 @@ def check_rows(look: DatasetLook, found: Findings, first: int, end: int, looked_
         stored = next(iq_rows, None)
     sequence.end()
     checks.end()
-
-
-def drawn_again(recipe: Recipe, row: SampleRow) -> DrawnSample:
-    """The scene of a stored sample from its seed, in as many attempts as it took."""
-    return draw_sample(recipe, row.sample_idx, max(1, int(row.extraction_metadata.get("attempts", 1))))
-
-
-def agrees(stored: Any, made: Any, relative: float) -> bool:
-    """Whether all that was made again is stored the same, numbers within a relative tolerance; more may be stored."""
-    if isinstance(made, dict):
-        return isinstance(stored, dict) and all(
-            name in stored and agrees(stored[name], value, relative) for name, value in made.items()
-        )
-    if isinstance(made, list | tuple):
-        return (
-            isinstance(stored, list | tuple)
-            and len(stored) == len(made)
-            and all(agrees(one, other, relative) for one, other in zip(stored, made, strict=True))
-        )
-    if isinstance(made, float) and isinstance(stored, int | float):
-        return math.isclose(stored, made, rel_tol=relative, abs_tol=1e-15)
-    return bool(stored == made)
 
 
 class _RowChecks:
@@ -157,11 +134,11 @@ class _RowChecks:
         if [link.get("rx_id") for link in truth.get("receivers", ())] != [x.rx_id for x in row.receivers]:
             wrong("receivers of the truth are not those of the features")
         elif self._recipe is not None:
-            drawn = drawn_again(self._recipe, row)
+            drawn = redrawn(self._recipe, row)
             if drawn.scene is None:
                 wrong(f"the seed gives no scene in the {drawn.attempts} attempts that it took")
-            elif not agrees(truth, made := scene_truth(drawn), TRUTH_TOLERANCE):
-                wrong(f"{_first_difference(made, truth)} is not what the seed gives")
+            elif not truth_agrees(truth, made := scene_truth(drawn)):
+                wrong(f"{_first_difference(made, truth, truth_agrees)} is not what the seed gives")
 
     def _features(self, row: SampleRow) -> None:
         is_newer = row.feature_version > FEATURE_VERSION
@@ -280,14 +257,17 @@ class _Sequence:
             self._found.without_features.add(sample_idx)
 
 
-def _first_difference(one: dict[str, Any], other: dict[str, Any]) -> str:
+def _first_difference(
+    one: dict[str, Any], other: dict[str, Any], same: Callable[[Any, Any, str], bool] = lambda x, y, _: bool(x == y)
+) -> str:
     """Name the first field that differs, and how."""
     for name in [*one, *(name for name in other if name not in one)]:
         ours, theirs = one.get(name), other.get(name)
+        if same(theirs, ours, name):
+            continue
         if name == "receivers" and isinstance(ours, list) and isinstance(theirs, list):
             for link, link_too in zip(ours, theirs, strict=False):
-                if not agrees(link_too, link, TRUTH_TOLERANCE):
-                    return f"{link.get('rx_id')} {_first_difference(link, link_too)}"
-        elif not agrees(theirs, ours, 0 if name != "gdop" else TRUTH_TOLERANCE):
-            return f"{name} ({ours} and {theirs})"
+                if not same(link_too, link, name):
+                    return f"{link.get('rx_id')} {_first_difference(link, link_too, same)}"
+        return f"{name} ({ours} and {theirs})"
     return "a field"

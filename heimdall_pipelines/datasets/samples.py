@@ -4,7 +4,7 @@ Everything here is a function of the dataset's seed, the sample's index and the 
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -26,10 +26,26 @@ from heimdall_pipelines.store.features import Hearing, ReceiverFeatures
 
 NUM_KEPT_IQ = 100  # samples whose IQ a feature_based dataset keeps
 FULL_SCALE_DBM = 30.0  # samples are in square roots of watts
+_PROCESSOR_DEPENDENT_VERSION = 1
 _EPOCH_UNIX_NS = 946_684_800 * 10**9  # 2000-01-01: synthetic samples have no time, so all have the same made-up one
 _SAMPLE_SPACING_NS = 10**9
 
 KeepIq = Callable[[ReceiverSite, NDArray[np.complex64]], None]
+
+
+def what_of_other_version(dataset: Dataset) -> str:
+    """Say what can and cannot be done with a dataset of another generator version than this one."""
+    about = ""
+    if dataset.generator_version == _PROCESSOR_DEPENDENT_VERSION:
+        about = (
+            f"The bytes of version {_PROCESSOR_DEPENDENT_VERSION} depended on the processor that made them, so not "
+            "even its own code gives them again on every machine. "
+        )
+    return (
+        f"{about}The dataset can be kept: read, summarised, validated as far as that needs no samples, deleted. It "
+        f"cannot be expanded, completed or regenerated. To have it as version {GENERATOR_VERSION}, create a new "
+        f"dataset with the same parameters and seed: heimdall dataset show {dataset.name}"
+    )
 
 
 class GeneratorVersionError(HeimdallError):
@@ -67,8 +83,7 @@ class Recipe:
         if dataset.generator_version != GENERATOR_VERSION:
             raise GeneratorVersionError(
                 f"dataset {dataset.name} was made by generator version {dataset.generator_version}, this is version "
-                f"{GENERATOR_VERSION}, which gives other samples: use the heimdall-pipelines that made it, or create "
-                "a new dataset"
+                f"{GENERATOR_VERSION}, which gives other samples. {what_of_other_version(dataset)}"
             )
         sites = tuple(ReceiverSite(**vars(receiver)) for receiver in dataset.receivers)
         return cls(dataset.id, dataset.seed, parse_spec(dataset.spec), sites)
@@ -243,7 +258,8 @@ def _truth(scene: Scene, links: list[dict[str, Any]], audio: str | None = None) 
 def _link_truth(site: ReceiverSite, link: Link, reception: Reception | None = None) -> dict[str, Any]:
     """What is true of one receiver; powers and SNR are those of this draw of the fading, mean of the chunks' decibels.
 
-    The Rice factor is a plain ratio: 0 for Rayleigh fading, None for none.
+    The link's own numbers are stored as they are: `link_of_truth` gives the link again, to the last bit. The Rice
+    factor is there as a plain ratio, 0 for Rayleigh fading and None for no fading, and in dB where that is finite.
     """
     power, snr = {}, {}
     if reception is not None:
@@ -252,16 +268,52 @@ def _link_truth(site: ReceiverSite, link: Link, reception: Reception | None = No
         snr = {"snr_db": _rounded(signal_power_dbm - link.noise_power_dbm)}
     return {
         "rx_id": site.rx_id,
-        "delay_s": _rounded(link.delay_s),
-        "mean_received_power_dbm": _rounded(link.received_power_dbm),
+        "delay_s": link.delay_s,
+        "mean_received_power_dbm": link.received_power_dbm,
         **power,
-        "noise_power_dbm": _rounded(link.noise_power_dbm),
+        "noise_power_dbm": link.noise_power_dbm,
         **snr,
-        "frequency_offset_hz": _rounded(link.frequency_offset_hz),
+        "frequency_offset_hz": link.frequency_offset_hz,
         "rice_k": None if link.rice_k_db == math.inf else _rounded(10 ** (link.rice_k_db / 10)),
-        "doppler_hz": _rounded(link.doppler_hz),
-        "rms_delay_spread_s": _rounded(link.rms_delay_spread_s),
+        "rice_k_db": link.rice_k_db if math.isfinite(link.rice_k_db) else None,
+        "doppler_hz": link.doppler_hz,
+        "rms_delay_spread_s": link.rms_delay_spread_s,
     }
+
+
+def link_of_truth(truth: Mapping[str, Any]) -> Link:
+    """Read the link from which a receiver's samples were made; of a truth of generator version 2 or later."""
+    rice_k_db = truth["rice_k_db"]
+    if rice_k_db is None:
+        rice_k_db = math.inf if truth["rice_k"] is None else -math.inf
+    return Link(
+        delay_s=float(truth["delay_s"]),
+        received_power_dbm=float(truth["mean_received_power_dbm"]),
+        noise_power_dbm=float(truth["noise_power_dbm"]),
+        rice_k_db=float(rice_k_db),
+        doppler_hz=float(truth["doppler_hz"]),
+        rms_delay_spread_s=float(truth["rms_delay_spread_s"]),
+        frequency_offset_hz=float(truth["frequency_offset_hz"]),
+    )
+
+
+def scene_of_truth(truth: Mapping[str, Any]) -> Scene:
+    """Read the scene of which `scene_truth` was stored; of a truth of generator version 2 or later."""
+    receivers = truth["receivers"]
+    return Scene(
+        tx_latitude=truth["tx_latitude"],
+        tx_longitude=truth["tx_longitude"],
+        tx_altitude_m=truth["tx_altitude_m"],
+        tx_antenna_height_m=truth["tx_antenna_height_m"],
+        tx_kind=truth["tx_kind"],
+        tx_power_dbm=truth["tx_power_dbm"],
+        tx_antenna_gain_dbi=truth["tx_antenna_gain_dbi"],
+        links=tuple(link_of_truth(receiver) for receiver in receivers),
+        line_of_sight=tuple(receiver["line_of_sight"] for receiver in receivers),
+        detected=tuple(receiver["detected"] for receiver in receivers),
+        mean_snr_db=truth["mean_snr_db"],
+        gdop=truth["gdop"],
+    )
 
 
 def _rounded(value: float) -> float:

@@ -17,7 +17,7 @@ from heimdall_pipelines.formats.kiwi_chunks import BLOCK_SAMPLES, STAMP, scan_ch
 from heimdall_pipelines.formats.samples import CI16_LE, open_file
 from heimdall_pipelines.receivers.stream import GnssStamp
 from heimdall_pipelines.rf.geodesy import distance_m, propagation_delay_s
-from heimdall_pipelines.rf.modulation import complex_noise, frequency_modulated_phase_rad
+from heimdall_pipelines.rf.signals import complex_noise, frequency_modulated_phase_rad
 
 NOMINAL_RATE_HZ = 12_001
 STALE_BLOCKS = 2

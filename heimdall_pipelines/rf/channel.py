@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from heimdall_pipelines.rf.exact import cos_sin_of_turns, log, nearest, normals, pow10
 from heimdall_pipelines.rf.modulation import TransmittedPhase, cubic_delay
 from heimdall_pipelines.rf.philox import Purpose, compiled, cos_sin_turns, fraction_of_turn, generator
 
@@ -13,8 +14,9 @@ NUM_ECHOES = 4
 GAIN_DECIMATION = 4  # the channel's gain is computed at every fourth sample
 _NUM_SINUSOIDS = 16
 _TILE_GAINS = 1024  # worked on at once, in the first cache
+_LANES = 32  # sums that a kernel keeps side by side
 _STEP_PER_DOPPLER_CYCLE = 1 / 32  # distance of the knots between which fading is a cubic: errs by -88 dB at most
-_KNOT_SAMPLES = tuple(2**n for n in range(13, 1, -1))
+_KNOT_SAMPLES = tuple(1 << n for n in range(13, 1, -1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,8 +90,9 @@ def echo_delays_s(rng: np.random.Generator, rms_delay_spread_s: float) -> NDArra
     """
     if rms_delay_spread_s == 0:
         return np.zeros(1)
-    delays = -np.log1p(-(np.arange(NUM_ECHOES) + rng.random(NUM_ECHOES)) / NUM_ECHOES)
-    return np.asarray(delays * (rms_delay_spread_s / delays.std()))
+    delays = rng.random(NUM_ECHOES)
+    _exponential_delays(delays, rms_delay_spread_s)
+    return delays
 
 
 def draw_fading(
@@ -148,19 +151,19 @@ def draw_fading(
         return Fading(1.0, np.zeros(0), np.zeros((0, 0), np.complex64), _KNOT_SAMPLES[0])
 
     rng = generator(seed=seed, sample_idx=sample_idx, purpose=Purpose.FADING, receiver=receiver)
-    scattered = 1 / (1 + 10 ** (rice_k_db / 10))
+    scattered = 1 / (1 + pow10(rice_k_db / 10))
     delays = echo_delays_s(rng, rms_delay_spread_s)
     shape = (delays.size, _NUM_SINUSOIDS)
-    angles = 2 * np.pi / _NUM_SINUSOIDS * (np.arange(_NUM_SINUSOIDS) + rng.random(shape))
-    amplitudes = rng.standard_normal((*shape, 2), np.float32) * np.float32(
-        math.sqrt(scattered / (2 * math.prod(shape)))
-    )
+    angles = rng.random(shape)
+    amplitudes = normals(rng, 2 * angles.size).reshape(*shape, 2)
+    amplitudes *= np.float32(math.sqrt(scattered / (2 * angles.size)))
     longest = math.inf if doppler_hz == 0 else sample_rate_hz * _STEP_PER_DOPPLER_CYCLE / doppler_hz
     knot_samples = next(samples for samples in _KNOT_SAMPLES if samples <= longest)
-    steps = np.rint(doppler_hz * np.cos(angles) * (knot_samples / sample_rate_hz * 2**32)).astype(np.int64)
+    steps = np.empty(shape, np.uint32)
+    _doppler_steps(steps, angles, doppler_hz * (knot_samples / sample_rate_hz * 2**32))
     num_knots = num_gains(num_samples) * GAIN_DECIMATION // knot_samples + 5
     knots = np.zeros((delays.size, num_knots, 2), np.float32)
-    _sum_sinusoids(knots, amplitudes, steps.astype(np.uint32))  # modulo 2**32
+    _sum_sinusoids(knots, amplitudes, steps)
     return Fading(math.sqrt(1 - scattered), delays, knots.view(np.complex64)[..., 0], knot_samples)
 
 
@@ -230,24 +233,72 @@ def impaired(iq: NDArray[np.complex64], impairments: Impairments) -> NDArray[np.
     """
     if impairments == Impairments():
         return iq
-    mean_square = float(np.vdot(iq, iq).real) / iq.size
-    i, q = iq.real, iq.imag
+    samples = np.ascontiguousarray(iq).view(np.float32).copy()
+    mean_square = _sum_of_squares(samples) / iq.size
+    cosine, sine = cos_sin_of_turns(impairments.iq_phase_deg / 360)
+    gain = pow10(impairments.iq_gain_db / 40)
+    constant = 0.0
     if impairments.dc_offset_db is not None:
-        constant = np.float32(math.sqrt(mean_square / 2 * 10 ** (impairments.dc_offset_db / 10)))
-        i, q = i + constant, q + constant
-    if impairments.iq_gain_db != 0 or impairments.iq_phase_deg != 0:
-        gain, angle = 10 ** (impairments.iq_gain_db / 40), math.radians(impairments.iq_phase_deg)
-        i, q = (
-            i * np.float32(gain),
-            (q * np.float32(math.cos(angle)) + i * np.float32(math.sin(angle))) * np.float32(1 / gain),
-        )
-    samples = np.stack([i, q], axis=-1)
+        constant = math.sqrt(mean_square / 2 * pow10(impairments.dc_offset_db / 10))
+    factors = np.array([constant, gain, cosine, sine, 1 / gain], np.float32)
+    half, step = 0, 0.0
     if impairments.adc_bits is not None:
-        full_scale = math.sqrt(mean_square / 2) * 10 ** (impairments.adc_headroom_db / 20)
         half = 2 ** (impairments.adc_bits - 1)
-        step = np.float32(full_scale / half)
-        samples = np.clip(np.floor(samples / step), -half, half - 1) * step + step / 2
-    return np.ascontiguousarray(samples, np.float32).view(np.complex64)[..., 0]
+        step = math.sqrt(mean_square / 2) * pow10(impairments.adc_headroom_db / 20) / half
+    _impair(samples, factors, np.float32(half), np.float32(step))
+    return samples.view(np.complex64)
+
+
+@compiled
+def _sum_of_squares(values: NDArray[np.float32]) -> float:
+    """Sum of squares in float64: several sums side by side, in the order written, vectorise."""
+    lanes = np.zeros(_LANES)
+    for start in range(0, values.size, _LANES):
+        part = values[start : start + _LANES]
+        for i in range(part.size):
+            lanes[i] += np.float64(part[i]) * np.float64(part[i])
+    total = 0.0
+    for lane in lanes:
+        total += lane
+    return total
+
+
+@compiled
+def _impair(samples: NDArray[np.float32], factors: NDArray[np.float32], half: np.float32, step: np.float32) -> None:
+    """Add a constant, unbalance I and Q, and quantise to ``2 * half`` steps if there are any."""
+    constant, gain, cosine, sine, inverse_gain = factors[0], factors[1], factors[2], factors[3], factors[4]
+    for n in range(samples.size // 2):
+        i, q = samples[2 * n] + constant, samples[2 * n + 1] + constant
+        samples[2 * n], samples[2 * n + 1] = i * gain, (q * cosine + i * sine) * inverse_gain
+    if step > 0:
+        for n in range(samples.size):
+            level = min(max(np.floor(samples[n] / step), -half), half - np.float32(1.0))
+            samples[n] = level * step + step * np.float32(0.5)
+
+
+@compiled
+def _exponential_delays(delays: NDArray[np.float64], rms_delay_spread_s: float) -> None:
+    """Make of uniform numbers one delay of each part of the exponential distribution, of a given deviation."""
+    mean, square = 0.0, 0.0
+    for i in range(delays.size):
+        delays[i] = -log(1.0 - (i + delays[i]) / delays.size)
+        mean += delays[i] / delays.size
+    for i in range(delays.size):
+        square += (delays[i] - mean) * (delays[i] - mean) / delays.size
+    for i in range(delays.size):
+        delays[i] *= rms_delay_spread_s / np.sqrt(square)
+
+
+@compiled
+def _doppler_steps(steps: NDArray[np.uint32], angles: NDArray[np.float64], scale: float) -> None:
+    """Turn that each sinusoid makes from knot to knot, modulo 1, of 2**32 steps.
+
+    Its angle of arrival is as far within its part of the circle as the uniform number says.
+    """
+    for echo in range(steps.shape[0]):
+        for m in range(steps.shape[1]):
+            cosine, _ = cos_sin_of_turns((m + angles[echo, m]) / steps.shape[1])
+            steps[echo, m] = np.uint32(np.int64(nearest(scale * cosine)))
 
 
 @compiled

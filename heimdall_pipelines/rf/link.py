@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+_DECIMALS_OF_SECONDS = 12  # 1 ps, 0.3 mm of the way
+_DECIMALS = 6  # of dB and Hz
+
 
 @dataclass(frozen=True)
 class Link:
@@ -33,7 +36,28 @@ class Link:
     rms_delay_spread_s: float
     frequency_offset_hz: float
 
+    def rounded(self) -> "Link":
+        """Round to 1 ps, 1e-6 dB and 1e-6 Hz.
+
+        A scene's geodesy and propagation may differ in the last digit between processors. Its links are rounded here,
+        once; samples are made from the rounded ones, and the truth that is stored holds the same numbers.
+        """
+        return Link(
+            delay_s=_rounded(self.delay_s, _DECIMALS_OF_SECONDS),
+            received_power_dbm=_rounded(self.received_power_dbm, _DECIMALS),
+            noise_power_dbm=_rounded(self.noise_power_dbm, _DECIMALS),
+            rice_k_db=_rounded(self.rice_k_db, _DECIMALS),
+            doppler_hz=_rounded(self.doppler_hz, _DECIMALS),
+            rms_delay_spread_s=_rounded(self.rms_delay_spread_s, _DECIMALS_OF_SECONDS),
+            frequency_offset_hz=_rounded(self.frequency_offset_hz, _DECIMALS),
+        )
+
     @property
     def snr_db(self) -> float:
         """Signal over noise in the whole sampled band."""
         return self.received_power_dbm - self.noise_power_dbm
+
+
+def _rounded(value: float, decimals: int) -> float:
+    """Round; no negative zero, which JSON in PostgreSQL would not keep."""
+    return round(value, decimals) + 0.0

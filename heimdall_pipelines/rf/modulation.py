@@ -1,66 +1,26 @@
-"""Waveforms and noise: signals that can be evaluated at any instant, so that a delay is exact."""
+"""The waveform of a transmission: audio, the phase that it modulates, and the filter that delays it."""
 
+import functools
 import math
 from dataclasses import dataclass
 
-import ducc0
 import numpy as np
 from numpy.typing import NDArray
 
+from heimdall_pipelines.rf.exact import cos_sin_of_turns, kaiser_window, normals
+from heimdall_pipelines.rf.fourier import MIN_SIZE, coefficients_of_values, values_of_series
 from heimdall_pipelines.rf.philox import compiled
-
-
-def frequency_modulated_phase_rad(
-    time_s: NDArray[np.float64], *, tone_hz: float, deviation_hz: float
-) -> NDArray[np.float64]:
-    """Phase of a carrier whose frequency a tone modulates by ``deviation_hz * cos(2 pi tone_hz t)``.
-
-    The signal is ``exp(1j * phase)``; heard after a delay of tau seconds it is the same function of ``time_s - tau``.
-
-    Parameters
-    ----------
-    time_s : ndarray of float64, any shape
-        Instants, s.
-    tone_hz : float
-        Frequency of the tone, positive.
-    deviation_hz : float
-        Peak frequency deviation.
-
-    Returns
-    -------
-    ndarray of float64, same shape
-        Phase relative to the unmodulated carrier, rad, 0 at time 0.
-    """
-    return np.asarray(deviation_hz / tone_hz * np.sin(2 * np.pi * tone_hz * time_s))
-
-
-def complex_noise(rng: np.random.Generator, shape: tuple[int, ...], power: float) -> NDArray[np.complex64]:
-    """White, circular Gaussian noise.
-
-    Parameters
-    ----------
-    rng : numpy.random.Generator
-        Where the random numbers come from.
-    shape : tuple of int
-        Shape of the result, at least one axis.
-    power : float
-        Mean squared magnitude.
-
-    Returns
-    -------
-    ndarray of complex64
-    """
-    components = rng.standard_normal((*shape[:-1], 2 * shape[-1]), dtype=np.float32)
-    components *= np.float32(np.sqrt(power / 2))
-    return components.view(np.complex64)
-
 
 AUDIO_BAND_HZ = (300.0, 3000.0)
 MAX_DELAY_S = 0.01  # time of flight and echoes together, 3000 km
+MIN_SAMPLE_RATE_HZ = 20e3
 _DEVIATION_PER_BANDWIDTH = 0.2  # 2.5 kHz in a channel of 12.5 kHz, 5 kHz in 25 kHz
-_TONE_SHARES = (0.05, 0.05)  # of all transmissions: one tone, two tones; the rest is voice
+_TONE_SHARE, _DUAL_TONE_SHARE = 0.05, 0.05  # of all transmissions; the rest is voice
 _AUDIO_RATE_HZ = 20e3  # at least this; the clipped voice is filtered there
 _CLIPPED_AT_SIGMA = 2.0
+_INTERPOLATION_TAPS = 10
+_INTERPOLATION_BETA = 10.0  # of Kaiser's window: with 10 taps and 20 kHz, images of 3 kHz are below -100 dB
+_TILE_AUDIO = 256  # values of the audio that are interpolated at once
 _LANES = 64  # maxima that a kernel keeps side by side
 
 
@@ -113,7 +73,7 @@ def transmitted_phase(
     rng : numpy.random.Generator
         Where the random numbers come from.
     sample_rate_hz : float
-        8 kHz or more.
+        `MIN_SAMPLE_RATE_HZ` or more.
     num_samples : int
         Samples from time 0 on that a receiver without delay needs.
     deviation_hz : float
@@ -122,30 +82,97 @@ def transmitted_phase(
     Returns
     -------
     TransmittedPhase
+        At least so many samples, one period.
 
     Notes
     -----
-    Audio and phase are one period, a little longer than what is needed, of a Fourier series: integrating is a division
-    by ``2j pi f`` that leaves turns, and the phase has no component outside the audio's band.
+    Audio and phase are one period, a little longer than what is needed, of a Fourier series at an audio rate of 20 kHz
+    or more, a whole fraction of the sample rate. Integrating is a division by ``2j pi f`` that leaves turns, so the
+    phase has no component outside the audio's band; it is interpolated to the sample rate by a filter of ten taps,
+    whose images are below -100 dB.
     """
     guard = math.ceil(MAX_DELAY_S * sample_rate_hz) + 8
-    decimation = max(1, int(sample_rate_hz // _AUDIO_RATE_HZ))
-    num_audio = int(ducc0.fft.good_size(math.ceil((num_samples + guard + 16) / decimation), True))
+    num_audio, decimation = _audio_period(num_samples + guard + 16, sample_rate_hz)
     bin_hz = sample_rate_hz / (num_audio * decimation)
     low, high = math.ceil(AUDIO_BAND_HZ[0] / bin_hz), math.floor(AUDIO_BAND_HZ[1] / bin_hz)
     kind = float(rng.random())
-    if kind < sum(_TONE_SHARES):
-        audio = "tone" if kind < _TONE_SHARES[0] else "dual_tone"
+    if kind < _TONE_SHARE + _DUAL_TONE_SHARE:
+        audio = "tone" if kind < _TONE_SHARE else "dual_tone"
         band = _tones(rng, high - low + 1, 1 if audio == "tone" else 2)
     else:
         audio = "voice"
         band = _voice(rng, low, high, num_audio)
-    series = np.zeros(num_audio * decimation // 2 + 1, np.complex64)
-    series[low : high + 1] = band / (2j * np.pi * bin_hz * np.arange(low, high + 1))
-    turns = ducc0.fft.c2r(series, lastsize=num_audio * decimation, forward=False, nthreads=1)
+    _integrate(band, low)
+    turns = np.empty(num_audio * decimation, np.float32)
+    _interpolate(turns, values_of_series(band, low, num_audio), _interpolation(decimation))
     polyphase = np.empty((4, turns.size // 4), np.float32)
     _scale(turns, np.float32(deviation_hz / sample_rate_hz) / np.float32(_greatest_step(turns)), polyphase)
     return TransmittedPhase(turns, polyphase, guard, sample_rate_hz, audio)
+
+
+def _audio_period(num_samples: int, sample_rate_hz: float) -> tuple[int, int]:
+    """Values of the audio in a period, a power of two, and samples in each of them, for so many samples at least."""
+    most = max(1, int(sample_rate_hz // _AUDIO_RATE_HZ))
+    num_audio = MIN_SIZE
+    while num_audio * most < num_samples:
+        num_audio *= 2
+    return num_audio, -(-num_samples // num_audio)
+
+
+@functools.lru_cache(maxsize=8)
+def _interpolation(factor: int) -> NDArray[np.float32]:
+    """Weights of the audio's values around each of the samples between two of them, shape (factor, taps); sum 1."""
+    weights = np.empty((factor, _INTERPOLATION_TAPS), np.float32)
+    middle = _INTERPOLATION_TAPS // 2 - 1
+    for phase in range(factor):
+        distances = [tap - middle - phase / factor for tap in range(_INTERPOLATION_TAPS)]
+        taps = [_sinc(x) * kaiser_window(2 * x / _INTERPOLATION_TAPS, _INTERPOLATION_BETA) for x in distances]
+        total = 0.0
+        for tap in taps:
+            total += tap
+        weights[phase] = [tap / total for tap in taps]
+    weights.flags.writeable = False
+    return weights
+
+
+def _sinc(x: float) -> float:
+    """Sine of pi x over pi x."""
+    sine: float = cos_sin_of_turns(x / 2)[1]
+    return sine / (math.pi * x) if x else 1.0
+
+
+@compiled
+def _integrate(band: NDArray[np.float32], low: int) -> None:
+    """Divide each coefficient by 1j times its number."""
+    for n in range(band.shape[1]):
+        number = np.float32(low + n)
+        band[0, n], band[1, n] = band[1, n] / number, -band[0, n] / number
+
+
+@compiled
+def _interpolate(out: NDArray[np.float32], values: NDArray[np.float32], weights: NDArray[np.float32]) -> None:
+    """Interpolate one period of a signal; tile by tile and phase by phase is the order that vectorises."""
+    factor, taps = weights.shape
+    before = taps // 2 - 1
+    around = np.empty(_TILE_AUDIO + taps, np.float32)
+    rows = np.empty((factor, _TILE_AUDIO), np.float32)
+    for start in range(0, values.size, _TILE_AUDIO):
+        size = min(_TILE_AUDIO, values.size - start)
+        for i in range(size + taps):
+            around[i] = values[(start + i - before + values.size) % values.size]
+        for phase in range(factor):
+            row = rows[phase]
+            for i in range(size):
+                row[i] = np.float32(0.0)
+            for tap in range(taps):
+                weight, part = weights[phase, tap], around[tap : tap + size]
+                for i in range(part.size):
+                    row[i] += weight * part[i]
+        part = out[start * factor : (start + size) * factor]
+        for phase in range(factor):
+            row = rows[phase]
+            for i in range(size):
+                part[i * factor + phase] = row[i]
 
 
 @compiled
@@ -175,23 +202,38 @@ def _scale(values: NDArray[np.float32], factor: np.float32, polyphase: NDArray[n
         p3[i] = values[4 * i + 3]
 
 
-def _tones(rng: np.random.Generator, num_bins: int, num_tones: int) -> NDArray[np.complex64]:
+def _tones(rng: np.random.Generator, num_bins: int, num_tones: int) -> NDArray[np.float32]:
     """Fourier coefficients of tones of equal amplitude, at frequencies of the series."""
-    band = np.zeros(num_bins, np.complex64)
+    band = np.zeros((2, num_bins), np.float32)
     for _ in range(num_tones):
-        band[int(rng.integers(num_bins))] += np.exp(2j * np.pi * rng.random())
+        number = int(rng.integers(num_bins))
+        cosine, sine = cos_sin_of_turns(float(rng.random()))
+        band[0, number] += np.float32(cosine)
+        band[1, number] += np.float32(sine)
     return band
 
 
-def _voice(rng: np.random.Generator, low: int, high: int, num_audio: int) -> NDArray[np.complex64]:
+def _voice(rng: np.random.Generator, low: int, high: int, num_audio: int) -> NDArray[np.float32]:
     """Fourier coefficients of band-limited noise, clipped and filtered again."""
-    series = np.zeros(num_audio // 2 + 1, np.complex64)
-    series[low : high + 1] = rng.standard_normal(2 * (high - low + 1), np.float32).view(np.complex64)
-    audio = ducc0.fft.c2r(series, lastsize=num_audio, forward=False, nthreads=1)
-    limit = _CLIPPED_AT_SIGMA * float(audio.std(dtype=np.float64))
-    clipped = ducc0.fft.r2c(np.clip(audio, -limit, limit), nthreads=1)
-    band: NDArray[np.complex64] = clipped[low : high + 1]
-    return band
+    band = normals(rng, 2 * (high - low + 1)).reshape(2, -1)
+    audio = values_of_series(band, low, num_audio)
+    _clip(audio, np.float32(_CLIPPED_AT_SIGMA * math.sqrt(2 * _sum_of_squares(band))))  # Parseval: the audio's sigma
+    return coefficients_of_values(audio, low, high - low + 1)
+
+
+@compiled
+def _sum_of_squares(band: NDArray[np.float32]) -> float:
+    total = 0.0
+    for part in range(band.shape[0]):
+        for n in range(band.shape[1]):
+            total += np.float64(band[part, n]) * np.float64(band[part, n])
+    return total
+
+
+@compiled
+def _clip(values: NDArray[np.float32], limit: np.float32) -> None:
+    for i in range(values.size):
+        values[i] = min(max(values[i], -limit), limit)
 
 
 def cubic_delay(delay_samples: float) -> tuple[int, NDArray[np.float32]]:

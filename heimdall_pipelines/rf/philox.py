@@ -53,7 +53,7 @@ def compiled(function: _Function) -> _Function:
         return cast(_Function, numba.njit(nogil=True, error_model="numpy")(function))
 
 
-def _reinterpreted(source: Any, target: Any) -> Any:
+def reinterpreted(source: Any, target: Any) -> Any:
     """Make a function for kernels that reads the bits of a number as those of another type."""
 
     def typed(_typing: Any, value: Any) -> Any:
@@ -65,8 +65,8 @@ def _reinterpreted(source: Any, target: Any) -> Any:
     return intrinsic(typed)
 
 
-_bits_of = _reinterpreted(types.float32, types.int32)
-_float_of = _reinterpreted(types.int32, types.float32)
+_bits_of = reinterpreted(types.float32, types.int32)
+_float_of = reinterpreted(types.int32, types.float32)
 
 
 @compiled

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 MAX_RECEIVERS = 100  # two digits number them
+_DECIMALS_OF_DEGREES = 9  # 0.1 mm
+_DECIMALS_OF_METRES = 6
 _MAST_M = (10.0, 30.0)  # from a house's roof to a small tower
 
 
@@ -87,6 +89,17 @@ def bounding_box(sites: Sequence[ReceiverSite], margin_deg: float = 0.0) -> Boun
     )
 
 
+def rounded_position(latitude: float, longitude: float) -> tuple[float, float]:
+    """Round degrees to 0.1 mm: what is drawn has the same digits on every processor."""
+    rounded = round(longitude, _DECIMALS_OF_DEGREES)
+    return round(latitude, _DECIMALS_OF_DEGREES), rounded if rounded < 180 else -180.0
+
+
+def rounded_altitude_m(altitude_m: float) -> float:
+    """Round to 1 um: the hills that are drawn come from a logarithm, whose last digit differs between processors."""
+    return round(altitude_m, _DECIMALS_OF_METRES)
+
+
 def draw_receiver_sites(
     around: Sequence[ReceiverSite],
     *,
@@ -164,5 +177,6 @@ def draw_receiver_sites(
     for index, (across, up, mast) in enumerate(rng.random((count, 3)).tolist()):
         latitude, longitude = box.position(across, up)
         height_m = float(hills_m[index]) + lowest_m + mast * (highest_m - lowest_m)
-        sites.append(ReceiverSite(f"rx-{index:02d}", latitude, longitude, ground_altitude_m + height_m))
+        altitude_m = rounded_altitude_m(ground_altitude_m + height_m)
+        sites.append(ReceiverSite(f"rx-{index:02d}", *rounded_position(latitude, longitude), altitude_m))
     return tuple(sites)

@@ -12,7 +12,7 @@ from heimdall_pipelines.rf.environment import Environment, noise_power_dbm
 from heimdall_pipelines.rf.geodesy import SPEED_OF_LIGHT_M_PER_S, distance_and_azimuth, gdop, propagation_delay_s
 from heimdall_pipelines.rf.link import Link
 from heimdall_pipelines.rf.propagation import PathLoss, smooth_earth_path_loss_db
-from heimdall_pipelines.rf.receivers import ReceiverSite, bounding_box
+from heimdall_pipelines.rf.receivers import ReceiverSite, bounding_box, rounded_altitude_m, rounded_position
 
 TransmitterKind = Literal["mobile", "base"]
 RejectionReason = Literal["too_few_receivers", "mean_snr_too_low", "gdop_too_high"]
@@ -33,6 +33,7 @@ _DELAY_SPREAD_AT_1_KM_S: dict[Environment, float] = {"city": 0.4e-6, "residentia
 _DELAY_SPREAD_SIGMA_DB = 4.0
 _DELAY_SPREAD_SHADOWING_CORRELATION = 0.75
 _MAX_DELAY_SPREAD_S = 20e-6
+_DECIMALS = 6  # of mean SNR and GDOP, which decide whether a scene is accepted
 
 
 @dataclass(frozen=True)
@@ -176,6 +177,9 @@ def draw_scene(spec: SceneSpec, sites: Sequence[ReceiverSite], rng: np.random.Ge
 
     Notes
     -----
+    Rounding. Positions, links, mean SNR and GDOP are rounded (see `Link.rounded`), and what is detected and accepted
+    is decided on the rounded ones: the scene that is stored is the one that is synthesised.
+
     Heights. No terrain is known, so paths run over a smooth Earth at `ground_altitude_m`: 120 m, the Po plain at
     Milano, between Alessandria (95 m) and the edge of the hills. Antennas count with their height above it, a receiver
     with its altitude less that of the plain (Coazze 580 m, Giovi 360 m, Torino 130 m) or, in town, that of a roof,
@@ -215,7 +219,7 @@ def draw_scene(spec: SceneSpec, sites: Sequence[ReceiverSite], rng: np.random.Ge
     longitudes = np.array([site.longitude for site in sites], dtype=np.float64)
     altitudes_m = np.array([site.altitude_m for site in sites], dtype=np.float64)
 
-    latitude, longitude = _draw_position(spec, sites, rng)
+    latitude, longitude = rounded_position(*_draw_position(spec, sites, rng))
     tx = _draw_transmitter(spec, latitude, longitude, rng)
     distances_m, bearings_rad = distance_and_azimuth(tx.latitude, tx.longitude, latitudes, longitudes)
     path = smooth_earth_path_loss_db(
@@ -249,8 +253,8 @@ def draw_scene(spec: SceneSpec, sites: Sequence[ReceiverSite], rng: np.random.Ge
         links=links,
         line_of_sight=tuple(path.is_line_of_sight.tolist()),
         detected=tuple(detected.tolist()),
-        mean_snr_db=float(snr_db[detected].mean()) if detected.any() else math.nan,
-        gdop=gdop(tx.latitude, tx.longitude, latitudes[detected], longitudes[detected]),
+        mean_snr_db=round(float(snr_db[detected].mean()), _DECIMALS) if detected.any() else math.nan,
+        gdop=round(gdop(tx.latitude, tx.longitude, latitudes[detected], longitudes[detected]), _DECIMALS),
     )
 
 
@@ -337,7 +341,7 @@ def _draw_transmitter(spec: SceneSpec, latitude: float, longitude: float, rng: n
     return _Transmitter(
         latitude=latitude,
         longitude=longitude,
-        altitude_m=spec.ground_altitude_m + hill_m + height_m,
+        altitude_m=rounded_altitude_m(spec.ground_altitude_m + hill_m + height_m),
         antenna_height_m=height_m,
         kind="mobile" if is_mobile else "base",
         gain_dbi=gain_from_dbi + gain_share * (gain_to_dbi - gain_from_dbi),
@@ -386,6 +390,6 @@ def _draw_links(
             doppler_hz=doppler_hz if spec.fading else 0.0,
             rms_delay_spread_s=float(delay_spreads_s[i]) if spec.multipath else 0.0,
             frequency_offset_hz=(tx_ppm - rx_ppm[i]) * 1e-6 * spec.frequency_hz,
-        )
+        ).rounded()
         for i in range(delays_s.size)
     )

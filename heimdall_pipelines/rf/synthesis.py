@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heimdall_pipelines.rf.channel import GAIN_DECIMATION, Impairments, channel_gain, draw_fading, impaired
+from heimdall_pipelines.rf.exact import decibels, pow10
 from heimdall_pipelines.rf.link import Link
 from heimdall_pipelines.rf.modulation import (
     MAX_DELAY_S,
+    MIN_SAMPLE_RATE_HZ,
     TransmittedPhase,
     cubic_delay,
     peak_deviation_hz,
@@ -27,7 +29,7 @@ from heimdall_pipelines.rf.philox import (
     normal_tile,
 )
 
-GENERATOR_VERSION = 1  # counted up whenever the same seed and links would give other samples
+GENERATOR_VERSION = 2  # counted up whenever the same seed and links would give other samples
 _TILE = 2 * TILE_BLOCKS
 _LANES = 32  # sums that a kernel keeps side by side
 _UPSAMPLING = np.array([cubic_delay(-n / GAIN_DECIMATION)[1] for n in range(1, GAIN_DECIMATION)])
@@ -79,7 +81,7 @@ def receptions(
     sample_idx : int
         The sample's within the dataset.
     sample_rate_hz : float
-        fs, 8 kHz or more.
+        fs, 20 kHz or more.
     duration_s : float
         From time 0, which is the same instant at all receivers.
     channel_bandwidth_hz : float
@@ -121,8 +123,8 @@ def receptions(
         )
     if num_samples < 1 or num_chunks < 1 or num_samples % num_chunks:
         raise ValueError(f"{num_samples} samples cannot be {num_chunks} equal chunks")
-    if not sample_rate_hz >= 8e3:
-        raise ValueError(f"sample_rate_hz must be at least 8 kHz, not {sample_rate_hz}")
+    if not sample_rate_hz >= MIN_SAMPLE_RATE_HZ:
+        raise ValueError(f"sample_rate_hz must be at least {MIN_SAMPLE_RATE_HZ:g} Hz, not {sample_rate_hz}")
     if not 0 < channel_bandwidth_hz <= sample_rate_hz:
         raise ValueError(
             f"channel_bandwidth_hz must be positive and at most the sample rate, not {channel_bandwidth_hz}"
@@ -183,29 +185,34 @@ def _receive(
         counter_words(seed=seed, sample_idx=sample_idx, purpose=Purpose.NOISE, receiver=receiver),
         np.float32(_amplitude(link.noise_power_dbm) / math.sqrt(2)),
     )
-    mean_power = np.empty(num_chunks)
-    _mean_power(mean_power, gain.view(np.float32), iq.size / GAIN_DECIMATION)
-    return np.asarray(link.received_power_dbm + 10 * np.log10(mean_power))
+    signal_power_dbm = np.empty(num_chunks)
+    _signal_power_dbm(signal_power_dbm, gain.view(np.float32), iq.size, link.received_power_dbm)
+    return signal_power_dbm
 
 
 def _amplitude(power_dbm: float) -> float:
     """Root mean square in square roots of watts."""
-    return float(10 ** ((power_dbm - 30) / 20))
+    return float(pow10((power_dbm - 30) / 20))
 
 
 @compiled
-def _mean_power(out: NDArray[np.float64], gain: NDArray[np.float32], num_gains: float) -> None:
-    """Mean squared magnitude of the gains of each chunk; the second gain belongs to the first sample."""
+def _signal_power_dbm(
+    out: NDArray[np.float64], gain: NDArray[np.float32], num_samples: int, received_power_dbm: float
+) -> None:
+    """Power that the gains of each chunk leave on average; the second gain belongs to the first sample."""
     lanes = np.empty(_LANES)
     for chunk in range(out.size):
-        start = round(1 + num_gains * chunk / out.size)
-        end = max(round(1 + num_gains * (chunk + 1) / out.size), start + 1)
+        start = 1 + num_samples * chunk // (GAIN_DECIMATION * out.size)
+        end = max(1 + num_samples * (chunk + 1) // (GAIN_DECIMATION * out.size), start + 1)
         lanes[:] = 0.0
         for first in range(2 * start, 2 * end, _LANES):
             part = gain[first : min(first + _LANES, 2 * end)]
             for i in range(part.size):
                 lanes[i] += np.float64(part[i]) * np.float64(part[i])
-        out[chunk] = lanes.sum() / (end - start)
+        total = 0.0
+        for lane in lanes:
+            total += lane
+        out[chunk] = received_power_dbm + decibels(total / (end - start))
 
 
 @compiled

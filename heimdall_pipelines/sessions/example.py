@@ -7,7 +7,7 @@ import numpy as np
 
 from heimdall_pipelines.formats.kiwi_wav import kiwi_wav_name, write_kiwi_wav
 from heimdall_pipelines.rf.geodesy import propagation_delay_s
-from heimdall_pipelines.rf.modulation import complex_noise, frequency_modulated_phase_rad
+from heimdall_pipelines.rf.signals import complex_noise, frequency_modulated_phase_rad
 from heimdall_pipelines.stations.network import Network
 from heimdall_pipelines.store.stations import KnownSource, Station
 

@@ -277,6 +277,24 @@ def get_iq_sample(database: Database, dataset_id: UUID, sample_idx: int) -> IqSa
         return None if row is None else IqSampleRow(**row._mapping)
 
 
+def get_truth(database: Database, dataset_id: UUID, sample_idx: int) -> dict[str, Any] | None:
+    """Truth of a sample as its feature row holds it, None where there is no such row."""
+    return get_truths(database, dataset_id, sample_idx, sample_idx + 1).get(sample_idx)
+
+
+def get_truths(database: Database, dataset_id: UUID, first: int, end: int) -> dict[int, dict[str, Any]]:
+    """Truths of the feature rows with ``first <= sample_idx < end``, by sample; none of rows without."""
+    with database.transaction() as connection:
+        rows = connection.execute(
+            text(
+                "SELECT sample_idx, truth FROM heimdall.measurement_features WHERE dataset_id = :id"
+                " AND sample_idx >= :first AND sample_idx < :end AND truth IS NOT NULL"
+            ),
+            {"id": dataset_id, "first": first, "end": end},
+        )
+        return {row.sample_idx: row.truth for row in rows}
+
+
 def set_dataset_health(
     database: Database,
     dataset: Dataset,

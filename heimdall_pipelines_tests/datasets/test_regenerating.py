@@ -4,13 +4,22 @@ import hashlib
 import io
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import sigmf
 
+from heimdall_pipelines.datasets.iq_files import iq_file
 from heimdall_pipelines.datasets.regenerating import MAX_RELATIVE_DIFFERENCE, RegenerationError, regenerate_iq, write_iq
-from heimdall_pipelines.datasets.samples import FULL_SCALE_DBM, NUM_KEPT_IQ, GeneratorVersionError
+from heimdall_pipelines.datasets.samples import (
+    FULL_SCALE_DBM,
+    NUM_KEPT_IQ,
+    GeneratorVersionError,
+    Recipe,
+    draw_sample,
+    hear_sample,
+)
 from heimdall_pipelines.rf.features import extract_features
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
 from heimdall_pipelines.store.datasets import DatasetNotFoundError, get_iq_sample
@@ -196,8 +205,42 @@ def test_a_row_without_the_receivers_key_is_a_problem(stores, dataset):
     assert again(stores).stored.problem == f"the row of sample 0 names no object of {RX}"
 
 
+def shift_truth(stores, by_hz):
+    """Let the truth of sample 0 hold another frequency of its first receiver; gives the number."""
+    (row,) = query(stores, "SELECT truth FROM heimdall.measurement_features WHERE sample_idx = 0")
+    shifted = round(row["truth"]["receivers"][0]["frequency_offset_hz"] + by_hz, 6)
+    for table in ("measurement_features", "synthetic_iq_samples"):
+        execute(
+            stores,
+            f"UPDATE heimdall.{table} SET truth = jsonb_set(truth, '{{receivers,0,frequency_offset_hz}}',"
+            " CAST(:hz AS text)::jsonb) WHERE sample_idx = 0",
+            hz=repr(shifted),
+        )
+    return shifted
+
+
+def test_a_stored_sample_is_regenerated_from_its_stored_truth(stores, dataset):
+    rx_id = THREE[0].rx_id
+    shifted = shift_truth(stores, 1e-6)  # as if a library of another processor had rounded it up
+    regenerated = again(stores, 0, rx_id)
+    recipe = Recipe.of(dataset)
+    sample = draw_sample(recipe, 0, 100)
+    links = [replace(sample.scene.links[0], frequency_offset_hz=shifted), *sample.scene.links[1:]]
+    sample = replace(sample, scene=replace(sample.scene, links=tuple(links)))
+    (heard,) = hear_sample(recipe, sample, receiver_indices=[0])
+    assert regenerated.file.npy == iq_file(recipe, 0, sample.sites[0], heard.iq).npy
+    # 1e-6 Hz turns the carrier by 6e-7 in 0.1 s: samples differ in their last bit, if at all.
+    assert regenerated.stored.acceptable
+
+
+def test_a_truth_that_is_not_the_seeds_is_not_believed(stores, dataset):
+    before = again(stores, 0, THREE[0].rx_id).file.npy
+    shift_truth(stores, 1.0)
+    assert again(stores, 0, THREE[0].rx_id).file.npy == before
+
+
 def stored_with_relative_error(stores, dataset, error):
-    """What another kind of processor would have stored: every sample a little off."""
+    """What a link rounded to another last digit would have stored: every sample a little off."""
     where = location(stores, dataset)
     npy = read(stores, where)
     samples = np.load(io.BytesIO(npy))
@@ -208,7 +251,7 @@ def stored_with_relative_error(stores, dataset, error):
     return again(stores).stored
 
 
-def test_what_another_processor_rounded_otherwise_is_acceptable(stores, dataset):
+def test_what_a_link_in_its_last_digit_explains_is_acceptable(stores, dataset):
     stored = stored_with_relative_error(stores, dataset, 0.5 * MAX_RELATIVE_DIFFERENCE)
     assert (stored.identical, stored.acceptable, stored.problem) == (False, True, None)
     # Samples of a few RMS are float32: 3e-7 of them is their rounding.

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from heimdall_pipelines.rf.modulation import complex_noise
+from heimdall_pipelines.rf.signals import complex_noise
 
 DEVIATION_HZ = 2500.0
 

@@ -16,7 +16,7 @@ from heimdall_pipelines.rf.features import (
     default_channel_bandwidth_hz,
     extract_features,
 )
-from heimdall_pipelines.rf.modulation import complex_noise
+from heimdall_pipelines.rf.signals import complex_noise
 from heimdall_pipelines.rf.spectrum import tukey_window
 from heimdall_pipelines_tests.rf.signals import generator, received, voice_fm
 

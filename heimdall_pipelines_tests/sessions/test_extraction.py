@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import text
 
 from heimdall_pipelines.rf.feature_registry import FEATURE_NAMES
-from heimdall_pipelines.rf.modulation import frequency_modulated_phase_rad
+from heimdall_pipelines.rf.signals import frequency_modulated_phase_rad
 from heimdall_pipelines.sessions.example import STATIONS
 from heimdall_pipelines.sessions.extraction import NotExtractableError, extract_session
 from heimdall_pipelines.sessions.importing import ImportFile

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from heimdall_pipelines.rf.modulation import complex_noise, frequency_modulated_phase_rad
+from heimdall_pipelines.rf.signals import complex_noise, frequency_modulated_phase_rad
 from heimdall_pipelines_tests.rf.signals import generator
 
 
