@@ -4,8 +4,9 @@ The estimator fills a structure with these names; the checks, the view `receiver
 assets and the table in docs/science.md are made from it.
 
 A feature is added at the end, `since` the next version, and `FEATURE_VERSION` is raised to that; `features.py` computes
-it; the table in docs/science.md is rewritten (see `test_documented_features.py`). Its values never change their meaning: what is to be computed otherwise is another feature with a name of its own, so that rows of every
-version stay comparable.
+it; the table in docs/science.md is rewritten (see `test_documented_features.py`). Its values never change their
+meaning: what is to be computed otherwise is another feature with a name of its own, so that rows of every version stay
+comparable.
 """
 
 import math
