@@ -40,7 +40,7 @@ hypothesis.settings.register_profile("search", max_examples=2000, **NO_HURRY)
 hypothesis.settings.load_profile("repeatable")
 
 
-STARTS_SERVERS = "server_settings"  # the fixture through which every test gets PostgreSQL and the S3 server
+STARTS_SERVERS = {"server_settings", "own_stack"}  # fixtures: every test gets PostgreSQL and S3 through one of them
 NOT_FAST = ("programs", "slow")
 
 
@@ -55,7 +55,7 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(items):
     """Mark what is fast, and begin with the files that take longest."""
     for item in items:
-        if STARTS_SERVERS not in item.fixturenames and not any(map(item.get_closest_marker, NOT_FAST)):
+        if STARTS_SERVERS.isdisjoint(item.fixturenames) and not any(map(item.get_closest_marker, NOT_FAST)):
             item.add_marker("fast")
     items.sort(key=place)
 

@@ -1,5 +1,6 @@
 """A real Redis server for tests: on loopback, with a password, nothing on disk; can be killed and started again."""
 
+import os
 import shutil
 import socket
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 
 from heimdall_pipelines.local.ports import LOOPBACK
 from heimdall_pipelines_tests.held_port import held_port
+from heimdall_pipelines_tests.run_guard import RUN_FOLDER
 from heimdall_pipelines_tests.waiting import PATIENCE_S
 
 
@@ -48,7 +50,11 @@ class RedisServer:
             "maxmemory-policy noeviction\n"
         )
         self._process = subprocess.Popen(
-            [self._program, "-"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [self._program, "-"],
+            cwd=os.environ[RUN_FOLDER],  # by which it is known: it writes its title over its variables
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         assert self._process.stdin is not None
         self._process.stdin.write(config.encode())

@@ -3,6 +3,7 @@ import subprocess
 import sys
 
 import dagster as dg
+import pytest
 
 from heimdall_pipelines.definitions import build_definitions
 from heimdall_pipelines.rf.feature_registry import FEATURE_NAMES, FEATURE_VERSION
@@ -22,6 +23,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.programs
 def test_everything_loads_in_a_fresh_process_without_any_setting():
     answer = subprocess.run([sys.executable, "-W", "error", "-c", LOAD], capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stderr

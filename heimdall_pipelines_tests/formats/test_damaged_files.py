@@ -162,7 +162,7 @@ json_values = st.recursive(
 )
 
 
-@settings(fuzzed)
+@settings(fuzzed, max_examples=settings().max_examples)
 @given(data=st.data())
 def test_any_values_in_metadata_are_survived(tmp_path, data):
     (tmp_path / "a.npy").write_bytes(npy_header_bytes(50) + noise(50).tobytes())
