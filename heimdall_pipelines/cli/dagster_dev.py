@@ -23,6 +23,9 @@ LOG_TAIL_LINES = 30
 # In the environment of all processes that `heimdall dev` started, and of none that a person did: its folder.
 MARKER = f"{ENV_PREFIX}STARTED_BY_DEV_IN"
 
+# Of an answer of the code server, which starts the process of a run first: on a busy machine that takes minutes (60 s).
+_GRPC_TIMEOUT = "DAGSTER_GRPC_TIMEOUT_SECONDS"
+
 
 class DevFailedError(HeimdallError):
     """Dagster did not start, or ended by itself."""
@@ -155,7 +158,7 @@ def running_dagster(home: Path, folder: Path, address: str) -> Iterator[DagsterD
         process = subprocess.Popen(  # noqa: S603
             command,
             cwd=folder,
-            env=os.environ | {MARKER: str(home), "PYTHONUNBUFFERED": "1"},
+            env={_GRPC_TIMEOUT: "600"} | os.environ | {MARKER: str(home), "PYTHONUNBUFFERED": "1"},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -6,8 +6,6 @@ from typing import Any
 import click
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
-from dagster_postgres.utils import DagsterPostgresException
-from sqlalchemy.exc import OperationalError
 
 from heimdall_pipelines.errors import HeimdallError
 
@@ -34,11 +32,14 @@ class InstanceStorage(DagsterPostgresStorage):
         root.addFilter(_is_no_retry)  # each of Dagster's attempts would be three lines
         try:
             return super().from_config_value(inst_data, config_value)
-        except (OperationalError, DagsterPostgresException) as error:
+        except Exception as error:
+            reason = _reason(error)
+            if reason is None:
+                raise
             place = config_value["postgres_db"]
             raise InstanceStorageError(
                 f"Dagster's database {place['db_name']} at {place['hostname']}:{place['port']} cannot be opened: "
-                f"{_reason(error)}\nStart the servers (on one machine: heimdall dev), or see HEIMDALL_PG_*."
+                f"{reason}\nStart the servers (on one machine: heimdall dev), or see HEIMDALL_PG_*."
             ) from None
         finally:
             root.removeFilter(_is_no_retry)
@@ -48,9 +49,11 @@ def _is_no_retry(record: logging.LogRecord) -> bool:
     return not record.getMessage().startswith("Retrying failed database")
 
 
-def _reason(error: BaseException) -> str:
-    """Give the server's own words, or the driver's, in one line."""
-    while not isinstance(error, OperationalError) and error.__cause__ is not None:
+def _reason(error: BaseException | None) -> str | None:
+    """Give the server's own words, or the driver's, in one line; None for an error that is not of the connection."""
+    while error is not None and type(error).__name__ != "OperationalError":  # SQLAlchemy's or psycopg2's
         error = error.__cause__
-    lines = str(error.orig if isinstance(error, OperationalError) else error).strip().splitlines()
+    if error is None:
+        return None
+    lines = str(getattr(error, "orig", error)).strip().splitlines()
     return next((line for line in lines if "FATAL:" in line), lines[0])
