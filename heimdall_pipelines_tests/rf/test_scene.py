@@ -132,12 +132,12 @@ def test_the_delay_is_that_of_the_straight_line():
         expected_s = propagation_delay_s(
             scene.tx_latitude, scene.tx_longitude, scene.tx_altitude_m, site.latitude, site.longitude, site.altitude_m
         )
-        assert link.delay_s == pytest.approx(float(expected_s), abs=1e-15)
+        assert link.delay_s == pytest.approx(float(expected_s), abs=0.51e-12)  # rounded to 1 ps
 
 
 def test_noise_is_that_of_the_environment_and_the_sampled_band():
     scene = scenes(1, environment="city", sample_rate_hz=50e3)[0]
-    assert {link.noise_power_dbm for link in scene.links} == {noise_power_dbm(145e6, 50e3, "city", 6.0)}
+    assert {link.noise_power_dbm for link in scene.links} == {round(noise_power_dbm(145e6, 50e3, "city", 6.0), 6)}
 
 
 def test_detected_are_those_that_reach_the_least_snr(drawn):
@@ -159,7 +159,9 @@ def test_no_link_is_better_than_free_space_and_one_reflection(drawn):
         eirp_dbm = scene.tx_power_dbm + scene.tx_antenna_gain_dbi
         # The slant path is longer than the ground's: what is left out only lowers the level.
         most_dbm = eirp_dbm + 4.0 - 20 * np.log10(4 * np.pi * d * 145e6 / 299_792_458) + 6
-        assert np.all(np.array([link.received_power_dbm for link in scene.links]) <= most_dbm + 1e-9)
+        assert np.all(
+            np.array([link.received_power_dbm for link in scene.links]) <= most_dbm + 1e-6
+        )  # links are rounded
 
 
 def test_links_beyond_the_horizon_have_rayleigh_fading_and_others_a_rice_factor(drawn):
