@@ -28,7 +28,7 @@ from heimdall_pipelines.datasets.row_checks import check_rows
 from heimdall_pipelines.datasets.samples import Recipe, draw_sample, make_sample
 from heimdall_pipelines.formats.npy import npy_header_bytes
 from heimdall_pipelines.settings import load_settings
-from heimdall_pipelines.store.dataset_look import look_at_dataset
+from heimdall_pipelines.store.dataset_snapshot import look_at_dataset
 from heimdall_pipelines.store.iq_objects import dataset_iq_prefix
 from heimdall_pipelines.store.stores import open_stores
 
@@ -67,7 +67,7 @@ def rows_and_batches(stores, workers):
 
     def look_at_rows():
         with look_at_dataset(stores.database, name) as look:
-            found = Findings.none_yet(look.dataset, tuple(DATASET_CHECKS))
+            found = Findings.begin(look.dataset, tuple(DATASET_CHECKS))
             check_rows(look, found, BATCH_SIZE, 2 * BATCH_SIZE, lambda _: None)
 
     no_iq_s = median_s(lambda: make_batch(stores, name, 1, workers))  # first: it makes the workers warm
@@ -91,7 +91,7 @@ def rows_and_batches(stores, workers):
 
 
 def repair_and_checksums(stores, workers):
-    """Objects made again, and objects read."""
+    """Objects regenerated, and objects read."""
     name = "repaired"
     dataset = ask(stores, name, NUM_RAW, **RAW)
     made_s, read_s, repaired_s = [], [], []
@@ -105,11 +105,11 @@ def repair_and_checksums(stores, workers):
         begun = time.perf_counter()
         plan = repair_dataset(stores, name, workers)
         repaired_s.append(time.perf_counter() - begun)
-        assert len(plan.to_make) == NUM_RAW
+        assert len(plan.to_regenerate) == NUM_RAW
     delete_dataset(stores, name)
     made, read, repaired = map(statistics.median, (made_s, read_s, repaired_s))
     return [
-        ("repair: objects made again", NUM_RAW * NUM_RECEIVERS / repaired, "a second, each 1.6 MB and its sidecar"),
+        ("repair: objects regenerated", NUM_RAW * NUM_RECEIVERS / repaired, "a second, each 1.6 MB and its sidecar"),
         ("repair of all samples", repaired / made, "times making them first"),
         ("validation with checksums", found.object_bytes / 1e6 / read, "MB/s read and compared"),
     ]
@@ -162,7 +162,7 @@ def listing_server(recipe, num_samples):
 def look_at_objects(name):
     """Compare a dataset's objects with its rows in this process; what it took."""
     with open_stores(load_settings()) as stores, look_at_dataset(stores.database, name) as look:
-        found = Findings.none_yet(look.dataset, tuple(DATASET_CHECKS))
+        found = Findings.begin(look.dataset, tuple(DATASET_CHECKS))
         before_mb = psutil.Process().memory_info().rss / 1e6
         begun = time.perf_counter()
         with peak_memory_mb() as peak_mb:  # the kernel's own peak begins with that of the parent

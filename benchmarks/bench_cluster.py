@@ -19,7 +19,7 @@ from heimdall_pipelines_tests.datasets.support import add
 
 NUM_RUNS = int(os.environ.get("HEIMDALL_TEST_BENCH_RUNS", "100"))
 NUM_SLOTS = 2
-PATIENCE_S = 1200
+TIMEOUT_S = 1200
 
 
 def run():
@@ -44,7 +44,7 @@ def trivial_runs(made, name: str) -> list[dg.RunRecord]:
     filters = dg.RunsFilter(job_name="make_synthetic_batches", statuses=[dg.DagsterRunStatus.SUCCESS])
     with open_stores(made.settings) as stores, dg.DagsterInstance.get() as instance:
         add(stores, name, NUM_RUNS, batch_size=1)
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + TIMEOUT_S
         while instance.get_runs_count(filters) < NUM_RUNS:
             assert time.monotonic() < deadline, made.log("daemon")[-2000:]
             time.sleep(0.5)

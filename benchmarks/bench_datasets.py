@@ -25,7 +25,7 @@ from heimdall_pipelines.datasets.deleting import delete_dataset
 from heimdall_pipelines.datasets.generating import make_batch
 from heimdall_pipelines.datasets.iq_files import iq_file
 from heimdall_pipelines.datasets.requesting import request_dataset
-from heimdall_pipelines.datasets.samples import Recipe, draw_sample, hear_sample, make_sample
+from heimdall_pipelines.datasets.samples import Recipe, draw_sample, make_sample, sample_receptions
 from heimdall_pipelines.datasets.workers import Workers
 from heimdall_pipelines.store.batches import feature_row_json, list_batches
 from heimdall_pipelines.store.iq_objects import put_iq, sample_iq_location
@@ -77,7 +77,8 @@ def upload_s(stores, recipe, num_samples):
     sites = recipe.sites
     drawn = draw_sample(recipe, 0, 1000)
     files = [
-        iq_file(recipe, 0, site, heard.iq.copy()) for site, heard in zip(sites, hear_sample(recipe, drawn), strict=True)
+        iq_file(recipe, 0, site, heard.iq.copy())
+        for site, heard in zip(sites, sample_receptions(recipe, drawn), strict=True)
     ]
 
     def put(sample_idx):

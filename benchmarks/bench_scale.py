@@ -64,7 +64,7 @@ VAST = 5_000_000
 VAST_BATCHES = 20_000
 ROWS_COPIED = (10, 30, 100)  # thousands
 BATCH_SIZES = (250, 1000, 5000, 10_000)
-PATIENCE_S = 600.0
+TIMEOUT_S = 600.0
 UI_PORTS = range(20_000, 22_000)
 HEIMDALL = ("-c", "from heimdall_pipelines.cli import main; main()")
 PARTITIONS_QUERY = """{ assetNodeOrError(assetKey: {path: ["synthetic", "batches"]}) { ... on AssetNode {
@@ -221,14 +221,14 @@ def running(home: Path, *command: str) -> Iterator[subprocess.Popen[bytes]]:
             yield process
         finally:
             process.terminate()
-            process.wait(PATIENCE_S)
+            process.wait(TIMEOUT_S)
 
 
 def wait_until(what: str, is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + TIMEOUT_S
     while not is_so():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {PATIENCE_S:.0f} s in vain for {what}")
+            raise TimeoutError(f"waited {TIMEOUT_S:.0f} s in vain for {what}")
         time.sleep(0.5)
 
 
@@ -403,7 +403,7 @@ def answers(address: str) -> bool:
 def graphql(address: str, query: str) -> bytes:
     body = json.dumps({"query": query}).encode()
     asked = urllib.request.Request(f"{address}/graphql", body, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(asked, timeout=PATIENCE_S) as answer:
+    with urllib.request.urlopen(asked, timeout=TIMEOUT_S) as answer:
         page: bytes = answer.read()
     if b'"errors"' in page[:200]:
         raise RuntimeError(page[:500].decode())

@@ -1,4 +1,4 @@
-"""What a check saw: the numbers that it compared, and what disagrees. Finding is here and above, mending elsewhere."""
+"""Outcome of a check: the numbers that it compared, and the problems. Detection only; repairs are in datasets/repair.py."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ Severity = Literal["WARN", "ERROR"]
 HealthStatus = Literal["healthy", "warning", "critical"]
 
 MAX_EXAMPLES = 20
-CRITICAL_SHARE = 0.05  # of the samples or segments concerned, from which health is critical
+CRITICAL_SHARE = 0.05  # of the samples or segments affected, from which health is critical
 
 
 @dataclass
@@ -26,8 +26,8 @@ class CheckOutcome:
         What disagrees; 0 is a passed check.
     examples : list of str
         The first 20 problems in words, each naming its key.
-    mend : str
-        Command that would mend it.
+    repair : str
+        Command that would repair it.
     """
 
     name: str
@@ -35,7 +35,7 @@ class CheckOutcome:
     numbers: dict[str, int] = field(default_factory=dict)
     num_problems: int = 0
     examples: list[str] = field(default_factory=list)
-    mend: str = ""
+    repair: str = ""
 
     @property
     def passed(self) -> bool:
@@ -64,17 +64,17 @@ class CheckOutcome:
         }
 
 
-def health_status(outcomes: Iterable[CheckOutcome], *, num_concerned: int, num_all: int) -> HealthStatus:
-    """Sum up: healthy if nothing disagrees, critical from 5 % of samples or segments concerned, else warning.
+def health_status(outcomes: Iterable[CheckOutcome], *, num_affected: int, num_all: int) -> HealthStatus:
+    """Sum up: healthy if nothing disagrees, critical from 5 % of samples or segments affected, else warning.
 
     Parameters
     ----------
     outcomes : iterable of CheckOutcome
-    num_concerned : int
+    num_affected : int
         Samples or segments with a problem, each counted once.
     num_all : int
         How many there are or should be; where there should be none, any problem is critical.
     """
     if all(outcome.passed for outcome in outcomes):
         return "healthy"
-    return "critical" if num_concerned >= CRITICAL_SHARE * num_all else "warning"
+    return "critical" if num_affected >= CRITICAL_SHARE * num_all else "warning"

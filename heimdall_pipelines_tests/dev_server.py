@@ -23,7 +23,7 @@ from heimdall_pipelines.local.processes import servers_of
 from heimdall_pipelines.local.stack import Stack
 from heimdall_pipelines.settings import ENV_PREFIX
 from heimdall_pipelines_tests.run_guard import open_folder
-from heimdall_pipelines_tests.waiting import PATIENCE_S, wait_for
+from heimdall_pipelines_tests.waiting import TIMEOUT_S, wait_for
 
 HEIMDALL = [sys.executable, "-c", "from heimdall_pipelines.cli import main; main()"]
 FIRST_PORTS = range(24_400, 24_500)  # the system hands them out to nobody between the choice and the start
@@ -80,7 +80,7 @@ class DevFolder:
     def signal(self, kind: signal.Signals) -> int:
         """Send `heimdall dev` a signal and give its exit code."""
         self._dev.send_signal(kind)
-        return self._dev.wait(PATIENCE_S)
+        return self._dev.wait(TIMEOUT_S)
 
     def run(self, *arguments: object) -> subprocess.CompletedProcess[str]:
         """Run another `heimdall` command in the folder."""
@@ -92,7 +92,7 @@ class DevFolder:
             capture_output=True,
             text=True,
             check=False,
-            timeout=PATIENCE_S,
+            timeout=TIMEOUT_S,
         )
 
     def import_session(self, files: list[Path]) -> str:
@@ -125,7 +125,7 @@ class DevFolder:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         if self._dev is not None:
-            self._dev.wait(PATIENCE_S)
+            self._dev.wait(TIMEOUT_S)
         wait_for("the last process to end", lambda: not self.processes())
 
     def environment(self) -> dict[str, str]:
@@ -201,7 +201,7 @@ def ask_graphql(address: str, query: str, **variables: Any) -> dict[str, Any]:
         json.dumps({"query": query, "variables": variables}).encode(),
         {"Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
+    with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
         data: dict[str, Any] = json.load(answer)
     assert "errors" not in data, data["errors"]
     return data["data"]

@@ -10,7 +10,7 @@ from pathlib import Path
 from heimdall_pipelines_tests.held_port import held_port, is_listening
 from heimdall_pipelines_tests.redis_server import RedisServer
 from heimdall_pipelines_tests.run_guard import RUN_FOLDER
-from heimdall_pipelines_tests.waiting import PATIENCE_S, wait_for
+from heimdall_pipelines_tests.waiting import TIMEOUT_S, wait_for
 
 READY = "HEIMDALL_TEST_READY_FOLDER"
 NO_DEFINITIONS = "import dagster\ndefinitions = dagster.Definitions()\n"
@@ -38,6 +38,6 @@ def test_a_code_server_stops_on_sigterm(tmp_path):
         try:
             wait_for("the code server to listen", lambda: is_listening(port))
             server.send_signal(signal.SIGTERM)
-            server.wait(PATIENCE_S)
+            server.wait(TIMEOUT_S)
         finally:
             server.kill()

@@ -20,7 +20,7 @@ from heimdall_pipelines.store.iq_objects import sample_iq_location, sidecar_loca
 from heimdall_pipelines.store.objects import ObjectLocation
 from heimdall_pipelines.store.stores import Stores, open_stores
 from heimdall_pipelines_tests.datasets.support import THREE, add, database_of_module, empty, execute, make, query
-from heimdall_pipelines_tests.waiting import PATIENCE_S
+from heimdall_pipelines_tests.waiting import TIMEOUT_S
 
 NAME = "night"
 BYSTANDER = "bystander"
@@ -160,7 +160,7 @@ class Night:
         )
 
     def validate(self, stores: Stores | None = None, *, checksums: bool = False) -> DatasetValidation:
-        """Validate, the samples that are made again always the same ones."""
+        """Validate, the samples that are regenerated always the same ones."""
         validation = validate_dataset(stores or self.stores, NAME, checksums=checksums, seed=1)
         assert self.health()[0] == validation.health_status
         for outcome in validation.outcomes:
@@ -179,7 +179,7 @@ class Night:
         return repair_with(stores or self.stores, **({"min_orphan_age": timedelta(0)} | more))
 
     def assert_sound(self) -> None:
-        """Healthy to the last byte, everything as it was, nothing left to mend."""
+        """Healthy to the last byte, everything as it was, nothing left to repair."""
         validation = self.validate(checksums=True)
         assert failed(validation) == {}
         assert validation.health_status == "healthy"
@@ -205,7 +205,7 @@ def numbers(validation: DatasetValidation, check: str) -> dict[str, int]:
 def in_words(done: RepairPlan) -> str:
     """What a repair did, in numbers."""
     parts = [
-        _counted(len(done.to_make), "sample", "made again"),
+        _counted(len(done.to_regenerate), "sample", "regenerated"),
         _counted(len(done.iq_rows_to_remove), "IQ row", "removed"),
         _counted(done.num_orphans, "object", "without row removed"),
         _counted(done.num_young_orphans, "young object", "left alone"),
@@ -230,9 +230,9 @@ def night_of_module(server_settings: Settings) -> Iterator[tuple[Settings, Night
 
 
 def wait_until(what: str, holds: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + TIMEOUT_S
     while not holds():
-        assert time.monotonic() < deadline, f"waited {PATIENCE_S:.0f} s in vain until {what}"
+        assert time.monotonic() < deadline, f"waited {TIMEOUT_S:.0f} s in vain until {what}"
         time.sleep(0.02)
 
 
@@ -245,7 +245,7 @@ class Held:
 
     def __call__(self, *_: object) -> None:
         self.reached.set()
-        assert self._let_go.wait(PATIENCE_S)
+        assert self._let_go.wait(TIMEOUT_S)
 
     def let_go(self) -> None:
         self._let_go.set()
@@ -260,6 +260,6 @@ def held(work: Callable[[Held], object]) -> Iterator[tuple[Held, Callable[[], ob
         try:
             while not hold.reached.wait(0.01):
                 assert not running.done(), running.result()
-            yield hold, lambda: running.result(PATIENCE_S)
+            yield hold, lambda: running.result(TIMEOUT_S)
         finally:
             hold.let_go()

@@ -13,7 +13,7 @@ import pytest
 from heimdall_pipelines.local.ports import LOOPBACK
 from heimdall_pipelines_tests.held_port import held_port
 from heimdall_pipelines_tests.run_guard import RUN_FOLDER
-from heimdall_pipelines_tests.waiting import PATIENCE_S
+from heimdall_pipelines_tests.waiting import TIMEOUT_S
 
 
 def redis_program() -> str:
@@ -59,7 +59,7 @@ class RedisServer:
         assert self._process.stdin is not None
         self._process.stdin.write(config.encode())
         self._process.stdin.close()
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + TIMEOUT_S
         while True:
             try:
                 socket.create_connection((self.host, self.port), timeout=1).close()

@@ -18,7 +18,7 @@ from minio.error import MinioException
 from heimdall_pipelines.local.ports import LOOPBACK, claim, free_port
 from heimdall_pipelines.local.seaweed import GRPC_OFFSET, REGION, SERVICES
 from heimdall_pipelines_tests.run_guard import marker
-from heimdall_pipelines_tests.waiting import PATIENCE_S
+from heimdall_pipelines_tests.waiting import TIMEOUT_S
 
 PORTS = range(
     22_000, 22_700
@@ -54,7 +54,7 @@ class S3Server:
     def admin(self) -> Minio:
         """A client that may do anything."""
         access_key, secret_key = self.ADMIN
-        http = urllib3.PoolManager(timeout=PATIENCE_S, retries=False)
+        http = urllib3.PoolManager(timeout=TIMEOUT_S, retries=False)
         return Minio(self.endpoint, access_key, secret_key, secure=False, region=REGION, http_client=http)
 
     def __enter__(self) -> "S3Server":
@@ -100,7 +100,7 @@ class S3Server:
 
     def _wait_until_ready(self) -> None:
         assert self._process is not None
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + TIMEOUT_S
         while not self._is_ready():
             log = (self._folder / "server.log").read_text(errors="replace")[-2000:]
             assert self._process.poll() is None, f"weed ended: {log}"

@@ -1,4 +1,4 @@
-"""A TCP link to a server of this machine that tests can cut and mend."""
+"""A TCP link to a server of this machine that tests can cut and repair."""
 
 import contextlib
 import socket
@@ -56,7 +56,7 @@ class TcpLink:
         """Let every piece of the server's answers, 16 kB or less, wait so long."""
         self._delay_s = delay_s
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         """Let everything through again, at once."""
         with self._lock:
             self._is_cut, self._bytes_left, self._delay_s = False, None, 0.0
@@ -94,7 +94,7 @@ class TcpLink:
         source.close()
 
     def _has_ended(self) -> bool:
-        with self._lock:  # looked and done at once: a cut that came after `mend` would stay
+        with self._lock:  # looked and done at once: a cut that came after `repair` would stay
             if self._bytes_left == 0:
                 self._break()
             return self._is_cut

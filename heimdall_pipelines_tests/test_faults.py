@@ -44,7 +44,7 @@ from heimdall_pipelines.store.stores import Stores, open_stores
 from heimdall_pipelines_tests.run_guard import open_folder
 from heimdall_pipelines_tests.sessions.support import import_files
 from heimdall_pipelines_tests.tcp_link import TcpLink
-from heimdall_pipelines_tests.waiting import PATIENCE_S
+from heimdall_pipelines_tests.waiting import TIMEOUT_S
 
 EXAMPLE_ROWS = int(example.DURATION_S)  # its whole seconds
 EXAMPLE_IQ_BYTES = len(example.STATIONS) * EXAMPLE_ROWS * example.NOMINAL_SAMPLE_RATE_HZ * 8
@@ -72,9 +72,9 @@ with open_stores(load_settings()) as stores:
 
 
 def wait_until(what: str, holds: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + TIMEOUT_S
     while not holds():
-        assert time.monotonic() < deadline, f"waited {PATIENCE_S:.0f} s in vain until {what}"
+        assert time.monotonic() < deadline, f"waited {TIMEOUT_S:.0f} s in vain until {what}"
         time.sleep(0.02)
 
 
@@ -279,7 +279,7 @@ def test_s3_that_goes_away_in_the_middle_leaves_the_rows_that_were_there(s3_link
         s3_link.cut_after(EXAMPLE_IQ_BYTES // 2)
         result = run_job(session_id)
         assert s3_link.is_cut
-        s3_link.mend()
+        s3_link.repair()
         return result
 
     nothing = stored(stores, session_id)
@@ -299,7 +299,7 @@ def test_an_outage_of_s3_that_ends_in_time_is_ridden_out(s3_link, stores, sessio
     def attempt_that_finds_s3_back_at_the_third(stores, session_id, **more):
         attempts.append(session_id)
         if len(attempts) == 3:
-            s3_link.mend()
+            s3_link.repair()
         return attempt(stores, session_id, **more)
 
     attempts: list[str] = []
@@ -396,7 +396,7 @@ def test_postgres_that_breaks_off_without_a_run_raises_its_own_error(postgres_li
         with pytest.raises(DatabaseUnavailableError, match=r"^PostgreSQL at 127\.0\.0\.1:"):
             extract_session(through_link, session_id, progress=lambda _: postgres_link.cut())
         assert stored(stores, session_id)["features"] == []
-        postgres_link.mend()
+        postgres_link.repair()
         assert extract_session(through_link, session_id).num_rows == EXAMPLE_ROWS
 
 
@@ -405,7 +405,7 @@ def test_s3_that_breaks_off_without_a_run_raises_its_own_error(s3_link, stores, 
         with pytest.raises(ObjectsUnavailableError, match=r"^S3 store at 127\.0\.0\.1:"):
             extract_session(through_link, session_id, progress=lambda _: s3_link.cut())
         assert stored(stores, session_id)["features"] == []
-        s3_link.mend()
+        s3_link.repair()
         assert extract_session(through_link, session_id).num_rows == EXAMPLE_ROWS
 
 
@@ -454,7 +454,7 @@ def held_in_the_middle(settings, session_id: str) -> Iterator[tuple[Future, thre
     def hold(line: str) -> None:
         if line.startswith("5 of "):
             reached.set()
-            assert let_go.wait(PATIENCE_S)
+            assert let_go.wait(TIMEOUT_S)
 
     def extract():
         with open_stores(settings) as own:
@@ -486,8 +486,8 @@ def test_two_extractions_at_once_end_with_one_set_of_rows(settings, stores, sess
             wait_until("the second waits for the first", lambda: is_waited_for(stores) or second.done())
             assert not second.done()
             let_go.set()
-            assert second.result(PATIENCE_S).num_rows == EXAMPLE_ROWS
-        assert first.result(PATIENCE_S).num_rows == EXAMPLE_ROWS
+            assert second.result(TIMEOUT_S).num_rows == EXAMPLE_ROWS
+        assert first.result(TIMEOUT_S).num_rows == EXAMPLE_ROWS
     both = stored(stores, session_id)
     assert [row["segment_idx"] for row in both["features"]] == list(range(EXAMPLE_ROWS))
     extract_session(stores, session_id)
@@ -511,7 +511,7 @@ def test_a_session_completed_again_meanwhile_gets_no_row_of_the_revision_before(
             )
         let_go.set()
         with pytest.raises(SupersededError, match=rf"{slug} .*\(now completed, revision 2\)"):
-            running.result(PATIENCE_S)
+            running.result(TIMEOUT_S)
     assert stored(stores, session_id) == before
     assert due_for_extraction(stores.database, limit=2) == [SessionRevision(UUID(session_id), slug, 2)]
     result = run_job(session_id)
@@ -542,7 +542,7 @@ def test_a_session_deleted_before_its_first_rows_are_written_is_a_clear_error(
         execute(stores, "DELETE FROM heimdall.recording_sessions WHERE id = :id", id=session_id)
         let_go.set()
         with pytest.raises(SessionNotFoundError, match=rf"{slug} was deleted while it was being extracted"):
-            running.result(PATIENCE_S)
+            running.result(TIMEOUT_S)
     assert stored(stores, session_id) == {"features": [], "metrics": []}
 
 
@@ -555,7 +555,7 @@ def test_a_session_whose_deletion_begins_while_it_is_extracted_gets_no_rows(
             begin_deletion(own.database, UUID(session_id))
         let_go.set()
         with pytest.raises(SessionBeingDeletedError, match=f"finish it with: heimdall session delete {slug}"):
-            running.result(PATIENCE_S)
+            running.result(TIMEOUT_S)
     assert stored(stores, session_id)["features"] == []
     assert due_for_extraction(stores.database, limit=2) == []
 
@@ -568,8 +568,8 @@ def test_a_session_that_is_deleted_while_it_is_extracted_leaves_nothing(settings
         assert not deleting.done()
         let_go.set()
         with pytest.raises(SessionBeingDeletedError):
-            running.result(PATIENCE_S)
-        deleting.result(PATIENCE_S)
+            running.result(TIMEOUT_S)
+        deleting.result(TIMEOUT_S)
     assert stored(stores, session_id) == {"features": [], "metrics": []}
     assert list(stores.objects.entries(stores.objects.raw_iq_bucket, "")) == []
 
@@ -582,8 +582,8 @@ def test_deleting_a_session_whose_rows_are_being_written_waits_and_leaves_nothin
         with open_stores(settings) as observer:
             wait_until("the deletion waits", lambda: is_waited_for(observer) or deleting.done())
         let_go.set()
-        assert running.result(PATIENCE_S).num_rows == EXAMPLE_ROWS
-        deleting.result(PATIENCE_S)
+        assert running.result(TIMEOUT_S).num_rows == EXAMPLE_ROWS
+        deleting.result(TIMEOUT_S)
     assert stored(stores, session_id) == {"features": [], "metrics": []}
     with pytest.raises(SessionNotFoundError):
         extract_session(stores, session_id)

@@ -140,7 +140,7 @@ def test_dev_runs_in_an_empty_folder_until_sigterm(installed):
         assert dev.poll() is None, installed.printed()
         return "Dagster UI: " in installed.printed()
 
-    wait_for("the address of the UI", is_ready, patience_s=1800)
+    wait_for("the address of the UI", is_ready, timeout_s=1800)
     dev.send_signal(signal.SIGTERM)
     assert dev.wait() == 0
     assert "Traceback" not in installed.printed()

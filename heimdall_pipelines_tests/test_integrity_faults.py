@@ -1,4 +1,4 @@
-"""What somebody or something did to a dataset's rows and objects: found by the check meant for it, and mended."""
+"""What somebody or something did to a dataset's rows and objects: found by the check meant for it, and repaired."""
 
 import re
 from collections.abc import Callable
@@ -65,7 +65,7 @@ def few_kept(night, monkeypatch):
 
 @dataclass(frozen=True)
 class Edit:
-    """A fault, the checks that must fail for it and no other, and the samples that must be made again.
+    """A fault, the checks that must fail for it and no other, and the samples that must be regenerated.
 
     ``named`` are regular expressions, each to be found in an example of the failed checks.
     """
@@ -74,7 +74,7 @@ class Edit:
     inject: Callable[[Night], object]
     found_by: str
     named: tuple[str, ...]
-    to_make: tuple[int, ...] = ()
+    to_regenerate: tuple[int, ...] = ()
     health: str = "critical"
     only_with_checksums: bool = False
 
@@ -451,7 +451,7 @@ def test_json_that_has_not_its_form_is_a_problem_of_its_sample_and_breaks_no_che
     inject(night)
     examples = [example for group in failed(night.validate()).values() for example in group]
     assert any(example.startswith("sample 3: ") for example in examples)
-    assert night.repair().to_make == (3,)
+    assert night.repair().to_regenerate == (3,)
     night.assert_sound()
 
 
@@ -475,9 +475,9 @@ def test_an_edit_is_found_by_its_check_and_mended_to_the_byte(night, fault, edit
 
     plan = night.plan(checksums=edit.only_with_checksums)
     assert plan.is_empty == bool(re.fullmatch(r"\d+ young objects? left alone", in_words(plan)))
-    assert plan.to_make == edit.to_make
+    assert plan.to_regenerate == edit.to_regenerate
     done = night.repair(checksums=edit.only_with_checksums)
-    for promised in ("to_make", "iq_rows_to_remove", "batches_to_count", "num_samples"):
+    for promised in ("to_regenerate", "iq_rows_to_remove", "batches_to_count", "num_samples"):
         assert getattr(done, promised) == getattr(plan, promised)
     assert done.num_orphans == plan.num_young_orphans + plan.num_orphans  # all of them are young here
     night.assert_sound()
@@ -517,7 +517,7 @@ def test_a_dataset_of_another_generator_version_is_looked_at_and_never_mended(ni
     found = failed(validation)
     assert set(found) == {"counts_agree", "samples_without_gap", "iq_of_every_sample", "objects_agree"}
     plan = night.plan()
-    assert (plan.to_make, plan.is_possible) == ((3, 5), False)
+    assert (plan.to_regenerate, plan.is_possible) == ((3, 5), False)
     with pytest.raises(GeneratorVersionError, match=r"night: 2 samples .* generator version 99.* Nothing was changed"):
         night.repair()
     assert night.snapshot() == before
@@ -590,7 +590,7 @@ def test_a_sample_without_iq_is_made_again_and_its_folder_is_swept_at_once(few_k
     fault.record(found_by=_seen(validation), came_of_it=f"{in_words(done)}: {AS_BEFORE}")
 
 
-@pytest.mark.fault("one of a hundred samples is concerned")
+@pytest.mark.fault("one of a hundred samples is affected")
 def test_few_of_many_samples_are_a_warning(few_kept, fault):
     night = few_kept
     night.clear()
@@ -600,7 +600,7 @@ def test_few_of_many_samples_are_a_warning(few_kept, fault):
     night.stores.objects.remove(night.bucket, f"synthetic/{dataset.id}/3/")
     execute(night.stores, "DELETE FROM heimdall.measurement_features WHERE sample_idx = 104")
     validation = validate_dataset(night.stores, NAME, seed=1)
-    assert (validation.num_concerned, validation.num_all) == (2, 105)
+    assert (validation.num_affected, validation.num_all) == (2, 105)
     assert validation.health_status == "warning"
     done = night.repair()
     assert validate_dataset(night.stores, NAME, checksums=True, seed=1).health_status == "healthy"
@@ -659,14 +659,14 @@ def test_features_that_are_not_those_of_the_iq_are_found_by_making_them_again_an
     (outcome,) = (one for one in validation.outcomes if not one.passed)
     assert outcome.name == "samples_made_again_agree"
     named = re.match(r"sample (\d+): features of .* are not those of its IQ", outcome.examples[0])
-    assert outcome.mend == f"heimdall dataset repair {NAME} --sample {named[1]} --apply"
+    assert outcome.repair == f"heimdall dataset repair {NAME} --sample {named[1]} --apply"
     night.repair(also=range(NUM_SAMPLES))
     night.assert_sound()
     with pytest.raises(NoSuchSampleError, match="no sample -1, 12: 0 to 11 are there"):
         night.repair(also=[-1, 3, 12])
     fault.record(
         found_by=f"{_seen(validation)}, if such a sample is chosen",
-        came_of_it=f"named samples are made again: {AS_BEFORE}",
+        came_of_it=f"named samples are regenerated: {AS_BEFORE}",
     )
 
 
@@ -707,7 +707,7 @@ def test_a_check_of_a_batch_sees_its_samples_alone(night, checked):
     assert list(found.outcomes) == [*BATCH_FEATURE_CHECKS, *BATCH_IQ_CHECKS]
     expected = ("truths_agree", "iq_of_every_sample", "objects_agree")[checked]
     assert [outcome.name for outcome in found.outcomes.values() if not outcome.passed] == [expected]
-    assert found.concerned == {(3, 6, 11)[checked]}
+    assert found.affected == {(3, 6, 11)[checked]}
 
 
 def test_a_check_of_a_batch_that_is_not_committed_fails(night):

@@ -21,13 +21,13 @@ from heimdall_pipelines.errors import UnavailableError
 from heimdall_pipelines.local.ports import is_free
 from heimdall_pipelines.local.postgres import SUPERUSER, EmbeddedPostgres, ensure_databases
 from heimdall_pipelines.settings import Settings
-from heimdall_pipelines.store import writing
+from heimdall_pipelines.store import dataset_locks
 from heimdall_pipelines.store.database import DatabaseUnavailableError
+from heimdall_pipelines.store.dataset_locks import LockLostError
 from heimdall_pipelines.store.datasets import DatasetNotFoundError
 from heimdall_pipelines.store.migrate import migrate
 from heimdall_pipelines.store.objects import ObjectsFullError, ObjectsUnavailableError
 from heimdall_pipelines.store.stores import Stores, open_stores
-from heimdall_pipelines.store.writing import ClaimLostError
 from heimdall_pipelines_tests.datasets.support import make
 from heimdall_pipelines_tests.integrity import (
     AS_BEFORE,
@@ -116,7 +116,7 @@ def some_are_made(progress: object) -> bool:
 
 
 def damage(night: Night) -> None:
-    """Two samples have to be made again, an object goes, a count is wrong."""
+    """Two samples have to be regenerated, an object goes, a count is wrong."""
     night.delete(night.key(3))
     night.execute("DELETE FROM heimdall.measurement_features WHERE dataset_id = :id AND sample_idx = 11")
     night.execute("UPDATE heimdall.synthetic_datasets SET num_samples = 5 WHERE id = :id")
@@ -139,7 +139,7 @@ def test_a_server_that_is_away_is_neither_a_passed_nor_a_failed_check(night, set
             with pytest.raises(error) as caught:
                 do(stores) if do is repair_with else do(stores, NAME)
             assert_no_verdict(night, caught, server)
-        link.mend()
+        link.repair()
         assert failed(night.validate(stores)) == {}
     night.assert_sound()
     fault.record(found_by=[error.__name__], came_of_it=f"{NO_VERDICT}; once it is back: {AS_BEFORE}")
@@ -315,13 +315,13 @@ def test_a_long_batch_that_lost_its_claim_is_made_again(own_night, own_postgres,
     """A repair meanwhile would have taken its first objects, an hour old, for leftovers."""
     own_night.unmake(1)
     before = own_night.rows()
-    monkeypatch.setattr(writing, "SAFE_WITHOUT_CLAIM_S", 0.0)
-    with pytest.raises(ClaimLostError, match="it is to be made again") as lost:
+    monkeypatch.setattr(dataset_locks, "SAFE_WITHOUT_LOCK_S", 0.0)
+    with pytest.raises(LockLostError, match="it is to be regenerated") as lost:
         make(own_night.stores, NAME, 1, progress=once(own_postgres.restart, some_are_made))
     assert own_night.rows() == before
     make(own_night.stores, NAME, 1)
     own_night.assert_sound()
-    fault.record(found_by=[lost.type.__name__], came_of_it=f"no row is committed; made again: {AS_BEFORE}")
+    fault.record(found_by=[lost.type.__name__], came_of_it=f"no row is committed; regenerated: {AS_BEFORE}")
 
 
 @pytest.mark.fault("PostgreSQL is restarted in the middle of a repair")

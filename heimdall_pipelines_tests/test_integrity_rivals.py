@@ -9,10 +9,10 @@ from heimdall_pipelines.datasets import checks, generating
 from heimdall_pipelines.datasets.generating import BatchProgress
 from heimdall_pipelines.datasets.validation import DatasetValidation
 from heimdall_pipelines.settings import Settings
-from heimdall_pipelines.store.dataset_look import activity
+from heimdall_pipelines.store.dataset_locks import DatasetLockedError
+from heimdall_pipelines.store.dataset_snapshot import activity
 from heimdall_pipelines.store.datasets import DatasetDeletedError, DatasetNotFoundError
 from heimdall_pipelines.store.stores import open_stores
-from heimdall_pipelines.store.writing import BeingWrittenError
 from heimdall_pipelines_tests.datasets.support import make, make_with_own_stores, query
 from heimdall_pipelines_tests.integrity import (
     AS_BEFORE,
@@ -29,7 +29,7 @@ from heimdall_pipelines_tests.integrity import (
     repair_with,
     wait_until,
 )
-from heimdall_pipelines_tests.writing_children import stopped
+from heimdall_pipelines_tests.locking_children import stopped
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def _in_small_steps(monkeypatch):
 
 
 def damage(night: Night) -> None:
-    """Samples of two batches have to be made again, an object goes, a count is wrong."""
+    """Samples of two batches have to be regenerated, an object goes, a count is wrong."""
     night.delete(night.key(3))
     night.execute("DELETE FROM heimdall.measurement_features WHERE dataset_id = :id AND sample_idx = 11")
     night.execute("UPDATE heimdall.synthetic_datasets SET num_samples = 5 WHERE id = :id")
@@ -73,7 +73,7 @@ def at_the_end(do: Callable[[], object]) -> Callable[[BatchProgress], None]:
 
 
 def nobody_writes(night: Night) -> bool:
-    return not activity(night.stores.database, night.dataset.id).is_being_written
+    return not activity(night.stores.database, night.dataset.id).is_locked
 
 
 def seen(validation: DatasetValidation) -> str:
@@ -114,7 +114,7 @@ def test_a_killed_batch_is_whole_or_not_there_and_is_made_again(night, settings,
     night.assert_sound()
     fault.record(
         found_by=seen(validation),
-        came_of_it="the batch is there" if moment == "after the commit" else f"no row; made again: {AS_BEFORE}",
+        came_of_it="the batch is there" if moment == "after the commit" else f"no row; regenerated: {AS_BEFORE}",
     )
 
 
@@ -145,7 +145,7 @@ def test_a_killed_batch_is_whole_or_not_there_and_is_made_again(night, settings,
 def test_a_killed_repair_leaves_nothing_worse_and_is_done_again(night, settings, fault, moment, found):
     damage(night)
     before = night.snapshot()
-    with stopped("repair", moment, settings, NAME), pytest.raises(BeingWrittenError):
+    with stopped("repair", moment, settings, NAME), pytest.raises(DatasetLockedError):
         night.repair()
     wait_until("the claim ends with its process", lambda: nobody_writes(night))
     left = night.snapshot()
@@ -223,7 +223,7 @@ def test_a_repair_beside_a_batch_refuses_and_changes_nothing(night, settings, fa
 
     with held(batch) as (_, result):
         before = night.snapshot()
-        with pytest.raises(BeingWrittenError, match="dataset night is being written: a batch of it is") as caught:
+        with pytest.raises(DatasetLockedError, match="dataset night is being written: a batch of it is") as caught:
             night.repair()
         assert night.snapshot() == before
     result()
@@ -246,7 +246,7 @@ def test_the_second_of_two_repairs_refuses(night, settings, fault):
 
     with held(first) as (_, result):
         before = night.snapshot()
-        with pytest.raises(BeingWrittenError, match="or another repair is at work") as caught:
+        with pytest.raises(DatasetLockedError, match="or another repair is at work") as caught:
             night.repair()
         assert night.snapshot() == before
     done = result()
@@ -275,7 +275,7 @@ def test_a_batch_waits_for_a_repair_and_then_makes_its_samples(night, settings, 
             assert set(failed(night.validate())) <= {"objects_agree"}
             assert f'"sample_idx": {BATCH_SIZE},' not in "".join(night.rows()["synthetic_iq_samples"])
             hold.let_go()
-            assert result().to_make == (0,)
+            assert result().to_regenerate == (0,)
             assert made().num_made == BATCH_SIZE
     night.assert_sound()
     fault.record(found_by="nothing to find", came_of_it=f"it waits for the repair, then makes its samples: {AS_BEFORE}")

@@ -12,7 +12,7 @@ import pytest
 from heimdall_pipelines_tests import endless
 from heimdall_pipelines_tests.endless import READY
 from heimdall_pipelines_tests.run_guard import processes_of
-from heimdall_pipelines_tests.waiting import PATIENCE_S, wait_for
+from heimdall_pipelines_tests.waiting import TIMEOUT_S, wait_for
 
 pytestmark = pytest.mark.programs
 PYTEST = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", endless.__file__]
@@ -56,7 +56,7 @@ def test_nothing_of_an_interrupted_run_is_left(
         (folder,) = {Path(file.read_text()) for file in ready}
         assert len(processes_of(folder)) > 5  # both processes of xdist, PostgreSQL's, S3, Redis
         interrupt(run)
-        run.wait(PATIENCE_S)
+        run.wait(TIMEOUT_S)
     if interrupt is subprocess.Popen.kill:
         wait_for("the guard", lambda: not folder.exists())
     assert processes_of(folder) == []

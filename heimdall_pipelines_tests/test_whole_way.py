@@ -15,7 +15,7 @@ import pytest
 from heimdall_pipelines.sessions import example
 from heimdall_pipelines.sessions.checks import SESSION_CHECKS
 from heimdall_pipelines_tests.dev_server import DevFolder, RunningDev, ask_graphql, command_line, runs, wait_for
-from heimdall_pipelines_tests.waiting import PATIENCE_S
+from heimdall_pipelines_tests.waiting import TIMEOUT_S
 
 pytestmark = pytest.mark.programs
 SENSOR = "completed_recording_sessions"
@@ -106,7 +106,7 @@ def test_a_second_start_in_the_same_folder_says_so_and_does_no_harm(whole_way):
     assert refused.returncode == 1
     assert whole_way.address in refused.stdout
     assert services(whole_way.dev) == before
-    with urllib.request.urlopen(f"{whole_way.address}/server_info", timeout=PATIENCE_S) as answer:
+    with urllib.request.urlopen(f"{whole_way.address}/server_info", timeout=TIMEOUT_S) as answer:
         assert answer.status == 200
 
 

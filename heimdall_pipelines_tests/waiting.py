@@ -5,16 +5,16 @@ from collections.abc import Callable
 from typing import TypeVar
 
 # Only what hangs meets it: beside other work a machine may take a hundred times as long as one that is idle.
-PATIENCE_S = 1800.0
+TIMEOUT_S = 1800.0
 POLL_S = 0.1
 
 Found = TypeVar("Found")
 
 
-def wait_for(what: str, look: Callable[[], Found | None], patience_s: float = PATIENCE_S) -> Found:
+def wait_for(what: str, look: Callable[[], Found | None], timeout_s: float = TIMEOUT_S) -> Found:
     """Look again and again until something is found; it is an error where it never is."""
-    deadline = time.monotonic() + patience_s
+    deadline = time.monotonic() + timeout_s
     while not (found := look()):
-        assert time.monotonic() < deadline, f"waited {patience_s:.0f} s in vain for {what}"
+        assert time.monotonic() < deadline, f"waited {timeout_s:.0f} s in vain for {what}"
         time.sleep(POLL_S)
     return found

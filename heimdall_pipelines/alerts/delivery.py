@@ -1,4 +1,4 @@
-"""Sends what is untold to each destination through Apprise: at least once, and each destination on its own.
+"""Sends what is pending_alerts to each destination through Apprise: at least once, and each destination on its own.
 
 What an Apprise URL holds besides its scheme may be secret (tokens stand in hosts and paths): nothing here shows it.
 """
@@ -20,7 +20,7 @@ from pydantic import SecretStr
 
 from heimdall_pipelines.alerts.wording import Message, message_of, summary_of
 from heimdall_pipelines.errors import HeimdallError
-from heimdall_pipelines.store.alerts import Untold, claim_sending, list_untold, mark_failed, mark_told
+from heimdall_pipelines.store.alerts import PendingAlert, list_pending, lock_sending, mark_failed, mark_sent
 from heimdall_pipelines.store.database import Database
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def deliver(
     """
     if not to:
         return []
-    with claim_sending(database) as claimed:
+    with lock_sending(database) as claimed:
         if not claimed:
             return None
         _apprise()
@@ -171,14 +171,16 @@ def deliver(
 
 def _turn(database: Database, destination: Destination, now: datetime, ui_url: str | None, turn_s: float) -> Turn:
     ends_at_s = time.monotonic() + turn_s
-    untold = list_untold(database, destination.key, now - TOLD_WITHIN, MAX_TOLD_AT_ONCE)
-    if not untold:
+    pending_alerts = list_pending(database, destination.key, now - TOLD_WITHIN, MAX_TOLD_AT_ONCE)
+    if not pending_alerts:
         return Turn(destination, 0, 0)
-    parcels: list[list[Untold]] = [untold] if len(untold) > MAX_SINGLE_MESSAGES else [[one] for one in untold]
+    parcels: list[list[PendingAlert]] = (
+        [pending_alerts] if len(pending_alerts) > MAX_SINGLE_MESSAGES else [[one] for one in pending_alerts]
+    )
     try:
         service = open_service(destination)
     except AlertUrlError as error:
-        mark_failed(database, destination.key, untold, str(error))
+        mark_failed(database, destination.key, pending_alerts, str(error))
         return Turn(destination, 0, 0, str(error))
     num_alerts = 0
     for number, parcel in enumerate(parcels):
@@ -189,7 +191,7 @@ def _turn(database: Database, destination: Destination, now: datetime, ui_url: s
         if problem is not None:
             mark_failed(database, destination.key, [one for rest in parcels[number:] for one in rest], problem)
             return Turn(destination, number, num_alerts, f"destination {destination.label}: {problem}")
-        mark_told(database, destination.key, parcel, now)
+        mark_sent(database, destination.key, parcel, now)
         num_alerts += len(parcel)
     return Turn(destination, len(parcels), num_alerts)
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Literal
 from urllib.parse import quote
 
-from heimdall_pipelines.store.alerts import Alert, Severity, Untold
+from heimdall_pipelines.store.alerts import Alert, PendingAlert, Severity
 
 MAX_SUMMARY_LINES = 20
 MAX_BODY_CHARACTERS = 4000
@@ -35,12 +35,12 @@ class FailedCheck:
     description: str | None = None
     numbers: Mapping[str, int] = field(default_factory=dict)
     examples: str | None = None
-    to_mend: str | None = None
+    to_repair: str | None = None
     run_id: str | None = None
 
 
 def failed_check_text(check: FailedCheck, ui_url: str | None) -> tuple[str, str]:
-    """Title and body of a failed check: numbers, examples, what mends it, and a link to its run or its asset."""
+    """Title and body of a failed check: numbers, examples, what repairs it, and a link to its run or its asset."""
     lines = []
     if check.numbers:
         lines.append(numbers_text(check.numbers))
@@ -50,8 +50,8 @@ def failed_check_text(check: FailedCheck, ui_url: str | None) -> tuple[str, str]
         lines.append(check.description)
     body = _shortened("\n".join(lines))
     ends = []
-    if check.to_mend:
-        ends.append(f"To mend it: {check.to_mend}")
+    if check.to_repair:
+        ends.append(f"To repair it: {check.to_repair}")
     if check.run_id:
         ends.append(run_link(ui_url, check.run_id))
     elif ui_url is not None:
@@ -68,15 +68,15 @@ def failed_run_text(
     return title, f"{_shortened(reason)}\n{run_link(ui_url, run_id)}"
 
 
-def message_of(untold: Untold, ui_url: str | None) -> Message:
+def message_of(pending_alerts: PendingAlert, ui_url: str | None) -> Message:
     """The message of one incident: that it began, that it is over, or both."""
-    alert = untold.alert
+    alert = pending_alerts.alert
     if alert.recovered_at is None:
         since = "At" if alert.kind == "failed_run" else "Since"
         return Message(alert.title, f"{alert.body}\n{since} {moment(alert.raised_at)}", _tone(alert))
     name = _check_name(str(alert.asset), str(alert.check_name), alert.partition)
     since = moment(alert.recovered_at)
-    if untold.failure_is_known:
+    if pending_alerts.failure_is_known:
         body = f"It failed at {moment(alert.raised_at)} and passes since {since}."
         if ui_url is not None:
             body += f"\n{check_link(ui_url, str(alert.asset), str(alert.check_name))}"
@@ -89,17 +89,17 @@ def message_of(untold: Untold, ui_url: str | None) -> Message:
     )
 
 
-def summary_of(untold: Sequence[Untold], ui_url: str | None) -> Message:
+def summary_of(pending_alerts: Sequence[PendingAlert], ui_url: str | None) -> Message:
     """One message in the place of many: how many of what, and the first 20 in a line each."""
-    counts = Counter(_sort_of(one) for one in untold)
+    counts = Counter(_sort_of(one) for one in pending_alerts)
     title = "Heimdall: " + ", ".join(f"{number} {_noun(sort, number)}" for sort, number in sorted(counts.items()))
     # What is wrong now before what is over, errors before warnings; oldest first among equals.
-    ranked = sorted(untold, key=lambda one: (one.alert.recovered_at is not None, one.alert.severity != "ERROR"))
+    ranked = sorted(pending_alerts, key=lambda one: (one.alert.recovered_at is not None, one.alert.severity != "ERROR"))
     lines = [f"- {_line(one)}" for one in ranked[:MAX_SUMMARY_LINES]]
     if len(ranked) > MAX_SUMMARY_LINES:
         lines.append(f"and {len(ranked) - MAX_SUMMARY_LINES} more")
     lines.append("All of them: heimdall alerts list, or the table heimdall.alerts" + (f"\n{ui_url}" if ui_url else ""))
-    wrong = [one for one in untold if one.alert.recovered_at is None]
+    wrong = [one for one in pending_alerts if one.alert.recovered_at is None]
     if not wrong:
         return Message(title, "\n".join(lines), "success")
     return Message(title, "\n".join(lines), "failure" if any(_tone(o.alert) == "failure" for o in wrong) else "warning")
@@ -143,7 +143,7 @@ def _check_name(asset: str, check_name: str, partition: str | None) -> str:
     return f"{check_name} of {asset}" + (f" for {partition}" if partition else "")
 
 
-def _line(one: Untold) -> str:
+def _line(one: PendingAlert) -> str:
     alert = one.alert
     if alert.recovered_at is None:
         numbers = f" ({numbers_text(alert.numbers)})" if alert.numbers else ""
@@ -151,7 +151,7 @@ def _line(one: Untold) -> str:
     return message_of(one, None).title + f", since {moment(alert.recovered_at)}"
 
 
-def _sort_of(one: Untold) -> str:
+def _sort_of(one: PendingAlert) -> str:
     if one.alert.kind == "failed_run":
         return "failed run"
     return "failed check" if one.alert.recovered_at is None else "recovered check"

@@ -30,7 +30,7 @@ def dagster_instance() -> dg.DagsterInstance:
 
 
 def daemon_heartbeat_age_s(instance: dg.DagsterInstance) -> float | None:
-    """Time since the daemon that runs sensors gave a sign of life; None where it must have ended."""
+    """Time since the daemon that runs sensors gave a heartbeat; None where it must have ended."""
     heartbeat = instance.get_daemon_heartbeats().get(_SENSOR_DAEMON)
     if heartbeat is None:
         return None

@@ -1,4 +1,4 @@
-"""What Dagster's instance says for `heimdall status`: its daemon's signs of life, and its runs."""
+"""What Dagster's instance says for `heimdall status`: its daemon's heartbeats, and its runs."""
 
 from datetime import datetime, timedelta
 
@@ -8,8 +8,8 @@ from dagster._daemon.types import DaemonHeartbeat
 
 from heimdall_pipelines.cli.dagster_instance import dagster_instance
 from heimdall_pipelines.defs.alerts import PARTITION_TAG, WILL_RETRY_TAG
-from heimdall_pipelines.status.looking import DagsterNow
-from heimdall_pipelines.status.report import Daemon, FailedRunNow, Runs
+from heimdall_pipelines.status.collecting import DagsterStatus
+from heimdall_pipelines.status.report import Daemon, RecentFailedRun, Runs
 
 RECENT = timedelta(hours=24)
 MAX_FAILED_NAMED = 100
@@ -18,7 +18,7 @@ _UNFINISHED = ("QUEUED", "STARTING", "STARTED", "CANCELING")
 _ENDED = ("SUCCESS", "FAILURE", "CANCELED")
 
 
-def look_at_dagster(now: datetime) -> DagsterNow:
+def dagster_status(now: datetime) -> DagsterStatus:
     """Ask the instance of DAGSTER_HOME; ages are as of the given time.
 
     Raises
@@ -27,7 +27,7 @@ def look_at_dagster(now: datetime) -> DagsterNow:
         It cannot be opened. What its database raises passes as it is.
     """
     with dagster_instance() as instance:
-        return DagsterNow(_daemons(instance, now), _runs(instance, now))
+        return DagsterStatus(_daemons(instance, now), _runs(instance, now))
 
 
 def _daemons(instance: dg.DagsterInstance, now: datetime) -> tuple[Daemon, ...]:
@@ -55,7 +55,7 @@ def _runs(instance: dg.DagsterInstance, now: datetime) -> Runs:
         ended_last_24_h={name.lower(): instance.get_runs_count(_ended(name, now)) for name in _ENDED},
         oldest_queued_age_s=(now - oldest[0].create_timestamp).total_seconds() if oldest else None,
         failed=tuple(
-            FailedRunNow(
+            RecentFailedRun(
                 record.dagster_run.run_id,
                 record.dagster_run.job_name,
                 record.dagster_run.tags.get(PARTITION_TAG),

@@ -52,18 +52,18 @@ def sweep(
     apply: Annotated[bool, typer.Option("--apply", help="Remove them; without, only say what would be")] = False,
 ) -> None:
     """Find objects of datasets and sessions that are no more, such as a killed deletion leaves; young ones stay."""
-    from heimdall_pipelines.store.leftovers import find_leftovers, remove_leftover
+    from heimdall_pipelines.store.orphans import find_orphans, remove_orphan
 
     num_found = 0
     with stores() as opened:
-        for leftover in find_leftovers(opened):
+        for leftover in find_orphans(opened):
             num_found += 1
             size = f"{leftover.num_objects} objects, {leftover.num_bytes / 1e6:.1f} MB"
             what = f"{leftover.bucket}/{leftover.prefix}: {size}"
             if leftover.is_young:
                 output.print(f"left alone, younger than an hour: {what}", soft_wrap=True)
             elif apply:
-                remove_leftover(opened, leftover)
+                remove_orphan(opened, leftover)
                 output.print(f"removed: {what}", soft_wrap=True)
             else:
                 output.print(f"of no dataset or session: {what}", soft_wrap=True)
@@ -79,7 +79,7 @@ def expire(
 ) -> None:
     """Delete sessions that were completed longer ago than HEIMDALL_SESSION_RETENTION_DAYS, whole: rows and objects.
 
-    A schedule of Dagster does the same every day. Recordings cannot be made again.
+    A schedule of Dagster does the same every day. Recordings cannot be regenerated.
     """
     from heimdall_pipelines.cli.dagster_instance import dagster_instance  # Dagster takes a second to load
     from heimdall_pipelines.defs.partitions import RECORDING_SESSIONS

@@ -15,7 +15,7 @@ from heimdall_pipelines.cli.console import errors, output, table
 from heimdall_pipelines.cli.dataset_options import with_spec_options
 from heimdall_pipelines.cli.environment import stores
 from heimdall_pipelines.cli.lazy_commands import SectionedCommand
-from heimdall_pipelines.cli.validation_output import exit_code, exits_2_if_it_cannot_look
+from heimdall_pipelines.cli.validation_output import exit_2_on_outage, exit_code
 from heimdall_pipelines.datasets.limits import MAX_WORKERS
 from heimdall_pipelines.errors import HeimdallError
 
@@ -185,7 +185,7 @@ def delete(name: Name, yes: Annotated[bool, typer.Option("--yes", help="Don't as
         counts = count_rows(opened.database, dataset.id)
         what = f"dataset {name} with {counts.features} feature rows and {counts.iq_objects} IQ objects"
         if not yes:
-            confirm_deletion(what, f"It can be made again from its parameters and seed {dataset.seed}")
+            confirm_deletion(what, f"It can be regenerated from its parameters and seed {dataset.seed}")
         delete_dataset(opened, name, partial(remove_partitions, instance))
     output.print(f"deleted: {what}")
 
@@ -208,7 +208,7 @@ def validate(
     from heimdall_pipelines.cli import dataset_integrity
     from heimdall_pipelines.cli.dagster_instance import dagster_instance  # Dagster takes a second to load
 
-    with exits_2_if_it_cannot_look(), stores() as opened, dagster_instance() as instance:
+    with exit_2_on_outage(), stores() as opened, dagster_instance() as instance:
         if name is None:
             names = [one.name for one in list_datasets(opened.database) if one.deletion_began_at is None]
             code = dataset_integrity.validate_many(opened, instance, names, checksums=checksums, as_json=as_json)
@@ -223,7 +223,7 @@ def repair(
     apply: Annotated[bool, typer.Option("--apply", help="Do it; without, only say what would be done")] = False,
     checksums: Checksums = False,
     sample: Annotated[
-        list[int] | None, typer.Option(help="A sample to make again whatever is found; may be repeated")
+        list[int] | None, typer.Option(help="A sample to regenerate whatever is found; may be repeated")
     ] = None,
     features: Annotated[
         bool,
@@ -232,7 +232,7 @@ def repair(
     as_json: AsJson = False,
     workers: NumWorkers = None,
 ) -> None:
-    """Mend a dataset: make again what is missing or damaged, count, remove what no row names.
+    """Repair a dataset: regenerate what is missing or damaged, count, remove what no row names.
 
     It looks for itself what is wrong, now. Nothing is deleted that the seed would give again; it refuses while a batch
     of the dataset is being made, and can be stopped and repeated at any time.
@@ -258,7 +258,7 @@ def repair(
                 num_workers = workers or num_workers_wanted()
                 code = dataset_integrity.repair_features_and_tell(opened, instance, name, num_workers, as_json=as_json)
                 raise typer.Exit(code)
-            validation = dataset_integrity.repair_and_tell(
+            validation = dataset_integrity.repair_and_report(
                 opened,
                 instance,
                 name,
@@ -357,7 +357,7 @@ def _print_handed_over(opened: Stores, dataset: Dataset, heartbeat_age_s: float 
         output.print(f"all {dataset.target_num_samples} samples are there: heimdall dataset show {dataset.name}")
     elif heartbeat_age_s is not None:
         output.print(
-            f"The Dagster daemon (last sign of life {heartbeat_age_s:.0f} s ago) makes {in_batches(len(missing))} from "
+            f"The Dagster daemon (last heartbeat {heartbeat_age_s:.0f} s ago) makes {in_batches(len(missing))} from "
             f"now on. How far it is: heimdall dataset show {dataset.name}, or the Dagster UI",
             soft_wrap=True,
         )
@@ -397,7 +397,7 @@ def _what_next(dataset: Dataset, batches: Sequence[Batch]) -> str:
     found = f"missing: {num_missing} samples in {len(missing)} of {num_batches(dataset)} batches\n"
     stopped = {batch.batch_no for batch in batches if batch.stopped_reason}
     if all(span.batch_no in stopped for span in missing):
-        return f"{found}Made again they would stop again. To be rid of the dataset: heimdall dataset delete {name}"
+        return f"{found}Regenerated they would stop again. To be rid of the dataset: heimdall dataset delete {name}"
     return (
         f"{found}The daemon (heimdall dev) makes those whose run has not failed yet; here and now: "
         f"heimdall dataset make {name}"

@@ -28,7 +28,7 @@ def validate_one(stores: Stores, instance: dg.DagsterInstance, name: str, *, che
     HeimdallError
         As of `validate_dataset`.
     """
-    validation = validate_and_tell(stores, instance, name, checksums=checksums)
+    validation = validate_and_report(stores, instance, name, checksums=checksums)
     if as_json:
         print_json(validation.to_json())
     else:
@@ -42,17 +42,17 @@ def validate_many(
     """Validate datasets as `validate_one_by_one` does; gives the exit code."""
 
     def validate(name: str) -> DatasetValidation:
-        return validate_and_tell(stores, instance, name, checksums=checksums)
+        return validate_and_report(stores, instance, name, checksums=checksums)
 
     return validate_one_by_one(
         names, validate, _summary, what="dataset", names=lambda name: {"dataset": name}, as_json=as_json
     )
 
 
-def validate_and_tell(
+def validate_and_report(
     stores: Stores, instance: dg.DagsterInstance, name: str, *, checksums: bool = False, batches: Iterable[int] = ()
 ) -> DatasetValidation:
-    """Validate a dataset, and tell Dagster of its checks and of those of the batches concerned."""
+    """Validate a dataset, and tell Dagster of its checks and of those of the batches affected."""
     validation = validate_dataset(stores, name, checksums=checksums, progress=show_progress)
     report_evaluations(stores, instance, validation, batches)
     return validation
@@ -74,7 +74,7 @@ def repair(stores: Stores, name: str, *, checksums: bool, also: Sequence[int], a
     return plan
 
 
-def repair_and_tell(
+def repair_and_report(
     stores: Stores,
     instance: dg.DagsterInstance,
     name: str,
@@ -97,7 +97,7 @@ def repair_and_tell(
         )
     if not as_json:
         _print_plan(plan, is_done=True)
-    validation = validate_and_tell(stores, instance, name, checksums=checksums, batches=plan.batches_touched)
+    validation = validate_and_report(stores, instance, name, checksums=checksums, batches=plan.batches_touched)
     if as_json:
         print_json({"repaired": plan.to_json(), "validation": validation.to_json()})
     else:
@@ -124,7 +124,7 @@ def repair_features_and_tell(
         done = repair_features(stores, name, workers, show_progress)
     if not as_json:
         _print_lines(done.lines(is_done=True))
-    validation = validate_and_tell(stores, instance, name, batches=done.batches)
+    validation = validate_and_report(stores, instance, name, batches=done.batches)
     if as_json:
         print_json({"repaired": done.to_json(), "validation": validation.to_json()})
     else:
@@ -134,8 +134,8 @@ def repair_features_and_tell(
 
 def _summary(validation: DatasetValidation) -> str:
     return (
-        f"dataset {validation.dataset.name}: {validation.health_status}, {validation.num_concerned} of "
-        f"{validation.num_all} samples concerned, {validation.storage_size_bytes / 1e6:.1f} MB"
+        f"dataset {validation.dataset.name}: {validation.health_status}, {validation.num_affected} of "
+        f"{validation.num_all} samples affected, {validation.storage_size_bytes / 1e6:.1f} MB"
     )
 
 

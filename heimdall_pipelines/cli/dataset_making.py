@@ -138,16 +138,16 @@ def report_evaluations(
 
 def remove_partitions(instance: dg.DagsterInstance, name: str) -> bool:
     """Take a deleted dataset and its batches out of Dagster's partitions; gives whether there were any."""
-    doomed = []
+    to_delete = []
     for key in instance.get_dynamic_partitions(SYNTHETIC_BATCHES):
         with suppress(InvalidNameError):  # people can add any key in the UI
             if parse_partition_key(key)[0] == name:
-                doomed.append(key)
-    for key in doomed:
+                to_delete.append(key)
+    for key in to_delete:
         instance.delete_dynamic_partition(SYNTHETIC_BATCHES, key)
     is_known = name in instance.get_dynamic_partitions(SYNTHETIC_DATASETS)
     instance.delete_dynamic_partition(SYNTHETIC_DATASETS, name)
-    return is_known or bool(doomed)
+    return is_known or bool(to_delete)
 
 
 def _is_committed(stores: Stores, dataset: Dataset, span: BatchRange) -> bool:

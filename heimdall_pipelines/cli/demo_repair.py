@@ -8,7 +8,7 @@ from heimdall_pipelines.alerts.delivery import destinations
 from heimdall_pipelines.cli.alerts import print_alerts
 from heimdall_pipelines.cli.console import output
 from heimdall_pipelines.cli.dagster_instance import dagster_instance
-from heimdall_pipelines.cli.dataset_integrity import print_validation, repair_and_tell, validate_and_tell
+from heimdall_pipelines.cli.dataset_integrity import print_validation, repair_and_report, validate_and_report
 from heimdall_pipelines.datasets.workers import num_workers_wanted
 from heimdall_pipelines.defs.alerts import EventLogError, note_and_deliver
 from heimdall_pipelines.settings import load_settings
@@ -29,12 +29,12 @@ def lose_and_repair_an_object(stores: Stores, name: str) -> bool:
             key = min(row.iq_storage_paths.values())
             stores.objects.remove_keys(stores.objects.synthetic_iq_bucket, [key])
             output.print(f"deleted, as an accident would: {stores.objects.synthetic_iq_bucket}/{key}", soft_wrap=True)
-        print_validation(validate_and_tell(stores, instance, name))
+        print_validation(validate_and_report(stores, instance, name))
         _print_alerts(stores, instance)
         output.print(
             f"\nIts samples follow from the seed, so that nothing is lost: heimdall dataset repair {name} --apply"
         )
-        validation = repair_and_tell(stores, instance, name, num_workers_wanted())
+        validation = repair_and_report(stores, instance, name, num_workers_wanted())
         _print_alerts(stores, instance)
     return validation.health_status == "healthy"
 

@@ -57,7 +57,7 @@ def _run(home: Path, port: int, claim: IO[str]) -> None:
     with open_stores(load_settings()) as opened:
         prepare(opened)
         sync_network(opened.database, load_network())
-    _tell_dagster()
+    _report_to_dagster()
     address = f"http://127.0.0.1:{_free_port(port)}"
     json.dump({"pid": os.getpid(), "address": address}, claim)
     claim.flush()
@@ -93,7 +93,7 @@ def stop() -> None:
     output.print(f"stopped ({ended} Dagster processes were left)")
 
 
-def _tell_dagster() -> None:
+def _report_to_dagster() -> None:
     """Report what happened while Dagster did not look: runs that died, and stations that were synced without it."""
     import dagster as dg  # takes a second to load
 

@@ -12,7 +12,7 @@ from heimdall_pipelines.cli import session_recording
 from heimdall_pipelines.cli.confirming import confirm_deletion
 from heimdall_pipelines.cli.console import escape, output, show_progress, table
 from heimdall_pipelines.cli.environment import stores
-from heimdall_pipelines.cli.validation_output import exits_2_if_it_cannot_look
+from heimdall_pipelines.cli.validation_output import exit_2_on_outage
 from heimdall_pipelines.formats.file_formats import names_of_formats
 from heimdall_pipelines.formats.utc import unix_ns_from_iso
 
@@ -184,7 +184,7 @@ def validate(
 
     if (session is None) != all_:
         raise typer.BadParameter("either a session or --all is expected")
-    with exits_2_if_it_cannot_look():
+    with exit_2_on_outage():
         from heimdall_pipelines.cli.session_validating import validate_many, validate_one  # Dagster takes a second
 
         with stores() as opened:
@@ -225,7 +225,7 @@ def delete(
     session: Session,
     yes: Annotated[bool, typer.Option("--yes", help="Don't ask for confirmation")] = False,
 ) -> None:
-    """Delete a session: its rows, its IQ objects and its partition in Dagster. Recordings cannot be made again.
+    """Delete a session: its rows, its IQ objects and its partition in Dagster. Recordings cannot be regenerated.
 
     A deletion that broke off is finished by the same command.
     """
@@ -253,9 +253,9 @@ def delete(
         if contents.is_empty and not has_partition:
             raise SessionNotFoundError(f"no session {session}, and nothing is left of one; see: heimdall session list")
         if not yes:
-            confirm_deletion(_what_goes(contents), "Recordings CANNOT be made again.")
+            confirm_deletion(_deletion_summary(contents), "Recordings CANNOT be regenerated.")
         delete_session(opened, contents.session_id, remove_partition, show_progress)
-    output.print(f"deleted: {_what_goes(contents)}", markup=False, soft_wrap=True)
+    output.print(f"deleted: {_deletion_summary(contents)}", markup=False, soft_wrap=True)
 
 
 def _health(session: RecordingSession) -> str:
@@ -267,7 +267,7 @@ def _health(session: RecordingSession) -> str:
     return f"health {session.health_status}, validated {session.last_validated_at:%Y-%m-%d %H:%M:%S} UTC{size}"
 
 
-def _what_goes(contents: SessionContents) -> str:
+def _deletion_summary(contents: SessionContents) -> str:
     name = f" ({contents.name})" if contents.name else ", whose rows are gone already,"
     return (
         f"session {contents.slug or contents.session_id}{name} with {contents.num_stations} stations, "

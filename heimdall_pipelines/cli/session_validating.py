@@ -97,6 +97,6 @@ def _report(instance: dg.DagsterInstance, validations: Sequence[SessionValidatio
 def _summary(validation: SessionValidation) -> str:
     return (
         f"session {validation.session.slug} ({validation.session.name}): {validation.health_status}, "
-        f"{validation.num_concerned} of {validation.num_segments} segments concerned, "
+        f"{validation.num_affected} of {validation.num_segments} segments affected, "
         f"{validation.storage_size_bytes / 1e6:.1f} MB"
     )

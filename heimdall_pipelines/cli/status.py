@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from heimdall_pipelines.status.report import (
-        ChecksNow,
+        ChecksStatus,
         Daemon,
-        DatasetNow,
+        DatasetStatus,
         Runs,
         Server,
-        SessionsNow,
+        SessionsStatus,
         Status,
-        StorageNow,
+        StorageStatus,
         Workers,
     )
 
@@ -68,15 +68,15 @@ def look_around() -> Status:
     """
     from heimdall_pipelines.cli.dev import running_ui
     from heimdall_pipelines.settings import load_local_settings, load_settings
-    from heimdall_pipelines.status.looking import look
+    from heimdall_pipelines.status.collecting import look
 
     if not running_servers():
         return _stopped()
-    from heimdall_pipelines.cli.dagster_status import look_at_dagster  # loaded before the looks: their time is bounded
+    from heimdall_pipelines.cli.dagster_status import dagster_status  # loaded before the looks: their time is bounded
 
     local = load_local_settings()
     ui_url = local.ui_url or running_ui(local.home.resolve())
-    return look(load_settings(ui_url=ui_url), look_at_dagster)
+    return look(load_settings(ui_url=ui_url), dagster_status)
 
 
 def _stopped() -> Status:
@@ -162,7 +162,7 @@ def _daemons(daemons: tuple[Daemon, ...]) -> str:
     if all(daemon.heartbeat_age_s is None for daemon in daemons):
         return "never ran; start it: heimdall dev"
     ages = [f"{d.name.lower()} {'never' if d.heartbeat_age_s is None else _age(d.heartbeat_age_s)}" for d in daemons]
-    return f"last sign of life: {', '.join(ages)}"
+    return f"last heartbeat: {', '.join(ages)}"
 
 
 def _runs(runs: Runs) -> Iterator[tuple[str, str]]:
@@ -177,7 +177,7 @@ def _runs(runs: Runs) -> Iterator[tuple[str, str]]:
         yield "", f"and {len(runs.failed) - MAX_NAMED} more: heimdall alerts list"
 
 
-def _datasets(datasets: tuple[DatasetNow, ...]) -> Table:
+def _datasets(datasets: tuple[DatasetStatus, ...]) -> Table:
     made = _table("name", "!samples>", "!share>", "!health", "!validated")
     made.columns[0].overflow, made.columns[0].max_width = "fold", _NAME_WIDTH
     shown = sorted(datasets, key=_urgency)[:MAX_NAMED]
@@ -197,7 +197,7 @@ def _datasets(datasets: tuple[DatasetNow, ...]) -> Table:
     return made
 
 
-def _urgency(dataset: DatasetNow) -> tuple[bool, bool, float]:
+def _urgency(dataset: DatasetStatus) -> tuple[bool, bool, float]:
     """What comes first: unhealthy, then unfinished, then what was not validated for longest."""
     is_unhealthy = dataset.is_being_deleted or dataset.health in ("warning", "critical")
     is_complete = dataset.num_samples >= dataset.target_num_samples
@@ -205,7 +205,7 @@ def _urgency(dataset: DatasetNow) -> tuple[bool, bool, float]:
     return not is_unhealthy, is_complete, -age_s
 
 
-def _sessions(sessions: SessionsNow) -> Iterator[tuple[str, str]]:
+def _sessions(sessions: SessionsStatus) -> Iterator[tuple[str, str]]:
     yield "by status", _counts(sessions.by_status)
     yield "completed", f"{sessions.due_for_extraction} due for extraction; health: {_counts(sessions.by_health)}"
     if sessions.abandoned:
@@ -214,7 +214,7 @@ def _sessions(sessions: SessionsNow) -> Iterator[tuple[str, str]]:
         yield "abandoned", named + (f" and {more} more" if more > 0 else "")
 
 
-def _checks(checks: ChecksNow) -> Iterator[tuple[str, str]]:
+def _checks(checks: ChecksStatus) -> Iterator[tuple[str, str]]:
     if not checks.by_severity:
         yield "failing", "none"
         return
@@ -224,7 +224,7 @@ def _checks(checks: ChecksNow) -> Iterator[tuple[str, str]]:
         yield f"  {check.severity}", f"{check}, since {_age(check.age_s)}"
 
 
-def _storage(storage: StorageNow, disk_free_bytes: int | None) -> Table:
+def _storage(storage: StorageStatus, disk_free_bytes: int | None) -> Table:
     made = _table("!what", "bytes>", "words")
     for bucket in storage.buckets:
         made.add_row(bucket.bucket, _bytes(bucket.iq_bytes), f"of IQ in {bucket.num_objects} objects, by the rows")

@@ -91,7 +91,7 @@ def validate_one_by_one(
 
 
 def print_outcomes(outcomes: Sequence[CheckOutcome]) -> None:
-    """Show what each check compared, then the problems of those that failed (20 at most) and what mends them."""
+    """Show what each check compared, then the problems of those that failed (20 at most) and what repairs them."""
     rows = table("check", "result", "compared")
     for outcome in outcomes:
         problems = "1 problem" if outcome.num_problems == 1 else f"{outcome.num_problems} problems"
@@ -106,8 +106,8 @@ def print_outcomes(outcomes: Sequence[CheckOutcome]) -> None:
             print_line(f"  - {example}")
         if outcome.num_problems > len(outcome.examples):
             print_line(f"  and {outcome.num_problems - len(outcome.examples)} more")
-        if outcome.mend:
-            print_line(f"  to mend: {outcome.mend}")
+        if outcome.repair:
+            print_line(f"  to repair: {outcome.repair}")
 
 
 def print_json(document: Any) -> None:
@@ -127,7 +127,7 @@ def exit_code(outcomes: Iterable[CheckOutcome]) -> int:
 
 
 @contextmanager
-def exits_2_if_it_cannot_look() -> Iterator[None]:
+def exit_2_on_outage() -> Iterator[None]:
     """Tell "could not look" from "something is wrong": an error ends the command with exit code 2.
 
     Raises

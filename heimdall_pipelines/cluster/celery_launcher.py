@@ -13,7 +13,7 @@ from dagster._serdes import ConfigurableClassData
 from dagster_celery.launcher import CeleryRunLauncher
 from kombu.exceptions import OperationalError
 
-from heimdall_pipelines.cluster import sign_of_life
+from heimdall_pipelines.cluster import heartbeat
 from heimdall_pipelines.cluster.celery_settings import app_args
 from heimdall_pipelines.settings import LocalSettings
 
@@ -39,7 +39,7 @@ class WorkersRunLauncher(CeleryRunLauncher):
             config_source=arguments["config_source"],
             inst_data=inst_data,
         )
-        self._health = WorkerHealth(self.celery, sign_of_life.signs_in(settings), answer_timeout_s)
+        self._health = WorkerHealth(self.celery, heartbeat.heartbeats_in(settings), answer_timeout_s)
 
     def launch_run(self, context: LaunchRunContext) -> None:
         """Hand a run to the workers; where Redis does not answer, it goes back to Dagster's queue."""
@@ -79,7 +79,7 @@ class WorkersRunLauncher(CeleryRunLauncher):
 
     @property
     def supports_resume_run(self) -> bool:
-        """Runs are not taken up in the middle: they are made again whole."""
+        """Runs are not taken up in the middle: they are regenerated whole."""
         return False
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
@@ -96,7 +96,7 @@ class WorkersRunLauncher(CeleryRunLauncher):
 
 
 class WorkerHealth:
-    """Asks all workers together which runs they execute, and the runs for a sign of life; remembers who was missed.
+    """Asks all workers together which runs they execute, and the runs for a heartbeat; remembers who was missed.
 
     Run monitoring asks for each run; the answer of the workers, for which one has to wait, serves all that ask soon
     after. While Redis does not answer, and until every run has had the time to leave a sign in it again, nobody is
@@ -119,7 +119,7 @@ class WorkerHealth:
         self._lock = threading.Lock()
         self._active: Collection[str] = ()
         self._looked_at = -float("inf")
-        self._complete_from = time.monotonic() + sign_of_life.LASTS_S
+        self._complete_from = time.monotonic() + heartbeat.LASTS_S
         self._missed: dict[str, tuple[int, float]] = {}
 
     def check(self, run_id: str) -> CheckRunHealthResult:
@@ -142,9 +142,9 @@ class WorkerHealth:
         if run_id in self._active or self._looked_at < self._complete_from:
             return True
         try:
-            return sign_of_life.is_alive(self._signs, run_id)
+            return heartbeat.is_alive(self._signs, run_id)
         except _BROKER_ERRORS:
-            self._nobody_can_tell()
+            self._raise_redis_unavailable()
             return True
 
     def _look(self) -> None:
@@ -153,10 +153,10 @@ class WorkerHealth:
         try:
             answers = self._app.control.inspect(timeout=self._answer_timeout_s).active()
         except _BROKER_ERRORS:
-            self._nobody_can_tell()
+            self._raise_redis_unavailable()
             answers = None
         self._looked_at = time.monotonic()
         self._active = {task["id"] for tasks in (answers or {}).values() for task in tasks}
 
-    def _nobody_can_tell(self) -> None:
-        self._complete_from = time.monotonic() + sign_of_life.LASTS_S
+    def _raise_redis_unavailable(self) -> None:
+        self._complete_from = time.monotonic() + heartbeat.LASTS_S

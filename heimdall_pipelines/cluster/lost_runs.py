@@ -10,7 +10,7 @@ from heimdall_pipelines.settings import Settings
 from heimdall_pipelines.status.waiting_runs import waiting_runs
 
 LAUNCHED_WITHIN = timedelta(minutes=1)  # between a run's leaving Dagster's queue and its place in Redis's
-_LOST = "No worker got this run: it neither waits in Redis nor leaves a sign of life."
+_LOST = "No worker got this run: it neither waits in Redis nor leaves a heartbeat."
 
 
 @dg.sensor(
@@ -27,7 +27,7 @@ def lost_runs(
     import redis  # with the extra `cluster`
 
     try:
-        missed = _nobody_has(settings, _starting(context.instance))
+        missed = _held_by_none(settings, _starting(context.instance))
     except (redis.RedisError, OSError) as error:
         return _said(f"Redis (HEIMDALL_REDIS_URL) could not be asked: {error}", missed=())
     lost = [run_id for run_id in json.loads(context.cursor or "[]") if run_id in missed and _fail(context, run_id)]
@@ -44,10 +44,10 @@ def _starting(instance: dg.DagsterInstance) -> list[str]:
     return [record.dagster_run.run_id for record in records if record.update_timestamp < launched_before]
 
 
-def _nobody_has(settings: Settings, run_ids: Collection[str]) -> set[str]:
-    from heimdall_pipelines.cluster.sign_of_life import is_alive, signs_in  # needs the extra as well
+def _held_by_none(settings: Settings, run_ids: Collection[str]) -> set[str]:
+    from heimdall_pipelines.cluster.heartbeat import heartbeats_in, is_alive  # needs the extra as well
 
-    with signs_in(settings) as client:
+    with heartbeats_in(settings) as client:
         waiting = waiting_runs(client)  # first: a run goes from the queue to a worker, never back
         return {run_id for run_id in run_ids if run_id not in waiting and not is_alive(client, run_id)}
 

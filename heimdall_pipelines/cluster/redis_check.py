@@ -8,7 +8,7 @@ from heimdall_pipelines.cluster.celery_settings import redis_url
 from heimdall_pipelines.errors import UnavailableError
 from heimdall_pipelines.settings import LocalSettings
 
-PATIENCE_S = 5.0
+TIMEOUT_S = 5.0
 
 
 class RedisUnavailableError(UnavailableError):
@@ -32,7 +32,7 @@ def check_redis(settings: LocalSettings) -> str:
     parts = urlsplit(url)
     where = f"{parts.hostname}:{parts.port or 6379}"
     try:
-        with redis.Redis.from_url(url, socket_connect_timeout=PATIENCE_S, socket_timeout=PATIENCE_S) as client:
+        with redis.Redis.from_url(url, socket_connect_timeout=TIMEOUT_S, socket_timeout=TIMEOUT_S) as client:
             client.ping()
     except (redis.RedisError, OSError, ValueError) as error:
         raise RedisUnavailableError(f"Redis at {where} (HEIMDALL_REDIS_URL): {error}") from error

@@ -8,7 +8,7 @@ from dagster_celery.tasks import create_execute_job_task
 
 from heimdall_pipelines.cluster.cancellation import cancellable
 from heimdall_pipelines.cluster.celery_settings import app_args
-from heimdall_pipelines.cluster.sign_of_life import sign_of_life
+from heimdall_pipelines.cluster.heartbeat import heartbeat
 from heimdall_pipelines.settings import load_local_settings
 
 
@@ -16,9 +16,9 @@ class RunTask(celery.Task):  # type: ignore[misc]  # Celery has no types
     """Executes the run whose id is that of the task."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Execute it, leave signs of life, and end it when it is cancelled."""
+        """Execute it, leave heartbeats, and end it when it is cancelled."""
         run_id = self.request.id
-        with sign_of_life(load_local_settings(), run_id), cancellable(run_id):
+        with heartbeat(load_local_settings(), run_id), cancellable(run_id):
             return super().__call__(*args, **kwargs)
 
 

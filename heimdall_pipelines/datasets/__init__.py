@@ -1,1 +1,1 @@
-"""Synthetic datasets: asked for, generated in batches, summarised, and any sample made again. No Dagster, no SQL."""
+"""Synthetic datasets: asked for, generated in batches, summarised, and any sample regenerated. No Dagster, no SQL."""

@@ -1,16 +1,16 @@
-"""Looks whether a dataset's rows and objects agree, with each other and with what its seed gives; never mends."""
+"""Looks whether a dataset's rows and objects agree, with each other and with what its seed gives; never repairs."""
 
 import secrets
 import time
 from collections.abc import Callable
 
-from heimdall_pipelines.datasets.again_checks import check_made_again
 from heimdall_pipelines.datasets.batches import missing_batches
 from heimdall_pipelines.datasets.findings import BATCH_FEATURE_CHECKS, BATCH_IQ_CHECKS, DATASET_CHECKS, Findings
 from heimdall_pipelines.datasets.object_checks import check_objects, check_objects_of_batch
+from heimdall_pipelines.datasets.regeneration_checks import check_regenerated
 from heimdall_pipelines.datasets.row_checks import check_rows
 from heimdall_pipelines.datasets.spec import InvalidSpecError, parse_spec
-from heimdall_pipelines.store.dataset_look import DatasetLook, look_at_dataset
+from heimdall_pipelines.store.dataset_snapshot import DatasetSnapshot, look_at_dataset
 from heimdall_pipelines.store.datasets import Dataset
 from heimdall_pipelines.store.stores import Stores
 
@@ -56,13 +56,13 @@ def check_dataset(
     """
     with look_at_dataset(stores.database, name) as look:
         _read_spec(look.dataset)
-        found = Findings.none_yet(look.dataset, tuple(DATASET_CHECKS))
+        found = Findings.begin(look.dataset, tuple(DATASET_CHECKS))
         tell = ProgressLines(progress, name)
         check_rows(look, found, 0, _NO_END, tell.of(f"of {look.dataset.num_samples} samples looked at"))
         _check_counts(look, found)
         check_objects(stores, look, found, tell.of("objects looked at"), checksums=checksums)
         chosen_by = secrets.randbits(64) if seed is None else seed
-        check_made_again(stores, look, found, tell.of("samples made again"), deep=checksums, seed=chosen_by)
+        check_regenerated(stores, look, found, tell.of("samples regenerated"), deep=checksums, seed=chosen_by)
         found.row_bytes = look.row_bytes()
     return found
 
@@ -74,7 +74,7 @@ def check_batch(stores: Stores, name: str, batch_no: int, progress: Progress = l
     """
     with look_at_dataset(stores.database, name) as look:
         _read_spec(look.dataset)
-        found = Findings.none_yet(look.dataset, BATCH_FEATURE_CHECKS + BATCH_IQ_CHECKS)
+        found = Findings.begin(look.dataset, BATCH_FEATURE_CHECKS + BATCH_IQ_CHECKS)
         size = int(look.dataset.spec["batch_size"])
         first, end = batch_no * size, (batch_no + 1) * size
         tell = ProgressLines(progress, f"{name}, batch {batch_no}")
@@ -96,7 +96,7 @@ def _read_spec(dataset: Dataset) -> None:
         ) from error
 
 
-def _check_counts(look: DatasetLook, found: Findings) -> None:
+def _check_counts(look: DatasetSnapshot, found: Findings) -> None:
     """Compare what is counted with what is there."""
     dataset, outcome = look.dataset, found.outcomes["counts_agree"]
     missing = missing_batches(dataset, look.batches)
@@ -114,8 +114,8 @@ def _check_counts(look: DatasetLook, found: Findings) -> None:
         outcome.problem(f"num_samples is {dataset.num_samples}, {found.num_features} feature rows are there")
     if in_batches != found.num_features:
         outcome.problem(f"batches count {in_batches} samples, {found.num_features} feature rows are there")
-    if found.num_of_no_batch:
-        outcome.problem(f"feature rows beyond the target, of no batch: {found.num_of_no_batch}")
+    if found.num_without_batch:
+        outcome.problem(f"feature rows beyond the target, of no batch: {found.num_without_batch}")
     if found.num_iq_rows != found.num_iq_expected:
         outcome.problem(f"{found.num_iq_rows} IQ rows are there, {found.num_iq_expected} are expected")
     if not missing and found.num_features < dataset.target_num_samples:

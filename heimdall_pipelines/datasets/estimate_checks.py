@@ -9,7 +9,7 @@ from heimdall_pipelines.checks import MAX_EXAMPLES
 from heimdall_pipelines.datasets.findings import Findings
 from heimdall_pipelines.datasets.spec import DatasetSpec
 from heimdall_pipelines.rf.spectrum import USABLE_BAND
-from heimdall_pipelines.store.dataset_look import SampleRow
+from heimdall_pipelines.store.dataset_snapshot import SampleRow
 from heimdall_pipelines.store.features import ReceiverFeatures, mean_of
 
 # Measured over kinds of datasets (docs/science.md): levels within 0.8 dB of all links, bias below 0.11 dB. The bounds
@@ -60,9 +60,9 @@ class EstimateChecks:
 
     def end(self) -> None:
         """Look at the mean errors, and at how many frequencies are far off."""
-        if len(self._far_off) > most_far_off(self._outcome.numbers.get("frequencies_compared", 0)):
+        if len(self._far_off) > max_outliers(self._outcome.numbers.get("frequencies_compared", 0)):
             self._outcome.problems(len(self._far_off), self._far_off_words)
-            self._found.concerned.update(self._far_off)
+            self._found.affected.update(self._far_off)
         for feature, (num, total) in self._errors_db.items():
             if num >= _FEWEST_FOR_BIAS and abs(total / num) > MAX_BIAS_DB:
                 self._outcome.problem(
@@ -92,10 +92,10 @@ class EstimateChecks:
             self._far_off_words.append(f"sample {sample_idx}: {receiver.rx_id} {off}")
 
     def _wrong(self, sample_idx: int, what: str) -> None:
-        self._found.found("estimates_agree_with_truth", sample_idx, what, mended_by_making=False)
+        self._found.found("estimates_agree_with_truth", sample_idx, what, repaired_by_regeneration=False)
 
 
-def most_far_off(num_links: int) -> int:
+def max_outliers(num_links: int) -> int:
     """How many of so many links may be off in frequency by more than `MAX_FREQUENCY_ERROR_HZ`.
 
     The least number that is exceeded by chance, at a share of `FAR_OFF_SHARE`, once in a thousand (Poisson).

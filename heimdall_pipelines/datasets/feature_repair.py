@@ -11,17 +11,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from heimdall_pipelines.checks import MAX_EXAMPLES
-from heimdall_pipelines.datasets.again_checks import differences
 from heimdall_pipelines.datasets.checks import Progress, ProgressLines
+from heimdall_pipelines.datasets.regeneration_checks import differences
 from heimdall_pipelines.datasets.samples import Recipe, make_sample
 from heimdall_pipelines.datasets.stored_truth import stored_sample
 from heimdall_pipelines.datasets.workers import Workers
 from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION
 from heimdall_pipelines.store.batches import features_json, replace_features
-from heimdall_pipelines.store.dataset_look import SampleRow, look_at_dataset
+from heimdall_pipelines.store.dataset_locks import exclusive_lock
+from heimdall_pipelines.store.dataset_snapshot import SampleRow, look_at_dataset
 from heimdall_pipelines.store.datasets import Dataset, get_living_dataset
 from heimdall_pipelines.store.stores import Stores
-from heimdall_pipelines.store.writing import writing_alone
 
 _ROWS_PER_TASK = 5  # about a tenth of a second of work: workers end about together
 
@@ -134,7 +134,7 @@ def repair_features(stores: Stores, name: str, workers: Workers, progress: Progr
 
     Raises
     ------
-    BeingWrittenError
+    DatasetLockedError
         A batch of the dataset is being made, or a repair is at work; nothing was changed.
     GeneratorVersionError
         The seed gives other samples in this version; nothing was changed.
@@ -144,7 +144,7 @@ def repair_features(stores: Stores, name: str, workers: Workers, progress: Progr
     recipe = Recipe.of(dataset)
     num_replaced = num_kept = 0
     examples: list[str] = []
-    with writing_alone(stores.database, dataset.id, name):
+    with exclusive_lock(stores.database, dataset.id, name):
         plan = plan_feature_repair(stores, name)
         show = ProgressLines(progress, name).of(f"of {sum(plan.rows_of_version.values())} rows regenerated")
         for batch_no in plan.batches:

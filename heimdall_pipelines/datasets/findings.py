@@ -1,4 +1,4 @@
-"""What looking at a dataset found: a result for each check, and which samples would have to be made again."""
+"""What looking at a dataset found: a result for each check, and which samples would have to be regenerated."""
 
 from dataclasses import dataclass, field
 
@@ -31,7 +31,7 @@ DATASET_CHECKS: dict[str, tuple[Severity, str]] = {
     "estimates_agree_with_truth": ("WARN", "Levels and frequencies are estimated as near the truth as they should be."),
     "samples_made_again_agree": (
         "ERROR",
-        "Samples chosen at random, made again, give the rows and IQ that are stored.",
+        "Samples chosen at random, regenerated, give the rows and IQ that are stored.",
     ),
 }
 # Of a batch, on its feature rows and on its IQ.
@@ -48,13 +48,13 @@ class Findings:
     dataset : Dataset
     outcomes : dict of str to CheckOutcome
         By the names of `DATASET_CHECKS`.
-    concerned : set of int
+    affected : set of int
         Samples with any problem.
-    to_make : set of int
-        Samples of which a row or an object is missing or wrong: made again, they are right.
+    to_regenerate : set of int
+        Samples of which a row or an object is missing or wrong: regenerated, they are right.
     without_features : set of int
-        Samples that are counted as committed and have no feature row; they are of `to_make`.
-    stray_iq_rows : set of int
+        Samples that are counted as committed and have no feature row; they are of `to_regenerate`.
+    orphan_iq_rows : set of int
         Samples with an IQ row that should have none.
     miscounted : set of int
         Batches that do not count the feature rows that are there.
@@ -62,7 +62,7 @@ class Findings:
         Rows that were looked at.
     num_iq_expected : int
         Of the feature rows, those whose IQ is kept.
-    num_of_no_batch : int
+    num_without_batch : int
         Feature rows beside those, beyond the target and of no batch.
     after_last : int
         The greatest sample_idx of a feature row and 1: the least that the target can be.
@@ -72,35 +72,35 @@ class Findings:
 
     dataset: Dataset
     outcomes: dict[str, CheckOutcome]
-    concerned: set[int] = field(default_factory=set)
-    to_make: set[int] = field(default_factory=set)
+    affected: set[int] = field(default_factory=set)
+    to_regenerate: set[int] = field(default_factory=set)
     without_features: set[int] = field(default_factory=set)
-    stray_iq_rows: set[int] = field(default_factory=set)
+    orphan_iq_rows: set[int] = field(default_factory=set)
     miscounted: set[int] = field(default_factory=set)
     num_features: int = 0
     num_iq_rows: int = 0
     num_iq_expected: int = 0
-    num_of_no_batch: int = 0
+    num_without_batch: int = 0
     after_last: int = 0
     object_bytes: int = 0
     row_bytes: int = 0
 
     @classmethod
-    def none_yet(cls, dataset: Dataset, names: tuple[str, ...]) -> "Findings":
+    def begin(cls, dataset: Dataset, names: tuple[str, ...]) -> "Findings":
         """Begin to look."""
-        mend = f"heimdall dataset repair {dataset.name} --apply"
-        outcomes = {name: CheckOutcome(name, DATASET_CHECKS[name][0], mend=mend) for name in names}
+        repair = f"heimdall dataset repair {dataset.name} --apply"
+        outcomes = {name: CheckOutcome(name, DATASET_CHECKS[name][0], repair=repair) for name in names}
         if "estimates_agree_with_truth" in outcomes:
             outcomes[
                 "estimates_agree_with_truth"
-            ].mend = (
-                "making them again gives the same: look at the dataset's parameters, or whether the truth was edited"
+            ].repair = (
+                "regenerating them gives the same: look at the dataset's parameters, or whether the truth was edited"
             )
         return cls(dataset, outcomes)
 
-    def found(self, check: str, sample_idx: int, what: str, *, mended_by_making: bool = True) -> None:
+    def found(self, check: str, sample_idx: int, what: str, *, repaired_by_regeneration: bool = True) -> None:
         """Note a problem of a sample."""
         self.outcomes[check].problem(f"sample {sample_idx}: {what}")
-        self.concerned.add(sample_idx)
-        if mended_by_making:
-            self.to_make.add(sample_idx)
+        self.affected.add(sample_idx)
+        if repaired_by_regeneration:
+            self.to_regenerate.add(sample_idx)

@@ -37,6 +37,7 @@ from heimdall_pipelines.store.batches import (
     iq_row_json,
     note_stopped_batch,
 )
+from heimdall_pipelines.store.dataset_locks import shared_lock
 from heimdall_pipelines.store.datasets import (
     Dataset,
     DatasetNotFoundError,
@@ -47,7 +48,6 @@ from heimdall_pipelines.store.datasets import (
 from heimdall_pipelines.store.iq_objects import put_iq, remove_dataset_iq, sample_iq_location
 from heimdall_pipelines.store.objects import ObjectLocation, ObjectStore
 from heimdall_pipelines.store.stores import Stores
-from heimdall_pipelines.store.writing import writing_batch
 
 ATTEMPTS_PER_SAMPLE = 20
 MAX_ATTEMPTS = "max_attempts"  # the stopped_reason
@@ -175,7 +175,7 @@ def make_batch(
     dataset = get_living_dataset(stores.database, dataset_name)
     span = batch_range(dataset, batch_no)
     recipe = Recipe.of(dataset)
-    with writing_batch(stores.database, dataset.id, waiting) as claim:
+    with shared_lock(stores.database, dataset.id, waiting) as claim:
         sample_idxs = _samples_to_make(stores, dataset, recipe, span)
         return make_samples(stores, dataset, span, sample_idxs, workers, progress, claim.confirm)
 

@@ -11,7 +11,7 @@ from heimdall_pipelines.datasets.findings import Findings
 from heimdall_pipelines.datasets.spec import parse_spec
 from heimdall_pipelines.errors import UnavailableError
 from heimdall_pipelines.formats.npy import npy_header_bytes
-from heimdall_pipelines.store.dataset_look import DatasetLook, StoredIq, activity
+from heimdall_pipelines.store.dataset_snapshot import DatasetSnapshot, StoredIq, activity
 from heimdall_pipelines.store.iq_objects import dataset_iq_prefix, sidecar_key
 from heimdall_pipelines.store.objects import ObjectEntry, ObjectLocation, ObjectNotFoundError, ObjectStore
 from heimdall_pipelines.store.stores import Stores
@@ -21,7 +21,7 @@ _SAMPLE_BYTES = 8
 
 
 @dataclass(frozen=True)
-class Beside:
+class MergedSample:
     """An IQ row with the objects of its sample, or one object of a sample that has no IQ row.
 
     Attributes
@@ -43,14 +43,14 @@ class ListingOrderError(UnavailableError):
 
 
 def check_objects(
-    stores: Stores, look: DatasetLook, found: Findings, looked_at: Callable[[int], None], *, checksums: bool
+    stores: Stores, look: DatasetSnapshot, found: Findings, looked_at: Callable[[int], None], *, checksums: bool
 ) -> None:
     """Compare all objects of a dataset with all its rows; memory does not grow with their number.
 
     Parameters
     ----------
     stores : Stores
-    look : DatasetLook
+    look : DatasetSnapshot
         Opened before, so that the objects of all its rows are stored.
     found : Findings
         Added to.
@@ -65,71 +65,71 @@ def check_objects(
         The store could not be listed or read.
     """
     dataset = look.dataset
-    nameless, unfinished = _Nameless(), _Nameless()
-    was_being_written = activity(stores.database, dataset.id).is_being_written
+    orphans, unfinished = _Orphans(), _Orphans()
+    was_being_written = activity(stores.database, dataset.id).is_locked
     with _ObjectsOfSample(stores.objects, look, found, checksums=checksums) as compare:
         for beside in rows_beside_objects(stores.objects, look):
             if beside.row is not None:
-                nameless.add(compare(beside.row, beside.entries))
+                orphans.add(compare(beside.row, beside.entries))
             elif beside.sample_idx is not None and beside.sample_idx < dataset.target_num_samples:
                 unfinished.add(beside.entries.values())
             else:
-                nameless.add(beside.entries.values())
+                orphans.add(beside.entries.values())
             looked_at(compare.num_objects)
     now = activity(stores.database, dataset.id)
     outcome = found.outcomes["objects_agree"]
     # Compared with the snapshot's own last commit: a batch may have been made whole since, also before the listing.
-    if unfinished.num and (was_being_written or now.is_being_written or now.last_commit != look.last_commit):
+    if unfinished.num and (was_being_written or now.is_locked or now.last_commit != look.last_commit):
         outcome.numbers["objects_of_batches_in_progress"] = unfinished.num
         found.object_bytes += unfinished.num_bytes
-        unfinished = _Nameless()
-    for objects in (nameless, unfinished):
+        unfinished = _Orphans()
+    for objects in (orphans, unfinished):
         outcome.problems(objects.num, objects.examples)
         found.object_bytes += objects.num_bytes
-    outcome.numbers["objects_without_row"] = nameless.num + unfinished.num
+    outcome.numbers["objects_without_row"] = orphans.num + unfinished.num
 
 
 def check_objects_of_batch(
-    stores: Stores, look: DatasetLook, found: Findings, first: int, end: int, looked_at: Callable[[int], None]
+    stores: Stores, look: DatasetSnapshot, found: Findings, first: int, end: int, looked_at: Callable[[int], None]
 ) -> None:
     """Compare the objects of a range of samples with their rows, one listing for each sample."""
     bucket, prefix = stores.objects.synthetic_iq_bucket, dataset_iq_prefix(look.dataset.id)
-    nameless = _Nameless()
+    orphans = _Orphans()
     with _ObjectsOfSample(stores.objects, look, found, checksums=False) as compare:
         for row in look.stored_iq(first, end):
             listed = stores.objects.entries(bucket, f"{prefix}{row.sample_idx}/")
-            nameless.add(compare(row, {entry.key: entry for entry in listed}))
+            orphans.add(compare(row, {entry.key: entry for entry in listed}))
             looked_at(compare.num_objects)
-    found.outcomes["objects_agree"].problems(nameless.num, nameless.examples)
-    found.outcomes["objects_agree"].numbers["objects_without_row"] = nameless.num
+    found.outcomes["objects_agree"].problems(orphans.num, orphans.examples)
+    found.outcomes["objects_agree"].numbers["objects_without_row"] = orphans.num
 
 
-def rows_beside_objects(objects: ObjectStore, look: DatasetLook) -> Iterator[Beside]:
+def rows_beside_objects(objects: ObjectStore, look: DatasetSnapshot) -> Iterator[MergedSample]:
     """Give each IQ row with the objects of its sample, and each object without; streamed in the order of their keys."""
     rows = look.stored_iq_as_listed()
     row = next(rows, None)
     last = ""
     for sample, entries in groupby(_of_samples(objects, look), key=lambda item: item[0]):
         if not sample:
-            yield from (Beside(None, None, {entry.key: entry}) for _, entry in entries)
+            yield from (MergedSample(None, None, {entry.key: entry}) for _, entry in entries)
             continue
         if sample <= last:
             raise ListingOrderError(f"{objects!r} lists sample {sample} after {last}: it has no order to compare by")
         last = sample
         while row is not None and str(row.sample_idx) < sample:
-            yield Beside(row, row.sample_idx, {})
+            yield MergedSample(row, row.sample_idx, {})
             row = next(rows, None)
         if row is not None and str(row.sample_idx) == sample:
-            yield Beside(row, row.sample_idx, {entry.key: entry for _, entry in entries})
+            yield MergedSample(row, row.sample_idx, {entry.key: entry for _, entry in entries})
             row = next(rows, None)
         else:
-            yield from (Beside(None, int(sample), {entry.key: entry}) for _, entry in entries)
+            yield from (MergedSample(None, int(sample), {entry.key: entry}) for _, entry in entries)
     while row is not None:
-        yield Beside(row, row.sample_idx, {})
+        yield MergedSample(row, row.sample_idx, {})
         row = next(rows, None)
 
 
-def _of_samples(objects: ObjectStore, look: DatasetLook) -> Iterator[tuple[str, ObjectEntry]]:
+def _of_samples(objects: ObjectStore, look: DatasetSnapshot) -> Iterator[tuple[str, ObjectEntry]]:
     """Objects of a dataset with the text of their sample_idx, which is empty for a key that is of no sample."""
     prefix = dataset_iq_prefix(look.dataset.id)
     for entry in objects.entries(objects.synthetic_iq_bucket, prefix):
@@ -139,7 +139,7 @@ def _of_samples(objects: ObjectStore, look: DatasetLook) -> Iterator[tuple[str, 
 
 
 @dataclass
-class _Nameless:
+class _Orphans:
     """Objects that no row names."""
 
     num: int = 0
@@ -158,7 +158,7 @@ class _Nameless:
 class _ObjectsOfSample:
     """Compares the objects of one sample with its row; gives those that the row does not name."""
 
-    def __init__(self, objects: ObjectStore, look: DatasetLook, found: Findings, *, checksums: bool) -> None:
+    def __init__(self, objects: ObjectStore, look: DatasetSnapshot, found: Findings, *, checksums: bool) -> None:
         num_samples = parse_spec(look.dataset.spec).num_iq_samples
         self._size_bytes = len(npy_header_bytes(num_samples)) + num_samples * _SAMPLE_BYTES
         self._objects = objects
@@ -220,5 +220,5 @@ class _ObjectsOfSample:
 
     def _wrong(self, row: StoredIq, what: str) -> None:
         # Of a row that should not be there nothing is missing.
-        mended_by_making = row.sample_idx not in self._found.stray_iq_rows
-        self._found.found("objects_agree", row.sample_idx, what, mended_by_making=mended_by_making)
+        repaired_by_regeneration = row.sample_idx not in self._found.orphan_iq_rows
+        self._found.found("objects_agree", row.sample_idx, what, repaired_by_regeneration=repaired_by_regeneration)

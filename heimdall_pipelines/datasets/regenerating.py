@@ -13,7 +13,7 @@ import numpy as np
 
 from heimdall_pipelines.datasets.generating import ATTEMPTS_PER_SAMPLE
 from heimdall_pipelines.datasets.iq_files import IqFile, iq_file
-from heimdall_pipelines.datasets.samples import DrawnSample, Recipe, draw_sample, hear_sample
+from heimdall_pipelines.datasets.samples import DrawnSample, Recipe, draw_sample, sample_receptions
 from heimdall_pipelines.datasets.stored_truth import from_stored_truth
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.formats.npy import read_npy_header
@@ -33,7 +33,7 @@ class RegenerationError(HeimdallError):
 
 @dataclass(frozen=True)
 class Comparison:
-    """Samples made again beside those stored.
+    """Samples regenerated beside those stored.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class Comparison:
         Greatest magnitude of a difference over the root mean square of the samples; infinite where the stored object
         cannot be compared.
     problem : str or None
-        What is wrong with the stored object, or with what was made again.
+        What is wrong with the stored object, or with what was regenerated.
     """
 
     location: ObjectLocation
@@ -61,7 +61,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class RegeneratedIq:
-    """One receiver's IQ of a sample, made again.
+    """One receiver's IQ of a sample, regenerated.
 
     Attributes
     ----------
@@ -179,7 +179,7 @@ def _receiver_indices(dataset: Dataset, drawn: DrawnSample, rx_ids: Sequence[str
 def _regenerate(
     objects: ObjectStore, recipe: Recipe, drawn: DrawnSample, indices: list[int], row: IqSampleRow | None
 ) -> Iterator[RegeneratedIq]:
-    heard = hear_sample(recipe, drawn, receiver_indices=indices)
+    heard = sample_receptions(recipe, drawn, receiver_indices=indices)
     for index, reception in zip(indices, heard, strict=True):
         site = drawn.sites[index]
         file = iq_file(recipe, drawn.sample_idx, site, reception.iq)
@@ -188,7 +188,7 @@ def _regenerate(
 
 
 def compare_stored(objects: ObjectStore, row: IqSampleRow, rx_id: str, file: IqFile) -> Comparison:
-    """Compare a receiver's IQ, made again, with the object that a row names; raises UnavailableError in an outage."""
+    """Compare a receiver's IQ, regenerated, with the object that a row names; raises UnavailableError in an outage."""
     key = row.iq_storage_paths.get(rx_id)
     if key is None:
         where = ObjectLocation(objects.synthetic_iq_bucket, f"(no key for {rx_id})")
@@ -220,7 +220,7 @@ def _compare_bytes(location: ObjectLocation, stored: bytes, made: bytes, promise
         problem = f"{location}: the checksum is not the one kept when it was stored: the object was changed since"
     elif not difference <= MAX_RELATIVE_DIFFERENCE:
         problem = (
-            f"{location}: samples made again differ from the stored ones by up to {difference:.2g} of their RMS, more "
+            f"{location}: samples regenerated differ from the stored ones by up to {difference:.2g} of their RMS, more "
             f"than the {MAX_RELATIVE_DIFFERENCE:g} that a link in its last digit explains"
         )
     return Comparison(location, stored == made, difference, problem)

@@ -1,4 +1,4 @@
-"""Repairs a dataset: what can be made again is made again, what is counted wrong is counted, the rest is swept up.
+"""Repairs a dataset: what can be regenerated is regenerated, what is counted wrong is counted, the rest is swept up.
 
 The feature rows say which samples there are. Nothing is deleted that the seed would give again to where it belongs.
 """
@@ -27,19 +27,19 @@ from heimdall_pipelines.datasets.workers import Workers
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
 from heimdall_pipelines.store.batches import delete_iq_rows, recount
-from heimdall_pipelines.store.dataset_look import DatasetLook, look_at_dataset
+from heimdall_pipelines.store.dataset_locks import exclusive_lock
+from heimdall_pipelines.store.dataset_snapshot import DatasetSnapshot, look_at_dataset
 from heimdall_pipelines.store.datasets import Dataset, get_living_dataset
 from heimdall_pipelines.store.iq_objects import sample_iq_key, sidecar_key
 from heimdall_pipelines.store.objects import ObjectEntry, ObjectStore
 from heimdall_pipelines.store.stores import Stores
-from heimdall_pipelines.store.writing import writing_alone
 
 MIN_ORPHAN_AGE = timedelta(hours=1)
 _MOST_NAMED = 10
 
 
 class NoSuchSampleError(HeimdallError):
-    """A sample that should be made again is not there."""
+    """A sample that should be regenerated is not there."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,10 @@ class RepairPlan:
     ----------
     dataset : Dataset
         As it was before.
-    to_make : tuple of int
-        Samples made again: a row or an object of them is missing or wrong.
+    to_regenerate : tuple of int
+        Samples regenerated: a row or an object of them is missing or wrong.
     iq_rows_to_remove : tuple of int
-        Samples whose IQ row goes: they have no features, and are not of those that are made again.
+        Samples whose IQ row goes: they have no features, and are not of those that are regenerated.
     batches_to_count : tuple of int
         Batches whose number of samples is not that of their feature rows.
     num_samples : int
@@ -69,7 +69,7 @@ class RepairPlan:
     """
 
     dataset: Dataset
-    to_make: tuple[int, ...]
+    to_regenerate: tuple[int, ...]
     iq_rows_to_remove: tuple[int, ...]
     batches_to_count: tuple[int, ...]
     num_samples: int
@@ -93,7 +93,7 @@ class RepairPlan:
     def is_empty(self) -> bool:
         """Whether there is nothing to do."""
         return not (
-            self.to_make
+            self.to_regenerate
             or self.iq_rows_to_remove
             or self.batches_to_count
             or self.num_orphans
@@ -103,20 +103,20 @@ class RepairPlan:
 
     @property
     def is_possible(self) -> bool:
-        """Whether this version of the generator gives the samples that are to be made again."""
-        return not self.to_make or self.dataset.generator_version == GENERATOR_VERSION
+        """Whether this version of the generator gives the samples that are to be regenerated."""
+        return not self.to_regenerate or self.dataset.generator_version == GENERATOR_VERSION
 
     @property
     def batches_touched(self) -> tuple[int, ...]:
         """Batches of which something changes."""
         size = int(self.dataset.spec["batch_size"])
-        samples = (*self.to_make, *self.iq_rows_to_remove)
+        samples = (*self.to_regenerate, *self.iq_rows_to_remove)
         return tuple(sorted({*(sample_idx // size for sample_idx in samples), *self.batches_to_count}))
 
     def numbers(self) -> dict[str, int]:
         """How much there is of each kind of work."""
         return {
-            "samples_made_again": len(self.to_make),
+            "samples_made_again": len(self.to_regenerate),
             "iq_rows_removed": len(self.iq_rows_to_remove),
             "batches_counted": len(self.batches_to_count),
             "objects_without_row_removed": self.num_orphans,
@@ -128,9 +128,9 @@ class RepairPlan:
         if self.is_empty:
             return [f"nothing is to be repaired of {self.dataset.name}", *self._young()]
         lines = [f"{self.dataset.name}: {'repaired' if is_done else 'a repair would'}"]
-        made, removed, counted = ("made again", "removed", "counted") if is_done else ("make again", "remove", "count")
-        if self.to_make:
-            lines.append(f"  {made}: {_named(self.to_make, 'sample', 'samples')}, rows and objects")
+        made, removed, counted = ("regenerated", "removed", "counted") if is_done else ("regenerate", "remove", "count")
+        if self.to_regenerate:
+            lines.append(f"  {made}: {_named(self.to_regenerate, 'sample', 'samples')}, rows and objects")
         if self.iq_rows_to_remove:
             lines.append(
                 f"  {removed}: IQ rows of {_named(self.iq_rows_to_remove, 'sample', 'samples')} that should have none"
@@ -199,11 +199,11 @@ def repair_dataset(
     stores : Stores
     name : str
     workers : Workers
-        Who make samples again.
+        Who regenerate samples.
     checksums : bool
         Read every object first, so that changes which a listing does not show are found, too.
     also : collection of int, optional
-        Samples that are made again whatever is found: a check that chooses at random may not choose them again.
+        Samples that are regenerated whatever is found: a check that chooses at random may not choose them again.
     min_orphan_age : timedelta, optional
         Objects without rows that are younger stay.
     progress, making : callable, optional
@@ -216,21 +216,21 @@ def repair_dataset(
 
     Raises
     ------
-    BeingWrittenError
+    DatasetLockedError
         A batch of the dataset is being made, or another repair is at work; nothing was changed.
     GeneratorVersionError
-        Samples would have to be made again, but this version gives other ones; nothing was changed.
+        Samples would have to be regenerated, but this version gives other ones; nothing was changed.
     NoSuchSampleError
         One of `also` is not committed.
     DatasetNotFoundError, UnavailableError
     """
     dataset = get_living_dataset(stores.database, name)
-    with writing_alone(stores.database, dataset.id, name):
+    with exclusive_lock(stores.database, dataset.id, name):
         found = _look(stores, name, checksums, also, progress)
         before = _plan(found, _Orphans(min_orphan_age))
         if not before.is_possible:
             raise GeneratorVersionError(
-                f"dataset {name}: {len(found.to_make)} samples would have to be regenerated, but it was made by "
+                f"dataset {name}: {len(found.to_regenerate)} samples would have to be regenerated, but it was made by "
                 f"generator version {dataset.generator_version}, and this is version {GENERATOR_VERSION}. "
                 f"{what_of_other_version(dataset)}. Nothing was changed"
             )
@@ -251,7 +251,7 @@ def _look(stores: Stores, name: str, checksums: bool, also: Collection[int], pro
         raise NoSuchSampleError(
             f"dataset {name} has no sample {', '.join(map(str, unknown))}: 0 to {found.after_last - 1} are there"
         )
-    found.to_make.update(also)
+    found.to_regenerate.update(also)
     return found
 
 
@@ -259,8 +259,8 @@ def _plan(found: Findings, orphans: "_Orphans") -> RepairPlan:
     examples = [example for outcome in found.outcomes.values() for example in outcome.examples]
     return RepairPlan(
         dataset=found.dataset,
-        to_make=tuple(sorted(found.to_make)),
-        iq_rows_to_remove=tuple(sorted(found.stray_iq_rows - found.to_make)),
+        to_regenerate=tuple(sorted(found.to_regenerate)),
+        iq_rows_to_remove=tuple(sorted(found.orphan_iq_rows - found.to_regenerate)),
         batches_to_count=tuple(sorted(found.miscounted)),
         num_samples=found.num_features + len(found.without_features),
         target_num_samples=max(found.dataset.target_num_samples, found.after_last),
@@ -274,7 +274,7 @@ def _plan(found: Findings, orphans: "_Orphans") -> RepairPlan:
 def _make_again(stores: Stores, found: Findings, workers: Workers, making: Callable[[BatchProgress], None]) -> None:
     """Make samples again, batch by batch: objects first, then the rows of each batch in one transaction."""
     size = int(found.dataset.spec["batch_size"])
-    for batch_no, sample_idxs in groupby(sorted(found.to_make), key=lambda sample_idx: sample_idx // size):
+    for batch_no, sample_idxs in groupby(sorted(found.to_regenerate), key=lambda sample_idx: sample_idx // size):
         make_samples(stores, found.dataset, grid_range(found.dataset, batch_no), list(sample_idxs), workers, making)
 
 
@@ -298,14 +298,14 @@ class _Orphans:
 
 
 def _orphans(
-    objects: ObjectStore, look: DatasetLook, orphans: _Orphans, to_mend: Findings | None = None
+    objects: ObjectStore, look: DatasetSnapshot, orphans: _Orphans, to_repair: Findings | None = None
 ) -> Iterator[str]:
-    """Keys that no row names or, with what is yet to be mended, will; streamed: a million of them take no memory."""
-    to_make, stray = (to_mend.to_make, to_mend.stray_iq_rows) if to_mend is not None else ((), ())
+    """Keys that no row names or, with what is yet to be repaired, will; streamed: a million of them take no memory."""
+    to_regenerate, stray = (to_repair.to_regenerate, to_repair.orphan_iq_rows) if to_repair is not None else ((), ())
     made: tuple[int | None, Collection[str]] = (None, ())
     for beside in rows_beside_objects(objects, look):
         paths: Collection[str] = beside.row.paths.values() if beside.row is not None else ()
-        if beside.sample_idx is not None and beside.sample_idx in to_make:
+        if beside.sample_idx is not None and beside.sample_idx in to_regenerate:
             if made[0] != beside.sample_idx:
                 made = beside.sample_idx, _paths_when_made(look.dataset, beside.sample_idx)
             paths = made[1]

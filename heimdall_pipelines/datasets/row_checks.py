@@ -10,20 +10,20 @@ from heimdall_pipelines.datasets.spec import parse_spec
 from heimdall_pipelines.datasets.stored_truth import agrees, redrawn, truth_agrees
 from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION, STATISTICS, out_of_range, wrong_feature_set
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
-from heimdall_pipelines.store.dataset_look import DatasetLook, SampleRow, StoredIq
-from heimdall_pipelines.store.features import Hearing
+from heimdall_pipelines.store.dataset_snapshot import DatasetSnapshot, SampleRow, StoredIq
+from heimdall_pipelines.store.features import ReceiverAggregate
 from heimdall_pipelines.store.iq_objects import sample_iq_key
 
 SUM_TOLERANCE = 1e-5  # relative: what is summed up is rounded to six digits
 _TX_COLUMNS = ("tx_latitude", "tx_longitude", "tx_altitude_m", "tx_power_dbm")
 
 
-def check_rows(look: DatasetLook, found: Findings, first: int, end: int, looked_at: Callable[[int], None]) -> None:
+def check_rows(look: DatasetSnapshot, found: Findings, first: int, end: int, looked_at: Callable[[int], None]) -> None:
     """Look at the rows with ``first <= sample_idx < end``; both are bounds of batches.
 
     Parameters
     ----------
-    look : DatasetLook
+    look : DatasetSnapshot
     found : Findings
         Added to.
     first, end : int
@@ -36,19 +36,19 @@ def check_rows(look: DatasetLook, found: Findings, first: int, end: int, looked_
     stored = next(iq_rows, None)
     for row in look.samples(first, end):
         while stored is not None and stored.sample_idx < row.sample_idx:
-            checks.stray(stored)
+            checks.orphan_iq_row(stored)
             stored = next(iq_rows, None)
         own = stored if stored is not None and stored.sample_idx == row.sample_idx else None
         if own is not None:
             stored = next(iq_rows, None)
-        if sequence.is_of_no_batch(row.sample_idx):
-            checks.of_no_batch(row)
+        if sequence.has_no_batch(row.sample_idx):
+            checks.without_batch(row)
             continue
         sequence.present(row.sample_idx)
         checks.sample(row, own)
         looked_at(found.num_features)
     while stored is not None:
-        checks.stray(stored)
+        checks.orphan_iq_row(stored)
         stored = next(iq_rows, None)
     sequence.end()
     checks.end()
@@ -57,7 +57,7 @@ def check_rows(look: DatasetLook, found: Findings, first: int, end: int, looked_
 class _RowChecks:
     """One row after the other."""
 
-    def __init__(self, look: DatasetLook, found: Findings) -> None:
+    def __init__(self, look: DatasetSnapshot, found: Findings) -> None:
         self._found = found
         self._dataset = look.dataset
         self._spec = parse_spec(look.dataset.spec)
@@ -77,8 +77,8 @@ class _RowChecks:
         else:
             self._truth(row, stored)
             self._features(row)
-            if row.sample_idx not in self._found.to_make:
-                self._hearing(row)
+            if row.sample_idx not in self._found.to_regenerate:
+                self._receiver_aggregate(row)
             self._estimates.add(row)
         expected = keeps_iq(self._spec, row.sample_idx)
         self._found.num_iq_expected += expected
@@ -88,17 +88,17 @@ class _RowChecks:
             self._found.num_iq_rows += 1
             self._iq_row(row, stored)
         elif stored is not None:
-            self._stray(stored, "an IQ row, but its IQ is not to be kept")
+            self._orphan_iq_row(stored, "an IQ row, but its IQ is not to be kept")
 
-    def of_no_batch(self, row: SampleRow) -> None:
+    def without_batch(self, row: SampleRow) -> None:
         """Note a feature row that nobody can have made; it is not counted, and never deleted."""
         what = "a feature row beyond the target, of no batch: look at it, and delete it by hand"
-        self._found.found("samples_without_gap", row.sample_idx, what, mended_by_making=False)
-        self._found.num_of_no_batch += 1
+        self._found.found("samples_without_gap", row.sample_idx, what, repaired_by_regeneration=False)
+        self._found.num_without_batch += 1
 
-    def stray(self, stored: StoredIq) -> None:
+    def orphan_iq_row(self, stored: StoredIq) -> None:
         """Note an IQ row of a sample without features."""
-        self._stray(stored, "an IQ row, but no feature row")
+        self._orphan_iq_row(stored, "an IQ row, but no feature row")
 
     def end(self) -> None:
         """Sum up."""
@@ -113,10 +113,10 @@ class _RowChecks:
             "iq_rows_expected": self._found.num_iq_expected,
         }
 
-    def _stray(self, stored: StoredIq, what: str) -> None:
+    def _orphan_iq_row(self, stored: StoredIq, what: str) -> None:
         self._found.num_iq_rows += 1
-        self._found.stray_iq_rows.add(stored.sample_idx)
-        self._found.found("iq_of_every_sample", stored.sample_idx, what, mended_by_making=False)
+        self._found.orphan_iq_rows.add(stored.sample_idx)
+        self._found.found("iq_of_every_sample", stored.sample_idx, what, repaired_by_regeneration=False)
 
     def _truth(self, row: SampleRow, stored: StoredIq | None) -> None:
         def wrong(what: str) -> None:
@@ -144,7 +144,7 @@ class _RowChecks:
         is_newer = row.feature_version > FEATURE_VERSION
 
         def wrong(what: str) -> None:
-            self._found.found("numbers_in_range", row.sample_idx, what, mended_by_making=not is_newer)
+            self._found.found("numbers_in_range", row.sample_idx, what, repaired_by_regeneration=not is_newer)
 
         if is_newer:
             wrong(
@@ -165,11 +165,11 @@ class _RowChecks:
                 f"{detected} of {len(row.receivers)} are there"
             )
 
-    def _hearing(self, row: SampleRow) -> None:
+    def _receiver_aggregate(self, row: SampleRow) -> None:
         """Compare what a sound row says of its receivers together with what they say."""
         assert row.tx_latitude is not None
         assert row.tx_longitude is not None
-        made = vars(Hearing.of(row.receivers, (row.tx_latitude, row.tx_longitude)))
+        made = vars(ReceiverAggregate.of(row.receivers, (row.tx_latitude, row.tx_longitude)))
         for name, value in made.items():
             if not agrees(getattr(row, name), value, SUM_TOLERANCE):
                 what = f"{name} is {getattr(row, name)}, its receivers give {value}"
@@ -200,7 +200,7 @@ class _RowChecks:
 class _Sequence:
     """Notices samples that are missing where a batch says that they are committed, and batches that count wrong."""
 
-    def __init__(self, look: DatasetLook, found: Findings, first: int, end: int) -> None:
+    def __init__(self, look: DatasetSnapshot, found: Findings, first: int, end: int) -> None:
         self._found = found
         self._outcome = found.outcomes["samples_without_gap"]
         self._size = int(look.dataset.spec["batch_size"])
@@ -212,7 +212,7 @@ class _Sequence:
         self._next = 0
         self._num_rows = 0
 
-    def is_of_no_batch(self, sample_idx: int) -> bool:
+    def has_no_batch(self, sample_idx: int) -> bool:
         """Whether a feature row is where no batch was ever wanted or made: no run has written it."""
         return sample_idx >= self._target and sample_idx // self._size not in self._committed
 

@@ -22,7 +22,7 @@ from heimdall_pipelines.rf.scene import Scene, draw_scene, rejection_reason
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION, Reception, receptions
 from heimdall_pipelines.store.batches import SampleFeatureRow
 from heimdall_pipelines.store.datasets import Dataset
-from heimdall_pipelines.store.features import Hearing, ReceiverFeatures
+from heimdall_pipelines.store.features import ReceiverAggregate, ReceiverFeatures
 
 NUM_KEPT_IQ = 100  # samples whose IQ a feature_based dataset keeps
 FULL_SCALE_DBM = 30.0  # samples are in square roots of watts
@@ -146,7 +146,7 @@ def make_sample(recipe: Recipe, drawn: DrawnSample, keep_iq: KeepIq | None = Non
     audio = ""
     reused = None if keep_iq else np.empty((1, spec.num_iq_samples), np.complex64)
     for site, link, reception in zip(
-        drawn.sites, drawn.scene.links, hear_sample(recipe, drawn, out=reused), strict=True
+        drawn.sites, drawn.scene.links, sample_receptions(recipe, drawn, out=reused), strict=True
     ):
         if keep_iq is not None:
             keep_iq(site, reception.iq)
@@ -172,11 +172,11 @@ def make_sample(recipe: Recipe, drawn: DrawnSample, keep_iq: KeepIq | None = Non
             "attempts": drawn.attempts,
             "rejections": drawn.rejections,
         },
-        **vars(Hearing.of(receivers, (drawn.scene.tx_latitude, drawn.scene.tx_longitude))),
+        **vars(ReceiverAggregate.of(receivers, (drawn.scene.tx_latitude, drawn.scene.tx_longitude))),
     )
 
 
-def hear_sample(
+def sample_receptions(
     recipe: Recipe,
     drawn: DrawnSample,
     *,

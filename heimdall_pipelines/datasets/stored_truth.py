@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from heimdall_pipelines.datasets.samples import DrawnSample, Recipe, draw_sample, scene_of_truth, scene_truth
-from heimdall_pipelines.store.dataset_look import SampleRow
+from heimdall_pipelines.store.dataset_snapshot import SampleRow
 
 TRUTH_TOLERANCE = 1e-6  # relative: ten times what a scene's libraries were seen to differ by, in nine digits
 _LAST_DIGITS = 2e-6  # absolute: two units of the last digit of levels, frequencies and lengths that are stored
@@ -19,7 +19,7 @@ _LAST_DIGITS_S = 2e-12  # of times
 
 
 def agrees(stored: Any, made: Any, relative: float, absolute: float = 1e-15) -> bool:
-    """Whether all that was made again is stored the same, numbers within a tolerance; more may be stored."""
+    """Whether all that was regenerated is stored the same, numbers within a tolerance; more may be stored."""
     if isinstance(made, dict):
         return isinstance(stored, dict) and all(
             name in stored and agrees(stored[name], value, relative, absolute) for name, value in made.items()
@@ -36,7 +36,7 @@ def agrees(stored: Any, made: Any, relative: float, absolute: float = 1e-15) -> 
 
 
 def truth_agrees(stored: Any, made: Any, name: str = "") -> bool:
-    """Whether a stored truth is the one made again, up to the last digits that are stored."""
+    """Whether a stored truth is the one regenerated, up to the last digits that are stored."""
     if isinstance(made, dict):
         return isinstance(stored, dict) and all(
             key in stored and truth_agrees(stored[key], value, key) for key, value in made.items()

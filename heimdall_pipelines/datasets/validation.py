@@ -21,7 +21,7 @@ class DatasetValidation:
     outcomes : tuple of CheckOutcome
         Of every check of `DATASET_CHECKS`, in its order.
     health_status : {"healthy", "warning", "critical"}
-    num_concerned, num_all : int
+    num_affected, num_all : int
         Samples with a problem, and samples that are there or should be.
     storage_size_bytes : int
         Of its objects and rows.
@@ -32,7 +32,7 @@ class DatasetValidation:
     dataset: Dataset
     outcomes: tuple[CheckOutcome, ...]
     health_status: HealthStatus
-    num_concerned: int
+    num_affected: int
     num_all: int
     storage_size_bytes: int
     concerned_batches: tuple[int, ...]
@@ -42,16 +42,16 @@ class DatasetValidation:
         """Sum up what was found."""
         outcomes = tuple(found.outcomes.values())
         num_all = max(found.num_features, found.dataset.num_samples)
-        num_concerned = max(len(found.concerned), abs(found.num_features - found.dataset.num_samples))
+        num_affected = max(len(found.affected), abs(found.num_features - found.dataset.num_samples))
         size = int(found.dataset.spec["batch_size"])
         return cls(
             dataset=found.dataset,
             outcomes=outcomes,
-            health_status=health_status(outcomes, num_concerned=num_concerned, num_all=num_all),
-            num_concerned=num_concerned,
+            health_status=health_status(outcomes, num_affected=num_affected, num_all=num_all),
+            num_affected=num_affected,
             num_all=num_all,
             storage_size_bytes=found.object_bytes + found.row_bytes,
-            concerned_batches=tuple(sorted({*(idx // size for idx in found.concerned), *found.miscounted})),
+            concerned_batches=tuple(sorted({*(idx // size for idx in found.affected), *found.miscounted})),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -59,7 +59,7 @@ class DatasetValidation:
         return {
             "dataset": self.dataset.name,
             "health_status": self.health_status,
-            "samples_concerned": self.num_concerned,
+            "samples_concerned": self.num_affected,
             "samples": self.num_all,
             "storage_size_bytes": self.storage_size_bytes,
             "checks": [outcome.to_json() for outcome in self.outcomes],

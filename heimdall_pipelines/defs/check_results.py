@@ -1,4 +1,4 @@
-"""What a check saw, as Dagster keeps it: numbers, examples, and the command that mends."""
+"""What a check saw, as Dagster keeps it: numbers, examples, and the command that repairs."""
 
 import dagster as dg
 
@@ -37,7 +37,7 @@ def _metadata(outcome: CheckOutcome) -> dict[str, dg.MetadataValue]:
     metadata["problems"] = dg.MetadataValue.int(outcome.num_problems)
     if not outcome.passed:
         metadata["examples"] = dg.MetadataValue.md("\n".join(f"- {example}" for example in outcome.examples))
-        metadata["to_mend"] = dg.MetadataValue.text(outcome.mend)
+        metadata["to_repair"] = dg.MetadataValue.text(outcome.repair)
     return metadata
 
 

@@ -121,7 +121,7 @@ def synthetic_batch(
 ) -> Iterator[dg.MaterializeResult[None]]:
     """Make a batch: objects first, then its rows in one transaction; cancelled before that, it commits nothing."""
     name, batch_no = parse_partition_key(context.partition_key)
-    progress = _now_and_then(context.log.info)
+    progress = _throttled(context.log.info)
     with retried_after_outage(context.op_execution_context), Workers(num_workers_wanted()) as workers:
         report = make_batch(stores, name, batch_no, workers, progress, _once(context.log.info, _WAITING.format(name)))
         dataset = get_dataset(stores.database, name)
@@ -265,7 +265,7 @@ def _once(log: Callable[[str], None], line: str) -> Callable[[], None]:
     return tell
 
 
-def _now_and_then(log: Callable[[str], None]) -> Callable[[BatchProgress], None]:
+def _throttled(log: Callable[[str], None]) -> Callable[[BatchProgress], None]:
     """Log progress every few seconds: each line is an event that is kept."""
     logged = time.monotonic()
 

@@ -121,7 +121,7 @@ def validate_synthetic_dataset() -> None:
 def _repair(
     context: dg.OpExecutionContext, config: RepairConfig, stores: dg.ResourceParam[Stores]
 ) -> Iterator[dg.AssetCheckEvaluation | dg.AssetObservation]:
-    """Say what would mend a dataset or, with ``apply: true``, mend it and look again."""
+    """Say what would repair a dataset or, with ``apply: true``, repair it and look again."""
     name = context.partition_key
     found: list[dg.AssetCheckEvaluation] = []
     if config.features:
@@ -174,7 +174,7 @@ def _repair_features(
 
 @dg.job(
     partitions_def=synthetic_datasets,
-    description="Says what would mend a dataset; with `ops: {repair: {config: {apply: true}}}` it mends it: makes "
+    description="Says what would repair a dataset; with `ops: {repair: {config: {apply: true}}}` it repairs it: makes "
     "samples again, counts, and removes what no row names. With `features: true` it brings features of an older "
     "version to the present one, and nothing else. Refuses while a batch of the dataset is being made.",
     hooks={started_again_after_outage},
@@ -196,12 +196,12 @@ def evaluations(
         yield check_evaluation(outcome, synthetic_dataset_summary.key, validation.dataset.name)
     dataset = get_dataset(stores.database, validation.dataset.name)
     committed = {batch.batch_no for batch in list_batches(stores.database, dataset.id)}
-    concerned = {
+    affected = {
         *islice(validation.concerned_batches, MAX_BATCHES_TOLD),
         *also_batches,
         *_failing_batches(instance, dataset),
     }
-    for batch_no in sorted(concerned & committed):
+    for batch_no in sorted(affected & committed):
         yield from evaluations_of_batch(stores, dataset.name, batch_no)
 
 

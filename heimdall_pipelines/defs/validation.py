@@ -14,12 +14,12 @@ from heimdall_pipelines.defs.synthetic_checks import ValidationConfig, evaluatio
 from heimdall_pipelines.errors import HeimdallError, UnavailableError
 from heimdall_pipelines.sessions.validation import validate_session
 from heimdall_pipelines.store.datasets import DatasetNotFoundError, list_datasets
-from heimdall_pipelines.store.leftovers import find_leftovers
+from heimdall_pipelines.store.orphans import find_orphans
 from heimdall_pipelines.store.sessions import completed_sessions, get_session
 from heimdall_pipelines.store.stores import Stores
 
 
-class NotLookedAtError(HeimdallError):
+class ValidationIncompleteError(HeimdallError):
     """Datasets that could not be looked at, though every server was there; all others were."""
 
 
@@ -34,7 +34,7 @@ def _validate(
     with retried_after_outage(context):
         yield from _datasets(context, stores, record.create_timestamp, problems, checksums=config.checksums)
         yield from _sessions(context, stores, record.create_timestamp, checksums=config.checksums)
-        for leftover in find_leftovers(stores):
+        for leftover in find_orphans(stores):
             if leftover.is_young:
                 continue  # a deletion may be at work; the next week sees it again
             context.log.warning(
@@ -42,7 +42,7 @@ def _validate(
                 "no more; to remove them: heimdall db sweep --apply"
             )
     if problems:
-        raise NotLookedAtError(f"not everything could be looked at: {'; '.join(problems)}")
+        raise ValidationIncompleteError(f"not everything could be looked at: {'; '.join(problems)}")
 
 
 @dg.job(

@@ -35,7 +35,7 @@ from heimdall_pipelines.local.processes import (
 SUPERUSER = "heimdall"
 PORTS = range(10_000, 15_000)
 CONNECT_TIMEOUT_S = 5
-ORPHAN_PATIENCE_S = 30.0
+ORPHAN_TIMEOUT_S = 30.0
 FAST_STOP_PATIENCE_S = 30.0
 IMMEDIATE_STOP_PATIENCE_S = 30.0
 
@@ -218,7 +218,7 @@ class EmbeddedPostgres:
         PostgreSQL itself refuses to start where the file names any live process, even an unrelated
         one, and after the removal it can no longer see a backend of before that still writes.
         """
-        if not gone_within(ORPHAN_PATIENCE_S, lambda: not servers_of("postgres", self._data)):
+        if not gone_within(ORPHAN_TIMEOUT_S, lambda: not servers_of("postgres", self._data)):
             pids = " ".join(str(process.pid) for process in servers_of("postgres", self._data))
             raise LocalServerError(
                 f"processes of a PostgreSQL server that was killed still use {self._data}: "

@@ -164,19 +164,19 @@ def end(process: psutil.Process, *steps: tuple[signal.Signals, float]) -> None:
     LocalServerError
         It outlived every step.
     """
-    for step, patience_s in steps:
+    for step, timeout_s in steps:
         try:
             process.send_signal(step)
         except psutil.NoSuchProcess:
             return
-        if gone_within(patience_s, lambda: not is_alive(process)):
+        if gone_within(timeout_s, lambda: not is_alive(process)):
             return
     raise LocalServerError(f"process {process.pid} does not end; end it by hand, then try again")
 
 
-def gone_within(patience_s: float, gone: Callable[[], bool]) -> bool:
-    """Wait until ``gone`` holds, at most ``patience_s``, and tell whether it does; looks once after that time."""
-    deadline = time.monotonic() + patience_s
+def gone_within(timeout_s: float, gone: Callable[[], bool]) -> bool:
+    """Wait until ``gone`` holds, at most ``timeout_s``, and tell whether it does; looks once after that time."""
+    deadline = time.monotonic() + timeout_s
     while True:
         is_last_look = time.monotonic() > deadline
         if gone():

@@ -90,7 +90,7 @@ class Stack:
                 yield environment
             finally:
                 with self._exclusively():
-                    if _nobody_else_holds(users):
+                    if _is_sole_holder(users):
                         self._stop()
 
     def start(self) -> dict[str, str]:
@@ -193,7 +193,7 @@ def _open_lock(path: Path) -> Iterator[int]:
         os.close(lock)
 
 
-def _nobody_else_holds(lock: int) -> bool:
+def _is_sole_holder(lock: int) -> bool:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -26,7 +26,7 @@ _MAX_SCATTERER_M_PER_S = 1.0  # leaves and people around an antenna that stands 
 
 _RICE_K_DB = (7.0, 4.0)  # mean and standard deviation in line of sight, 3GPP TR 38.901 table 7.5-6, rural macrocell
 _REFLECTION_DB = 6.0  # two equal waves in phase
-_SHADOWING_SHARED = 0.8  # correlation of two receivers in one direction; the rest is the receivers' own surroundings
+_SHADOWING_SHARED = 0.8  # correlation of two receivers in one direction; the rest is the receivers' own environment
 _SHADOWING_ANGLE_DEG = 45.0
 
 _DELAY_SPREAD_AT_1_KM_S: dict[Environment, float] = {"city": 0.4e-6, "residential": 0.3e-6, "rural": 0.1e-6}

@@ -10,14 +10,14 @@ SILENT_FOR_S = 24 * SIGN_OF_LIFE_S
 def close_abandoned_sessions(stores: Stores, *, silent_for_s: float = SILENT_FOR_S) -> list[AbandonedSession]:
     """Close recordings that nobody makes any more as failed, and remove what they stored.
 
-    Abandoned is what gave no sign of life for a while, or is past the time at which it should have ended.
+    Abandoned is what gave no heartbeat for a while, or is past the time at which it should have ended.
     An import that was killed is left as it is: importing the same files again completes it.
 
     Parameters
     ----------
     stores : Stores
     silent_for_s : float
-        How long without a sign of life.
+        How long without a heartbeat.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Looks whether a session's rows, measurements and objects agree; finds, never mends."""
+"""Looks whether a session's rows, measurements and objects agree; finds, never repairs."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -40,7 +40,7 @@ class CheckedSession:
         As it was when its rows were read.
     outcomes : tuple of CheckOutcome
         One per entry of SESSION_CHECKS, in its order.
-    num_concerned : int
+    num_affected : int
         Segments with a problem, each counted once; all of them where IQ is missing or damaged, or nothing was
         extracted.
     num_segments : int
@@ -51,7 +51,7 @@ class CheckedSession:
 
     session: RecordingSession
     outcomes: tuple[CheckOutcome, ...]
-    num_concerned: int
+    num_affected: int
     num_segments: int
     size_bytes: int
 
@@ -96,16 +96,16 @@ def check_session(
         progress=progress or (lambda _line: None),
     )
     for outcome in outcomes.values():
-        outcome.mend = f"heimdall session extract {session.slug}"
-    outcomes["objects_agree"].mend = (
-        "IQ of recordings cannot be made again: put the objects back from a copy; or import or record the session "
+        outcome.repair = f"heimdall session extract {session.slug}"
+    outcomes["objects_agree"].repair = (
+        "IQ of recordings cannot be regenerated: put the objects back from a copy; or import or record the session "
         f"again after: heimdall session delete {session.slug}"
     )
     concerns_all = checked.iq_is_damaged or rows.num_extracted == 0
     return CheckedSession(
         session=session,
         outcomes=tuple(outcomes.values()),
-        num_concerned=rows.num_segments if concerns_all else rows.num_concerned,
+        num_affected=rows.num_segments if concerns_all else rows.num_affected,
         num_segments=rows.num_segments,
         size_bytes=row_bytes + checked.size_bytes,
     )
@@ -141,7 +141,7 @@ class _RowChecks:
         return max(self._num_planned, self._num_rows)
 
     @property
-    def num_concerned(self) -> int:
+    def num_affected(self) -> int:
         """Segments that are missing or have a problem."""
         return self._num_rows_concerned + self.num_segments - self._num_rows
 

@@ -11,7 +11,7 @@ from heimdall_pipelines.store.objects import ObjectLocation, ObjectNotFoundError
 from heimdall_pipelines.store.session_deletion import (
     begin_deletion,
     delete_session_rows,
-    find_doomed_session,
+    find_session_to_delete,
     named_by_other_sessions,
 )
 from heimdall_pipelines.store.session_import import ImportInProgressError, import_lock
@@ -67,7 +67,7 @@ def session_contents(stores: Stores, key: SessionKey) -> SessionContents:
         No session has this slug. An id that none has is that of a session of which nothing is left.
     """
     session_id = _session_id(stores, key)
-    doomed = find_doomed_session(stores.database, session_id)
+    to_delete = find_session_to_delete(stores.database, session_id)
     named, kept = _objects(stores, session_id)
     spared = {file for location in kept for file in with_sidecar(location)}
     elsewhere = {file for location in named for file in with_sidecar(location)}
@@ -83,10 +83,10 @@ def session_contents(stores: Stores, key: SessionKey) -> SessionContents:
             num_objects += 1
     return SessionContents(
         session_id=session_id,
-        slug=doomed.slug if doomed else None,
-        name=doomed.name if doomed else None,
-        num_stations=doomed.num_stations if doomed else 0,
-        num_segments=doomed.num_segments if doomed else 0,
+        slug=to_delete.slug if to_delete else None,
+        name=to_delete.name if to_delete else None,
+        num_stations=to_delete.num_stations if to_delete else 0,
+        num_segments=to_delete.num_segments if to_delete else 0,
         num_objects=num_objects,
         size_bytes=size_bytes,
     )
@@ -122,8 +122,8 @@ def delete_session(
     named, kept = _objects(stores, session_id)
     remove_session_objects(stores.objects, session_id, named, kept)
     progress("removing its partition")
-    doomed = find_doomed_session(stores.database, session_id)
-    partitions = [doomed.slug, str(session_id)] if doomed else [str(session_id)]
+    to_delete = find_session_to_delete(stores.database, session_id)
+    partitions = [to_delete.slug, str(session_id)] if to_delete else [str(session_id)]
     for partition in partitions:
         remove_partition(partition)
     progress("deleting its rows")
@@ -152,21 +152,21 @@ def _is_of_a_session(stores: Stores, key: SessionKey) -> bool:
 
 def _objects(stores: Stores, session_id: UUID) -> tuple[tuple[ObjectLocation, ...], set[ObjectLocation]]:
     """Objects that a session names, and which of them and of those below its prefix have to be kept."""
-    doomed = find_doomed_session(stores.database, session_id)
-    named = doomed.locations if doomed else ()
+    to_delete = find_session_to_delete(stores.database, session_id)
+    named = to_delete.locations if to_delete else ()
     below = session_prefix(stores.objects, session_id)
     return named, named_by_other_sessions(stores.database, session_id, named, below)
 
 
 def _wait_for_import(stores: Stores, session_id: UUID, progress: Progress) -> None:
     """Let an import that is under way end: it can complete the session no more, but still store objects."""
-    doomed = find_doomed_session(stores.database, session_id)
-    if doomed is None or doomed.content_sha256 is None:
+    to_delete = find_session_to_delete(stores.database, session_id)
+    if to_delete is None or to_delete.content_sha256 is None:
         return
     is_told = False
     while True:
         try:
-            with import_lock(stores.database, doomed.content_sha256):
+            with import_lock(stores.database, to_delete.content_sha256):
                 return
         except ImportInProgressError:
             if not is_told:

@@ -25,7 +25,7 @@ from heimdall_pipelines.rf.segments import (
 from heimdall_pipelines.rf.spectrogram import spectrogram_dbm_per_hz
 from heimdall_pipelines.rf.spectrum import USABLE_BAND
 from heimdall_pipelines.store.features import (
-    Hearing,
+    ReceiverAggregate,
     ReceiverFeatures,
     SessionFeatureRow,
     SessionFeatureWriter,
@@ -136,7 +136,7 @@ def extract_session(stores: Stores, key: SessionKey, progress: Progress = logger
     recordings = list_recordings(stores.database, session.id)
     if not recordings:
         raise NotExtractableError(f"session {session.slug} has no measurements: no station recorded anything")
-    listeners = [_Listener(stores, recording) for recording in recordings]
+    listeners = [_StationExtractor(stores, recording) for recording in recordings]
     grid, problem = _plan(listeners)
     target = SessionRevision(session.id, session.slug, session.revision)
     with replace_session_features(stores.database, target) as writer:
@@ -158,7 +158,7 @@ def extract_session(stores: Stores, key: SessionKey, progress: Progress = logger
     )
 
 
-class _Listener:
+class _StationExtractor:
     """One station of the session: its IQ, as far as it can be read, and what came of it so far."""
 
     def __init__(self, stores: Stores, recording: StationRecording) -> None:
@@ -252,7 +252,7 @@ class _Listener:
         )
 
 
-def _plan(listeners: Sequence[_Listener]) -> tuple[SegmentGrid | None, str | None]:
+def _plan(listeners: Sequence[_StationExtractor]) -> tuple[SegmentGrid | None, str | None]:
     readable = [listener.interval for listener in listeners if listener.iq is not None]
     if not readable:
         reasons = "; ".join(f"{x.summary.rx_id}: {x.summary.error_message}" for x in listeners)
@@ -267,7 +267,7 @@ def _plan(listeners: Sequence[_Listener]) -> tuple[SegmentGrid | None, str | Non
 
 def _extract_segments(
     session: RecordingSession,
-    listeners: Sequence[_Listener],
+    listeners: Sequence[_StationExtractor],
     grid: SegmentGrid,
     writer: SessionFeatureWriter,
     progress: Progress,
@@ -310,13 +310,15 @@ def _row(
             "start_time_unix_ns": grid.segment_start_ns(segment_idx),
             "notes": list(_notes(grid)),
         },
-        **vars(Hearing.of(receivers, (source.latitude, source.longitude) if source else None)),
+        **vars(ReceiverAggregate.of(receivers, (source.latitude, source.longitude) if source else None)),
         extraction_failed=all_failed,
         error_message="; ".join(f"{x.rx_id}: {x.error_message}" for x in receivers) if all_failed else None,
     )
 
 
-def _failed_row(session: RecordingSession, listeners: Sequence[_Listener], problem: str | None) -> SessionFeatureRow:
+def _failed_row(
+    session: RecordingSession, listeners: Sequence[_StationExtractor], problem: str | None
+) -> SessionFeatureRow:
     return SessionFeatureRow(
         segment_idx=0,
         start_time_unix_ns=min(listener.interval.start_ns for listener in listeners),

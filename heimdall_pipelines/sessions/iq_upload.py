@@ -23,7 +23,7 @@ _M_MMAP_THRESHOLD = -3  # of mallopt, from malloc.h
 PARTS_AT_ONCE = 1  # of all stations, for one part's memory: those of the same rate are full at the same time
 
 
-def give_back_large_blocks() -> None:
+def release_large_blocks() -> None:
     """Have glibc map blocks of 1 MiB or more on their own from now on, so that they are given back when they are freed.
 
     Otherwise it learns from the first part that is freed to keep the next ones, in an arena for each thread: 30 MB with

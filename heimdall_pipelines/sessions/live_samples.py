@@ -229,7 +229,7 @@ class LiveLevels:
         return float(f"{self._sums[feature] / count:.6g}") if count else None
 
 
-def load_what_measures() -> None:
+def load_kernels() -> None:
     """Measure a made-up second, so that nothing has to be loaded while stations send.
 
     The first process of an installation that does so compiles it for seconds of processor, or much longer beside other

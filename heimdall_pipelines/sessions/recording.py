@@ -20,8 +20,8 @@ from heimdall_pipelines.receivers.stream import Receiver, WaitLimits
 from heimdall_pipelines.rf.features import default_channel_bandwidth_hz
 from heimdall_pipelines.rf.segments import Interval, NoSegmentError, plan_segments
 from heimdall_pipelines.rf.spectrum import USABLE_BAND
-from heimdall_pipelines.sessions.iq_upload import PARTS_AT_ONCE, give_back_large_blocks
-from heimdall_pipelines.sessions.live_samples import load_what_measures
+from heimdall_pipelines.sessions.iq_upload import PARTS_AT_ONCE, release_large_blocks
+from heimdall_pipelines.sessions.live_samples import load_kernels
 from heimdall_pipelines.sessions.record_request import RecordRequest, choose_stations
 from heimdall_pipelines.sessions.station_recording import (
     MIN_TUNED_BANDWIDTH_HZ,
@@ -34,7 +34,7 @@ from heimdall_pipelines.store.measurements import StationRecording
 from heimdall_pipelines.store.recordings import (
     RecordedSession,
     fail_recording_session,
-    note_recorder_lives,
+    note_recorder_heartbeat,
     note_recording_removed,
     open_recording_session,
     start_recording_session,
@@ -56,7 +56,7 @@ Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class RecordingEnvironment:
     """Receivers, time and chance as a recording meets them; tests have their own."""
 
     receiver_of: Callable[[str, WaitLimits], Receiver] = receiver_of
@@ -95,7 +95,7 @@ class RecordReport:
 
 
 def record_session(
-    stores: Stores, request: RecordRequest, progress: Progress, surroundings: Surroundings | None = None
+    stores: Stores, request: RecordRequest, progress: Progress, environment: RecordingEnvironment | None = None
 ) -> RecordReport:
     """Record a session from live receivers, and complete it with the stations that could be recorded.
 
@@ -111,7 +111,7 @@ def record_session(
         What to record.
     progress : callable
         Called with a line to show, every few seconds; breaks the recording off by raising.
-    surroundings : Surroundings, optional
+    environment : RecordingEnvironment, optional
         For tests.
 
     Raises
@@ -139,7 +139,7 @@ def record_session(
         ends_within_s=ends_within_s + STORING_S,
     )
     progress("getting ready; the first time after an installation this takes a while")
-    load_what_measures()
+    load_kernels()
     session = open_recording_session(stores.database, opened)
     try:
         progress(f"session {session.slug} ({name}): {len(choice.asked)} stations, {request.duration_s:g} s")
@@ -147,7 +147,7 @@ def record_session(
             progress(f"{rx_id}: not asked: {reason}")
         if not start_recording_session(stores.database, session.id):
             raise SessionClosedError(f"session {session.slug} was closed or deleted before it was recorded")
-        job = _Job(stores, session, name, request, choice.asked, ends_within_s, surroundings or Surroundings())
+        job = _Job(stores, session, name, request, choice.asked, ends_within_s, environment or RecordingEnvironment())
         recordings = job.run(progress)
         return _conclude(stores, job, recordings, choice.not_asked)
     except BaseException as error:
@@ -172,7 +172,7 @@ def close_recording(stores: Stores, session: SessionIdentity, reason: str) -> No
 class _Job:
     """The recording itself: an event loop in a thread of its own, watched from the thread that asked for it.
 
-    Progress is told, signs of life are left, and interruptions arrive in the thread that asked.
+    Progress is told, heartbeats are left, and interruptions arrive in the thread that asked.
     """
 
     def __init__(
@@ -183,7 +183,7 @@ class _Job:
         request: RecordRequest,
         stations: Sequence[Station],
         ends_within_s: float,
-        surroundings: Surroundings,
+        environment: RecordingEnvironment,
     ) -> None:
         self.session = session
         self.name = name
@@ -191,7 +191,7 @@ class _Job:
         self._stores = stores
         self._stations = stations
         self._ends_within_s = ends_within_s
-        self._surroundings = surroundings
+        self._environment = environment
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._has_begun = threading.Event()
         self._break_off: Callable[[], object] = lambda: None
@@ -221,11 +221,11 @@ class _Job:
                 progress(line)
             if time.monotonic() - seen >= SIGN_OF_LIFE_S:
                 seen = time.monotonic()
-                self._leave_sign_of_life(progress)
+                self._send_heartbeat(progress)
 
-    def _leave_sign_of_life(self, progress: Progress) -> None:
+    def _send_heartbeat(self, progress: Progress) -> None:
         try:
-            is_wanted = note_recorder_lives(self._stores.database, self.session.id)
+            is_wanted = note_recorder_heartbeat(self._stores.database, self.session.id)
         except UnavailableError as error:
             progress(f"{error}; the recording goes on")
             return
@@ -246,7 +246,7 @@ class _Job:
         assert here is not None
         self._break_off = lambda: loop.call_soon_threadsafe(here.cancel)
         self._has_begun.set()
-        give_back_large_blocks()
+        release_large_blocks()
         objects = self._stores.objects.patient()
         executor = ThreadPoolExecutor(2 * len(self._stations), "station")
         shared = SharedRecording(
@@ -261,11 +261,11 @@ class _Job:
             executor=executor,
             turns=threading.Semaphore(PARTS_AT_ONCE),
             tell=self._lines.put,
-            sleep=self._surroundings.sleep,
-            wall_clock_ns=self._surroundings.wall_clock_ns,
-            rng=self._surroundings.rng,
+            sleep=self._environment.sleep,
+            wall_clock_ns=self._environment.wall_clock_ns,
+            rng=self._environment.rng,
         )
-        telling = asyncio.create_task(self._tell_progress(shared))
+        telling = asyncio.create_task(self._report_progress(shared))
         try:
             async with asyncio.TaskGroup() as group:  # it ends, broken off too, when all of them have ended
                 recorded = [group.create_task(self._record(shared, station)) for station in self._stations]
@@ -275,7 +275,7 @@ class _Job:
             executor.shutdown()
             objects.close()
 
-    async def _tell_progress(self, shared: SharedRecording) -> None:
+    async def _report_progress(self, shared: SharedRecording) -> None:
         while True:
             await asyncio.sleep(PROGRESS_INTERVAL_S)
             if shared.received_s:
@@ -288,7 +288,7 @@ class _Job:
             recording = await StationRecorder(
                 shared,
                 station,
-                self._surroundings.receiver_of(station.api_type, WaitLimits.capped_at(station.timeout_seconds)),
+                self._environment.receiver_of(station.api_type, WaitLimits.capped_at(station.timeout_seconds)),
             ).record()
         except HeimdallError as error:
             return await self._failed(shared, station, str(error))
@@ -361,7 +361,7 @@ def _complete(
     bandwidth_hz: float,
     error_message: str | None,
 ) -> int:
-    """Commit; an outage is waited out for a while, since a recording cannot be made again."""
+    """Commit; an outage is waited out for a while, since a recording cannot be regenerated."""
     for delay_s in (*COMPLETION_DELAYS_S, None):
         try:
             return complete_session(

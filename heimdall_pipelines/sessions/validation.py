@@ -22,7 +22,7 @@ class SessionValidation:
         As it was before.
     outcomes : tuple of CheckOutcome
     health_status : {"healthy", "warning", "critical"}
-    num_concerned, num_segments : int
+    num_affected, num_segments : int
         Segments with a problem, and how many there are or should be.
     storage_size_bytes : int
         Of its objects and rows.
@@ -33,7 +33,7 @@ class SessionValidation:
     session: RecordingSession
     outcomes: tuple[CheckOutcome, ...]
     health_status: HealthStatus
-    num_concerned: int
+    num_affected: int
     num_segments: int
     storage_size_bytes: int
     validated_at: datetime
@@ -46,7 +46,7 @@ class SessionValidation:
             "name": self.session.name,
             "revision": self.session.revision,
             "health_status": self.health_status,
-            "num_concerned": self.num_concerned,
+            "num_affected": self.num_affected,
             "num_segments": self.num_segments,
             "storage_size_bytes": self.storage_size_bytes,
             "validated_at": self.validated_at.isoformat(),
@@ -74,7 +74,7 @@ def validate_session(
         PostgreSQL or the S3 store could not be asked. The health that was kept before stays, here and above.
     """
     checked = check_session(stores, key, checksums=checksums, progress=progress)
-    health = health_status(checked.outcomes, num_concerned=checked.num_concerned, num_all=checked.num_segments)
+    health = health_status(checked.outcomes, num_affected=checked.num_affected, num_all=checked.num_segments)
     validated_at = record_health(
         stores.database,
         checked.session,
@@ -86,7 +86,7 @@ def validate_session(
         session=checked.session,
         outcomes=checked.outcomes,
         health_status=health,
-        num_concerned=checked.num_concerned,
+        num_affected=checked.num_affected,
         num_segments=checked.num_segments,
         storage_size_bytes=checked.size_bytes,
         validated_at=validated_at,

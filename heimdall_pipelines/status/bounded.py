@@ -10,27 +10,27 @@ from heimdall_pipelines.errors import HeimdallError
 
 
 @dataclass(frozen=True)
-class NotSeen:
+class Unavailable:
     """Why a look gave nothing."""
 
     reason: str
 
 
-def look_within(seconds: float, looks: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
-    """Call each in a thread of its own, and give what they returned, or a `NotSeen`, by the same names.
+def collect_within(seconds: float, looks: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
+    """Call each in a thread of its own, and give what they returned, or a `Unavailable`, by the same names.
 
     A look that hangs is left behind in its thread, which does not keep the process from ending.
     """
-    found: dict[str, Any] = {name: NotSeen(f"no answer within {seconds:g} s") for name in looks}
+    found: dict[str, Any] = {name: Unavailable(f"no answer within {seconds:g} s") for name in looks}
 
     def call(name: str, look: Callable[[], Any]) -> None:
         try:
             answer = look()
         except HeimdallError as error:
-            answer = NotSeen(str(error))
+            answer = Unavailable(str(error))
         except Exception as error:  # one part of the screen, whatever it met, must not cost the others
             lines = str(error).strip().splitlines()
-            answer = NotSeen(f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__)
+            answer = Unavailable(f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__)
         found[name] = answer
 
     threads = [

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from heimdall_pipelines.status.report import DatasetNow, Runs, SessionsNow, Status, StorageNow
+from heimdall_pipelines.status.report import DatasetStatus, Runs, SessionsStatus, Status, StorageStatus
 
 CACHE_S = 5.0
 _HEALTHS = ("unknown", "healthy", "warning", "critical")
@@ -57,10 +57,10 @@ def metrics_of(status: Status) -> Iterator[Metric]:
     )
     if status.daemons is not None:
         alive = {daemon.name: float(daemon.is_alive) for daemon in status.daemons}
-        yield _by_label("daemon_up", "Whether a Dagster daemon gave a sign of life lately", "daemon", alive)
+        yield _by_label("daemon_up", "Whether a Dagster daemon gave a heartbeat lately", "daemon", alive)
         yield _by_label(
             "daemon_heartbeat_timestamp_seconds",
-            "Last sign of life of a Dagster daemon",
+            "Last heartbeat of a Dagster daemon",
             "daemon",
             {d.name: None if d.heartbeat_age_s is None else at_s - d.heartbeat_age_s for d in status.daemons},
         )
@@ -99,7 +99,7 @@ def _runs(runs: Runs, at_s: float) -> Iterator[Metric]:
         yield _gauge("oldest_queued_run_timestamp_seconds", "When the run that waits longest was queued", oldest_s)
 
 
-def _datasets(datasets: Iterable[DatasetNow], at_s: float) -> Iterator[Metric]:
+def _datasets(datasets: Iterable[DatasetStatus], at_s: float) -> Iterator[Metric]:
     datasets = list(datasets)
     made = {dataset.name: dataset.num_samples for dataset in datasets}
     yield _by_label("dataset_samples", "Samples of a synthetic dataset that are committed", "dataset", made)
@@ -116,14 +116,14 @@ def _datasets(datasets: Iterable[DatasetNow], at_s: float) -> Iterator[Metric]:
     yield family
 
 
-def _sessions(sessions: SessionsNow) -> Iterator[Metric]:
+def _sessions(sessions: SessionsStatus) -> Iterator[Metric]:
     yield _by_label("sessions", "Recording sessions", "status", sessions.by_status)
     yield _by_label("completed_sessions", "Completed sessions by their last validation", "health", sessions.by_health)
     yield _gauge("sessions_due", "Completed sessions whose features are not extracted", sessions.due_for_extraction)
     yield _gauge("sessions_abandoned", "Recordings whose recorder has ended", len(sessions.abandoned))
 
 
-def _storage(storage: StorageNow) -> Iterator[Metric]:
+def _storage(storage: StorageStatus) -> Iterator[Metric]:
     objects = {bucket.bucket: bucket.num_objects for bucket in storage.buckets}
     yield _by_label("bucket_objects", "Objects of a bucket that rows name", "bucket", objects)
     iq_bytes = {bucket.bucket: bucket.iq_bytes for bucket in storage.buckets}

@@ -26,7 +26,7 @@ class Server:
 
 @dataclass(frozen=True)
 class Daemon:
-    """A part of the Dagster daemon; None for the age: it never gave a sign of life."""
+    """A part of the Dagster daemon; None for the age: it never gave a heartbeat."""
 
     name: str
     heartbeat_age_s: float | None
@@ -34,7 +34,7 @@ class Daemon:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the last sign of life is fresh."""
+        """Whether the last heartbeat is fresh."""
         return self.heartbeat_age_s is not None and self.heartbeat_age_s <= MAX_HEARTBEAT_AGE_S
 
 
@@ -56,7 +56,7 @@ class Workers:
 
 
 @dataclass(frozen=True)
-class FailedRunNow:
+class RecentFailedRun:
     """A run that failed recently and is not retried."""
 
     run_id: str
@@ -72,11 +72,11 @@ class Runs:
     unfinished: Mapping[str, int]
     ended_last_24_h: Mapping[str, int]
     oldest_queued_age_s: float | None = None
-    failed: tuple[FailedRunNow, ...] = ()
+    failed: tuple[RecentFailedRun, ...] = ()
 
 
 @dataclass(frozen=True)
-class DatasetNow:
+class DatasetStatus:
     """How far a dataset is, and what its last validation found."""
 
     name: str
@@ -89,7 +89,7 @@ class DatasetNow:
 
 
 @dataclass(frozen=True)
-class SessionsNow:
+class SessionsStatus:
     """Recording sessions: how many by status and by health, how many wait for whom."""
 
     by_status: Mapping[str, int]
@@ -113,7 +113,7 @@ class FailingCheck:
 
 
 @dataclass(frozen=True)
-class ChecksNow:
+class ChecksStatus:
     """Incidents that are open: all of them counted, the newest named."""
 
     by_severity: Mapping[str, int]
@@ -122,7 +122,7 @@ class ChecksNow:
 
 
 @dataclass(frozen=True)
-class BucketNow:
+class BucketStatus:
     """IQ that rows of the database name, without headers; each of it has a SigMF object beside it."""
 
     bucket: str
@@ -131,10 +131,10 @@ class BucketNow:
 
 
 @dataclass(frozen=True)
-class StorageNow:
+class StorageStatus:
     """What takes room: IQ in the buckets, and the databases on disk."""
 
-    buckets: tuple[BucketNow, ...]
+    buckets: tuple[BucketStatus, ...]
     database_bytes: Mapping[str, int]
 
 
@@ -152,10 +152,10 @@ class Status:
     daemons: tuple[Daemon, ...] | None = None
     workers: Workers | None = None
     runs: Runs | None = None
-    datasets: tuple[DatasetNow, ...] | None = None
-    sessions: SessionsNow | None = None
-    checks: ChecksNow | None = None
-    storage: StorageNow | None = None
+    datasets: tuple[DatasetStatus, ...] | None = None
+    sessions: SessionsStatus | None = None
+    checks: ChecksStatus | None = None
+    storage: StorageStatus | None = None
     disk_free_bytes: int | None = None
     not_read: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
@@ -189,9 +189,7 @@ def _attention(status: Status) -> list[str]:
     if status.daemons is not None:
         dead = [daemon.name for daemon in status.daemons if not daemon.is_alive]
         if dead:
-            found.append(
-                f"no sign of life of the Dagster daemon ({', '.join(dead)}): no sensor, queue or schedule works"
-            )
+            found.append(f"no heartbeat of the Dagster daemon ({', '.join(dead)}): no sensor, queue or schedule works")
         found += [f"Dagster daemon {d.name}: {d.error}" for d in status.daemons if d.is_alive and d.error]
     if status.workers is not None and not status.workers.workers:
         found.append(f"no worker answers; {status.workers.num_waiting} runs wait in Redis: heimdall worker")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from heimdall_pipelines.settings import Settings
-from heimdall_pipelines.status.bounded import NotSeen, look_within
+from heimdall_pipelines.status.bounded import Unavailable, collect_within
 from heimdall_pipelines.status.report import Server, Worker, Workers
 from heimdall_pipelines.status.waiting_runs import QUEUE, num_waiting_runs
 from heimdall_pipelines.store.database import Database
@@ -23,7 +23,7 @@ _WORKERS_ANSWER_WITHIN_S = 1.0
 _END_LENGTH = 70
 
 
-def look_at_servers(settings: Settings, database: Database) -> tuple[Server, ...]:
+def servers_status(settings: Settings, database: Database) -> tuple[Server, ...]:
     """Ask PostgreSQL, the S3 store and, where the settings name them, Redis and the Dagster UI, all at once."""
     looks = {POSTGRES: lambda: _postgres(database), S3: lambda: _s3(settings)}
     addresses = {POSTGRES: f"{settings.pg_host}:{settings.pg_port}", S3: settings.s3_endpoint}
@@ -33,16 +33,16 @@ def look_at_servers(settings: Settings, database: Database) -> tuple[Server, ...
     if settings.ui_url is not None:
         ui_url = settings.ui_url
         looks[UI], addresses[UI] = lambda: _ui(ui_url), ui_url
-    found = look_within(ANSWER_WITHIN_S, {name: _timed(look) for name, look in looks.items()})
+    found = collect_within(ANSWER_WITHIN_S, {name: _timed(look) for name, look in looks.items()})
     return tuple(
         Server(name, addresses[name], is_up=False, detail=_shortened(answer.reason))
-        if isinstance(answer, NotSeen)
+        if isinstance(answer, Unavailable)
         else Server(name, addresses[name], is_up=True, response_s=answer[0], detail=answer[1])
         for name, answer in found.items()
     )
 
 
-def look_at_workers(redis_url: str) -> Workers:
+def workers_status(redis_url: str) -> Workers:
     """Ask the workers what they execute, and Redis how many runs wait for them."""
     import celery  # with the extra `cluster`
     import redis

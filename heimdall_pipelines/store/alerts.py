@@ -88,7 +88,7 @@ class NotedChange:
 
 
 @dataclass(frozen=True)
-class Untold:
+class PendingAlert:
     """An alert of which a destination has to be told, and whether it knows of the failure already."""
 
     alert: Alert
@@ -261,7 +261,7 @@ def note_failed_runs(database: Database, event_log: str, runs: Iterable[FailedRu
 def close_alerts_of_deleted(database: Database) -> int:
     """Close what is open of datasets and sessions that are no more; nobody is told that their checks pass again.
 
-    Their checks are not made again, so that these alerts would stay open for ever. A failure that is noted only after
+    Their checks are not regenerated, so that these alerts would stay open for ever. A failure that is noted only after
     the deletion is closed by the next call.
 
     Returns
@@ -294,14 +294,14 @@ def _noting(database: Database) -> Iterator[Connection]:
 
 
 @contextmanager
-def claim_sending(database: Database) -> Iterator[bool]:
+def lock_sending(database: Database) -> Iterator[bool]:
     """Claim the sending of alerts; False while another process is at it, which would send them twice."""
     with database.transaction() as connection:
         claimed = connection.execute(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _SENDING_LOCK})
         yield bool(claimed.scalar_one())
 
 
-def list_untold(database: Database, destination: str, raised_since: datetime, limit: int) -> list[Untold]:
+def list_pending(database: Database, destination: str, raised_since: datetime, limit: int) -> list[PendingAlert]:
     """Alerts that a destination has to be told of, oldest first.
 
     An open incident always is, whenever it began; a failed run, and an incident that is over, only if it
@@ -326,28 +326,32 @@ def list_untold(database: Database, destination: str, raised_since: datetime, li
             ),
             {"destination": destination, "since": raised_since, "limit": limit},
         )
-        return [Untold(_alert(row), row.failure_is_known) for row in rows]
+        return [PendingAlert(_alert(row), row.failure_is_known) for row in rows]
 
 
-def mark_told(database: Database, destination: str, untold: Sequence[Untold], told_at: datetime) -> None:
+def mark_sent(database: Database, destination: str, pending_alerts: Sequence[PendingAlert], told_at: datetime) -> None:
     """Note that a destination took the messages of these alerts."""
     _upsert(
         database,
         destination,
-        untold,
+        pending_alerts,
         "severity = excluded.severity, delivered_at = excluded.delivered_at, last_error = NULL",
         delivered_at=told_at,
         last_error=None,
     )
 
 
-def mark_failed(database: Database, destination: str, untold: Sequence[Untold], error: str) -> None:
+def mark_failed(database: Database, destination: str, pending_alerts: Sequence[PendingAlert], error: str) -> None:
     """Note why a destination did not take the messages of these alerts; they stay to be told."""
-    _upsert(database, destination, untold, "last_error = excluded.last_error", delivered_at=None, last_error=error)
+    _upsert(
+        database, destination, pending_alerts, "last_error = excluded.last_error", delivered_at=None, last_error=error
+    )
 
 
-def _upsert(database: Database, destination: str, untold: Sequence[Untold], changed: str, **values: Any) -> None:
-    rows = [(one.alert.id, message, one.alert.severity) for one in untold for message in one.messages]
+def _upsert(
+    database: Database, destination: str, pending_alerts: Sequence[PendingAlert], changed: str, **values: Any
+) -> None:
+    rows = [(one.alert.id, message, one.alert.severity) for one in pending_alerts for message in one.messages]
     with database.transaction() as connection:
         connection.execute(
             text(

@@ -190,7 +190,7 @@ def mean_of(receiver: ReceiverFeatures, feature: str) -> float | None:
 
 
 @dataclass(frozen=True)
-class Hearing:
+class ReceiverAggregate:
     """What the receivers of a row say together; the fields of `FeatureRow` of these names."""
 
     overall_confidence: float
@@ -198,7 +198,7 @@ class Hearing:
     gdop: float | None
 
     @classmethod
-    def of(cls, receivers: Sequence[ReceiverFeatures], transmitter: tuple[float, float] | None) -> "Hearing":
+    def of(cls, receivers: Sequence[ReceiverFeatures], transmitter: tuple[float, float] | None) -> "ReceiverAggregate":
         """Sum up estimates; `transmitter` is its latitude and longitude where they are known."""
         detected = [receiver for receiver in receivers if receiver.signal_present]
         levels_db = [snr_db for receiver in detected if (snr_db := mean_of(receiver, "snr_db")) is not None]

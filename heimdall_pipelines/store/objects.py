@@ -126,7 +126,7 @@ class ObjectStore:
         return _client_of_process, (self._settings,)
 
     def patient(self) -> "ObjectStore":
-        """Make a client of the same store that repeats for longer, for what cannot be made again; to be closed."""
+        """Make a client of the same store that repeats for longer, for what cannot be regenerated; to be closed."""
         return ObjectStore(self._settings, attempts=PATIENT_ATTEMPTS)
 
     def close(self) -> None:

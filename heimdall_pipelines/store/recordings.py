@@ -68,8 +68,8 @@ def start_recording_session(database: Database, session_id: UUID) -> bool:
     return _change_open(database, session_id, "status = 'in_progress', recorder_seen_at = clock_timestamp()")
 
 
-def note_recorder_lives(database: Database, session_id: UUID) -> bool:
-    """Leave a sign of life; False where the session was closed, or is deleted or being deleted."""
+def note_recorder_heartbeat(database: Database, session_id: UUID) -> bool:
+    """Leave a heartbeat; False where the session was closed, or is deleted or being deleted."""
     return _change_open(database, session_id, "recorder_seen_at = clock_timestamp()")
 
 
@@ -97,7 +97,7 @@ def abandoned_sessions(database: Database, silent_for_s: float) -> list[Abandone
     ----------
     database : Database
     silent_for_s : float
-        Time without a sign of life after which a recorder counts as dead.
+        Time without a heartbeat after which a recorder counts as dead.
     """
     with database.transaction() as connection:
         rows = connection.execute(
@@ -117,7 +117,7 @@ def abandoned_sessions(database: Database, silent_for_s: float) -> list[Abandone
             row.slug,
             row.name,
             row.error_message
-            or f"abandoned: the process that recorded it gave no sign of life for {row.silent_s:.0f} s"
+            or f"abandoned: the process that recorded it gave no heartbeat for {row.silent_s:.0f} s"
             + (", and it should have ended before" if row.is_late else ""),
         )
         for row in rows

@@ -14,7 +14,7 @@ from heimdall_pipelines.store.sessions import SessionIdentity
 
 
 @dataclass(frozen=True)
-class DoomedSession:
+class SessionToDelete:
     """What of a session's rows its deletion has to know.
 
     Attributes
@@ -36,7 +36,7 @@ class DoomedSession:
     locations: tuple[ObjectLocation, ...]
 
 
-def find_doomed_session(database: Database, session_id: UUID) -> DoomedSession | None:
+def find_session_to_delete(database: Database, session_id: UUID) -> SessionToDelete | None:
     """What there is of a session; None where its row is gone."""
     with database.transaction() as connection:
         row = connection.execute(
@@ -57,7 +57,7 @@ def find_doomed_session(database: Database, session_id: UUID) -> DoomedSession |
             .scalars()
             .all()
         )
-        return DoomedSession(row.slug, row.name, row.content_sha256, len(named), row.num_segments, _locations(named))
+        return SessionToDelete(row.slug, row.name, row.content_sha256, len(named), row.num_segments, _locations(named))
 
 
 def expired_sessions(database: Database, retention_days: int) -> list[SessionIdentity]:

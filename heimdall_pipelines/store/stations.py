@@ -42,7 +42,7 @@ class Station:
     def __post_init__(self) -> None:
         problems = []
         if not _SLUG.fullmatch(self.rx_id):
-            problems.append(f"rx_id {self.rx_id!r} is no slug (a-z, 0-9, single - and _)")
+            problems.append(f"rx_id {self.rx_id!r} is not a slug (a-z, 0-9, single - and _)")
         if not self.name:
             problems.append("name is empty")
         if not -90 <= self.latitude <= 90:

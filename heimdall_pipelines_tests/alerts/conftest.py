@@ -2,12 +2,12 @@ import pytest
 
 from heimdall_pipelines.alerts import delivery
 from heimdall_pipelines.store.database import Database
-from heimdall_pipelines_tests.alerts.support import PATIENCE_S, Webhook
+from heimdall_pipelines_tests.alerts.support import TIMEOUT_S, Webhook
 
 
 @pytest.fixture(autouse=True)
 def _patient(monkeypatch):
-    monkeypatch.setattr(delivery, "SEND_TIMEOUT_S", PATIENCE_S)
+    monkeypatch.setattr(delivery, "SEND_TIMEOUT_S", TIMEOUT_S)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ START = datetime(2026, 1, 31, 12, tzinfo=UTC)
 LOG = "the log of a test"
 TOKEN = "T0KEN-of-a-webhook"
 PASSWORD = "pass-w0rd-of-a-webhook"
-PATIENCE_S = 1200.0  # of sending: a busy machine may take long, and nothing has failed then
+TIMEOUT_S = 1200.0  # of sending: a busy machine may take long, and nothing has failed then
 
 
 class Webhook:
@@ -28,7 +28,7 @@ class Webhook:
     @property
     def url(self):
         # Apprise waits 4 s, for the connection and for the answer, unless it is told to be more patient.
-        return f"json://heimdall:{PASSWORD}@127.0.0.1:{self.port}/{TOKEN}?cto={PATIENCE_S:g}&rto={PATIENCE_S:g}"
+        return f"json://heimdall:{PASSWORD}@127.0.0.1:{self.port}/{TOKEN}?cto={TIMEOUT_S:g}&rto={TIMEOUT_S:g}"
 
     @property
     def titles(self):

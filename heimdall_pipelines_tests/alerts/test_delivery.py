@@ -11,8 +11,8 @@ from pydantic import SecretStr
 
 from heimdall_pipelines.alerts import delivery
 from heimdall_pipelines.alerts.delivery import AlertUrlError, deliver, destinations, open_service, without_secrets
-from heimdall_pipelines.store.alerts import claim_sending, list_alerts, list_untold, note_evaluations, note_failed_runs
-from heimdall_pipelines_tests.alerts.support import LOG, PASSWORD, PATIENCE_S, START, TOKEN, evaluation, failed_run
+from heimdall_pipelines.store.alerts import list_alerts, list_pending, lock_sending, note_evaluations, note_failed_runs
+from heimdall_pipelines_tests.alerts.support import LOG, PASSWORD, START, TIMEOUT_S, TOKEN, evaluation, failed_run
 
 BROKEN = "slack://s3cret-token"
 
@@ -38,7 +38,7 @@ def note(database, *evaluations):
 
 
 def tick(database, *webhooks, at_s=0.0, **options):
-    return deliver(database, to(*webhooks), START + timedelta(seconds=at_s), **{"turn_s": PATIENCE_S} | options)
+    return deliver(database, to(*webhooks), START + timedelta(seconds=at_s), **{"turn_s": TIMEOUT_S} | options)
 
 
 def errors(database):
@@ -152,7 +152,7 @@ def test_a_crash_between_sending_and_marking_sends_again(database, webhook, monk
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(delivery, "mark_told", crash)
+        patched.setattr(delivery, "mark_sent", crash)
         with pytest.raises(KeyboardInterrupt):
             tick(database, webhook)
     tick(database, webhook)
@@ -162,7 +162,7 @@ def test_a_crash_between_sending_and_marking_sends_again(database, webhook, monk
 
 def test_nothing_is_sent_while_another_process_is_sending(database, webhook):
     note(database, evaluation(1))
-    with claim_sending(database):
+    with lock_sending(database):
         assert tick(database, webhook) is None
     assert webhook.messages == []
 
@@ -180,7 +180,7 @@ def test_a_url_that_apprise_cannot_use_is_named_and_keeps_no_other_from_its_mess
     assert "HEIMDALL_ALERT_URLS: URL 1 (slack) is not a URL that Apprise accepts" in broken.error
     assert working.error is None
     assert len(webhook.messages) == 1
-    assert len(list_untold(database, broken.destination.key, START, 10)) == 1
+    assert len(list_pending(database, broken.destination.key, START, 10)) == 1
 
 
 def test_a_failed_run_of_last_week_and_an_incident_that_ended_then_are_not_told_any_more(database, webhook):

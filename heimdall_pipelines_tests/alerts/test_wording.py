@@ -10,7 +10,7 @@ from heimdall_pipelines.alerts.wording import (
     message_of,
     summary_of,
 )
-from heimdall_pipelines.store.alerts import Alert, Untold
+from heimdall_pipelines.store.alerts import Alert, PendingAlert
 from heimdall_pipelines_tests.alerts.support import START, evaluation
 
 UI = "https://dagster.example"
@@ -22,7 +22,7 @@ CHECK = FailedCheck(
     description="a.npy is missing",
     numbers={"objects": 7, "problems": 2},
     examples="- a.npy is missing\n- b.npy is missing",
-    to_mend="heimdall session repair",
+    to_repair="heimdall session repair",
     run_id="5f0a",
 )
 
@@ -46,7 +46,7 @@ def test_a_failed_check_says_what_where_how_much_what_mends_it_and_links_to_its_
         "objects 7, problems 2",
         "- a.npy is missing",
         "- b.npy is missing",
-        "To mend it: heimdall session repair",
+        "To repair it: heimdall session repair",
         "https://dagster.example/runs/5f0a",
     ]
 
@@ -80,7 +80,9 @@ def test_a_very_long_error_is_cut_and_the_link_stays():
 
 def test_what_began_what_is_over_and_what_was_over_before_it_was_told():
     over = incident(recovered_at=evaluation(90).evaluated_at)
-    began, ended, both = (message_of(Untold(a, known), UI) for a, known in ((incident(), 0), (over, 1), (over, 0)))
+    began, ended, both = (
+        message_of(PendingAlert(a, known), UI) for a, known in ((incident(), 0), (over, 1), (over, 0))
+    )
     assert began.title.startswith("ERROR: check rows_agree")
     assert began.body.endswith("Since 2026-01-31 12:00:00 UTC")
     assert ended.title == "Passes again: check rows_agree of recorded/measurement_features for p1"
@@ -92,9 +94,9 @@ def test_what_began_what_is_over_and_what_was_over_before_it_was_told():
 
 
 def test_a_summary_counts_and_names_the_first_twenty_the_worst_first():
-    many = [Untold(incident(id=number, severity="WARN", title=f"WARN: {number}"), False) for number in range(30)]
-    over = Untold(incident(recovered_at=START), True)
-    error = Untold(incident(severity="ERROR", title="ERROR: worst"), False)
+    many = [PendingAlert(incident(id=number, severity="WARN", title=f"WARN: {number}"), False) for number in range(30)]
+    over = PendingAlert(incident(recovered_at=START), True)
+    error = PendingAlert(incident(severity="ERROR", title="ERROR: worst"), False)
     message = summary_of([over, *many, error], UI)
     assert message.title == "Heimdall: 31 failed checks, 1 recovered check"
     lines = message.body.splitlines()
@@ -108,4 +110,4 @@ def test_a_summary_counts_and_names_the_first_twenty_the_worst_first():
     ("changes", "tone"), [({"severity": "WARN"}, "warning"), ({}, "failure"), ({"recovered_at": START}, "success")]
 )
 def test_the_tone_of_a_summary_is_that_of_its_worst(changes, tone):
-    assert summary_of([Untold(incident(**changes), True)] * 6, None).tone == tone
+    assert summary_of([PendingAlert(incident(**changes), True)] * 6, None).tone == tone

@@ -7,8 +7,8 @@ import pytest
 from heimdall_pipelines import cli
 from heimdall_pipelines.receivers.stream import WaitLimits
 
-PATIENCE_S = 1200.0
-LIMITS = WaitLimits(connect_s=PATIENCE_S, handshake_s=PATIENCE_S, silence_s=PATIENCE_S, lag_s=PATIENCE_S)
+TIMEOUT_S = 1200.0
+LIMITS = WaitLimits(connect_s=TIMEOUT_S, handshake_s=TIMEOUT_S, silence_s=TIMEOUT_S, lag_s=TIMEOUT_S)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from heimdall_pipelines.cli.environment import PROJECT_FOLDER
 from heimdall_pipelines.receivers.signal_sources import SyntheticSource
 from heimdall_pipelines.stations.network import load_network
 from heimdall_pipelines.store.stations import Station, list_stations
-from heimdall_pipelines_tests.cli.conftest import PATIENCE_S
+from heimdall_pipelines_tests.cli.conftest import TIMEOUT_S
 from heimdall_pipelines_tests.conftest import environment_of
 
 
@@ -21,7 +21,7 @@ def _simulated_receivers(monkeypatch, patient_clients):
     began_ns = time.time_ns() // 10**10 * 10**10  # the transmission repeats every 10 s: the same samples each time
     monkeypatch.setattr(demo_recording, "SPEED", 20.0)
     monkeypatch.setattr(demo_recording, "SyntheticSource", partial(SyntheticSource, clock=lambda: began_ns))
-    monkeypatch.setattr(demo_recording, "Station", partial(Station, timeout_seconds=PATIENCE_S))
+    monkeypatch.setattr(demo_recording, "Station", partial(Station, timeout_seconds=TIMEOUT_S))
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_the_demonstration_ends_well_and_does_so_again(heimdall, stores, tmp_pat
         assert re.search(r"objects_agree +failed \(ERROR\), 1 problem +", lost)
         assert "sample 0: synthetic/" in lost
         assert len(re.findall(r"objects_agree, demo\S*  .* open ", lost)) == 2
-        assert "made again: 1 sample (0), rows and objects" in repaired
+        assert "regenerated: 1 sample (0), rows and objects" in repaired
         assert repaired.count(" passed ") == 8
         assert len(re.findall(r"objects_agree, demo\S*  .* recovered ", repaired)) == 2
     assert heimdall("session", "list")[1].count(" completed ") == 3  # one that was imported, and two recorded

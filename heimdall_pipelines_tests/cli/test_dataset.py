@@ -28,7 +28,7 @@ from heimdall_pipelines.store.datasets import count_rows, find_dataset, get_data
 from heimdall_pipelines.store.objects import ObjectLocation
 from heimdall_pipelines_tests.datasets.support import execute
 from heimdall_pipelines_tests.dev_server import wait_for
-from heimdall_pipelines_tests.waiting import PATIENCE_S
+from heimdall_pipelines_tests.waiting import TIMEOUT_S
 
 NUM_STATIONS = 7
 SEED = 7
@@ -403,7 +403,7 @@ def test_ctrl_c_ends_at_once_commits_nothing_of_the_running_batch_and_says_how_t
             ),
         )
         making.send_signal(signal.SIGINT)
-        _, err = making.communicate(timeout=PATIENCE_S)
+        _, err = making.communicate(timeout=TIMEOUT_S)
     finally:
         making.kill()
     assert making.returncode == 130, err

@@ -14,10 +14,10 @@ from heimdall_pipelines.datasets import repair
 from heimdall_pipelines.datasets.findings import DATASET_CHECKS
 from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION
 from heimdall_pipelines.store import leftovers
+from heimdall_pipelines.store.dataset_locks import shared_lock
 from heimdall_pipelines.store.datasets import get_dataset, mark_dataset_deleted
-from heimdall_pipelines.store.leftovers import find_leftovers
 from heimdall_pipelines.store.objects import ObjectLocation
-from heimdall_pipelines.store.writing import writing_batch
+from heimdall_pipelines.store.orphans import find_orphans
 from heimdall_pipelines_tests.datasets.support import add, assert_agrees, execute, make, object_sizes, query
 from heimdall_pipelines_tests.defs.support import BATCH_CHECKS, failed, last_words_of_batch, last_words_of_dataset
 from heimdall_pipelines_tests.older_features import make_older
@@ -84,7 +84,7 @@ def test_a_healthy_dataset_ends_with_0_and_dagster_and_the_tables_agree(heimdall
     num_bytes = bytes_stored(stores, night)
     code, out, _ = heimdall(*VALIDATE, "night")
     assert (code, out.count(" passed ")) == (0, len(DATASET_CHECKS))
-    assert "dataset night: healthy, 0 of 4 samples concerned" in out
+    assert "dataset night: healthy, 0 of 4 samples affected" in out
     assert "objects_expected 12, sidecars 12, objects 12, checksums_compared 0, objects_without_row 0" in out
     assert health(stores) == ("healthy", True)
     assert last_words() == (ALL_PASS, {}), "batches without a problem are not looked at again"
@@ -115,7 +115,7 @@ def test_issues_end_with_1_and_are_named_with_numbers_examples_and_what_mends_th
     assert re.search(r"objects_agree +failed \(ERROR\), 1 problem +objects_expected 12, sidecars 12, objects 11,", out)
     assert f"  - sample 0: synthetic/{night.id}/0/milano-baggio.npy is missing" in out
     assert "  - sample 3: its feature row is missing" in out
-    assert "  to mend: heimdall dataset repair night --apply" in out
+    assert "  to repair: heimdall dataset repair night --apply" in out
     assert health(stores) == ("critical", True)
     of_dataset, of_first = last_words(batch_no=0)
     assert failed(of_dataset) >= {"objects_agree", "samples_without_gap", "counts_agree"}
@@ -137,7 +137,7 @@ def test_a_dataset_may_be_validated_again_and_the_last_result_is_dagsters(heimda
     for _ in range(2):
         assert heimdall(*VALIDATE, "night")[0] == 1
     assert [failed(words) >= {"objects_agree"} for words in last_words()] == [True, True]
-    make(stores, "night", 0)  # made again as a whole, the same bytes
+    make(stores, "night", 0)  # regenerated as a whole, the same bytes
     assert heimdall(*VALIDATE, "--all")[0] == 0
     assert last_words() == (ALL_PASS, dict.fromkeys(BATCH_CHECKS, "SUCCEEDED"))
 
@@ -154,7 +154,7 @@ def test_json_is_one_document_on_standard_output(heimdall, stores, night):
     assert (empty["dataset"], empty["health_status"]) == ("empty", "healthy")
     (wrong,) = [check for check in night_now["checks"] if check["check"] == "objects_agree"]
     assert (wrong["passed"], wrong["severity"], wrong["num_problems"]) == (False, "ERROR", 1)
-    assert wrong["mend"] == "heimdall dataset repair night --apply"
+    assert wrong["repair"] == "heimdall dataset repair night --apply"
 
 
 @pytest.mark.parametrize("arguments", [("nobody",), ("nobody", "--json"), ("../", "--checksums")])
@@ -188,15 +188,15 @@ def test_an_outage_in_the_middle_is_no_result_and_ends_with_2(
 
 
 def test_all_are_validated_but_those_being_deleted(heimdall, stores, night):
-    mark_dataset_deleted(stores.database, add(stores, "doomed", 1))
+    mark_dataset_deleted(stores.database, add(stores, "to_delete", 1))
     code, out, _ = heimdall(*VALIDATE, "--all")
     assert code == 0
     assert re.findall(r"^dataset (\S+):", out, re.MULTILINE) == ["night"]
     assert "passed" not in out, "one line of each that is healthy"
-    code, out, err = heimdall(*VALIDATE, "doomed")
+    code, out, err = heimdall(*VALIDATE, "to_delete")
     assert (code, out) == (2, "")
     assert "is being deleted since" in err
-    assert "finish it with: heimdall dataset delete doomed" in err
+    assert "finish it with: heimdall dataset delete to_delete" in err
 
 
 def test_one_that_cannot_be_looked_at_is_named_and_does_not_stop_the_others(heimdall, stores, night):
@@ -263,10 +263,10 @@ def test_a_repair_by_default_says_what_it_would_do_and_changes_nothing(heimdall,
     sizes = object_sizes(stores, night)
     code, out, _ = heimdall(*REPAIR, "night")
     assert code == 0
-    assert "night: a repair would\n  make again: 2 samples (0, 3), rows and objects\n" in out
+    assert "night: a repair would\n  regenerate: 2 samples (0, 3), rows and objects\n" in out
     assert out.endswith("Nothing was changed. To do it: heimdall dataset repair night --apply\n")
     plan = json.loads(heimdall(*REPAIR, "night", "--json")[1])
-    assert (plan["dataset"], plan["nothing_to_do"], plan["to_make"]) == ("night", False, [0, 3])
+    assert (plan["dataset"], plan["nothing_to_do"], plan["to_regenerate"]) == ("night", False, [0, 3])
     assert query(stores, "SELECT id, created_at FROM heimdall.measurement_features ORDER BY sample_idx") == rows
     assert object_sizes(stores, night) == sizes
     assert health(stores) == ("unknown", False)
@@ -278,8 +278,8 @@ def test_a_repair_mends_ends_with_0_and_dagsters_last_word_is_that_all_is_well(h
     heimdall(*VALIDATE, "night")
     code, out, _ = heimdall(*REPAIR, "night", "--apply")
     assert code == 0
-    assert "night: repaired\n  made again: 2 samples (0, 3), rows and objects\n" in out
-    assert "dataset night: healthy, 0 of 4 samples concerned" in out
+    assert "night: repaired\n  regenerated: 2 samples (0, 3), rows and objects\n" in out
+    assert "dataset night: healthy, 0 of 4 samples affected" in out
     assert_agrees(stores, "night", range(4))
     assert health(stores) == ("healthy", True)
     for batch_no in (0, 1):
@@ -293,7 +293,7 @@ def test_a_repair_as_json_is_one_document_with_what_was_done_and_what_is_found_n
     remove_object(stores, night, "0/milano-baggio.npy")
     code, out, _ = heimdall(*REPAIR, "night", "--apply", "--json")
     document = json.loads(out)
-    assert (code, document["repaired"]["to_make"], document["validation"]["health_status"]) == (0, [0], "healthy")
+    assert (code, document["repaired"]["to_regenerate"], document["validation"]["health_status"]) == (0, [0], "healthy")
 
 
 def test_objects_without_row_are_left_alone_while_they_are_young(heimdall, stores, night, monkeypatch):
@@ -308,7 +308,7 @@ def test_objects_without_row_are_left_alone_while_they_are_young(heimdall, store
 def test_a_repair_refuses_while_a_batch_is_being_made(heimdall, stores, night):
     remove_object(stores, night, "0/milano-baggio.npy")
     sizes = object_sizes(stores, night)
-    with writing_batch(stores.database, night.id):
+    with shared_lock(stores.database, night.id):
         code, out, err = heimdall(*REPAIR, "night", "--apply")
         assert heimdall(*REPAIR, "night")[0] == 0, "looking is allowed"
     assert (code, out) == (1, "")
@@ -324,9 +324,9 @@ def test_what_is_unknown_or_being_deleted_is_not_repaired(heimdall, stores, opti
         "",
         "Error: unknown dataset nobody; see: heimdall dataset list\n",
     )
-    mark_dataset_deleted(stores.database, add(stores, "doomed", 1))
-    code, out, err = heimdall(*REPAIR, "doomed", *options)
-    assert (code, out, "heimdall dataset delete doomed" in err) == (1, "", True)
+    mark_dataset_deleted(stores.database, add(stores, "to_delete", 1))
+    code, out, err = heimdall(*REPAIR, "to_delete", *options)
+    assert (code, out, "heimdall dataset delete to_delete" in err) == (1, "", True)
 
 
 def test_an_outage_during_a_repair_ends_with_1_and_names_the_server(heimdall, stores, night, link, monkeypatch):
@@ -360,7 +360,7 @@ def test_older_features_are_counted_then_regenerated_and_dagster_is_told(heimdal
     code, out, _ = heimdall(*REPAIR, "night", "--features", "--apply")
     assert code == 0
     assert f"night: 4 rows of version 1; 4 brought to version {FEATURE_VERSION}\n" in out
-    assert "dataset night: healthy, 0 of 4 samples concerned" in out
+    assert "dataset night: healthy, 0 of 4 samples affected" in out
     assert query(stores, "SELECT receiver_features FROM heimdall.measurement_features ORDER BY sample_idx") == present
     assert object_sizes(stores, night) == sizes
     assert last_words() == (ALL_PASS, dict.fromkeys(BATCH_CHECKS, "SUCCEEDED"))
@@ -406,17 +406,17 @@ def test_objects_of_no_dataset_or_session_are_found_and_removed_once_they_are_ol
     places = f"{of_datasets}/synthetic/{gone}/: 1 objects", f"{of_sessions}/sessions/{gone}/: 1 objects"
     out = heimdall("db", "sweep", "--apply")[1]
     assert all(f"left alone, younger than an hour: {place}" in out for place in places)
-    assert {leftover.prefix for leftover in find_leftovers(stores)} == {f"synthetic/{gone}/", f"sessions/{gone}/"}
+    assert {leftover.prefix for leftover in find_orphans(stores)} == {f"synthetic/{gone}/", f"sessions/{gone}/"}
 
-    monkeypatch.setattr(leftovers, "find_leftovers", partial(find_leftovers, min_age=timedelta(0)))
+    monkeypatch.setattr(leftovers, "find_orphans", partial(find_orphans, min_age=timedelta(0)))
     code, out, _ = heimdall("db", "sweep")
     assert code == 0
     assert all(f"of no dataset or session: {place}" in out for place in places)
     assert out.endswith("Nothing was changed. To remove them: heimdall db sweep --apply\n")
-    assert len(list(find_leftovers(stores))) == 2
+    assert len(list(find_orphans(stores))) == 2
     out = heimdall("db", "sweep", "--apply")[1]
     assert all(f"removed: {place}" in out for place in places)
-    assert list(find_leftovers(stores)) == []
+    assert list(find_orphans(stores)) == []
     assert_agrees(stores, "night", range(4))
     assert len(list(stores.objects.entries(of_sessions, f"sessions/{session}/"))) == 2
 
@@ -427,4 +427,4 @@ def test_a_sweep_in_an_outage_ends_with_1_and_removes_nothing(heimdall, stores, 
     monkeypatch.setenv("HEIMDALL_PG_PORT", "1")
     code, out, err = heimdall("db", "sweep", "--apply")
     assert (code, out, err.startswith("Error: PostgreSQL at 127.0.0.1:1/")) == (1, "", True)
-    assert len(list(find_leftovers(stores))) == 1
+    assert len(list(find_orphans(stores))) == 1

@@ -7,7 +7,7 @@ from heimdall_pipelines.cli.frequencies import frequency_hz
 from heimdall_pipelines.receivers.simulated_receivers import SimulatedKiwiSdr
 from heimdall_pipelines.receivers.simulator import run_simulated
 from heimdall_pipelines.store.sessions import list_sessions
-from heimdall_pipelines_tests.cli.conftest import PATIENCE_S
+from heimdall_pipelines_tests.cli.conftest import TIMEOUT_S
 from heimdall_pipelines_tests.receivers.support import FREQUENCY_HZ, synthetic
 from heimdall_pipelines_tests.sessions.live import add_receivers
 
@@ -20,7 +20,7 @@ def two_stations(stores, patient_clients):
         SimulatedKiwiSdr(synthetic(), speed=10.0), SimulatedKiwiSdr(synthetic("genova"), speed=10.0)
     ) as urls:
         for rx_id, url in zip(("a", "b"), urls, strict=True):
-            add_receivers(stores, rx_id, url=url, timeout_seconds=PATIENCE_S)
+            add_receivers(stores, rx_id, url=url, timeout_seconds=TIMEOUT_S)
         yield
 
 

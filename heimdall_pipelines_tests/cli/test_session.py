@@ -24,7 +24,7 @@ from heimdall_pipelines.store.session_deletion import begin_deletion
 from heimdall_pipelines.store.session_revisions import due_for_extraction
 from heimdall_pipelines.store.sessions import get_session
 from heimdall_pipelines_tests.sessions.support import import_files, noise, npy_files, npy_options, quiet
-from heimdall_pipelines_tests.waiting import PATIENCE_S
+from heimdall_pipelines_tests.waiting import TIMEOUT_S
 
 UNKNOWN = "00000000-0000-0000-0000-000000000000"
 
@@ -94,7 +94,7 @@ def test_a_healthy_session_ends_with_0_and_dagster_is_told(heimdall, session):
     code, out, _ = heimdall("session", "validate", session, "--checksums")
     assert (code, out.count(" passed ")) == (0, len(SESSION_CHECKS))
     assert f"session {session}" in out
-    assert "healthy, 0 of 12 segments concerned" in out
+    assert "healthy, 0 of 12 segments affected" in out
     assert "checksums_compared 3" in out
     assert evaluations(session) == dict.fromkeys(SESSION_CHECKS, True)
     assert re.search(rf"{session} .* extracted +healthy +\d{{4}}-\d\d-\d\d ", heimdall("session", "list")[1])
@@ -119,8 +119,8 @@ def test_issues_end_with_1_and_are_named_with_what_mends_them(heimdall, stores, 
     assert code == 1
     assert f"  - {stranger}: an object that no measurement names" in out
     assert "  - segment 1: station torino is missing" in out
-    assert f"  to mend: heimdall session extract {session}" in out
-    assert "IQ of recordings cannot be made again" in out
+    assert f"  to repair: heimdall session extract {session}" in out
+    assert "IQ of recordings cannot be regenerated" in out
     told = evaluations(session)
     assert [name for name, passed in told.items() if not passed] == ["stations_in_every_segment", "objects_agree"]
     assert re.search(rf"{session} .* critical ", heimdall("session", "list")[1])
@@ -159,18 +159,18 @@ def test_an_outage_is_no_result_and_ends_with_2(heimdall, session, monkeypatch, 
 
 
 def test_all_are_validated_but_those_in_progress_or_being_deleted(heimdall, stores, session, short_session):
-    in_progress, doomed = short_session(1), short_session(2)
+    in_progress, to_delete = short_session(1), short_session(2)
     execute(
         stores, "UPDATE heimdall.recording_sessions SET status = 'in_progress' WHERE slug = :slug", slug=in_progress
     )
-    begin_deletion(stores.database, id_of(stores, doomed))
+    begin_deletion(stores.database, id_of(stores, to_delete))
     code, out, _ = heimdall("session", "validate", "--all")
     assert code == 0
     assert re.findall(r"session ([0-9A-Za-z-]+) ", out) == [session]
     code, _, err = heimdall("session", "validate", in_progress)
     assert (code, "is in_progress" in err) == (2, True)
-    code, _, err = heimdall("session", "validate", doomed)
-    assert (code, f"heimdall session delete {doomed}" in " ".join(err.split())) == (2, True)
+    code, _, err = heimdall("session", "validate", to_delete)
+    assert (code, f"heimdall session delete {to_delete}" in " ".join(err.split())) == (2, True)
 
 
 def test_validating_neither_one_nor_all_is_a_wrong_command(heimdall):
@@ -275,7 +275,7 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(heimdall, stores, short
             while "reached" not in (line := process.stderr.readline()):
                 assert line, "it ended before its second session"
             process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=PATIENCE_S)
+            out, err = process.communicate(timeout=TIMEOUT_S)
         finally:
             process.kill()
     assert process.returncode == 130, err
@@ -316,7 +316,7 @@ def test_a_person_is_told_that_recordings_cannot_be_made_again(heimdall, stores,
 
     monkeypatch.setattr(typer, "confirm", answer_no)
     assert heimdall("session", "delete", session)[0] == 1
-    assert asked[0].endswith("Recordings CANNOT be made again.")
+    assert asked[0].endswith("Recordings CANNOT be regenerated.")
     assert list_recordings(stores.database, get_session(stores.database, session).id)
 
 

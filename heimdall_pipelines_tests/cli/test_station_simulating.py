@@ -16,7 +16,7 @@ from heimdall_pipelines.cli.frequencies import frequency_hz
 from heimdall_pipelines.formats.gnss_clock import NO_FIX_AGE
 from heimdall_pipelines.formats.recording import open_recording
 from heimdall_pipelines.receivers.stream import Tuning
-from heimdall_pipelines_tests.cli.conftest import LIMITS, PATIENCE_S
+from heimdall_pipelines_tests.cli.conftest import LIMITS, TIMEOUT_S
 from heimdall_pipelines_tests.formats.support import kiwi_file
 from heimdall_pipelines_tests.receivers.support import recorded_from
 
@@ -35,7 +35,7 @@ def simulating(*arguments):
             lines.append(line.rstrip("\n"))
         yield lines
         process.send_signal(signal.SIGINT)
-        assert process.wait(PATIENCE_S) == 0
+        assert process.wait(TIMEOUT_S) == 0
     finally:
         process.kill()
         process.wait()

@@ -28,13 +28,13 @@ from heimdall_pipelines_tests.redis_server import RedisServer
 from heimdall_pipelines_tests.sessions.support import import_files, noise, npy_files, npy_options
 from heimdall_pipelines_tests.status.patient_clock import PatientClock
 
-PATIENCE_S = 120.0
+TIMEOUT_S = 120.0
 # A busy machine may take longer to answer than a person should wait.
 PATIENT_HEIMDALL = f"""
 from heimdall_pipelines.cli import main
 from heimdall_pipelines.status import looking, servers
 
-servers.ANSWER_WITHIN_S = looking.READ_WITHIN_S = {PATIENCE_S}
+servers.ANSWER_WITHIN_S = looking.READ_WITHIN_S = {TIMEOUT_S}
 main()
 """
 
@@ -42,12 +42,12 @@ main()
 @pytest.fixture(autouse=True)
 def _patient(monkeypatch):
     monkeypatch.setattr(bounded, "time", PatientClock())
-    monkeypatch.setattr(servers, "_REDIS_ANSWER_WITHIN_S", PATIENCE_S)
+    monkeypatch.setattr(servers, "_REDIS_ANSWER_WITHIN_S", TIMEOUT_S)
 
 
 @pytest.fixture
 def daemon(heimdall):
-    """A Dagster daemon that gave a sign of life just now."""
+    """A Dagster daemon that gave a heartbeat just now."""
     beat()
 
 
@@ -109,7 +109,7 @@ def test_all_is_well_with_a_dataset_under_way_and_a_session(heimdall, settings, 
     shown = section(output, "Servers")
     assert shown[0].startswith(f"PostgreSQL up 127.0.0.1:{settings.pg_port}, ")
     assert shown[1].startswith(f"S3 store up {settings.s3_endpoint}, ")
-    assert shown[2].startswith("Dagster daemon up last sign of life: ")
+    assert shown[2].startswith("Dagster daemon up last heartbeat: ")
     assert re.search(r"sensor \d+ s", shown[2])
     assert section(output, "Runs") == [
         "now 0 queued, 0 starting, 0 started, 0 canceling",
@@ -148,7 +148,7 @@ def test_what_needs_attention_is_named_and_ends_with_1(heimdall, stores, night):
     assert len(attention) == 4
     for line, words in zip(
         attention,
-        ("no sign of life of the Dagster daemon", "1 run failed", "night is critical", "2 checks failing"),
+        ("no heartbeat of the Dagster daemon", "1 run failed", "night is critical", "2 checks failing"),
         strict=True,
     ):
         assert words in line
@@ -208,7 +208,7 @@ def test_without_the_s3_store_all_else_is_shown_and_it_ends_with_1(heimdall, lin
 def test_a_server_that_hangs_is_given_up(heimdall, link, daemon, monkeypatch, name, expected_code):
     monkeypatch.setattr(bounded, "time", PatientClock(name))
     with link(name) as way:
-        way.slow_down(PATIENCE_S)
+        way.slow_down(TIMEOUT_S)
         code, output, _ = heimdall("status")
     assert code == expected_code
     assert server(output, name).startswith("DOWN 127.0.0.1:")
@@ -267,7 +267,7 @@ def test_redis_and_workers_are_shown_where_runs_go_to_workers(heimdall, daemon, 
                 found = json.loads(heimdall("status", "--json")[1])
                 return found if found["workers"] == idle else None
 
-            assert wait_for("the worker to answer", look_that_the_worker_answered, PATIENCE_S)["exit_code"] == 0
+            assert wait_for("the worker to answer", look_that_the_worker_answered, TIMEOUT_S)["exit_code"] == 0
         redis.kill()
         code, output, _ = heimdall("status")
         assert code == 2
@@ -326,7 +326,7 @@ def test_the_textfile_has_the_numbers_of_the_status(heimdall, settings, stores, 
         evaluation(1).evaluated_at.timestamp(), abs=0.01
     )  # an age was made of it and taken off again, both in binary seconds
     assert found["daemon_up"][("SENSOR",)] == 1
-    assert before_s - PATIENCE_S < found["daemon_heartbeat_timestamp_seconds"][("SENSOR",)] <= time.time()
+    assert before_s - TIMEOUT_S < found["daemon_heartbeat_timestamp_seconds"][("SENSOR",)] <= time.time()
     assert found["bucket_objects"][(settings.s3_bucket_synthetic_iq,)] == 12
     assert found["unread_parts"] == {(): 0}
     assert found["attention_reasons"] == {(): 1}
@@ -362,10 +362,10 @@ def test_metrics_are_served_until_the_process_is_told_to_end(heimdall, environme
     )
     with closing(process.stdout), ended(process):
         assert process.stdout.readline() == f"metrics: http://127.0.0.1:{port}/metrics (Ctrl-C ends)\n"
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE_S) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=TIMEOUT_S) as answer:
             assert metrics_in(answer.read().decode())["dataset_samples"] == {("night",): 2}
         process.terminate()
-        assert process.wait(PATIENCE_S) == 0
+        assert process.wait(TIMEOUT_S) == 0
 
 
 def test_scrapes_that_come_together_share_a_look(heimdall, daemon, monkeypatch):

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import dagster as dg
 import pytest
 
-from heimdall_pipelines.cluster import sign_of_life
+from heimdall_pipelines.cluster import heartbeat
 from heimdall_pipelines.store.stores import Stores, open_stores
 from heimdall_pipelines_tests.cluster.deployment import Deployment, deployment
 from heimdall_pipelines_tests.datasets.support import database_of_module, empty
@@ -14,7 +14,7 @@ from heimdall_pipelines_tests.datasets.support import database_of_module, empty
 @pytest.fixture(autouse=True)
 def _patience_with_redis(monkeypatch) -> None:
     """Let tests wait for Redis where a run would go on without: a busy machine may stand still for a moment."""
-    monkeypatch.setattr(sign_of_life, "REDIS_PATIENCE_S", 600.0)
+    monkeypatch.setattr(heartbeat, "REDIS_PATIENCE_S", 600.0)
 
 
 @pytest.fixture(scope="package")

@@ -16,7 +16,7 @@ import yaml
 from heimdall_pipelines.cli.environment import PROJECT_FOLDER
 from heimdall_pipelines.settings import ENV_PREFIX, Settings
 from heimdall_pipelines_tests.conftest import environment_of, execute_on_server
-from heimdall_pipelines_tests.dev_server import HEIMDALL, PATIENCE_S, wait_for
+from heimdall_pipelines_tests.dev_server import HEIMDALL, TIMEOUT_S, wait_for
 from heimdall_pipelines_tests.redis_server import RedisServer
 from heimdall_pipelines_tests.shared_stack import PROCESS
 
@@ -132,7 +132,7 @@ class Deployment:
 
     def wait(self, name: str) -> int:
         """Wait until a process has ended and give its exit code."""
-        return self._processes[name].wait(PATIENCE_S)
+        return self._processes[name].wait(TIMEOUT_S)
 
     def kill(self, name: str) -> None:
         """End a process and all that it started at once, as a power cut does."""

@@ -10,7 +10,7 @@ from dagster_celery.config import TASK_EXECUTE_JOB_NAME
 from dagster_celery.tasks import create_execute_job_task
 
 from heimdall_pipelines.cluster.celery_launcher import WorkersRunLauncher
-from heimdall_pipelines.cluster.sign_of_life import signs_in
+from heimdall_pipelines.cluster.heartbeat import heartbeats_in
 from heimdall_pipelines.settings import LocalSettings
 from heimdall_pipelines.status.waiting_runs import waiting_runs
 from heimdall_pipelines_tests.redis_server import RedisServer
@@ -44,7 +44,7 @@ def test_a_run_is_handed_over_all_the_same(launcher, settings):
     run = launcher._instance.create_run_for_job(job)
     task = create_execute_job_task(launcher.celery).si(execute_job_args_packed={})
     launcher._launch_celery_task_run(run, task, TASK_EXECUTE_JOB_NAME)
-    with signs_in(settings) as client:
+    with heartbeats_in(settings) as client:
         assert waiting_runs(client) == {run.run_id}
 
 

@@ -8,8 +8,8 @@ import pytest
 from celery import Celery
 
 from heimdall_pipelines.cluster import lost_runs as module
+from heimdall_pipelines.cluster.heartbeat import heartbeat, heartbeats_in, is_alive
 from heimdall_pipelines.cluster.lost_runs import LAUNCHED_WITHIN, lost_runs
-from heimdall_pipelines.cluster.sign_of_life import is_alive, sign_of_life, signs_in
 from heimdall_pipelines.settings import LocalSettings
 from heimdall_pipelines.status.waiting_runs import QUEUE
 from heimdall_pipelines_tests.dev_server import wait_for
@@ -70,7 +70,7 @@ def test_a_run_that_nobody_has_fails_at_the_second_look_and_no_other_does(look, 
     with Celery(broker=redis.url, set_as_current=False) as app:
         for run_id, priority in zip(waiting, (0, 5, 9), strict=True):  # Kombu keeps them in lists of their own
             app.send_task("execute_job", task_id=run_id, queue=QUEUE, priority=priority)
-    with sign_of_life(celery_settings, alive), signs_in(celery_settings) as signs:
+    with heartbeat(celery_settings, alive), heartbeats_in(celery_settings) as signs:
         wait_for("a sign", lambda: is_alive(signs, alive))
         assert look() == "no run is lost"
         assert look.status(lost) is STARTING

@@ -1,4 +1,4 @@
-"""Runs in a worker: they succeed, stay cancelled, outlive Redis and a warm shutdown, and are made again when lost."""
+"""Runs in a worker: they succeed, stay cancelled, outlive Redis and a warm shutdown, and are regenerated when lost."""
 
 import contextlib
 import signal
@@ -16,7 +16,7 @@ from heimdall_pipelines.settings import load_settings
 from heimdall_pipelines.store.database import Database
 from heimdall_pipelines_tests.cluster.deployment import batch_run, wait_for_status, words
 from heimdall_pipelines_tests.datasets.support import add, assert_agrees, assert_nothing_committed
-from heimdall_pipelines_tests.dev_server import PATIENCE_S, command_line, wait_for
+from heimdall_pipelines_tests.dev_server import TIMEOUT_S, command_line, wait_for
 from heimdall_pipelines_tests.held_back import batches_held_back, success_held_back
 
 pytestmark = pytest.mark.programs
@@ -185,7 +185,7 @@ def test_a_run_whose_process_died_fails_soon_and_is_made_again(worker, cluster, 
         child = wait_for("a process that makes samples", lambda: maker_of_samples(cluster)).parent()
         its_own = child.children(recursive=True)
         child.kill()
-        _, alive = psutil.wait_procs(its_own, timeout=PATIENCE_S)  # they end what they are at first
+        _, alive = psutil.wait_procs(its_own, timeout=TIMEOUT_S)  # they end what they are at first
         assert not alive
 
     wait_for_status(instance, first, FAILURE)
@@ -193,7 +193,7 @@ def test_a_run_whose_process_died_fails_soon_and_is_made_again(worker, cluster, 
     wait_for_status(instance, second_run(instance, first).run_id, SUCCESS)
     assert_agrees(cluster_stores, "orphaned", range(A_WHILE))
     fault.record(
-        found_by="run monitoring: asked twice, no worker has it and it leaves no sign of life",
+        found_by="run monitoring: asked twice, no worker has it and it leaves no heartbeat",
         came_of_it="the processes that made samples end, FAILURE, one more run, complete",
     )
 
@@ -215,7 +215,7 @@ def test_a_run_that_died_after_its_last_step_is_made_again_and_succeeds(
     wait_for_status(instance, second_run(instance, first).run_id, SUCCESS)
     assert_agrees(cluster_stores, "almost", range(A_WHILE))
     fault.record(
-        found_by="run monitoring: asked twice, no worker has it and it leaves no sign of life",
+        found_by="run monitoring: asked twice, no worker has it and it leaves no heartbeat",
         came_of_it="FAILURE, one more run, which finds everything made and succeeds",
     )
 
@@ -258,7 +258,7 @@ def test_a_worker_that_is_told_twice_ends_its_run_which_is_made_again(worker, cl
     wait_for_status(instance, second, CANCELED)  # or else it keeps the worker of the next test busy
     fault.record(
         found_by="the worker",
-        came_of_it="the run fails at once, commits nothing and is made again elsewhere",
+        came_of_it="the run fails at once, commits nothing and is regenerated elsewhere",
     )
 
 
@@ -280,6 +280,6 @@ def test_a_run_that_no_worker_will_ever_get_fails_and_is_made_again(cluster, ins
     wait_for_status(instance, second_run(instance, lost).run_id, SUCCESS)
     assert len(instance.get_run_group(lost)[1]) == 2
     fault.record(
-        found_by="the sensor `lost_runs`: in two looks they neither wait in Redis nor leave a sign of life",
+        found_by="the sensor `lost_runs`: in two looks they neither wait in Redis nor leave a heartbeat",
         came_of_it="FAILURE, one more run, complete",
     )

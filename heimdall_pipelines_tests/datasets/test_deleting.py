@@ -35,7 +35,7 @@ from heimdall_pipelines_tests.datasets.support import (
     query,
 )
 from heimdall_pipelines_tests.tcp_link import TcpLink
-from heimdall_pipelines_tests.waiting import PATIENCE_S
+from heimdall_pipelines_tests.waiting import TIMEOUT_S
 
 TABLES = ("synthetic_datasets", "synthetic_batches", "synthetic_iq_samples", "measurement_features")
 # The steps of a deletion, by the names that they are called by; the objects are removed twice.
@@ -76,7 +76,7 @@ NOTHING = dict.fromkeys(TABLES, 0) | {"objects": 0}
 
 
 def wait_until(holds):
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + TIMEOUT_S
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -215,7 +215,7 @@ def test_a_batch_that_runs_meanwhile_fails_commits_nothing_and_its_objects_go(
 
     def commit_when_told(*arguments, **more):
         reached.set()
-        assert go_on.wait(PATIENCE_S)
+        assert go_on.wait(TIMEOUT_S)
         return commit(*arguments, **more)
 
     monkeypatch.setattr(generating, "commit_batch", commit_when_told)
@@ -232,7 +232,7 @@ def test_a_batch_that_runs_meanwhile_fails_commits_nothing_and_its_objects_go(
         finally:
             go_on.set()
         with pytest.raises(DatasetDeletedError, match="dataset night was deleted while night__00000 was being made"):
-            running.result(PATIENCE_S)
+            running.result(TIMEOUT_S)
     assert left(stores) == NOTHING | {"synthetic_datasets": 0 if is_finished else 1}
 
 
@@ -244,7 +244,7 @@ def test_a_batch_that_stores_while_the_dataset_is_deleted_leaves_no_object(store
     def put_when_told(*arguments):
         if len(stored) == 6:
             going.set()
-            assert go_on.wait(PATIENCE_S)
+            assert go_on.wait(TIMEOUT_S)
         stored.append(arguments)
         return put(*arguments)
 
@@ -258,7 +258,7 @@ def test_a_batch_that_stores_while_the_dataset_is_deleted_leaves_no_object(store
         finally:
             go_on.set()
         with pytest.raises(DatasetNotFoundError):
-            running.result(PATIENCE_S)
+            running.result(TIMEOUT_S)
     assert object_sizes(stores, night) == {}
     assert left(stores) == NOTHING
 

@@ -14,11 +14,11 @@ from heimdall_pipelines.datasets.estimate_checks import (
     MAX_LEVEL_ERROR_DB,
     STRONG_DB,
     EstimateChecks,
-    most_far_off,
+    max_outliers,
 )
 from heimdall_pipelines.datasets.findings import Findings
 from heimdall_pipelines.datasets.samples import Recipe, make_sample
-from heimdall_pipelines.store.dataset_look import SampleRow
+from heimdall_pipelines.store.dataset_snapshot import SampleRow
 from heimdall_pipelines.store.datasets import Dataset
 from heimdall_pipelines_tests.datasets.support import DATASET_ID, SEED, drawn, recipe
 
@@ -60,7 +60,7 @@ def check(made_from: Recipe, rows) -> Findings:
         generator_version=1,
         created_at=datetime(2026, 1, 1, tzinfo=UTC),
     )
-    found = Findings.none_yet(dataset, ("estimates_agree_with_truth",))
+    found = Findings.begin(dataset, ("estimates_agree_with_truth",))
     checks = EstimateChecks(made_from.spec, found)
     for row in rows:
         checks.add(row)
@@ -88,8 +88,8 @@ def test_labels_of_two_receivers_that_are_swapped_are_found(kind):
     found = check(made_from, [with_two_swapped(row) for row in rows])
     told_apart = {row.sample_idx for row in rows if apart_db(row) > 2 * MAX_LEVEL_ERROR_DB}
     assert len(told_apart) > NUM_SAMPLES / 2
-    assert told_apart <= found.concerned
-    assert found.to_make == set()  # making them again would give the same
+    assert told_apart <= found.affected
+    assert found.to_regenerate == set()  # regenerating them would give the same
     assert outcome(found).severity == "WARN"
 
 
@@ -130,7 +130,7 @@ def test_a_number_that_is_off_is_told_with_its_receiver(feature, off, words):
     made_from, rows = rows_of("default")
     row = next(row for row in rows if row.receivers[0].signal_present and row.truth["receivers"][0]["snr_db"] > 15)
     found = check(made_from, [moved(row, feature, off, of=1)])
-    assert found.concerned == {row.sample_idx}
+    assert found.affected == {row.sample_idx}
     (example,) = outcome(found).examples
     assert example.startswith(f"sample {row.sample_idx}: {row.receivers[0].rx_id} ")
     assert re.search(words, example)
@@ -139,7 +139,7 @@ def test_a_number_that_is_off_is_told_with_its_receiver(feature, off, words):
 def test_a_few_frequencies_that_selective_fading_pulls_are_counted_and_no_problem():
     """A null of the channel within an FM signal adds whole turns to its phase: physics, not a wrong label."""
     made_from, rows = rows_of("default")
-    allowed = most_far_off(num_strong(rows))
+    allowed = max_outliers(num_strong(rows))
     assert allowed == 2  # of 125 to 150 strong links; 1 in 1000 of them is 0.15, of which two come once in 300 datasets
     pulled = [moved(row, "frequency_offset_hz", 400.0, of=1) for row in strong_first(rows)[:allowed]]
     seen = outcome(check(made_from, with_others(pulled, rows)))
@@ -150,10 +150,10 @@ def test_a_few_frequencies_that_selective_fading_pulls_are_counted_and_no_proble
 
 def test_more_frequencies_far_off_than_fading_explains_are_all_told():
     made_from, rows = rows_of("default")
-    too_many = most_far_off(num_strong(rows)) + 1
+    too_many = max_outliers(num_strong(rows)) + 1
     wrong = [moved(row, "frequency_offset_hz", -400.0, of=1) for row in strong_first(rows)[:too_many]]
     found = check(made_from, with_others(wrong, rows))
-    assert found.concerned == {row.sample_idx for row in wrong}
+    assert found.affected == {row.sample_idx for row in wrong}
     assert outcome(found).num_problems == len(outcome(found).examples) == too_many
     for row, example in zip(wrong, outcome(found).examples, strict=True):
         assert example.startswith(f"sample {row.sample_idx}: {row.receivers[0].rx_id} frequency_offset_hz is ")
@@ -191,7 +191,7 @@ def test_a_bias_too_small_for_any_link_is_found_in_the_mean():
     (example,) = outcome(found).examples
     assert example.startswith("rssi_dbm is +0.")
     assert "dB off on the average of" in example
-    assert found.concerned == set()
+    assert found.affected == set()
 
 
 def moved(row: SampleRow, feature: str, by: float, of: int = 99) -> SampleRow:

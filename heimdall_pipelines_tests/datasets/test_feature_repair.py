@@ -9,8 +9,8 @@ from heimdall_pipelines.datasets.validation import validate_dataset
 from heimdall_pipelines.datasets.workers import Workers
 from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
+from heimdall_pipelines.store.dataset_locks import DatasetLockedError, shared_lock
 from heimdall_pipelines.store.datasets import get_dataset
-from heimdall_pipelines.store.writing import BeingWrittenError, writing_batch
 from heimdall_pipelines_tests.datasets.support import (
     add,
     database_of_module,
@@ -82,7 +82,7 @@ def validated(stores, **options):
 
 def test_a_dataset_of_an_older_version_is_healthy(stores, older):
     assert versions(stores) == [1] * NUM_SAMPLES
-    for seed in range(3):  # of the samples that are made again
+    for seed in range(3):  # of the samples that are regenerated
         assert validated(stores, checksums=True, seed=seed) == ("healthy", [])
     assert rows(stores) == older
 
@@ -200,7 +200,7 @@ def test_a_dataset_of_another_generator_version_is_refused(stores, older):
 
 def test_it_refuses_while_a_batch_is_being_made(stores, older):
     dataset = get_dataset(stores.database, NAME)
-    with writing_batch(stores.database, dataset.id), pytest.raises(BeingWrittenError, match="is being written"):
+    with shared_lock(stores.database, dataset.id), pytest.raises(DatasetLockedError, match="is being written"):
         repair(stores)
     assert rows(stores) == older
 

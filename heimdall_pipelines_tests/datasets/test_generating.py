@@ -52,7 +52,7 @@ from heimdall_pipelines_tests.datasets.support import (
     object_sizes,
     query,
 )
-from heimdall_pipelines_tests.waiting import PATIENCE_S
+from heimdall_pipelines_tests.waiting import TIMEOUT_S
 
 BOTH_TYPES = pytest.mark.parametrize("dataset_type", ["feature_based", "iq_raw"])
 # 2 to 3 % of the scenes drawn for the seven stations are accepted: 20 attempts per sample are not enough.
@@ -79,7 +79,7 @@ def two_workers() -> Iterator[Workers]:
 
 
 def wait_until(what: str, holds: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + TIMEOUT_S
     while not holds():
         assert time.monotonic() < deadline, f"it never came to this: {what}"
         time.sleep(0.02)
@@ -555,7 +555,7 @@ def test_an_upload_that_fails_spares_those_after_it_though_the_first_still_hangs
         def put_and_note(location, *rest):
             tried.append(location)
             if len(tried) == 1:
-                assert is_over.wait(PATIENCE_S)
+                assert is_over.wait(TIMEOUT_S)
             return put(location, *rest)
 
         monkeypatch.setattr(stores_that_refuse.objects, "put", put_and_note)

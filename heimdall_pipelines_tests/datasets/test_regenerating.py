@@ -18,7 +18,7 @@ from heimdall_pipelines.datasets.samples import (
     GeneratorVersionError,
     Recipe,
     draw_sample,
-    hear_sample,
+    sample_receptions,
 )
 from heimdall_pipelines.rf.features import extract_features
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
@@ -227,7 +227,7 @@ def test_a_stored_sample_is_regenerated_from_its_stored_truth(stores, dataset):
     sample = draw_sample(recipe, 0, 100)
     links = [replace(sample.scene.links[0], frequency_offset_hz=shifted), *sample.scene.links[1:]]
     sample = replace(sample, scene=replace(sample.scene, links=tuple(links)))
-    (heard,) = hear_sample(recipe, sample, receiver_indices=[0])
+    (heard,) = sample_receptions(recipe, sample, receiver_indices=[0])
     assert regenerated.file.npy == iq_file(recipe, 0, sample.sites[0], heard.iq).npy
     # 1e-6 Hz turns the carrier by 6e-7 in 0.1 s: samples differ in their last bit, if at all.
     assert regenerated.stored.acceptable

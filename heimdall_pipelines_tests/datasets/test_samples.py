@@ -17,9 +17,9 @@ from heimdall_pipelines.datasets.samples import (
     FULL_SCALE_DBM,
     NUM_KEPT_IQ,
     draw_sample,
-    hear_sample,
     keeps_iq,
     make_sample,
+    sample_receptions,
     scene_of_truth,
     scene_truth,
     start_time_unix_ns,
@@ -48,7 +48,7 @@ def golden_digest(**parameters) -> str:
     for sample_idx in (0, 7):
         sample = drawn(of, sample_idx)
         digest.update(json.dumps([asdict(sample.scene), *map(asdict, sample.sites)]).encode())
-        for heard in hear_sample(of, sample):
+        for heard in sample_receptions(of, sample):
             digest.update(heard.iq.tobytes())
     return digest.hexdigest()
 
@@ -235,16 +235,16 @@ def test_the_iq_given_to_be_kept_stays_what_it_is():
     kept = {}
     row = make_sample(of, drawn(of), lambda site, iq: kept.__setitem__(site.rx_id, iq))
     assert row == make_sample(of, drawn(of))
-    for site, heard in zip(SEVEN, hear_sample(of, drawn(of)), strict=True):
+    for site, heard in zip(SEVEN, sample_receptions(of, drawn(of)), strict=True):
         assert kept[site.rx_id].tobytes() == heard.iq.tobytes()
         assert (heard.iq.dtype, heard.iq.shape) == (np.complex64, (2500,))
 
 
 def test_a_receiver_alone_hears_the_same():
     of = recipe(**SMALL)
-    every = [heard.iq for heard in hear_sample(of, drawn(of))]
+    every = [heard.iq for heard in sample_receptions(of, drawn(of))]
     for index in (6, 2):
-        (alone,) = hear_sample(of, drawn(of), receiver_indices=[index])
+        (alone,) = sample_receptions(of, drawn(of), receiver_indices=[index])
         assert alone.iq.tobytes() == every[index].tobytes()
 
 
@@ -258,7 +258,7 @@ def test_the_iq_of_the_first_hundred_samples_is_kept_of_iq_raw_all():
 def test_the_iq_file_is_a_npy_of_these_samples_and_its_description_fits():
     of = recipe(**SMALL, sites=THREE)
     sample = drawn(of, 12)
-    heard = list(hear_sample(of, sample))[1]
+    heard = list(sample_receptions(of, sample))[1]
     file = iq_file(of, 12, THREE[1], heard.iq)
     loaded = np.load(io.BytesIO(file.npy), allow_pickle=False)
     assert loaded.dtype == np.dtype("<c8")
@@ -293,7 +293,7 @@ def test_iq_of_full_scale_one_has_the_power_that_the_truth_states():
     of = recipe(**SMALL, multipath=False, fading=False)
     sample = drawn(of)
     truth = make_sample(of, sample).truth["receivers"]
-    for link, heard in zip(truth, hear_sample(of, sample), strict=True):
+    for link, heard in zip(truth, sample_receptions(of, sample), strict=True):
         power_dbm = 10 * math.log10(np.mean(np.abs(heard.iq.astype(complex)) ** 2)) + FULL_SCALE_DBM
         expected_dbm = 10 * math.log10(10 ** (link["signal_power_dbm"] / 10) + 10 ** (link["noise_power_dbm"] / 10))
         # 2500 samples of noise scatter by 4.3 dB / sqrt(2500) = 0.09 dB

@@ -20,7 +20,7 @@ import pytest
 from heimdall_pipelines.datasets.workers import MAX_WORKERS, WorkerLostError, Workers, num_workers_wanted
 from heimdall_pipelines.errors import HeimdallError, UnavailableError
 from heimdall_pipelines.settings import SettingsError
-from heimdall_pipelines_tests.waiting import PATIENCE_S
+from heimdall_pipelines_tests.waiting import TIMEOUT_S
 
 pytestmark = pytest.mark.programs
 
@@ -45,7 +45,7 @@ class UnportableError(Exception):
 
 
 class OneWayError(Exception):
-    """Can be pickled but not made again."""
+    """Can be pickled but not regenerated."""
 
     def __init__(self, number: int, *, why: str) -> None:
         super().__init__(f"{number} {why}")
@@ -114,7 +114,7 @@ def is_running(pid: int) -> bool:
 
 
 def wait_until(holds: Callable[[], object]) -> object:
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + TIMEOUT_S
     while not (found := holds()):
         assert time.monotonic() < deadline, "it never came to hold"
         time.sleep(0.02)
@@ -320,7 +320,7 @@ def test_ctrl_c_ends_the_parent_which_ends_its_workers_even_if_they_are_busy(tmp
     with subprocess.Popen([sys.executable, "-c", WORK_FOR_EVER.format(loop=loop)], stderr=subprocess.PIPE) as parent:
         wait_until(lambda: marks.exists() and len(marks.read_text().split()) == 2)
         parent.send_signal(signal.SIGINT)
-        _, errors = parent.communicate(timeout=PATIENCE_S)
+        _, errors = parent.communicate(timeout=TIMEOUT_S)
     assert b"KeyboardInterrupt" in errors
     assert errors.count(b"Traceback") == 1  # the workers are silent
     assert running([int(pid) for pid in marks.read_text().split()]) == []
@@ -337,9 +337,9 @@ def test_a_daemonic_process_may_have_workers(method):
     ours, theirs = context.Pipe()
     process = context.Process(target=in_a_daemon, args=(theirs,), daemon=True)
     process.start()
-    assert ours.poll(PATIENCE_S)
+    assert ours.poll(TIMEOUT_S)
     assert ours.recv() == [1, 4, 9]
-    process.join(PATIENCE_S)
+    process.join(TIMEOUT_S)
     assert process.exitcode == 0
 
 

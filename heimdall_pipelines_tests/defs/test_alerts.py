@@ -45,7 +45,12 @@ def rows_and_check(told):
         return dg.AssetCheckResult(
             passed=told.get("passed", False),
             severity=told.get("severity", dg.AssetCheckSeverity.ERROR),
-            metadata={"problems": 3, "share": 0.5, "examples": dg.MetadataValue.md("- row 7"), "to_mend": "mend it"},
+            metadata={
+                "problems": 3,
+                "share": 0.5,
+                "examples": dg.MetadataValue.md("- row 7"),
+                "to_repair": "repair it",
+            },
         )
 
     return [rows, rows_agree]
@@ -169,7 +174,7 @@ def test_each_failed_check_of_a_run_is_told_once_with_what_it_saw_and_a_link_to_
     (message,) = webhook.messages
     assert message["title"] == "ERROR: check rows_agree of rows failed"
     lines = message["message"].splitlines()
-    assert lines[:-1] == ["problems 3", "- row 7", "To mend it: mend it", f"{UI}/runs/{run_id}"]
+    assert lines[:-1] == ["problems 3", "- row 7", "To repair it: repair it", f"{UI}/runs/{run_id}"]
     (alert,) = alerting.table
     assert (alert.asset, alert.check_name, alert.severity, alert.run_id) == ("rows", "rows_agree", "ERROR", run_id)
     assert alert.numbers == {"problems": 3}
@@ -371,7 +376,7 @@ def test_a_crash_between_sending_and_marking_sends_again(alerting, webhook, monk
 
     alerting.report()
     with monkeypatch.context() as patched:
-        patched.setattr(delivery, "mark_told", crash)
+        patched.setattr(delivery, "mark_sent", crash)
         with pytest.raises(KeyboardInterrupt):
             alerting.tick()
     alerting.tick()

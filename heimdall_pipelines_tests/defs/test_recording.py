@@ -16,12 +16,12 @@ from heimdall_pipelines.store.sessions import get_session, list_sessions
 from heimdall_pipelines_tests.receivers.support import FREQUENCY_HZ, synthetic
 from heimdall_pipelines_tests.sessions.live import add_receivers
 
-PATIENCE_S = 1200.0  # for a simulated receiver whose machine may stall
+TIMEOUT_S = 1200.0  # for a simulated receiver whose machine may stall
 
 
 @pytest.fixture(autouse=True)
 def _patient_clients(monkeypatch):
-    limits = WaitLimits(PATIENCE_S, PATIENCE_S, PATIENCE_S, PATIENCE_S)
+    limits = WaitLimits(TIMEOUT_S, TIMEOUT_S, TIMEOUT_S, TIMEOUT_S)
     monkeypatch.setattr(WaitLimits, "capped_at", lambda _timeout_s: limits)
 
 
@@ -34,7 +34,7 @@ def instance():
 @pytest.fixture
 def receiver(stores):
     with run_simulated(SimulatedKiwiSdr(synthetic(), speed=10.0)) as (url,):
-        add_receivers(stores, "a", url=url, timeout_seconds=PATIENCE_S)
+        add_receivers(stores, "a", url=url, timeout_seconds=TIMEOUT_S)
         yield
 
 

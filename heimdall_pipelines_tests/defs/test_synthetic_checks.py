@@ -18,11 +18,11 @@ from heimdall_pipelines.defs.partitions import SYNTHETIC_BATCHES, SYNTHETIC_DATA
 from heimdall_pipelines.defs.synthetic import RAW_IQ_OBJECTS, add_partitions, synthetic_dataset_summary
 from heimdall_pipelines.defs.synthetic_sensor import requested_synthetic_batches
 from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION
+from heimdall_pipelines.store.dataset_locks import shared_lock
 from heimdall_pipelines.store.datasets import get_dataset, mark_dataset_deleted
 from heimdall_pipelines.store.objects import ObjectLocation
 from heimdall_pipelines.store.session_deletion import begin_deletion
 from heimdall_pipelines.store.sessions import get_session
-from heimdall_pipelines.store.writing import writing_batch
 from heimdall_pipelines_tests.datasets.support import add, assert_agrees, execute, make, object_sizes, query
 from heimdall_pipelines_tests.defs.support import BATCH_CHECKS, failed, last_words_of_batch, last_words_of_dataset
 from heimdall_pipelines_tests.older_features import make_older
@@ -172,7 +172,7 @@ def test_a_fault_is_found_by_the_checks_of_the_batch_and_of_the_dataset_with_wha
     for result in (of_batch, of_dataset):
         told = evaluations(result)["objects_agree"]
         assert values(told)["problems"] == 2
-        assert values(told)["to_mend"] == "heimdall dataset repair night --apply"
+        assert values(told)["to_repair"] == "heimdall dataset repair night --apply"
         lines = values(told)["examples"].splitlines()
         assert lines == [
             f"- sample 0: synthetic/{dataset.id}/0/milano-baggio.npy is missing",
@@ -263,7 +263,7 @@ def test_a_server_that_comes_back_is_asked_again_and_the_checks_pass(instance, s
 
         def cut_at_first(*arguments, **more):
             calls.append(arguments)
-            way.cut() if len(calls) == 1 else way.mend()
+            way.cut() if len(calls) == 1 else way.repair()
             return look(*arguments, **more)
 
         monkeypatch.setattr(synthetic_checks, "validate_dataset", cut_at_first)
@@ -337,7 +337,7 @@ def test_a_repair_by_default_changes_nothing_and_shows_what_it_would_do(instance
     assert result.success
     shown = observation(result)
     assert (shown.partition, shown.description) == ("night", "what a repair would do")
-    assert "| samples made again | 1 |" in shown.metadata["planned"].value
+    assert "| samples regenerated | 1 |" in shown.metadata["planned"].value
     assert "1/milano-baggio.npy is missing" in shown.metadata["found"].value
     assert result.get_asset_check_evaluations() == []
     assert object_sizes(stores, damaged) == sizes
@@ -352,12 +352,12 @@ def test_a_repair_mends_and_dagsters_last_word_of_dataset_and_batch_is_that_all_
     assert_agrees(stores, "night", range(4))
     shown = observation(result)
     assert shown.description == "repaired"
-    assert "| samples made again | 1 |" in shown.metadata["done"].value
+    assert "| samples regenerated | 1 |" in shown.metadata["done"].value
     assert last_words_of_dataset(instance, "night") == ALL_PASS
     assert failed(last_words_of_batch(instance, "night", 0)) == set()
     assert get_dataset(stores.database, "night").health_status == "healthy"
     again = run(instance, REPAIR, "night", {"repair": {"config": {"apply": True}}})
-    assert "| samples made again | 0 |" in observation(again).metadata["done"].value
+    assert "| samples regenerated | 0 |" in observation(again).metadata["done"].value
 
 
 def test_a_repair_removes_objects_without_row_that_are_old_enough(instance, stores, damaged, monkeypatch):
@@ -372,7 +372,7 @@ def test_a_repair_removes_objects_without_row_that_are_old_enough(instance, stor
 
 
 def test_a_repair_refuses_while_a_batch_is_being_made(instance, stores, damaged):
-    with writing_batch(stores.database, damaged.id):
+    with shared_lock(stores.database, damaged.id):
         result = run(instance, REPAIR, "night", {"repair": {"config": {"apply": True}}})
     assert not result.success
     assert "dataset night is being written: a batch of it is being made" in failure(result)
@@ -409,23 +409,23 @@ def test_what_is_unknown_or_being_deleted_is_neither_validated_nor_repaired(inst
 def test_everything_is_validated_but_what_is_being_deleted_and_leftovers_are_warned_of(
     instance, stores, short_session, capfd, monkeypatch
 ):
-    for name in ("sound", "broken", "doomed"):
+    for name in ("sound", "broken", "to_delete"):
         add(stores, name, 2)
         make(stores, name)
     delete_feature_row_of(stores, "broken")
-    doomed = get_dataset(stores.database, "doomed")
-    mark_dataset_deleted(stores.database, doomed)
+    to_delete = get_dataset(stores.database, "to_delete")
+    mark_dataset_deleted(stores.database, to_delete)
     session, doomed_session = short_session(1), short_session(2)
     begin_deletion(stores.database, doomed_session)
     put_stranger(stores, "synthetic/00000000-0000-0000-0000-000000000001/")
     put_stranger(stores, "sessions/00000000-0000-0000-0000-000000000002/", stores.objects.raw_iq_bucket)
-    of_any_age = partial(validation.find_leftovers, min_age=timedelta(0))
+    of_any_age = partial(validation.find_orphans, min_age=timedelta(0))
     with monkeypatch.context() as later:
-        later.setattr(validation, "find_leftovers", of_any_age)
+        later.setattr(validation, "find_orphans", of_any_age)
         result = run(instance, EVERYTHING)
     assert result.success
-    health = {name: get_dataset(stores.database, name).health_status for name in ("sound", "broken", "doomed")}
-    assert health == {"sound": "healthy", "broken": "critical", "doomed": "unknown"}
+    health = {name: get_dataset(stores.database, name).health_status for name in ("sound", "broken", "to_delete")}
+    assert health == {"sound": "healthy", "broken": "critical", "to_delete": "unknown"}
     assert get_session(stores.database, session).health_status == "critical"  # it has no features
     assert get_session(stores.database, doomed_session).last_validated_at is None
     told = {e.partition for e in result.get_asset_check_evaluations()}
@@ -437,7 +437,7 @@ def test_everything_is_validated_but_what_is_being_deleted_and_leftovers_are_war
         f"{stores.objects.raw_iq_bucket}/sessions/00000000-0000-0000-0000-000000000002/: 1 objects",
     ):
         assert place in words
-    assert str(doomed.id) not in words
+    assert str(to_delete.id) not in words
     assert "heimdall db sweep --apply" in words
     run(instance, EVERYTHING)
     assert "db sweep" not in capfd.readouterr().err, "a deletion may be at work there"
@@ -457,12 +457,12 @@ def mended_when_tried_again(monkeypatch, way):
     retried_after_outage = validation.retried_after_outage
 
     @contextmanager
-    def mended(context):
-        way.mend()
+    def repaired(context):
+        way.repair()
         with retried_after_outage(context):
             yield
 
-    monkeypatch.setattr(validation, "retried_after_outage", mended)
+    monkeypatch.setattr(validation, "retried_after_outage", repaired)
 
 
 @pytest.mark.parametrize("server", ["PostgreSQL", "S3 store"])
@@ -560,9 +560,9 @@ def test_the_weekly_validation_runs_by_itself_and_asks_for_one_run(instance):
 
 
 def test_batches_of_a_dataset_that_is_being_deleted_are_not_requested(instance, stores):
-    doomed, complete = add(stores, "doomed", 2, batch_size=1), add(stores, "complete", 1)
+    to_delete, complete = add(stores, "to_delete", 2, batch_size=1), add(stores, "complete", 1)
     make(stores, "complete")
-    for dataset in (doomed, complete):
+    for dataset in (to_delete, complete):
         add_partitions(instance, dataset)
         mark_dataset_deleted(stores.database, dataset)
     add(stores, "night", 1)

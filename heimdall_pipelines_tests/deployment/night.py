@@ -200,7 +200,7 @@ def assert_complete_without_a_hand(night: Night, damage: Damage, fault: Fault) -
         night.wait_until(lambda: night.num_committed(name) >= COMMITTED_BEFORE * BATCH_SIZE, f"a few batches of {name}")
         damage.do(night)
     night.wait_until(lambda: night.num_committed(name) == SAMPLES, f"{name} to be complete")
-    # One that fails is made again some seconds later, also where it had committed its batch.
+    # One that fails is regenerated some seconds later, also where it had committed its batch.
     night.wait_until(
         lambda: {run.partition: run.status for run in night.batch_runs(name)} == last,
         f"the last run of each batch of {name} to succeed",

@@ -10,7 +10,7 @@ import psutil
 from heimdall_pipelines.local.stack import Stack
 from heimdall_pipelines.settings import ENV_PREFIX, Settings, load_settings
 from heimdall_pipelines_tests.run_guard import open_folder
-from heimdall_pipelines_tests.waiting import PATIENCE_S
+from heimdall_pipelines_tests.waiting import TIMEOUT_S
 
 
 class Servers:
@@ -32,7 +32,7 @@ class Servers:
         for process in family:
             with suppress(psutil.NoSuchProcess):  # a child may end with its parent
                 process.kill()
-        psutil.wait_procs(family, timeout=PATIENCE_S)
+        psutil.wait_procs(family, timeout=TIMEOUT_S)
 
     def stop(self) -> None:
         self._stack.stop()

@@ -37,7 +37,7 @@ from heimdall_pipelines_tests.dev_server import ask_graphql
 from heimdall_pipelines_tests.held_port import held_port, is_listening
 from heimdall_pipelines_tests.redis_server import redis_program
 from heimdall_pipelines_tests.run_guard import marker
-from heimdall_pipelines_tests.waiting import PATIENCE_S
+from heimdall_pipelines_tests.waiting import TIMEOUT_S
 
 POLL_S = 0.25
 LOG_TAIL_LINES = 25
@@ -169,9 +169,9 @@ class Deployment:
         """Live processes of a service, its own and those that it started."""
         return self._processes(self.services[name])
 
-    def run(self, *command: str, expect: int = 0, patience_s: float = PATIENCE_S) -> str:
+    def run(self, *command: str, expect: int = 0, timeout_s: float = TIMEOUT_S) -> str:
         """Run a command as ``docker compose run --rm worker`` does, and give what it printed."""
-        done = self._call(self._run, command, patience_s)
+        done = self._call(self._run, command, timeout_s)
         printed = f"{done.stdout}{done.stderr}"
         assert done.returncode == expect, f"{' '.join(command)} ended with exit code {done.returncode}:\n{printed}"
         return done.stdout
@@ -186,14 +186,14 @@ class Deployment:
         check = service.spec["healthcheck"]
         form, *test = check["test"]
         command = {"CMD": test, "CMD-SHELL": ["sh", "-c", *test]}[form]
-        return self._call(service, command, PATIENCE_S).returncode == 0
+        return self._call(service, command, TIMEOUT_S).returncode == 0
 
     def wait_until_healthy(self, name: str) -> None:
         """Wait until a service passes its health check; one that runs once, until it is done."""
         service = self.services[name]
         if service.is_one_shot:
             assert service.process is not None
-            exit_code = service.process.wait(PATIENCE_S)
+            exit_code = service.process.wait(TIMEOUT_S)
             assert exit_code == 0, self._told(f"{name} ended with exit code {exit_code}", name)
             return
 
@@ -214,7 +214,7 @@ class Deployment:
         return _AT_WORK[kind] in self.log(service.name)[service.logged_before :]
 
     def wait_until(
-        self, look: Callable[[], Found | None], what: str, *logs: str, patience_s: float = PATIENCE_S
+        self, look: Callable[[], Found | None], what: str, *logs: str, timeout_s: float = TIMEOUT_S
     ) -> Found:
         """Look again and again until something is found; where it never is, the error shows the ends of the logs.
 
@@ -227,9 +227,9 @@ class Deployment:
         *logs
             Services whose logs matter; default: all.
         """
-        deadline = time.monotonic() + patience_s
+        deadline = time.monotonic() + timeout_s
         while not (found := look()):
-            assert time.monotonic() < deadline, self._told(f"waited {patience_s:.0f} s in vain for {what}", *logs)
+            assert time.monotonic() < deadline, self._told(f"waited {timeout_s:.0f} s in vain for {what}", *logs)
             time.sleep(POLL_S)
         return found
 
@@ -296,7 +296,7 @@ class Deployment:
             )
 
     def _call(
-        self, service: Service, command: list[str] | tuple[str, ...], patience_s: float
+        self, service: Service, command: list[str] | tuple[str, ...], timeout_s: float
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             command,
@@ -306,7 +306,7 @@ class Deployment:
             capture_output=True,
             text=True,
             check=False,
-            timeout=patience_s,
+            timeout=timeout_s,
         )
 
     def _terminate(self, service: Service) -> None:
@@ -317,7 +317,7 @@ class Deployment:
         if service.process is None:
             return
         try:
-            service.process.wait(PATIENCE_S)
+            service.process.wait(TIMEOUT_S)
         except subprocess.TimeoutExpired:
             raise AssertionError(self._told(f"{service.name} did not stop", service.name)) from None
         self._kill(service)  # a container ends with its first process
@@ -334,7 +334,7 @@ class Deployment:
         return found
 
     def _kill(self, service: Service) -> None:
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + TIMEOUT_S
         while processes := self._processes(service):  # again: one may have started another meanwhile
             assert time.monotonic() < deadline, f"{processes} cannot be killed"
             for process in processes:
@@ -344,7 +344,7 @@ class Deployment:
                 service.process.poll()
             time.sleep(0.01)
         if service.process is not None:
-            service.process.wait(PATIENCE_S)
+            service.process.wait(TIMEOUT_S)
 
     def _told(self, message: str, *logs: str) -> str:
         def tails() -> Iterator[str]:

@@ -15,7 +15,7 @@ import pytest
 from heimdall_pipelines.store.database import Database
 from heimdall_pipelines_tests.datasets.support import SMALL
 from heimdall_pipelines_tests.deployment.compose import PROJECT
-from heimdall_pipelines_tests.deployment.services import PATIENCE_S, Deployment
+from heimdall_pipelines_tests.deployment.services import TIMEOUT_S, Deployment
 from heimdall_pipelines_tests.dev_server import runs
 from heimdall_pipelines_tests.held_back import batches_held_back
 from heimdall_pipelines_tests.held_port import held_port
@@ -107,7 +107,7 @@ def test_the_proxy_lets_in_who_knows_the_password(deployment, tmp_path):
         if password is not None:
             request.add_header("Authorization", f"Basic {base64.b64encode(f'somebody:{password}'.encode()).decode()}")
         try:
-            with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
+            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
                 return answer.status
         except urllib.error.HTTPError as refused:
             return refused.code

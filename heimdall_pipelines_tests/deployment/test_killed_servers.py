@@ -53,7 +53,7 @@ DAMAGES = [
         range(5),
         "kill -9 of PostgreSQL, in the middle of 20 batches",
         "all services, which try again or end and are started again",
-        "a run that could not write its events fails and is made again",
+        "a run that could not write its events fails and is regenerated",
     ),
     Damage(
         "s3",
@@ -69,7 +69,7 @@ DAMAGES = [
         range(5),
         "PostgreSQL is away for 20 s, in the middle of 20 batches",
         MONITORING,
-        "runs in progress end, fail once it is back and are made again",
+        "runs in progress end, fail once it is back and are regenerated",
     ),
 ]
 

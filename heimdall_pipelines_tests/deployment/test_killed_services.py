@@ -104,7 +104,7 @@ DAMAGES = [
         range(1, 2),
         "kill -9 of a whole worker, in the middle of 20 batches",
         MONITORING,
-        "1 run fails and is made again",
+        "1 run fails and is regenerated",
         are_runs_held_back=True,
     ),
     Damage(
@@ -113,7 +113,7 @@ DAMAGES = [
         range(1, 2),
         "kill -9 of a worker's child, in the middle of 20 batches",
         MONITORING,
-        "Celery replaces the child; 1 run fails and is made again",
+        "Celery replaces the child; 1 run fails and is regenerated",
         are_runs_held_back=True,
     ),
     Damage(

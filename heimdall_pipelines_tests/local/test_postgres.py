@@ -191,7 +191,7 @@ def test_the_server_of_another_folder_is_not_mistaken_for_ours(server, data, fol
 
 
 def test_no_start_while_a_backend_of_a_killed_server_still_lives(server, data, monkeypatch):
-    monkeypatch.setattr(postgres, "ORPHAN_PATIENCE_S", 0.2)
+    monkeypatch.setattr(postgres, "ORPHAN_TIMEOUT_S", 0.2)
     port = server.start(PASSWORD)
     connection = psycopg2.connect(host=LOOPBACK, port=port, user="heimdall", password=PASSWORD, dbname="postgres")
     backend = connection.info.backend_pid

@@ -20,7 +20,7 @@ from heimdall_pipelines.local.processes import LocalServerError
 from heimdall_pipelines.local.seaweed import GRPC_OFFSET
 from heimdall_pipelines.local.stack import Stack, _load_or_make_credentials
 from heimdall_pipelines_tests.dev_server import wait_for
-from heimdall_pipelines_tests.waiting import PATIENCE_S
+from heimdall_pipelines_tests.waiting import TIMEOUT_S
 
 pytestmark = pytest.mark.programs
 
@@ -74,7 +74,7 @@ def enter(users: list[subprocess.Popen[str]], home: Path, *arguments: object) ->
 
 
 def leave(user: subprocess.Popen[str]) -> None:
-    output, _ = user.communicate(timeout=PATIENCE_S)
+    output, _ = user.communicate(timeout=TIMEOUT_S)
     assert output.strip().endswith("left")
     assert user.returncode == 0
 

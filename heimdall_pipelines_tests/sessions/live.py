@@ -8,7 +8,7 @@ import numpy as np
 
 from heimdall_pipelines.receivers.stream import IqBlock, ReceiverStatus
 from heimdall_pipelines.sessions.record_request import RecordRequest
-from heimdall_pipelines.sessions.recording import RecordReport, Surroundings, record_session
+from heimdall_pipelines.sessions.recording import RecordingEnvironment, RecordReport, record_session
 from heimdall_pipelines.store.stations import Station, add_station
 from heimdall_pipelines.store.stores import Stores
 from heimdall_pipelines_tests.sessions.support import noise, quiet
@@ -93,7 +93,7 @@ async def no_pause(_delay_s: float) -> None:
 
 def record(stores: Stores, receiver, *rx_ids: str, progress=quiet, **values) -> RecordReport:
     """Record one second from scripted receivers."""
-    surroundings = {"sleep": no_pause, "rng": np.random.default_rng(0)}
-    surroundings |= {name: values.pop(name) for name in ("sleep", "wall_clock_ns") if name in values}
+    environment = {"sleep": no_pause, "rng": np.random.default_rng(0)}
+    environment |= {name: values.pop(name) for name in ("sleep", "wall_clock_ns") if name in values}
     request = RecordRequest(**({"frequency_hz": FREQUENCY_HZ, "duration_s": 1.0, "rx_ids": rx_ids or None} | values))
-    return record_session(stores, request, progress, Surroundings(receiver_of=receiver, **surroundings))
+    return record_session(stores, request, progress, RecordingEnvironment(receiver_of=receiver, **environment))

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 from numba.core.dispatcher import Dispatcher
 
-from heimdall_pipelines.sessions.live_samples import LiveLevels, load_what_measures
+from heimdall_pipelines.sessions.live_samples import LiveLevels, load_kernels
 
 
 def num_loaded() -> int:
@@ -15,7 +15,7 @@ def num_loaded() -> int:
     return sum(len(function.signatures) for function in functions)
 
 
-load_what_measures()
+load_kernels()
 loaded_before = num_loaded()
 for rate_hz in (8_000.0, 12_001.2, 200_000.0):
     for carrier in (0.0, 1.0):

@@ -206,7 +206,7 @@ def test_other_bytes_of_the_same_length_are_found_by_their_checksum_only(stores,
     (outcome,) = [outcome for outcome in checked.outcomes if not outcome.passed]
     assert outcome.examples == [f"{location}: its bytes are not those that were stored (SHA-256 differs)"]
     assert outcome.numbers["checksums_compared"] == 3
-    assert checked.num_concerned == checked.num_segments == 12
+    assert checked.num_affected == checked.num_segments == 12
 
 
 def test_a_station_that_recorded_nothing_has_to_be_in_every_row_all_the_same(stores, session_id):

@@ -25,7 +25,7 @@ from heimdall_pipelines.store.stores import open_stores
 from heimdall_pipelines_tests.alerts.support import LOG, evaluation
 from heimdall_pipelines_tests.sessions.support import import_files, noise, npy_files, npy_options, quiet
 from heimdall_pipelines_tests.tcp_link import TcpLink
-from heimdall_pipelines_tests.waiting import PATIENCE_S
+from heimdall_pipelines_tests.waiting import TIMEOUT_S
 
 # Every step that a deletion tells of, in their order: broken off before each, it has to be finished.
 STEPS = ["marking", "removing its objects", "removing its partition", "deleting its rows", "looking for what came in"]
@@ -51,7 +51,7 @@ with open_stores(load_settings()) as stores:
 
 
 def wait_until(holds):
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + TIMEOUT_S
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -187,7 +187,7 @@ def held_import(settings, stores, example_recordings, monkeypatch):
         stored.append(location)
         if len(stored) == 2:
             reached.set()
-            assert let_go.wait(PATIENCE_S)
+            assert let_go.wait(TIMEOUT_S)
 
     monkeypatch.setattr(importing, "put_iq", put_and_hold)
 
@@ -215,8 +215,8 @@ def test_an_import_of_a_session_that_is_being_deleted_fails_and_leaves_nothing(s
         assert not deletion.done()
         let_go.set()
         with pytest.raises(SessionBeingDeletedError):
-            running.result(PATIENCE_S)
-        deletion.result(PATIENCE_S)
+            running.result(TIMEOUT_S)
+        deletion.result(TIMEOUT_S)
     assert left(stores) == NOTHING
 
 
@@ -225,7 +225,7 @@ def test_an_import_whose_session_is_gone_takes_its_objects_away_again(stores, he
     execute(stores, "DELETE FROM heimdall.recording_sessions")
     let_go.set()
     with pytest.raises(SessionNotFoundError, match="was deleted while it was being completed"):
-        running.result(PATIENCE_S)
+        running.result(TIMEOUT_S)
     assert left(stores) == NOTHING
 
 

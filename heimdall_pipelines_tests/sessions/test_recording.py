@@ -42,8 +42,8 @@ from heimdall_pipelines_tests.sessions.live import (
     BLOCK_SAMPLES,
     FREQUENCY_HZ,
     RATE_HZ,
+    RecordingEnvironment,
     ScriptedReceiver,
-    Surroundings,
     add_receivers,
     blocks_of,
     let_pass,
@@ -53,7 +53,7 @@ from heimdall_pipelines_tests.sessions.live import (
 )
 from heimdall_pipelines_tests.sessions.support import import_files, quiet
 from heimdall_pipelines_tests.tcp_link import TcpLink
-from heimdall_pipelines_tests.waiting import PATIENCE_S
+from heimdall_pipelines_tests.waiting import TIMEOUT_S
 
 SEVEN = tuple("abcdefg")
 ARRIVAL_NS = 1_767_268_800 * 10**9
@@ -115,11 +115,11 @@ class Recorded:
             self._is_told.set()
 
     async def waited_for(self):
-        assert await asyncio.to_thread(self._is_told.wait, PATIENCE_S)
+        assert await asyncio.to_thread(self._is_told.wait, TIMEOUT_S)
 
 
 def wait_until(holds):
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + TIMEOUT_S
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -616,15 +616,15 @@ def test_a_store_that_is_away_when_the_samples_are_stored_is_waited_for(settings
     with through_link(settings) as (link, stores):
         add_receivers(stores, "a")
         link.cut()
-        mending = threading.Timer(1.0, link.mend)
+        repairing = threading.Timer(1.0, link.repair)
 
         async def play(rx_id, attempt):
-            mending.start()
+            repairing.start()
             async for block in streaming(rx_id, attempt):
                 yield block
 
         report = record(stores, ScriptedReceiver(play))
-        mending.join()
+        repairing.join()
         assert report.error_message is None
         assert stored_iq(stores, report.session_id, "a").size == round(RATE_HZ)
         fault.record(found_by="nothing to find", came_of_it="waited for; everything is stored")
@@ -647,7 +647,7 @@ def test_a_store_that_stays_away_fails_the_session_with_the_reason_and_the_watch
         assert report.status == "failed"
         assert report.error_message.count("S3 store at 127.0.0.1") == 2
         assert only_session(stores).status == "failed"
-        link.mend()
+        link.repair()
         # What could not be removed as yet is removed later.
         execute(stores, "UPDATE heimdall.recording_sessions SET recording_deadline_at = now() - interval '1 s'")
         assert [x.id for x in close_abandoned_sessions(stores)] == [report.session_id]
@@ -701,17 +701,17 @@ def test_a_recording_whose_process_is_killed_is_closed_by_the_watchdog_and_an_im
     (killed,) = [x.id for x in list_sessions(stores.database) if x.id != imported]
     assert get_session(stores.database, killed).status == "in_progress"
     assert stored_keys(stores, killed) == ["a.npy", "a.sigmf-meta"]
-    assert close_abandoned_sessions(stores) == []  # it may be alive still, its last sign of life is young
+    assert close_abandoned_sessions(stores) == []  # it may be alive still, its last heartbeat is young
     (closed,) = close_abandoned_sessions(stores, silent_for_s=0)
     assert closed.id == killed
     session = get_session(stores.database, killed)
     assert session.status == "failed"
-    assert "gave no sign of life" in session.error_message
+    assert "gave no heartbeat" in session.error_message
     assert stored_keys(stores, killed) == []
     assert close_abandoned_sessions(stores, silent_for_s=0) == []
     assert get_session(stores.database, imported).status == "in_progress"
     fault.record(
-        found_by="the watchdog, when it gave no sign of life for a while",
+        found_by="the watchdog, when it gave no heartbeat for a while",
         came_of_it="the session is failed, its objects are removed; an import that takes long is left alone",
     )
 
@@ -740,15 +740,15 @@ def test_a_database_that_is_away_when_the_recording_ends_is_waited_for(settings,
     monkeypatch.setattr(recording, "COMPLETION_DELAYS_S", (0.1,) * 100)
     with TcpLink(settings.pg_port) as link, open_stores(settings.model_copy(update={"pg_port": link.port})) as stores:
         add_receivers(stores, "a")
-        mending = threading.Timer(0.5, link.mend)
+        repairing = threading.Timer(0.5, link.repair)
 
         def cut(line):
             if line.startswith("a: recorded"):
                 link.cut()
-                mending.start()
+                repairing.start()
 
         report = record(stores, ScriptedReceiver(streaming), progress=cut)
-        mending.join()
+        repairing.join()
         assert only_session(stores).status == report.status == "completed"
         fault.record(found_by="nothing to find", came_of_it="waited for; the session is completed")
 
@@ -778,7 +778,7 @@ def recorded_and_imported(stores, files):
             )
         frequency_hz = get_session(stores.database, imported.session_id).frequency_hz
         request = RecordRequest(frequency_hz, num_samples / rate_hz, rx_ids=tuple(signal_sources))
-        then = Surroundings(patient, wall_clock_ns=lambda: first.start_time_unix_ns, sleep=no_pause)
+        then = RecordingEnvironment(patient, wall_clock_ns=lambda: first.start_time_unix_ns, sleep=no_pause)
         return imported, record_session(stores, request, quiet, then)
 
 

@@ -21,7 +21,7 @@ from heimdall_pipelines.sessions.deleting import delete_session
 from heimdall_pipelines.sessions.extraction import extract_session
 from heimdall_pipelines.sessions.importing import ImportFile
 from heimdall_pipelines.sessions.record_request import RecordRequest
-from heimdall_pipelines.sessions.recording import Surroundings, record_session
+from heimdall_pipelines.sessions.recording import RecordingEnvironment, record_session
 from heimdall_pipelines.store.iq_objects import sidecar_location
 from heimdall_pipelines.store.measurements import list_recordings
 from heimdall_pipelines.store.session_objects import session_entries
@@ -52,7 +52,7 @@ with open_stores(load_settings()) as stores:
 
 def recorded(stores, *, wall_clock_ns=time.time_ns, progress=quiet, **values):
     request = RecordRequest(**({"frequency_hz": FREQUENCY_HZ, "duration_s": DURATION_S} | values))
-    return record_session(stores, request, progress, Surroundings(patient, no_pause, wall_clock_ns))
+    return record_session(stores, request, progress, RecordingEnvironment(patient, no_pause, wall_clock_ns))
 
 
 def then():
@@ -315,7 +315,7 @@ def tls_stations(stores, authority, tmp_path):
 def test_a_certificate_that_is_not_trusted_fails_its_station_and_nothing_is_sent(stores, fault, tls_stations):
     report = recorded(stores)
     assert report.status == "failed"
-    # Without "(4 attempts)": it is no error that another attempt mends.
+    # Without "(4 attempts)": it is no error that another attempt repairs.
     assert report.error_message == (
         "no station could be recorded: kiwi: its certificate is not valid; web: its certificate is not valid"
     )

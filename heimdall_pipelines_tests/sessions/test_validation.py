@@ -68,7 +68,7 @@ def kept(stores):
 
 def test_a_sound_session_is_healthy_and_its_bytes_are_those_of_objects_and_rows(stores, session_id):
     found = validate_session(stores, session_id, checksums=True)
-    assert (found.health_status, found.num_concerned, found.num_segments) == ("healthy", 0, NUM_SEGMENTS)
+    assert (found.health_status, found.num_affected, found.num_segments) == ("healthy", 0, NUM_SEGMENTS)
     assert kept(stores) == ("healthy", [], found.validated_at, found.storage_size_bytes)
     object_bytes = sum(entry.size_bytes for entry in stores.objects.entries(stores.objects.raw_iq_bucket, ""))
     row_bytes = found.storage_size_bytes - object_bytes
@@ -78,7 +78,7 @@ def test_a_sound_session_is_healthy_and_its_bytes_are_those_of_objects_and_rows(
 def test_a_session_of_an_older_feature_version_is_healthy(stores, session_id):
     make_older(stores)
     found = validate_session(stores, session_id, checksums=True)
-    assert (found.health_status, found.num_concerned) == ("healthy", 0)
+    assert (found.health_status, found.num_affected) == ("healthy", 0)
     assert feature_versions(stores) == {1}
 
 
@@ -108,7 +108,7 @@ def test_what_is_printed_as_json_can_be_read_again(stores, session_id):
 
 
 @pytest.mark.parametrize(
-    ("damage", "num_concerned", "num_segments", "health"),
+    ("damage", "num_affected", "num_segments", "health"),
     [
         # One of twelve is more than a twentieth; a problem each in several checks is one segment.
         (
@@ -124,10 +124,10 @@ def test_what_is_printed_as_json_can_be_read_again(stores, session_id):
         ("DELETE FROM heimdall.measurement_features", 0, 0, "critical"),
     ],
 )
-def test_each_segment_with_a_problem_counts_once(stores, session_id, damage, num_concerned, num_segments, health):
+def test_each_segment_with_a_problem_counts_once(stores, session_id, damage, num_affected, num_segments, health):
     execute(stores, damage)
     found = validate_session(stores, session_id)
-    assert (found.num_concerned, found.num_segments, found.health_status) == (num_concerned, num_segments, health)
+    assert (found.num_affected, found.num_segments, found.health_status) == (num_affected, num_segments, health)
     assert kept(stores).health_status == health
 
 
@@ -135,27 +135,27 @@ def test_an_object_too_many_concerns_no_segment_and_is_a_warning(stores, session
     stranger = ObjectLocation(stores.objects.raw_iq_bucket, f"sessions/{session_id}/stranger.npy")
     stores.objects.put(stranger, io.BytesIO(b"x"), 1, "application/octet-stream")
     found = validate_session(stores, session_id)
-    assert (found.health_status, found.num_concerned) == ("warning", 0)
+    assert (found.health_status, found.num_affected) == ("warning", 0)
     (issue,) = kept(stores).validation_issues
     assert issue["check"] == "objects_agree"
     assert issue["examples"] == [f"{stranger}: an object that no measurement names"]
-    assert issue["mend"].endswith(f"heimdall session delete {slug_of(stores, session_id)}")
+    assert issue["repair"].endswith(f"heimdall session delete {slug_of(stores, session_id)}")
 
 
 def test_missing_iq_concerns_every_segment_and_cannot_be_made_again(stores, session_id):
     location = list_recordings(stores.database, session_id)[0].location
     stores.objects.remove(location.bucket, location.key)
     found = validate_session(stores, session_id)
-    assert (found.health_status, found.num_concerned) == ("critical", NUM_SEGMENTS)
+    assert (found.health_status, found.num_affected) == ("critical", NUM_SEGMENTS)
     (issue,) = kept(stores).validation_issues
-    assert issue["mend"].startswith("IQ of recordings cannot be made again")
+    assert issue["repair"].startswith("IQ of recordings cannot be regenerated")
 
 
 def test_a_session_whose_features_are_due_has_an_issue_that_extracting_mends(stores, imported):
     assert validate_session(stores, imported).health_status == "critical"
     issues = {issue["check"]: issue for issue in kept(stores).validation_issues}
     assert issues["stations_extracted"]["examples"] == ["nothing was extracted"]
-    assert issues["stations_extracted"]["mend"] == f"heimdall session extract {slug_of(stores, imported)}"
+    assert issues["stations_extracted"]["repair"] == f"heimdall session extract {slug_of(stores, imported)}"
     extract_session(stores, imported, quiet)
     assert validate_session(stores, imported).health_status == "healthy"
     assert kept(stores).validation_issues == []

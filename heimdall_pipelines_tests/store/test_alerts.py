@@ -8,13 +8,13 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from heimdall_pipelines.store.alerts import (
-    claim_sending,
     close_alerts_of_deleted,
     known_failed_runs,
     list_alerts,
-    list_untold,
+    list_pending,
+    lock_sending,
     mark_failed,
-    mark_told,
+    mark_sent,
     note_evaluations,
     note_failed_runs,
 )
@@ -32,8 +32,8 @@ def note(database, *evaluations, log=LOG):
     return [change.change for change in note_evaluations(database, log, evaluations)]
 
 
-def untold(database, destination="a", since=START):
-    return list_untold(database, destination, since, 100)
+def pending_alerts(database, destination="a", since=START):
+    return list_pending(database, destination, since, 100)
 
 
 def rows(database):
@@ -142,11 +142,11 @@ def test_a_failed_run_is_noted_once(database):
 
 def test_each_destination_is_told_on_its_own(database):
     note(database, evaluation(1))
-    mark_told(database, "a", untold(database, "a"), START)
-    mark_failed(database, "b", untold(database, "b"), "down")
-    mark_failed(database, "b", untold(database, "b"), "still down")
-    assert untold(database, "a") == []
-    assert len(untold(database, "b")) == 1
+    mark_sent(database, "a", pending_alerts(database, "a"), START)
+    mark_failed(database, "b", pending_alerts(database, "b"), "down")
+    mark_failed(database, "b", pending_alerts(database, "b"), "still down")
+    assert pending_alerts(database, "a") == []
+    assert len(pending_alerts(database, "b")) == 1
     (overview,) = list_alerts(database, 10)
     assert [(d.destination, d.attempts, d.last_error, d.delivered_at) for d in overview.deliveries] == [
         ("a", 1, None, START),
@@ -156,49 +156,49 @@ def test_each_destination_is_told_on_its_own(database):
 
 def test_a_recovery_is_told_once_and_what_was_never_told_is_told_as_a_whole(database):
     note(database, evaluation(1))
-    mark_told(database, "a", untold(database, "a"), START)
+    mark_sent(database, "a", pending_alerts(database, "a"), START)
     note(database, evaluation(2, passed=True))
-    assert [one.messages for one in untold(database, "a")] == [("recovered",)]
-    assert [one.messages for one in untold(database, "b")] == [("raised", "recovered")]
+    assert [one.messages for one in pending_alerts(database, "a")] == [("recovered",)]
+    assert [one.messages for one in pending_alerts(database, "b")] == [("raised", "recovered")]
     for destination in ("a", "b"):
-        mark_told(database, destination, untold(database, destination), START)
-        assert untold(database, destination) == []
+        mark_sent(database, destination, pending_alerts(database, destination), START)
+        assert pending_alerts(database, destination) == []
 
 
 def test_a_rise_in_severity_is_told_again_once_also_when_it_first_cannot_be_sent(database):
     note(database, evaluation(1, severity="WARN"))
-    mark_told(database, "a", untold(database, "a"), START)
+    mark_sent(database, "a", pending_alerts(database, "a"), START)
     note(database, evaluation(2))
-    mark_failed(database, "a", untold(database, "a"), "down")
-    assert [one.alert.severity for one in untold(database, "a")] == ["ERROR"]
-    mark_told(database, "a", untold(database, "a"), START)
+    mark_failed(database, "a", pending_alerts(database, "a"), "down")
+    assert [one.alert.severity for one in pending_alerts(database, "a")] == ["ERROR"]
+    mark_sent(database, "a", pending_alerts(database, "a"), START)
     note(database, evaluation(3, severity="WARN"), evaluation(4))
-    assert untold(database, "a") == []
+    assert pending_alerts(database, "a") == []
 
 
 def test_only_what_is_open_or_young_is_told(database):
     note(database, evaluation(1), evaluation(2, partition="p2"), evaluation(3, partition="p2", passed=True))
     note_failed_runs(database, LOG, [failed_run(4)])
-    assert len(untold(database)) == 3
+    assert len(pending_alerts(database)) == 3
     later = START + timedelta(days=8)
-    assert [one.alert.partition for one in untold(database, since=later)] == ["p1"]
-    mark_told(database, "a", untold(database, since=later), later)
+    assert [one.alert.partition for one in pending_alerts(database, since=later)] == ["p1"]
+    mark_sent(database, "a", pending_alerts(database, since=later), later)
     note(database, evaluation(5, passed=True, after_s=9 * 86400))
-    assert [one.messages for one in untold(database, since=later)] == [("recovered",)]  # its failure was told
+    assert [one.messages for one in pending_alerts(database, since=later)] == [("recovered",)]  # its failure was told
 
 
 def test_an_alert_that_is_deleted_while_it_is_sent_leaves_nothing(database):
     note(database, evaluation(1))
-    pending = untold(database)
+    pending = pending_alerts(database)
     with database.transaction() as connection:
         connection.execute(text("DELETE FROM heimdall.alerts"))
-    mark_told(database, "a", pending, START)
+    mark_sent(database, "a", pending, START)
     assert list_alerts(database, 10) == []
 
 
 def test_deleting_an_alert_deletes_its_deliveries(database):
     note(database, evaluation(1))
-    mark_told(database, "a", untold(database), START)
+    mark_sent(database, "a", pending_alerts(database), START)
     with database.transaction() as connection:
         connection.execute(text("DELETE FROM heimdall.alerts"))
         assert connection.execute(text("SELECT count(*) FROM heimdall.alert_deliveries")).scalar() == 0
@@ -236,11 +236,11 @@ def test_what_is_open_of_what_is_no_more_is_closed_and_nothing_else(database):
 
 def test_nobody_is_told_of_an_alert_that_was_closed(database):
     note(database, of_dataset(1), of_dataset(2, check="objects_agree"))
-    mark_told(database, "a", untold(database, "a")[:1], START)
+    mark_sent(database, "a", pending_alerts(database, "a")[:1], START)
     close_alerts_of_deleted(database)
-    assert (untold(database, "a"), untold(database, "b")) == ([], [])
+    assert (pending_alerts(database, "a"), pending_alerts(database, "b")) == ([], [])
     assert note(database, of_dataset(3, passed=True)) == [], "it was closed before"
-    assert untold(database, "a") == []
+    assert pending_alerts(database, "a") == []
     assert rows(database) == [("ERROR", 1, False), ("ERROR", 2, False)]
 
 
@@ -257,9 +257,9 @@ def test_a_dataset_of_the_same_name_has_its_own_incidents(database):
 
 
 def test_one_process_sends_at_a_time(database):
-    with claim_sending(database) as first, claim_sending(database) as second:
+    with lock_sending(database) as first, lock_sending(database) as second:
         assert (first, second) == (True, False)
-    with claim_sending(database) as again:
+    with lock_sending(database) as again:
         assert again
 
 

@@ -8,7 +8,7 @@ from sqlalchemy.exc import IntegrityError
 from heimdall_pipelines.model.receiver_kind import ReceiverKind
 from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.migrate import SchemaTooNewError, migrate
-from heimdall_pipelines_tests.waiting import PATIENCE_S
+from heimdall_pipelines_tests.waiting import TIMEOUT_S
 
 TABLES = {
     "websdr_stations",
@@ -84,9 +84,9 @@ def test_two_processes_that_migrate_at_once_both_succeed(empty_database_settings
     ]
     for process in processes:
         process.start()
-    results = sorted((answers.get(timeout=PATIENCE_S) for _ in processes), key=str)
+    results = sorted((answers.get(timeout=TIMEOUT_S) for _ in processes), key=str)
     for process in processes:
-        process.join(PATIENCE_S)
+        process.join(TIMEOUT_S)
     # One of them migrated from nothing, the other found it done.
     assert results == [("0007", "0007"), (None, "0007")]
 

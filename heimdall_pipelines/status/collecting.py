@@ -10,19 +10,19 @@ from heimdall_pipelines.datasets.samples import NUM_KEPT_IQ
 from heimdall_pipelines.datasets.spec import parse_spec
 from heimdall_pipelines.sessions.abandoned import SILENT_FOR_S
 from heimdall_pipelines.settings import Settings
-from heimdall_pipelines.status.bounded import NotSeen, look_within
+from heimdall_pipelines.status.bounded import Unavailable, collect_within
 from heimdall_pipelines.status.report import (
-    BucketNow,
-    ChecksNow,
+    BucketStatus,
+    ChecksStatus,
     Daemon,
-    DatasetNow,
+    DatasetStatus,
     FailingCheck,
     Runs,
-    SessionsNow,
+    SessionsStatus,
     Status,
-    StorageNow,
+    StorageStatus,
 )
-from heimdall_pipelines.status.servers import POSTGRES, REDIS, look_at_servers, look_at_workers, schema_remark
+from heimdall_pipelines.status.servers import POSTGRES, REDIS, schema_remark, servers_status, workers_status
 from heimdall_pipelines.store.alerts import list_alerts
 from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.datasets import Dataset, list_datasets
@@ -41,21 +41,21 @@ _COMPLEX64_BYTES = 8
 
 
 @dataclass(frozen=True)
-class DagsterNow:
+class DagsterStatus:
     """What Dagster's instance knows."""
 
     daemons: tuple[Daemon, ...]
     runs: Runs
 
 
-def look(settings: Settings, look_at_dagster: Callable[[datetime], DagsterNow]) -> Status:
+def look(settings: Settings, dagster_status: Callable[[datetime], DagsterStatus]) -> Status:
     """Look at servers, runs, datasets, sessions, checks and storage; an outage costs its part alone.
 
     Parameters
     ----------
     settings : Settings
         Of a deployment or of embedded servers that run.
-    look_at_dagster : callable
+    dagster_status : callable
         Asks Dagster's instance, with ages as of the time it is given; may raise anything.
 
     Returns
@@ -65,27 +65,27 @@ def look(settings: Settings, look_at_dagster: Callable[[datetime], DagsterNow]) 
     """
     with Database(settings) as database:
         now = datetime.now(UTC)
-        servers = look_at_servers(settings, database)
+        servers = servers_status(settings, database)
         up = {server.name for server in servers if server.is_up}
         looks: dict[str, Callable[[], Any]] = {}
         if POSTGRES in up:
             looks = {
-                "runs": lambda: look_at_dagster(now),
+                "runs": lambda: dagster_status(now),
                 "schema": lambda: schema_remark(database),
-                "datasets": lambda: look_at_datasets(database, now),
-                "sessions": lambda: look_at_sessions(database),
-                "checks": lambda: look_at_checks(database, now),
-                "storage": lambda: look_at_storage(settings, database),
+                "datasets": lambda: datasets_status(database, now),
+                "sessions": lambda: sessions_status(database),
+                "checks": lambda: checks_status(database, now),
+                "storage": lambda: storage_status(settings, database),
             }
         redis_url = settings.redis_url
         if settings.run_launcher == "celery" and redis_url is not None and REDIS in up:
-            looks["workers"] = lambda: look_at_workers(redis_url.get_secret_value())
-        found = look_within(READ_WITHIN_S, looks)
+            looks["workers"] = lambda: workers_status(redis_url.get_secret_value())
+        found = collect_within(READ_WITHIN_S, looks)
     wanted = {"runs", "datasets", "sessions", "checks", "storage"}
     if settings.run_launcher == "celery":
         wanted.add("workers")
-    seen = {name: answer for name, answer in found.items() if not isinstance(answer, NotSeen)}
-    reasons = {name: answer.reason for name, answer in found.items() if isinstance(answer, NotSeen)}
+    seen = {name: answer for name, answer in found.items() if not isinstance(answer, Unavailable)}
+    reasons = {name: answer.reason for name, answer in found.items() if isinstance(answer, Unavailable)}
     for name in sorted(wanted - found.keys()):
         reasons[name] = f"{REDIS if name == 'workers' else POSTGRES} does not answer"
     dagster = seen.get("runs")
@@ -106,10 +106,10 @@ def look(settings: Settings, look_at_dagster: Callable[[datetime], DagsterNow]) 
     )
 
 
-def look_at_datasets(database: Database, now: datetime) -> tuple[DatasetNow, ...]:
+def datasets_status(database: Database, now: datetime) -> tuple[DatasetStatus, ...]:
     """How far each dataset is, oldest first, by the counts that are kept with it."""
     return tuple(
-        DatasetNow(
+        DatasetStatus(
             dataset.name,
             dataset.dataset_type,
             dataset.num_samples,
@@ -122,14 +122,14 @@ def look_at_datasets(database: Database, now: datetime) -> tuple[DatasetNow, ...
     )
 
 
-def look_at_sessions(database: Database) -> SessionsNow:
+def sessions_status(database: Database) -> SessionsStatus:
     """Count recording sessions, and name those that nobody records any more."""
     counts = count_sessions(database)
     abandoned = tuple(session.slug for session in abandoned_sessions(database, SILENT_FOR_S))
-    return SessionsNow(counts.by_status, counts.by_health, counts.due_for_extraction, abandoned)
+    return SessionsStatus(counts.by_status, counts.by_health, counts.due_for_extraction, abandoned)
 
 
-def look_at_checks(database: Database, now: datetime) -> ChecksNow:
+def checks_status(database: Database, now: datetime) -> ChecksStatus:
     """Count the incidents that are open, and name the newest."""
     counts = count_open_incidents(database)
     newest = tuple(
@@ -142,10 +142,10 @@ def look_at_checks(database: Database, now: datetime) -> ChecksNow:
         )
         for overview in list_alerts(database, MAX_CHECKS_NAMED, only_open=True)
     )
-    return ChecksNow(counts.by_severity, _age_s(counts.oldest_raised_at, now), newest)
+    return ChecksStatus(counts.by_severity, _age_s(counts.oldest_raised_at, now), newest)
 
 
-def look_at_storage(settings: Settings, database: Database) -> StorageNow:
+def storage_status(settings: Settings, database: Database) -> StorageStatus:
     """Sum up what rows name in the buckets, and the databases' bytes on disk; no bucket is listed.
 
     Where a dataset draws its receivers at random for each sample, their mean number counts.
@@ -159,10 +159,10 @@ def look_at_storage(settings: Settings, database: Database) -> StorageNow:
         num_objects += 2 * num_files
         iq_bytes += num_files * spec.num_iq_samples * _COMPLEX64_BYTES
     buckets = (
-        BucketNow(settings.s3_bucket_raw_iq, *recorded_iq(database)),
-        BucketNow(settings.s3_bucket_synthetic_iq, num_objects, iq_bytes),
+        BucketStatus(settings.s3_bucket_raw_iq, *recorded_iq(database)),
+        BucketStatus(settings.s3_bucket_synthetic_iq, num_objects, iq_bytes),
     )
-    return StorageNow(buckets, database_bytes(database, [settings.pg_database, settings.pg_dagster_database]))
+    return StorageStatus(buckets, database_bytes(database, [settings.pg_database, settings.pg_dagster_database]))
 
 
 def _receivers_of_sample(dataset: Dataset) -> float:

@@ -11,11 +11,11 @@ from uuid import UUID, uuid4
 import pytest
 
 from heimdall_pipelines.settings import Settings
-from heimdall_pipelines.store import writing
+from heimdall_pipelines.store import dataset_locks
 from heimdall_pipelines.store.database import Database, DatabaseUnavailableError
-from heimdall_pipelines.store.dataset_look import activity
-from heimdall_pipelines.store.writing import BeingWrittenError, is_being_written, writing_alone, writing_batch
-from heimdall_pipelines_tests.integrity import PATIENCE_S, wait_until
+from heimdall_pipelines.store.dataset_locks import DatasetLockedError, exclusive_lock, is_locked, shared_lock
+from heimdall_pipelines.store.dataset_snapshot import activity
+from heimdall_pipelines_tests.integrity import TIMEOUT_S, wait_until
 from heimdall_pipelines_tests.tcp_link import TcpLink
 
 _CONTEXT = multiprocessing.get_context("forkserver")
@@ -37,19 +37,19 @@ def database(settings):
 
 @pytest.fixture(autouse=True)
 def _short_polls(monkeypatch):
-    monkeypatch.setattr(writing, "_POLL_S", 0.01)
+    monkeypatch.setattr(dataset_locks, "_POLL_S", 0.01)
 
 
 def is_written(database: Database, dataset_id: UUID) -> bool:
     with database.transaction() as connection:
-        return is_being_written(connection, dataset_id)
+        return is_locked(connection, dataset_id)
 
 
 @contextmanager
 def claimed(database: Database, dataset_id: UUID, how: str):
     """Claim it as a batch, which gives up instead of waiting, or alone."""
     claim = (
-        writing_batch(database, dataset_id, give_up) if how == "batch" else writing_alone(database, dataset_id, "night")
+        shared_lock(database, dataset_id, give_up) if how == "batch" else exclusive_lock(database, dataset_id, "night")
     )
     with claim:
         yield
@@ -71,11 +71,11 @@ def test_batches_share_a_dataset_and_a_repair_has_it_alone(database, first, seco
             with claimed(database, dataset_id, second):
                 assert is_written(database, dataset_id)
         else:
-            with pytest.raises((BeingWrittenError, _GivenUpError)), claimed(database, dataset_id, second):
+            with pytest.raises((DatasetLockedError, _GivenUpError)), claimed(database, dataset_id, second):
                 pytest.fail("both have it")
         assert is_written(database, dataset_id)
         with claimed(database, uuid4(), second):
-            pass  # another dataset is not concerned
+            pass  # another dataset is not affected
     assert not is_written(database, dataset_id)
     with claimed(database, dataset_id, second):
         pass
@@ -84,9 +84,9 @@ def test_batches_share_a_dataset_and_a_repair_has_it_alone(database, first, seco
 def test_the_error_names_the_dataset_and_says_that_nothing_changed(database):
     dataset_id = uuid4()
     with (
-        writing_batch(database, dataset_id),
-        pytest.raises(BeingWrittenError) as caught,
-        writing_alone(database, dataset_id, "night"),
+        shared_lock(database, dataset_id),
+        pytest.raises(DatasetLockedError) as caught,
+        exclusive_lock(database, dataset_id, "night"),
     ):
         pass
     assert str(caught.value).startswith("dataset night is being written")
@@ -97,14 +97,14 @@ def test_a_batch_waits_until_a_repair_has_ended(database):
     dataset_id = uuid4()
     waited = []
     with ExitStack() as repair:
-        repair.enter_context(writing_alone(database, dataset_id, "night"))
+        repair.enter_context(exclusive_lock(database, dataset_id, "night"))
 
         def waiting() -> None:
             waited.append(True)
             if len(waited) == 3:
                 repair.close()
 
-        with writing_batch(database, dataset_id, waiting):
+        with shared_lock(database, dataset_id, waiting):
             assert len(waited) == 3
 
 
@@ -123,7 +123,7 @@ def test_whoever_looks_sees_the_datasets_that_are_written_and_no_other(database,
     for dataset_id in ids[::2]:
         with claimed(database, dataset_id, how):
             assert {other for other in ids if is_written(database, other)} == {dataset_id}
-            assert activity(database, dataset_id).is_being_written
+            assert activity(database, dataset_id).is_locked
     assert not any(is_written(database, dataset_id) for dataset_id in ids)
 
 
@@ -131,16 +131,16 @@ def test_several_datasets_are_written_at_once(settings):
     with Database(settings.model_copy(update={"pg_pool_size": 10})) as database, ExitStack() as claims:
         ids = [uuid4() for _ in range(8)]
         for dataset_id in ids[:4]:
-            claims.enter_context(writing_batch(database, dataset_id))
+            claims.enter_context(shared_lock(database, dataset_id))
         assert [is_written(database, dataset_id) for dataset_id in ids] == [True] * 4 + [False] * 4
 
 
 def test_a_claim_of_another_database_is_not_seen(database, server_settings):
     dataset_id = uuid4()
-    with Database(server_settings) as other, writing_alone(other, dataset_id, "night"):
+    with Database(server_settings) as other, exclusive_lock(other, dataset_id, "night"):
         assert is_written(other, dataset_id)
         assert not is_written(database, dataset_id)
-        with writing_alone(database, dataset_id, "night"):
+        with exclusive_lock(database, dataset_id, "night"):
             pass
 
 
@@ -158,20 +158,20 @@ def test_a_claim_ends_with_its_process_when_that_is_killed(settings, database, h
     process.start()
     assert process.pid is not None
     try:
-        assert ours.poll(PATIENCE_S)
+        assert ours.poll(TIMEOUT_S)
         assert is_written(database, dataset_id)
     finally:
         os.kill(process.pid, signal.SIGKILL)
         process.join()
     wait_until("the claim has ended", lambda: not is_written(database, dataset_id))
-    with writing_alone(database, dataset_id, "night"):
+    with exclusive_lock(database, dataset_id, "night"):
         pass
 
 
 def test_a_connection_lost_after_the_work_fails_nothing_and_one_lost_before_does(settings):
     dataset_id = uuid4()
     with TcpLink(settings.pg_port) as link, Database(settings.model_copy(update={"pg_port": link.port})) as database:
-        with writing_batch(database, dataset_id):
+        with shared_lock(database, dataset_id):
             link.cut()
-        with pytest.raises(DatabaseUnavailableError), writing_batch(database, dataset_id):
+        with pytest.raises(DatabaseUnavailableError), shared_lock(database, dataset_id):
             pass

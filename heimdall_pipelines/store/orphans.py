@@ -12,7 +12,7 @@ MIN_AGE = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
-class Leftover:
+class OrphanFolder:
     """A folder of objects whose dataset or session has no row.
 
     Attributes
@@ -30,7 +30,7 @@ class Leftover:
     is_young: bool
 
 
-def find_leftovers(stores: Stores, min_age: timedelta = MIN_AGE) -> Iterator[Leftover]:
+def find_orphans(stores: Stores, min_age: timedelta = MIN_AGE) -> Iterator[OrphanFolder]:
     """Look through both buckets; a dataset or session that is added meanwhile is none, its row comes before objects.
 
     Raises
@@ -54,16 +54,16 @@ def find_leftovers(stores: Stores, min_age: timedelta = MIN_AGE) -> Iterator[Lef
                 yield leftover
 
 
-def remove_leftover(stores: Stores, leftover: Leftover) -> None:
+def remove_orphan(stores: Stores, leftover: OrphanFolder) -> None:
     """Remove the objects of a leftover that is not young."""
     stores.objects.remove(leftover.bucket, leftover.prefix)
 
 
-def _leftover(stores: Stores, bucket: str, prefix: str, old_before: datetime) -> Leftover:
+def _leftover(stores: Stores, bucket: str, prefix: str, old_before: datetime) -> OrphanFolder:
     num_objects = num_bytes = 0
     is_young = False
     for entry in stores.objects.entries(bucket, prefix):
         num_objects += 1
         num_bytes += entry.size_bytes
         is_young |= entry.modified_at > old_before
-    return Leftover(bucket, prefix, num_objects, num_bytes, is_young)
+    return OrphanFolder(bucket, prefix, num_objects, num_bytes, is_young)

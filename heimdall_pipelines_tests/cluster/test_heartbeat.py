@@ -1,8 +1,8 @@
-"""The sign of life of a run, on a real Redis."""
+"""The heartbeat of a run, on a real Redis."""
 
 import pytest
 
-from heimdall_pipelines.cluster.sign_of_life import is_alive, sign_of_life, signs_in
+from heimdall_pipelines.cluster.heartbeat import heartbeat, heartbeats_in, is_alive
 from heimdall_pipelines.settings import LocalSettings
 from heimdall_pipelines_tests.dev_server import wait_for
 from heimdall_pipelines_tests.redis_server import RedisServer
@@ -13,8 +13,8 @@ pytestmark = pytest.mark.programs
 def test_a_run_leaves_signs_until_it_ends_also_in_a_redis_that_lost_them():
     with RedisServer() as redis:
         settings = LocalSettings(run_launcher="celery", redis_url=redis.url)
-        signs = signs_in(settings)
-        with sign_of_life(settings, "this"):
+        signs = heartbeats_in(settings)
+        with heartbeat(settings, "this"):
             wait_for("a sign", lambda: is_alive(signs, "this"))
             assert not is_alive(signs, "another")
             signs.set("beside it", 1)

@@ -13,7 +13,7 @@ from heimdall_pipelines.datasets.samples import Recipe, keeps_iq, make_sample
 from heimdall_pipelines.datasets.stored_truth import agrees, stored_sample
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
 from heimdall_pipelines.store.batches import SampleFeatureRow
-from heimdall_pipelines.store.dataset_look import DatasetLook, SampleRow
+from heimdall_pipelines.store.dataset_snapshot import DatasetSnapshot, SampleRow
 from heimdall_pipelines.store.datasets import get_iq_sample
 from heimdall_pipelines.store.stores import Stores
 
@@ -21,15 +21,15 @@ DEEP_SHARE = 0.01
 FEATURE_TOLERANCE = 1e-4  # relative: features have six digits, and their transforms round by processor
 
 
-def check_made_again(
-    stores: Stores, look: DatasetLook, found: Findings, looked_at: Callable[[int], None], *, deep: bool, seed: int
+def check_regenerated(
+    stores: Stores, look: DatasetSnapshot, found: Findings, looked_at: Callable[[int], None], *, deep: bool, seed: int
 ) -> None:
     """Make one sample again or, if `deep`, one in a hundred; a dataset of another generator version none.
 
     Parameters
     ----------
     stores : Stores
-    look : DatasetLook
+    look : DatasetSnapshot
     found : Findings
         Added to; says how many samples there are to choose from.
     looked_at : callable
@@ -49,21 +49,21 @@ def check_made_again(
     for number in sorted(random.Random(seed).sample(range(committed.num_samples), num_chosen)):  # noqa: S311 (no secret)
         sample_idx = committed.sample_idx(number)
         row = next(look.samples(sample_idx, sample_idx + 1), None)
-        if row is not None and sample_idx not in found.to_make:
+        if row is not None and sample_idx not in found.to_regenerate:
             _compare(stores, recipe, row, found)
             outcome.count("samples_made_again")
             looked_at(outcome.numbers["samples_made_again"])
-            if sample_idx in found.to_make and len(wrong) < MAX_EXAMPLES:
+            if sample_idx in found.to_regenerate and len(wrong) < MAX_EXAMPLES:
                 wrong.append(sample_idx)
     if wrong:  # named, since the look of a repair would choose others
         names = " ".join(f"--sample {sample_idx}" for sample_idx in wrong)
-        outcome.mend = f"heimdall dataset repair {look.dataset.name} {names} --apply"
+        outcome.repair = f"heimdall dataset repair {look.dataset.name} {names} --apply"
 
 
 class _Committed:
     """Samples that batches count, numbered from 0; some may be missing."""
 
-    def __init__(self, look: DatasetLook) -> None:
+    def __init__(self, look: DatasetSnapshot) -> None:
         size = int(look.dataset.spec["batch_size"])
         self._first = [batch.first_sample_idx for batch in look.batches]
         self._before = [0, *accumulate(min(batch.num_samples, size) for batch in look.batches)]

@@ -19,7 +19,7 @@ REDIS_PATIENCE_S = 2.0
 _logger = logging.getLogger(__name__)
 
 
-def signs_in(settings: LocalSettings) -> redis.Redis:
+def heartbeats_in(settings: LocalSettings) -> redis.Redis:
     """Redis as the place of the signs; it connects when it is asked something, and anew after an outage."""
     return redis.Redis.from_url(
         redis_url(settings), socket_connect_timeout=REDIS_PATIENCE_S, socket_timeout=REDIS_PATIENCE_S
@@ -27,10 +27,10 @@ def signs_in(settings: LocalSettings) -> redis.Redis:
 
 
 @contextmanager
-def sign_of_life(settings: LocalSettings, run_id: str) -> Iterator[None]:
+def heartbeat(settings: LocalSettings, run_id: str) -> Iterator[None]:
     """Leave signs until the end of the block; where Redis is away, the block goes on without."""
     ended = threading.Event()
-    thread = threading.Thread(target=_leave_signs, args=(settings, run_id, ended), name="sign of life", daemon=True)
+    thread = threading.Thread(target=_send_heartbeats, args=(settings, run_id, ended), name="heartbeat", daemon=True)
     thread.start()
     try:
         yield
@@ -44,16 +44,16 @@ def is_alive(signs: redis.Redis, run_id: str) -> bool:
     return bool(signs.exists(_key(run_id)))
 
 
-def _leave_signs(settings: LocalSettings, run_id: str, ended: threading.Event) -> None:
+def _send_heartbeats(settings: LocalSettings, run_id: str, ended: threading.Event) -> None:
     is_away = False
-    with signs_in(settings) as signs:
+    with heartbeats_in(settings) as signs:
         while True:
             try:
                 signs.set(_key(run_id), 1, ex=LASTS_S)
                 is_away = False
             except (redis.RedisError, OSError) as error:
                 if not is_away:
-                    _logger.warning("run %s leaves no sign of life while Redis is away: %s", run_id, error)
+                    _logger.warning("run %s leaves no heartbeat while Redis is away: %s", run_id, error)
                 is_away = True
             if ended.wait(INTERVAL_S):
                 break

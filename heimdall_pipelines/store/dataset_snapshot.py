@@ -11,9 +11,9 @@ from sqlalchemy import Connection, text
 
 from heimdall_pipelines.store.batches import BATCH_COLUMNS, Batch
 from heimdall_pipelines.store.database import Database
+from heimdall_pipelines.store.dataset_locks import is_locked
 from heimdall_pipelines.store.datasets import DATASET_COLUMNS, Dataset, dataset_of_row, not_found
 from heimdall_pipelines.store.features import ReceiverFeatures
-from heimdall_pipelines.store.writing import is_being_written
 
 _ROWS_PER_FETCH = 100
 
@@ -59,7 +59,7 @@ class StoredIq:
     unreadable: str | None = None
 
 
-class DatasetLook:
+class DatasetSnapshot:
     """Reads a dataset's rows within one snapshot.
 
     Attributes
@@ -192,7 +192,7 @@ def _is_receiver(element: dict[str, Any]) -> bool:
 
 
 @contextmanager
-def look_at_dataset(database: Database, name: str) -> Iterator[DatasetLook]:
+def look_at_dataset(database: Database, name: str) -> Iterator[DatasetSnapshot]:
     """Open a snapshot of a dataset's rows; whatever is committed meanwhile, it stays the same.
 
     Raises
@@ -208,21 +208,21 @@ def look_at_dataset(database: Database, name: str) -> Iterator[DatasetLook]:
         ).first()
         if row is None:
             raise not_found(name)
-        yield DatasetLook(connection, dataset_of_row(row))
+        yield DatasetSnapshot(connection, dataset_of_row(row))
 
 
 @dataclass(frozen=True)
 class Activity:
     """Who writes a dataset at a moment, and when something was last committed."""
 
-    is_being_written: bool
+    is_locked: bool
     last_commit: datetime | None
 
 
 def activity(database: Database, dataset_id: UUID) -> Activity:
     """Look whether a dataset is being written now."""
     with database.transaction() as connection:
-        return Activity(is_being_written(connection, dataset_id), _last_commit(connection, dataset_id))
+        return Activity(is_locked(connection, dataset_id), _last_commit(connection, dataset_id))
 
 
 def _last_commit(connection: Connection, dataset_id: UUID) -> datetime | None:

@@ -17,7 +17,7 @@ from heimdall_pipelines.datasets.workers import Workers
 from heimdall_pipelines.settings import Settings
 from heimdall_pipelines.store.stores import open_stores
 from heimdall_pipelines_tests.datasets.support import make
-from heimdall_pipelines_tests.waiting import PATIENCE_S
+from heimdall_pipelines_tests.waiting import TIMEOUT_S
 
 Moment = Literal["before objects", "before the commit", "after the commit", "before the sweep"]
 
@@ -34,7 +34,7 @@ def stopped(what: Literal["batch", "repair"], moment: Moment, settings: Settings
     process.start()
     theirs.close()
     try:
-        assert ours.poll(PATIENCE_S), f"the {what} never came to this: {moment}"
+        assert ours.poll(TIMEOUT_S), f"the {what} never came to this: {moment}"
         assert ours.recv() == moment
         yield process
     finally:

@@ -11,20 +11,20 @@ from sqlalchemy.exc import DBAPIError
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.store.database import Database, DatabaseUnavailableError
 
-SAFE_WITHOUT_CLAIM_S = 1800.0  # a repair leaves objects younger than an hour alone
+SAFE_WITHOUT_LOCK_S = 1800.0  # a repair leaves objects younger than an hour alone
 _POLL_S = 0.5
 _KEY = "hashtextextended('heimdall writes ' || CAST(:id AS text), 0)"
 
 
-class BeingWrittenError(HeimdallError):
+class DatasetLockedError(HeimdallError):
     """Somebody else is writing the dataset."""
 
 
-class ClaimLostError(DatabaseUnavailableError):
+class LockLostError(DatabaseUnavailableError):
     """The claim ended while the batch went on, so that a repair may have removed objects of it."""
 
 
-class Claim:
+class DatasetLock:
     """A dataset claimed for a batch, for as long as its connection lasts."""
 
     def __init__(self, connection: Connection, dataset_id: UUID) -> None:
@@ -37,23 +37,25 @@ class Claim:
 
         Raises
         ------
-        ClaimLostError
+        LockLostError
             The connection broke off, and the batch is so old that a repair would have taken its first objects for
-            leftovers. Made again, the batch stores them again.
+            leftovers. Regenerated, the batch stores them again.
         """
-        if time.monotonic() - self._began < SAFE_WITHOUT_CLAIM_S:
+        if time.monotonic() - self._began < SAFE_WITHOUT_LOCK_S:
             return
         try:
             self._connection.execute(text("SELECT 1"))
         except DBAPIError as error:
-            raise ClaimLostError(
+            raise LockLostError(
                 f"the connection to PostgreSQL that claimed dataset {self._dataset_id} broke off: a repair may have "
-                "removed objects of this batch, so nothing was committed; it is to be made again"
+                "removed objects of this batch, so nothing was committed; it is to be regenerated"
             ) from error
 
 
 @contextmanager
-def writing_batch(database: Database, dataset_id: UUID, waiting: Callable[[], None] = lambda: None) -> Iterator[Claim]:
+def shared_lock(
+    database: Database, dataset_id: UUID, waiting: Callable[[], None] = lambda: None
+) -> Iterator[DatasetLock]:
     """Claim a dataset for a batch, beside other batches of it.
 
     Parameters
@@ -68,28 +70,28 @@ def writing_batch(database: Database, dataset_id: UUID, waiting: Callable[[], No
         while not _try(connection, "pg_try_advisory_xact_lock_shared", dataset_id):
             waiting()
             time.sleep(_POLL_S)  # here, where a cancellation breaks it off
-        yield Claim(connection, dataset_id)
+        yield DatasetLock(connection, dataset_id)
 
 
 @contextmanager
-def writing_alone(database: Database, dataset_id: UUID, name: str) -> Iterator[None]:
+def exclusive_lock(database: Database, dataset_id: UUID, name: str) -> Iterator[None]:
     """Claim a dataset for a repair: nobody else writes it meanwhile.
 
     Raises
     ------
-    BeingWrittenError
+    DatasetLockedError
         A batch is being made, or another repair is at work.
     """
     with _held(database) as connection:
         if not _try(connection, "pg_try_advisory_xact_lock", dataset_id):
-            raise BeingWrittenError(
+            raise DatasetLockedError(
                 f"dataset {name} is being written: a batch of it is being made, or another repair is at work. "
                 "Nothing was changed; try again when it has ended"
             )
         yield
 
 
-def is_being_written(connection: Connection, dataset_id: UUID) -> bool:
+def is_locked(connection: Connection, dataset_id: UUID) -> bool:
     """Whether a batch or a repair of a dataset is at work now; asks without claiming anything."""
     return bool(
         connection.execute(
