@@ -1,4 +1,4 @@
-"""Outcome of a check: the numbers that it compared, and the problems. Detection only; repairs are in datasets/repair.py."""
+"""Outcome of a check: the numbers that it compared, and the problems. Detection only, see datasets/repair.py."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field

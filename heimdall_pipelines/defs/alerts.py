@@ -264,7 +264,7 @@ def _evaluation(record: dg.EventLogRecord, ui_url: str | None, slugs: Mapping[st
             if isinstance(value, dg.IntMetadataValue) and value.value is not None
         },
         examples=_words(seen.metadata.get("examples")),
-        to_repair=_words(seen.metadata.get("to_repair", seen.metadata.get("to_mend")))  # its name until 0.1,
+        to_repair=_words(seen.metadata.get("to_repair", seen.metadata.get("to_mend"))),  # to_mend: until 0.1
         # What is reported without a run has no step, whatever stands for its run.
         run_id=record.run_id if record.event_log_entry.step_key is not None else None,
     )
