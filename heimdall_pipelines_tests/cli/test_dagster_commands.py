@@ -66,6 +66,11 @@ class Running:
 
         return wait_for(f"a run of {job} to end", ended)
 
+    def stop_dev(self) -> None:
+        """Leave the instance without servers, whichever test comes first."""
+        if self.dev.pid() is not None:
+            assert self.dev.signal(signal.SIGTERM) == 0
+
     def known(self) -> set[str]:
         return {run["runId"] for run in runs(self.address)}
 
@@ -189,7 +194,7 @@ def test_dev_ends_when_a_process_of_it_ends_and_says_which(running):
     ],
 )
 def test_without_servers_a_command_says_so_in_two_lines(running, words):
-    wait_for("heimdall dev to end", lambda: running.dev.pid() is None)
+    running.stop_dev()
     refused = running.command(*words)
     assert refused.returncode != 0
     lines = (refused.stdout + refused.stderr).strip().splitlines()
@@ -200,7 +205,7 @@ def test_without_servers_a_command_says_so_in_two_lines(running, words):
 
 
 def test_without_servers_env_says_how_to_start_them(running):
-    wait_for("heimdall dev to end", lambda: running.dev.pid() is None)
+    running.stop_dev()
     refused = running.dev.run("env")
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "heimdall dev" in refused.stderr
@@ -214,7 +219,9 @@ def test_a_shell_with_the_environment_can_start_the_servers_again(running):
 
 
 def test_ctrl_c_during_the_start_ends_everything(running):
+    running.stop_dev()
+    before = running.dev.output().count("waiting for Dagster")
     running.dev.launch_dev(first_port=free_port(None, FIRST_PORTS))
-    wait_for("a process of Dagster", lambda: "waiting for Dagster" in running.dev.output() and running.dev.pid())
+    wait_for("a line of progress", lambda: running.dev.output().count("waiting for Dagster") > before)
     assert running.dev.signal(signal.SIGINT) == 0
     assert running.dev.processes() == []
