@@ -30,13 +30,38 @@ _LOG_TERMS = 12  # 0.1716 to the power of 24 over 25 is 2e-20
 
 @compiled
 def nearest(x: float) -> float:
-    """Nearest whole number, the even one of two, of a float64 below 2**51."""
+    """Round to the nearest whole number, to the even one of two.
+
+    Parameters
+    ----------
+    x : float64
+        Magnitude below 2**51.
+
+    Returns
+    -------
+    float64
+    """
     return (x + _ROUNDER) - _ROUNDER
 
 
 @compiled
 def cos_sin_of_turns(turns: float) -> tuple[float, float]:
-    """Cosine and sine of 2 pi times a float64 below 2**49: Taylor series within an eighth of a turn."""
+    """Cosine and sine of an angle in turns.
+
+    Parameters
+    ----------
+    turns : float64
+        Magnitude below 2**49.
+
+    Returns
+    -------
+    tuple of float64
+        Cosine and sine of ``2 pi turns``.
+
+    Notes
+    -----
+    Taylor series within an eighth of a turn.
+    """
     within = turns - nearest(turns)
     quarters = nearest(4.0 * within)
     angle = (within - 0.25 * quarters) * _TWO_PI
@@ -58,7 +83,18 @@ def cos_sin_of_turns(turns: float) -> tuple[float, float]:
 
 @compiled
 def exp2(x: float) -> float:
-    """Two to the power of x; 0 below the least normal number, infinite above the greatest."""
+    """Two to the power of x.
+
+    Parameters
+    ----------
+    x : float64
+        Exponent.
+
+    Returns
+    -------
+    float64
+        0 below the least normal number, infinite above the greatest.
+    """
     if x < _MIN_EXPONENT:
         return 0.0
     if x >= _MAX_EXPONENT:
@@ -74,14 +110,37 @@ def exp2(x: float) -> float:
 
 @compiled
 def pow10(x: float) -> float:
-    """Ten to the power of x."""
+    """Ten to the power of x.
+
+    Parameters
+    ----------
+    x : float64
+        Exponent.
+
+    Returns
+    -------
+    float64
+        See `exp2`.
+    """
     return exp2(x * _LOG2_10)
 
 
 @compiled
 def log(x: float) -> float:
-    """Natural logarithm of a normal positive number; minus infinity of 0.
+    """Natural logarithm.
 
+    Parameters
+    ----------
+    x : float64
+        Normal and positive, or 0.
+
+    Returns
+    -------
+    float64
+        Minus infinity of 0.
+
+    Notes
+    -----
     The exponent apart, it is ``2 artanh((m - 1) / (m + 1))`` of a mantissa between sqrt(1/2) and sqrt(2).
     """
     if x <= 0.0:
@@ -100,7 +159,18 @@ def log(x: float) -> float:
 
 @compiled
 def decibels(power: float) -> float:
-    """Ten times the decimal logarithm."""
+    """Ratio in decibels: ten times the decimal logarithm.
+
+    Parameters
+    ----------
+    power : float64
+        Ratio of powers, not negative.
+
+    Returns
+    -------
+    float64
+        dB; minus infinity of 0.
+    """
     return log(power) * _DB_PER_LOG
 
 
@@ -112,7 +182,23 @@ def _fill_normals(out: NDArray[np.float32], words: NDArray[np.uint32]) -> None:
 
 
 def normals(rng: np.random.Generator, num_values: int) -> NDArray[np.float32]:
-    """Draw independent standard normal numbers, an even number of them; numpy's own way calls the C library's log."""
+    """Draw independent standard normal numbers.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Source of the random words.
+    num_values : int
+        Even.
+
+    Returns
+    -------
+    ndarray of float32, shape (num_values,)
+
+    Notes
+    -----
+    ``rng.standard_normal`` is not used: it calls the logarithm of the C library.
+    """
     assert num_values % 2 == 0
     out = np.empty(num_values, np.float32)
     _fill_normals(out, rng.integers(2**32, size=num_values, dtype=np.uint32))
@@ -120,7 +206,18 @@ def normals(rng: np.random.Generator, num_values: int) -> NDArray[np.float32]:
 
 
 def phasors(num_steps: int) -> NDArray[np.float64]:
-    """Cosines and sines of n / num_steps turns, n from 0 to num_steps - 1; shape (2, num_steps)."""
+    """Cosines and sines of equal steps of a turn.
+
+    Parameters
+    ----------
+    num_steps : int
+        Steps in a turn.
+
+    Returns
+    -------
+    ndarray of float64, shape (2, num_steps)
+        Of ``n / num_steps`` turns, n from 0 to num_steps - 1.
+    """
     out = np.empty((2, num_steps))
     _fill_phasors(out)
     return out
@@ -133,7 +230,23 @@ def _fill_phasors(out: NDArray[np.float64]) -> None:
 
 
 def kaiser_window(x: float, beta: float) -> float:
-    """Kaiser's window at x from -1 to 1, 1 in the middle: a quotient of two Bessel functions, each by its series."""
+    """Value of the Kaiser window, 1 in the middle.
+
+    Parameters
+    ----------
+    x : float
+        Position, -1 to 1.
+    beta : float
+        Shape: greater values have lower side lobes.
+
+    Returns
+    -------
+    float
+
+    Notes
+    -----
+    Quotient of two modified Bessel functions, each by its series.
+    """
     return _bessel_i0(beta * math.sqrt(max(0.0, 1 - x * x))) / _bessel_i0(beta)
 
 

@@ -146,8 +146,19 @@ FEATURE_NAMES: tuple[str, ...] = tuple(feature.name for feature in FEATURES)
 
 
 def names_of_version(version: int) -> set[str]:
-    """Names of the features that rows of a version have.
+    """Return the names of the features that rows of a version have.
 
+    Parameters
+    ----------
+    version : int
+        Version of the features, from 1.
+
+    Returns
+    -------
+    set of str
+
+    Examples
+    --------
     >>> names_of_version(2) - names_of_version(1)
     {'cn0_dbhz'}
     """
@@ -155,8 +166,22 @@ def names_of_version(version: int) -> set[str]:
 
 
 def wrong_feature_set(names: Collection[str], version: int) -> Iterator[str]:
-    """Say how the features of a receiver differ from those of its row's version.
+    """Describe how the features of a receiver differ from those of its row's version.
 
+    Parameters
+    ----------
+    names : collection of str
+        Of the receiver's features.
+    version : int
+        Version of the row.
+
+    Yields
+    ------
+    str
+        What is missing, and what is unknown.
+
+    Examples
+    --------
     >>> list(wrong_feature_set(names_of_version(1), 2))
     ['lacks cn0_dbhz']
     """

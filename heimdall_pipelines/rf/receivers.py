@@ -90,13 +90,34 @@ def bounding_box(sites: Sequence[ReceiverSite], margin_deg: float = 0.0) -> Boun
 
 
 def rounded_position(latitude: float, longitude: float) -> tuple[float, float]:
-    """Round degrees to 0.1 mm: what is drawn has the same digits on every processor."""
+    """Round a position to 0.1 mm, so that drawn positions have the same digits on every processor.
+
+    Parameters
+    ----------
+    latitude, longitude : float
+        Degrees.
+
+    Returns
+    -------
+    latitude, longitude : float
+        Degrees, the longitude from -180 to below 180.
+    """
     rounded = round(longitude, _DECIMALS_OF_DEGREES)
     return round(latitude, _DECIMALS_OF_DEGREES), rounded if rounded < 180 else -180.0
 
 
 def rounded_altitude_m(altitude_m: float) -> float:
-    """Round to 1 um: the hills that are drawn come from a logarithm, whose last digit differs between processors."""
+    """Round an altitude to 1 um: drawn hills come from a logarithm, whose last digit differs between processors.
+
+    Parameters
+    ----------
+    altitude_m : float
+
+    Returns
+    -------
+    float
+        Metres.
+    """
     return round(altitude_m, _DECIMALS_OF_METRES)
 
 

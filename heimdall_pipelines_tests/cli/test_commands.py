@@ -81,7 +81,7 @@ def test_a_session_is_imported_listed_extracted_and_shown(heimdall, example_reco
     code, out, _ = heimdall("session", "extract", session_id)
     assert code == 0
     assert out.count(" passed ") == 5
-    assert re.search(r"genova +12 +12 +19\.\d +-40\.0 +-2\.50", out)
+    assert re.search(r"genova +12 +12 +19\.\d +60\.\d +-40\.0 +-2\.50", out)
     assert re.search(rf"{session_id} .* 12 +extracted", heimdall("session", "list")[1])
     assert re.search(r"torino +12 +12 +29\.\d", heimdall("session", "show", session_id)[1])
     assert "already imported" in heimdall("session", "import", *example_recordings)[1]

@@ -8,7 +8,7 @@ import psycopg2
 import pytest
 from typer.testing import CliRunner
 
-from heimdall_pipelines.cli import app
+from heimdall_pipelines.cli import app, dagster_dev
 from heimdall_pipelines.cli import dev as dev_command
 from heimdall_pipelines.cli.dagster_dev import DevFailedError
 from heimdall_pipelines.errors import HeimdallError
@@ -116,7 +116,7 @@ def test_a_start_in_progress_shows_no_address_of_an_earlier_one(tmp_path, monkey
         shown.append(dev_command._running_address(home))
         raise HeimdallError("far enough")
 
-    monkeypatch.setattr(dev_command, "end_leftovers", stop_here)
+    monkeypatch.setattr(dagster_dev, "end_leftovers", stop_here)
     with pytest.raises(HeimdallError, match="far enough"):
         dev_command.dev(dev_command.FIRST_PORT)
     assert shown == ["it is just starting"]

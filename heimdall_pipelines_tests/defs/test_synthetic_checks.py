@@ -429,7 +429,7 @@ def test_everything_is_validated_but_what_is_being_deleted_and_leftovers_are_war
     assert get_session(stores.database, session).health_status == "critical"  # it has no features
     assert get_session(stores.database, doomed_session).last_validated_at is None
     told = {e.partition for e in result.get_asset_check_evaluations()}
-    assert told == {"sound", "broken", "broken__00000", str(session)}
+    assert told == {"sound", "broken", "broken__00000", get_session(stores.database, session).slug}
     assert last_words_of_dataset(instance, "sound") == ALL_PASS
     words = capfd.readouterr().err
     for place in (
@@ -542,7 +542,10 @@ def test_a_dataset_that_cannot_be_looked_at_fails_the_run_but_does_not_stop_it(i
         result
     )
     assert "colour" in failure(result)
-    assert {e.partition for e in result.get_asset_check_evaluations()} == {"second", str(session)}
+    assert {e.partition for e in result.get_asset_check_evaluations()} == {
+        "second",
+        get_session(stores.database, session).slug,
+    }
     assert get_dataset(stores.database, "first").last_validated_at is None
 
 

@@ -286,11 +286,11 @@ def gains(link, num_receivers, *, duration_s, rate_hz, **changes):
 
 
 def test_fading_on_the_samples_has_the_autocorrelation_of_jakes():
-    faded = gains(like(PLAIN, rice_k_db=-math.inf, doppler_hz=10.0), 2000, duration_s=0.25, rate_hz=8e3)
-    lags = np.arange(0, 2000, 50)
+    faded = gains(like(PLAIN, rice_k_db=-math.inf, doppler_hz=10.0), 2000, duration_s=0.25, rate_hz=20e3)
+    lags = np.arange(0, 5000, 125)
     correlation = np.mean(faded[:, lags] * faded[:, :1].conj(), axis=0)
     # 2000 independent draws: standard error at most 1 / sqrt(2000), and 40 lags: 4.5 of them.
-    assert np.abs(correlation - j0(2 * np.pi * 10 * lags / 8e3)).max() < 4.5 / math.sqrt(2000)
+    assert np.abs(correlation - j0(2 * np.pi * 10 * lags / 20e3)).max() < 4.5 / math.sqrt(2000)
     # Circular: a real gain, as was used before, has a pseudo-correlation of 1 instead of 0.
     assert np.abs(np.mean(faded[:, lags] * faded[:, :1], axis=0)).max() < 4.5 / math.sqrt(2000)
     # Rayleigh: power at one instant is exponential.
@@ -298,7 +298,7 @@ def test_fading_on_the_samples_has_the_autocorrelation_of_jakes():
 
 
 def test_fading_on_the_samples_has_the_doppler_spectrum_of_jakes():
-    doppler_hz, rate_hz, duration_s = 40.0, 8e3, 2.0
+    doppler_hz, rate_hz, duration_s = 40.0, 20e3, 2.0
     faded = gains(like(PLAIN, rice_k_db=-math.inf, doppler_hz=doppler_hz), 300, duration_s=duration_s, rate_hz=rate_hz)
     window = np.hanning(faded.shape[1]).astype(np.float32)
     power = np.mean(np.abs(ducc0.fft.c2c(faded * window, axes=(1,), nthreads=1)) ** 2, axis=0)
@@ -334,7 +334,7 @@ def test_the_rice_factor_comes_back_from_the_moments_of_the_received_power(rice_
 
 
 def test_receivers_fade_independently():
-    faded = gains(like(PLAIN, rice_k_db=-math.inf, doppler_hz=10.0), 4000, duration_s=0.001, rate_hz=8e3)[:, 0]
+    faded = gains(like(PLAIN, rice_k_db=-math.inf, doppler_hz=10.0), 4000, duration_s=0.001, rate_hz=20e3)[:, 0]
     # Neighbours, and one beyond: five standard errors of a correlation of 4000 pairs.
     for lag in (1, 2):
         assert abs(np.mean(faded[lag:] * faded[:-lag].conj())) < 5 / math.sqrt(4000)

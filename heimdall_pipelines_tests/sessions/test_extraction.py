@@ -302,7 +302,7 @@ def test_a_session_that_is_not_completed_or_not_there_is_refused(stores, example
         extract_session(stores, example.session_id, quiet)
     with pytest.raises(SessionNotFoundError, match="heimdall session list"):
         extract_session(stores, uuid4(), quiet)
-    with pytest.raises(SessionNotFoundError, match="a UUID is expected"):
+    with pytest.raises(SessionNotFoundError, match="no session not-an-id; see: heimdall session list"):
         extract_session(stores, "not-an-id", quiet)
 
 

@@ -43,7 +43,7 @@ DEADLINE_S = 600.0
 RECORDING = """
 from heimdall_pipelines.settings import load_settings
 from heimdall_pipelines.store.stores import open_stores
-from heimdall_pipelines_tests.sessions.test_recording_players import recorded
+from heimdall_pipelines_tests.sessions.test_recording_simulated import recorded
 
 with open_stores(load_settings()) as stores:
     recorded(stores)
