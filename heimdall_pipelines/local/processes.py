@@ -17,6 +17,7 @@ import psutil
 
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.local.account import Account, popen_identity
+from heimdall_pipelines.throttle import Throttle
 
 POLL_S = 0.02
 LOG_TAIL_LINES = 15
@@ -133,7 +134,8 @@ def wait_until_ready(
     LocalServerError
         The server ended while starting, or the wait was interrupted.
     """
-    began = logged = time.monotonic()
+    began = time.monotonic()
+    throttle = Throttle(PROGRESS_INTERVAL_S)
     while True:
         try:
             probe()
@@ -142,10 +144,9 @@ def wait_until_ready(
             reason = str(error).strip()
         if not is_alive(process):
             raise LocalServerError(f"{log.parent.name} (pid {process.pid}) ended while starting\n{log_tail(log)}")
-        now = time.monotonic()
-        if now - logged >= PROGRESS_INTERVAL_S:
-            logged = now
-            _logger.warning("waiting for %s for %.0f s: %s", log.parent.name, now - began, reason.partition("\n")[0])
+        if throttle.is_due():
+            waited_s = time.monotonic() - began
+            _logger.warning("waiting for %s for %.0f s: %s", log.parent.name, waited_s, reason.partition("\n")[0])
         if interrupted.wait(POLL_S):
             raise LocalServerError(f"interrupted while waiting for the server (pid {process.pid})")
 

@@ -3,7 +3,6 @@
 import logging
 import math
 import statistics
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,6 +37,7 @@ from heimdall_pipelines.store.objects import ObjectNotFoundError
 from heimdall_pipelines.store.session_revisions import SessionRevision
 from heimdall_pipelines.store.sessions import RecordingSession, SessionBeingDeletedError, SessionKey, get_session
 from heimdall_pipelines.store.stores import Stores
+from heimdall_pipelines.throttle import Throttle
 
 logger = logging.getLogger(__name__)
 
@@ -274,7 +274,7 @@ def _extract_segments(
 ) -> None:
     every = max(1, grid.num_segments // SPECTROGRAM_TIMES)
     num_times = max(1, min(SPECTROGRAM_TIMES_PER_SEGMENT, SPECTROGRAM_TIMES // grid.num_segments))
-    told = time.monotonic()
+    throttle = Throttle(PROGRESS_INTERVAL_S)
     rows: list[SessionFeatureRow] = []
     for segment_idx in range(grid.num_segments):
         receivers = tuple(
@@ -285,8 +285,7 @@ def _extract_segments(
         if len(rows) == ROWS_PER_INSERT:
             writer.add(rows)
             rows = []
-        if time.monotonic() - told > PROGRESS_INTERVAL_S:
-            told = time.monotonic()
+        if throttle.is_due():
             progress(f"{segment_idx + 1} of {grid.num_segments} segments extracted")
     writer.add(rows)
 

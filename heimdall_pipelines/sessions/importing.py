@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -40,6 +39,7 @@ from heimdall_pipelines.store.session_slugs import check_slug, default_session_n
 from heimdall_pipelines.store.sessions import SessionIdentity, SessionNotFoundError, get_session
 from heimdall_pipelines.store.stations import Station, list_stations, slug
 from heimdall_pipelines.store.stores import Stores
+from heimdall_pipelines.throttle import Throttle
 
 logger = logging.getLogger(__name__)
 
@@ -288,13 +288,12 @@ def _checksum(source: _Source, progress: Progress) -> str:
 def _object_stream(source: _Source, progress: Callable[[float], None]) -> Iterator[bytes | memoryview]:
     """The bytes of the ``.npy`` object, block by block; tells its progress every few seconds."""
     yield npy_header_bytes(source.recording.num_samples)
-    told = time.monotonic()
+    throttle = Throttle(PROGRESS_INTERVAL_S)
     done = 0
     for block in source.recording.blocks():
         yield np.ascontiguousarray(block, dtype="<c8").data.cast("B")
         done += block.size
-        if time.monotonic() - told > PROGRESS_INTERVAL_S:
-            told = time.monotonic()
+        if throttle.is_due():
             progress(done / source.recording.num_samples)
 
 

@@ -1,7 +1,6 @@
 """Looks whether the objects of a session are those that its measurements name."""
 
 import hashlib
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
@@ -12,6 +11,7 @@ from heimdall_pipelines.store.measurements import StationRecording
 from heimdall_pipelines.store.objects import ObjectLocation, ObjectNotFoundError
 from heimdall_pipelines.store.session_objects import session_entries, with_sidecar
 from heimdall_pipelines.store.stores import Stores
+from heimdall_pipelines.throttle import Throttle
 
 READ_BYTES = 8 * 2**20
 PROGRESS_INTERVAL_S = 2.0
@@ -99,15 +99,14 @@ def _check_bytes(outcome: CheckOutcome, stores: Stores, recording: StationRecord
     outcome.count("checksums_compared")
     size = _size(stores, recording.location) or 0
     digest = hashlib.sha256()
-    told = time.monotonic()
+    throttle = Throttle(PROGRESS_INTERVAL_S)
     for offset in range(0, size, READ_BYTES):
         try:
             digest.update(stores.objects.read(recording.location, offset, min(READ_BYTES, size - offset)))
         except ObjectNotFoundError as error:
             outcome.problem(str(error))
             return False
-        if time.monotonic() - told > PROGRESS_INTERVAL_S:
-            told = time.monotonic()
+        if throttle.is_due():
             progress(f"reading {recording.location}: {offset / size:.0%}")
     if digest.hexdigest() != recording.sha256:
         outcome.problem(f"{recording.location}: its bytes are not those that were stored (SHA-256 differs)")

@@ -44,11 +44,12 @@ from heimdall_pipelines.store.session_slugs import default_session_name, session
 from heimdall_pipelines.store.sessions import SessionIdentity, SessionNotFoundError, get_session
 from heimdall_pipelines.store.stations import Station, list_stations
 from heimdall_pipelines.store.stores import Stores
+from heimdall_pipelines.throttle import Throttle
 
 logger = logging.getLogger(__name__)
 
 PROGRESS_INTERVAL_S = 2.0
-SIGN_OF_LIFE_S = 5.0
+HEARTBEAT_INTERVAL_S = 5.0
 STORING_S = 600.0  # for what is still to be stored and committed when the last sample has come
 COMPLETION_DELAYS_S = (1.0, 2.0, 4.0, 8.0, 16.0)
 
@@ -209,18 +210,17 @@ class _Job:
             return running.result()
 
     def _watch(self, progress: Progress) -> None:
-        seen = time.monotonic()
+        heartbeat = Throttle(HEARTBEAT_INTERVAL_S)
         while True:
             try:
-                line = self._lines.get(timeout=SIGN_OF_LIFE_S)
+                line = self._lines.get(timeout=HEARTBEAT_INTERVAL_S)
             except queue.Empty:
                 line = ""
             if line is None:
                 return
             if line:
                 progress(line)
-            if time.monotonic() - seen >= SIGN_OF_LIFE_S:
-                seen = time.monotonic()
+            if heartbeat.is_due():
                 self._send_heartbeat(progress)
 
     def _send_heartbeat(self, progress: Progress) -> None:

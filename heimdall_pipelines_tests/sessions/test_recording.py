@@ -585,7 +585,7 @@ def test_a_recording_that_is_broken_off_as_it_ends_is_closed_as_failed_too(store
 def test_a_session_that_is_deleted_while_it_is_recorded_is_given_up_and_leaves_nothing(
     stores, monkeypatch, fault, rows_are_gone
 ):
-    monkeypatch.setattr(recording, "SIGN_OF_LIFE_S", 0.05)
+    monkeypatch.setattr(recording, "HEARTBEAT_INTERVAL_S", 0.05)
     add_receivers(stores, "a", "b")
 
     def delete():
@@ -718,7 +718,7 @@ def test_a_recording_whose_process_is_killed_is_closed_by_the_watchdog_and_an_im
 
 @pytest.mark.fault("a recorder that was taken for dead goes on")
 def test_a_recorder_that_was_taken_for_dead_cannot_complete_its_session(stores, monkeypatch, fault):
-    monkeypatch.setattr(recording, "SIGN_OF_LIFE_S", 3600.0)  # it would learn of it by the next one, too
+    monkeypatch.setattr(recording, "HEARTBEAT_INTERVAL_S", 3600.0)  # it would learn of it by the next one, too
     add_receivers(stores, "a")
 
     def close(line):
