@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -53,7 +52,7 @@ from heimdall_pipelines_tests.sessions.live import (
 )
 from heimdall_pipelines_tests.sessions.support import import_files, quiet
 from heimdall_pipelines_tests.tcp_link import TcpLink
-from heimdall_pipelines_tests.waiting import TIMEOUT_S
+from heimdall_pipelines_tests.waiting import TIMEOUT_S, wait_for
 
 SEVEN = tuple("abcdefg")
 ARRIVAL_NS = 1_767_268_800 * 10**9
@@ -116,13 +115,6 @@ class Recorded:
 
     async def waited_for(self):
         assert await asyncio.to_thread(self._is_told.wait, TIMEOUT_S)
-
-
-def wait_until(holds):
-    deadline = time.monotonic() + TIMEOUT_S
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_seven_stations_are_recorded_together_and_the_session_is_due(stores):
@@ -570,7 +562,7 @@ def test_a_recording_that_is_broken_off_as_it_ends_is_closed_as_failed_too(store
 
     def break_off(line):
         if line.startswith("a: recorded"):
-            wait_until(loops[0].is_closed)
+            wait_for("the event loop to close", loops[0].is_closed)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -692,7 +684,9 @@ def test_a_recording_whose_process_is_killed_is_closed_by_the_watchdog_and_an_im
     begun = tmp_path / "begun"
     process = subprocess.Popen([sys.executable, "-c", ENDLESS_RECORDING, str(begun)])
     try:
-        wait_until(lambda: begun.exists() or process.poll() is not None)
+        wait_for(
+            "the recording to begin, or the end of its process", lambda: begun.exists() or process.poll() is not None
+        )
         assert process.poll() is None
         assert close_abandoned_sessions(stores) == []  # it lives
     finally:
