@@ -51,12 +51,12 @@ Progress = Callable[[str], None]
 
 
 class ImportRefusedError(HeimdallError):
-    """The files do not make a session; the message says which file and what to do. Nothing was stored."""
+    """The files cannot be imported as a session; the message says which file and what to do. Nothing was stored."""
 
 
 @dataclass(frozen=True)
 class ImportFile:
-    """A recording file and what its user says of it; None: as the file has it."""
+    """A recording file and the values given for it; None: the value of the file."""
 
     path: Path
     rx_id: str | None = None
@@ -65,7 +65,7 @@ class ImportFile:
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """What holds for all files of an import; None: as the files have it, or by default."""
+    """Values given for all files of an import; None: the value of each file, or the default."""
 
     name: str | None = None
     slug: str | None = None
@@ -81,7 +81,7 @@ class ImportOptions:
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What an import did."""
+    """Result of an import."""
 
     session_id: UUID
     slug: str
@@ -110,9 +110,9 @@ def import_session(
 ) -> ImportReport:
     """Import recordings of several stations as one completed session.
 
-    Every file is read twice: once to check every sample and to learn its checksum, before anything
-    is stored, and once to store it. An import that fails leaves nothing of the session behind; one
-    that is killed leaves a session in progress that importing the same files again completes.
+    Every file is read twice: once to check every sample and to compute its checksum, before anything
+    is stored, and once to store it. A failed import leaves nothing of the session behind. A killed
+    import leaves a session in progress, which importing the same files again completes.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def import_session(
     files : sequence of ImportFile
         One per station.
     options : ImportOptions
-        What holds for all files.
+        Values given for all files.
     progress : callable
         Called with a line to show, every few seconds.
 
@@ -135,7 +135,7 @@ def import_session(
     Raises
     ------
     ImportRefusedError, RecordingFormatError, SlugError
-        The files do not make a session; each message names the file.
+        The files cannot be imported as a session; each message names the file.
     SessionBeingDeletedError
         The session of the same content is being deleted, or its deletion began meanwhile.
     UnavailableError
@@ -286,7 +286,7 @@ def _checksum(source: _Source, progress: Progress) -> str:
 
 
 def _object_stream(source: _Source, progress: Callable[[float], None]) -> Iterator[bytes | memoryview]:
-    """The bytes of the ``.npy`` object, block by block; tells its progress every few seconds."""
+    """The bytes of the ``.npy`` object, block by block; reports progress every few seconds."""
     yield npy_header_bytes(source.recording.num_samples)
     throttle = Throttle(PROGRESS_INTERVAL_S)
     done = 0
@@ -305,7 +305,7 @@ def _content_digest(sources: Sequence[_Source], sha256: Mapping[str, str]) -> st
 def _refuse_partly_imported(
     stores: Stores, sources: Sequence[_Source], sha256: Mapping[str, str], content_sha256: str
 ) -> None:
-    """Let pass what is new and what was imported as a whole; refuse a mixture of both."""
+    """Refuse files of which some, but not all, were imported before."""
     held = sessions_holding(stores.database, list(sha256.values()), other_than_content=content_sha256)
     listed = [
         f"{source.recording.path.name} (session {held[sha256[source.station.rx_id]]})"
@@ -360,7 +360,7 @@ def _store(
 
 def _clean_up(stores: Stores, session: SessionIdentity) -> None:
     try:
-        with suppress(SessionNotFoundError):  # deleted meanwhile: what was stored since has to go too
+        with suppress(SessionNotFoundError):  # deleted meanwhile: what was stored since must be removed too
             if get_session(stores.database, session.id).status == "completed":
                 return
         remove_session_iq(stores.objects, session.id)

@@ -1,4 +1,4 @@
-"""Looks whether the objects of a session are those that its measurements name."""
+"""Checks whether the objects of a session are those that its measurements name."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class CheckedObjects:
-    """What the objects of a session are: their bytes, and whether some station's IQ is not as it was stored."""
+    """Size of a session's objects, and whether any station's IQ is missing or damaged."""
 
     size_bytes: int
     iq_is_damaged: bool
@@ -36,14 +36,14 @@ def check_objects(
     checksums: bool,
     progress: Progress,
 ) -> CheckedObjects:
-    """Compare the objects that lie there with those that are named, and their lengths; on request every byte.
+    """Compare the objects in the store with those that measurements name: existence, sizes, optionally checksums.
 
     Raises
     ------
     UnavailableError
-        The S3 store could not be asked.
+        The S3 store could not be reached.
     """
-    # A station that recorded nothing names no object: it is a failed station, no disagreement.
+    # A station that recorded nothing names no object: a failed station, not a missing object.
     named = {file for recording in recordings if recording.location for file in with_sidecar(recording.location)}
     sizes: dict[ObjectLocation, int] = {}
     size_bytes = 0
@@ -91,7 +91,7 @@ def _check_sidecar(
 
 
 def _check_bytes(outcome: CheckOutcome, stores: Stores, recording: StationRecording, progress: Progress) -> bool:
-    """Read an object again, block by block; one whose checksum nobody noted is counted only."""
+    """Read an object again, block by block; without a stored checksum it is only counted."""
     assert recording.location is not None
     if recording.sha256 is None:
         outcome.count("objects_without_checksum")

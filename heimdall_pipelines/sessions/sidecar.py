@@ -19,7 +19,7 @@ def session_sidecar(
     extra: Mapping[str, object] | None = None,
     holes: Sequence[tuple[int, int]] = (),
 ) -> dict[str, Any]:
-    """Describe a station's ``.npy`` object by what its measurement says of it.
+    """Describe a station's ``.npy`` object from its measurement.
 
     Parameters
     ----------

@@ -17,10 +17,10 @@ from heimdall_pipelines.store.stations import Station, station_ids
 class StationRecording:
     """One station's IQ of a session.
 
-    ``full_scale_dbm`` is the power of ``abs(x) = 1``; where ``is_calibrated`` is false it is a guess
+    ``full_scale_dbm`` is the power of ``abs(x) = 1``; if ``is_calibrated`` is false it is a guess
     and levels are relative to full scale. ``quantisation_step`` (of full scale) is None for samples
-    that never were integers, ``passband_hz`` is None where the receiver passes the whole sampled band.
-    ``note`` says what limits it. Where nothing was recorded, ``error_message`` says why, there is no
+    that were not quantised, ``passband_hz`` is None if the receiver passes the whole sampled band.
+    ``note`` describes its limits. If nothing was recorded, ``error_message`` says why, there is no
     location, and ``samples_count`` and ``sample_rate_hz`` are 0.
     """
 
@@ -45,7 +45,7 @@ class StationRecording:
 
     @property
     def cn0_dbhz(self) -> float | None:
-        """Carrier-to-noise density that the SNR, which is over the whole sampled band, comes to."""
+        """Carrier-to-noise density, computed from the SNR over the whole sampled band."""
         return None if self.snr_db is None else self.snr_db + 10 * math.log10(self.sample_rate_hz)
 
 
@@ -77,7 +77,7 @@ def read_recordings(connection: Connection, session_id: UUID) -> list[StationRec
 
 
 def replace_measurements(connection: Connection, session_id: UUID, recordings: Sequence[StationRecording]) -> None:
-    """Write what the stations recorded in place of what was there; the stations have rows already."""
+    """Replace a session's measurements; the stations must have rows already."""
     ids = station_ids(connection, [recording.station.rx_id for recording in recordings])
     connection.execute(text("DELETE FROM heimdall.measurements WHERE recording_session_id = :id"), {"id": session_id})
     for recording in recordings:

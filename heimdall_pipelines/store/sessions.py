@@ -19,7 +19,7 @@ class SessionNotFoundError(HeimdallError):
 
 
 class SessionBeingDeletedError(HeimdallError):
-    """The session's deletion has begun: nothing else is done with it any more."""
+    """The session's deletion has begun: it can only be finished."""
 
     def __init__(self, key: SessionKey) -> None:
         super().__init__(f"session {key} is being deleted; finish it with: heimdall session delete {key}")
@@ -27,7 +27,7 @@ class SessionBeingDeletedError(HeimdallError):
 
 @dataclass(frozen=True)
 class SessionIdentity:
-    """How a session is called: by its id in rows and objects, by its slug wherever a person sees it."""
+    """Identifiers of a session: the id in rows and objects, the slug for people."""
 
     id: UUID
     slug: str
@@ -37,7 +37,7 @@ class SessionIdentity:
 class RecordingSession(SessionIdentity):
     """One recording by several stations at the same time.
 
-    Health, its time and the bytes are those of the last validation (``unknown`` and None before the first).
+    Health, its time and the size are those of the last validation (``unknown`` and None before the first).
     """
 
     name: str
@@ -57,7 +57,7 @@ class RecordingSession(SessionIdentity):
 
 @dataclass(frozen=True)
 class SessionOverview(SessionIdentity):
-    """A session as a list shows it."""
+    """A session in a list."""
 
     name: str
     status: str
@@ -85,7 +85,7 @@ def get_session(database: Database, key: SessionKey) -> RecordingSession:
     Raises
     ------
     SessionNotFoundError
-        No session has it.
+        No session has this slug or id.
     """
     with database.transaction() as connection:
         return read_session(connection, key)
@@ -110,7 +110,7 @@ def read_session(connection: Connection, key: SessionKey) -> RecordingSession:
 
 
 def list_sessions(database: Database, limit: int = 100) -> list[SessionOverview]:
-    """Sessions with what was extracted from their current revision, newest first."""
+    """Sessions with counts of the segments of their current revision, newest first."""
     with database.transaction() as connection:
         rows = connection.execute(
             text(
@@ -128,7 +128,7 @@ def list_sessions(database: Database, limit: int = 100) -> list[SessionOverview]
 
 
 def completed_sessions(database: Database) -> list[SessionIdentity]:
-    """Sessions that can be validated, oldest completion first: completed, and not being deleted."""
+    """Sessions that can be validated (completed and not being deleted), oldest completion first."""
     with database.transaction() as connection:
         rows = connection.execute(
             text(

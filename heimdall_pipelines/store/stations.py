@@ -19,7 +19,7 @@ _SLUG = re.compile(r"[a-z0-9]+([-_][a-z0-9]+)*")
 
 
 class StationError(HeimdallError):
-    """A station or source that is unknown, given twice, or not as it must be."""
+    """A station or source that is unknown, given twice or invalid."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ _INSERT_SOURCE = _insert_sql("known_sources", SOURCE_COLUMNS)
 
 
 def slug(text_: str) -> str:
-    """Make a name into a slug: lower case, anything else than a-z and 0-9 becomes one ``-``.
+    """Convert a name to a slug: lower case, each run of other characters than a-z and 0-9 becomes one ``-``.
 
     >>> slug("Passo del Giovi")
     'passo-del-giovi'
@@ -117,12 +117,12 @@ def list_stations(database: Database) -> list[Station]:
 
 
 def add_missing_stations(connection: Connection, stations: Sequence[Station]) -> list[str]:
-    """Add the stations whose rx_id is not there yet; rows that are there stay as they are.
+    """Add the stations whose rx_id does not exist yet; existing rows stay unchanged.
 
     Returns
     -------
     list of str
-        The rx_id of each one added.
+        The rx_id of each added station.
     """
     added = []
     for station in stations:
@@ -141,12 +141,12 @@ def add_station(database: Database, station: Station) -> None:
 
 
 def set_station_active(database: Database, rx_id: str, is_active: bool) -> None:
-    """Let a station be asked for recordings, or not."""
+    """Activate or deactivate a station for recordings."""
     _set_column(database, rx_id, "is_active", is_active)
 
 
 def set_station_url(database: Database, rx_id: str, url: str) -> None:
-    """Note that a station moved to another address."""
+    """Set a station's URL."""
     _set_column(database, rx_id, "url", url)
 
 
@@ -158,7 +158,7 @@ def list_known_sources(database: Database) -> list[KnownSource]:
 
 
 def add_missing_known_sources(connection: Connection, sources: Sequence[KnownSource]) -> list[str]:
-    """Add the sources whose name is not there yet; gives the names of those added."""
+    """Add the sources whose name does not exist yet; returns the added names."""
     added = []
     for source in sources:
         inserted = connection.execute(text(_INSERT_SOURCE), vars(source)).first()
@@ -168,7 +168,7 @@ def add_missing_known_sources(connection: Connection, sources: Sequence[KnownSou
 
 
 def known_source_id(connection: Connection, name: str | None) -> UUID | None:
-    """Primary key of a transmitter; None for none; a StationError that lists the known ones where it is unknown."""
+    """Primary key of a transmitter, None for None; the StationError for an unknown name lists the known ones."""
     if name is None:
         return None
     found: UUID | None = connection.execute(
@@ -181,7 +181,7 @@ def known_source_id(connection: Connection, name: str | None) -> UUID | None:
 
 
 def station_ids(connection: Connection, rx_ids: Sequence[str]) -> dict[str, UUID]:
-    """Primary keys of the stations with these rx_ids; unknown ones are missing in the answer."""
+    """Primary keys of the stations with these rx_ids; unknown ones are left out."""
     rows = connection.execute(
         text("SELECT rx_id, id FROM heimdall.websdr_stations WHERE rx_id = ANY(:rx_ids)"), {"rx_ids": list(rx_ids)}
     )

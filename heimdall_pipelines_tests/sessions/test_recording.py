@@ -354,7 +354,7 @@ def test_samples_that_were_lost_are_a_marked_hole_of_zeros(stores, fault):
     assert (annotation["core:sample_start"], annotation["core:sample_count"]) == (begin, 512)
     (found,) = list_recordings(stores.database, report.session_id)
     assert found.note == (
-        "512 of 12000 samples in 1 holes were lost: zeros; the converter was overdriven in 2 of 23 blocks"
+        "512 of 12000 samples in 1 holes were lost and are zeros; the converter was overdriven in 2 of 23 blocks"
     )
     assert found.note in extract_session(stores, report.session_id).stations[0].flags
     fault.record(
@@ -378,8 +378,8 @@ def test_a_station_that_loses_more_than_a_few_samples_fails(stores, fault):
 @pytest.mark.parametrize(
     ("iq", "rate_hz", "reason"),
     [
-        (np.full(512, np.nan, np.complex64), RATE_HZ, "no finite numbers"),
-        (np.zeros(512, np.complex128), RATE_HZ, "no finite numbers"),
+        (np.full(512, np.nan, np.complex64), RATE_HZ, "samples that are not finite"),
+        (np.zeros(512, np.complex128), RATE_HZ, "samples that are not finite"),
         (np.zeros(512, np.complex64), 1.0, "its sample rate 1 Hz is outside"),
         (np.zeros(512, np.complex64), float("nan"), "its sample rate nan Hz is outside"),
         (np.zeros(0, np.complex64), RATE_HZ, "the stream ended early"),
@@ -455,7 +455,7 @@ def test_other_values_that_cannot_be_are_refused(values, words):
         (("a", "a"), "station a is given twice"),
         (("off",), "station off is not active"),
         (("files-only",), "station files-only cannot be recorded: it has no client"),
-        (("no-url",), "no station can be asked for .*no-url: it has no url"),
+        (("no-url",), "no station can record .*no-url: it has no url"),
         (("vhf",), r"vhf: 0.0775 MHz is outside its 144-146 MHz"),
         ((), "no station was named"),
     ],
@@ -545,7 +545,7 @@ def test_a_recording_that_is_broken_off_is_closed_as_failed_and_leaves_no_object
     with pytest.raises(KeyboardInterrupt):
         record(stores, ScriptedReceiver(play), progress=break_off)
     session = only_session(stores)
-    assert (session.status, session.error_message) == ("failed", "broken off by hand")
+    assert (session.status, session.error_message) == ("failed", "interrupted by the user")
     assert stored_keys(stores, session.id) == []
     assert close_abandoned_sessions(stores, silent_for_s=0) == []
     fault.record(found_by="nothing to find", came_of_it="the session is failed, its objects are removed")
@@ -568,7 +568,7 @@ def test_a_recording_that_is_broken_off_as_it_ends_is_closed_as_failed_too(store
     with pytest.raises(KeyboardInterrupt):
         record(stores, ScriptedReceiver(play), progress=break_off)
     session = only_session(stores)
-    assert (session.status, session.error_message) == ("failed", "broken off by hand")
+    assert (session.status, session.error_message) == ("failed", "interrupted by the user")
     assert stored_keys(stores, session.id) == []
 
 

@@ -167,7 +167,7 @@ def test_with_automatic_gain_levels_are_uncalibrated_and_with_a_fixed_one_they_a
     (found,) = list_recordings(stores.database, automatic.session_id)
     assert (found.is_calibrated, found.note) == (
         False,
-        "uncalibrated in spite of its full_scale_dbm: automatic gain control was on",
+        "uncalibrated despite full_scale_dbm: automatic gain control was on",
     )
     assert found.note in extract_session(stores, automatic.session_id).stations[0].flags
     (found,) = list_recordings(stores.database, fixed.session_id)

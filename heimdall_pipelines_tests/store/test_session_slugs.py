@@ -55,7 +55,7 @@ def slugs(database):
 
 
 def recorded(slug):
-    return RecordedSession(slug, "s", 77_500.0, 12_500.0, None, ends_within_s=60.0)
+    return RecordedSession(slug, "s", 77_500.0, 12_500.0, None, deadline_in_s=60.0)
 
 
 def imported(slug, content="0" * 64):
