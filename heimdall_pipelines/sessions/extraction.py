@@ -132,9 +132,7 @@ def extract_session(stores: Stores, key: SessionKey, progress: Progress = logger
     if session.deletion_began_at is not None:
         raise SessionBeingDeletedError(session.slug)
     if session.status != "completed":
-        raise NotExtractableError(
-            f"session {session.slug} is {session.status}; IQ can be extracted only when it is completed"
-        )
+        raise NotExtractableError(f"session {session.slug} is {session.status}; extract it when it is completed")
     recordings = list_recordings(stores.database, session.id)
     if not recordings:
         raise NotExtractableError(f"session {session.slug} has no measurements: no station recorded anything")

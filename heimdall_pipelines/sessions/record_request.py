@@ -71,7 +71,7 @@ class RecordRequest:
     def __post_init__(self) -> None:
         if not 0 < self.frequency_hz <= MAX_FREQUENCY_HZ:
             raise RecordingRefusedError(
-                f"frequency_hz must be above 0 and at most {MAX_FREQUENCY_HZ:g}, not {self.frequency_hz:g}"
+                f"the frequency must be above 0 and at most {MAX_FREQUENCY_HZ:g} Hz, not {self.frequency_hz:g} Hz"
             )
         if not MIN_DURATION_S <= self.duration_s <= self.max_duration_s:  # NaN is refused, too
             raise RecordingRefusedError(

@@ -122,8 +122,8 @@ WRONG = [
     (Faults(answers_page=True), "answers with text/html: IQ is application/octet-stream", False),
     (Faults(headers={"Content-Type": "application/json"}), "answers with application/json", False),
     (Faults(headers={"Content-Encoding": "br"}), "sends its IQ encoded as br", False),
-    (Faults(headers={"X-Sample-Rate": "fast"}), "says X-Sample-Rate: fast", False),
-    (Faults(headers={"X-Sample-Rate": "nan"}), "says X-Sample-Rate: nan", False),
+    (Faults(headers={"X-Sample-Rate": "fast"}), "reports X-Sample-Rate: fast", False),
+    (Faults(headers={"X-Sample-Rate": "nan"}), "reports X-Sample-Rate: nan", False),
     (Faults(headers={"X-Sample-Rate": "1e9"}), "but 12000 Hz were requested", False),
     (Faults(headers={"X-Sample-Rate": "0"}), "but 12000 Hz were requested", False),
     (Faults(status=503), "is busy (HTTP status 503)", True),
@@ -211,7 +211,7 @@ def test_a_receiver_that_is_not_there_is_transiently_unreachable():
 
     for api_type in ("http_iq", "kiwisdr"):
         assert in_steady_time(run(api_type, "http://127.0.0.1:1")).startswith("cannot be reached: ")
-        assert in_steady_time(run(api_type, "http://nowhere.invalid")) == "its host name is not known"
+        assert in_steady_time(run(api_type, "http://nowhere.invalid")) == "its host name cannot be resolved"
 
 
 def test_the_status_page_may_be_lines_json_or_missing():

@@ -421,7 +421,7 @@ def test_without_room_for_temporary_files_a_station_fails_with_what_to_do(stores
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
     report = record(stores, ScriptedReceiver(streaming))
     assert report.status == "failed"
-    assert f"No such file or directory in {tmp_path / 'missing'}; it takes 20 MiB" in report.error_message
+    assert f"No such file or directory in {tmp_path / 'missing'}; free 20 MiB" in report.error_message
 
 
 @pytest.mark.parametrize("duration_s", [0.0, -1.0, float("nan"), float("inf"), 0.1, 3601.0])
@@ -433,12 +433,12 @@ def test_a_duration_that_cannot_be_recorded_is_refused(duration_s):
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"frequency_hz": 0.0}, "a frequency of 0 Hz"),
-        ({"frequency_hz": float("nan")}, "a frequency of nan Hz"),
+        ({"frequency_hz": 0.0}, "not 0 Hz"),
+        ({"frequency_hz": float("nan")}, "not nan Hz"),
         ({"bandwidth_hz": 1.0}, "a channel of 1 Hz"),
         ({"bandwidth_hz": float("nan")}, "a channel of nan Hz"),
         ({"name": " "}, "the name is empty"),
-        ({"max_stations": 0}, "0 stations at most"),
+        ({"max_stations": 0}, "max_stations must be at least 1, not 0"),
         ({"manual_gain_db": 121.0}, "a gain of 121 dB cannot be set: from 0 to 120 dB"),
         ({"manual_gain_db": float("nan")}, "a gain of nan dB"),
     ],
@@ -457,7 +457,7 @@ def test_other_values_that_cannot_be_are_refused(values, words):
         (("files-only",), "station files-only cannot be recorded: it has no client"),
         (("no-url",), "no station can record .*no-url: it has no url"),
         (("vhf",), r"vhf: 0.0775 MHz is outside its 144-146 MHz"),
-        ((), "no station was named"),
+        ((), "no station was given"),
     ],
 )
 def test_stations_that_cannot_be_asked_are_refused_and_no_session_is_left(stores, rx_ids, words):
@@ -700,12 +700,12 @@ def test_a_recording_whose_process_is_killed_is_closed_by_the_watchdog_and_an_im
     assert closed.id == killed
     session = get_session(stores.database, killed)
     assert session.status == "failed"
-    assert "gave no heartbeat" in session.error_message
+    assert "no heartbeat" in session.error_message
     assert stored_keys(stores, killed) == []
     assert close_abandoned_sessions(stores, silent_for_s=0) == []
     assert get_session(stores.database, imported).status == "in_progress"
     fault.record(
-        found_by="the watchdog, when it gave no heartbeat for a while",
+        found_by="the watchdog, when it no heartbeat for a while",
         came_of_it="the session is failed, its objects are removed; an import that takes long is left alone",
     )
 

@@ -43,7 +43,7 @@ DEADLINE_S = 600.0
 RECORDING = """
 from heimdall_pipelines.settings import load_settings
 from heimdall_pipelines.store.stores import open_stores
-from heimdall_pipelines_tests.sessions.test_recording_players import recorded
+from heimdall_pipelines_tests.sessions.test_recording_simulated import recorded
 
 with open_stores(load_settings()) as stores:
     recorded(stores)
@@ -182,7 +182,7 @@ def test_a_channel_wider_than_a_station_receives_is_told_at_once_and_noted(store
         add_receivers(stores, "kiwi", url=url)
         lines = []
         report = recorded(stores, wall_clock_ns=then, bandwidth_hz=20_000.0, progress=lines.append)
-    told = "measured over 9601 Hz, all that it receives, not over 20000 Hz"
+    told = "measured over 9601 Hz, the receiver's whole band, instead of 20000 Hz"
     assert f"kiwi: connected, 12001 Hz; {told}" in lines
     (found,) = list_recordings(stores.database, report.session_id)
     assert found.note == told
