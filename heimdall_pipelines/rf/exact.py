@@ -1,6 +1,6 @@
-"""Elementary functions whose result is the same bits on every processor.
+"""Elementary functions with bit-identical results on every processor.
 
-Libraries choose their sine, logarithm and power by processor, and round differently. These are polynomials in float64
+Libraries select their sine, logarithm and power by processor, and round differently. These are polynomials in float64
 that use additions, multiplications, divisions and conversions of IEEE 754 in the order written, and call nothing. Their
 relative error is below 1e-14 (`pow10`, `exp2`) and 1e-15 (the others), which is checked in tests.
 """
@@ -30,7 +30,7 @@ _LOG_TERMS = 12  # 0.1716 to the power of 24 over 25 is 2e-20
 
 @compiled
 def nearest(x: float) -> float:
-    """Nearest whole number, the even one of two, of a float64 below 2**51."""
+    """Nearest integer of a float64 below 2**51, ties to even."""
     return (x + _ROUNDER) - _ROUNDER
 
 
@@ -106,13 +106,13 @@ def decibels(power: float) -> float:
 
 @compiled
 def _fill_normals(out: NDArray[np.float32], words: NDArray[np.uint32]) -> None:
-    """Two normals from each two words."""
+    """Two normal numbers from two words."""
     for i in range(out.size // 2):
         out[2 * i], out[2 * i + 1] = normal_pair(words[2 * i], words[2 * i + 1])
 
 
 def normals(rng: np.random.Generator, num_values: int) -> NDArray[np.float32]:
-    """Draw independent standard normal numbers, an even number of them; numpy's own way calls the C library's log."""
+    """Draw an even number of independent standard normals; numpy's own method calls the C library's log."""
     assert num_values % 2 == 0
     out = np.empty(num_values, np.float32)
     _fill_normals(out, rng.integers(2**32, size=num_values, dtype=np.uint32))
@@ -133,7 +133,7 @@ def _fill_phasors(out: NDArray[np.float64]) -> None:
 
 
 def kaiser_window(x: float, beta: float) -> float:
-    """Kaiser's window at x from -1 to 1, 1 in the middle: a quotient of two Bessel functions, each by its series."""
+    """Kaiser window at x from -1 to 1, 1 in the middle: a quotient of two Bessel functions, each by its series."""
     return _bessel_i0(beta * math.sqrt(max(0.0, 1 - x * x))) / _bessel_i0(beta)
 
 
