@@ -26,7 +26,7 @@ class PopenIdentity(TypedDict, total=False):
 
 
 def unprivileged_account() -> Account | None:
-    """Give the user ``postgres``, else ``nobody``, if this process runs as root; None otherwise."""
+    """Return the user ``postgres``, else ``nobody``, if this process runs as root; None otherwise."""
     if os.geteuid() != 0:
         return None
     try:
@@ -37,7 +37,7 @@ def unprivileged_account() -> Account | None:
 
 
 def popen_identity(account: Account | None) -> PopenIdentity:
-    """Give the arguments that make ``subprocess.Popen`` run as the account; none for the present user."""
+    """Return the arguments that make ``subprocess.Popen`` run as the account; empty for the current user."""
     if account is None:
         return {}
     return {"user": account.uid, "group": account.gid, "extra_groups": []}

@@ -55,7 +55,7 @@ def make_reachable_folder(folder: Path, account: Account | None) -> None:
             folder.rmdir()
             folder.symlink_to(_folder_outside(folder))
             _logger.warning(
-                "%s lies in %s, since the user %s cannot reach it here", folder, folder.resolve(), account.name
+                "%s is in %s, since the user %s cannot access it here", folder, folder.resolve(), account.name
             )
     if not can_reach(account, folder.resolve()):
         raise LocalServerError(

@@ -41,7 +41,7 @@ IMMEDIATE_STOP_TIMEOUT_S = 30.0
 
 
 class EmbeddedPostgres:
-    """One PostgreSQL server whose data lies in ``folder/data``.
+    """One PostgreSQL server whose data is in ``folder/data``.
 
     Not safe against two starts at once; `heimdall_pipelines.local.stack.Stack` holds a lock around it.
 
@@ -154,8 +154,8 @@ class EmbeddedPostgres:
 
     def _initialise(self, bindir: Path, account: Account | None, password: str) -> None:
         """Make the data folder under another name and rename it, so that a crash leaves no partial folder."""
-        for leftover in self._folder.glob("initdb-*"):
-            shutil.rmtree(leftover)
+        for orphan in self._folder.glob("initdb-*"):
+            shutil.rmtree(orphan)
         draft = Path(tempfile.mkdtemp(prefix="initdb-", dir=self._folder.resolve()))
         password_file = draft / "password"
         data = draft / "data"

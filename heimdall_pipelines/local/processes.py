@@ -125,7 +125,7 @@ def wait_until_ready(
     not_yet
         Exceptions of ``probe`` while the server is not ready; others pass through.
     log
-        The server's log, whose last lines go into the error.
+        The server's log, whose last lines are in the error.
     interrupted
         Set by another thread to stop waiting.
 

@@ -33,7 +33,7 @@ KILL_TIMEOUT_S = 30.0
 
 
 class EmbeddedS3:
-    """One SeaweedFS server whose objects lie in ``folder/data``.
+    """One SeaweedFS server whose objects are in ``folder/data``.
 
     Not safe against two starts at once; `heimdall_pipelines.local.stack.Stack` holds a lock around it.
 
@@ -73,7 +73,7 @@ class EmbeddedS3:
         Raises
         ------
         LocalServerError
-            The server cannot run or refuses the credentials; says why, with the last lines of its log.
+            The server cannot start or refuses the credentials; with the reason and the last lines of its log.
         """
         wanted = {*buckets, PROBE_BUCKET}
         with ExitStack() as reservations:

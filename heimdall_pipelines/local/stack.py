@@ -52,7 +52,7 @@ class Credentials:
 
 
 class Stack:
-    """The servers whose data lie in ``home``, usually ``.heimdall``.
+    """The servers whose data is in ``home``, usually ``.heimdall``.
 
     Use them inside `use`: any number of processes may share a folder, and the last one stops the
     servers.

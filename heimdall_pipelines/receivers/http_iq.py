@@ -30,7 +30,7 @@ _READ_BYTES = 1 << 16
 _NO_PAGE = 404
 
 
-def asked_rate_hz(bandwidth_hz: float) -> int:
+def requested_rate_hz(bandwidth_hz: float) -> int:
     """Sample rate to request: the bandwidth fills the 80 % that a receiver's filters leave flat, in whole kHz.
 
     At least 12 kHz, so that there is noise beside a narrow channel.
@@ -42,7 +42,7 @@ def asked_rate_hz(bandwidth_hz: float) -> int:
 class HttpIq:
     """Client of receivers that stream IQ over HTTP.
 
-    The requested rate follows from the tuning's bandwidth, see `asked_rate_hz`; the receiver may use another one,
+    The requested rate follows from the tuning's bandwidth, see `requested_rate_hz`; the receiver may use another one,
     at most four times the requested one, and states it in the header ``X-Sample-Rate``. User and password in the URL
     are sent as HTTP's basic authentication. There are no time stamps.
 
@@ -59,14 +59,14 @@ class HttpIq:
     async def stream(self, address: ReceiverAddress, tuning: Tuning) -> AsyncIterator["HttpIqStream"]:
         """Open a stream of IQ; see `heimdall_pipelines.receivers.stream.Receiver.stream`."""
         url = receiver_url(address)
-        asked_hz = asked_rate_hz(tuning.bandwidth_hz)
-        page = url.page("iq").with_query(tune=f"{tuning.frequency_hz:.0f}", rate=str(asked_hz))
+        requested_hz = requested_rate_hz(tuning.bandwidth_hz)
+        page = url.page("iq").with_query(tune=f"{tuning.frequency_hz:.0f}", rate=str(requested_hz))
         async with connected(
             address, self._limits.connect_s, lambda session: session.get(page, headers=url.authorization())
         ) as response:
             try:
                 _check_type(address, response)
-                rate_hz = _rate_hz(address, response, asked_hz)
+                rate_hz = _rate_hz(address, response, requested_hz)
                 yield HttpIqStream(address, response, Pace(address, tuning, rate_hz, self._limits), rate_hz)
             finally:
                 response.close()  # not release(), which would read to the end of an endless body
@@ -133,18 +133,18 @@ def _check_type(address: ReceiverAddress, response: aiohttp.ClientResponse) -> N
         raise ReceiverError(address.rx_id, f"sends its IQ encoded as {shown(encoding)}", is_transient=False)
 
 
-def _rate_hz(address: ReceiverAddress, response: aiohttp.ClientResponse, asked_hz: float) -> float:
+def _rate_hz(address: ReceiverAddress, response: aiohttp.ClientResponse, requested_hz: float) -> float:
     text = response.headers.get(RATE_HEADER)
     if text is None:
-        return float(asked_hz)
+        return float(requested_hz)
     try:
         rate_hz = float(text)
     except ValueError:
         rate_hz = math.nan
-    if not 0 < rate_hz <= _MAX_RATE_RATIO * asked_hz:
+    if not 0 < rate_hz <= _MAX_RATE_RATIO * requested_hz:
         raise ReceiverError(
             address.rx_id,
-            f"reports {RATE_HEADER}: {shown(text)}, but {asked_hz:g} Hz were requested",
+            f"reports {RATE_HEADER}: {shown(text)}, but {requested_hz:g} Hz were requested",
             is_transient=False,
         )
     return rate_hz

@@ -58,11 +58,11 @@ class SentBlock:
 class SignalSource(Protocol):
     """A signal that is streamed to every client from its beginning."""
 
-    def rate_hz(self, asked_hz: float | None = None) -> float:
+    def rate_hz(self, requested_hz: float | None = None) -> float:
         """Nominal sample rate for a client that requested this rate, or none."""
         ...
 
-    def blocks(self, frequency_hz: float, asked_hz: float | None = None) -> Iterator[SentBlock]:
+    def blocks(self, frequency_hz: float, requested_hz: float | None = None) -> Iterator[SentBlock]:
         """Give the blocks for a client tuned to this frequency, from now on."""
         ...
 
@@ -95,11 +95,11 @@ class WavSource:
         counted = self._chunks.data_bytes[STALE_BLOCKS:] if self._chunks.stamps else self._chunks.data_bytes
         return sum(counted) // CI16_LE.sample_bytes
 
-    def rate_hz(self, asked_hz: float | None = None) -> float:  # noqa: ARG002
+    def rate_hz(self, requested_hz: float | None = None) -> float:  # noqa: ARG002
         """The file's nominal rate."""
         return float(self._chunks.nominal_rate_hz)
 
-    def blocks(self, frequency_hz: float, asked_hz: float | None = None) -> Iterator[SentBlock]:  # noqa: ARG002
+    def blocks(self, frequency_hz: float, requested_hz: float | None = None) -> Iterator[SentBlock]:  # noqa: ARG002
         """Give the file's blocks."""
         moved_by_s = 0 if self._moved_by_s is None else self._moved_by_s()
         stamps = np.frombuffer(self._chunks.stamps, STAMP)
@@ -161,7 +161,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Transmission:
-    """An endless frequency-modulated transmission, a function of UTC alone: the same for every receiver.
+    """An endless frequency-modulated transmission, a function of UTC only: the same for every receiver.
 
     Eight tones of 300 to 3000 Hz, drawn from the seed, that repeat every 10 s.
 
@@ -254,14 +254,14 @@ class SyntheticSource:
         far = distance_m(place.latitude, place.longitude, transmission.place.latitude, transmission.place.longitude)
         self.snr_db = snr_db - 20 * math.log10(max(float(far), _NEAR_M) / _NEAR_M)
 
-    def rate_hz(self, asked_hz: float | None = None) -> float:
+    def rate_hz(self, requested_hz: float | None = None) -> float:
         """A KiwiSDR's rate, or the rate that the client requests."""
-        return float(NOMINAL_RATE_HZ) if asked_hz is None else asked_hz
+        return float(NOMINAL_RATE_HZ) if requested_hz is None else requested_hz
 
-    def blocks(self, frequency_hz: float, asked_hz: float | None = None) -> Iterator[SentBlock]:
+    def blocks(self, frequency_hz: float, requested_hz: float | None = None) -> Iterator[SentBlock]:
         """Give blocks from now on, without end."""
         start_unix_ns = self._clock()
-        nominal_hz = self.rate_hz(asked_hz)
+        nominal_hz = self.rate_hz(requested_hz)
         true_hz = nominal_hz * self.rate_ratio
         delay_s = self.transmission.delay_s(self.place)
         noise = np.random.Generator(np.random.Philox(key=self._key).advance(1 << 64))

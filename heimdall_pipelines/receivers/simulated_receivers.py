@@ -145,13 +145,13 @@ class _SimulatedBase:
             return web.Response(text=_PAGE, content_type="text/html")
         return None
 
-    async def _paced(self, frequency_hz: float, asked_hz: float | None) -> AsyncIterator[tuple[int, SentBlock]]:
+    async def _paced(self, frequency_hz: float, requested_hz: float | None) -> AsyncIterator[tuple[int, SentBlock]]:
         """Give blocks at the receiver's pace; ends, or stalls, if a fault says so."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         num_samples = 0
-        rate_hz = self._signal_source.rate_hz(asked_hz) * self._speed
-        for number, block in enumerate(self._signal_source.blocks(frequency_hz, asked_hz)):
+        rate_hz = self._signal_source.rate_hz(requested_hz) * self._speed
+        for number, block in enumerate(self._signal_source.blocks(frequency_hz, requested_hz)):
             num_samples += block.num_samples
             if self.faults.delay_s:
                 await asyncio.sleep(self.faults.delay_s)
@@ -337,13 +337,13 @@ class SimulatedHttpIq(_SimulatedBase):
         if fault is not None:
             return fault
         try:
-            frequency_hz, asked_hz = float(request.query["tune"]), float(request.query["rate"])
+            frequency_hz, requested_hz = float(request.query["tune"]), float(request.query["rate"])
         except (KeyError, ValueError):
             return web.Response(status=400, text="tune and rate in Hz are needed")
         response = web.StreamResponse(
             headers={
                 "Content-Type": "application/octet-stream",
-                RATE_HEADER: f"{self._signal_source.rate_hz(asked_hz):.3f}",
+                RATE_HEADER: f"{self._signal_source.rate_hz(requested_hz):.3f}",
                 **self.faults.headers,
             }
         )
@@ -351,7 +351,7 @@ class SimulatedHttpIq(_SimulatedBase):
         self.num_users += 1
         try:
             await response.prepare(request)
-            async for number, block in self._paced(frequency_hz, asked_hz):
+            async for number, block in self._paced(frequency_hz, requested_hz):
                 if block.is_stale:
                     continue
                 stored = block.stored.astype("<i2").tobytes()

@@ -312,7 +312,7 @@ def _check(
     Raises
     ------
     InvalidIqError
-        Says what is wrong and where.
+        With what is wrong and where.
     """
     if not isinstance(iq, np.ndarray) or iq.dtype != np.complex64:
         raise InvalidIqError(f"a numpy array of complex64 is needed, not {getattr(iq, 'dtype', type(iq).__name__)}")

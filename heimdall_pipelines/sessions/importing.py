@@ -158,9 +158,9 @@ def import_session(
     frequency_hz = _common_frequency_hz(recordings)
     stations = _resolve_stations(stores, network, files, recordings)
     lowest_rate_hz = min(recording.sample_rate_hz for recording in recordings)
-    passband_hz = _within("--passband", options.passband_hz, USABLE_BAND * lowest_rate_hz)
+    passband_hz = _checked_width_hz("--passband", options.passband_hz, USABLE_BAND * lowest_rate_hz)
     usable_hz = passband_hz or USABLE_BAND * lowest_rate_hz
-    bandwidth_hz = _within("--bandwidth", options.bandwidth_hz, usable_hz) or min(
+    bandwidth_hz = _checked_width_hz("--bandwidth", options.bandwidth_hz, usable_hz) or min(
         default_channel_bandwidth_hz(lowest_rate_hz), usable_hz
     )
     _refuse_without_common_time(recordings)
@@ -232,7 +232,7 @@ def _resolve_station(
     rx_id = file.rx_id or slug(recording.receiver_name or "")
     if not rx_id:
         raise ImportRefusedError(
-            f"{file.path}: the file does not say which station recorded it; give --station {file.path.name}=rx_id"
+            f"{file.path}: the file does not name its station; give --station {file.path.name}=rx_id"
         )
     if rx_id in existing:
         if file.position is not None:
@@ -252,13 +252,13 @@ def _resolve_station(
     return Station(rx_id, name, latitude, longitude, altitude_m, is_active=False)
 
 
-def _within(option: str, asked_hz: float | None, widest_hz: float) -> float | None:
-    if asked_hz is not None and not MIN_BANDWIDTH_HZ <= asked_hz <= widest_hz:
+def _checked_width_hz(option: str, given_hz: float | None, widest_hz: float) -> float | None:
+    if given_hz is not None and not MIN_BANDWIDTH_HZ <= given_hz <= widest_hz:
         raise ImportRefusedError(
-            f"{option} {asked_hz:g} Hz is not within {MIN_BANDWIDTH_HZ:g} Hz and {widest_hz:g} Hz, "
-            "what a 200 ms chunk resolves and what the lowest sample rate and the passband leave usable"
+            f"{option} {given_hz:g} Hz must be from {MIN_BANDWIDTH_HZ:g} Hz to {widest_hz:g} Hz: "
+            "the resolution of a 200 ms chunk, and the usable band of the lowest sample rate and passband"
         )
-    return asked_hz
+    return given_hz
 
 
 def _refuse_without_common_time(recordings: Sequence[IqRecording]) -> None:
@@ -372,7 +372,7 @@ def _clean_up(stores: Stores, session: SessionIdentity) -> None:
 
 
 class _ByteStream:
-    """A file-like view of an iterator of byte pieces that knows the digest of what was read."""
+    """A file-like view of an iterator of byte pieces, with the digest of the bytes read."""
 
     def __init__(self, pieces: Iterator[bytes | memoryview]) -> None:
         self._pieces = pieces

@@ -47,7 +47,7 @@ class LiveSamples:
     num_wanted : int
         Samples that are kept, holes included.
     nominal_rate_hz : float
-        As the receiver says.
+        As reported by the receiver.
     """
 
     def __init__(self, rx_id: str, num_wanted: int, nominal_rate_hz: float) -> None:

@@ -101,8 +101,8 @@ class RecordRequest:
 class StationChoice:
     """Stations to record, and stations that cannot be recorded, with the reason."""
 
-    asked: tuple[Station, ...]
-    not_asked: tuple[tuple[str, str], ...]
+    chosen: tuple[Station, ...]
+    skipped: tuple[tuple[str, str], ...]
 
 
 def choose_stations(request: RecordRequest, stations: Sequence[Station]) -> StationChoice:
@@ -130,22 +130,22 @@ def choose_stations(request: RecordRequest, stations: Sequence[Station]) -> Stat
         named = [_named(rx_id, request.rx_ids, stations) for rx_id in request.rx_ids]
         if not named:
             raise RecordingRefusedError("no station was given; name stations, or choose all active ones")
-    asked, not_asked = [], []
+    chosen, skipped = [], []
     for station in named:
-        reason = _reason_not_to_ask(station, request.frequency_hz)
+        reason = _reason_to_skip(station, request.frequency_hz)
         if reason is None:
-            asked.append(station)
+            chosen.append(station)
         else:
-            not_asked.append((station.rx_id, reason))
-    if not asked:
-        listed = "; ".join(f"{rx_id}: {reason}" for rx_id, reason in not_asked)
+            skipped.append((station.rx_id, reason))
+    if not chosen:
+        listed = "; ".join(f"{rx_id}: {reason}" for rx_id, reason in skipped)
         raise RecordingRefusedError(f"no station can record {request.frequency_hz:.10g} Hz: {listed}")
-    if len(asked) > request.max_stations:
+    if len(chosen) > request.max_stations:
         raise RecordingRefusedError(
-            f"{len(asked)} stations are more than the {request.max_stations} that may be recorded at the same time: "
+            f"{len(chosen)} stations are more than the {request.max_stations} that may be recorded at the same time: "
             "name fewer, or allow more (--max-stations, max_stations in a job's config)"
         )
-    return StationChoice(tuple(asked), tuple(not_asked))
+    return StationChoice(tuple(chosen), tuple(skipped))
 
 
 def _named(rx_id: str, rx_ids: Sequence[str], stations: Sequence[Station]) -> Station:
@@ -161,7 +161,7 @@ def _named(rx_id: str, rx_ids: Sequence[str], stations: Sequence[Station]) -> St
     return station
 
 
-def _reason_not_to_ask(station: Station, frequency_hz: float) -> str | None:
+def _reason_to_skip(station: Station, frequency_hz: float) -> str | None:
     if not station.url:
         return "it has no url"
     ranges = station.frequency_ranges_hz

@@ -79,7 +79,7 @@ class RecordReport:
         0 where it failed.
     recordings : tuple of StationRecording
         One per requested station; those with an ``error_message`` recorded nothing.
-    not_asked : tuple of (str, str)
+    skipped : tuple of (str, str)
         Stations that were not requested, and the reasons.
     error_message : str or None
         What went wrong, also if some stations did record.
@@ -91,7 +91,7 @@ class RecordReport:
     status: str
     revision: int
     recordings: tuple[StationRecording, ...]
-    not_asked: tuple[tuple[str, str], ...]
+    skipped: tuple[tuple[str, str], ...]
     error_message: str | None
 
 
@@ -127,7 +127,7 @@ def record_session(
     choice = choose_stations(request, list_stations(stores.database))
     overtime_s = request.overtime_s
     if overtime_s is None:
-        overtime_s = max(station.timeout_seconds for station in choice.asked)
+        overtime_s = max(station.timeout_seconds for station in choice.chosen)
     now = datetime.now(UTC)
     name = request.name or default_session_name(request.frequency_hz, now)
     deadline_in_s = request.duration_s + overtime_s
@@ -143,14 +143,14 @@ def record_session(
     load_kernels()
     session = open_recording_session(stores.database, opened)
     try:
-        progress(f"session {session.slug} ({name}): {len(choice.asked)} stations, {request.duration_s:g} s")
-        for rx_id, reason in choice.not_asked:
-            progress(f"{rx_id}: not asked: {reason}")
+        progress(f"session {session.slug} ({name}): {len(choice.chosen)} stations, {request.duration_s:g} s")
+        for rx_id, reason in choice.skipped:
+            progress(f"{rx_id}: skipped: {reason}")
         if not start_recording_session(stores.database, session.id):
             raise SessionClosedError(f"session {session.slug} was closed or deleted before it was recorded")
-        job = _Job(stores, session, name, request, choice.asked, deadline_in_s, environment or RecordingEnvironment())
+        job = _Job(stores, session, name, request, choice.chosen, deadline_in_s, environment or RecordingEnvironment())
         recordings = job.run(progress)
-        return _conclude(stores, job, recordings, choice.not_asked)
+        return _conclude(stores, job, recordings, choice.skipped)
     except BaseException as error:
         reason = str(error) if isinstance(error, Exception) else "interrupted by the user"
         close_recording(stores, session, reason or type(error).__name__)
@@ -322,18 +322,16 @@ class _Job:
 
 
 def _conclude(
-    stores: Stores, job: _Job, recordings: Sequence[StationRecording], not_asked: tuple[tuple[str, str], ...]
+    stores: Stores, job: _Job, recordings: Sequence[StationRecording], skipped: tuple[tuple[str, str], ...]
 ) -> RecordReport:
     """Complete the session with the recorded stations, or close it as failed if there are none."""
     recorded = [recording for recording in recordings if recording.error_message is None]
     problems = [f"{x.station.rx_id}: {x.error_message}" for x in recordings if x.error_message is not None]
-    problems += [f"{rx_id}: not asked: {reason}" for rx_id, reason in not_asked]
+    problems += [f"{rx_id}: skipped: {reason}" for rx_id, reason in skipped]
     if not recorded:
         reason = f"no station could be recorded: {'; '.join(problems)}"
         close_recording(stores, job.session, reason)
-        return RecordReport(
-            job.session.id, job.session.slug, job.name, "failed", 0, tuple(recordings), not_asked, reason
-        )
+        return RecordReport(job.session.id, job.session.slug, job.name, "failed", 0, tuple(recordings), skipped, reason)
     try:
         plan_segments([Interval(x.start_time_unix_ns, x.samples_count, x.sample_rate_hz) for x in recorded])
     except NoSegmentError as error:
@@ -349,9 +347,7 @@ def _conclude(
         default_channel_bandwidth_hz(lowest_rate_hz), USABLE_BAND * lowest_rate_hz
     )
     revision = _complete(stores, job.session.id, rows, bandwidth_hz, error_message)
-    return RecordReport(
-        job.session.id, job.session.slug, job.name, "completed", revision, rows, not_asked, error_message
-    )
+    return RecordReport(job.session.id, job.session.slug, job.name, "completed", revision, rows, skipped, error_message)
 
 
 def _complete(

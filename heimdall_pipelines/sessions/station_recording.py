@@ -142,8 +142,8 @@ class StationRecorder:
     async def _attempt(self) -> tuple[IqUpload, LiveSamples, LiveLevels, float | None]:
         station, shared = self._station, self._shared
         assert station.url is not None
-        asked_hz = max(shared.bandwidth_hz or 0.0, MIN_TUNED_BANDWIDTH_HZ)
-        tuning = Tuning(shared.frequency_hz, asked_hz, shared.duration_s, shared.manual_gain_db)
+        requested_hz = max(shared.bandwidth_hz or 0.0, MIN_TUNED_BANDWIDTH_HZ)
+        tuning = Tuning(shared.frequency_hz, requested_hz, shared.duration_s, shared.manual_gain_db)
         upload: IqUpload | None = None
         samples: LiveSamples | None = None
         try:

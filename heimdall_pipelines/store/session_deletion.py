@@ -25,7 +25,7 @@ class SessionToDelete:
     num_stations, num_segments : int
         Rows of measurements and of measurement_features.
     locations : tuple of ObjectLocation
-        Objects that its measurements name, wherever they lie.
+        Objects that its measurements name.
     """
 
     slug: str

@@ -49,7 +49,7 @@ def session_slug(start: datetime, frequency_hz: float, name: str, known_source: 
     name : str
         Any characters: accents are removed, then only a-z and 0-9 are kept, up to 40 characters.
     known_source : str, optional
-        Stands for the name where that is the default one.
+        Replaces the name if that is the default one.
 
     >>> session_slug(datetime(2017, 11, 27, 10, 41, 56, tzinfo=UTC), 77_500.0, "DCF77, Zürich/Nord")
     '20171127T104156Z-77500hz-dcf77-zurich-nord'

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from heimdall_pipelines.formats.recording import open_recording
 from heimdall_pipelines.receivers.clients import receiver_of
-from heimdall_pipelines.receivers.http_iq import asked_rate_hz
+from heimdall_pipelines.receivers.http_iq import requested_rate_hz
 from heimdall_pipelines.receivers.signal_sources import WavSource
 from heimdall_pipelines.receivers.simulated_receivers import Faults, SimulatedHttpIq
 from heimdall_pipelines.receivers.stream import ReceiverAddress, ReceiverError, Tuning
@@ -99,7 +99,7 @@ def test_no_more_is_taken_than_was_asked_for_whatever_comes():
     ("bandwidth_hz", "rate_hz"), [(1.0, 12_000), (9_600.0, 12_000), (9_700.0, 13_000), (160_000.0, 200_000)]
 )
 def test_the_rate_asked_for_follows_from_the_bandwidth(bandwidth_hz, rate_hz):
-    assert asked_rate_hz(bandwidth_hz) == rate_hz
+    assert requested_rate_hz(bandwidth_hz) == rate_hz
 
 
 def test_the_request_says_frequency_and_rate_and_sends_user_and_password():

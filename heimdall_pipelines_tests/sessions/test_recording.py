@@ -287,7 +287,7 @@ def test_a_station_is_asked_no_more_often_than_it_allows_and_never_again_after_a
     assert report.error_message == "no station could be recorded: busy: no (3 attempts); closed: no"
 
 
-def test_a_station_is_not_asked_again_when_too_little_would_be_in_common_with_the_others(stores):
+def test_a_station_is_not_retried_with_too_little_in_common(stores):
     add_receivers(stores, "busy", "ok", retry_count=9)
     ok_began = asyncio.Event()
 
@@ -494,14 +494,14 @@ def test_an_unknown_source_is_refused(stores):
     assert list_sessions(stores.database) == []
 
 
-def test_a_station_that_does_not_receive_the_frequency_is_not_asked_and_noted(stores):
+def test_a_station_that_does_not_receive_the_frequency_is_skipped_and_noted(stores):
     add_receivers(stores, "a")
     add_receivers(stores, "vhf", frequency_ranges_hz=((144e6, 146e6),))
     receiver = ScriptedReceiver(streaming)
     report = record(stores, receiver)
     assert set(receiver.attempts) == {"a"}
-    assert report.not_asked == (("vhf", "0.0775 MHz is outside its 144-146 MHz"),)
-    assert report.error_message == "vhf: not asked: 0.0775 MHz is outside its 144-146 MHz"
+    assert report.skipped == (("vhf", "0.0775 MHz is outside its 144-146 MHz"),)
+    assert report.error_message == "vhf: skipped: 0.0775 MHz is outside its 144-146 MHz"
 
 
 def test_breaking_off_waits_for_stations_that_take_their_time_to_end(stores):
