@@ -51,17 +51,17 @@ class Repeated:
     def __init__(self, path):
         self._path = path
 
-    def rate_hz(self, asked_hz=None):  # noqa: ARG002
+    def rate_hz(self, requested_hz=None):  # noqa: ARG002
         """That of the file."""
         return float(RATE_HZ)
 
-    def blocks(self, frequency_hz, asked_hz=None):
+    def blocks(self, frequency_hz, requested_hz=None):
         """Give its blocks without end."""
         from heimdall_pipelines.receivers.signal_sources import WavSource
 
         for number in itertools.count():
             signal_source = WavSource(self._path, moved_by_s=lambda by_s=number * PLAYED_S: by_s)
-            for block in signal_source.blocks(frequency_hz, asked_hz):
+            for block in signal_source.blocks(frequency_hz, requested_hz):
                 if number == 0 or not block.is_stale:
                     yield block
 

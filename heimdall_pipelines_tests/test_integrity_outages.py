@@ -37,11 +37,11 @@ from heimdall_pipelines_tests.integrity import (
     in_words,
     night_of_module,
     repair_with,
-    wait_until,
 )
 from heimdall_pipelines_tests.run_guard import open_folder
 from heimdall_pipelines_tests.s3_proxy import S3Proxy, port_of
 from heimdall_pipelines_tests.tcp_link import LOOPBACK, TcpLink
+from heimdall_pipelines_tests.waiting import wait_for
 
 NO_VERDICT = "no check is passed or failed, no health is written"
 PASSWORD = "of-this-test-alone"
@@ -261,7 +261,7 @@ class OwnPostgres:
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
         gone = lambda: self._server.running_pid() is None and is_free(self.settings.pg_port)  # noqa: E731
-        wait_until("PostgreSQL is gone", gone)
+        wait_for("PostgreSQL to end", gone)
         assert self._server.start(PASSWORD) == self.settings.pg_port
 
     def stop(self) -> None:

@@ -27,9 +27,9 @@ from heimdall_pipelines_tests.integrity import (
     night_of_module,
     numbers,
     repair_with,
-    wait_until,
 )
 from heimdall_pipelines_tests.locking_children import stopped
+from heimdall_pipelines_tests.waiting import wait_for
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def test_a_killed_batch_is_whole_or_not_there_and_is_made_again(night, settings,
     missing = night.rows()
     with stopped("batch", moment, settings, NAME):
         assert not nobody_writes(night)
-    wait_until("the claim ends with its process", lambda: nobody_writes(night))
+    wait_for("the lock to end with its process", lambda: nobody_writes(night))
     if moment == "after the commit":
         assert night.snapshot() == night.sound
     else:
@@ -147,7 +147,7 @@ def test_a_killed_repair_leaves_nothing_worse_and_is_done_again(night, settings,
     before = night.snapshot()
     with stopped("repair", moment, settings, NAME), pytest.raises(DatasetLockedError):
         night.repair()
-    wait_until("the claim ends with its process", lambda: nobody_writes(night))
+    wait_for("the lock to end with its process", lambda: nobody_writes(night))
     left = night.snapshot()
     assert before.objects.items() <= left.objects.items()
     assert set(before.rows["measurement_features"]) <= set(left.rows["measurement_features"])

@@ -87,8 +87,8 @@ def print_recording(report: RecordReport) -> None:
     )
     for recording in report.recordings:
         rows.add_row(recording.station.rx_id, *_cells(recording))
-    for rx_id, reason in report.not_asked:
-        rows.add_row(rx_id, *_EMPTY, f"not asked: {reason}")
+    for rx_id, reason in report.skipped:
+        rows.add_row(rx_id, *_EMPTY, f"skipped: {reason}")
     output.print(rows)
     if report.status == "completed":
         output.print(f"recorded: session {report.slug} ({report.name})", markup=False, soft_wrap=True)

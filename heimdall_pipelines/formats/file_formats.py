@@ -1,4 +1,4 @@
-"""The table of recording file formats: suffixes, reader, and what a file of each format says itself.
+"""The table of recording file formats: suffixes, reader, and which values a file of each format contains.
 
 The dispatch by suffix, the command line's help, the demonstration and the table in docs/recordings.md are made from it.
 Importing this module loads no reader: each is imported when a file of its format is opened.
@@ -31,13 +31,13 @@ class FileFormat:
     description : str
         What is read, in Markdown.
     states : str
-        What a file says itself.
+        Values that a file contains.
     options : str
-        What has to be given on the command line.
+        Options that must be given on the command line.
     reader : callable
         ``reader(path, given, raw_format)`` opens a file.
     is_headerless : bool
-        The file holds nothing but samples: ``raw_format`` says how they are stored.
+        The file holds only samples: ``raw_format`` says how they are stored.
     """
 
     name: str
@@ -121,7 +121,7 @@ def format_of(path: Path) -> FileFormat | None:
 
 
 def headerless_format() -> FileFormat:
-    """Return the format of files that hold nothing but samples."""
+    """Return the format of files that hold only samples."""
     return next(one for one in FILE_FORMATS if one.is_headerless)
 
 

@@ -1,4 +1,4 @@
-"""Time from a KiwiSDR's GNSS stamps: GPS week and leap seconds, and the straight line of time over sample number."""
+"""Time from a KiwiSDR's GNSS stamps: GPS week, leap seconds, and the straight-line fit of time over sample number."""
 
 from array import array
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ _GAP_WINDOW = 5
 _MAX_EXTRAPOLATED_AGE_S = 30
 _EXTRAPOLATED_UNCERTAINTY_NS = 200.0
 _MAX_CONTRADICTION_NS = 2_000.0
-_MAX_WILD_SHARE = 0.1
+_MAX_OUTLIER_SHARE = 0.1
 _NS_PER_S = 1_000_000_000
 _ALL_STAMPS = 4096  # 2 to 3 minutes of a KiwiSDR: more than `fit_extrapolated_stamps` ever needs
 
@@ -50,21 +50,21 @@ class GnssStamps:
 
 
 class StampGatherer:
-    """Gathers the stamps of a stream as its blocks come, of a long stream only those that determine its clock.
+    """Collects the stamps of a stream; of a long stream, only those that determine its clock.
 
-    All of the first 4096 are kept, then of each new fix three: the one before the age falls, the one where it does, and
+    The first 4096 are kept, then three of each new fix: the one before the age falls, the one where it falls, and
     the fresh one. `fit_gnss_clock` finds the same fixes in them as in all stamps, and so gives the same line.
     """
 
     def __init__(self) -> None:
         self._sample, self._age_s = array("q"), array("B")
         self._second, self._nanosecond = array("I"), array("I")
-        self._before: tuple[int, int, int, int] | None = None  # the latest stamp, as long as it is not kept
+        self._before: tuple[int, int, int, int] | None = None  # the latest stamp, if it is not kept
         self._last_age_s = 0
         self._fresh_is_next = False
 
     def add(self, sample: int, age_s: int, second: int, nanosecond: int) -> None:
-        """Take the stamp of the next block, in the units of `GnssStamps`."""
+        """Add the stamp of the next block, in the units of `GnssStamps`."""
         stamp = sample, age_s, second, nanosecond
         age_falls, self._last_age_s = age_s < self._last_age_s, age_s
         if age_falls and self._before is not None:
@@ -76,7 +76,7 @@ class StampGatherer:
             self._keep(stamp)
 
     def stamps(self) -> GnssStamps:
-        """Those that are kept."""
+        """The kept stamps."""
         return GnssStamps(
             np.array(self._sample, np.int64),
             np.array(self._age_s, np.uint8),
@@ -113,7 +113,7 @@ def gps_minus_utc_s(unix_s: int) -> int:
     Raises
     ------
     ValueError
-        Before 2009, which the table does not reach.
+        The time is before 2009, where the table begins.
     """
     for since, seconds in _GPS_MINUS_UTC_S:
         if unix_s >= since:
@@ -129,9 +129,9 @@ def fit_gnss_clock(stamps: GnssStamps, *, near_unix_ns: int, nominal_rate_hz: fl
     stamps : GnssStamps
         One per block.
     near_unix_ns : int
-        Any time within half a week of the recording, in ns of UTC: determines the GPS week.
+        Any time less than half a week from the recording, in ns of UTC: determines the GPS week.
     nominal_rate_hz : float
-        Sample rate that the receiver claims.
+        Nominal sample rate of the receiver.
 
     Returns
     -------
@@ -150,7 +150,7 @@ def fit_gnss_clock(stamps: GnssStamps, *, near_unix_ns: int, nominal_rate_hz: fl
     A KiwiSDR stamps each block by extrapolating at a constant rate from its latest fix. In the block where the age
     falls the stamp is still the old extrapolation (the firmware, rx_sound.cpp, sends the stamp of one turn before with
     the age of this turn), so the fresh stamp is that of the next block. Outliers are found by a median line
-    (Theil's incomplete method), since with five or six fixes one bad one bends a least-squares line towards itself.
+    (Theil's incomplete method), since among five or six fixes one outlier shifts a least-squares line.
     """
     time_ns = _time_since_near_ns(stamps, near_unix_ns)
     valid = _valid(stamps)
@@ -185,8 +185,8 @@ def fit_extrapolated_stamps(stamps: GnssStamps, *, near_unix_ns: int, nominal_ra
     Returns
     -------
     ClockFit | None
-        ``residual_rms_ns`` is at least 200: what the stamps have in common, the error of their fix, does not show in
-        their scatter. None without a second of stamps whose fix is at most 30 s old, or where the stamps of one fix
+        ``residual_rms_ns`` is at least 200, since the common error of the stamps of one fix does not show in their
+        scatter. None without a second of stamps whose fix is at most 30 s old, or where the stamps of one fix
         and of the next differ by more than 2 us: so few fixes do not show which one is wrong.
 
     Raises
@@ -205,7 +205,7 @@ def fit_extrapolated_stamps(stamps: GnssStamps, *, near_unix_ns: int, nominal_ra
     line = _line_without_outliers(stamps.samples[blocks], time_ns[blocks], nominal_rate_hz)
     if line is None or np.max(np.abs(line.residual_ns)) > _MAX_CONTRADICTION_NS:
         return None
-    if line.residual_ns.size < (1 - _MAX_WILD_SHARE) * blocks.size:
+    if line.residual_ns.size < (1 - _MAX_OUTLIER_SHARE) * blocks.size:
         return None
     return ClockFit(
         start_time_unix_ns=near_unix_ns // _NS_PER_S * _NS_PER_S + line.at_sample_0_ns,
@@ -276,7 +276,7 @@ def _residual_of_median_line(x: NDArray[np.float64], y: NDArray[np.float64]) -> 
 def _check_gaps(samples: NDArray[np.int64], time_ns: NDArray[np.int64], blocks: NDArray[np.int64]) -> None:
     """Find samples lost between blocks: a lasting step of the stamps by half a block or more (loss is by block).
 
-    A running median takes out single wild stamps, which are not lasting.
+    A running median removes single outliers, which are not lasting.
     """
     if blocks.size < _GAP_WINDOW + 1:
         return

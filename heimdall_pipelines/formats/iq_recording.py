@@ -37,9 +37,9 @@ class IqRecording:
     time_uncertainty_ns : float | None
         Root mean square residual of the fit to the GNSS time stamps; None for other time sources.
     receiver_name : str | None
-        A hint at the receiver: from the KiwiSDR file name or SigMF ``core:hw``.
+        Hint at the receiver, from the KiwiSDR file name or SigMF ``core:hw``.
     position : tuple[float, float, float] | None
-        Latitude and longitude in degrees, altitude in m, if the file says (an altitude it leaves out is 0).
+        Latitude and longitude in degrees, altitude in m, if the file has them (a missing altitude is 0).
     layout : SampleLayout
         Where the samples lie.
 
@@ -83,7 +83,7 @@ class IqRecording:
         Yields
         ------
         NDArray[complex64], shape (n,)
-            The caller's to keep or change. Integers are scaled so that integer full scale is 1.0.
+            The caller may keep or change it. Integers are scaled so that integer full scale is 1.0.
 
         Raises
         ------
@@ -97,7 +97,7 @@ class IqRecording:
 
 @dataclass(frozen=True)
 class GivenValues:
-    """Values given on the command line; they take precedence over those of the file, None leaves them to the file."""
+    """Values given on the command line; they override those of the file; None: the value of the file."""
 
     sample_rate_hz: float | None = None
     frequency_hz: float | None = None
@@ -106,7 +106,7 @@ class GivenValues:
 
 @dataclass(frozen=True)
 class ResolvedValues:
-    """The three values that samples mean nothing without, and where the start comes from ("given" or "file")."""
+    """The three values that every recording needs, and where the start comes from ("given" or "file")."""
 
     sample_rate_hz: float
     frequency_hz: float
@@ -115,12 +115,12 @@ class ResolvedValues:
 
 
 def resolve_values(path: Path, given: GivenValues, in_file: GivenValues) -> ResolvedValues:
-    """Let what was given complete and override what the file says.
+    """Combine given values with those of the file; given values override.
 
     Raises
     ------
     RecordingFormatError
-        If neither says a value, or what is said cannot be; names the command line options that supply it.
+        If a value is missing or invalid; names the command line options that supply it.
     """
     sample_rate_hz = in_file.sample_rate_hz if given.sample_rate_hz is None else given.sample_rate_hz
     frequency_hz = in_file.frequency_hz if given.frequency_hz is None else given.frequency_hz
@@ -137,7 +137,7 @@ def resolve_values(path: Path, given: GivenValues, in_file: GivenValues) -> Reso
         ]
         raise RecordingFormatError(
             path,
-            f"does not say its {', '.join(what for what, _ in missing)}: give {', '.join(o for _, o in missing)}",
+            f"has no {', '.join(what for what, _ in missing)}: give {', '.join(o for _, o in missing)}",
         )
     if not _MIN_SAMPLE_RATE_HZ <= sample_rate_hz <= _MAX_SAMPLE_RATE_HZ:  # NaN is refused, too
         raise RecordingFormatError(path, f"cannot have a sample rate of {sample_rate_hz} Hz: give --sample-rate")

@@ -1,4 +1,4 @@
-"""The chunks of a KiwiSDR WAV file: where they lie, what they say, and their layout byte for byte.
+"""The chunks of a KiwiSDR WAV file: positions, contents, and layout byte for byte.
 
 Layout, as kiwirecorder writes it: RIFF, ``fmt `` (PCM, two channels, 16 bit), then for each block a ``kiwi`` chunk
 (age of the latest fix u8, dummy u8, GPS second of week u32, nanosecond u32) and a ``data`` chunk (512 pairs of int16),
@@ -18,8 +18,8 @@ from heimdall_pipelines.formats.samples import CI16_LE, RecordingFormatError, fi
 BLOCK_SAMPLES = 512
 _RIFF_HEADER_BYTES = 12
 _MAX_CHUNKS = 1 << 23  # two days of blocks
-_MAX_FOREIGN_CHUNKS = 100  # a WAV has a few; thousands are zeros or noise taken for chunks
-_OPEN_ENDED = (0, 0xFFFFFFFF)  # lengths that a recorder leaves in the header before it knows better
+_MAX_FOREIGN_CHUNKS = 100  # a WAV has a few; thousands are zeros or noise misread as chunks
+_OPEN_ENDED = (0, 0xFFFFFFFF)  # lengths that a recorder writes in the header before the length is known
 STAMP = np.dtype([("age_s", "u1"), ("dummy", "u1"), ("second", "<u4"), ("nanosecond", "<u4")])
 BLOCK = np.dtype(
     [
@@ -35,7 +35,7 @@ BLOCK = np.dtype(
 
 @dataclass
 class KiwiChunks:
-    """What a scan of the file found.
+    """Result of a scan of the file.
 
     Attributes
     ----------
@@ -54,17 +54,17 @@ class KiwiChunks:
 
 
 def scan_chunks(file: BinaryIO, path: Path) -> KiwiChunks:
-    """Walk over the chunks, reading their headers, the format and the stamps, never the samples.
+    """Scan the chunks: reads their headers, the format and the stamps, not the samples.
 
     Raises
     ------
     RecordingFormatError
-        If the file is no IQ recording of this layout or ends before it should; names the byte.
+        If the file is not an IQ recording of this layout, or is truncated; names the byte.
     """
     size = file_size(file)
     riff = file.read(_RIFF_HEADER_BYTES)
     if riff[:4] != b"RIFF" or riff[8:] != b"WAVE":
-        raise RecordingFormatError(path, "is no WAV file: it does not begin with RIFF and WAVE", 0)
+        raise RecordingFormatError(path, "is not a WAV file: it does not begin with RIFF and WAVE", 0)
     riff_bytes = int.from_bytes(riff[4:8], "little")
     if riff_bytes not in _OPEN_ENDED and riff_bytes + 8 > size:
         raise RecordingFormatError(path, f"is truncated: its header says {riff_bytes + 8} bytes", size)
@@ -93,7 +93,7 @@ def scan_chunks(file: BinaryIO, path: Path) -> KiwiChunks:
         else:
             foreign_chunks += 1
             if foreign_chunks > _MAX_FOREIGN_CHUNKS:
-                raise RecordingFormatError(path, "has too many chunks that are no part of a recording", position)
+                raise RecordingFormatError(path, "has too many chunks that are not part of a recording", position)
         position = begin + length + length % 2
     else:
         raise RecordingFormatError(path, f"has more than {_MAX_CHUNKS} chunks: cut the recording", position)
@@ -106,9 +106,9 @@ def _add_block(chunks: KiwiChunks, stamp: bytes, begin: int, length: int, path: 
     if chunks.nominal_rate_hz == 0:
         raise RecordingFormatError(path, "has a data chunk before its fmt chunk", begin)
     if length == 0 or length % CI16_LE.sample_bytes:
-        raise RecordingFormatError(path, f"a data chunk of {length} bytes is no whole number of samples", begin)
+        raise RecordingFormatError(path, f"a data chunk of {length} bytes is not a whole number of samples", begin)
     if chunks.data_offsets and bool(stamp) != bool(chunks.stamps):
-        raise RecordingFormatError(path, "a data chunk has no kiwi chunk before it, though others do", begin)
+        raise RecordingFormatError(path, "a data chunk has no kiwi chunk before it, although others have", begin)
     if not stamp and chunks.data_offsets:
         raise RecordingFormatError(path, "has several data chunks without time stamps", begin)
     chunks.data_offsets.append(begin)
@@ -123,7 +123,7 @@ def _pcm_rate(fmt: bytes, path: Path, offset: int) -> int:
     if (coding, channels, bits) != (1, 2, 16):
         raise RecordingFormatError(
             path,
-            f"is no IQ recording: format {coding}, {channels} channels of {bits} bits instead of PCM, 2 of 16",
+            f"is not an IQ recording: format {coding}, {channels} channels of {bits} bits instead of PCM, 2 of 16",
             offset,
         )
     if rate_hz == 0:

@@ -28,7 +28,7 @@ _SAMPLE_BYTES = 4
 
 
 class KiwiStreamError(HeimdallError, ValueError):
-    """A frame that a KiwiSDR in IQ mode does not send; the message says what is wrong with it."""
+    """An invalid frame for a KiwiSDR in IQ mode; the message says what is wrong."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ class SoundFrame:
     sequence : int
         Counts up by 1, modulo 2^32.
     s_meter_dbm : float
-        Level by the receiver's own scale.
+        Level on the receiver's own scale.
     adc_overflow : bool
         The converter was overdriven.
     fix_age_s, gps_second, gps_nanosecond : int
@@ -70,12 +70,12 @@ def parse_message(frame: bytes) -> dict[str, str | None]:
     -------
     dict of str to str or None
         Value of each key, as sent (percent-encoded where the receiver does so); None for a key without ``=``. The last
-        one counts of a key that comes twice.
+        value of a repeated key counts.
 
     Raises
     ------
     KiwiStreamError
-        It does not begin so, is longer than `MAX_MESSAGE_BYTES`, is no UTF-8, or a key is empty.
+        It does not begin with ``MSG``, is longer than `MAX_MESSAGE_BYTES`, is not UTF-8, or a key is empty.
     """
     if frame[:3] != MESSAGE_TAG or frame[3:4] not in (b" ", b""):
         raise KiwiStreamError(f"a message begins with {frame[:8]!r} instead of MSG")
@@ -84,7 +84,7 @@ def parse_message(frame: bytes) -> dict[str, str | None]:
     try:
         text = frame[4:].decode()
     except UnicodeDecodeError as error:
-        raise KiwiStreamError(f"a message is no UTF-8 at byte {error.start + 4}") from None
+        raise KiwiStreamError(f"a message is not UTF-8 at byte {error.start + 4}") from None
     values: dict[str, str | None] = {}
     for pair in text.split():
         key, equals, value = pair.partition("=")
@@ -111,17 +111,17 @@ def parse_sound(frame: bytes) -> SoundFrame:
     Raises
     ------
     KiwiStreamError
-        It does not begin so, is compressed, is no IQ, has no samples, too many, or ends within one.
+        It does not begin with ``SND``, is compressed, is not IQ, has no or too many samples, or ends within a sample.
     """
     if frame[:3] != SOUND_TAG:
         raise KiwiStreamError(f"a sound frame begins with {frame[:3]!r} instead of SND")
     if len(frame) < _HEADER.size:
-        raise KiwiStreamError(f"a sound frame has {len(frame)} bytes, its header alone {_SAMPLES_AT}")
+        raise KiwiStreamError(f"a sound frame has {len(frame)} bytes, its header has {_SAMPLES_AT}")
     _, flags, sequence = _HEADER.unpack_from(frame)
     if flags & FLAG_COMPRESSED:
         raise KiwiStreamError(f"sound frame {sequence} is compressed, though compression=0 was requested")
     if not flags & FLAG_IQ:
-        raise KiwiStreamError(f"sound frame {sequence} is no IQ (flags {flags:#04x}): another mode is on")
+        raise KiwiStreamError(f"sound frame {sequence} is not IQ (flags {flags:#04x}): another mode is on")
     num_samples, rest_bytes = divmod(len(frame) - _SAMPLES_AT, _SAMPLE_BYTES)
     if num_samples < 1 or rest_bytes:
         raise KiwiStreamError(
@@ -165,7 +165,7 @@ def write_sound(
     sequence, s_meter_dbm, fix_age_s, gps_second, gps_nanosecond, adc_overflow
         See `SoundFrame`; the level is clipped to the range of the frame, -127 to 6426 dBm in steps of 0.1.
     little_endian : bool
-        Whether to say and to send the samples so.
+        Whether to send the samples little-endian, with the flag set.
     """
     flags = FLAG_IQ | FLAG_ADC_OVERFLOW * adc_overflow | FLAG_LITTLE_ENDIAN * little_endian
     s_meter = min(max(round((s_meter_dbm + 127.0) * 10), 0), 0xFFFF)

@@ -41,12 +41,12 @@ def open_kiwi_wav(path: Path, given: GivenValues) -> IqRecording:
         Start (UTC), frequency in Hz and receiver are taken from a name like 20171127T104156Z_77500_DF0KL_iq.wav.
     given : GivenValues
         Completes or overrides the name and the header. With GNSS stamps the start determines the GPS week only; a rate
-        must then agree with the stamps to 0.1 % and stands in for the fitted one.
+        must then agree with the stamps to 0.1 % and replaces the fitted one.
 
     Raises
     ------
     RecordingFormatError
-        If the file is no such WAV, is truncated, lost samples on the way, or if start or frequency are unknown.
+        If the file is not such a WAV, is truncated or lacks samples, or if start or frequency are unknown.
     """
     with open_file(path) as file:
         chunks = scan_chunks(file, path)
@@ -56,7 +56,7 @@ def open_kiwi_wav(path: Path, given: GivenValues) -> IqRecording:
     stamps = np.frombuffer(chunks.stamps, STAMP)
     lead_blocks = _LEAD_BLOCKS if stamps.size else 0
     if offsets.size <= lead_blocks:
-        raise RecordingFormatError(path, f"holds {offsets.size} blocks, of which the first {lead_blocks} do not count")
+        raise RecordingFormatError(path, f"holds {offsets.size} blocks, but the first {lead_blocks} are discarded")
     starts = np.concatenate([[0], np.cumsum(lengths)])
     lead_samples = int(starts[lead_blocks])
     layout = SampleLayout(path, CI16_LE, offsets[lead_blocks:], starts[lead_blocks:] - lead_samples)
@@ -89,7 +89,7 @@ def _values_in_name(path: Path, nominal_rate_hz: int) -> GivenValues:
     try:
         start_ns = unix_ns_from_iso(iso)
     except ValueError as error:
-        raise RecordingFormatError(path, f"the file name gives no date: {error}") from error
+        raise RecordingFormatError(path, f"the file name has no valid date: {error}") from error
     return GivenValues(nominal_rate_hz, float(name[3]), start_ns)
 
 
@@ -117,7 +117,7 @@ def write_kiwi_wav(
     start_time_unix_ns: int,
     fix_interval_s: float = 1.0,
 ) -> None:
-    """Write a recording as kiwirecorder does; `open_kiwi_wav` gives back just `iq`, from `start_time_unix_ns` on.
+    """Write a recording as kiwirecorder does; `open_kiwi_wav` reads back exactly `iq`, from `start_time_unix_ns` on.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ def write_kiwi_wav(
         Overwritten. A name from `kiwi_wav_name` holds start, frequency and receiver.
     iq : NDArray[complex64], shape (n,)
         Both parts within -1..1; stored as int16 in steps of 1/32768, +1 as 32767. Any length of at least 1: two blocks
-        of silence, which readers drop, go before it, and the last block is shorter where need be.
+        of silence, which readers drop, are written before it, and the last block may be shorter.
     nominal_sample_rate_hz : int
         For the header.
     true_sample_rate_hz : float
@@ -138,12 +138,12 @@ def write_kiwi_wav(
     Raises
     ------
     ValueError
-        If an argument is outside what is said above, or the time before 2009.
+        If an argument is out of range, or the time is before 2009.
 
     Notes
     -----
     Real receivers extrapolate each stamp from the latest fix at a rate that stays the same to 1e-9 over minutes, so
-    that stamps run straight but for a step of tens of ns after a fix; these run perfectly straight. The age is 0 for
+    that stamps follow a straight line except for steps of tens of ns after a fix; these have no steps. The age is 0 for
     half a second, then counts up at whole seconds: a fix is half a second old when it takes effect.
     """
     parts = np.ascontiguousarray(iq, np.complex64).view(np.float32)

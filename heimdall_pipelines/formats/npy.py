@@ -1,4 +1,4 @@
-"""The header of .npy files: read from any stream without trusting it, and written before its samples exist."""
+"""The header of .npy files: read from untrusted streams, and written before the samples."""
 
 import io
 import math
@@ -40,21 +40,21 @@ def read_npy_header(stream: BinaryIO, name: str | os.PathLike[str] = ".npy strea
     stream : BinaryIO
         Positioned at the start of the file, or a BytesIO over its first bytes (10 kB always hold the header).
     name : str | os.PathLike[str]
-        What to call the stream in errors.
+        Name of the stream in errors.
 
     Raises
     ------
     RecordingFormatError
-        If it is no .npy header or the array is anything but one-dimensional complex64 or complex128.
+        If it is not a .npy header, or the array is not one-dimensional complex64 or complex128.
 
     Notes
     -----
     Format: numpy.lib.format, versions 1.0 and 2.0 (3.0 exists for field names only, and samples have no fields).
-    Nothing is ever unpickled, and no more than `_MAX_HEADER_BYTES` are read whatever the header claims.
+    Nothing is ever unpickled, and at most `_MAX_HEADER_BYTES` are read.
     """
     start = stream.read(8)
     if not start.startswith(NPY_MAGIC) or len(start) < 8:
-        raise RecordingFormatError(name, "is no .npy file: it does not begin with \\x93NUMPY and a version", 0)
+        raise RecordingFormatError(name, "is not a .npy file: it does not begin with \\x93NUMPY and a version", 0)
     version = (start[6], start[7])
     if version not in ((1, 0), (2, 0)):
         raise RecordingFormatError(name, f"is of .npy version {version[0]}.{version[1]}, not 1.0 or 2.0", 6)
@@ -69,14 +69,14 @@ def read_npy_header(stream: BinaryIO, name: str | os.PathLike[str] = ".npy strea
     parse = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
     try:
         shape, _, dtype = parse(io.BytesIO(length_bytes + text), max_header_size=_MAX_HEADER_BYTES)
-    except Exception as error:  # numpy evaluates a literal and builds a type: what damaged text raises is open-ended
-        raise RecordingFormatError(name, f"the .npy header makes no sense: {str(error)[:200]}", 8) from error
+    except Exception as error:  # numpy evaluates a literal and builds a type: damaged text can raise any exception
+        raise RecordingFormatError(name, f"the .npy header is malformed: {str(error)[:200]}", 8) from error
     if dtype.hasobject:
         raise RecordingFormatError(name, "holds pickled Python objects, which are never loaded", 8)
     if dtype.kind != "c" or dtype.itemsize not in (8, 16):
         raise RecordingFormatError(name, f"holds {str(dtype)[:60]}, not complex64 or complex128", 8)
     if len(shape) != 1 or shape[0] < 0:
-        raise RecordingFormatError(name, f"has the shape {str(shape)[:60]}, not that of one row of samples", 8)
+        raise RecordingFormatError(name, f"has the shape {str(shape)[:60]}, not one-dimensional", 8)
     return NpyHeader(dtype, int(shape[0]), header_bytes)
 
 
@@ -101,12 +101,12 @@ def npy_header_bytes(num_samples: int) -> bytes:
 
 
 def open_npy(path: Path, given: GivenValues) -> IqRecording:
-    """Open a .npy file, which says nothing but its samples: rate, frequency and start must be given.
+    """Open a .npy file, which holds only samples: rate, frequency and start must be given.
 
     Raises
     ------
     RecordingFormatError
-        If it is no one-dimensional complex array of exactly the file's length, or a value is missing.
+        If it is not a one-dimensional complex array of exactly the file's length, or a value is missing.
     """
     with open_file(path) as file:
         header = read_npy_header(file, path)
@@ -125,5 +125,5 @@ def open_npy(path: Path, given: GivenValues) -> IqRecording:
 
 
 def _readable(number: int) -> str:
-    """Write a number that a damaged header may have made absurdly long."""
+    """Shorten a number, which in a damaged header may be absurdly long."""
     return str(number) if number < 10**18 else f"10^{math.log10(number):.0f}"

@@ -1,4 +1,4 @@
-"""Headerless files of interleaved I, Q numbers: nothing but samples."""
+"""Headerless files of interleaved I, Q numbers."""
 
 from pathlib import Path
 
@@ -33,8 +33,8 @@ def open_raw(path: Path, given: GivenValues, raw_format: str) -> IqRecording:
     Raises
     ------
     RecordingFormatError
-        If the file is empty, no whole number of samples, begins like a file that has a header (which would be read
-        as samples), or a value is missing.
+        If the file is empty, is not a whole number of samples, begins like a file with a header (which would be
+        read as samples), or a value is missing.
     ValueError
         If `raw_format` is unknown.
     """
@@ -50,7 +50,7 @@ def open_raw(path: Path, given: GivenValues, raw_format: str) -> IqRecording:
     num_samples, rest = divmod(size, encoding.sample_bytes)
     if rest:
         raise RecordingFormatError(
-            path, f"ends within a sample: {size} bytes are no multiple of {encoding.sample_bytes}", size - rest
+            path, f"ends within a sample: {size} bytes are not a multiple of {encoding.sample_bytes}", size - rest
         )
     values = resolve_values(path, given, GivenValues())
     layout = SampleLayout.contiguous(path, encoding, 0, num_samples)

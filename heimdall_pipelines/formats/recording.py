@@ -23,15 +23,15 @@ def open_recording(
     start_time_unix_ns: int | None = None,
     raw_format: str | None = None,
 ) -> IqRecording:
-    """Read what a recording says about itself; its samples are read later, by `IqRecording.blocks`.
+    """Open a recording and read its metadata; its samples are read later, by `IqRecording.blocks`.
 
     Parameters
     ----------
     path : str | os.PathLike[str]
         Its suffix chooses the reader.
     sample_rate_hz, frequency_hz, start_time_unix_ns : optional
-        Complete or override what the file says. For a KiwiSDR file with GNSS time stamps the start only determines the
-        GPS week: the stamps then give the time.
+        Complete or override the values of the file. For a KiwiSDR file with GNSS time stamps the start only determines
+        the GPS week: the stamps then give the time.
     raw_format : str, optional
         One of `RAW_FORMATS` for headerless files, by default "cf32"; with it an unknown suffix is read as
         headerless, too.
@@ -39,13 +39,13 @@ def open_recording(
     Returns
     -------
     IqRecording
-        Complete; the header has been checked against the file's length.
+        With all metadata; the header has been checked against the file's length.
 
     Raises
     ------
     RecordingFormatError
-        If the file is missing, unreadable, damaged or not understood, or if a value is missing that neither the file
-        nor the arguments say: the message names the option that supplies it.
+        If the file is missing, unreadable, damaged or of unknown format, or if a value is missing in both the file
+        and the arguments: the message names the option that supplies it.
     ValueError
         If `raw_format` is unknown.
     """

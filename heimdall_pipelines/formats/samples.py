@@ -1,4 +1,4 @@
-"""Where the IQ samples lie in a file, how they are encoded, and how they are streamed as complex64."""
+"""Layout and encoding of the IQ samples in a file, and streaming them as complex64."""
 
 import os
 import stat
@@ -16,16 +16,16 @@ from heimdall_pipelines.errors import HeimdallError
 
 
 class RecordingFormatError(HeimdallError, ValueError):
-    """A recording that cannot be read as it is; says which file, where in it, and why.
+    """A recording that cannot be read; says which file, where in it, and why.
 
     Attributes
     ----------
     path : str | os.PathLike[str]
         The file, or the name of the object that the bytes come from.
     reason : str
-        What is wrong and, where there is something to do, what to do.
+        What is wrong and, if possible, what to do.
     offset : int | None
-        Byte in the file at which it was noticed.
+        Byte in the file at which the problem was found.
     """
 
     def __init__(self, path: str | os.PathLike[str], reason: str, offset: int | None = None) -> None:
@@ -64,7 +64,7 @@ class Encoding:
 
     def decode(self, stored: NDArray[np.uint8]) -> NDArray[np.complex64]:
         """Turn stored bytes, a whole number of samples, into complex64; may share memory with `stored`."""
-        with np.errstate(over="ignore", invalid="ignore"):  # what does not fit complex64 is reported by blocks()
+        with np.errstate(over="ignore", invalid="ignore"):  # blocks() reports values that do not fit complex64
             values = stored.view(self.component).astype(np.float32, copy=False)
         if self.is_integer:
             values -= np.float32(self.zero)
@@ -81,7 +81,7 @@ CU8 = Encoding("u1", 127.5, 127.5)
 def open_file(path: Path) -> Iterator[BufferedReader]:
     """Open a regular file for reading; a missing, special or unreadable one is a RecordingFormatError."""
     try:
-        is_file = stat.S_ISREG(path.stat().st_mode)  # before open(), which would wait for ever on a named pipe
+        is_file = stat.S_ISREG(path.stat().st_mode)  # before open(), which would wait forever on a named pipe
         file = path.open("rb") if is_file else None
     except OSError as error:
         raise RecordingFormatError(path, f"cannot be opened: {error.strerror}") from error
@@ -114,7 +114,7 @@ class SampleLayout:
     offsets : NDArray[int64], shape (runs,)
         Byte at which each run begins.
     starts : NDArray[int64], shape (runs + 1,)
-        Number of samples before each run, and last the number of all.
+        Number of samples before each run, and as last element the total.
     """
 
     path: Path

@@ -1,4 +1,4 @@
-"""SigMF recordings: a .sigmf-meta that describes the samples beside it, read, and built for our own objects.
+"""SigMF recordings: reads a .sigmf-meta with its samples, and builds the metadata of our own objects.
 
 Specification: SigMF 1.2, https://sigmf.org. A .npy file described by a .sigmf-meta is a Non-Conforming Dataset:
 ``core:dataset`` names it and ``core:header_bytes`` of the capture skips its header.
@@ -39,7 +39,7 @@ def open_sigmf(path: Path, given: GivenValues) -> IqRecording:
     Raises
     ------
     RecordingFormatError
-        If the metadata break the SigMF schema, describe something else than one row of complex samples at one
+        If the metadata violate the SigMF schema, describe anything else than one channel of complex samples at one
         frequency without gaps, do not fit the data file, or a value is missing. ``core:sha512`` is not checked.
     """
     meta_path = path.with_name(path.name[: -len("data")] + "meta") if path.name.lower().endswith("data") else path
@@ -95,7 +95,7 @@ def _layout(
     if rest:
         raise RecordingFormatError(
             data_path,
-            f"ends within a sample: {sample_bytes} bytes are no multiple of {encoding.sample_bytes}",
+            f"ends within a sample: {sample_bytes} bytes are not a multiple of {encoding.sample_bytes}",
             header_bytes + sample_bytes - rest,
         )
     declared = core.get("heimdall:num_samples", num_samples)
@@ -121,20 +121,19 @@ def sigmf_meta(
     alt_m: float,
     description: str,
     recorder: str,
-    sha512: str | None = None,
     extra: Mapping[str, object] | None = None,
     holes: Sequence[tuple[int, int]] = (),
 ) -> dict[str, Any]:
-    """Build the .sigmf-meta of a complex64 file that is no .sigmf-data, such as a .npy.
+    """Build the .sigmf-meta of a complex64 file that is not a .sigmf-data, such as a .npy.
 
     Parameters
     ----------
     dataset_name : str
-        Bare name of the file, which lies beside the metadata.
+        Bare name of the file, in the same folder as the metadata.
     header_bytes : int
         Bytes before the first sample (`NpyHeader.header_bytes`), 0 for a headerless file.
     num_samples : int
-        Kept as ``heimdall:num_samples``, so that a truncated file is noticed.
+        Stored as ``heimdall:num_samples``, to detect a truncated file.
     sample_rate_hz, frequency_hz : float
         Complex samples per second; centre frequency.
     start_time_unix_ns : int
@@ -142,9 +141,7 @@ def sigmf_meta(
     lat, lon, alt_m : float
         Of the receiver: degrees, m.
     description, recorder : str
-        What was recorded; the software that did.
-    sha512 : str, optional
-        Of the whole file, header included.
+        What was recorded; the recording software.
     extra : Mapping[str, object], optional
         Further values by bare name; each becomes ``heimdall:NAME`` of the global object.
     holes : sequence of tuple of int
@@ -173,8 +170,6 @@ def sigmf_meta(
         "core:extensions": [dict(_EXTENSION)],
         "heimdall:num_samples": num_samples,
     }
-    if sha512 is not None:
-        core["core:sha512"] = sha512
     core |= {f"heimdall:{name}": value for name, value in (extra or {}).items()}
     capture: dict[str, Any] = {
         "core:sample_start": 0,
@@ -188,10 +183,10 @@ def sigmf_meta(
             "core:sample_start": first,
             "core:sample_count": count,
             "core:label": "hole",
-            "core:comment": "samples lost on the way from the receiver, filled with zeros",
+            "core:comment": "samples lost between receiver and recorder, filled with zeros",
         }
         for first, count in holes
     ]
     meta = {"global": core, "captures": [capture], "annotations": annotations}
-    json.dumps(meta, allow_nan=False)  # JSON has no NaN: refuse it here, not at the reader
+    json.dumps(meta, allow_nan=False)  # JSON has no NaN: refuse it here
     return meta

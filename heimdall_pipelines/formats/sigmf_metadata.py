@@ -1,4 +1,4 @@
-"""What the metadata of a SigMF recording say, and whether one row of complex samples can be what they describe."""
+"""The metadata of a SigMF recording, and whether they describe one channel of complex samples without gaps."""
 
 import json
 from collections.abc import Mapping
@@ -31,34 +31,34 @@ _ENCODINGS |= {name: _ENCODINGS[f"{name}_le"] for name in ("ci8", "cu8")}  # one
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """Read a .sigmf-meta and check it against the SigMF schema; its data are not looked at.
+    """Read a .sigmf-meta and check it against the SigMF schema; does not read its data.
 
     Raises
     ------
     RecordingFormatError
-        If it cannot be read, is longer than 4 MiB, no JSON, or breaks the schema: says where and how.
+        If it cannot be read, is longer than 4 MiB, is not JSON, or violates the schema: says where and how.
     """
     with open_file(path) as file:
         text = file.read(_MAX_META_BYTES + 1)
     if len(text) > _MAX_META_BYTES:
-        raise RecordingFormatError(path, f"has more than {_MAX_META_BYTES} bytes: no metadata are that long")
+        raise RecordingFormatError(path, f"has more than {_MAX_META_BYTES} bytes, too long for metadata")
     try:
         meta = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        raise RecordingFormatError(path, f"is no JSON: {error}") from error
+        raise RecordingFormatError(path, f"is not JSON: {error}") from error
     try:
         sigmf_schema.validate(meta)  # reads no data
-    except Exception as error:  # jsonschema's own, and whatever sigmf trips over beyond its schema
+    except Exception as error:  # jsonschema's own, and any other of sigmf's checks
         reason = str(getattr(error, "message", error))[:300]
         where = "/".join(str(part) for part in getattr(error, "absolute_path", ()))
-        raise RecordingFormatError(path, f"breaks the SigMF schema: {where or 'metadata'}: {reason}") from error
+        raise RecordingFormatError(path, f"violates the SigMF schema: {where or 'metadata'}: {reason}") from error
     if not isinstance(meta, dict):
-        raise RecordingFormatError(path, "breaks the SigMF schema: is no JSON object")
+        raise RecordingFormatError(path, "violates the SigMF schema: is not a JSON object")
     return meta
 
 
 def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def encoding_of(path: Path, core: Mapping[str, Any]) -> Encoding:
@@ -67,10 +67,14 @@ def encoding_of(path: Path, core: Mapping[str, Any]) -> Encoding:
     if datatype not in _ENCODINGS:
         hint = "real samples" if datatype.startswith("r") else "samples"
         raise RecordingFormatError(
-            path, f"core:datatype {datatype[:40]!r}: such {hint} are not read; these are: {', '.join(_ENCODINGS)}"
+            path,
+            f"core:datatype {datatype[:40]!r}: {hint} of this type are not supported; "
+            f"supported are: {', '.join(_ENCODINGS)}",
         )
     if core.get("core:num_channels", 1) != 1:
-        raise RecordingFormatError(path, f"core:num_channels is {core['core:num_channels']}: only one channel is read")
+        raise RecordingFormatError(
+            path, f"core:num_channels is {core['core:num_channels']}: only one channel is supported"
+        )
     return _ENCODINGS[datatype]
 
 
@@ -98,12 +102,12 @@ def check_contiguous(path: Path, captures: list[dict[str, Any]], sample_rate_hz:
         late_s = (time_ns - first_ns) / 1e9 - start / sample_rate_hz
         if abs(late_s) > max(1.0 / sample_rate_hz, _MIN_CAPTURE_TOLERANCE_S):
             raise RecordingFormatError(
-                path, f"capture {number} begins {late_s:.6f} s off the capture before it: split the recording there"
+                path, f"capture {number} begins {late_s:.6f} s off the previous capture: split the recording there"
             )
 
 
 def capture_time_ns(path: Path, capture: Mapping[str, Any]) -> int | None:
-    """Return ``core:datetime`` of a capture in ns of UTC, None where it is not said."""
+    """Return ``core:datetime`` of a capture in ns of UTC, None if it is missing."""
     text = capture.get("core:datetime")
     if text is None:
         return None
@@ -119,5 +123,5 @@ def position_of(path: Path, point: Mapping[str, Any] | None) -> tuple[float, flo
         return None
     longitude, latitude, altitude_m = [*point["coordinates"], 0.0][:3]
     if not (abs(latitude) <= 90 and abs(longitude) <= 180 and abs(altitude_m) <= _MAX_ALTITUDE_M):
-        raise RecordingFormatError(path, "core:geolocation is no longitude, latitude and altitude on Earth")
+        raise RecordingFormatError(path, "core:geolocation is not a longitude, latitude and altitude on Earth")
     return float(latitude), float(longitude), float(altitude_m)

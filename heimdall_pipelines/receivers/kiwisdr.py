@@ -38,27 +38,27 @@ from heimdall_pipelines.receivers.stream import (
     WaitLimits,
 )
 
-PASSBAND_HZ = 10_000.0  # around the frequency; what the receiver's filters leave flat at its usual 12 kHz
+PASSBAND_HZ = 10_000.0  # around the frequency; the flat part of the receiver's filters at its usual 12 kHz
 KEEPALIVE_S = 1.0
-STALE_FRAMES = 2  # the first ones hold samples and stamps of the stream before
+STALE_FRAMES = 2  # the first ones hold samples and stamps of the previous stream
 _CLOSE_S = 0.5  # a KiwiSDR does not answer a close at once, and may go on sending
-_MAX_MESSAGES_BYTES = 8 << 20  # of one connection, configuration included
+_MAX_MESSAGES_BYTES = 8 << 20  # per connection, configuration included
 _UNREAD_TAGS = (b"W/F", b"EXT", b"DAT")  # waterfall and extensions
 _RATES_HZ = (1_000.0, 100_000.0)
 _PASSWORD_REFUSALS = {
     "1": ("refuses the password: give the right one in its URL, http://:password@host", False),
-    "2": ("still finds out its own address", True),
+    "2": ("is still determining its own address", True),
     "3": ("does not allow this network address", False),
-    "5": ("allows one connection from an address, and there is one", True),
-    "6": ("updates its database", True),
+    "5": ("allows only one connection per address, and there is one already", True),
+    "6": ("is updating its database", True),
 }
 _REFUSALS = {
     "too_busy": ("is busy: all {} channels are taken", True),
     "redirect": ("redirects to {}, which is not followed", False),
-    "down": ("says that it is down", True),
-    "ip_limit": ("allows this network address no more time: {}", False),
-    "password_timeout": ("ended the connection: no password came in time", False),
-    "inactivity_timeout": ("ended the connection for inactivity", True),
+    "down": ("reports that it is down", True),
+    "ip_limit": ("has no time left for this network address: {}", False),
+    "password_timeout": ("closed the connection: it received no password in time", False),
+    "inactivity_timeout": ("closed the connection for inactivity", True),
 }
 
 
@@ -72,7 +72,7 @@ class KiwiSdr:
     Parameters
     ----------
     limits : WaitLimits, optional
-        How long to wait.
+        Timeouts.
     """
 
     def __init__(self, limits: WaitLimits | None = None) -> None:
@@ -89,9 +89,9 @@ class KiwiSdr:
                 yield KiwiStream(connection, pace, self._limits, has_automatic_gain=tuning.manual_gain_db is None)
 
     async def status(self, address: ReceiverAddress) -> ReceiverStatus:
-        """Ask for its status page and, where a channel is free, for the first samples, which carry the fix age.
+        """Request its status page and, if a channel is free, the first samples, which carry the fix age.
 
-        The page lacks the age of the latest GNSS fix, and answers also where a recording would be refused.
+        The page lacks the age of the latest GNSS fix, and is served even if a recording would be refused.
         """
         try:
             url = _url(address)
@@ -144,7 +144,7 @@ class KiwiStream:
         self._limits = limits
 
     async def __aiter__(self) -> AsyncIterator[IqBlock]:
-        """Give blocks as they come."""
+        """Give blocks as they arrive."""
         rx_id = self._connection.address.rx_id
         async with limited(self._connection.address, self._limits.handshake_s, "sent no samples"):
             for _ in range(STALE_FRAMES):
@@ -174,11 +174,11 @@ class KiwiStream:
 
 
 class _ClosedError(ReceiverError):
-    """The receiver closed the connection, or it broke."""
+    """The connection was closed by the receiver, or failed."""
 
 
 class _Connection:
-    """A websocket to a KiwiSDR, and what the receiver has said in it."""
+    """A websocket to a KiwiSDR, with the state that the receiver has reported."""
 
     def __init__(
         self, address: ReceiverAddress, url: ReceiverUrl, websocket: "aiohttp.ClientWebSocketResponse[Any]"
@@ -188,10 +188,10 @@ class _Connection:
         self._url = url
         self._websocket = websocket
         self._messages_bytes = 0
-        self._said: dict[str, str | None] = {}
+        self._reported: dict[str, str | None] = {}
 
     async def tune(self, frequency_hz: float | None, bandwidth_hz: float, manual_gain_db: float | None) -> None:
-        """Log in and ask for IQ; no frequency: the middle of what it receives."""
+        """Log in and request IQ; without a frequency: the middle of its range."""
         await self._send(f"SET auth t=kiwi p={quote(self._url.password or '', safe='')}")
         while math.isnan(self.rate_hz):
             frame = await self._receive()
@@ -214,7 +214,7 @@ class _Connection:
             await self._send(command)
 
     async def sound(self) -> SoundFrame:
-        """Wait for the next sound frame; messages that come before it are read."""
+        """Wait for the next sound frame; messages before it are read."""
         while True:
             frame = await self._receive()
             if frame[:3] == SOUND_TAG:
@@ -226,7 +226,7 @@ class _Connection:
 
     @asynccontextmanager
     async def kept_alive(self) -> AsyncIterator[None]:
-        """Send a keepalive each second meanwhile: without them the receiver ends the connection."""
+        """Send a keepalive each second in the context; without them the receiver closes the connection."""
         task = asyncio.create_task(self._keep_alive())
         try:
             yield
@@ -252,29 +252,29 @@ class _Connection:
         if message.type == aiohttp.WSMsgType.TEXT:
             return str(message.data).encode()
         if message.type == aiohttp.WSMsgType.ERROR:
-            raise self._wrong(f"speaks no proper websocket: {shown(str(message.data))}")
+            raise self._wrong(f"violates the websocket protocol: {shown(str(message.data))}")
         raise _ClosedError(self.address.rx_id, "closed the connection", is_transient=True)
 
     async def _read_message(self, frame: bytes) -> None:
         self._messages_bytes += len(frame)
         if self._messages_bytes > _MAX_MESSAGES_BYTES:
-            raise self._wrong(f"sent more than {_MAX_MESSAGES_BYTES >> 20} MiB that are no samples")
+            raise self._wrong(f"sent more than {_MAX_MESSAGES_BYTES >> 20} MiB that are not samples")
         if frame[:3] in _UNREAD_TAGS:
             return
         if frame[:3] != MESSAGE_TAG:
-            raise self._wrong(f"sends what no KiwiSDR does: a frame that begins with {frame[:8]!r}")
+            raise self._wrong(f"sent an unknown frame, which begins with {frame[:8]!r}")
         try:
             said = parse_message(frame)
         except KiwiStreamError as error:
             raise self._wrong(str(error)) from error
         self._refused(said)
-        self._said |= said
+        self._reported |= said
         if "audio_rate" in said:
             await self._send(f"SET AR OK in={self._number(said, 'audio_rate'):.0f} out=44100")
         if "sample_rate" in said and math.isnan(self.rate_hz):
             rate_hz = self._number(said, "sample_rate")
             if not _RATES_HZ[0] <= rate_hz <= _RATES_HZ[1]:
-                raise self._wrong(f"says that its sample rate is {rate_hz:g} Hz")
+                raise self._wrong(f"reports a sample rate of {rate_hz:g} Hz")
             self.rate_hz = rate_hz
 
     def _refused(self, said: dict[str, str | None]) -> None:
@@ -289,11 +289,11 @@ class _Connection:
                 raise ReceiverError(self.address.rx_id, reason.format(value), is_transient=is_transient)
 
     def _baseband_hz(self, frequency_hz: float | None) -> float:
-        """Frequency within the receiver's own range, below a converter that it may have."""
-        range_hz = self._number(self._said, "bandwidth", 30e6)
+        """Frequency in the receiver's own range, after its frequency converter, if it has one."""
+        range_hz = self._number(self._reported, "bandwidth", 30e6)
         if frequency_hz is None:
             return range_hz / 2
-        offset_hz = 1e3 * self._number(self._said, "freq_offset", 0.0)
+        offset_hz = 1e3 * self._number(self._reported, "freq_offset", 0.0)
         if not 0 <= frequency_hz - offset_hz <= range_hz:
             raise ReceiverError(
                 self.address.rx_id,
@@ -311,7 +311,7 @@ class _Connection:
         except ValueError:
             number = math.nan
         if not math.isfinite(number):
-            raise self._wrong(f"says {key}={shown(str(text))}, which is no number")
+            raise self._wrong(f"reports {key}={shown(str(text))}, which is not a number")
         return number
 
     def _wrong(self, reason: str) -> ReceiverError:
@@ -322,6 +322,6 @@ def _url(address: ReceiverAddress) -> ReceiverUrl:
     url = receiver_url(address)
     if url.user:
         raise ReceiverError(
-            address.rx_id, "KiwiSDRs know no user names: give its URL as http://:password@host", is_transient=False
+            address.rx_id, "KiwiSDRs have no user names: give its URL as http://:password@host", is_transient=False
         )
     return url

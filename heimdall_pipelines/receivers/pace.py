@@ -13,7 +13,7 @@ _RATE_MARGIN = 1e-4  # a receiver's true rate is that close to the nominal one
 class Pace:
     """Counts received samples and the time spent waiting for them.
 
-    Only waiting counts, not what the recording side does between two blocks: a slow store is no fault of the receiver.
+    Only waiting counts, not the recorder's work between two blocks: a slow store is not a fault of the receiver.
     """
 
     def __init__(self, address: ReceiverAddress, tuning: Tuning, rate_hz: float, limits: WaitLimits) -> None:
@@ -27,21 +27,21 @@ class Pace:
 
     @property
     def num_missing(self) -> int:
-        """Samples that are still wanted; 0 or less when all have come."""
+        """Samples that are still wanted; 0 or less when all have arrived."""
         return self.num_wanted - self._num_samples
 
     def count(self, num_samples: int) -> None:
-        """Note samples that came, or that are known to be lost."""
+        """Count samples that arrived or are known to be lost."""
         self._num_samples += num_samples
 
     @asynccontextmanager
     async def waiting(self) -> AsyncIterator[None]:
-        """Wait for samples in the context, no longer than the limits allow.
+        """Bound a wait for samples in the context by the limits.
 
         Raises
         ------
         ReceiverError
-            Nothing came for `WaitLimits.silence_s`, or samples lag by more than `WaitLimits.lag_s`; transient.
+            Nothing arrived for `WaitLimits.silence_s`, or samples lag by more than `WaitLimits.lag_s`; transient.
         """
         may_lag_s = self._limits.lag_s + self._num_samples / self._rate_hz - self._waited_s
         limit_s = min(self._limits.silence_s, max(may_lag_s, 0.0))
@@ -58,7 +58,7 @@ class Pace:
             self._waited_s += clock_s() - began
 
     def broke_off(self, how: str) -> ReceiverError:
-        """Make the error for a stream that ended before its time; transient."""
+        """Make the transient error for a stream that ended early."""
         return ReceiverError(self._address.rx_id, f"{how} {self._so_far()}", is_transient=True)
 
     def _too_slow(self, limit_s: float) -> ReceiverError:

@@ -1,4 +1,4 @@
-"""What both clients do with HTTP: no redirects followed, every wait bounded, errors that name the receiver."""
+"""HTTP for both clients: follows no redirects, bounds every wait, raises errors that name the receiver."""
 
 import asyncio
 import os
@@ -20,7 +20,7 @@ _Answer = TypeVar("_Answer")
 
 
 class AnsweredError(aiohttp.ClientError):
-    """The answer's HTTP status ends the matter."""
+    """The HTTP status of an answer is an error."""
 
     def __init__(self, status: int, reason: str, *, is_transient: bool) -> None:
         super().__init__(reason)
@@ -32,12 +32,12 @@ class AnsweredError(aiohttp.ClientError):
 async def connected(
     address: ReceiverAddress, connect_s: float, request: Callable[[aiohttp.ClientSession], Awaitable[_Answer]]
 ) -> AsyncIterator[_Answer]:
-    """Make the first request, and give its answer, whose connection stays open in the context.
+    """Send the first request and give its answer, whose connection stays open in the context.
 
     Raises
     ------
     ReceiverError
-        There was no answer within `connect_s`, or one that ends the matter.
+        There was no answer within `connect_s`, or an HTTP error.
     """
     async with _new_session() as session:
         async with limited(address, connect_s, "cannot be reached: no answer"):
@@ -48,7 +48,7 @@ async def connected(
 
 @asynccontextmanager
 async def status_session(address: ReceiverAddress, silence_s: float) -> AsyncIterator[aiohttp.ClientSession]:
-    """Give a session to ask for a status page; what fails in the context, or takes too long, is a ReceiverError."""
+    """Give a session for a status page; a failure or timeout in the context is a ReceiverError."""
     async with _new_session() as session, limited(address, silence_s, "sent no status page"):
         with named_errors(address):
             yield session
@@ -56,7 +56,7 @@ async def status_session(address: ReceiverAddress, silence_s: float) -> AsyncIte
 
 @contextmanager
 def named_errors(address: ReceiverAddress) -> Iterator[None]:
-    """Raise what aiohttp and the network raise in the context as ReceiverError; for a client's own requests only."""
+    """Convert errors of aiohttp and the network in the context to ReceiverError; only for a client's own requests."""
     try:
         yield
     except (aiohttp.ClientError, OSError) as error:
@@ -64,7 +64,7 @@ def named_errors(address: ReceiverAddress) -> Iterator[None]:
 
 
 def receiver_error(address: ReceiverAddress, error: aiohttp.ClientError | OSError) -> ReceiverError:
-    """Say in a sentence what aiohttp or the network reported."""
+    """Convert an error of aiohttp or the network to a ReceiverError."""
     is_transient = True
     if isinstance(error, AnsweredError):
         reason, is_transient = str(error), error.is_transient
@@ -75,9 +75,9 @@ def receiver_error(address: ReceiverAddress, error: aiohttp.ClientError | OSErro
     elif isinstance(error, aiohttp.ClientConnectorCertificateError | ssl.SSLCertVerificationError):
         reason, is_transient = "its certificate is not valid", False
     elif isinstance(error, aiohttp.ClientConnectorDNSError):
-        reason = "its host name is not known"
+        reason = "its host name cannot be resolved"
     elif isinstance(error, aiohttp.ClientSSLError):
-        reason = "speaks no TLS at this port"
+        reason = "does not use TLS at this port"
     elif isinstance(error, aiohttp.ClientConnectorError):
         reason = f"cannot be reached: {_words(error.os_error) or 'no connection'}"
     elif isinstance(error, aiohttp.ServerDisconnectedError):
@@ -94,7 +94,7 @@ def receiver_error(address: ReceiverAddress, error: aiohttp.ClientError | OSErro
 
 
 def _words(error: OSError) -> str | None:
-    """Say it as the system does: asyncio's own words hold addresses, and an SSL error has a number of its own."""
+    """The system's message: asyncio's own contains addresses, and an SSL error has its own numbers."""
     if error.errno is None or isinstance(error, ssl.SSLError):
         return error.strerror
     return os.strerror(error.errno).lower()
@@ -102,7 +102,7 @@ def _words(error: OSError) -> str | None:
 
 @asynccontextmanager
 async def limited(address: ReceiverAddress, seconds: float, what: str) -> AsyncIterator[None]:
-    """Limit the context to so many seconds; a timeout is a transient ReceiverError "`what` within … s"."""
+    """Set a timeout for the context; when it expires, raise a transient ReceiverError "`what` within … s"."""
     try:
         async with asyncio.timeout(seconds) as limit:
             yield
@@ -113,7 +113,7 @@ async def limited(address: ReceiverAddress, seconds: float, what: str) -> AsyncI
 
 
 async def read_at_most(response: aiohttp.ClientResponse, limit_bytes: int) -> bytes:
-    """Read at most so many bytes of a body."""
+    """Read at most `limit_bytes` of a body."""
     body = bytearray()
     while len(body) < limit_bytes:
         piece = await response.content.read(limit_bytes - len(body))
@@ -126,8 +126,8 @@ async def read_at_most(response: aiohttp.ClientResponse, limit_bytes: int) -> by
 def _new_session() -> aiohttp.ClientSession:
     """Make a session for one receiver.
 
-    It follows no redirect, which could send requests from here to any other address. Its
-    own timeouts are off: the clients bound every wait themselves, and a stream as a whole may take hours.
+    It follows no redirects, which could send requests to any address. Its own timeouts are off: the
+    clients bound every wait themselves, and a stream may take hours.
     """
     return aiohttp.ClientSession(
         timeout=aiohttp.ClientTimeout(total=None),

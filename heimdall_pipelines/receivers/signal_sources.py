@@ -27,7 +27,7 @@ _NS = 1_000_000_000
 
 @dataclass(frozen=True, eq=False)
 class SentBlock:
-    """A run of samples as a receiver sends them.
+    """A block of samples as a receiver sends it.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class SentBlock:
     stamp : GnssStamp
         Time of the first one.
     is_stale : bool
-        From the stream before: a KiwiSDR's first two blocks.
+        From the previous stream: a KiwiSDR's first two blocks.
     """
 
     stored: NDArray[np.int16]
@@ -50,7 +50,7 @@ class SentBlock:
 
     @property
     def level_dbfs(self) -> float:
-        """Mean power over that of full scale, at least -127 dB."""
+        """Mean power relative to full scale, at least -127 dB."""
         power = float(np.mean(np.square(self.stored, dtype=np.float64))) * 2 / 32768.0**2
         return 10 * math.log10(max(power, 10**-12.7))
 
@@ -58,24 +58,24 @@ class SentBlock:
 class SignalSource(Protocol):
     """A signal that is streamed to every client from its beginning."""
 
-    def rate_hz(self, asked_hz: float | None = None) -> float:
-        """Nominal rate of the samples, where a client asked for one or did not."""
+    def rate_hz(self, requested_hz: float | None = None) -> float:
+        """Nominal sample rate for a client that requested this rate, or none."""
         ...
 
-    def blocks(self, frequency_hz: float, asked_hz: float | None = None) -> Iterator[SentBlock]:
-        """Give what a client tuned to this frequency hears from now on."""
+    def blocks(self, frequency_hz: float, requested_hz: float | None = None) -> Iterator[SentBlock]:
+        """Give the blocks for a client tuned to this frequency, from now on."""
         ...
 
 
 class WavSource:
-    """A KiwiSDR recording from its beginning, samples and time stamps byte for byte, whatever the client tunes to.
+    """A KiwiSDR recording from its beginning, samples and time stamps byte for byte, at any tuning of the client.
 
     Parameters
     ----------
     path : Path
-        A WAV file as kiwirecorder writes it; one without time stamps is played as by a receiver without GNSS.
+        A WAV file as kiwirecorder writes it; a file without time stamps is played like a receiver without GNSS.
     moved_by_s : callable, optional
-        Asked at the start of each stream for whole seconds to add to the time stamps; see `ReplayClock`.
+        Called at the start of each stream; gives whole seconds to add to the time stamps; see `ReplayClock`.
 
     Raises
     ------
@@ -95,11 +95,11 @@ class WavSource:
         counted = self._chunks.data_bytes[STALE_BLOCKS:] if self._chunks.stamps else self._chunks.data_bytes
         return sum(counted) // CI16_LE.sample_bytes
 
-    def rate_hz(self, asked_hz: float | None = None) -> float:  # noqa: ARG002
+    def rate_hz(self, requested_hz: float | None = None) -> float:  # noqa: ARG002
         """The file's nominal rate."""
         return float(self._chunks.nominal_rate_hz)
 
-    def blocks(self, frequency_hz: float, asked_hz: float | None = None) -> Iterator[SentBlock]:  # noqa: ARG002
+    def blocks(self, frequency_hz: float, requested_hz: float | None = None) -> Iterator[SentBlock]:  # noqa: ARG002
         """Give the file's blocks."""
         moved_by_s = 0 if self._moved_by_s is None else self._moved_by_s()
         stamps = np.frombuffer(self._chunks.stamps, STAMP)
@@ -123,11 +123,11 @@ class ReplayClock:
     Parameters
     ----------
     reference_unix_ns : int
-        A time in the recordings that is to become now.
+        The time in the recordings that is mapped to the present.
     together_s : float
-        A stream that begins within this time of the one before it belongs to the same session.
+        A stream that begins less than this after the previous one belongs to the same session.
     clock : callable, optional
-        Gives the present, ns of UTC; by default the computer's.
+        Gives the present time, ns of UTC; by default the computer's clock.
     """
 
     def __init__(
@@ -161,7 +161,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Transmission:
-    """An endless frequency-modulated transmission, a function of UTC alone: the same for every receiver.
+    """An endless frequency-modulated transmission, a function of UTC only: the same for every receiver.
 
     Eight tones of 300 to 3000 Hz, drawn from the seed, that repeat every 10 s.
 
@@ -196,8 +196,8 @@ class Transmission:
         )
 
     def phase_rad(self, unix_ns: int, since_s: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Phase of the modulation so many seconds after an instant at the transmitter."""
-        # A float of seconds since 1970 has steps of 0.2 us: the period, taken off as an integer, keeps the rest exact.
+        """Phase of the modulation at the transmitter, `since_s` after an instant."""
+        # A float of seconds since 1970 has steps of 0.2 us; subtracting whole periods as integers keeps the rest exact.
         time_s = unix_ns % (_PERIOD_S * _NS) / _NS + since_s
         phase_rad = np.zeros_like(time_s)
         for tone_hz, start_s in _tones(self.seed):
@@ -219,7 +219,7 @@ def _tones(seed: int) -> tuple[tuple[float, float], ...]:
 
 
 class SyntheticSource:
-    """A transmission as heard at a place, from the moment at which a client connects.
+    """A transmission as received at a place, from the moment at which a client connects.
 
     Parameters
     ----------
@@ -232,7 +232,7 @@ class SyntheticSource:
     snr_db : float
         Of the signal over the noise in the sampled band; falls by 6 dB per doubling of the distance beyond 50 km.
     clock : callable, optional
-        Gives the present, ns of UTC; by default the computer's.
+        Gives the present time, ns of UTC; by default the computer's clock.
     """
 
     def __init__(
@@ -254,14 +254,14 @@ class SyntheticSource:
         far = distance_m(place.latitude, place.longitude, transmission.place.latitude, transmission.place.longitude)
         self.snr_db = snr_db - 20 * math.log10(max(float(far), _NEAR_M) / _NEAR_M)
 
-    def rate_hz(self, asked_hz: float | None = None) -> float:
-        """A KiwiSDR's rate, or what the client asks for."""
-        return float(NOMINAL_RATE_HZ) if asked_hz is None else asked_hz
+    def rate_hz(self, requested_hz: float | None = None) -> float:
+        """A KiwiSDR's rate, or the rate that the client requests."""
+        return float(NOMINAL_RATE_HZ) if requested_hz is None else requested_hz
 
-    def blocks(self, frequency_hz: float, asked_hz: float | None = None) -> Iterator[SentBlock]:
-        """Give what is heard from now on, without end."""
+    def blocks(self, frequency_hz: float, requested_hz: float | None = None) -> Iterator[SentBlock]:
+        """Give blocks from now on, without end."""
         start_unix_ns = self._clock()
-        nominal_hz = self.rate_hz(asked_hz)
+        nominal_hz = self.rate_hz(requested_hz)
         true_hz = nominal_hz * self.rate_ratio
         delay_s = self.transmission.delay_s(self.place)
         noise = np.random.Generator(np.random.Philox(key=self._key).advance(1 << 64))

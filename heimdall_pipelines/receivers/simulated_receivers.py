@@ -21,7 +21,7 @@ SOFTWARE = "KiwiSDR_v1.550_simulated"
 RECEIVED_HZ = 30_000_000
 _NEEDED = frozenset({"AR", "mod", "agc", "compression"})
 _MODE = re.compile(r"SET mod=iq low_cut=-?[0-9.]+ high_cut=-?[0-9.]+ freq=([0-9.]+)")
-_SAY_CLOSED = WSCloseCode.OK.to_bytes(2, "big")
+_CLOSE_CODE = WSCloseCode.OK.to_bytes(2, "big")
 _PAGE = "<!doctype html><title>Welcome</title>"
 
 
@@ -32,27 +32,27 @@ class Faults:
     Attributes
     ----------
     redirect_to : str or None
-        Where the first request is sent to.
+        Target of a redirect of the first request.
     answers_page : bool
-        Answers it with an HTML page.
+        Answers the first request with an HTML page.
     status : int or None
-        Answers it with this HTTP status.
+        Answers the first request with this HTTP status.
     says_nothing : bool
-        Takes the connection and never answers.
+        Accepts the connection and never answers.
     refusal : mapping or None
-        KiwiSDR: said in place of a login's success, such as ``{"down": None}`` or ``{"redirect": "http://…"}``.
+        KiwiSDR: sent instead of a login's success, such as ``{"down": None}`` or ``{"redirect": "http://…"}``.
     silent_from : int or None
         Sends nothing from this block on.
     closes_at : int or None
         Closes the connection before this block.
     breaks_at : int or None
-        Closes the connection when half of this block, and half of a sample in it, are sent.
+        Closes the connection after half of this block, in the middle of a sample.
     delay_s : float
         Delay before each block, at any speed.
     replaced : mapping of int to bytes
-        KiwiSDR: frames sent in place of those of these blocks.
+        KiwiSDR: frames sent instead of these blocks.
     lost : frozenset of int
-        KiwiSDR: blocks that are left out, their sequence numbers too.
+        KiwiSDR: blocks that are left out, with their sequence numbers.
     overdriven : frozenset of int
         KiwiSDR: blocks with the flag for an overdriven converter.
     num_messages : int
@@ -133,7 +133,7 @@ class _SimulatedBase:
         return web.Response(text="".join(f"{key}={value}\n" for key, value in lines.items()))
 
     async def _fault(self) -> web.Response | None:
-        """Return the answer that a fault sends in place of the right one, None without such a fault."""
+        """Return the answer of a fault, None without such a fault."""
         self.num_requests += 1
         if self.faults.says_nothing:
             await asyncio.Event().wait()
@@ -145,13 +145,13 @@ class _SimulatedBase:
             return web.Response(text=_PAGE, content_type="text/html")
         return None
 
-    async def _paced(self, frequency_hz: float, asked_hz: float | None) -> AsyncIterator[tuple[int, SentBlock]]:
-        """Give blocks when a receiver would have them; ends, or never does, where a fault says so."""
+    async def _paced(self, frequency_hz: float, requested_hz: float | None) -> AsyncIterator[tuple[int, SentBlock]]:
+        """Give blocks at the receiver's pace; ends, or stalls, if a fault says so."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         num_samples = 0
-        rate_hz = self._signal_source.rate_hz(asked_hz) * self._speed
-        for number, block in enumerate(self._signal_source.blocks(frequency_hz, asked_hz)):
+        rate_hz = self._signal_source.rate_hz(requested_hz) * self._speed
+        for number, block in enumerate(self._signal_source.blocks(frequency_hz, requested_hz)):
             num_samples += block.num_samples
             if self.faults.delay_s:
                 await asyncio.sleep(self.faults.delay_s)
@@ -159,7 +159,7 @@ class _SimulatedBase:
                 await asyncio.Event().wait()
             if number == self.faults.closes_at:
                 return
-            # Of infinite speed, too, others get their turn between two blocks.
+            # At infinite speed too, other tasks run between two blocks.
             await asyncio.sleep(max(began + num_samples / rate_hz - loop.time(), 0.0))
             yield number, block
 
@@ -172,15 +172,15 @@ class SimulatedKiwiSdr(_SimulatedBase):
     signal_source : SignalSource
         Played to each client from its beginning.
     password : str, optional
-        None: anyone may listen.
+        None: no password is needed.
     max_users : int
-        Further clients get the answer that it is busy.
+        Further clients are refused as busy.
     speed : float
-        Times real time; infinite: as fast as it is taken.
+        Multiple of real time; infinite: as fast as the client reads.
     keepalive_s : float
         Timeout after the client's last keepalive, at which the stream ends; the real one has 60 s.
     converter_hz : float
-        By how much a converter before the receiver shifts what it receives, 30 MHz wide.
+        Frequency shift of a converter before the receiver, which is 30 MHz wide.
     faults : Faults
         None by default.
 
@@ -231,7 +231,7 @@ class SimulatedKiwiSdr(_SimulatedBase):
             return websocket
         self.num_users += 1
         try:
-            await self._listener(request, websocket)
+            await self._serve_client(request, websocket)
         finally:
             self.num_users -= 1
         return websocket
@@ -246,7 +246,7 @@ class SimulatedKiwiSdr(_SimulatedBase):
             return {"badp": "1"}
         return None
 
-    async def _listener(self, request: web.Request, websocket: web.WebSocketResponse) -> None:
+    async def _serve_client(self, request: web.Request, websocket: web.WebSocketResponse) -> None:
         rate = f"{self._signal_source.rate_hz():.6f}"
         for said in (
             {"version_maj": "1", "version_min": "550"},
@@ -269,12 +269,12 @@ class SimulatedKiwiSdr(_SimulatedBase):
             sending.cancel()
             await asyncio.wait([sending])
         if not sending.cancelled():
-            with contextlib.suppress(OSError):  # the client has gone
+            with contextlib.suppress(OSError):  # the client has left
                 sending.result()
         await websocket.close()
 
     async def _tuned(self, websocket: web.WebSocketResponse) -> float | None:
-        """Wait for all that a KiwiSDR must be sent before it streams; gives the frequency, None if the client goes."""
+        """Wait for all commands that a KiwiSDR needs before it streams; gives the frequency, None if it leaves."""
         missing = set(_NEEDED)
         frequency_hz = 0.0
         while missing:
@@ -287,8 +287,8 @@ class SimulatedKiwiSdr(_SimulatedBase):
             missing -= {word for word in _NEEDED if command.startswith(f"SET {word}")}
         return frequency_hz
 
-    async def _command(self, websocket: web.WebSocketResponse, within_s: float | None = None) -> str | None:
-        message = await websocket.receive(within_s)
+    async def _command(self, websocket: web.WebSocketResponse, timeout_s: float | None = None) -> str | None:
+        message = await websocket.receive(timeout_s)
         if message.type is not WSMsgType.TEXT:
             return None
         self.commands.append(message.data)
@@ -315,13 +315,13 @@ class SimulatedKiwiSdr(_SimulatedBase):
                 request.transport.close()
                 return
             await websocket.send_bytes(frame)
-        # Not close(): beside a listener it ends the connection at once, and whatever the client says then, such as a
-        # keepalive, makes it lose the samples that it has not read. The listener waits for the client to go.
-        await websocket.send_frame(_SAY_CLOSED, WSMsgType.CLOSE)
+        # Not close(): with a concurrent receive() it closes the connection at once; a keepalive of the client then
+        # resets the connection, and the client loses unread samples. `_serve_client` waits for the client to leave.
+        await websocket.send_frame(_CLOSE_CODE, WSMsgType.CLOSE)
 
 
 class SimulatedHttpIq(_SimulatedBase):
-    """A receiver that streams IQ over HTTP; parameters as of `SimulatedKiwiSdr`, user names are not looked at."""
+    """A receiver that streams IQ over HTTP; parameters as of `SimulatedKiwiSdr`; user names are ignored."""
 
     api_type = ReceiverKind.HTTP_IQ
 
@@ -337,13 +337,13 @@ class SimulatedHttpIq(_SimulatedBase):
         if fault is not None:
             return fault
         try:
-            frequency_hz, asked_hz = float(request.query["tune"]), float(request.query["rate"])
+            frequency_hz, requested_hz = float(request.query["tune"]), float(request.query["rate"])
         except (KeyError, ValueError):
             return web.Response(status=400, text="tune and rate in Hz are needed")
         response = web.StreamResponse(
             headers={
                 "Content-Type": "application/octet-stream",
-                RATE_HEADER: f"{self._signal_source.rate_hz(asked_hz):.3f}",
+                RATE_HEADER: f"{self._signal_source.rate_hz(requested_hz):.3f}",
                 **self.faults.headers,
             }
         )
@@ -351,7 +351,7 @@ class SimulatedHttpIq(_SimulatedBase):
         self.num_users += 1
         try:
             await response.prepare(request)
-            async for number, block in self._paced(frequency_hz, asked_hz):
+            async for number, block in self._paced(frequency_hz, requested_hz):
                 if block.is_stale:
                     continue
                 stored = block.stored.astype("<i2").tobytes()
@@ -360,7 +360,7 @@ class SimulatedHttpIq(_SimulatedBase):
                     break
                 await response.write(stored)
             await response.write_eof()
-        except OSError:  # the client has what it wanted
+        except OSError:  # the client has all its samples
             pass
         finally:
             self.num_users -= 1

@@ -22,9 +22,9 @@ class SimulatorError(HeimdallError):
 
 @asynccontextmanager
 async def serving(
-    receiver: SimulatedReceiver, *, port: int = 0, host: str = LOOPBACK, tls: ssl.SSLContext | None = None
+    receiver: SimulatedReceiver, *, port: int = 0, tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[str]:
-    """Run a simulated receiver within the context; gives its URL.
+    """Run a simulated receiver in the context; gives its URL.
 
     Parameters
     ----------
@@ -32,8 +32,6 @@ async def serving(
         A `SimulatedKiwiSdr` or `SimulatedHttpIq`.
     port : int, optional
         0: any that is free.
-    host : str, optional
-        Address to listen at; by default only this machine can reach it.
     tls : SSLContext, optional
         With the certificate to show; None: no TLS.
 
@@ -47,20 +45,22 @@ async def serving(
     )
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host, port, ssl_context=tls)
+        site = web.TCPSite(runner, LOOPBACK, port, ssl_context=tls)
         try:
             await site.start()
         except OSError as error:
-            raise SimulatorError(f"cannot listen at {host}:{port}: {error.strerror}; give another --port") from error
+            raise SimulatorError(
+                f"cannot listen at {LOOPBACK}:{port}: {error.strerror}; give another --port"
+            ) from error
         taken = runner.addresses[0][1]
-        yield f"{'http' if tls is None else 'https'}://{host}:{taken}"
+        yield f"{'http' if tls is None else 'https'}://{LOOPBACK}:{taken}"
     finally:
         await runner.cleanup()
 
 
 @contextmanager
 def run_simulated(*simulated: SimulatedReceiver, tls: ssl.SSLContext | None = None) -> Iterator[list[str]]:
-    """Run simulated receivers in a thread within the context, see `serving`; gives their URLs, in the same order."""
+    """Run simulated receivers in a thread in the context, see `serving`; gives their URLs, in the same order."""
     started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event, list[str]]] = Future()
 
     async def run() -> None:

@@ -11,7 +11,7 @@ from heimdall_pipelines.receivers.stream import ReceiverStatus
 
 
 async def fetch_status(session: aiohttp.ClientSession, url: ReceiverUrl) -> ReceiverStatus:
-    """Ask for ``{url}/status``; raises what aiohttp raises. What the page does not say stays None."""
+    """Request ``{url}/status``; raises the errors of aiohttp. Values that are not on the page are None."""
     began = time.monotonic()
     async with session.get(url.page("status"), headers=url.authorization()) as response:
         latency_s = time.monotonic() - began
@@ -20,7 +20,7 @@ async def fetch_status(session: aiohttp.ClientSession, url: ReceiverUrl) -> Rece
 
 
 def status_of_page(page: str, latency_s: float | None = None) -> ReceiverStatus:
-    """Read a status page, tolerantly: whatever is no number where one belongs is taken as not said."""
+    """Parse a status page; an invalid number counts as missing."""
     values = _values(page)
     offline = values.get("offline") == "yes" or values.get("status") == "offline"
     age_s = _count(values, "gnss_fix_age_s")
@@ -31,12 +31,12 @@ def status_of_page(page: str, latency_s: float | None = None) -> ReceiverStatus:
         num_users=_count(values, "users"),
         max_users=_count(values, "users_max"),
         software=shown(values["sw_version"]) if values.get("sw_version") else None,
-        reason="says that it is offline" if offline else None,
+        reason="reports that it is offline" if offline else None,
     )
 
 
 def is_status_page(status: ReceiverStatus) -> bool:
-    """Whether the page was one at all."""
+    """Whether the page was a status page."""
     return any(value is not None for value in (status.num_users, status.max_users, status.software, status.reason))
 
 

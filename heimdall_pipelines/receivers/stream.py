@@ -17,7 +17,7 @@ class ReceiverError(HeimdallError):
     Attributes
     ----------
     is_transient : bool
-        Whether a retry may help: not for a wrong password, another protocol or a refused address.
+        Whether a retry may help; not after a wrong password, a protocol error or a refused address.
     """
 
     def __init__(self, rx_id: str, reason: str, *, is_transient: bool) -> None:
@@ -29,9 +29,9 @@ class ReceiverError(HeimdallError):
 
 @dataclass(frozen=True)
 class ReceiverAddress:
-    """Where a receiver is reached; ``url`` is http, https, ws or wss.
+    """Address of a receiver; ``url`` is http, https, ws or wss.
 
-    A password stands in the URL, ``http://:password@host:8073``, and is never shown.
+    A password is part of the URL, ``http://:password@host:8073``, and is never shown.
     """
 
     rx_id: str
@@ -46,11 +46,11 @@ class WaitLimits:
     Attributes
     ----------
     connect_s : float
-        For the address to be resolved, the connection, and the answer to the first request.
+        For name resolution, the connection, and the answer to the first request.
     handshake_s : float
-        From then on, for the stream to be agreed upon, and again for the first samples.
+        After that, for setting up the stream, and again for the first samples.
     silence_s : float
-        For the next samples; also for a status page as a whole.
+        For the next samples; also for a whole status page.
     lag_s : float
         How far samples may fall behind the time spent waiting for them: a stream ends at the latest after the
         requested duration and this time.
@@ -71,7 +71,7 @@ class WaitLimits:
 class Tuning:
     """The request to a receiver.
 
-    ``manual_gain_db`` is for receivers with automatic gain control, which it turns off; others have no use for it.
+    ``manual_gain_db`` is for receivers with automatic gain control, which it turns off; others ignore it.
     """
 
     frequency_hz: float
@@ -104,7 +104,7 @@ class IqBlock:
     adc_overflow : bool
         The receiver's converter was overdriven in this block.
     num_lost_before : int
-        Samples that the receiver sent and that did not arrive between the block before and this one.
+        Samples that were lost between the previous block and this one.
     """
 
     iq: NDArray[np.complex64]
@@ -116,8 +116,8 @@ class IqBlock:
 class IqStream(Protocol):
     """A running stream: iterate over it for blocks until the requested duration has arrived, or longer.
 
-    Longer by a block and 0.01 %, since a receiver's true rate may be above the nominal one; never more, whatever the
-    receiver sends. Blocks that are known to be left over from an earlier stream (a KiwiSDR's first two) are not given.
+    Longer by at most a block and 0.01 %, since a receiver's true rate may be above the nominal one. Blocks left over
+    from an earlier stream (a KiwiSDR's first two) are dropped.
 
     Attributes
     ----------
@@ -125,7 +125,7 @@ class IqStream(Protocol):
     quantisation_step : float or None
         Of full scale; None for floating-point samples.
     has_automatic_gain : bool or None
-        The receiver's gain follows the signal: what full scale is in dBm changes all the time. None: it does not say.
+        The receiver's gain follows the signal, so that full scale in dBm varies. None: unknown.
     """
 
     nominal_rate_hz: float
@@ -133,7 +133,7 @@ class IqStream(Protocol):
     has_automatic_gain: bool | None
 
     def __aiter__(self) -> AsyncIterator[IqBlock]:
-        """Give blocks as they come; raises ReceiverError where the stream breaks off."""
+        """Give blocks as they arrive; raises ReceiverError if the stream ends early."""
         ...
 
 
@@ -159,7 +159,7 @@ class Receiver(Protocol):
         Raises
         ------
         ReceiverError
-            The receiver cannot be reached, is busy, refuses, or speaks another protocol.
+            The receiver cannot be reached, is busy, refuses, or violates the protocol.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""What the path and the receiver do to a waveform: fading, echoes, and the imperfections of a receiver's hardware."""
+"""Effects of path and receiver on a waveform: fading, echoes, and impairments of the receiver's hardware."""
 
 import math
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ from heimdall_pipelines.rf.philox import Purpose, compiled, cos_sin_turns, fract
 NUM_ECHOES = 4
 GAIN_DECIMATION = 4  # the channel's gain is computed at every fourth sample
 _NUM_SINUSOIDS = 16
-_TILE_GAINS = 1024  # worked on at once, in the first cache
-_LANES = 32  # sums that a kernel keeps side by side
+_TILE_GAINS = 1024  # processed at once, in the L1 cache
+_LANES = 32  # partial sums of a kernel, for vectorisation
 _STEP_PER_DOPPLER_CYCLE = 1 / 32  # distance of the knots between which fading is a cubic: errs by -88 dB at most
 _KNOT_SAMPLES = tuple(1 << n for n in range(13, 1, -1))
 
@@ -26,9 +26,9 @@ class Fading:
     Attributes
     ----------
     steady : float
-        Amplitude of the direct path, which the delay 0 belongs to.
+        Amplitude of the direct path, at delay 0.
     echo_delays_s : ndarray of float64, shape (num_echoes,)
-        Delays of the scattered parts after the direct path; one part of delay 0 for flat fading, none without fading.
+        Delays of the scattered parts after the direct path; a single delay of 0 for flat fading, empty without fading.
     knots : ndarray of complex64, shape (num_echoes, num_knots)
         Gain of each scattered part at the samples ``(k - 1) * knot_samples - GAIN_DECIMATION``.
     knot_samples : int
@@ -43,20 +43,20 @@ class Fading:
 
 @dataclass(frozen=True)
 class Impairments:
-    """What a receiver's hardware adds; nothing by default.
+    """Impairments of a receiver's hardware; none by default.
 
     Attributes
     ----------
     iq_gain_db : float
-        Gain of I over that of Q.
+        Gain of I relative to that of Q.
     iq_phase_deg : float
-        What the two lack of, or have beyond, 90 degrees.
+        Deviation of the phase between I and Q from 90 degrees.
     dc_offset_db : float or None
-        Power of a constant added, over the mean power of the samples; none if None.
+        Power of an added constant, relative to the mean power of the samples; None: no constant.
     adc_bits : int or None
-        Bits of I and of Q each; not quantised if None.
+        Bits of I and of Q each; None: not quantised.
     adc_headroom_db : float
-        Full scale of I and Q over their root mean square, as the receiver's gain control keeps it.
+        Full scale of I and Q relative to their root mean square, as set by the receiver's gain control.
     """
 
     iq_gain_db: float = 0.0
@@ -73,13 +73,13 @@ class Impairments:
 def echo_delays_s(rng: np.random.Generator, rms_delay_spread_s: float) -> NDArray[np.float64]:
     """Draw the delays of echoes of equal power whose density follows an exponential power delay profile.
 
-    One delay from each quarter of the exponential distribution, then scaled so that their standard deviation is what
-    was asked for exactly.
+    One delay from each quarter of the exponential distribution, scaled so that their standard deviation is exactly the
+    given one.
 
     Parameters
     ----------
     rng : numpy.random.Generator
-        Where the random numbers come from.
+        Source of random numbers.
     rms_delay_spread_s : float
         Root mean square width of the profile, not negative.
 
@@ -111,16 +111,16 @@ def draw_fading(
     Parameters
     ----------
     rice_k_db : float
-        Power of the direct path over that of the echoes; infinite for no echoes and no fading, minus infinity for no
-        direct path.
+        Power of the direct path relative to that of the echoes; infinite for no echoes and no fading, minus infinity
+        for no direct path.
     doppler_hz : float
-        Greatest Doppler shift f_d of the echoes, not negative; 0 for gains that don't change.
+        Greatest Doppler shift f_d of the echoes, not negative; 0 for constant gains.
     rms_delay_spread_s : float
         Root mean square width of the echoes' power delay profile; 0 for flat fading.
     sample_rate_hz : float
         Rate of the samples.
     num_samples : int
-        How many.
+        Number of samples.
     seed, sample_idx, receiver
         See `heimdall_pipelines.rf.philox.counter_words`.
 
@@ -168,7 +168,7 @@ def draw_fading(
 
 
 def num_gains(num_samples: int) -> int:
-    """How many of the channel's gains are needed to interpolate to so many samples.
+    """Number of the channel's gains that are needed to interpolate to `num_samples`.
 
     Parameters
     ----------
@@ -179,7 +179,7 @@ def num_gains(num_samples: int) -> int:
 
 
 def channel_gain(fading: Fading, phase: TransmittedPhase, delay_s: float, num_samples: int) -> NDArray[np.complex64]:
-    """What the channel multiplies the waveform with, as the direct path alone would bring it, at every fourth sample.
+    """Complex gain of the channel relative to the direct path's waveform, at every fourth sample.
 
     Echoes of a frequency-modulated carrier are the carrier itself times ``exp(1j * (phase(t - echo) - phase(t)))``: a
     factor that varies with the audio, not with the deviation, and needs few samples.
@@ -218,14 +218,14 @@ def channel_gain(fading: Fading, phase: TransmittedPhase, delay_s: float, num_sa
 
 
 def impaired(iq: NDArray[np.complex64], impairments: Impairments) -> NDArray[np.complex64]:
-    """Samples as a receiver's imperfect hardware gives them.
+    """Samples with the impairments of a receiver's hardware.
 
     Parameters
     ----------
     iq : ndarray of complex64, shape (n,)
-        What reaches the receiver.
+        Samples at the receiver's input.
     impairments : Impairments
-        Of the hardware, in this order: DC offset, IQ imbalance, converter.
+        Applied in this order: DC offset, IQ imbalance, converter.
 
     Returns
     -------
@@ -251,7 +251,7 @@ def impaired(iq: NDArray[np.complex64], impairments: Impairments) -> NDArray[np.
 
 @compiled
 def _sum_of_squares(values: NDArray[np.float32]) -> float:
-    """Sum of squares in float64: several sums side by side, in the order written, vectorise."""
+    """Sum of squares in float64; several partial sums in a fixed order, for vectorisation."""
     lanes = np.zeros(_LANES)
     for start in range(0, values.size, _LANES):
         part = values[start : start + _LANES]
@@ -265,7 +265,7 @@ def _sum_of_squares(values: NDArray[np.float32]) -> float:
 
 @compiled
 def _impair(samples: NDArray[np.float32], factors: NDArray[np.float32], half: np.float32, step: np.float32) -> None:
-    """Add a constant, unbalance I and Q, and quantise to ``2 * half`` steps if there are any."""
+    """Add a constant, unbalance I and Q, and quantise to ``2 * half`` steps if ``step`` is positive."""
     constant, gain, cosine, sine, inverse_gain = factors[0], factors[1], factors[2], factors[3], factors[4]
     for n in range(samples.size // 2):
         i, q = samples[2 * n] + constant, samples[2 * n + 1] + constant
@@ -278,7 +278,7 @@ def _impair(samples: NDArray[np.float32], factors: NDArray[np.float32], half: np
 
 @compiled
 def _exponential_delays(delays: NDArray[np.float64], rms_delay_spread_s: float) -> None:
-    """Make of uniform numbers one delay of each part of the exponential distribution, of a given deviation."""
+    """Convert uniform numbers to one delay from each part of the exponential distribution, with a given deviation."""
     mean, square = 0.0, 0.0
     for i in range(delays.size):
         delays[i] = -log(1.0 - (i + delays[i]) / delays.size)
@@ -291,9 +291,9 @@ def _exponential_delays(delays: NDArray[np.float64], rms_delay_spread_s: float) 
 
 @compiled
 def _doppler_steps(steps: NDArray[np.uint32], angles: NDArray[np.float64], scale: float) -> None:
-    """Turn that each sinusoid makes from knot to knot, modulo 1, of 2**32 steps.
+    """Phase step of each sinusoid from knot to knot, modulo one turn, in units of 2**-32 turns.
 
-    Its angle of arrival is as far within its part of the circle as the uniform number says.
+    The uniform number gives the position of its angle of arrival in its part of the circle.
     """
     for echo in range(steps.shape[0]):
         for m in range(steps.shape[1]):
@@ -331,7 +331,7 @@ def _delayed(
 
 @compiled
 def _cubic(knots: NDArray[np.float32], k: int, part: int) -> tuple[np.float32, np.float32, np.float32, np.float32]:
-    """Lagrange's cubic through the knots from k on, at -1, 0, 1, 2, as a polynomial: its coefficients."""
+    """Coefficients of Lagrange's cubic through the knots from k on, at -1, 0, 1, 2."""
     p, q, r, s = knots[k, part], knots[k + 1, part], knots[k + 2, part], knots[k + 3, part]
     third, sixth, half = np.float32(1 / 3), np.float32(1 / 6), np.float32(0.5)
     return q, r - p * third - q * half - s * sixth, (p + r) * half - q, (s - p) * sixth + (q - r) * half
@@ -348,9 +348,9 @@ def _add_echoes(
     weights: NDArray[np.float32],
     has_delays: bool,
 ) -> None:
-    """Add each echo's fading, a cubic between knots, turned by how its phase differs from the direct path's, to that.
+    """Add each echo to the gain: its fading, a cubic between knots, rotated by its phase relative to the direct path.
 
-    Loops are kept short of arrays: above a few the compiler gives up proving that they don't overlap, and vectorising.
+    Loops use few arrays: with more, the compiler cannot prove that they do not overlap, and does not vectorise.
     """
     num_gains = gain.size // 2
     scale = np.float32(1.0 / interval)

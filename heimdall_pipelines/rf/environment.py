@@ -1,4 +1,4 @@
-"""Noise that a receiver hears without a signal: its own, and what people's devices around it radiate."""
+"""Noise at a receiver: its own, and man-made noise of its environment."""
 
 import math
 from typing import Literal, get_args
@@ -18,7 +18,7 @@ def man_made_noise_figure_db(frequency_hz: float, environment: Environment) -> f
     Parameters
     ----------
     frequency_hz : float
-        0.3 to 250 MHz; beyond that the line is drawn on.
+        0.3 to 250 MHz; above that the line is extrapolated.
     environment : {"city", "residential", "rural"}
 
     Returns
@@ -46,11 +46,11 @@ def noise_power_dbm(
     Parameters
     ----------
     frequency_hz, bandwidth_hz : float
-        Middle and width of the band, which is small against the frequency.
+        Centre and width of the band; the width must be small compared to the frequency.
     environment : {"city", "residential", "rural"}
-        Around the receiver.
+        Of the receiver.
     noise_figure_db : float
-        Of the receiver; its antenna and cable are without loss.
+        Of the receiver; its antenna and cable are lossless.
 
     Returns
     -------
@@ -60,7 +60,7 @@ def noise_power_dbm(
 
     References
     ----------
-    ITU-R P.372-16 section 2, equation (1) with an antenna and a cable without loss.
+    ITU-R P.372-16 section 2, equation (1) with a lossless antenna and cable.
 
     Examples
     --------

@@ -1,6 +1,6 @@
-"""Elementary functions whose result is the same bits on every processor.
+"""Elementary functions with bit-identical results on every processor.
 
-Libraries choose their sine, logarithm and power by processor, and round differently. These are polynomials in float64
+Libraries select their sine, logarithm and power by processor, and round differently. These are polynomials in float64
 that use additions, multiplications, divisions and conversions of IEEE 754 in the order written, and call nothing. Their
 relative error is below 1e-14 (`pow10`, `exp2`) and 1e-15 (the others), which is checked in tests.
 """
@@ -176,7 +176,7 @@ def decibels(power: float) -> float:
 
 @compiled
 def _fill_normals(out: NDArray[np.float32], words: NDArray[np.uint32]) -> None:
-    """Two normals from each two words."""
+    """Two normal numbers from two words."""
     for i in range(out.size // 2):
         out[2 * i], out[2 * i + 1] = normal_pair(words[2 * i], words[2 * i + 1])
 

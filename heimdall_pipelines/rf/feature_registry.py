@@ -22,20 +22,20 @@ STATISTICS = ("mean", "std", "min", "max")
 
 @dataclass(frozen=True)
 class Feature:
-    """What a number that is measured of each chunk means.
+    """Definition of a feature, a number measured in each chunk.
 
     Attributes
     ----------
     name : str
-        As in the JSON, in SQL and in Python; ends with the unit where there is one.
+        As in JSON, SQL and Python; ends with the unit, if it has one.
     unit : str
         Empty for a plain number.
     range : tuple of float
-        Least and greatest value that physics and estimator allow. A number outside is a defect, not a rare observation.
+        Least and greatest possible value. A number outside is a defect, not a rare observation.
     definition : str
         Markdown in one line, with the symbols of `extract_features`.
     since : int
-        Version of the set of features that has it first.
+        First version of the feature set that has it.
     """
 
     name: str
@@ -193,7 +193,7 @@ def wrong_feature_set(names: Collection[str], version: int) -> Iterator[str]:
 
 
 def out_of_range(features: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """Name each statistic of a receiver's features that cannot be.
+    """Describe each statistic of a receiver's features that is impossible.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Measures the features of a receiver's samples of one transmission; `feature_registry` says what they mean."""
+"""Measures the features of a receiver's samples of one transmission; `feature_registry` defines them."""
 
 import math
 from collections.abc import Iterator
@@ -28,20 +28,20 @@ MAX_CHUNK_ENERGY = 1e32  # sum of squared magnitudes; float32 overflows at 3e38
 
 DETECTION_THRESHOLD = 5.0
 _PHASE_FOLLOWS_DB = 7.0
-_STRONG_DB = 10.0  # carrier-to-noise ratio from which bandwidth and delay spread can be told
-_MOSTLY_HEARD = 0.1  # greatest share of faint samples; gaps of keyed carriers are above, fades of strong signals below
+_STRONG_DB = 10.0  # carrier-to-noise ratio from which bandwidth and delay spread can be observed
+_MOSTLY_HEARD = 0.1  # greatest share of faint samples: gaps of keyed carriers exceed it, fades of strong signals do not
 _OCCUPIED_OUTSIDE = 0.005  # beta/2 of the 99 % bandwidth of ITU-R SM.443
 _ROLLOFF_SHARE = 0.85
 _SHARES = (_OCCUPIED_OUTSIDE, _ROLLOFF_SHARE, 1 - _OCCUPIED_OUTSIDE)
 _SIGNIFICANT_DIGITS = 6
 _NARROW_FREE_BAND_HZ = 5e3  # 25 averaged bins
-_CERTAIN = 0.5  # confidence in the delay spread from which a coherence bandwidth is told
+_CERTAIN = 0.5  # confidence in the delay spread from which a coherence bandwidth is given
 # A chunk's features by name. The compiled code is kept on disk for a record of these names in this order, no other.
 _CHUNK = np.dtype([(name, np.float64) for name in FEATURE_NAMES])
 
 
 class InvalidIqError(HeimdallError, ValueError):
-    """The samples, or what was said about them, cannot be measured."""
+    """The samples or their parameters are invalid."""
 
     def __init__(self, problem: str) -> None:
         super().__init__(f"Invalid IQ data format: {problem}")
@@ -49,7 +49,7 @@ class InvalidIqError(HeimdallError, ValueError):
 
 @dataclass(frozen=True)
 class SegmentFeatures:
-    """What `extract_features` found in the chunks of one segment at one receiver.
+    """Features of the chunks of one segment at one receiver; result of `extract_features`.
 
     Attributes
     ----------
@@ -58,9 +58,9 @@ class SegmentFeatures:
     chunks : dict of str to ndarray of float64, shape (num_chunks,)
         Each feature by its name, in the order of `FEATURE_NAMES`; NaN where it cannot be observed.
     detection_statistic : ndarray of float64, shape (num_chunks,)
-        Signal power over the standard deviation that noise alone would give it.
+        Signal power relative to its standard deviation in pure noise.
     flags : tuple of str
-        What limits the values, for people to read.
+        Limits of the values, for people to read.
     """
 
     signal_present: bool
@@ -74,7 +74,7 @@ class SegmentFeatures:
         Returns
         -------
         dict
-            ``{feature: {"mean", "std", "min", "max"}}``, rounded to 6 significant digits; all None where it was
+            ``{feature: {"mean", "std", "min", "max"}}``, rounded to 6 significant digits; all None if it was
             observed in no chunk. The standard deviation is that of the chunks themselves (divided by their number).
         """
         statistics = np.empty((len(self.chunks), len(STATISTICS)))
@@ -86,7 +86,7 @@ class SegmentFeatures:
 
 
 def default_channel_bandwidth_hz(sample_rate_hz: float) -> float:
-    """Bandwidth that is measured unless told otherwise: 12.5 kHz, or what the sample rate leaves usable.
+    """Default bandwidth of the channel: 12.5 kHz, or the usable band of the sample rate.
 
     Parameters
     ----------
@@ -120,8 +120,8 @@ def extract_features(
     channel_bandwidth_hz : float, optional
         B, at most the usable bandwidth; `default_channel_bandwidth_hz` if None.
     usable_bandwidth_hz : float, optional
-        What the receiver's filters leave flat around 0 Hz, at most 0.8 fs, which it is if None: a receiver whose filter
-        is narrower has no noise beyond it, and what is left there must not be taken for its noise floor.
+        Flat part of the receiver's filters around 0 Hz, at most 0.8 fs, the default: a receiver with a narrower filter
+        has no noise beyond it, and the residue there must not be taken for its noise floor.
     full_scale_dbm : float, optional
         Power of ``abs(x) = 1``; 30 where samples are in square roots of watts.
 
@@ -266,7 +266,7 @@ def _flags(
     detection_statistic: NDArray[np.float64],
     free_band_hz: NDArray[np.floating],
 ) -> Iterator[str]:
-    """Say what limits the values of a segment."""
+    """Describe the limits of the values of a segment."""
     is_silent = np.isnan(chunks["noise_floor_dbm"])
     is_detected = detection_statistic >= DETECTION_THRESHOLD
     if is_silent.any():
@@ -298,7 +298,7 @@ def _fill_statistics(statistics: NDArray[np.float64], values: NDArray[np.float64
 
 
 def _rounded(values: NDArray[np.float64]) -> Iterator[tuple[float, ...]]:
-    """Round to significant digits, row by row; one format for all is faster than one for each."""
+    """Round to significant digits, row by row; one format call for all is faster than one for each."""
     text = f"%.{_SIGNIFICANT_DIGITS}g " * values.size % tuple(values.ravel().tolist())
     numbers = map(float, text.split())
     return zip(*[numbers] * values.shape[1], strict=True)
@@ -307,12 +307,12 @@ def _rounded(values: NDArray[np.float64]) -> Iterator[tuple[float, ...]]:
 def _check(
     iq: NDArray[np.complex64], sample_rate_hz: float, bandwidth_hz: float, usable_hz: float, full_scale_dbm: float
 ) -> None:
-    """Refuse what cannot be measured.
+    """Check the arguments.
 
     Raises
     ------
     InvalidIqError
-        Says what is wrong and where.
+        With what is wrong and where.
     """
     if not isinstance(iq, np.ndarray) or iq.dtype != np.complex64:
         raise InvalidIqError(f"a numpy array of complex64 is needed, not {getattr(iq, 'dtype', type(iq).__name__)}")
@@ -338,7 +338,7 @@ def _check(
 
 
 def _unmeasurable(iq: NDArray[np.complex64]) -> InvalidIqError:
-    """Say what is wrong with samples whose energy is too great or not finite, and where."""
+    """Describe what is wrong with samples whose energy is too great or not finite, and where."""
     bad = np.argwhere(~np.isfinite(iq))
     if bad.size == 0:
         return InvalidIqError(f"samples of {np.abs(iq).max():.3g} are too large for single precision: scale them down")

@@ -1,9 +1,9 @@
-"""Real signals from a few of their Fourier coefficients and back, in single precision: the same bits on any processor.
+"""Real signals from a few of their Fourier coefficients and back, in single precision, bit-identical on any processor.
 
-Libraries' transforms hold code for several processors and choose when they run. This one is a Stockham transform of
+Libraries contain code for several processors and choose at run time. This one is a Stockham transform of
 radix 4 (Cochran et al., "What is the fast Fourier transform?", Proc. IEEE 55, 1967) in the order written, for sizes
 that are powers of two. A real signal of N values is transformed as N / 2 complex ones. Signals are band-limited: their
-coefficients other than those of the band are 0, or not wanted.
+coefficients outside the band are 0 or ignored.
 """
 
 import functools
@@ -89,7 +89,7 @@ def _transform(
     spare_im: NDArray[np.float32],
     phasor: NDArray[np.float32],
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Forward transform; the result is in the one pair of arrays or in the other."""
+    """Forward transform; the result is in one of the two pairs of arrays."""
     size, stride = re.size, 1
     while size > 1:
         step = _radix_4 if size % 4 == 0 else _radix_2
@@ -110,7 +110,7 @@ def _radix_4(
     cosines: NDArray[np.float32],
     sines: NDArray[np.float32],
 ) -> None:
-    """Butterflies of four, each ``stride`` of them with the same factors."""
+    """Radix-4 butterflies; ``stride`` of them share the same factors."""
     quarter = re.size // 4
     ar, br, cr, dr = re[:quarter], re[quarter:], re[2 * quarter :], re[3 * quarter :]
     ai, bi, ci, di = im[:quarter], im[quarter:], im[2 * quarter :], im[3 * quarter :]
@@ -148,7 +148,7 @@ def _radix_2(
     _cosines: NDArray[np.float32],
     _sines: NDArray[np.float32],
 ) -> None:
-    """Butterflies of two: the last step of sizes that are no powers of four."""
+    """Radix-2 butterflies: the last step of sizes that are not powers of four."""
     half = re.size // 2
     for i in range(half):
         out_re[i] = re[i] + re[half + i]

@@ -6,7 +6,7 @@ from numpy.typing import ArrayLike, NDArray
 
 SPEED_OF_LIGHT_M_PER_S = 299_792_458.0
 _WGS84 = pyproj.Geod(ellps="WGS84")
-_SINGULAR = 1e-9  # least over greatest singular value of a geometry in which a position cannot be told
+_SINGULAR = 1e-9  # least over greatest singular value; below it a position cannot be determined
 
 
 def distance_m(lat1: ArrayLike, lon1: ArrayLike, lat2: ArrayLike, lon2: ArrayLike) -> NDArray[np.float64]:
@@ -40,10 +40,10 @@ def distance_m(lat1: ArrayLike, lon1: ArrayLike, lat2: ArrayLike, lon2: ArrayLik
 def propagation_delay_s(
     lat1: ArrayLike, lon1: ArrayLike, alt1_m: ArrayLike, lat2: ArrayLike, lon2: ArrayLike, alt2_m: ArrayLike
 ) -> NDArray[np.float64]:
-    """Time that light in vacuum takes along the straight line between two points in space.
+    """Propagation time of light in vacuum along the straight line between two points.
 
-    The straight line through Earth-centred coordinates, not the geodesic: it takes the altitudes in, and over the
-    150 km of this network is 4 m (12 ns) shorter. Air would add 3e-4 (0.15 us over 150 km).
+    The straight line through Earth-centred coordinates, not the geodesic: it includes the altitudes, and over the
+    150 km of this network it is 4 m (12 ns) shorter. Air would add 3e-4 (0.15 us over 150 km).
 
     Parameters
     ----------
@@ -67,9 +67,9 @@ def propagation_delay_s(
 def gdop(tx_lat: float, tx_lon: float, rx_lats: ArrayLike, rx_lons: ArrayLike) -> float:
     """Geometric dilution of precision of a location from time differences, in the horizontal plane.
 
-    The standard deviation of the position over that of one range. With the unit vectors u_i from the transmitter to the
-    receivers, H = [u_i, 1] (the 1 stands for the unknown instant of transmission) it is
-    ``sqrt(trace((H^T H)^-1 [:2, :2]))``. Receivers close together are harmless: they count as one that is heard twice.
+    The standard deviation of the position relative to that of one range. With the unit vectors u_i from the transmitter
+    to the receivers and H = [u_i, 1] (the 1 is for the unknown instant of transmission) it is
+    ``sqrt(trace((H^T H)^-1 [:2, :2]))``. Receivers close together are harmless: they count as one measured twice.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def gdop(tx_lat: float, tx_lon: float, rx_lats: ArrayLike, rx_lons: ArrayLike) -
     Returns
     -------
     float
-        Infinite for fewer than 3 receivers, or where they lie so that no position can be told.
+        Infinite for fewer than 3 receivers, or if their geometry does not determine a position.
 
     References
     ----------
@@ -110,7 +110,7 @@ def gdop(tx_lat: float, tx_lon: float, rx_lats: ArrayLike, rx_lons: ArrayLike) -
 def distance_and_azimuth(
     lat1: ArrayLike, lon1: ArrayLike, lat2: ArrayLike, lon2: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Give the geodesic's length and its direction at the first point.
+    """Length of the geodesic and its azimuth at the first point.
 
     Parameters
     ----------

@@ -1,14 +1,14 @@
-"""What lies between one transmitter and one receiver: the quantities that a scene draws and a synthesis plays."""
+"""The link between a transmitter and a receiver: the quantities that a scene draws and the synthesis uses."""
 
 from dataclasses import dataclass
 
-_DECIMALS_OF_SECONDS = 12  # 1 ps, 0.3 mm of the way
+_DECIMALS_OF_SECONDS = 12  # 1 ps, 0.3 mm of path
 _DECIMALS = 6  # of dB and Hz
 
 
 @dataclass(frozen=True)
 class Link:
-    """One receiver's view of one transmission; the truth that estimates are compared with.
+    """The link of one transmission to one receiver; the truth that estimates are compared with.
 
     Attributes
     ----------
@@ -19,13 +19,13 @@ class Link:
     noise_power_dbm : float
         Power of the receiver's and the environment's noise over the sampled band.
     rice_k_db : float
-        Power of the steady over that of the scattered part; infinite for no fading, minus infinity for Rayleigh.
+        Power of the steady relative to the scattered part; infinite for no fading, minus infinity for Rayleigh.
     doppler_hz : float
         Greatest Doppler shift of the scattered part.
     rms_delay_spread_s : float
         Of the echoes; 0 for none.
     frequency_offset_hz : float
-        Of the receiver's oscillator against the transmitter's.
+        Of the receiver's oscillator relative to the transmitter's.
     """
 
     delay_s: float
@@ -39,8 +39,8 @@ class Link:
     def rounded(self) -> "Link":
         """Round to 1 ps, 1e-6 dB and 1e-6 Hz.
 
-        A scene's geodesy and propagation may differ in the last digit between processors. Its links are rounded here,
-        once; samples are made from the rounded ones, and the truth that is stored holds the same numbers.
+        A scene's geodesy and propagation may differ in the last digit between processors. Its links are rounded
+        here; samples are generated from the rounded links, and the stored truth has the same numbers.
         """
         return Link(
             delay_s=_rounded(self.delay_s, _DECIMALS_OF_SECONDS),
@@ -54,10 +54,10 @@ class Link:
 
     @property
     def snr_db(self) -> float:
-        """Signal over noise in the whole sampled band."""
+        """Signal-to-noise ratio in the whole sampled band."""
         return self.received_power_dbm - self.noise_power_dbm
 
 
 def _rounded(value: float, decimals: int) -> float:
-    """Round; no negative zero, which JSON in PostgreSQL would not keep."""
+    """Round, without negative zero, which JSON in PostgreSQL does not preserve."""
     return round(value, decimals) + 0.0

@@ -21,12 +21,12 @@ _CLIPPED_AT_SIGMA = 2.0
 _INTERPOLATION_TAPS = 10
 _INTERPOLATION_BETA = 10.0  # of Kaiser's window: with 10 taps and 20 kHz, images of 3 kHz are below -100 dB
 _TILE_AUDIO = 256  # values of the audio that are interpolated at once
-_LANES = 64  # maxima that a kernel keeps side by side
+_LANES = 64  # partial maxima of a kernel, for vectorisation
 
 
 @dataclass(frozen=True, eq=False)
 class TransmittedPhase:
-    """Phase of one transmission, made once for all who hear it.
+    """Phase of one transmission, generated once for all receivers.
 
     Attributes
     ----------
@@ -71,7 +71,7 @@ def transmitted_phase(
     Parameters
     ----------
     rng : numpy.random.Generator
-        Where the random numbers come from.
+        Source of random numbers.
     sample_rate_hz : float
         `MIN_SAMPLE_RATE_HZ` or more.
     num_samples : int
@@ -121,7 +121,7 @@ def _audio_period(num_samples: int, sample_rate_hz: float) -> tuple[int, int]:
 
 @functools.lru_cache(maxsize=8)
 def _interpolation(factor: int) -> NDArray[np.float32]:
-    """Weights of the audio's values around each of the samples between two of them, shape (factor, taps); sum 1."""
+    """Interpolation weights of the audio's values for each sample between two of them, shape (factor, taps); sum 1."""
     weights = np.empty((factor, _INTERPOLATION_TAPS), np.float32)
     middle = _INTERPOLATION_TAPS // 2 - 1
     for phase in range(factor):
@@ -151,7 +151,7 @@ def _integrate(band: NDArray[np.float32], low: int) -> None:
 
 @compiled
 def _interpolate(out: NDArray[np.float32], values: NDArray[np.float32], weights: NDArray[np.float32]) -> None:
-    """Interpolate one period of a signal; tile by tile and phase by phase is the order that vectorises."""
+    """Interpolate one period of a signal; this order, tile by tile and phase by phase, vectorises."""
     factor, taps = weights.shape
     before = taps // 2 - 1
     around = np.empty(_TILE_AUDIO + taps, np.float32)
@@ -177,7 +177,7 @@ def _interpolate(out: NDArray[np.float32], values: NDArray[np.float32], weights:
 
 @compiled
 def _greatest_step(values: NDArray[np.float32]) -> float:
-    """Greatest distance of successive numbers; several maxima side by side vectorise."""
+    """Greatest difference of successive numbers; several partial maxima, for vectorisation."""
     lanes = np.zeros(_LANES, np.float32)
     for start in range(0, values.size - 1, _LANES):
         part = values[start : start + _LANES + 1]

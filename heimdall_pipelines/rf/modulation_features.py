@@ -1,4 +1,4 @@
-"""What the amplitude and the phase of a channel's signal say about carrier and propagation."""
+"""Features of carrier and propagation from the amplitude and phase of a channel's signal."""
 
 from typing import NamedTuple
 
@@ -12,11 +12,11 @@ _FADING_BLOCK_S = 0.005  # flat fading is a straight line over this, voice above
 _MIN_DEVIATION_HZ = 200.0  # rms; fading moves an unmodulated carrier too, by some tens of hertz
 _MIN_DEVIATION_OVER_NOISE = 4.0  # measured over noise-made variance of the instantaneous frequency
 _FAINT = 4.0  # times the power of the noise
-_LANES = 32  # sums that a kernel keeps side by side
+_LANES = 32  # partial sums of a kernel, for vectorisation
 
 
 class SignalMoments(NamedTuple):
-    """What is measured of a channel's signal z over time, one number per chunk.
+    """Measurements of a channel's signal z over time, one number per chunk.
 
     Attributes
     ----------
@@ -27,13 +27,13 @@ class SignalMoments(NamedTuple):
     sign_changes : ndarray of float64
         Share of successive samples between which Re(z) changes its sign.
     faint_share : ndarray of float64
-        Share of samples whose power is under four times that of the noise: their phase is mostly the noise's.
+        Share of samples whose power is under four times that of the noise: their phase is mostly noise.
     mean_frequency_hz : ndarray of float64
-        Hann-weighted mean of the instantaneous frequency, for signals whose phase can be followed. The weights let
+        Hann-weighted mean of the instantaneous frequency, for signals whose phase can be tracked. The weights let
         audio above some tens of hertz cancel: of 300 Hz and more, in 200 ms, under 2e-6 of the deviation is left.
     slope_us, slope_error_us : ndarray of float64
         Slope of the logarithmic amplitude over the instantaneous frequency over 2 pi, and its standard error; NaN where
-        the instantaneous frequency moves too little to tell: by less than 200 Hz rms, or by less than four times the
+        the instantaneous frequency varies too little: by less than 200 Hz rms, or by less than four times the
         variance that the noise alone gives it.
     """
 
@@ -58,7 +58,7 @@ def signal_moments(
     plan : SpectrumPlan
         The plan that made the signal.
     channel_signal : ndarray of complex64, shape (num_chunks, num_baseband)
-        From `reduced_spectra`; what lies under the window's taper is left out.
+        From `reduced_spectra`; the part under the window's taper is left out.
     noise_in_channel : ndarray of float64, shape (num_chunks,)
         Power of the noise in the channel, squares of full scale.
 
@@ -153,7 +153,7 @@ def _signal_moments(
 
 @compiled
 def _dot(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
-    """Sum of products in double precision; several sums side by side vectorise, and none waits for the one before."""
+    """Sum of products in double precision; several partial sums, for vectorisation without dependencies."""
     lanes = np.zeros(_LANES)
     for start in range(0, a.size, _LANES):
         part_a, part_b = a[start : start + _LANES], b[start : start + _LANES]
@@ -177,7 +177,7 @@ def _logarithms(out: NDArray[np.float32], values: NDArray[np.float32]) -> None:
     """Natural logarithms to a unit in the last place; 0 of 0.
 
     Exponent and mantissa m apart, 0.71 to 1.41, and ln(m) from its series in (m - 1) / (m + 1). Like `_phase_steps` it
-    is written out because the compiler vectorises it, unlike a library's function.
+    is written out, since the compiler vectorises it, unlike a library's function.
     """
     bits, mantissa_bits = values.view(np.int32), out.view(np.int32)
     for i in range(out.size):
@@ -218,7 +218,7 @@ def _phase_steps(out: NDArray[np.float32], z: NDArray[np.float32]) -> None:
 
 @compiled
 def _envelope(magnitude: NDArray[np.float32]) -> tuple[float, float, float, float]:
-    """Mean, standard deviation and maximum, crest factor. The mean's distance from one sample cannot cancel in it."""
+    """Mean, standard deviation and maximum, crest factor. Relative to one sample, so that the mean cannot cancel."""
     first, sum_1, sum_2, highest = np.float64(magnitude[0]), 0.0, 0.0, magnitude[0]
     for i in range(magnitude.size):
         distance = magnitude[i] - first
@@ -233,7 +233,7 @@ def _envelope(magnitude: NDArray[np.float32]) -> tuple[float, float, float, floa
 
 @compiled
 def _sign_changes(z: NDArray[np.float32]) -> int:
-    """Between how many successive samples the real part changes its sign."""
+    """Number of sign changes of the real part between successive samples."""
     positive = np.empty(z.size // 2, np.uint8)
     for i in range(positive.size):
         positive[i] = np.uint8(z[2 * i] > 0)
@@ -245,7 +245,7 @@ def _sign_changes(z: NDArray[np.float32]) -> int:
 
 @compiled
 def _count_below(values: NDArray[np.float32], limit: np.float32) -> int:
-    """How many values are less than a limit."""
+    """Number of values below a limit."""
     count = 0
     for i in range(values.size):
         count += values[i] < limit
@@ -254,7 +254,7 @@ def _count_below(values: NDArray[np.float32], limit: np.float32) -> int:
 
 @compiled
 def _remove_trends(values: NDArray[np.float64], block: int) -> None:
-    """Take the straight line that fits best out of each block; two sums at a time, so that neither waits."""
+    """Subtract the least-squares line from each block; two sums at a time, for independent operations."""
     ramp = np.arange(block) - (block - 1) / 2
     ramp_square = max(block * (block * block - 1) / 12, 1.0)
     half = block // 2

@@ -1,4 +1,4 @@
-"""The noise floor beneath whatever else is in the band."""
+"""The noise floor in a band that may also contain signals."""
 
 import functools
 
@@ -17,7 +17,7 @@ def noise_power(power: NDArray[np.floating], effective_averages: float) -> tuple
 
     The bins are sorted; beginning with the lowest tenth, the next one is taken for noise as long as it is at most t
     times the mean of those before, t being what a noise bin exceeds once in a thousand times. The mean is then
-    corrected for the noise above the threshold that it lacks.
+    corrected for the excluded noise above the threshold.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def _take_lowest(
     start: int,
     threshold: float,
 ) -> None:
-    """Take the first bins of each chunk, and on until one exceeds the mean of those before by the threshold."""
+    """Accept the first bins of each chunk, then more until one exceeds the threshold times their mean."""
     for chunk in range(mean.size):
         total = 0.0
         taken = 0
@@ -87,7 +87,7 @@ def _threshold(effective_averages: float) -> tuple[float, float]:
     shape = effective_averages
     threshold = float(gammaincinv(shape, _KEPT) / shape)
     mean = 1.0
-    for _ in range(20):  # each turn brings it closer by more than an order of magnitude
+    for _ in range(20):  # each iteration gains more than an order of magnitude
         cut = shape * threshold * mean
         mean = float(gammainc(shape + 1, cut) / gammainc(shape, cut))
     return threshold, mean

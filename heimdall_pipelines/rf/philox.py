@@ -1,12 +1,12 @@
-"""Random numbers that are a function of seed, sample, receiver and purpose, and how this room's kernels are compiled.
+"""Random numbers that are a function of seed, sample, receiver and purpose, and compilation of this package's kernels.
 
 Philox4x32-10 (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011) encrypts a counter
-with a key. The key is the dataset's seed, the counter is (block, purpose and receiver, sample): any number can be made
-again alone, in any order, on any machine.
+with a key. The key is the dataset's seed, the counter is (block, purpose and receiver, sample): any number can be
+regenerated separately, in any order, on any machine.
 
 The kernels use additions, multiplications, square roots and conversions of IEEE 754 in the order written: no library's
-sine or logarithm, no contraction, no reordering ("fastmath" was measured and made them no faster). What they
-give is therefore the same bytes on every processor.
+sine or logarithm, no contraction, no reordering ("fastmath" was measured and is not faster). Their
+results are therefore bit-identical on every processor.
 """
 
 import enum
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 MAX_SEED = 2**64 - 1
 MAX_SAMPLE_IDX = 2**63 - 1
 MAX_RECEIVER = 2**24 - 1
-TILE_BLOCKS = 512  # blocks of four words that a kernel makes at once; 1024 complex samples stay in the first cache
+TILE_BLOCKS = 512  # blocks of four words that a kernel generates at once; 1024 complex samples fit the L1 cache
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -32,7 +32,7 @@ _WORD = np.uint64(32)
 
 
 class Purpose(enum.IntEnum):
-    """What random numbers are drawn for; numbers of different purposes are independent. Never renumber."""
+    """Purposes of random numbers; those of different purposes are independent. Never renumber."""
 
     SCENE = 1
     WAVEFORM = 2
@@ -42,19 +42,19 @@ class Purpose(enum.IntEnum):
 
 
 def compiled(function: _Function) -> _Function:
-    """Compile with numba at the first call, keep the machine code on disk, let other threads run meanwhile.
+    """Compile with numba at the first call, keep the machine code on disk, release the GIL.
 
     Functions that are called from kernels are inlined by the compiler. The disk is NUMBA_CACHE_DIR, else the folder of
-    the package, else the user's cache; where none can be written, each process compiles anew.
+    the package, else the user's cache; if none is writable, each process compiles again.
     """
     try:
         return cast(_Function, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
-    except RuntimeError:  # numba finds no folder
+    except RuntimeError:  # numba finds no writable folder
         return cast(_Function, numba.njit(nogil=True, error_model="numpy")(function))
 
 
 def reinterpreted(source: Any, target: Any) -> Any:
-    """Make a function for kernels that reads the bits of a number as those of another type."""
+    """Make a function for kernels that reinterprets the bits of a number as another type."""
 
     def typed(_typing: Any, value: Any) -> Any:
         def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
@@ -84,7 +84,7 @@ def philox_words(out: NDArray[np.uint32], first_block: int, words: NDArray[np.ui
 
     Notes
     -----
-    Round by round over all blocks is the order that vectorises. numba makes uint64 of every operation on two uint32:
+    This order, round by round over all blocks, vectorises. numba makes uint64 of every operation on two uint32:
     each result is cast back, or carries would stay in it.
     """
     c0, c1, c2, c3 = out[0], out[1], out[2], out[3]
@@ -111,7 +111,7 @@ def cos_sin_turns(turns: np.float32) -> tuple[np.float32, np.float32]:
     """Cosine and sine of 2 pi times a float32 between -0.5 and 0.5, to 3e-7.
 
     Polynomials (least squares at Chebyshev nodes, errors 5e-8 and 1e-8) give those of half the angle; doubling it
-    leaves no case to tell apart.
+    needs no case distinction.
     """
     square = turns * turns
     cosine = np.float32(4.058411121368408) + square * (
@@ -128,7 +128,7 @@ def cos_sin_turns(turns: np.float32) -> tuple[np.float32, np.float32]:
 
 @compiled
 def fraction_of_turn(turns: np.float32) -> np.float32:
-    """What is left of a float32 below 4e6 when the nearest whole number is taken off.
+    """Remainder of a float32 below 4e6 after subtracting the nearest integer.
 
     Adding 1.5 * 2**23 leaves no bits for a fraction; numba's ``np.rint`` would be a call that does not vectorise.
     """
@@ -188,7 +188,7 @@ def normal_tile(
 
 
 def counter_words(*, seed: int, sample_idx: int, purpose: Purpose, receiver: int = 0) -> NDArray[np.uint32]:
-    """Words of counter and key that tell a stream from all others.
+    """Words of counter and key that identify a stream.
 
     Parameters
     ----------
@@ -197,9 +197,9 @@ def counter_words(*, seed: int, sample_idx: int, purpose: Purpose, receiver: int
     sample_idx : int
         0 to `MAX_SAMPLE_IDX`.
     purpose : Purpose
-        What the numbers are for.
+        Purpose of the numbers.
     receiver : int, optional
-        Index of the receiver, 0 to `MAX_RECEIVER`; 0 where all share the numbers.
+        Index of the receiver, 0 to `MAX_RECEIVER`; 0 if all share the numbers.
 
     Returns
     -------
@@ -220,14 +220,14 @@ def counter_words(*, seed: int, sample_idx: int, purpose: Purpose, receiver: int
 def generator(
     *, seed: int, sample_idx: int, purpose: Purpose, receiver: int = 0, attempt: int = 0
 ) -> np.random.Generator:
-    """Numpy generator for the few numbers that a scene, a waveform or a receiver is drawn from; made in 7 us.
+    """Numpy generator for the few random numbers of a scene, a waveform or a receiver; created in 7 us.
 
     Parameters
     ----------
     seed, sample_idx, purpose, receiver
         See `counter_words`.
     attempt : int, optional
-        Number of the attempt at this sample, from 0: each has numbers of its own.
+        Number of the attempt at this sample, from 0: each has its own numbers.
 
     Returns
     -------
@@ -243,7 +243,7 @@ def generator(
 
 
 def _check(seed: int, sample_idx: int, receiver: int) -> None:
-    """Refuse what does not fit into key and counter."""
+    """Check that a value fits into key and counter."""
     for name, value, highest in (
         ("seed", seed, MAX_SEED),
         ("sample_idx", sample_idx, MAX_SAMPLE_IDX),

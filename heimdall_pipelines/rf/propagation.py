@@ -1,8 +1,8 @@
 """Loss between two antennas: free space, diffraction over terrain or a smooth Earth, and scatter in the troposphere.
 
 Median over time, vertical polarisation over land, without buildings and trees near the antennas; 30 MHz to 3 GHz. The
-diffraction model is the delta-Bullington method of Recommendation ITU-R P.526-15 section 4.5. It stands word for word
-in section 4.2 of P.452-16, whose equations are numbered in one sequence and are those cited here.
+diffraction model is the delta-Bullington method of Recommendation ITU-R P.526-15 section 4.5. It is identical
+to section 4.2 of P.452-16, whose equation numbers are cited here.
 """
 
 import math
@@ -19,27 +19,27 @@ EFFECTIVE_EARTH_RADIUS_M = 6_371e3 * 157 / (157 - REFRACTIVITY_GRADIENT_PER_KM) 
 
 _LAND_PERMITTIVITY = 22.0  # P.452-16 section 4.2.2.1
 _LAND_CONDUCTIVITY_S_PER_M = 0.003
-_UNOBSTRUCTED = -0.78  # knife-edge parameter from which an edge below the ray costs nothing, P.452-16 (13)
+_UNOBSTRUCTED = -0.78  # knife-edge parameter up to which an edge causes no loss, P.452-16 (13)
 _NEAREST_M = 1.0
 
 
 @dataclass(frozen=True)
 class PathLoss:
-    """Loss between isotropic antennas and what it is made of; arrays of one shape, () for a single path.
+    """Loss between isotropic antennas and its components; arrays of one shape, () for a single path.
 
     Attributes
     ----------
     loss_db : ndarray of float64
         Of the whole path.
     free_space_db : ndarray of float64
-        What the distance alone costs.
+        Free-space loss.
     diffraction_db : ndarray of float64
-        What terrain and the Earth's bulge add to it.
+        Diffraction loss over terrain and the Earth's bulge, in addition to free space.
     troposcatter_db : ndarray of float64
-        Loss of the other way, by scatter in the air above both horizons.
+        Loss of the alternative path by tropospheric scatter.
     is_line_of_sight : ndarray of bool
-        Whether the straight ray over the effective Earth clears everything in between; it may still lose some dB to
-        what reaches into its first Fresnel zone.
+        Whether the straight ray over the effective Earth is unobstructed; obstacles in its first Fresnel zone may still
+        cause some dB of loss.
     """
 
     loss_db: NDArray[np.float64]
@@ -51,7 +51,7 @@ class PathLoss:
 
 @dataclass(frozen=True)
 class _Profile:
-    """A checked terrain profile; interior points only, heights above sea level in m, bulge of the Earth apart."""
+    """A checked terrain profile; interior points only, heights above sea level in m, without the Earth's bulge."""
 
     from_tx_m: NDArray[np.float64]
     from_rx_m: NDArray[np.float64]
@@ -73,7 +73,7 @@ def free_space_loss_db(frequency_hz: ArrayLike, distance_m: ArrayLike) -> NDArra
     ----------
     frequency_hz : array_like of float
     distance_m : array_like of float
-        Nearer than 1 m is taken as 1 m; the far field of a VHF antenna starts there.
+        Distances below 1 m count as 1 m, where the far field of a VHF antenna starts.
 
     Returns
     -------
@@ -103,9 +103,9 @@ def diffraction_loss_db(
     *,
     effective_earth_radius_m: float = EFFECTIVE_EARTH_RADIUS_M,
 ) -> float:
-    """Loss over a terrain profile beyond that of free space, by the delta-Bullington method.
+    """Loss over a terrain profile in addition to free space, by the delta-Bullington method.
 
-    The Bullington edge of the profile, plus what a smooth Earth under the same path loses beyond its own Bullington
+    The loss of the profile's Bullington edge, plus the excess of the smooth-Earth loss over that of its own Bullington
     edge: ``Ld = Lbulla + max(Ldsph - Lbulls, 0)``.
 
     Parameters
@@ -116,9 +116,9 @@ def diffraction_loss_db(
     heights_m : array_like of float, shape (num_points,)
         Of the ground above sea level.
     tx_height_m, rx_height_m : float
-        Of the antennas above the ground at either end, above 0.
+        Of the antennas above the ground at each end, positive.
     effective_earth_radius_m : float
-        Radius over which rays are straight.
+        Earth radius over which rays are straight.
 
     Returns
     -------
@@ -128,7 +128,7 @@ def diffraction_loss_db(
     Raises
     ------
     ValueError
-        A profile that is none, or an antenna in the ground.
+        The profile is invalid, or an antenna height is not positive.
 
     References
     ----------
@@ -155,7 +155,7 @@ def spherical_earth_diffraction_loss_db(
     *,
     effective_earth_radius_m: float = EFFECTIVE_EARTH_RADIUS_M,
 ) -> NDArray[np.float64]:
-    """Loss over a smooth Earth beyond that of free space.
+    """Loss over a smooth Earth in addition to free space.
 
     The first term of the residue series beyond the horizon; within it, linear in the ray's least clearance, from the
     first term's loss where the ray grazes the Earth (reached by a smaller Earth radius) to 0 where 0.552 of the first
@@ -165,9 +165,9 @@ def spherical_earth_diffraction_loss_db(
     ----------
     frequency_hz, distance_m : array_like of float
     tx_height_m, rx_height_m : array_like of float
-        Of the antennas above the smooth Earth, above 0.
+        Of the antennas above the smooth Earth, positive.
     effective_earth_radius_m : float
-        Radius over which rays are straight.
+        Earth radius over which rays are straight.
 
     Returns
     -------
@@ -214,20 +214,20 @@ def troposcatter_loss_db(
     *,
     sea_level_refractivity: float = SEA_LEVEL_REFRACTIVITY,
 ) -> NDArray[np.float64]:
-    """Median loss of the way by scatter in the troposphere, between antennas of little gain.
+    """Median loss of the path by tropospheric scatter, between low-gain antennas.
 
     Parameters
     ----------
     frequency_hz, distance_m : array_like of float
     scatter_angle_rad : array_like of float
-        Angle between the rays that leave both ends towards their horizons, over the effective Earth; 0 or more.
+        Angle between the rays from both ends to their horizons, over the effective Earth; 0 or more.
     sea_level_refractivity : float
         N0, N-units.
 
     Returns
     -------
     ndarray of float64
-        dB, of the common shape. The whole loss, not one beyond free space.
+        dB, of the common shape. The total loss, including free space.
 
     References
     ----------
@@ -258,9 +258,9 @@ def path_loss_db(
 ) -> PathLoss:
     """Loss between isotropic antennas over a terrain profile.
 
-    Free space and diffraction along the ground, and troposcatter above it, whichever is less:
-    ``-5 log10(10^(-0.2 L1) + 10^(-0.2 L2))``. Agrees within 0.2 dB with whole P.1812 and P.452 where no duct and no
-    clutter matters.
+    Free space and diffraction, combined with troposcatter; the smaller loss dominates:
+    ``-5 log10(10^(-0.2 L1) + 10^(-0.2 L2))``. Agrees within 0.2 dB with complete P.1812 and P.452 without ducts and
+    clutter.
 
     Parameters
     ----------
@@ -275,7 +275,7 @@ def path_loss_db(
     Raises
     ------
     ValueError
-        A profile that is none, or an antenna in the ground.
+        The profile is invalid, or an antenna height is not positive.
 
     References
     ----------
@@ -292,7 +292,7 @@ def path_loss_db(
     profile = _profile(distances_m, heights_m, tx_height_m, rx_height_m, effective_earth_radius_m)
     diffraction_db = _delta_bullington_db(frequency_hz, profile, effective_earth_radius_m)
 
-    # Elevations over the effective Earth, (152) to (158): of the horizon, or of the other end where nothing hides it.
+    # Elevations over the effective Earth, (152) to (158): of the horizon, or of the other end if it is visible.
     rise_m, drop_m = profile.rx_m - profile.tx_m, profile.length_m / (2 * effective_earth_radius_m)
     seen_from_tx = (profile.ground_m - profile.tx_m) / profile.from_tx_m
     seen_from_rx = (profile.ground_m - profile.rx_m) / profile.from_rx_m
@@ -319,10 +319,10 @@ def smooth_earth_path_loss_db(
     *,
     effective_earth_radius_m: float = EFFECTIVE_EARTH_RADIUS_M,
 ) -> PathLoss:
-    """Loss between isotropic antennas over a smooth Earth, for where no terrain is known.
+    """Loss between isotropic antennas over a smooth Earth, for unknown terrain.
 
-    As `path_loss_db`, for many paths at once: the diffraction is that of P.526-15 section 3.2, which delta-Bullington
-    comes down to over flat ground.
+    As `path_loss_db`, for many paths at once: the diffraction is that of P.526-15 section 3.2, to which
+    delta-Bullington reduces over flat ground.
 
     Parameters
     ----------
@@ -337,7 +337,7 @@ def smooth_earth_path_loss_db(
     Raises
     ------
     ValueError
-        An antenna in the ground.
+        An antenna height is not positive.
 
     Examples
     --------
@@ -370,7 +370,7 @@ def _combined(
     troposcatter_db: NDArray[np.float64],
     is_line_of_sight: NDArray[np.bool_],
 ) -> PathLoss:
-    """Two ways side by side, P.452-16 (64), written so that no power of ten underflows."""
+    """Two parallel paths, P.452-16 (64), without underflow of the powers of ten."""
     along_ground_db = free_space_db + diffraction_db
     least_db = np.minimum(along_ground_db, troposcatter_db)
     apart_db = np.abs(along_ground_db - troposcatter_db)
@@ -382,15 +382,15 @@ def _combined(
 def _profile(
     distances_m: ArrayLike, heights_m: ArrayLike, tx_height_m: float, rx_height_m: float, radius_m: float
 ) -> _Profile:
-    """Check a profile, and lay a smooth Earth through it.
+    """Check a profile, and fit a smooth Earth to it.
 
-    The smooth surface is the least-squares line through the heights, P.452-16 (161) to (164), lowered by what stands
-    above the straight line between the antennas, (165) and (166), and nowhere above the ground at its ends, (167).
+    The smooth surface is the least-squares line through the heights, P.452-16 (161) to (164), lowered by obstacles
+    above the straight line between the antennas, (165) and (166), and not above the ground at its ends, (167).
 
     Raises
     ------
     ValueError
-        A profile that is none, or an antenna in the ground.
+        The profile is invalid, or an antenna height is not positive.
     """
     d, h = np.asarray(distances_m, dtype=np.float64), np.asarray(heights_m, dtype=np.float64)
     if d.ndim != 1 or d.shape != h.shape or d.size < 3:
@@ -449,9 +449,9 @@ def _delta_bullington_db(frequency_hz: float, profile: _Profile, radius_m: float
 def _bullington_db(
     frequency_hz: float, profile: _Profile, obstacles_m: NDArray[np.float64], tx_m: float, rx_m: float
 ) -> float:
-    """Loss of the one edge that stands for a whole profile, P.452-16 (14) to (22).
+    """Loss of the single edge that represents a whole profile, P.452-16 (14) to (22).
 
-    `obstacles_m` are the heights of the profile with the Earth's bulge added: the ground rises towards the ray.
+    `obstacles_m` are the heights of the profile plus the Earth's bulge.
     """
     length_m = profile.length_m
     wavelength_m = SPEED_OF_LIGHT_M_PER_S / frequency_hz
@@ -470,7 +470,7 @@ def _bullington_db(
 
 
 def _knife_edge_db(nu: float) -> float:
-    """Loss of one edge, P.452-16 (13); nu is positive where the edge stands above the ray, 0 costs 6 dB."""
+    """Loss of one edge, P.452-16 (13); nu is positive if the edge is above the ray; 0 gives 6 dB."""
     if nu <= _UNOBSTRUCTED:
         return 0.0
     return max(6.9 + 20 * math.log10(math.hypot(nu - 0.1, 1) + nu - 0.1), 0.0)
@@ -508,5 +508,5 @@ def _height_gain_db(b: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _horizon_m(height_m: NDArray[np.float64], radius_m: float) -> NDArray[np.float64]:
-    """Distance at which the smooth Earth hides the sea from an antenna, P.452-16 (23)."""
+    """Distance of the horizon of an antenna over the smooth Earth, P.452-16 (23)."""
     return np.asarray(np.sqrt(2 * radius_m * height_m))

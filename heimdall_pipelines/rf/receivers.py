@@ -1,11 +1,11 @@
-"""Receivers: where they stand, the box around them, and networks drawn at random."""
+"""Receivers: sites, their bounding box, and random networks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-MAX_RECEIVERS = 100  # two digits number them
+MAX_RECEIVERS = 100  # numbered with two digits
 _DECIMALS_OF_DEGREES = 9  # 0.1 mm
 _DECIMALS_OF_METRES = 6
 _MAST_M = (10.0, 30.0)  # from a house's roof to a small tower
@@ -13,7 +13,7 @@ _MAST_M = (10.0, 30.0)  # from a house's roof to a small tower
 
 @dataclass(frozen=True)
 class ReceiverSite:
-    """Where one receiver stands.
+    """Site of one receiver.
 
     Attributes
     ----------
@@ -21,8 +21,8 @@ class ReceiverSite:
     latitude, longitude : float
         Degrees.
     altitude_m : float
-        Of its antenna above the ellipsoid, which over this network's area is as good as above the sea: 45 m of geoid
-        shift all altitudes alike.
+        Of its antenna above the ellipsoid; in this network's area altitudes above sea level serve as well, since the
+        geoid shifts all of them by the same 45 m.
     """
 
     rx_id: str
@@ -40,7 +40,7 @@ class BoundingBox:
     south, north : float
         Degrees, -90 to 90.
     west, east : float
-        Degrees; east is not less than west, and either may lie beyond 180 where the 180th meridian is between them.
+        Degrees; east is not less than west, and either may be beyond 180 if the 180th meridian is between them.
     """
 
     south: float
@@ -49,7 +49,7 @@ class BoundingBox:
     east: float
 
     def position(self, across: float, up: float) -> tuple[float, float]:
-        """Give the place at a share of the way from west to east and of that from south to north.
+        """Return the position at a fraction of the way from west to east and from south to north.
 
         Returns
         -------
@@ -57,19 +57,19 @@ class BoundingBox:
             Degrees, the longitude from -180 to below 180.
         """
         longitude = self.west + across * (self.east - self.west)
-        latitude = min(self.south + up * (self.north - self.south), self.north)  # rounding may end beyond the pole
-        return latitude, (longitude + 180) % 360 % 360 - 180  # twice: of hardly less than 0, rounding makes 360
+        latitude = min(self.south + up * (self.north - self.south), self.north)  # rounding may exceed the pole
+        return latitude, (longitude + 180) % 360 % 360 - 180  # twice: slightly below 0 rounds to 360
 
 
 def bounding_box(sites: Sequence[ReceiverSite], margin_deg: float = 0.0) -> BoundingBox:
-    """Give the box around receivers, also where they stand on both sides of the 180th meridian.
+    """Return the bounding box of receivers, also across the 180th meridian.
 
     Parameters
     ----------
     sites : sequence of ReceiverSite
         One or more, within 180 degrees of longitude from the first.
     margin_deg : float
-        By which the box is larger on each side, degrees of latitude and longitude; at the poles it ends.
+        Margin on each side, degrees of latitude and longitude; the box ends at the poles.
 
     Examples
     --------
@@ -132,21 +132,21 @@ def draw_receiver_sites(
 ) -> tuple[ReceiverSite, ...]:
     """Draw a network of receivers at random in the area of a real one.
 
-    What is learned from samples of one network knows only its places. With receivers at random in the same area, number
-    and geometry vary while links, levels and delays keep the sizes of the real network.
+    A model trained on one network only knows its sites. With random receivers in the same area, number and geometry
+    vary, while links, levels and delays keep the range of the real network.
 
     Parameters
     ----------
     around : sequence of ReceiverSite
-        One or more; they only give the area.
+        One or more; they only define the area.
     min_count, max_count : int
-        Number of receivers, each from the least to the greatest (both included) equally probable; 1 to 100.
+        Number of receivers, uniform from the least to the greatest (both included); 1 to 100.
     rng : numpy.random.Generator
-        Equal generators give equal networks.
+        Generators in the same state give the same network.
     ground_altitude_m : float
-        Of the plain; that of the `heimdall_pipelines.rf.scene.SceneSpec` with which scenes are drawn for this network.
+        Of the plain; the same as in the `heimdall_pipelines.rf.scene.SceneSpec` of the scenes for this network.
     hill_m : float
-        Mean of the exponential distribution of how high a receiver's ground lies above that plain; 0 for none.
+        Mean of the exponential distribution of the height of a receiver's ground above that plain; 0 for none.
 
     Returns
     -------
@@ -164,14 +164,14 @@ def draw_receiver_sites(
     degrees of latitude the parallels' length changes by 2 %.
 
     Heights. The ground lies an exponentially distributed height above the plain, as that of transmitters
-    (`SceneSpec.tx_hill_m`), with the same 200 m, and on it stands a mast of 10 to 30 m: a house's roof to a small
+    (`SceneSpec.tx_hill_m`), with the same 200 m, plus a mast of 10 to 30 m: a house's roof to a small
     tower. That is 220 m above the plain on average, where the project's own stations have 250 m, three of seven above
-    350 m. No two receivers are kept apart: delays, GDOP and shadowing bear receivers side by side.
+    350 m. There is no minimum distance between receivers: delays, GDOP and shadowing work with adjacent receivers.
 
     Acceptance. Of default scenes with 5 to 10 receivers drawn around the project's seven stations 98.0 % are accepted
     (12,000 networks with a scene each), from 95.8 % with 5 receivers to 99 % with 8 or more; of the others seven in ten
-    have a GDOP above 10, the rest too few receivers. It is more than the 93 % of the stations themselves: receivers at
-    random seldom stand in one cluster, as four of the seven do around Torino. 94 % of an accepted scene's receivers
+    have a GDOP above 10, the rest too few receivers. It is more than the 93 % of the stations themselves: random
+    receivers are rarely in one cluster, as four of the seven are around Torino. 94 % of an accepted scene's receivers
     detect the signal; its GDOP is 1.2 in the median, 0.75 to 4.1 in nine of ten. With 3 receivers 76 % are accepted,
     with all on the plain (`hill_m` 0) 89 %.
 

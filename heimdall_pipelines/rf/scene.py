@@ -1,4 +1,4 @@
-"""Scenes: where a transmission comes from, and what lies between it and each receiver."""
+"""Scenes: the transmitter's position, and its link to each receiver."""
 
 import math
 from collections.abc import Sequence
@@ -22,11 +22,11 @@ _BASE_HEIGHT_M = (8.0, 30.0)  # on houses and small towers
 _MOBILE_GAIN_DBI = (-1.0, 2.0)  # quarter wave on sheet metal
 _BASE_GAIN_DBI = (1.0, 5.0)  # dipole to collinear, less its cable
 _MAX_VEHICLE_M_PER_S = 27.0  # motorway; 13 Hz at 145 MHz
-_MAX_SCATTERER_M_PER_S = 1.0  # leaves and people around an antenna that stands still
+_MAX_SCATTERER_M_PER_S = 1.0  # leaves and people around a fixed antenna
 
 _RICE_K_DB = (7.0, 4.0)  # mean and standard deviation in line of sight, 3GPP TR 38.901 table 7.5-6, rural macrocell
 _REFLECTION_DB = 6.0  # two equal waves in phase
-_SHADOWING_SHARED = 0.8  # correlation of two receivers in one direction; the rest is the receivers' own environment
+_SHADOWING_SHARED = 0.8  # correlation of two receivers in one direction; the rest is each receiver's own environment
 _SHADOWING_ANGLE_DEG = 45.0
 
 _DELAY_SPREAD_AT_1_KM_S: dict[Environment, float] = {"city": 0.4e-6, "residential": 0.3e-6, "rural": 0.1e-6}
@@ -38,7 +38,7 @@ _DECIMALS = 6  # of mean SNR and GDOP, which decide whether a scene is accepted
 
 @dataclass(frozen=True)
 class SceneSpec:
-    """From what scenes are drawn, and which of them are wanted.
+    """Parameters for drawing scenes, and criteria for accepting them.
 
     Attributes
     ----------
@@ -46,33 +46,33 @@ class SceneSpec:
     tx_power_dbm : float
         Into the transmitter's antenna.
     sample_rate_hz : float
-        Of the receivers; the band in which noise and SNR are counted.
+        Of the receivers; the band of noise and SNR.
     environment : {"city", "residential", "rural"}
         Around receivers and transmitter: man-made noise and delay spread.
     inside_ratio : float
-        Probability of a transmitter within the receivers' bounding box. The others lie in the box enlarged by the
-        margin, where some come to lie in the box again.
+        Probability of a transmitter within the receivers' bounding box. The others are in the box enlarged by the
+        margin, some of them again inside the box itself.
     margin_deg : float
         On each side, degrees of latitude and longitude.
     min_snr_db : float
-        From which a receiver counts as having detected the signal.
+        From this SNR on a receiver detects the signal.
     min_receivers : int
-        That have to detect it.
+        Least number of receivers that must detect the signal.
     max_gdop : float
-        Of those that do.
+        Of the receivers that detect the signal.
     mobile_ratio : float
         Probability of a vehicle instead of a base station.
     ground_altitude_m : float
-        Of the plain over which the Earth is taken as smooth.
+        Of the plain, above which the Earth is modelled as smooth.
     tx_hill_m : float
-        Mean of the exponential distribution of how high a transmitter's ground lies above that plain.
+        Mean of the exponential distribution of the height of a transmitter's ground above that plain.
     min_rx_height_m : float
         Least height of a receiver's antenna above the smooth Earth.
     rx_antenna_gain_dbi, rx_noise_figure_db : float
     shadowing_sigma_db : float
-        Standard deviation of shadowing; 6 to 8 dB where terrain is not known.
+        Standard deviation of shadowing; 6 to 8 dB for unknown terrain.
     oscillator_ppm : float
-        Standard deviation of each oscillator's error, the transmitter's as the receivers'.
+        Standard deviation of each oscillator's error, of transmitter and receivers.
     multipath : bool
         Whether there are echoes.
     fading : bool
@@ -102,14 +102,14 @@ class SceneSpec:
 
 @dataclass(frozen=True)
 class Scene:
-    """One transmission and how each receiver hears it; the truth of one synthetic sample.
+    """One transmission and its links to the receivers; the truth of one synthetic sample.
 
     Attributes
     ----------
     tx_latitude, tx_longitude : float
         Degrees.
     tx_altitude_m : float
-        Of the transmitter's antenna, on the scale of the receivers' altitudes.
+        Of the transmitter's antenna, with the same reference as the receivers' altitudes.
     tx_antenna_height_m : float
         Of that antenna above its ground.
     tx_kind : {"mobile", "base"}
@@ -119,9 +119,9 @@ class Scene:
     line_of_sight, detected : tuple of bool
         For each link.
     mean_snr_db : float
-        Mean of the decibels of the links that are detected; NaN where none is.
+        Mean, in dB, over the detected links; NaN if there are none.
     gdop : float
-        Of the receivers that detected; infinite for fewer than 3.
+        Of the receivers that detect the signal; infinite for fewer than 3.
     """
 
     tx_latitude: float
@@ -163,8 +163,8 @@ def draw_scene(spec: SceneSpec, sites: Sequence[ReceiverSite], rng: np.random.Ge
     sites : sequence of ReceiverSite
         One or more.
     rng : numpy.random.Generator
-        Equal generators give equal scenes. `multipath`, `fading`, power and levels change no draw: what else a scene
-        holds stays as it is without them.
+        Generators in the same state give the same scene. `multipath`, `fading`, power and levels do not change the
+        draws: the other quantities of a scene stay the same.
 
     Returns
     -------
@@ -177,35 +177,35 @@ def draw_scene(spec: SceneSpec, sites: Sequence[ReceiverSite], rng: np.random.Ge
 
     Notes
     -----
-    Rounding. Positions, links, mean SNR and GDOP are rounded (see `Link.rounded`), and what is detected and accepted
-    is decided on the rounded ones: the scene that is stored is the one that is synthesised.
+    Rounding. Positions, links, mean SNR and GDOP are rounded (see `Link.rounded`), and detection
+    and acceptance use the rounded values: the stored scene is the one that is synthesised.
 
     Heights. No terrain is known, so paths run over a smooth Earth at `ground_altitude_m`: 120 m, the Po plain at
-    Milano, between Alessandria (95 m) and the edge of the hills. Antennas count with their height above it, a receiver
-    with its altitude less that of the plain (Coazze 580 m, Giovi 360 m, Torino 130 m) or, in town, that of a roof,
+    Milano, between Alessandria (95 m) and the edge of the hills. Antenna heights are relative to it: for a receiver
+    its altitude minus that of the plain (Coazze 580 m, Giovi 360 m, Torino 130 m) or, in town, that of a roof,
     `min_rx_height_m` (Milano, and Genova, which lies below). It is the effective height of ITU-R P.1546-6 annex 5 with
     the plain as the average ground. The ground under a transmitter lies an exponentially distributed height above the
     plain, of mean `tx_hill_m`, 200 m: half below 260 m above the sea, one in 20 above 720 m, an estimate for the land
-    in the network's box, from rice fields over Monferrato and Langhe to the first Alps. What these hills hide is not in
-    the path but left to shadowing, which hides and uncovers alike: links across the mountains, as from the plain to
-    Genova, come out too good.
+    in the network's box, from rice fields over Monferrato and Langhe to the first Alps. Obstruction by these hills is
+    not in the path model but left to shadowing, which is symmetric: links across the mountains, as from the plain to
+    Genova, are too good.
 
     Acceptance. With these defaults 93 % of the scenes drawn for the project's seven receivers are accepted; of
     the others one third has too few receivers and two thirds a GDOP above 10, where only the four receivers around
-    Torino hear the signal. The margin decides: 96 % of scenes are accepted inside the receivers' box, 87 %
-    altogether with a margin of 0.5 deg, which is why the default is 0.2 deg. Were all transmitters on the plain itself
-    (`tx_hill_m` 0), 50 % would be.
+    Torino receive the signal. The margin decides: 96 % of scenes are accepted inside the receivers' box, 87 %
+    altogether with a margin of 0.5 deg, which is why the default is 0.2 deg. With all transmitters on the plain itself
+    (`tx_hill_m` 0) it is 50 %.
 
     Transmitters. Half are vehicles, antenna 2 m above ground, -1 to 2 dBi, at up to 27 m/s; half base stations, 8 to
-    30 m, 1 to 5 dBi. Receivers have 4 dBi: a collinear of 6 dBi less its cable. All links of a scene have one Doppler
+    30 m, 1 to 5 dBi. Receivers have 4 dBi: a collinear of 6 dBi minus cable loss. All links of a scene have one Doppler
     spread, v f / c, with v the vehicle's speed or, around a base station, that of leaves and people, up to 1 m/s.
 
     Shadowing is log-normal (see `draw_shadowing_db`), but no path is better than free space by more than the 6 dB of
-    one reflection in phase. Links in line of sight have a normally distributed Rice factor in dB, the others none
+    one reflection in phase. Line-of-sight links have a normally distributed Rice factor in dB, the others none
     (Rayleigh). The rms delay spread is ``T1 sqrt(d / km) y``, y log-normal with 4 dB, greater in the shadow
     (correlation 0.75), T1 = 0.4, 0.3 and 0.1 us in city, residential and rural areas; at most 20 us. 0.4 us is that of
-    urban microcells, macrocells have up to 1 us. The model comes from paths of up to some 20 km and is drawn on from
-    there.
+    urban microcells, macrocells have up to 1 us. The model is based on paths of up to some 20 km and extrapolated
+    beyond.
 
     References
     ----------
@@ -259,20 +259,20 @@ def draw_scene(spec: SceneSpec, sites: Sequence[ReceiverSite], rng: np.random.Ge
 
 
 def rejection_reason(spec: SceneSpec, scene: Scene) -> RejectionReason | None:
-    """Say why a scene is not wanted.
+    """Return the reason for which a scene is rejected.
 
     Parameters
     ----------
     spec : SceneSpec
-        Whose `min_receivers`, `min_snr_db` and `max_gdop` count.
+        With `min_receivers`, `min_snr_db` and `max_gdop`.
     scene : Scene
         A scene of `draw_scene`.
 
     Returns
     -------
     {"too_few_receivers", "mean_snr_too_low", "gdop_too_high"} or None
-        The first that holds; None for a scene that is accepted. Since `draw_scene` counts as detected what reaches
-        `min_snr_db`, the second holds only for scenes drawn from another spec.
+        The first reason that applies; None for an accepted scene. Since detected links of `draw_scene` have at least
+        `min_snr_db`, the second only applies to scenes drawn with another spec.
     """
     if scene.num_detected < spec.min_receivers:
         return "too_few_receivers"
@@ -286,9 +286,9 @@ def rejection_reason(spec: SceneSpec, scene: Scene) -> RejectionReason | None:
 def draw_shadowing_db(bearings_deg: ArrayLike, sigma_db: float, rng: np.random.Generator) -> NDArray[np.float64]:
     """Draw the log-normal shadowing of the links between one transmitter and its receivers.
 
-    What stands near the transmitter hides it from all receivers beyond: the correlation of two links falls with the
-    angle between them, ``0.8 exp(-angle / 45 deg)``. The other 0.2 is each receiver's own, so that receivers in exactly
-    the same direction are no trouble. An exponential of the angle is a valid covariance on the circle.
+    Obstacles near the transmitter affect all receivers behind them: the correlation of two links falls with the
+    angle between them, ``0.8 exp(-angle / 45 deg)``. The other 0.2 is independent for each receiver, so that receivers
+    in exactly the same direction are valid. An exponential of the angle is a valid covariance on the circle.
 
     Parameters
     ----------
@@ -305,7 +305,7 @@ def draw_shadowing_db(bearings_deg: ArrayLike, sigma_db: float, rng: np.random.G
     References
     ----------
     Szyszkowicz, Yanikomeroglu, Thompson, "On the feasibility of wireless shadowing correlation models", IEEE Trans.
-    Vehicular Technology 59 (2010), for which models are valid and for the survey of measured ones.
+    Vehicular Technology 59 (2010), for valid models and a survey of measured ones.
 
     Examples
     --------
@@ -331,7 +331,7 @@ def _draw_position(spec: SceneSpec, sites: Sequence[ReceiverSite], rng: np.rando
 
 
 def _draw_transmitter(spec: SceneSpec, latitude: float, longitude: float, rng: np.random.Generator) -> _Transmitter:
-    """A vehicle or a base station, on the ground that it stands on."""
+    """Draw a vehicle or a base station, on ground of random height."""
     is_mobile = rng.random() < spec.mobile_ratio
     hill_m = spec.tx_hill_m * rng.standard_exponential()
     height_share, gain_share = rng.random(2).tolist()
@@ -373,7 +373,7 @@ def _draw_links(
     doppler_hz: float,
     rng: np.random.Generator,
 ) -> tuple[Link, ...]:
-    """Draw Rice factors and oscillators, and put each receiver's numbers together."""
+    """Draw Rice factors and oscillator errors, and build each receiver's link."""
     mean_db, std_db = _RICE_K_DB
     drawn_k_db = mean_db + std_db * rng.standard_normal(delays_s.size)
     rice_k_db = (

@@ -1,4 +1,4 @@
-"""Cuts recordings of several receivers into segments that cover the same instants at all of them."""
+"""Cuts recordings of several receivers into segments that cover the same time at all of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ MIN_COVERAGE = 0.8
 
 
 class NoSegmentError(ValueError):
-    """The recordings have no common time as long as one chunk."""
+    """The common time of the recordings is shorter than one chunk."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """The time that one receiver's samples cover.
+    """Time span of one receiver's samples.
 
     Attributes
     ----------
@@ -37,13 +37,13 @@ class Interval:
 
     @property
     def end_ns(self) -> int:
-        """Time until which samples can be taken, each sample standing for half a sample around it."""
+        """End of the span; each sample covers half a sample period before and after it."""
         return self.start_ns + int((self.num_samples + 0.5) / self.sample_rate_hz * 1e9)
 
 
 @dataclass(frozen=True)
 class SegmentGrid:
-    """Segments that follow each other without gap from ``start_ns``.
+    """Contiguous segments from ``start_ns``.
 
     All have ``chunks_per_segment`` chunks of 200 ms: five, or fewer in the one segment of a
     recording that is shorter than a segment.
@@ -59,11 +59,11 @@ class SegmentGrid:
 
 
 def plan_segments(intervals: Sequence[Interval]) -> SegmentGrid:
-    """Lay 1000 ms segments over the time that the receivers have in common.
+    """Plan 1000 ms segments over the common time of the receivers.
 
-    The common time is that of all receivers, less those that cover under 80 % of the time between
-    the median start and the median end: a receiver that dropped out early does not cost the others
-    their segments.
+    The common time is that of all receivers, except those that cover less than 80 % of the time between
+    the median start and the median end: a receiver that dropped out early does not shorten the segments
+    of the others.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def plan_segments(intervals: Sequence[Interval]) -> SegmentGrid:
 
 @dataclass(frozen=True)
 class SegmentCut:
-    """Where the chunks of one segment lie in one receiver's samples."""
+    """Position of the chunks of one segment in one receiver's samples."""
 
     first_sample: int
     num_samples: int
@@ -120,8 +120,8 @@ class SegmentCut:
 def cut_segment(interval: Interval, grid: SegmentGrid, segment_idx: int) -> SegmentCut | None:
     """Find a segment in one receiver's samples.
 
-    Each chunk begins with the sample nearest to its nominal time, so that no error adds up however
-    odd the true sample rate is.
+    Each chunk begins with the sample nearest to its nominal time, so that errors do not accumulate at any
+    true sample rate.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ def cut_segment(interval: Interval, grid: SegmentGrid, segment_idx: int) -> Segm
     Returns
     -------
     SegmentCut or None
-        None where the receiver's recording does not cover the whole segment.
+        None if the receiver's recording does not cover the whole segment.
 
     Examples
     --------
@@ -150,7 +150,7 @@ def cut_segment(interval: Interval, grid: SegmentGrid, segment_idx: int) -> Segm
     ]
     samples_per_chunk = round(CHUNK_NS * 1e-9 * interval.sample_rate_hz)
     end = starts[-1] + samples_per_chunk
-    # The grid ends within the common time; rounding may still ask for half a sample more.
+    # The grid ends within the common time; rounding may still need half a sample more.
     if end == interval.num_samples + 1:
         starts[-1] -= 1
         end -= 1

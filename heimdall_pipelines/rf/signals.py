@@ -1,4 +1,4 @@
-"""Signals for tests and examples, which can be evaluated at any instant so that a delay is exact."""
+"""Signals for tests and examples, as functions of time, so that delays are exact."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +9,7 @@ def frequency_modulated_phase_rad(
 ) -> NDArray[np.float64]:
     """Phase of a carrier whose frequency a tone modulates by ``deviation_hz * cos(2 pi tone_hz t)``.
 
-    The signal is ``exp(1j * phase)``; heard after a delay of tau seconds it is the same function of ``time_s - tau``.
+    The signal is ``exp(1j * phase)``; after a delay of tau seconds it is the same function of ``time_s - tau``.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def complex_noise(rng: np.random.Generator, shape: tuple[int, ...], power: float
     Parameters
     ----------
     rng : numpy.random.Generator
-        Where the random numbers come from.
+        Source of random numbers.
     shape : tuple of int
         Shape of the result, at least one axis.
     power : float

@@ -1,4 +1,4 @@
-"""Power over time and frequency, small enough to look at."""
+"""Power over time and frequency, small enough for a picture."""
 
 import numpy as np
 import scipy.fft

@@ -1,9 +1,9 @@
-"""From IQ chunks to spectra, power per frequency bin and the channel's own signal; nothing is estimated or judged here.
+"""From IQ chunks to spectra, power per frequency bin and the channel's signal; nothing is estimated here.
 
-All chunks of a segment go through one plan: a Tukey-windowed Fourier transform, in which bin k holds the
-frequency ``k * bin_hz``, scaled so that the window's flat part keeps the amplitude of the samples. They go one after
-the other: the spectrum of one stays in the processor's cache until it is reduced, and so little memory is taken at a
-time that the C library keeps it, rather than giving it back and getting it again, page by page, at every segment.
+All chunks of a segment use one plan: a Tukey-windowed Fourier transform, in which bin k has the frequency
+``k * bin_hz``, scaled so that the window's flat part keeps the amplitude of the samples. Chunks are processed one by
+one: the spectrum stays in the processor's cache until it is reduced, and memory blocks are so small that the C library
+reuses them instead of returning them to the system at every segment.
 """
 
 import functools
@@ -18,15 +18,15 @@ from numpy.typing import NDArray
 from heimdall_pipelines.rf.philox import compiled
 
 WINDOW_TAPER = 0.05  # share of the chunk in which the Tukey window rises and falls
-GROUP_BANDWIDTH_HZ = 200.0  # resolution in which the noise floor is looked for
+GROUP_BANDWIDTH_HZ = 200.0  # resolution of the noise floor's search
 USABLE_BAND = 0.8  # share of the sample rate that the receiver's filters leave flat: abs(f) < 0.4 fs
 OVERSAMPLING = 2.0  # rate of the channel's signal over the channel's bandwidth
-_LANES = 256  # sums that a kernel keeps at once, so that it need not add one number after the other
+_LANES = 256  # partial sums of a kernel, for vectorisation
 
 
 @dataclass(frozen=True, eq=False)
 class SpectrumPlan:
-    """Everything about the spectra of one shape of chunk that does not depend on the samples.
+    """Parameters of the spectra of one shape of chunk, independent of the samples.
 
     Attributes
     ----------
@@ -37,17 +37,17 @@ class SpectrumPlan:
     window : ndarray of float32, shape (num_samples,)
         Tukey window divided by ``num_samples``.
     power_gain : float
-        What ``abs(spectrum)**2`` is multiplied with to make it power: 1 over the window's mean square.
+        Factor from ``abs(spectrum)**2`` to power: 1 over the window's mean square.
     bins_per_group : int
-        Bins that are averaged to look for the noise floor, together about 200 Hz.
+        Bins that are averaged to find the noise floor, together about 200 Hz.
     groups_per_side : int
         Groups between 0 and the upper end of the usable band, and as many below 0.
     effective_averages : float
-        Independent bins that an averaged group is worth; neighbours are slightly correlated by the window.
+        Equivalent number of independent bins of a group; the window slightly correlates neighbours.
     half_channel_bins : int
         The channel is the bins from ``-half_channel_bins`` to ``half_channel_bins``.
     lag_one : ndarray of complex128, shape (2 * half_channel_bins + 1,)
-        What a unit of power in each bin of the channel, by ascending frequency, adds to the autocorrelation of the
+        Contribution of unit power in each bin of the channel, by ascending frequency, to the autocorrelation of the
         channel's signal at a lag of one sample.
     num_baseband : int
         Samples of the channel's signal over the whole chunk.
@@ -118,7 +118,7 @@ def tukey_window(num_samples: int, taper: float) -> NDArray[np.float64]:
 def plan_spectrum(
     num_samples: int, sample_rate_hz: float, channel_bandwidth_hz: float, usable_bandwidth_hz: float
 ) -> SpectrumPlan:
-    """Lay out the spectra of chunks of one length; remembered, since all chunks of a dataset have the same shape.
+    """Plan the spectra of chunks of one length; cached, since all chunks of a dataset have the same shape.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ def plan_spectrum(
     channel_bandwidth_hz : float
         Bandwidth of the channel around 0 Hz.
     usable_bandwidth_hz : float
-        Bandwidth around 0 Hz in which the noise floor is looked for.
+        Bandwidth around 0 Hz for the noise floor.
 
     Returns
     -------
@@ -182,7 +182,7 @@ def plan_spectrum(
 
 @dataclass(frozen=True, eq=False)
 class ReducedSpectra:
-    """What is kept of the spectra of a segment's chunks.
+    """Reduced spectra of a segment's chunks.
 
     Attributes
     ----------
@@ -246,7 +246,7 @@ def reduced_spectra(plan: SpectrumPlan, iq: NDArray[np.complex64]) -> ReducedSpe
 
 
 class SignalSpectrum(NamedTuple):
-    """Where in the channel the signal's power lies, one number per chunk; without meaning where that is not positive.
+    """Distribution of the signal's power in the channel, one number per chunk; undefined if the power is not positive.
 
     Attributes
     ----------
@@ -257,7 +257,7 @@ class SignalSpectrum(NamedTuple):
     circular_mean_hz : ndarray of float64
         Mean frequency on a circle as wide as the channel signal's rate.
     quantiles_hz : tuple of ndarray of float64
-        For each share that was asked for, the frequency below which it lies, Hz from the middle of the channel.
+        For each requested share, the frequency below which it lies, Hz from the middle of the channel.
     """
 
     power: NDArray[np.float64]
@@ -269,7 +269,7 @@ class SignalSpectrum(NamedTuple):
 def signal_spectrum(
     plan: SpectrumPlan, bin_power: NDArray[np.float32], bin_noise: NDArray[np.float64], shares: tuple[float, ...]
 ) -> SignalSpectrum:
-    """Take the noise out of the power of the channel's bins and see what is left, and where.
+    """Subtract the noise from the power of the channel's bins, and measure the signal's spectrum.
 
     Parameters
     ----------
@@ -360,14 +360,14 @@ def _power(out: NDArray[np.float32], components: NDArray[np.float32], scale: np.
 
 @compiled
 def _add_neighbours(out: NDArray[np.float32], values: NDArray[np.float32]) -> None:
-    """Sum of each two."""
+    """Sums of pairs of neighbours."""
     for i in range(out.size):
         out[i] = values[2 * i] + values[2 * i + 1]
 
 
 @compiled
 def _add_runs(out: NDArray[np.float32], values: NDArray[np.float32], length: int) -> None:
-    """Sum of each so many."""
+    """Sums of runs of ``length`` values."""
     for run in range(out.size):
         out[run] = values[run * length]
     for i in range(1, length):
@@ -381,7 +381,7 @@ def _group(
 ) -> None:
     """Mean power per bin of the groups on both sides of 0 Hz.
 
-    As long as groups have an even number of bins, neighbours are added all along the side: that vectorises.
+    While groups have an even number of bins, all neighbours are added, which vectorises.
     """
     num_groups = grouped.size // 2
     side = num_groups * bins_per_group

@@ -1,4 +1,4 @@
-"""The samples of one transmission as each receiver hears it, from nothing but a seed, an index and the links."""
+"""Samples of one transmission at each receiver, determined by a seed, an index and the links."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -29,24 +29,24 @@ from heimdall_pipelines.rf.philox import (
     normal_tile,
 )
 
-GENERATOR_VERSION = 2  # counted up whenever the same seed and links would give other samples
+GENERATOR_VERSION = 2  # incremented when the same seed and links give different samples
 _TILE = 2 * TILE_BLOCKS
-_LANES = 32  # sums that a kernel keeps side by side
+_LANES = 32  # partial sums of a kernel, for vectorisation
 _UPSAMPLING = np.array([cubic_delay(-n / GAIN_DECIMATION)[1] for n in range(1, GAIN_DECIMATION)])
 
 
 @dataclass(frozen=True, eq=False)
 class Reception:
-    """What one receiver hears of a transmission.
+    """Samples of a transmission at one receiver.
 
     Attributes
     ----------
     iq : ndarray of complex64, shape (num_samples,)
         Square roots of watts.
     signal_power_dbm : ndarray of float64, shape (num_chunks,)
-        Power of the signal in each chunk as this draw of the fading left it.
+        Power of the signal in each chunk, with this draw of the fading.
     audio : str
-        What was transmitted: ``voice``, ``tone`` or ``dual_tone``.
+        Transmitted audio: ``voice``, ``tone`` or ``dual_tone``.
     """
 
     iq: NDArray[np.complex64]
@@ -67,15 +67,14 @@ def receptions(
     impairments: Sequence[Impairments] | None = None,
     out: NDArray[np.complex64] | None = None,
 ) -> Iterator[Reception]:
-    """Make one frequency-modulated transmission and let each receiver hear it with its own delay, fading and noise.
+    """Generate one frequency-modulated transmission; yield its samples at each receiver with delay, fading and noise.
 
-    They come one after the other: whoever needs each receiver's samples only for a moment works on them while they are
-    in the processor's cache.
+    Receivers are generated one by one, so that each can be processed while its samples are in the processor's cache.
 
     Parameters
     ----------
     links : sequence of Link
-        What lies between the transmitter and each receiver.
+        Link of the transmitter to each receiver.
     seed : int
         The dataset's.
     sample_idx : int
@@ -87,15 +86,15 @@ def receptions(
     channel_bandwidth_hz : float
         12.5 kHz or 25 kHz; the peak deviation is a fifth of it.
     num_chunks : int, optional
-        Equal parts of the segment for which the signal's power is told.
+        Equal parts of the segment, for each of which the signal's power is given.
     receiver_indices : sequence of int, optional
-        The receivers' indices within the sample, 0, 1, ... if None: receiver 3 made alone is ``[links[3]]`` with
-        ``receiver_indices=[3]``, and has the same bytes as among others.
+        The receivers' indices within the sample, 0, 1, ... if None. To generate only receiver 3, pass ``[links[3]]``
+        with ``receiver_indices=[3]``; the bytes are the same as among others.
     impairments : sequence of Impairments, optional
         Of each receiver's hardware; none if None.
     out : ndarray of complex64, shape (num_rows, num_samples), optional
-        Receivers take its rows in turn: a single one is enough for whoever is done with each reception before asking
-        for the next, and saves a fifth of the time over the new memory that each takes if None.
+        Memory for the samples; receivers use its rows cyclically. A single row is enough if each reception is processed
+        before the next; this saves a fifth of the time compared to new memory for each (None).
 
     Yields
     ------
@@ -110,7 +109,7 @@ def receptions(
     Notes
     -----
     With phi the transmission's phase, tau the delay, f the oscillator's offset and theta a random phase, a receiver
-    hears ``sqrt(P) g(t) exp(1j (phi(t - tau) + 2 pi f t + theta))`` plus noise, g being the channel's gain (see
+    receives ``sqrt(P) g(t) exp(1j (phi(t - tau) + 2 pi f t + theta))`` plus noise, g being the channel's gain (see
     `channel_gain`) whose mean power is 1 over all draws. Noise is white over fs.
     """
     indices = range(len(links)) if receiver_indices is None else receiver_indices
@@ -191,7 +190,7 @@ def _receive(
 
 
 def _amplitude(power_dbm: float) -> float:
-    """Root mean square in square roots of watts."""
+    """Root mean square amplitude, in square roots of watts."""
     return float(pow10((power_dbm - 30) / 20))
 
 
@@ -199,7 +198,7 @@ def _amplitude(power_dbm: float) -> float:
 def _signal_power_dbm(
     out: NDArray[np.float64], gain: NDArray[np.float32], num_samples: int, received_power_dbm: float
 ) -> None:
-    """Power that the gains of each chunk leave on average; the second gain belongs to the first sample."""
+    """Mean power in each chunk with the channel's gains; the second gain belongs to the first sample."""
     lanes = np.empty(_LANES)
     for chunk in range(out.size):
         start = 1 + num_samples * chunk // (GAIN_DECIMATION * out.size)
@@ -257,9 +256,9 @@ def _modulate(
     words: NDArray[np.uint32],
     noise_scale: np.float32,
 ) -> None:
-    """Write noise plus the delayed carrier times the channel's gain, in tiles that stay in the first cache.
+    """Write noise plus the delayed carrier times the channel's gain, in tiles that fit the L1 cache.
 
-    The carrier's own phase is counted in integers, of which 2**32 are a turn: it neither drifts nor wraps.
+    The carrier's phase is an integer in units of 2**-32 turns, so that it does not drift.
     """
     num_samples = out.size // 2
     noise = np.empty(2 * _TILE, np.float32)

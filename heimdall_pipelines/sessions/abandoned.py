@@ -1,28 +1,28 @@
-"""The watchdog of recordings: closes sessions whose recorder was killed, so that none stays in progress for ever."""
+"""The watchdog of recordings: closes sessions whose recorder was killed, so that none stays in progress forever."""
 
-from heimdall_pipelines.sessions.recording import SIGN_OF_LIFE_S, close_recording
+from heimdall_pipelines.sessions.recording import HEARTBEAT_INTERVAL_S, close_recording
 from heimdall_pipelines.store.recordings import AbandonedSession, abandoned_sessions
 from heimdall_pipelines.store.stores import Stores
 
-SILENT_FOR_S = 24 * SIGN_OF_LIFE_S
+SILENT_FOR_S = 24 * HEARTBEAT_INTERVAL_S
 
 
 def close_abandoned_sessions(stores: Stores, *, silent_for_s: float = SILENT_FOR_S) -> list[AbandonedSession]:
-    """Close recordings that nobody makes any more as failed, and remove what they stored.
+    """Close abandoned recordings as failed and remove what they stored.
 
-    Abandoned is what gave no heartbeat for a while, or is past the time at which it should have ended.
-    An import that was killed is left as it is: importing the same files again completes it.
+    A recording is abandoned if it sent no heartbeat for `silent_for_s`, or is past its deadline.
+    A killed import stays as it is: importing the same files again completes it.
 
     Parameters
     ----------
     stores : Stores
     silent_for_s : float
-        How long without a heartbeat.
+        Time without a heartbeat after which a recorder counts as dead.
 
     Returns
     -------
     list of AbandonedSession
-        Those that were closed, or cleaned up after.
+        The sessions that were closed or cleaned up.
 
     Raises
     ------

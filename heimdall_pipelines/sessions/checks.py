@@ -1,4 +1,4 @@
-"""Looks whether a session's rows, measurements and objects agree; finds, never repairs."""
+"""Checks whether a session's rows, measurements and objects agree. Detection only; nothing is repaired."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,16 +13,16 @@ from heimdall_pipelines.store.session_health import session_row_bytes
 from heimdall_pipelines.store.sessions import RecordingSession, SessionBeingDeletedError, SessionKey, read_session
 from heimdall_pipelines.store.stores import Stores
 
-# name, severity when failed, what it looks at
+# name: severity when failed, what it checks
 SESSION_CHECKS: dict[str, tuple[Severity, str]] = {
     "stations_in_every_segment": ("ERROR", "Every station of the session is in every row, with features or an error."),
     "segments_without_gap": ("ERROR", "Segments are numbered 0 to n-1 and follow each other by exactly one second."),
     "numbers_in_range": ("ERROR", "Every number is finite and within the range that its feature can have."),
     "objects_agree": (
         "ERROR",
-        "Every IQ object has the size that samples_count gives and its SigMF; no other is there.",
+        "Every IQ object has the size that samples_count gives and its SigMF; there are no others.",
     ),
-    "stations_extracted": ("WARN", "Every station gave features in every segment; none at all is an ERROR."),
+    "stations_extracted": ("WARN", "Every station gave features in every segment; no features at all is an ERROR."),
 }
 
 
@@ -32,7 +32,7 @@ class SessionNotCompleteError(HeimdallError):
 
 @dataclass(frozen=True)
 class CheckedSession:
-    """What the checks of a session saw.
+    """Result of the checks of a session.
 
     Attributes
     ----------
@@ -44,7 +44,7 @@ class CheckedSession:
         Segments with a problem, each counted once; all of them where IQ is missing or damaged, or nothing was
         extracted.
     num_segments : int
-        How many there are or should be.
+        Number that exist or should exist.
     size_bytes : int
         Of its objects and rows.
     """
@@ -76,7 +76,7 @@ def check_session(
     SessionNotFoundError, SessionBeingDeletedError, SessionNotCompleteError
         There is nothing to check.
     UnavailableError
-        PostgreSQL or the S3 store could not be asked: that is no failed check.
+        PostgreSQL or the S3 store could not be reached: this is not a failed check.
     """
     outcomes = {name: CheckOutcome(name, severity) for name, (severity, _) in SESSION_CHECKS.items()}
     with stores.database.snapshot() as connection:
@@ -116,14 +116,14 @@ def _completed(session: RecordingSession) -> RecordingSession:
         raise SessionBeingDeletedError(session.slug)
     if session.status != "completed":
         raise SessionNotCompleteError(
-            f"session {session.slug} is {session.status}: nothing of it can be checked before it is completed; "
-            "importing the same files again completes an import that broke off"
+            f"session {session.slug} is {session.status}: it can be checked only when it is completed; "
+            "importing the same files again completes an interrupted import"
         )
     return session
 
 
 class _RowChecks:
-    """The checks of rows, one row after the other in the order of segments."""
+    """The checks of rows, called for each row in the order of segments."""
 
     def __init__(self, outcomes: dict[str, CheckOutcome], session: RecordingSession, expected: set[str]) -> None:
         self._outcomes = outcomes
@@ -137,16 +137,16 @@ class _RowChecks:
 
     @property
     def num_segments(self) -> int:
-        """Segments that are there or should be."""
+        """Number of segments that exist or should exist."""
         return max(self._num_planned, self._num_rows)
 
     @property
     def num_affected(self) -> int:
-        """Segments that are missing or have a problem."""
+        """Number of segments that are missing or have a problem."""
         return self._num_rows_concerned + self.num_segments - self._num_rows
 
     def check(self, row: StoredSessionRow) -> None:
-        """Look at one row."""
+        """Check one row."""
         self._num_rows += 1
         _check_gap(self._outcomes["segments_without_gap"], row, self._previous)
         before = self._num_problems()
@@ -158,7 +158,7 @@ class _RowChecks:
         self._previous = row
 
     def check_counts(self) -> None:
-        """Look at what only shows after the last row."""
+        """Check the counts, after the last row."""
         gaps, stations = self._outcomes["segments_without_gap"], self._outcomes["stations_in_every_segment"]
         extracted = self._outcomes["stations_extracted"]
         gaps.numbers["rows"] = self._num_rows
@@ -186,7 +186,7 @@ def _check_stations(outcome: CheckOutcome, row: StoredSessionRow, expected: set[
     for rx_id in sorted(set(rx_ids) - expected):
         outcome.problem(f"segment {row.segment_idx}: station {rx_id} is not of this session")
     for rx_id in sorted({rx_id for rx_id in rx_ids if rx_ids.count(rx_id) > 1}):
-        outcome.problem(f"segment {row.segment_idx}: station {rx_id} stands twice")
+        outcome.problem(f"segment {row.segment_idx}: station {rx_id} is listed twice")
     for receiver in row.receivers:
         outcome.count("entries")
         if receiver.error_message is not None:
@@ -202,7 +202,7 @@ def _check_stations(outcome: CheckOutcome, row: StoredSessionRow, expected: set[
 
 
 def _check_gap(outcome: CheckOutcome, row: StoredSessionRow, previous: StoredSessionRow | None) -> None:
-    """Look for a missing row, which is no problem of the row behind the gap."""
+    """Check for a missing row, which is not a problem of the row after the gap."""
     expected_idx = previous.segment_idx + 1 if previous else 0
     if row.segment_idx != expected_idx:
         outcome.problem(f"segment {row.segment_idx} follows where {expected_idx} is expected")

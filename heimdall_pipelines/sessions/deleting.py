@@ -1,4 +1,4 @@
-"""Deletes a session in an order that survives a crash at any point: asked for again, the deletion is finished."""
+"""Deletes a session in an order that survives a crash at any point: the same call again finishes the deletion."""
 
 import time
 from collections.abc import Callable
@@ -32,12 +32,12 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class SessionContents:
-    """What goes when a session is deleted.
+    """What a deletion of a session removes.
 
     Attributes
     ----------
     slug, name : str or None
-        None where only objects are left, of a deletion that broke off.
+        None where only objects are left, of an interrupted deletion.
     num_stations, num_segments : int
         Rows of measurements and of measurement_features.
     num_objects, size_bytes : int
@@ -59,12 +59,12 @@ class SessionContents:
 
 
 def session_contents(stores: Stores, key: SessionKey) -> SessionContents:
-    """Count what goes when a session is deleted.
+    """Count what a deletion of a session removes.
 
     Raises
     ------
     SessionNotFoundError
-        No session has this slug. An id that none has is that of a session of which nothing is left.
+        No session has this slug. An unknown id counts as a session of which nothing is left.
     """
     session_id = _session_id(stores, key)
     to_delete = find_session_to_delete(stores.database, session_id)
@@ -95,7 +95,7 @@ def session_contents(stores: Stores, key: SessionKey) -> SessionContents:
 def delete_session(
     stores: Stores, key: SessionKey, remove_partition: Callable[[str], None], progress: Progress
 ) -> None:
-    """Delete a session: its objects, its partition, its rows; or finish a deletion that broke off.
+    """Delete a session: its objects, its partition, its rows; or finish an interrupted deletion.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def delete_session(
     key : UUID or str
         The session's id or slug.
     remove_partition : callable
-        Takes a key out of Dagster's partitions: the slug, and the id, which it was before there were slugs.
+        Removes a key from Dagster's partitions: the slug, and the id, which was the key before slugs existed.
     progress : callable
         Called with a line before each step.
 
@@ -115,7 +115,7 @@ def delete_session(
         PostgreSQL or the S3 store could not be reached; the same call finishes the deletion.
     """
     session_id = _session_id(stores, key)
-    progress("marking the session: nothing else is done with it any more")
+    progress("marking the session as being deleted")
     begin_deletion(stores.database, session_id)
     _wait_for_import(stores, session_id, progress)
     progress("removing its objects")
@@ -128,17 +128,17 @@ def delete_session(
         remove_partition(partition)
     progress("deleting its rows")
     delete_session_rows(stores.database, session_id)
-    close_alerts_of_deleted(stores.database)  # the sensor of alerts does, too, where this is not reached
-    progress("looking for what came in meanwhile")
+    close_alerts_of_deleted(stores.database)  # after a crash before this line, the sensor of alerts does it
+    progress("removing objects that were stored meanwhile")
     remove_session_objects(stores.objects, session_id, (), kept)
-    # The sensor may have been at work when the session was marked. A session imported since may have the slug.
+    # The sensor may have added the partition again meanwhile. A session imported since may have the slug.
     for partition in partitions:
         if not _is_of_a_session(stores, partition):
             remove_partition(partition)
 
 
 def _session_id(stores: Stores, key: SessionKey) -> UUID:
-    """The id of a session, which may be gone; of a slug, that of the session that has it."""
+    """The id of a session: the key itself (the session may be gone), or that of the session with this slug."""
     return as_uuid(key) or get_session(stores.database, key).id
 
 
@@ -159,17 +159,17 @@ def _objects(stores: Stores, session_id: UUID) -> tuple[tuple[ObjectLocation, ..
 
 
 def _wait_for_import(stores: Stores, session_id: UUID, progress: Progress) -> None:
-    """Let an import that is under way end: it can complete the session no more, but still store objects."""
+    """Wait for a running import to end: it can no longer complete the session, but it can still store objects."""
     to_delete = find_session_to_delete(stores.database, session_id)
     if to_delete is None or to_delete.content_sha256 is None:
         return
-    is_told = False
+    is_reported = False
     while True:
         try:
             with import_lock(stores.database, to_delete.content_sha256):
                 return
         except ImportInProgressError:
-            if not is_told:
+            if not is_reported:
                 progress("waiting for an import of its files to end (it will fail)")
-            is_told = True
+            is_reported = True
             time.sleep(_POLL_S)

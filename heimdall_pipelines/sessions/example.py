@@ -22,7 +22,7 @@ _NOISE_POWER = 1e-6  # of full scale, over the sampled band
 
 @dataclass(frozen=True)
 class ExampleStation:
-    """How one station of the example hears the transmission."""
+    """How one station of the example receives the transmission."""
 
     rx_id: str
     snr_db: float
@@ -40,13 +40,13 @@ STATIONS = (
 def write_example_recordings(folder: Path, network: Network) -> list[Path]:
     """Write one KiwiSDR WAV file per station of the example.
 
-    One frequency-modulated carrier, heard by each station after the time that light takes from
+    One frequency-modulated carrier, received by each station after the time that light takes from
     ``SOURCE``, with the station's own oscillator offset, sample rate and noise. The same files every time.
 
     Parameters
     ----------
     folder : Path
-        Made if it is missing.
+        Created if it is missing.
     network : Network
         Where the stations are.
 
@@ -62,7 +62,7 @@ def write_example_recordings(folder: Path, network: Network) -> list[Path]:
 
 
 def delay_s(station: Station) -> float:
-    """Time that the transmission takes to a station, s."""
+    """Propagation delay of the transmission to a station, s."""
     return float(
         propagation_delay_s(
             SOURCE.latitude,
@@ -81,8 +81,8 @@ def _station(network: Network, rx_id: str) -> Station:
 
 def _write(folder: Path, example: ExampleStation, station: Station, number: int) -> Path:
     time_s = np.arange(int(DURATION_S * example.sample_rate_hz)) / example.sample_rate_hz
-    heard = frequency_modulated_phase_rad(time_s - delay_s(station), tone_hz=TONE_HZ, deviation_hz=DEVIATION_HZ)
-    phase_rad = heard + 2 * np.pi * example.frequency_offset_hz * time_s
+    received_rad = frequency_modulated_phase_rad(time_s - delay_s(station), tone_hz=TONE_HZ, deviation_hz=DEVIATION_HZ)
+    phase_rad = received_rad + 2 * np.pi * example.frequency_offset_hz * time_s
     amplitude = np.sqrt(_NOISE_POWER * 10 ** (example.snr_db / 10))
     noise = complex_noise(np.random.Generator(np.random.Philox(key=number)), time_s.shape, _NOISE_POWER)
     path = folder / kiwi_wav_name(START_TIME_UNIX_NS, SOURCE.frequency_hz, example.rx_id.upper())

@@ -3,7 +3,6 @@
 import logging
 import math
 import statistics
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,6 +37,7 @@ from heimdall_pipelines.store.objects import ObjectNotFoundError
 from heimdall_pipelines.store.session_revisions import SessionRevision
 from heimdall_pipelines.store.sessions import RecordingSession, SessionBeingDeletedError, SessionKey, get_session
 from heimdall_pipelines.store.stores import Stores
+from heimdall_pipelines.throttle import Throttle
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class NotExtractableError(HeimdallError):
 
 @dataclass
 class StationSummary:
-    """What became of one station over the session."""
+    """Result of one station over the session."""
 
     rx_id: str
     segments: int = 0
@@ -72,7 +72,7 @@ class StationSummary:
 
     @property
     def mean_cn0_dbhz(self) -> float | None:
-        """Mean over the segments in which the signal was present; None where in none."""
+        """Mean over the segments in which the signal was present; None if there are none."""
         return _mean(self.cn0_dbhz)
 
     def metrics(self) -> StationMetrics:
@@ -86,7 +86,7 @@ class StationSummary:
 
 @dataclass(frozen=True)
 class ExtractionReport:
-    """What an extraction wrote."""
+    """Result of an extraction."""
 
     session: RecordingSession
     num_rows: int
@@ -97,16 +97,16 @@ class ExtractionReport:
 
     @property
     def failed_stations(self) -> list[str]:
-        """Stations of which not one segment was extracted."""
+        """Stations without any extracted segment."""
         return [station.rx_id for station in self.stations if station.segments == 0]
 
 
 def extract_session(stores: Stores, key: SessionKey, progress: Progress = logger.info) -> ExtractionReport:
     """Extract the features of a completed session and replace its rows, in one transaction.
 
-    A station whose IQ is missing or unreadable is an entry with an error message; where none could
-    be read, one row says that the extraction failed. An outage of a server is neither: it raises,
-    and leaves the rows that were there.
+    A station whose IQ is missing or unreadable gets an entry with an error message. If no station
+    could be read, one row says that the extraction failed. An outage of a server raises an error
+    and leaves the existing rows unchanged.
 
     Parameters
     ----------
@@ -132,34 +132,34 @@ def extract_session(stores: Stores, key: SessionKey, progress: Progress = logger
     if session.deletion_began_at is not None:
         raise SessionBeingDeletedError(session.slug)
     if session.status != "completed":
-        raise NotExtractableError(f"session {session.slug} is {session.status}; only a completed one has IQ to extract")
+        raise NotExtractableError(f"session {session.slug} is {session.status}; extract it when it is completed")
     recordings = list_recordings(stores.database, session.id)
     if not recordings:
         raise NotExtractableError(f"session {session.slug} has no measurements: no station recorded anything")
-    listeners = [_StationExtractor(stores, recording) for recording in recordings]
-    grid, problem = _plan(listeners)
+    extractors = [_StationExtractor(stores, recording) for recording in recordings]
+    grid, problem = _plan(extractors)
     target = SessionRevision(session.id, session.slug, session.revision)
     with replace_session_features(stores.database, target) as writer:
         if grid is None:
-            writer.add([_failed_row(session, listeners, problem)])
+            writer.add([_failed_row(session, extractors, problem)])
         else:
-            _extract_segments(session, listeners, grid, writer, progress)
-            if not any(listener.summary.segments for listener in listeners):
-                problem = "; ".join(f"{x.summary.rx_id}: {x.summary.error_message}" for x in listeners)
-        writer.set_station_metrics({x.summary.rx_id: x.summary.metrics() for x in listeners})
+            _extract_segments(session, extractors, grid, writer, progress)
+            if not any(extractor.summary.segments for extractor in extractors):
+                problem = "; ".join(f"{x.summary.rx_id}: {x.summary.error_message}" for x in extractors)
+        writer.set_station_metrics({x.summary.rx_id: x.summary.metrics() for x in extractors})
     num_segments = grid.num_segments if grid else 0
     return ExtractionReport(
         session=session,
         num_rows=max(num_segments, 1),
         duration_s=num_segments * (grid.chunks_per_segment * CHUNK_NS / 1e9 if num_segments == 1 and grid else 1.0),
-        stations=tuple(listener.summary for listener in listeners),
+        stations=tuple(extractor.summary for extractor in extractors),
         notes=_notes(grid) if grid else (),
         error_message=problem,
     )
 
 
 class _StationExtractor:
-    """One station of the session: its IQ, as far as it can be read, and what came of it so far."""
+    """One station of the session: its IQ, if it can be read, and its results so far."""
 
     def __init__(self, stores: Stores, recording: StationRecording) -> None:
         self.recording = recording
@@ -176,7 +176,7 @@ class _StationExtractor:
             self.summary.error_message = str(error)
 
     def extract(self, grid: SegmentGrid, segment_idx: int, bandwidth_hz: float, num_times: int) -> ReceiverFeatures:
-        """Features of one segment, or an entry with the reason why there are none."""
+        """Features of one segment, or an entry with the reason why features are missing."""
         if self.iq is None:
             return self.without_features(self.summary.error_message or "not readable")
         cut = cut_segment(self.interval, grid, segment_idx)
@@ -207,7 +207,7 @@ class _StationExtractor:
         return self._entry(signal_present=extracted.signal_present, features=features, flags=flags)
 
     def _flags(self, noise_floor_dbm: float | None) -> Iterator[str]:
-        """What the recording itself says against the levels."""
+        """Reasons in the recording to distrust the levels."""
         if self.recording.note is not None:
             yield self.recording.note
         if not self.recording.is_calibrated:
@@ -238,7 +238,7 @@ class _StationExtractor:
                 values.append(mean)
 
     def without_features(self, reason: str) -> ReceiverFeatures:
-        """An entry that says why there are no features."""
+        """An entry with the reason why features are missing."""
         return self._entry(signal_present=False, features={}, flags=(), error_message=reason)
 
     def _entry(self, **values: Any) -> ReceiverFeatures:
@@ -252,41 +252,40 @@ class _StationExtractor:
         )
 
 
-def _plan(listeners: Sequence[_StationExtractor]) -> tuple[SegmentGrid | None, str | None]:
-    readable = [listener.interval for listener in listeners if listener.iq is not None]
+def _plan(extractors: Sequence[_StationExtractor]) -> tuple[SegmentGrid | None, str | None]:
+    readable = [extractor.interval for extractor in extractors if extractor.iq is not None]
     if not readable:
-        reasons = "; ".join(f"{x.summary.rx_id}: {x.summary.error_message}" for x in listeners)
+        reasons = "; ".join(f"{x.summary.rx_id}: {x.summary.error_message}" for x in extractors)
         return None, f"no station could be read: {reasons}"
     try:
         return plan_segments(readable), None
     except NoSegmentError as error:
-        for listener in listeners:
-            listener.summary.error_message = listener.summary.error_message or str(error)
+        for extractor in extractors:
+            extractor.summary.error_message = extractor.summary.error_message or str(error)
         return None, str(error)
 
 
 def _extract_segments(
     session: RecordingSession,
-    listeners: Sequence[_StationExtractor],
+    extractors: Sequence[_StationExtractor],
     grid: SegmentGrid,
     writer: SessionFeatureWriter,
     progress: Progress,
 ) -> None:
     every = max(1, grid.num_segments // SPECTROGRAM_TIMES)
     num_times = max(1, min(SPECTROGRAM_TIMES_PER_SEGMENT, SPECTROGRAM_TIMES // grid.num_segments))
-    told = time.monotonic()
+    throttle = Throttle(PROGRESS_INTERVAL_S)
     rows: list[SessionFeatureRow] = []
     for segment_idx in range(grid.num_segments):
         receivers = tuple(
-            listener.extract(grid, segment_idx, session.bandwidth_hz, num_times if segment_idx % every == 0 else 0)
-            for listener in listeners
+            extractor.extract(grid, segment_idx, session.bandwidth_hz, num_times if segment_idx % every == 0 else 0)
+            for extractor in extractors
         )
         rows.append(_row(session, grid, segment_idx, receivers))
         if len(rows) == ROWS_PER_INSERT:
             writer.add(rows)
             rows = []
-        if time.monotonic() - told > PROGRESS_INTERVAL_S:
-            told = time.monotonic()
+        if throttle.is_due():
             progress(f"{segment_idx + 1} of {grid.num_segments} segments extracted")
     writer.add(rows)
 
@@ -317,12 +316,12 @@ def _row(
 
 
 def _failed_row(
-    session: RecordingSession, listeners: Sequence[_StationExtractor], problem: str | None
+    session: RecordingSession, extractors: Sequence[_StationExtractor], problem: str | None
 ) -> SessionFeatureRow:
     return SessionFeatureRow(
         segment_idx=0,
-        start_time_unix_ns=min(listener.interval.start_ns for listener in listeners),
-        receivers=tuple(x.without_features(x.summary.error_message or "not extracted") for x in listeners),
+        start_time_unix_ns=min(extractor.interval.start_ns for extractor in extractors),
+        receivers=tuple(x.without_features(x.summary.error_message or "not extracted") for x in extractors),
         **_truth(session),
         extraction_metadata={"bandwidth_hz": session.bandwidth_hz, "num_segments": 0, "notes": []},
         overall_confidence=0.0,

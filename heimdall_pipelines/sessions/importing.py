@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -40,6 +39,7 @@ from heimdall_pipelines.store.session_slugs import check_slug, default_session_n
 from heimdall_pipelines.store.sessions import SessionIdentity, SessionNotFoundError, get_session
 from heimdall_pipelines.store.stations import Station, list_stations, slug
 from heimdall_pipelines.store.stores import Stores
+from heimdall_pipelines.throttle import Throttle
 
 logger = logging.getLogger(__name__)
 
@@ -51,12 +51,12 @@ Progress = Callable[[str], None]
 
 
 class ImportRefusedError(HeimdallError):
-    """The files do not make a session; the message says which file and what to do. Nothing was stored."""
+    """The files cannot be imported as a session; the message says which file and what to do. Nothing was stored."""
 
 
 @dataclass(frozen=True)
 class ImportFile:
-    """A recording file and what its user says of it; None: as the file has it."""
+    """A recording file and the values given for it; None: the value of the file."""
 
     path: Path
     rx_id: str | None = None
@@ -65,7 +65,7 @@ class ImportFile:
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """What holds for all files of an import; None: as the files have it, or by default."""
+    """Values given for all files of an import; None: the value of each file, or the default."""
 
     name: str | None = None
     slug: str | None = None
@@ -81,7 +81,7 @@ class ImportOptions:
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What an import did."""
+    """Result of an import."""
 
     session_id: UUID
     slug: str
@@ -110,9 +110,9 @@ def import_session(
 ) -> ImportReport:
     """Import recordings of several stations as one completed session.
 
-    Every file is read twice: once to check every sample and to learn its checksum, before anything
-    is stored, and once to store it. An import that fails leaves nothing of the session behind; one
-    that is killed leaves a session in progress that importing the same files again completes.
+    Every file is read twice: once to check every sample and to compute its checksum, before anything
+    is stored, and once to store it. A failed import leaves nothing of the session behind. A killed
+    import leaves a session in progress, which importing the same files again completes.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def import_session(
     files : sequence of ImportFile
         One per station.
     options : ImportOptions
-        What holds for all files.
+        Values given for all files.
     progress : callable
         Called with a line to show, every few seconds.
 
@@ -135,7 +135,7 @@ def import_session(
     Raises
     ------
     ImportRefusedError, RecordingFormatError, SlugError
-        The files do not make a session; each message names the file.
+        The files cannot be imported as a session; each message names the file.
     SessionBeingDeletedError
         The session of the same content is being deleted, or its deletion began meanwhile.
     UnavailableError
@@ -158,9 +158,9 @@ def import_session(
     frequency_hz = _common_frequency_hz(recordings)
     stations = _resolve_stations(stores, network, files, recordings)
     lowest_rate_hz = min(recording.sample_rate_hz for recording in recordings)
-    passband_hz = _within("--passband", options.passband_hz, USABLE_BAND * lowest_rate_hz)
+    passband_hz = _checked_width_hz("--passband", options.passband_hz, USABLE_BAND * lowest_rate_hz)
     usable_hz = passband_hz or USABLE_BAND * lowest_rate_hz
-    bandwidth_hz = _within("--bandwidth", options.bandwidth_hz, usable_hz) or min(
+    bandwidth_hz = _checked_width_hz("--bandwidth", options.bandwidth_hz, usable_hz) or min(
         default_channel_bandwidth_hz(lowest_rate_hz), usable_hz
     )
     _refuse_without_common_time(recordings)
@@ -232,7 +232,7 @@ def _resolve_station(
     rx_id = file.rx_id or slug(recording.receiver_name or "")
     if not rx_id:
         raise ImportRefusedError(
-            f"{file.path}: the file does not say which station recorded it; give --station {file.path.name}=rx_id"
+            f"{file.path}: the file does not name its station; give --station {file.path.name}=rx_id"
         )
     if rx_id in existing:
         if file.position is not None:
@@ -252,13 +252,13 @@ def _resolve_station(
     return Station(rx_id, name, latitude, longitude, altitude_m, is_active=False)
 
 
-def _within(option: str, asked_hz: float | None, widest_hz: float) -> float | None:
-    if asked_hz is not None and not MIN_BANDWIDTH_HZ <= asked_hz <= widest_hz:
+def _checked_width_hz(option: str, given_hz: float | None, widest_hz: float) -> float | None:
+    if given_hz is not None and not MIN_BANDWIDTH_HZ <= given_hz <= widest_hz:
         raise ImportRefusedError(
-            f"{option} {asked_hz:g} Hz is not within {MIN_BANDWIDTH_HZ:g} Hz and {widest_hz:g} Hz, "
-            "what a 200 ms chunk resolves and what the lowest sample rate and the passband leave usable"
+            f"{option} {given_hz:g} Hz must be from {MIN_BANDWIDTH_HZ:g} Hz to {widest_hz:g} Hz: "
+            "the resolution of a 200 ms chunk, and the usable band of the lowest sample rate and passband"
         )
-    return asked_hz
+    return given_hz
 
 
 def _refuse_without_common_time(recordings: Sequence[IqRecording]) -> None:
@@ -286,15 +286,14 @@ def _checksum(source: _Source, progress: Progress) -> str:
 
 
 def _object_stream(source: _Source, progress: Callable[[float], None]) -> Iterator[bytes | memoryview]:
-    """The bytes of the ``.npy`` object, block by block; tells its progress every few seconds."""
+    """The bytes of the ``.npy`` object, block by block; reports progress every few seconds."""
     yield npy_header_bytes(source.recording.num_samples)
-    told = time.monotonic()
+    throttle = Throttle(PROGRESS_INTERVAL_S)
     done = 0
     for block in source.recording.blocks():
         yield np.ascontiguousarray(block, dtype="<c8").data.cast("B")
         done += block.size
-        if time.monotonic() - told > PROGRESS_INTERVAL_S:
-            told = time.monotonic()
+        if throttle.is_due():
             progress(done / source.recording.num_samples)
 
 
@@ -306,7 +305,7 @@ def _content_digest(sources: Sequence[_Source], sha256: Mapping[str, str]) -> st
 def _refuse_partly_imported(
     stores: Stores, sources: Sequence[_Source], sha256: Mapping[str, str], content_sha256: str
 ) -> None:
-    """Let pass what is new and what was imported as a whole; refuse a mixture of both."""
+    """Refuse files of which some, but not all, were imported before."""
     held = sessions_holding(stores.database, list(sha256.values()), other_than_content=content_sha256)
     listed = [
         f"{source.recording.path.name} (session {held[sha256[source.station.rx_id]]})"
@@ -361,7 +360,7 @@ def _store(
 
 def _clean_up(stores: Stores, session: SessionIdentity) -> None:
     try:
-        with suppress(SessionNotFoundError):  # deleted meanwhile: what was stored since has to go too
+        with suppress(SessionNotFoundError):  # deleted meanwhile: what was stored since must be removed too
             if get_session(stores.database, session.id).status == "completed":
                 return
         remove_session_iq(stores.objects, session.id)
@@ -373,7 +372,7 @@ def _clean_up(stores: Stores, session: SessionIdentity) -> None:
 
 
 class _ByteStream:
-    """A file-like view of an iterator of byte pieces that knows the digest of what was read."""
+    """A file-like view of an iterator of byte pieces, with the digest of the bytes read."""
 
     def __init__(self, pieces: Iterator[bytes | memoryview]) -> None:
         self._pieces = pieces

@@ -1,4 +1,4 @@
-"""IQ on its way from the event loop, where it arrives, to the thread that stores it; little of it is in memory."""
+"""Moves IQ from the event loop, where it arrives, to the thread that stores it; little of it is in memory."""
 
 import asyncio
 import ctypes
@@ -24,28 +24,28 @@ PARTS_AT_ONCE = 1  # of all stations, for one part's memory: those of the same r
 
 
 def release_large_blocks() -> None:
-    """Have glibc map blocks of 1 MiB or more on their own from now on, so that they are given back when they are freed.
+    """Make glibc allocate blocks of 1 MiB or more by mmap, so that they are returned to the system when they are freed.
 
-    Otherwise it learns from the first part that is freed to keep the next ones, in an arena for each thread: 30 MB with
-    seven stations. Where the C library is another one, nothing happens.
+    Otherwise it raises its threshold after the first freed part and keeps the next ones in an arena of each thread:
+    30 MB with seven stations. With another C library this does nothing.
     """
     with suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 2**20)
 
 
 class RecordingBrokenOffError(HeimdallError):
-    """The stream ended before all its samples came: what was uploaded of it is dropped."""
+    """The stream ended before all its samples arrived: what was uploaded of it is dropped."""
 
 
 class IqUpload:
-    """One ``.npy`` object whose samples are still to come.
+    """An upload of one ``.npy`` object whose samples are still to arrive.
 
     Parameters
     ----------
     objects : ObjectStore
     location : ObjectLocation
     num_samples : int
-        Known before the first one, since the header says it.
+        Must be known in advance, since the header holds it.
     executor : Executor
         One of its threads is busy until `finish` or `abort` returns.
     turns : Semaphore
@@ -83,16 +83,16 @@ class IqUpload:
             left = left[self._pipe.add(left) :]
 
     async def finish(self) -> str:
-        """Wait until everything is stored; gives the object's SHA-256. Raises as `write`."""
+        """Wait until everything is stored; returns the object's SHA-256. Raises as `write`."""
         await asyncio.shield(self._stored)
         return self._pipe.sha256()
 
     async def abort(self) -> None:
-        """Give up what is not stored yet, and wait for the thread to end."""
+        """Discard what is not stored yet, and wait for the thread to end."""
         self._pipe.abort()
         await asyncio.wait([self._stored])
         if not self._stored.cancelled():
-            self._stored.exception()  # taken, so that nobody is told of it once more
+            self._stored.exception()  # retrieved, so that asyncio does not log it
 
     def _store(self, objects: ObjectStore, location: ObjectLocation) -> None:
         try:
@@ -102,10 +102,10 @@ class IqUpload:
 
 
 class _Pipe:
-    """Bytes that one side adds without ever waiting for the other, which reads them as from a file.
+    """Bytes that one side adds without waiting for the other, which reads them as from a file.
 
-    They lie in a temporary file, used as a ring: a part of each of seven stations would be 40 MB of memory. It has no
-    name, so that nothing is left of it when the process is killed.
+    They are in a temporary file, used as a ring: a part of each of seven stations would be 40 MB of memory. The file
+    has no name, so that nothing is left of it when the process is killed.
     """
 
     def __init__(self, length: int, loop: asyncio.AbstractEventLoop, turns: threading.Semaphore) -> None:
@@ -125,7 +125,7 @@ class _Pipe:
         self._digest = hashlib.sha256()
 
     def add(self, data: memoryview) -> int:
-        """Take as much as there is room for; gives how much that is."""
+        """Take as much as there is room for; returns the number of bytes taken."""
         with self._changed:
             if self._is_closed:
                 return len(data)
@@ -147,13 +147,13 @@ class _Pipe:
         await self._has_room.wait()
 
     def abort(self) -> None:
-        """Have whoever reads fail."""
+        """Make the reader fail."""
         with self._changed:
             self._is_aborted = True
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Say that nothing is read any more."""
+        """End reading: later bytes are discarded."""
         self._end_turn()
         with self._changed:
             self._is_closed = True
@@ -161,7 +161,7 @@ class _Pipe:
         self._loop.call_soon_threadsafe(self._has_room.set)
 
     def read(self, size: int = -1, /) -> bytes:
-        """Give ``size`` bytes as soon as there are so many, fewer only at the end; never more than the ring holds."""
+        """Return ``size`` bytes once they are available, fewer only at the end; never more than the ring holds."""
         self._end_turn()  # what was read before is stored
         wanted = min(size if size >= 0 else self.length, self.length - self._num_read, self._ring_bytes)
         with self._changed:
@@ -170,7 +170,7 @@ class _Pipe:
         self._has_turn = True
         with self._changed:
             if self._is_aborted:
-                raise RecordingBrokenOffError("the recording broke off")
+                raise RecordingBrokenOffError("the recording was interrupted")
             begin = self._num_read % self._ring_bytes
             data = os.pread(self._file.fileno(), min(wanted, self._ring_bytes - begin), begin)
             if len(data) < wanted:
@@ -199,6 +199,6 @@ def _temporary_file() -> BinaryIO:
 
 def _no_room(error: OSError) -> RecordingBrokenOffError:
     return RecordingBrokenOffError(
-        f"samples cannot be kept until they are stored: {error.strerror} in {tempfile.gettempdir()}; it takes "
-        f"{MAX_BUFFERED_BYTES >> 20} MiB for each station, TMPDIR chooses another folder"
+        f"cannot buffer samples: {error.strerror} in {tempfile.gettempdir()}; free "
+        f"{MAX_BUFFERED_BYTES >> 20} MiB for each station, or set TMPDIR to another folder"
     )

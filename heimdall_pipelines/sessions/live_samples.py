@@ -1,4 +1,4 @@
-"""What is kept of a live stream: its samples without gap, holes that are marked, time stamps, levels on the way."""
+"""Collects a live stream: contiguous samples with marked holes, time stamps, and levels measured during reception."""
 
 from array import array
 from collections.abc import Iterator
@@ -19,17 +19,17 @@ from heimdall_pipelines.rf.features import InvalidIqError, default_channel_bandw
 from heimdall_pipelines.rf.segments import CHUNK_NS, CHUNKS_PER_SEGMENT
 from heimdall_pipelines.rf.spectrum import USABLE_BAND
 
-# So many samples of a recording may be lost and filled with zeros; a station that loses more fails.
+# Greatest share of lost samples, which are filled with zeros; a station that loses more fails.
 MAX_HOLE_SHARE = 0.05
-MAX_CLOCK_DIFFERENCE_S = 2.0  # of GNSS time and this machine's clock, beyond which it is noted
+MAX_CLOCK_DIFFERENCE_S = 2.0  # between GNSS time and this machine's clock; a greater one is noted
 _MAX_HOLE_PIECE = 1 << 16
 _MAX_ARRIVALS = 8192  # of which a median is taken
-_MADE_UP_RATE_HZ = 12_000.0
+_WARM_UP_RATE_HZ = 12_000.0
 
 
 @dataclass(frozen=True)
 class RecordingClock:
-    """When the first sample was taken, how fast they follow, and how that is known; see StationRecording."""
+    """Time of the first sample, sample rate, and where they come from; see StationRecording."""
 
     start_time_unix_ns: int
     sample_rate_hz: float
@@ -38,7 +38,7 @@ class RecordingClock:
 
 
 class LiveSamples:
-    """Takes the blocks of one stream until it has the samples wanted.
+    """Takes the blocks of one stream until it has the wanted number of samples.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ class LiveSamples:
     num_wanted : int
         Samples that are kept, holes included.
     nominal_rate_hz : float
-        As the receiver says.
+        As reported by the receiver.
     """
 
     def __init__(self, rx_id: str, num_wanted: int, nominal_rate_hz: float) -> None:
@@ -65,7 +65,7 @@ class LiveSamples:
 
     @property
     def is_complete(self) -> bool:
-        """Whether all samples wanted have come."""
+        """Whether all wanted samples have arrived."""
         return self.num_kept == self.num_wanted
 
     @property
@@ -74,15 +74,15 @@ class LiveSamples:
         return sum(count for _, count in self.holes)
 
     def take(self, block: IqBlock, arrived_unix_ns: int) -> Iterator[NDArray[np.complex64]]:
-        """Give what is to be stored for a block: zeros where samples were lost before it, then its own.
+        """Give what is to be stored for a block: zeros for samples lost before it, then its own samples.
 
         Raises
         ------
         ReceiverError
-            Too many samples were lost, or some are no numbers.
+            Too many samples were lost, or some are not finite.
         """
         if block.iq.dtype != np.complex64 or block.iq.ndim != 1 or not np.isfinite(block.iq).all():
-            raise ReceiverError(self._rx_id, "sent samples that are no finite numbers", is_transient=False)
+            raise ReceiverError(self._rx_id, "sent samples that are not finite", is_transient=False)
         if self._num_blocks == 0:
             self._first_arrival_ns = arrived_unix_ns
         elif block.num_lost_before > 0:  # what was lost before the first block is before the recording
@@ -101,7 +101,7 @@ class LiveSamples:
         yield kept
 
     def clock(self) -> RecordingClock:
-        """When the recording began: from GNSS stamps, first as an import has it; without them from the arrival.
+        """Start of the recording: from GNSS stamps, as in an import; without them from the arrival times.
 
         Raises
         ------
@@ -119,19 +119,21 @@ class LiveSamples:
         if fit is not None:
             off_s = (fit.start_time_unix_ns - self._arrivals.first_ns) / 1e9
             if abs(off_s) > MAX_CLOCK_DIFFERENCE_S:
-                self._note = f"its GNSS time and the clock of the machine that recorded differ by {off_s:.1f} s"
+                self._note = f"GNSS time and this machine's clock differ by {off_s:.1f} s"
             return RecordingClock(fit.start_time_unix_ns, fit.sample_rate_hz, "gnss", fit.residual_rms_ns)
-        # The least delayed block tells most. How long that one was on its way is not known: jitter is its only measure.
+        # The least delayed block gives the best bound. Its own delay is unknown; jitter is the only measure of it.
         block_ns = self.num_kept / self._num_blocks * 1e9 / self._nominal_rate_hz
         return RecordingClock(
             self._arrivals.earliest_ns, self._nominal_rate_hz, "arrival", self._arrivals.jitter_ns() + block_ns
         )
 
     def note(self) -> str | None:
-        """What limits the recording, in words; None where nothing does. Asked after `clock`."""
+        """Limits of the recording; None if there are none. Call after `clock`."""
         words = [] if self._note is None else [self._note]
         if self.holes:
-            words.append(f"{self.num_lost} of {self.num_kept} samples in {len(self.holes)} holes were lost: zeros")
+            words.append(
+                f"{self.num_lost} of {self.num_kept} samples in {len(self.holes)} holes were lost and are zeros"
+            )
         if self._num_overflows:
             words.append(f"the converter was overdriven in {self._num_overflows} of {self._num_blocks} blocks")
         return "; ".join(words) or None
@@ -155,7 +157,7 @@ class LiveSamples:
 
 
 class _Arrivals:
-    """When each block says that sample 0 came at the latest, had nothing delayed it; memory does not grow with them."""
+    """Upper bound on the arrival time of sample 0, from each block; memory does not grow with their number."""
 
     def __init__(self) -> None:
         self.first_ns = 0
@@ -165,7 +167,7 @@ class _Arrivals:
         self._count = 0
 
     def add(self, start_ns: int) -> None:
-        """Take that of the next block."""
+        """Add the bound of the next block."""
         if self._count == 0:
             self.first_ns = self.earliest_ns = start_ns
         self.earliest_ns = min(self.earliest_ns, start_ns)
@@ -182,7 +184,7 @@ class _Arrivals:
 
 
 class LiveLevels:
-    """Level, SNR and offset of one second after the other, measured as an extraction does."""
+    """Level, SNR and offset of each second, measured as in an extraction."""
 
     def __init__(self, sample_rate_hz: float, bandwidth_hz: float | None, full_scale_dbm: float) -> None:
         self._rate_hz = sample_rate_hz
@@ -196,14 +198,14 @@ class LiveLevels:
         self._counts = dict.fromkeys(self._sums, 0)
 
     def add(self, iq: NDArray[np.complex64]) -> bool:
-        """Keep samples for the second that is being gathered; True where it is complete and `measure` is due."""
+        """Add samples to the current second; True when it is complete and `measure` is due."""
         taken = iq[: self._second.size - self._num_filled]
         self._second[self._num_filled : self._num_filled + taken.size] = taken
         self._num_filled += taken.size
-        return self._num_filled == self._second.size  # what is beyond it is left out: up to a block of each second
+        return self._num_filled == self._second.size  # the rest is left out: up to a block of each second
 
     def measure(self) -> None:
-        """Measure the chunks that were gathered, if any, and begin the next second."""
+        """Measure the collected chunks, if any, and begin the next second."""
         num_chunks, self._num_filled = self._num_filled // self._chunk_samples, 0
         if num_chunks == 0:
             return
@@ -215,7 +217,7 @@ class LiveLevels:
                 full_scale_dbm=self._full_scale_dbm,
             )
         except InvalidIqError:
-            return  # the extraction says what is wrong with it; the recording is kept
+            return  # the extraction reports what is wrong; the recording is kept
         if found.signal_present:
             features = found.summary()
             for name in self._sums:
@@ -224,19 +226,19 @@ class LiveLevels:
                     self._counts[name] += 1
 
     def mean(self, feature: str) -> float | None:
-        """Mean over the seconds in which a signal was present; None where in none."""
+        """Mean over the seconds in which a signal was present; None if there are none."""
         count = self._counts[feature]
         return float(f"{self._sums[feature] / count:.6g}") if count else None
 
 
 def load_kernels() -> None:
-    """Measure a made-up second, so that nothing has to be loaded while stations send.
+    """Measure a second of artificial noise, so that no kernel has to be compiled or loaded while stations send.
 
-    The first process of an installation that does so compiles it for seconds of processor, or much longer beside other
-    work: as long as stations are waited for.
+    The first process of an installation compiles the kernels: seconds on an idle machine, on a busy one long enough to
+    exceed the timeouts of stations.
     """
-    levels = LiveLevels(_MADE_UP_RATE_HZ, None, 0.0)
+    levels = LiveLevels(_WARM_UP_RATE_HZ, None, 0.0)
     rng = np.random.Generator(np.random.SFC64(0))
-    noise = rng.standard_normal(2 * round(_MADE_UP_RATE_HZ), np.float32).view(np.complex64)
+    noise = rng.standard_normal(2 * round(_WARM_UP_RATE_HZ), np.float32).view(np.complex64)
     levels.add(np.complex64(1.0) + np.float32(0.01) * noise)
     levels.measure()

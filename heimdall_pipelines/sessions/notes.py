@@ -1,11 +1,11 @@
-"""What people should know of a session's stations beside the numbers, each thing said once."""
+"""Notes on a session's stations beside the numbers; each note is given once."""
 
 from collections.abc import Collection, Iterator, Sequence
 from typing import Protocol
 
 
 class NotedStation(Protocol):
-    """A station with what is to be said of it."""
+    """A station with its notes."""
 
     @property
     def rx_id(self) -> str:
@@ -14,17 +14,17 @@ class NotedStation(Protocol):
 
     @property
     def error_message(self) -> str | None:
-        """Why it has no features, or not everywhere."""
+        """Why features are missing in some or all segments."""
         ...
 
     @property
     def flags(self) -> Collection[str]:
-        """What limits its values."""
+        """Limits of its values."""
         ...
 
 
 def station_notes(stations: Sequence[NotedStation]) -> Iterator[str]:
-    """Give each station's error, then what limits the values, with the stations that it holds for."""
+    """Give each station's error, then each flag with the stations that have it."""
     for station in stations:
         if station.error_message is not None:
             yield f"{station.rx_id}: {station.error_message}"

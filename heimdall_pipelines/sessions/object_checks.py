@@ -1,7 +1,6 @@
-"""Looks whether the objects of a session are those that its measurements name."""
+"""Checks whether the objects of a session are those that its measurements name."""
 
 import hashlib
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
@@ -12,6 +11,7 @@ from heimdall_pipelines.store.measurements import StationRecording
 from heimdall_pipelines.store.objects import ObjectLocation, ObjectNotFoundError
 from heimdall_pipelines.store.session_objects import session_entries, with_sidecar
 from heimdall_pipelines.store.stores import Stores
+from heimdall_pipelines.throttle import Throttle
 
 READ_BYTES = 8 * 2**20
 PROGRESS_INTERVAL_S = 2.0
@@ -21,7 +21,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class CheckedObjects:
-    """What the objects of a session are: their bytes, and whether some station's IQ is not as it was stored."""
+    """Size of a session's objects, and whether any station's IQ is missing or damaged."""
 
     size_bytes: int
     iq_is_damaged: bool
@@ -36,14 +36,14 @@ def check_objects(
     checksums: bool,
     progress: Progress,
 ) -> CheckedObjects:
-    """Compare the objects that lie there with those that are named, and their lengths; on request every byte.
+    """Compare the objects in the store with those that measurements name: existence, sizes, optionally checksums.
 
     Raises
     ------
     UnavailableError
-        The S3 store could not be asked.
+        The S3 store could not be reached.
     """
-    # A station that recorded nothing names no object: it is a failed station, no disagreement.
+    # A station that recorded nothing names no object: a failed station, not a missing object.
     named = {file for recording in recordings if recording.location for file in with_sidecar(recording.location)}
     sizes: dict[ObjectLocation, int] = {}
     size_bytes = 0
@@ -91,7 +91,7 @@ def _check_sidecar(
 
 
 def _check_bytes(outcome: CheckOutcome, stores: Stores, recording: StationRecording, progress: Progress) -> bool:
-    """Read an object again, block by block; one whose checksum nobody noted is counted only."""
+    """Read an object again, block by block; without a stored checksum it is only counted."""
     assert recording.location is not None
     if recording.sha256 is None:
         outcome.count("objects_without_checksum")
@@ -99,15 +99,14 @@ def _check_bytes(outcome: CheckOutcome, stores: Stores, recording: StationRecord
     outcome.count("checksums_compared")
     size = _size(stores, recording.location) or 0
     digest = hashlib.sha256()
-    told = time.monotonic()
+    throttle = Throttle(PROGRESS_INTERVAL_S)
     for offset in range(0, size, READ_BYTES):
         try:
             digest.update(stores.objects.read(recording.location, offset, min(READ_BYTES, size - offset)))
         except ObjectNotFoundError as error:
             outcome.problem(str(error))
             return False
-        if time.monotonic() - told > PROGRESS_INTERVAL_S:
-            told = time.monotonic()
+        if throttle.is_due():
             progress(f"reading {recording.location}: {offset / size:.0%}")
     if digest.hexdigest() != recording.sha256:
         outcome.problem(f"{recording.location}: its bytes are not those that were stored (SHA-256 differs)")

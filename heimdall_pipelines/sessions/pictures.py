@@ -16,7 +16,7 @@ def spectrogram_png(report: ExtractionReport) -> bytes | None:
     Returns
     -------
     bytes or None
-        A PNG below 100 kB; None where no station could be read.
+        A PNG below 100 kB; None if no station could be read.
     """
     stations = [station for station in report.stations if station.spectrogram_dbm_per_hz]
     if not stations:

@@ -1,4 +1,4 @@
-"""What is asked for when a session is recorded, and which stations are asked."""
+"""The request for a recording session, and the choice of its stations."""
 
 import math
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ MAX_GAIN_DB = 120.0
 
 
 class RecordingRefusedError(HeimdallError):
-    """What was asked for cannot be recorded; the message says why. There is no session of it."""
+    """The request is invalid; the message says why. No session was opened."""
 
 
 @dataclass(frozen=True)
@@ -42,18 +42,18 @@ class RecordRequest:
     slug : str or None
         Of the session, followed by a number where it is taken; None: start, frequency and name.
     overtime_s : float or None
-        How long after `duration_s` the last sample may come; None: the longest timeout of the stations.
+        Time after `duration_s` by which the last sample must have arrived; None: the longest timeout of the stations.
     max_duration_s : float
         Longer recordings are refused.
     max_stations : int
-        All stations are recorded at the same time or it is no session: more than these are refused, not recorded later.
+        All stations are recorded at the same time; a request for more stations is refused.
     manual_gain_db : float or None
         Fixed gain of receivers that have automatic gain control; None: it stays on, and levels are uncalibrated.
 
     Raises
     ------
     RecordingRefusedError, SlugError
-        On construction, where a value cannot be.
+        On construction, if a value is invalid.
     """
 
     frequency_hz: float
@@ -70,7 +70,9 @@ class RecordRequest:
 
     def __post_init__(self) -> None:
         if not 0 < self.frequency_hz <= MAX_FREQUENCY_HZ:
-            raise RecordingRefusedError(f"a frequency of {self.frequency_hz:g} Hz cannot be recorded")
+            raise RecordingRefusedError(
+                f"the frequency must be above 0 and at most {MAX_FREQUENCY_HZ:g} Hz, not {self.frequency_hz:g} Hz"
+            )
         if not MIN_DURATION_S <= self.duration_s <= self.max_duration_s:  # NaN is refused, too
             raise RecordingRefusedError(
                 f"a duration of {self.duration_s:g} s cannot be recorded: from {MIN_DURATION_S:g} s, "
@@ -82,9 +84,9 @@ class RecordRequest:
                 f"to {MAX_CHANNEL_HZ:g} Hz are possible"
             )
         if self.overtime_s is not None and not 0 <= self.overtime_s < math.inf:
-            raise RecordingRefusedError(f"{self.overtime_s:g} s are no time to wait")
+            raise RecordingRefusedError(f"overtime_s must be finite and at least 0, not {self.overtime_s:g}")
         if self.max_stations < 1:
-            raise RecordingRefusedError(f"{self.max_stations} stations at most are none: at least 1 is needed")
+            raise RecordingRefusedError(f"max_stations must be at least 1, not {self.max_stations}")
         if self.manual_gain_db is not None and not 0 <= self.manual_gain_db <= MAX_GAIN_DB:
             raise RecordingRefusedError(
                 f"a gain of {self.manual_gain_db:g} dB cannot be set: from 0 to {MAX_GAIN_DB:g} dB are possible"
@@ -97,25 +99,25 @@ class RecordRequest:
 
 @dataclass(frozen=True)
 class StationChoice:
-    """Which stations are recorded, and which are not asked, with the reason."""
+    """Stations to record, and stations that cannot be recorded, with the reason."""
 
-    asked: tuple[Station, ...]
-    not_asked: tuple[tuple[str, str], ...]
+    chosen: tuple[Station, ...]
+    skipped: tuple[tuple[str, str], ...]
 
 
 def choose_stations(request: RecordRequest, stations: Sequence[Station]) -> StationChoice:
-    """Find the stations that a request is for; those that do not receive its frequency are not asked.
+    """Choose the stations of a request; those that do not receive its frequency are left out.
 
     Parameters
     ----------
     request : RecordRequest
     stations : sequence of Station
-        All that there are.
+        All stations of the database.
 
     Raises
     ------
     RecordingRefusedError
-        A station is unknown, given twice, not active or has no client, none is left to ask, or too many are.
+        A station is unknown, given twice, not active or has no client; or none is left, or too many are.
     """
     if request.rx_ids is None:
         named = [station for station in stations if station.is_active and station.has_client]
@@ -127,23 +129,23 @@ def choose_stations(request: RecordRequest, stations: Sequence[Station]) -> Stat
     else:
         named = [_named(rx_id, request.rx_ids, stations) for rx_id in request.rx_ids]
         if not named:
-            raise RecordingRefusedError("no station was named; give some, or all active ones")
-    asked, not_asked = [], []
+            raise RecordingRefusedError("no station was given; name stations, or choose all active ones")
+    chosen, skipped = [], []
     for station in named:
-        reason = _reason_not_to_ask(station, request.frequency_hz)
+        reason = _reason_to_skip(station, request.frequency_hz)
         if reason is None:
-            asked.append(station)
+            chosen.append(station)
         else:
-            not_asked.append((station.rx_id, reason))
-    if not asked:
-        listed = "; ".join(f"{rx_id}: {reason}" for rx_id, reason in not_asked)
-        raise RecordingRefusedError(f"no station can be asked for {request.frequency_hz:.10g} Hz: {listed}")
-    if len(asked) > request.max_stations:
+            skipped.append((station.rx_id, reason))
+    if not chosen:
+        listed = "; ".join(f"{rx_id}: {reason}" for rx_id, reason in skipped)
+        raise RecordingRefusedError(f"no station can record {request.frequency_hz:.10g} Hz: {listed}")
+    if len(chosen) > request.max_stations:
         raise RecordingRefusedError(
-            f"{len(asked)} stations are more than the {request.max_stations} that may be recorded at the same time: "
+            f"{len(chosen)} stations are more than the {request.max_stations} that may be recorded at the same time: "
             "name fewer, or allow more (--max-stations, max_stations in a job's config)"
         )
-    return StationChoice(tuple(asked), tuple(not_asked))
+    return StationChoice(tuple(chosen), tuple(skipped))
 
 
 def _named(rx_id: str, rx_ids: Sequence[str], stations: Sequence[Station]) -> Station:
@@ -153,15 +155,13 @@ def _named(rx_id: str, rx_ids: Sequence[str], stations: Sequence[Station]) -> St
     if station is None:
         raise RecordingRefusedError(f"unknown station {rx_id}; see: heimdall station list")
     if not station.is_active:
-        raise RecordingRefusedError(
-            f"station {rx_id} is not active; to let it be asked: heimdall station enable {rx_id}"
-        )
+        raise RecordingRefusedError(f"station {rx_id} is not active; to activate it: heimdall station enable {rx_id}")
     if not station.has_client:
         raise RecordingRefusedError(f"station {rx_id} cannot be recorded: it has no client (api_type none)")
     return station
 
 
-def _reason_not_to_ask(station: Station, frequency_hz: float) -> str | None:
+def _reason_to_skip(station: Station, frequency_hz: float) -> str | None:
     if not station.url:
         return "it has no url"
     ranges = station.frequency_ranges_hz

@@ -44,12 +44,13 @@ from heimdall_pipelines.store.session_slugs import default_session_name, session
 from heimdall_pipelines.store.sessions import SessionIdentity, SessionNotFoundError, get_session
 from heimdall_pipelines.store.stations import Station, list_stations
 from heimdall_pipelines.store.stores import Stores
+from heimdall_pipelines.throttle import Throttle
 
 logger = logging.getLogger(__name__)
 
 PROGRESS_INTERVAL_S = 2.0
-SIGN_OF_LIFE_S = 5.0
-STORING_S = 600.0  # for what is still to be stored and committed when the last sample has come
+HEARTBEAT_INTERVAL_S = 5.0
+STORING_S = 600.0  # to store and commit the rest after the last sample
 COMPLETION_DELAYS_S = (1.0, 2.0, 4.0, 8.0, 16.0)
 
 Progress = Callable[[str], None]
@@ -57,7 +58,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class RecordingEnvironment:
-    """Receivers, time and chance as a recording meets them; tests have their own."""
+    """Receivers, time and random numbers of a recording; tests inject their own."""
 
     receiver_of: Callable[[str, WaitLimits], Receiver] = receiver_of
     sleep: Sleep = asyncio.sleep
@@ -67,7 +68,7 @@ class RecordingEnvironment:
 
 @dataclass(frozen=True)
 class RecordReport:
-    """What came of a recording.
+    """Result of a recording.
 
     Attributes
     ----------
@@ -77,11 +78,11 @@ class RecordReport:
     revision : int
         0 where it failed.
     recordings : tuple of StationRecording
-        One per station that was asked; those with an ``error_message`` recorded nothing.
-    not_asked : tuple of (str, str)
-        Stations and the reasons.
+        One per requested station; those with an ``error_message`` recorded nothing.
+    skipped : tuple of (str, str)
+        Stations that were not requested, and the reasons.
     error_message : str or None
-        What went wrong, also where some stations did record.
+        What went wrong, also if some stations did record.
     """
 
     session_id: UUID
@@ -90,7 +91,7 @@ class RecordReport:
     status: str
     revision: int
     recordings: tuple[StationRecording, ...]
-    not_asked: tuple[tuple[str, str], ...]
+    skipped: tuple[tuple[str, str], ...]
     error_message: str | None
 
 
@@ -99,9 +100,9 @@ def record_session(
 ) -> RecordReport:
     """Record a session from live receivers, and complete it with the stations that could be recorded.
 
-    A station that fails costs the others nothing. Where none could be recorded, where it is broken off
-    (Ctrl-C included) or where it cannot be stored, the session is closed as failed and nothing of it is
-    left in the S3 store; where the process is killed, `close_abandoned_sessions` does that.
+    A failed station does not affect the others. If no station could be recorded, if the recording is
+    interrupted (Ctrl-C included) or cannot be stored, the session is closed as failed and its objects
+    are removed from the S3 store; if the process is killed, `close_abandoned_sessions` does that.
 
     Parameters
     ----------
@@ -110,14 +111,14 @@ def record_session(
     request : RecordRequest
         What to record.
     progress : callable
-        Called with a line to show, every few seconds; breaks the recording off by raising.
+        Called with a line to show, every few seconds; interrupts the recording by raising.
     environment : RecordingEnvironment, optional
         For tests.
 
     Raises
     ------
     RecordingRefusedError, StationError
-        It cannot be recorded; there is no session of it.
+        The request is invalid; no session was opened.
     SessionClosedError, SessionNotFoundError, SessionBeingDeletedError
         The session was closed or deleted meanwhile.
     UnavailableError
@@ -126,41 +127,41 @@ def record_session(
     choice = choose_stations(request, list_stations(stores.database))
     overtime_s = request.overtime_s
     if overtime_s is None:
-        overtime_s = max(station.timeout_seconds for station in choice.asked)
+        overtime_s = max(station.timeout_seconds for station in choice.chosen)
     now = datetime.now(UTC)
     name = request.name or default_session_name(request.frequency_hz, now)
-    ends_within_s = request.duration_s + overtime_s
+    deadline_in_s = request.duration_s + overtime_s
     opened = RecordedSession(
         wanted_slug=request.slug or session_slug(now, request.frequency_hz, name, request.known_source),
         name=name,
         frequency_hz=request.frequency_hz,
         bandwidth_hz=request.bandwidth_hz or MIN_TUNED_BANDWIDTH_HZ,
         known_source=request.known_source,
-        ends_within_s=ends_within_s + STORING_S,
+        deadline_in_s=deadline_in_s + STORING_S,
     )
     progress("getting ready; the first time after an installation this takes a while")
     load_kernels()
     session = open_recording_session(stores.database, opened)
     try:
-        progress(f"session {session.slug} ({name}): {len(choice.asked)} stations, {request.duration_s:g} s")
-        for rx_id, reason in choice.not_asked:
-            progress(f"{rx_id}: not asked: {reason}")
+        progress(f"session {session.slug} ({name}): {len(choice.chosen)} stations, {request.duration_s:g} s")
+        for rx_id, reason in choice.skipped:
+            progress(f"{rx_id}: skipped: {reason}")
         if not start_recording_session(stores.database, session.id):
             raise SessionClosedError(f"session {session.slug} was closed or deleted before it was recorded")
-        job = _Job(stores, session, name, request, choice.asked, ends_within_s, environment or RecordingEnvironment())
+        job = _Job(stores, session, name, request, choice.chosen, deadline_in_s, environment or RecordingEnvironment())
         recordings = job.run(progress)
-        return _conclude(stores, job, recordings, choice.not_asked)
+        return _conclude(stores, job, recordings, choice.skipped)
     except BaseException as error:
-        reason = str(error) if isinstance(error, Exception) else "broken off by hand"
+        reason = str(error) if isinstance(error, Exception) else "interrupted by the user"
         close_recording(stores, session, reason or type(error).__name__)
         raise
 
 
 def close_recording(stores: Stores, session: SessionIdentity, reason: str) -> None:
-    """Close a recording as failed and remove what it stored; what an outage leaves undone the watchdog does later."""
+    """Close a recording as failed and remove what it stored; after an outage the watchdog does the rest later."""
     try:
         fail_recording_session(stores.database, session.id, reason)
-        with suppress(SessionNotFoundError):  # deleted meanwhile: what was stored since has to go too
+        with suppress(SessionNotFoundError):  # deleted meanwhile: what was stored since must be removed too
             if get_session(stores.database, session.id).status == "completed":
                 return
         remove_session_iq(stores.objects, session.id)
@@ -170,9 +171,9 @@ def close_recording(stores: Stores, session: SessionIdentity, reason: str) -> No
 
 
 class _Job:
-    """The recording itself: an event loop in a thread of its own, watched from the thread that asked for it.
+    """The recording itself: an event loop in a thread of its own, watched from the calling thread.
 
-    Progress is told, heartbeats are left, and interruptions arrive in the thread that asked.
+    The calling thread reports progress, writes heartbeats and receives interruptions.
     """
 
     def __init__(
@@ -182,7 +183,7 @@ class _Job:
         name: str,
         request: RecordRequest,
         stations: Sequence[Station],
-        ends_within_s: float,
+        deadline_in_s: float,
         environment: RecordingEnvironment,
     ) -> None:
         self.session = session
@@ -190,14 +191,14 @@ class _Job:
         self.request = request
         self._stores = stores
         self._stations = stations
-        self._ends_within_s = ends_within_s
+        self._deadline_in_s = deadline_in_s
         self._environment = environment
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._has_begun = threading.Event()
-        self._break_off: Callable[[], object] = lambda: None
+        self._cancel: Callable[[], object] = lambda: None
 
     def run(self, progress: Progress) -> list[StationRecording]:
-        """Record every station; gives one entry each, in their order."""
+        """Record every station; returns one entry for each, in their order."""
         with ThreadPoolExecutor(1, "recording") as thread:
             running = thread.submit(asyncio.run, self._record_all())
             running.add_done_callback(lambda _: self._lines.put(None))
@@ -209,25 +210,24 @@ class _Job:
             return running.result()
 
     def _watch(self, progress: Progress) -> None:
-        seen = time.monotonic()
+        heartbeat = Throttle(HEARTBEAT_INTERVAL_S)
         while True:
             try:
-                line = self._lines.get(timeout=SIGN_OF_LIFE_S)
+                line = self._lines.get(timeout=HEARTBEAT_INTERVAL_S)
             except queue.Empty:
                 line = ""
             if line is None:
                 return
             if line:
                 progress(line)
-            if time.monotonic() - seen >= SIGN_OF_LIFE_S:
-                seen = time.monotonic()
+            if heartbeat.is_due():
                 self._send_heartbeat(progress)
 
     def _send_heartbeat(self, progress: Progress) -> None:
         try:
             is_wanted = note_recorder_heartbeat(self._stores.database, self.session.id)
         except UnavailableError as error:
-            progress(f"{error}; the recording goes on")
+            progress(f"{error}; the recording continues")
             return
         if not is_wanted:
             raise SessionClosedError(f"session {self.session.slug} was closed or deleted while it was recorded")
@@ -235,8 +235,8 @@ class _Job:
     def _stop(self, running: "Future[list[StationRecording]]") -> None:
         while not (self._has_begun.wait(0.1) or running.done()):
             pass
-        with suppress(RuntimeError):  # the loop is closed: the recording has just ended by itself
-            self._break_off()
+        with suppress(RuntimeError):  # the loop is closed: the recording has just ended
+            self._cancel()
         with suppress(BaseException):
             running.result()
 
@@ -244,7 +244,7 @@ class _Job:
         loop = asyncio.get_running_loop()
         here = asyncio.current_task()
         assert here is not None
-        self._break_off = lambda: loop.call_soon_threadsafe(here.cancel)
+        self._cancel = lambda: loop.call_soon_threadsafe(here.cancel)
         self._has_begun.set()
         release_large_blocks()
         objects = self._stores.objects.patient()
@@ -256,22 +256,22 @@ class _Job:
             bandwidth_hz=self.request.bandwidth_hz,
             duration_s=self.request.duration_s,
             manual_gain_db=self.request.manual_gain_db,
-            deadline_s=loop.time() + self._ends_within_s,
+            deadline_s=loop.time() + self._deadline_in_s,
             objects=objects,
             executor=executor,
             turns=threading.Semaphore(PARTS_AT_ONCE),
-            tell=self._lines.put,
+            report=self._lines.put,
             sleep=self._environment.sleep,
             wall_clock_ns=self._environment.wall_clock_ns,
             rng=self._environment.rng,
         )
-        telling = asyncio.create_task(self._report_progress(shared))
+        reporting = asyncio.create_task(self._report_progress(shared))
         try:
-            async with asyncio.TaskGroup() as group:  # it ends, broken off too, when all of them have ended
+            async with asyncio.TaskGroup() as group:  # ends, if cancelled too, when all tasks have ended
                 recorded = [group.create_task(self._record(shared, station)) for station in self._stations]
             return [task.result() for task in recorded]
         finally:
-            telling.cancel()
+            reporting.cancel()
             executor.shutdown()
             objects.close()
 
@@ -280,10 +280,10 @@ class _Job:
             await asyncio.sleep(PROGRESS_INTERVAL_S)
             if shared.received_s:
                 received = ", ".join(f"{rx_id} {seconds:.1f}" for rx_id, seconds in shared.received_s.items())
-                shared.tell(f"received of {shared.duration_s:g} s: {received}")
+                shared.report(f"received of {shared.duration_s:g} s: {received}")
 
     async def _record(self, shared: SharedRecording, station: Station) -> StationRecording:
-        """Record one station; an error is an entry, whatever it is, so that the others go on."""
+        """Record one station; any error becomes an entry, so that the others continue."""
         try:
             recording = await StationRecorder(
                 shared,
@@ -295,13 +295,13 @@ class _Job:
         except Exception as error:
             logger.exception("station %s", station.rx_id)
             return await self._failed(shared, station, f"{type(error).__name__}: {error}")
-        shared.tell(f"{station.rx_id}: recorded, {recording.samples_count} samples")
+        shared.report(f"{station.rx_id}: recorded, {recording.samples_count} samples")
         return recording
 
     async def _failed(self, shared: SharedRecording, station: Station, reason: str) -> StationRecording:
         shared.received_s.pop(station.rx_id, None)
-        shared.tell(f"{station.rx_id}: failed: {reason}")
-        with suppress(UnavailableError):  # a check says later what was left there
+        shared.report(f"{station.rx_id}: failed: {reason}")
+        with suppress(UnavailableError):  # the checks report later what was left there
             await asyncio.get_running_loop().run_in_executor(
                 shared.executor, remove_station_iq, self._stores.objects, self.session.id, station.rx_id
             )
@@ -322,18 +322,16 @@ class _Job:
 
 
 def _conclude(
-    stores: Stores, job: _Job, recordings: Sequence[StationRecording], not_asked: tuple[tuple[str, str], ...]
+    stores: Stores, job: _Job, recordings: Sequence[StationRecording], skipped: tuple[tuple[str, str], ...]
 ) -> RecordReport:
-    """Complete the session with the stations that were recorded, or close it as failed where none was."""
+    """Complete the session with the recorded stations, or close it as failed if there are none."""
     recorded = [recording for recording in recordings if recording.error_message is None]
     problems = [f"{x.station.rx_id}: {x.error_message}" for x in recordings if x.error_message is not None]
-    problems += [f"{rx_id}: not asked: {reason}" for rx_id, reason in not_asked]
+    problems += [f"{rx_id}: skipped: {reason}" for rx_id, reason in skipped]
     if not recorded:
         reason = f"no station could be recorded: {'; '.join(problems)}"
         close_recording(stores, job.session, reason)
-        return RecordReport(
-            job.session.id, job.session.slug, job.name, "failed", 0, tuple(recordings), not_asked, reason
-        )
+        return RecordReport(job.session.id, job.session.slug, job.name, "failed", 0, tuple(recordings), skipped, reason)
     try:
         plan_segments([Interval(x.start_time_unix_ns, x.samples_count, x.sample_rate_hz) for x in recorded])
     except NoSegmentError as error:
@@ -349,9 +347,7 @@ def _conclude(
         default_channel_bandwidth_hz(lowest_rate_hz), USABLE_BAND * lowest_rate_hz
     )
     revision = _complete(stores, job.session.id, rows, bandwidth_hz, error_message)
-    return RecordReport(
-        job.session.id, job.session.slug, job.name, "completed", revision, rows, not_asked, error_message
-    )
+    return RecordReport(job.session.id, job.session.slug, job.name, "completed", revision, rows, skipped, error_message)
 
 
 def _complete(
@@ -361,7 +357,7 @@ def _complete(
     bandwidth_hz: float,
     error_message: str | None,
 ) -> int:
-    """Commit; an outage is waited out for a while, since a recording cannot be regenerated."""
+    """Commit; retry after an outage, since a recording cannot be regenerated."""
     for delay_s in (*COMPLETION_DELAYS_S, None):
         try:
             return complete_session(

@@ -1,4 +1,4 @@
-"""The SigMF description that lies beside each station's IQ of a session."""
+"""The SigMF description of each station's IQ of a session."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,7 +19,7 @@ def session_sidecar(
     extra: Mapping[str, object] | None = None,
     holes: Sequence[tuple[int, int]] = (),
 ) -> dict[str, Any]:
-    """Describe a station's ``.npy`` object by what its measurement says of it.
+    """Describe a station's ``.npy`` object from its measurement.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ def session_sidecar(
     session, session_name, frequency_hz : SessionIdentity, str, float
         Of the session.
     origin : str
-        Where the samples came from: ``imported from sigmf``.
+        Source of the samples: ``imported from sigmf``.
     extra, holes
         See `heimdall_pipelines.formats.sigmf_files.sigmf_meta`.
 

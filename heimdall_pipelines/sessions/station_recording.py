@@ -1,4 +1,4 @@
-"""Records one station of a session: asks, is patient for a while, tries again, and stores what comes."""
+"""Records one station of a session: connects, retries after transient errors, and stores the samples."""
 
 import asyncio
 import logging
@@ -26,8 +26,8 @@ from heimdall_pipelines.store.stations import Station
 logger = logging.getLogger(__name__)
 
 FIRST_DELAY_S = 0.5  # before the second attempt; doubled each time, less up to a half by chance
-LATE_SHARE = 0.5  # of the others' recording; who would begin later has too little in common with them
-# Receivers are asked for no less than this, whatever the channel: noise is measured beside it.
+LATE_SHARE = 0.5  # of the recording's duration; a station that begins later has too little in common with the others
+# At least this is requested for any channel, since noise is measured beside the channel.
 MIN_TUNED_BANDWIDTH_HZ = 12_500.0
 
 Sleep = Callable[[float], Awaitable[None]]
@@ -35,7 +35,7 @@ Sleep = Callable[[float], Awaitable[None]]
 
 @dataclass
 class SharedRecording:
-    """What the stations of a session have in common while they are recorded.
+    """What the stations of a session share while they are recorded.
 
     Attributes
     ----------
@@ -43,22 +43,22 @@ class SharedRecording:
     frequency_hz, bandwidth_hz, duration_s : float
         ``bandwidth_hz`` None: by default.
     deadline_s : float
-        By the event loop's clock: nothing is received after it.
+        By the event loop's clock: reception stops at this time.
     objects : ObjectStore
     executor : Executor
         With two threads for each station.
     turns : Semaphore
-        Bounds the parts that are stored at once, and with them memory; see `IqUpload`.
-    tell : callable
+        Bounds the parts that are stored at once, and so memory; see `IqUpload`.
+    report : callable
         Takes a line of progress.
     manual_gain_db : float or None
         None: by the receivers' automatic gain control.
     sleep, wall_clock_ns, rng
-        Time and chance, so that a test can have its own.
+        Time and random numbers; tests inject their own.
     received_s : dict of str to float
-        How much has come of each station that is being recorded, s.
+        Received duration of each station that is being recorded, s.
     began_s : dict of str to float
-        When the first samples of each station came that is or was recorded, by the event loop's clock.
+        When the first samples of each recorded station arrived, by the event loop's clock.
     """
 
     session: SessionIdentity
@@ -70,7 +70,7 @@ class SharedRecording:
     objects: ObjectStore
     executor: Executor
     turns: threading.Semaphore
-    tell: Callable[[str], None]
+    report: Callable[[str], None]
     manual_gain_db: float | None = None
     sleep: Sleep = asyncio.sleep
     wall_clock_ns: Callable[[], int] = time.time_ns
@@ -79,7 +79,7 @@ class SharedRecording:
     began_s: dict[str, float] = field(default_factory=dict)
 
     def has_time_at(self, begins_s: float) -> bool:
-        """Whether a recording that begins at this time can end in time, and has enough in common with the others."""
+        """Whether a recording that begins at this time meets the deadline and overlaps enough with the others."""
         if begins_s + self.duration_s > self.deadline_s:
             return False
         return not self.began_s or begins_s <= min(self.began_s.values()) + LATE_SHARE * self.duration_s
@@ -104,12 +104,12 @@ class StationRecorder:
         self._notes: tuple[str, ...] = ()
 
     async def record(self) -> StationRecording:
-        """Record it, in as many attempts as it allows and there is time for.
+        """Record it, with retries as the station allows and the deadline permits.
 
         Raises
         ------
         HeimdallError
-            It could not be recorded or stored; the message names no station.
+            It could not be recorded or stored; the message does not name the station.
         """
         try:
             async with asyncio.timeout_at(self._shared.deadline_s):
@@ -120,7 +120,7 @@ class StationRecorder:
         return await self._described(samples, levels, sha256, step)
 
     async def _received(self) -> tuple[IqUpload, LiveSamples, LiveLevels, float | None]:
-        """Receive everything; what was received by an attempt that broke off is dropped."""
+        """Receive everything; an interrupted attempt's samples are dropped."""
         shared, rx_id = self._shared, self._station.rx_id
         attempt = 0
         while True:
@@ -136,20 +136,20 @@ class StationRecorder:
                 delay_s = FIRST_DELAY_S * 2 ** (attempt - 1) * (1 - 0.5 * shared.rng.random())
                 if not shared.has_time_at(asyncio.get_running_loop().time() + delay_s):
                     raise HeimdallError(f"{error.reason}{tried}; there was no time to try again") from error
-                shared.tell(f"{rx_id}: {error.reason}; asked again in {delay_s:.1f} s")
+                shared.report(f"{rx_id}: {error.reason}; retrying in {delay_s:.1f} s")
             await shared.sleep(delay_s)
 
     async def _attempt(self) -> tuple[IqUpload, LiveSamples, LiveLevels, float | None]:
         station, shared = self._station, self._shared
         assert station.url is not None
-        asked_hz = max(shared.bandwidth_hz or 0.0, MIN_TUNED_BANDWIDTH_HZ)
-        tuning = Tuning(shared.frequency_hz, asked_hz, shared.duration_s, shared.manual_gain_db)
+        requested_hz = max(shared.bandwidth_hz or 0.0, MIN_TUNED_BANDWIDTH_HZ)
+        tuning = Tuning(shared.frequency_hz, requested_hz, shared.duration_s, shared.manual_gain_db)
         upload: IqUpload | None = None
         samples: LiveSamples | None = None
         try:
             try:
                 async with (
-                    asyncio.timeout(station.timeout_seconds) as patience,
+                    asyncio.timeout(station.timeout_seconds) as timeout,
                     self._receiver.stream(
                         ReceiverAddress(station.rx_id, station.url, station.api_type), tuning
                     ) as live,
@@ -160,10 +160,10 @@ class StationRecorder:
                     upload = IqUpload(shared.objects, location, samples.num_wanted, shared.executor, shared.turns)
                     step = live.quantisation_step
                     self._has_automatic_gain, self._notes = live.has_automatic_gain, tuple(self._limits_of(live))
-                    shared.tell("; ".join((f"{station.rx_id}: connected, {live.nominal_rate_hz:g} Hz", *self._notes)))
-                    await self._receive(live, samples, levels, upload, patience)
+                    shared.report("; ".join((f"{station.rx_id}: connected, {live.nominal_rate_hz:g} Hz", *self._notes)))
+                    await self._receive(live, samples, levels, upload, timeout)
             except TimeoutError:
-                if samples is None or not samples.is_complete:  # else it was slow in saying good-bye only
+                if samples is None or not samples.is_complete:  # else only the closing of the connection timed out
                     raise ReceiverError(
                         station.rx_id,
                         f"sent nothing for {station.timeout_seconds:g} s{self._progress()}",
@@ -188,28 +188,29 @@ class StationRecorder:
         return round(self._shared.duration_s * rate_hz)
 
     def _limits_of(self, live: IqStream) -> Iterator[str]:
-        """What the receiver cannot give of what was asked for, in words."""
+        """Notes on what the receiver cannot provide of the request."""
         usable_hz = USABLE_BAND * live.nominal_rate_hz
         if self._shared.bandwidth_hz is not None and self._shared.bandwidth_hz > usable_hz:
-            yield f"measured over {usable_hz:.0f} Hz, all that it receives, not over {self._shared.bandwidth_hz:g} Hz"
+            wanted_hz = self._shared.bandwidth_hz
+            yield f"measured over {usable_hz:.0f} Hz, the receiver's whole band, instead of {wanted_hz:g} Hz"
         if live.has_automatic_gain and self._station.full_scale_dbm is not None:
-            yield "uncalibrated in spite of its full_scale_dbm: automatic gain control was on"
+            yield "uncalibrated despite full_scale_dbm: automatic gain control was on"
 
     async def _receive(
-        self, live: IqStream, samples: LiveSamples, levels: LiveLevels, upload: IqUpload, patience: asyncio.Timeout
+        self, live: IqStream, samples: LiveSamples, levels: LiveLevels, upload: IqUpload, timeout: asyncio.Timeout
     ) -> None:
         loop = asyncio.get_running_loop()
         shared, rx_id = self._shared, self._station.rx_id
         async for block in live:
             arrived_unix_ns = shared.wall_clock_ns()
-            patience.reschedule(None)  # what the store takes is no fault of the receiver
+            timeout.reschedule(None)  # time spent in the store does not count against the receiver
             shared.began_s.setdefault(rx_id, loop.time())
             for iq in samples.take(block, arrived_unix_ns):
                 await upload.write(iq)
                 if levels.add(iq):
                     await loop.run_in_executor(shared.executor, levels.measure)
             shared.received_s[rx_id] = samples.num_kept / live.nominal_rate_hz
-            patience.reschedule(loop.time() + self._station.timeout_seconds)
+            timeout.reschedule(loop.time() + self._station.timeout_seconds)
             if samples.is_complete:
                 return
 
@@ -227,7 +228,7 @@ class StationRecorder:
     async def _described(
         self, samples: LiveSamples, levels: LiveLevels, sha256: str, step: float | None
     ) -> StationRecording:
-        """Fit the clock over the whole recording and write the SigMF description beside it."""
+        """Fit the clock over the whole recording and write its SigMF description."""
         station, shared = self._station, self._shared
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(shared.executor, levels.measure)

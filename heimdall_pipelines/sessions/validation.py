@@ -1,4 +1,4 @@
-"""Validates a session: runs its checks and keeps with the session what they say of its health."""
+"""Validates a session: runs its checks and stores the resulting health with the session."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,7 +14,7 @@ from heimdall_pipelines.store.stores import Stores
 
 @dataclass(frozen=True)
 class SessionValidation:
-    """What a validation found.
+    """Result of a validation.
 
     Attributes
     ----------
@@ -23,7 +23,7 @@ class SessionValidation:
     outcomes : tuple of CheckOutcome
     health_status : {"healthy", "warning", "critical"}
     num_affected, num_segments : int
-        Segments with a problem, and how many there are or should be.
+        Number of segments with a problem, and number that exist or should exist.
     storage_size_bytes : int
         Of its objects and rows.
     validated_at : datetime
@@ -57,7 +57,7 @@ class SessionValidation:
 def validate_session(
     stores: Stores, key: SessionKey, *, checksums: bool = False, progress: Progress | None = None
 ) -> SessionValidation:
-    """Check a completed session and keep its health, its issues and its size with it.
+    """Check a completed session and store its health, its issues and its size with it.
 
     Parameters
     ----------
@@ -67,11 +67,11 @@ def validate_session(
     Raises
     ------
     SessionNotFoundError, SessionBeingDeletedError, SessionNotCompleteError
-        There is nothing to check, or no longer.
+        There is nothing to check.
     SessionChangedError
         The session was completed again meanwhile.
     UnavailableError
-        PostgreSQL or the S3 store could not be asked. The health that was kept before stays, here and above.
+        PostgreSQL or the S3 store could not be reached. After any error the stored health stays unchanged.
     """
     checked = check_session(stores, key, checksums=checksums, progress=progress)
     health = health_status(checked.outcomes, num_affected=checked.num_affected, num_all=checked.num_segments)

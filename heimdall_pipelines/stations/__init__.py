@@ -1,1 +1,1 @@
-"""The work on the receiver network in plain functions: what the project ships, and how it differs from the rows."""
+"""The receiver network in plain functions: the shipped stations, their sync, and checks of their status."""

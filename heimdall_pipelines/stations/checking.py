@@ -10,7 +10,7 @@ from heimdall_pipelines.store.station_checks import StationCheck, add_station_ch
 from heimdall_pipelines.store.stations import Station, StationError, list_stations
 from heimdall_pipelines.store.stores import Stores
 
-ASKED_AT_ONCE = 16
+CONCURRENT_CHECKS = 16
 
 ClientOf = Callable[[str, WaitLimits], Receiver]
 
@@ -24,14 +24,14 @@ def check_stations(
     ----------
     stores : Stores
     rx_ids : sequence of str, optional
-        Which; none: all active ones that have a client.
+        Stations to check; None: all active ones that have a client.
     client_of : callable, optional
         Gives the client of an api_type.
 
     Returns
     -------
     list of StationCheck
-        In their order. A named station without a client is down, with that reason.
+        In the order of the stations. A named station without a client is down, with that reason.
 
     Raises
     ------
@@ -39,7 +39,7 @@ def check_stations(
         A station is unknown or given twice.
     """
     stations = _chosen(list_stations(stores.database), rx_ids)
-    checks = asyncio.run(_ask_all(stations, client_of))
+    checks = asyncio.run(_check_all(stations, client_of))
     add_station_checks(stores.database, checks)
     return checks
 
@@ -56,17 +56,17 @@ def _chosen(stations: Sequence[Station], rx_ids: Sequence[str] | None) -> list[S
     return [by_id[rx_id] for rx_id in rx_ids]
 
 
-async def _ask_all(stations: Sequence[Station], client_of: ClientOf) -> list[StationCheck]:
-    turns = asyncio.Semaphore(ASKED_AT_ONCE)
+async def _check_all(stations: Sequence[Station], client_of: ClientOf) -> list[StationCheck]:
+    slots = asyncio.Semaphore(CONCURRENT_CHECKS)
 
-    async def ask(station: Station) -> StationCheck:
-        async with turns:
-            return await _ask(station, client_of)
+    async def check(station: Station) -> StationCheck:
+        async with slots:
+            return await _check(station, client_of)
 
-    return await asyncio.gather(*(ask(station) for station in stations))
+    return await asyncio.gather(*(check(station) for station in stations))
 
 
-async def _ask(station: Station, client_of: ClientOf) -> StationCheck:
+async def _check(station: Station, client_of: ClientOf) -> StationCheck:
     if not station.has_client or not station.url:
         reason = "it has no url" if station.has_client else "it has no client (api_type none)"
         return StationCheck(station.rx_id, station.api_type, is_up=False, reason=reason)

@@ -30,14 +30,14 @@ class NetworkFileError(HeimdallError):
 
 @dataclass(frozen=True)
 class Network:
-    """Stations and sources to sync, and positions of further receivers whose recordings are imported."""
+    """Stations and sources to sync, and positions of further receivers, for imports."""
 
     stations: tuple[Station, ...]
     known_sources: tuple[KnownSource, ...]
     other_positions: dict[str, Position]
 
     def position_of(self, rx_id: str) -> Position | None:
-        """Latitude and longitude (degrees) and altitude (m) of a receiver; None where the file has none."""
+        """Latitude and longitude (degrees) and altitude (m) of a receiver; None if the file has none."""
         for station in self.stations:
             if station.rx_id == rx_id:
                 return station.latitude, station.longitude, station.altitude_m
@@ -46,7 +46,7 @@ class Network:
 
 @dataclass(frozen=True)
 class SyncReport:
-    """What a sync added, and where rows differ from the file (rows win)."""
+    """What a sync added, and which rows differ from the file (the rows stay)."""
 
     added: tuple[str, ...]
     drift: tuple[str, ...]
@@ -69,17 +69,17 @@ class _File(BaseModel):
 
 
 def load_network(*files: Path) -> Network:
-    """Read the network from YAML files; entries of later files come before those of earlier ones.
+    """Read the network from YAML files; entries of later files override those of earlier ones.
 
     Parameters
     ----------
     *files : Path
-        ``stations.yaml`` files; none: the one that the project ships.
+        ``stations.yaml`` files; default: the file that the project ships.
 
     Raises
     ------
     NetworkFileError
-        A file is missing, no YAML, or an entry is not as it must be.
+        A file is missing or not YAML, or an entry is invalid.
     """
     parsed = [_parse(file) for file in files or (DEFAULT_FILE,)]
     stations: dict[str, Station] = {}
@@ -96,7 +96,7 @@ def load_network(*files: Path) -> Network:
 
 
 def sync_network(database: Database, network: Network) -> SyncReport:
-    """Add stations and sources that have no row yet; report rows that differ, and leave them as they are."""
+    """Add stations and sources that have no row yet; report rows that differ, without changing them."""
     with database.transaction() as connection:
         added = add_missing_stations(connection, network.stations)
         added += add_missing_known_sources(connection, network.known_sources)

@@ -1,4 +1,4 @@
-"""The picture of how stations answered, small enough to be kept with every materialization."""
+"""The picture of station uptime, small enough to be kept with every materialization."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -17,7 +17,7 @@ CELL = timedelta(hours=1)  # checks are made hourly
 MIN_CELLS = 24
 LATENCY_RANGE_MS = (1.0, 1_000.0)
 _DOWN_COLOUR = "tab:red"
-_NOT_ASKED_COLOUR = "0.93"
+_NOT_CHECKED_COLOUR = "0.93"
 
 
 def uptime_png(checks: Sequence[PastCheck], now: datetime) -> bytes | None:
@@ -32,7 +32,7 @@ def uptime_png(checks: Sequence[PastCheck], now: datetime) -> bytes | None:
     Returns
     -------
     bytes or None
-        A PNG below 100 kB; None without any check, or where it would be longer.
+        A PNG below 100 kB; None without any check, or if the PNG would be longer.
     """
     if not checks:
         return None
@@ -45,13 +45,13 @@ def uptime_png(checks: Sequence[PastCheck], now: datetime) -> bytes | None:
 def _cells(
     checks: Sequence[PastCheck], rx_ids: Sequence[str], end: datetime, num_cells: int
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Mean latency (NaN: none) and whether it was down at least once, per station and hour; and the rows' labels."""
+    """Per station and hour, mean latency (NaN: none) and whether it was down at least once; labels of the rows."""
     sum_ms, num_answers, num_down = (np.zeros((len(rx_ids), num_cells)) for _ in range(3))
     num_up = dict.fromkeys(rx_ids, 0)
-    num_asked = dict.fromkeys(rx_ids, 0)
+    num_checks = dict.fromkeys(rx_ids, 0)
     for check in checks:
         cell = rx_ids.index(check.rx_id), num_cells - 1 - max((end - check.checked_at) // CELL, 0)
-        num_asked[check.rx_id] += 1
+        num_checks[check.rx_id] += 1
         num_up[check.rx_id] += check.is_up
         num_down[cell] += not check.is_up
         if check.is_up:
@@ -59,7 +59,7 @@ def _cells(
             num_answers[cell] += 1
     with np.errstate(invalid="ignore"):
         latency_ms = sum_ms / num_answers
-    labels = [f"{rx_id}  {100 * num_up[rx_id] / num_asked[rx_id]:.0f} %" for rx_id in rx_ids]
+    labels = [f"{rx_id}  {100 * num_up[rx_id] / num_checks[rx_id]:.0f} %" for rx_id in rx_ids]
     return latency_ms, num_down > 0, labels
 
 
@@ -74,7 +74,7 @@ def _figure(
     with mpl.rc_context({"font.size": 8, "timezone": "UTC", "date.converter": "concise"}):
         figure = Figure(figsize=(8, 1.1 + 0.24 * len(rx_ids)), layout="constrained")
         axes = figure.subplots()
-        axes.set_facecolor(_NOT_ASKED_COLOUR)
+        axes.set_facecolor(_NOT_CHECKED_COLOUR)
         edges = date2num([end - CELL * (num_cells - number) for number in range(num_cells + 1)])  # type: ignore[no-untyped-call]
         rows = np.arange(len(rx_ids) + 1) - 0.5
         answered = axes.pcolormesh(edges, rows, latency_ms, norm=LogNorm(*LATENCY_RANGE_MS), cmap="viridis_r")
@@ -85,7 +85,7 @@ def _figure(
         axes.invert_yaxis()
         figure.colorbar(answered, ax=axes, label="latency, ms", pad=0.01, extend="both")
         axes.legend(
-            handles=[Patch(color=_DOWN_COLOUR, label="down"), Patch(color=_NOT_ASKED_COLOUR, label="not checked")],
+            handles=[Patch(color=_DOWN_COLOUR, label="down"), Patch(color=_NOT_CHECKED_COLOUR, label="not checked")],
             loc="lower left",
             bbox_to_anchor=(0, 1),
             ncols=2,

@@ -1,4 +1,4 @@
-"""Pooled connections to PostgreSQL: transactions, and outages told apart from mistakes."""
+"""Pooled connections to PostgreSQL: transactions, and outages distinguished from other errors."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ from heimdall_pipelines.settings import Settings
 CONNECT_TIMEOUT_S = 10
 POOL_WAIT_S = 30
 
-# By the server's words (of lc_messages C or English), for libpq gives no SQLSTATE of a connection that is refused.
+# By the server's message (lc_messages C or English), since libpq has no SQLSTATE for a refused connection.
 _REFUSALS = {
     "authentication failed": "see HEIMDALL_PG_USER and HEIMDALL_PG_PASSWORD",
     "no password supplied": "see HEIMDALL_PG_PASSWORD",
@@ -29,15 +29,15 @@ _REFUSALS = {
 
 
 class DatabaseUnavailableError(UnavailableError):
-    """PostgreSQL refused, broke off or ran out of connections; nothing of the transaction was kept."""
+    """PostgreSQL could not be reached, closed the connection or has none free; the transaction was rolled back."""
 
 
 class DatabaseRefusedError(HeimdallError):
-    """PostgreSQL refuses the role, its password or the database, or the role lacks a right: waiting helps nothing."""
+    """PostgreSQL refuses the role, its password or the database, or the role lacks a right: retrying does not help."""
 
 
 class LackingRightError(DatabaseRefusedError):
-    """The role may not do what was asked."""
+    """The role lacks the right for this statement."""
 
 
 class Database:
@@ -87,7 +87,7 @@ class Database:
         Raises
         ------
         DatabaseUnavailableError
-            PostgreSQL could not be reached or the connection broke off.
+            PostgreSQL could not be reached or closed the connection.
         DatabaseRefusedError
             It refuses the role, the password or the database, or the role lacks a right (LackingRightError). Other
             errors pass as they are.
@@ -97,7 +97,7 @@ class Database:
 
     @contextmanager
     def snapshot(self) -> Iterator[Connection]:
-        """Give a connection that reads, and sees everything as it stood at one moment, whatever is committed meanwhile.
+        """Give a read-only connection to one consistent snapshot, independent of later commits.
 
         Raises
         ------
@@ -120,7 +120,7 @@ class Database:
             raise DatabaseUnavailableError(f"{self._where}: {_first_line(error)}") from error
         except PoolTimeoutError as error:
             raise DatabaseUnavailableError(
-                f"{self._where}: no free connection of this process within {POOL_WAIT_S} s"
+                f"{self._where}: no free connection of this process after {POOL_WAIT_S} s"
             ) from error
         except DBAPIError as error:
             if error.connection_invalidated:
@@ -134,12 +134,12 @@ class Database:
 
 
 def is_broken_off(error: BaseException | None) -> bool:
-    """Whether SQLAlchemy says that PostgreSQL could not be reached or the connection broke off, whoever's it was."""
+    """Whether a SQLAlchemy error means that PostgreSQL could not be reached or the connection was closed."""
     return isinstance(error, OperationalError) or (isinstance(error, DBAPIError) and error.connection_invalidated)
 
 
 def time_sql(microseconds: str) -> str:
-    """SQL for the time so many whole microseconds after the epoch: to_timestamp takes a float, which holds too few."""
+    """SQL for the time of whole microseconds after the epoch; to_timestamp takes a float, which is too imprecise."""
     return f"TIMESTAMPTZ 'epoch' + ({microseconds}) * INTERVAL '1 microsecond'"
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 from uuid import UUID
 
@@ -17,10 +17,10 @@ from heimdall_pipelines.store.stations import Station, station_ids
 class StationRecording:
     """One station's IQ of a session.
 
-    ``full_scale_dbm`` is the power of ``abs(x) = 1``; where ``is_calibrated`` is false it is a guess
+    ``full_scale_dbm`` is the power of ``abs(x) = 1``; if ``is_calibrated`` is false it is a guess
     and levels are relative to full scale. ``quantisation_step`` (of full scale) is None for samples
-    that never were integers, ``passband_hz`` is None where the receiver passes the whole sampled band.
-    ``note`` says what limits it. Where nothing was recorded, ``error_message`` says why, there is no
+    that were not quantised, ``passband_hz`` is None if the receiver passes the whole sampled band.
+    ``note`` describes its limits. If nothing was recorded, ``error_message`` says why, there is no
     location, and ``samples_count`` and ``sample_rate_hz`` are 0.
     """
 
@@ -45,8 +45,15 @@ class StationRecording:
 
     @property
     def cn0_dbhz(self) -> float | None:
-        """Carrier-to-noise density that the SNR, which is over the whole sampled band, comes to."""
+        """Carrier-to-noise density, computed from the SNR over the whole sampled band."""
         return None if self.snr_db is None else self.snr_db + 10 * math.log10(self.sample_rate_hz)
+
+
+_COLUMNS = (
+    *(field.name for field in fields(StationRecording) if field.name not in ("station", "location")),
+    "iq_data_location",
+)
+_STATION_COLUMNS = ("rx_id", "name", "latitude", "longitude", "altitude_m", "url", "api_type", "is_active")
 
 
 def list_recordings(database: Database, session_id: UUID) -> list[StationRecording]:
@@ -57,10 +64,11 @@ def list_recordings(database: Database, session_id: UUID) -> list[StationRecordi
 
 def read_recordings(connection: Connection, session_id: UUID) -> list[StationRecording]:
     """The stations' IQ of a session, by rx_id, within a transaction or snapshot."""
+    columns = ", ".join((*(f"m.{column}" for column in _COLUMNS), *(f"w.{column}" for column in _STATION_COLUMNS)))
     rows = connection.execute(
         text(
-            "SELECT m.*, w.rx_id, w.name, w.latitude, w.longitude, w.altitude_m, w.url, w.api_type, w.is_active"
-            " FROM heimdall.measurements m JOIN heimdall.websdr_stations w ON w.id = m.websdr_station_id"
+            f"SELECT {columns} FROM heimdall.measurements m"
+            " JOIN heimdall.websdr_stations w ON w.id = m.websdr_station_id"
             " WHERE m.recording_session_id = :id ORDER BY w.rx_id, m.timestamp"
         ),
         {"id": session_id},
@@ -69,72 +77,32 @@ def read_recordings(connection: Connection, session_id: UUID) -> list[StationRec
 
 
 def replace_measurements(connection: Connection, session_id: UUID, recordings: Sequence[StationRecording]) -> None:
-    """Write what the stations recorded in place of what was there; the stations have rows already."""
+    """Replace a session's measurements; the stations must have rows already."""
     ids = station_ids(connection, [recording.station.rx_id for recording in recordings])
     connection.execute(text("DELETE FROM heimdall.measurements WHERE recording_session_id = :id"), {"id": session_id})
     for recording in recordings:
         connection.execute(
             text(
                 "INSERT INTO heimdall.measurements (timestamp, recording_session_id, websdr_station_id,"
-                " start_time_unix_ns, time_source, time_uncertainty_ns, sample_rate_hz, samples_count,"
-                " iq_data_location, iq_data_format, sha256, full_scale_dbm, is_calibrated, quantisation_step,"
-                " passband_hz, error_message, note, snr_db, signal_strength_dbm, frequency_offset_hz)"
-                f" VALUES ({time_sql('CAST(:start_ns AS bigint) / 1000')}, :session_id, :station_id, :start_ns,"
-                " :time_source, :time_uncertainty_ns, :sample_rate_hz, :samples_count,"
-                " :location, :iq_data_format, :sha256, :full_scale_dbm, :is_calibrated, :quantisation_step,"
-                " :passband_hz, :error_message, :note, :snr_db, :signal_strength_dbm, :frequency_offset_hz)"
+                f" {', '.join(_COLUMNS)}) VALUES ({time_sql('CAST(:start_time_unix_ns AS bigint) / 1000')},"
+                f" :session_id, :station_id, {', '.join(f':{column}' for column in _COLUMNS)})"
             ),
-            {
-                "start_ns": recording.start_time_unix_ns,
+            vars(recording)
+            | {
                 "session_id": session_id,
                 "station_id": ids[recording.station.rx_id],
-                "time_source": recording.time_source,
-                "time_uncertainty_ns": recording.time_uncertainty_ns,
+                "iq_data_location": str(recording.location) if recording.location else None,
                 "sample_rate_hz": recording.sample_rate_hz or None,
-                "samples_count": recording.samples_count,
-                "location": str(recording.location) if recording.location else None,
-                "iq_data_format": recording.iq_data_format,
-                "sha256": recording.sha256,
-                "full_scale_dbm": recording.full_scale_dbm,
-                "is_calibrated": recording.is_calibrated,
-                "quantisation_step": recording.quantisation_step,
-                "passband_hz": recording.passband_hz,
-                "error_message": recording.error_message,
-                "note": recording.note,
-                "snr_db": recording.snr_db,
-                "signal_strength_dbm": recording.signal_strength_dbm,
-                "frequency_offset_hz": recording.frequency_offset_hz,
             },
         )
 
 
 def _recording(row: Row[Any]) -> StationRecording:
+    values = dict(row._mapping)
+    location = values.pop("iq_data_location")
     return StationRecording(
-        station=Station(
-            rx_id=row.rx_id,
-            name=row.name,
-            latitude=row.latitude,
-            longitude=row.longitude,
-            altitude_m=row.altitude_m,
-            url=row.url,
-            api_type=row.api_type,
-            is_active=row.is_active,
-        ),
-        start_time_unix_ns=row.start_time_unix_ns,
-        sample_rate_hz=row.sample_rate_hz or 0.0,
-        samples_count=row.samples_count,
-        location=ObjectLocation.parse(row.iq_data_location) if row.iq_data_location else None,
-        iq_data_format=row.iq_data_format,
-        sha256=row.sha256,
-        full_scale_dbm=row.full_scale_dbm,
-        is_calibrated=row.is_calibrated,
-        quantisation_step=row.quantisation_step,
-        passband_hz=row.passband_hz,
-        time_source=row.time_source,
-        time_uncertainty_ns=row.time_uncertainty_ns,
-        error_message=row.error_message,
-        note=row.note,
-        snr_db=row.snr_db,
-        signal_strength_dbm=row.signal_strength_dbm,
-        frequency_offset_hz=row.frequency_offset_hz,
+        station=Station(**{column: values.pop(column) for column in _STATION_COLUMNS}),
+        location=ObjectLocation.parse(location) if location else None,
+        sample_rate_hz=values.pop("sample_rate_hz") or 0.0,
+        **values,
     )

@@ -1,4 +1,4 @@
-"""Brings the database's schema to the version that this code needs."""
+"""Migrates the database's schema to the version that this code needs."""
 
 from pathlib import Path
 
@@ -11,10 +11,10 @@ from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.store.database import Database, LackingRightError
 from heimdall_pipelines.store.receiver_view import lacks_columns, rebuild_view
 
-# Any constant serves, as long as every version of this project takes the same one.
+# Any constant works, if every version of this project uses the same one.
 SCHEMA_LOCK = 0x4845494D  # "HEIM"
-# Default privileges give new tables to the application's role; of this one it may only read.
-_OWNER_ALONE_WRITES_THE_REVISION = """
+# Default privileges let the application's role write new tables; this one it may only read.
+_ONLY_OWNER_WRITES_REVISION = """
 DO $$
 DECLARE
     grantee regrole;
@@ -34,16 +34,16 @@ class SchemaTooNewError(HeimdallError):
 
 
 class SchemaTooOldError(HeimdallError):
-    """The database has to be migrated, and this role may not."""
+    """The database must be migrated, and this role may not do it."""
 
 
 def migrate(database: Database) -> tuple[str | None, str]:
-    """Migrate to the newest schema; only reads if it is there already.
+    """Migrate to the newest schema; only reads if the schema is current.
 
-    A feature that is new in the registry needs no revision: the view `receiver_features` gets its columns here.
+    A new feature in the registry needs no revision: its columns are added to the view `receiver_features` here.
 
-    Two processes at once are safe: an advisory lock lets one after the other, and everything
-    happens in one transaction, so that a crash leaves the old schema.
+    Concurrent processes are safe: an advisory lock serialises them, and everything happens in one
+    transaction, so that a crash leaves the old schema.
 
     Parameters
     ----------
@@ -60,11 +60,11 @@ def migrate(database: Database) -> tuple[str | None, str]:
     SchemaTooNewError
         The database has a revision that this code does not know.
     SchemaTooOldError
-        It is not there, and the role may not change the schema.
+        The schema is old or missing, and the role may not change it.
     DatabaseUnavailableError
         PostgreSQL could not be reached.
     DatabaseRefusedError
-        PostgreSQL refuses the role, or the role may not even read the revision.
+        PostgreSQL refuses the role, or the role may not read the revision.
     """
     config, script, head = _migrations()
     with database.transaction() as connection:
@@ -97,12 +97,12 @@ def _upgrade(database: Database, config: Config, script: ScriptDirectory, head: 
         command.upgrade(config, "head")
         if lacks_columns(connection):
             rebuild_view(connection)
-        connection.execute(text(_OWNER_ALONE_WRITES_THE_REVISION))
+        connection.execute(text(_ONLY_OWNER_WRITES_REVISION))
     return before
 
 
 def schema_revisions(database: Database) -> tuple[str | None, str]:
-    """The schema's revision, None where there is none yet, and that which this version needs; changes nothing."""
+    """The schema's revision (None if there is none yet) and the one that this version needs; changes nothing."""
     with database.transaction() as connection:
         return _revision(connection), _migrations()[2]
 

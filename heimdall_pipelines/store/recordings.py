@@ -1,4 +1,4 @@
-"""Sessions while they are recorded: opened, kept alive, closed as failed, and found where their recorder died."""
+"""Sessions during recording: open, heartbeat, close as failed, find abandoned ones."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,26 +11,26 @@ from heimdall_pipelines.store.session_slugs import insert_with_slug
 from heimdall_pipelines.store.sessions import SessionIdentity
 from heimdall_pipelines.store.stations import known_source_id
 
-# An import has no deadline: importing the same files again takes it up.
+# An import has no deadline: importing the same files again continues it.
 _IS_RECORDING = "recording_deadline_at IS NOT NULL"
 _IS_OPEN = f"status IN ('pending', 'in_progress') AND {_IS_RECORDING} AND deletion_began_at IS NULL"
 
 
 @dataclass(frozen=True)
 class RecordedSession:
-    """What is known of a session before it is recorded; where ``wanted_slug`` is taken, a number follows it."""
+    """A session before it is recorded; if ``wanted_slug`` is taken, a number is appended."""
 
     wanted_slug: str
     name: str
     frequency_hz: float
     bandwidth_hz: float
     known_source: str | None
-    ends_within_s: float
+    deadline_in_s: float
 
 
 @dataclass(frozen=True)
 class AbandonedSession(SessionIdentity):
-    """A session whose recorder is gone; ``error_message`` is why it is closed."""
+    """A session whose recorder died; ``error_message`` is the reason for closing it."""
 
     name: str
     error_message: str
@@ -42,7 +42,7 @@ def open_recording_session(database: Database, session: RecordedSession) -> Sess
     Raises
     ------
     StationError
-        The source is not known.
+        The source is unknown.
     """
     with database.transaction() as connection:
         source_id = known_source_id(connection, session.known_source)
@@ -53,7 +53,7 @@ def open_recording_session(database: Database, session: RecordedSession) -> Sess
                     "INSERT INTO heimdall.recording_sessions (slug, name, status, frequency_hz, bandwidth_hz,"
                     " known_source_id, recording_deadline_at, recorder_seen_at) VALUES (:slug, :name, 'pending',"
                     " :frequency_hz, :bandwidth_hz, :source_id,"
-                    " clock_timestamp() + :ends_within_s * INTERVAL '1 second', clock_timestamp())"
+                    " clock_timestamp() + :deadline_in_s * INTERVAL '1 second', clock_timestamp())"
                     " ON CONFLICT (slug) DO NOTHING RETURNING id, slug"
                 ),
                 vars(session) | {"slug": slug, "source_id": source_id},
@@ -64,22 +64,22 @@ def open_recording_session(database: Database, session: RecordedSession) -> Sess
 
 
 def start_recording_session(database: Database, session_id: UUID) -> bool:
-    """Let a pending session be in progress; False where it was closed or is being deleted."""
+    """Set a pending session in progress; False if it was closed or is being deleted."""
     return _change_open(database, session_id, "status = 'in_progress', recorder_seen_at = clock_timestamp()")
 
 
 def note_recorder_heartbeat(database: Database, session_id: UUID) -> bool:
-    """Leave a heartbeat; False where the session was closed, or is deleted or being deleted."""
+    """Write a heartbeat; False if the session was closed or deleted, or is being deleted."""
     return _change_open(database, session_id, "recorder_seen_at = clock_timestamp()")
 
 
 def fail_recording_session(database: Database, session_id: UUID, reason: str) -> bool:
-    """Close a session as failed; False where it was completed, closed or deleted before. Its objects stay as yet."""
+    """Close a session as failed; False if it was completed, closed or deleted before. Its objects stay for now."""
     return _change_open(database, session_id, "status = 'failed', error_message = :reason", reason=reason)
 
 
 def note_recording_removed(database: Database, session_id: UUID) -> None:
-    """Note that nothing is left of what a failed session stored."""
+    """Note that all objects of a failed session are removed."""
     with database.transaction() as connection:
         connection.execute(
             text(
@@ -91,7 +91,7 @@ def note_recording_removed(database: Database, session_id: UUID) -> None:
 
 
 def abandoned_sessions(database: Database, silent_for_s: float) -> list[AbandonedSession]:
-    """Sessions that nobody records any more, and failed ones whose objects are still to be removed; oldest first.
+    """Sessions whose recorder died, and failed ones whose objects are still to be removed; oldest first.
 
     Parameters
     ----------
@@ -117,15 +117,15 @@ def abandoned_sessions(database: Database, silent_for_s: float) -> list[Abandone
             row.slug,
             row.name,
             row.error_message
-            or f"abandoned: the process that recorded it gave no heartbeat for {row.silent_s:.0f} s"
-            + (", and it should have ended before" if row.is_late else ""),
+            or f"abandoned: no heartbeat of its recorder for {row.silent_s:.0f} s"
+            + (", and its deadline has passed" if row.is_late else ""),
         )
         for row in rows
     ]
 
 
 def _change_open(database: Database, session_id: UUID, change: str, **values: object) -> bool:
-    """Change a session that is still to be recorded, or is being recorded; False where it is no longer."""
+    """Change a session that is pending or being recorded; False for any other."""
     with database.transaction() as connection:
         changed = connection.execute(
             text(f"UPDATE heimdall.recording_sessions SET {change} WHERE id = :id AND {_IS_OPEN} RETURNING 1"),

@@ -13,7 +13,7 @@ from heimdall_pipelines.store.stations import add_missing_stations
 
 
 class SessionClosedError(HeimdallError):
-    """The session was closed as failed: it is not completed any more."""
+    """The session was closed as failed and can no longer be completed."""
 
 
 def complete_session(
@@ -26,19 +26,19 @@ def complete_session(
 ) -> int:
     """Write a session's measurements and complete it, in one transaction.
 
-    Stations that do not exist yet are added as they stand in the recordings. A session that
-    another process completed meanwhile stays as it is.
+    Stations that do not exist yet are added. A session that another process completed meanwhile
+    stays unchanged.
 
     Parameters
     ----------
     database : Database
     session_id : UUID
     recordings : sequence of StationRecording
-        One of them at least has samples.
+        At least one of them has samples.
     bandwidth_hz : float, optional
-        Of the channel, where it is known better than when the session was opened.
+        Of the channel, if it is better known than when the session was opened.
     error_message : str, optional
-        What went wrong though some stations did record.
+        What went wrong although some stations did record.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""What the deletion of a session reads and changes in the database."""
+"""The deletion of a session in the database."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -15,17 +15,17 @@ from heimdall_pipelines.store.sessions import SessionIdentity
 
 @dataclass(frozen=True)
 class SessionToDelete:
-    """What of a session's rows its deletion has to know.
+    """A session as its deletion needs it.
 
     Attributes
     ----------
     slug, name : str
     content_sha256 : str or None
-        Of its files where it was imported: the key of an import's lock.
+        Of its files if it was imported: the key of the import lock.
     num_stations, num_segments : int
         Rows of measurements and of measurement_features.
     locations : tuple of ObjectLocation
-        Objects that its measurements name, wherever they lie.
+        Objects that its measurements name.
     """
 
     slug: str
@@ -37,7 +37,7 @@ class SessionToDelete:
 
 
 def find_session_to_delete(database: Database, session_id: UUID) -> SessionToDelete | None:
-    """What there is of a session; None where its row is gone."""
+    """Find the rows of a session; None if it has no row."""
     with database.transaction() as connection:
         row = connection.execute(
             text(
@@ -61,9 +61,9 @@ def find_session_to_delete(database: Database, session_id: UUID) -> SessionToDel
 
 
 def expired_sessions(database: Database, retention_days: int) -> list[SessionIdentity]:
-    """Sessions that became completed longer ago than so many days, oldest first; those half deleted are among them.
+    """Sessions completed more than `retention_days` ago, oldest first; includes those whose deletion was interrupted.
 
-    It is not the age of the recording: an old one that was just imported stays.
+    This is not the age of the recording: an old recording that was just imported stays.
     """
     with database.transaction() as connection:
         rows = connection.execute(
@@ -77,7 +77,7 @@ def expired_sessions(database: Database, retention_days: int) -> list[SessionIde
 
 
 def begin_deletion(database: Database, session_id: UUID) -> None:
-    """Mark a session: from now on it is not due, and nobody extracts, validates, imports or completes it."""
+    """Mark a session: from now on it is not due, and cannot be extracted, validated, imported or completed."""
     with database.transaction() as connection:
         connection.execute(
             text(
@@ -91,7 +91,7 @@ def begin_deletion(database: Database, session_id: UUID) -> None:
 def named_by_other_sessions(
     database: Database, session_id: UUID, locations: Sequence[ObjectLocation], below: ObjectLocation
 ) -> set[ObjectLocation]:
-    """Which of these objects, and of those below a prefix, other sessions need; those being deleted need none."""
+    """Which of these objects, and of those below a prefix, other sessions name; sessions being deleted do not count."""
     with database.transaction() as connection:
         return set(_locations(_named_by_others(connection, session_id, [str(x) for x in locations], str(below))))
 
@@ -121,7 +121,7 @@ def delete_session_rows(database: Database, session_id: UUID) -> None:
 def _locations(texts: Sequence[str | None]) -> tuple[ObjectLocation, ...]:
     locations = []
     for location in texts:
-        with suppress(HeimdallError):  # names no object, so there is none to keep or to remove
+        with suppress(HeimdallError):  # not an object location: nothing to keep or to remove
             if location:
                 locations.append(ObjectLocation.parse(location))
     return tuple(locations)

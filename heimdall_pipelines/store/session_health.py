@@ -1,4 +1,4 @@
-"""What a validation reads and keeps of a session beside its rows: their bytes, and its health."""
+"""A session's health as a validation stores it, and the size of its rows."""
 
 import json
 from collections.abc import Sequence
@@ -40,19 +40,19 @@ def record_health(
     issues: Sequence[dict[str, Any]],
     storage_size_bytes: int,
 ) -> datetime:
-    """Keep what a validation found of a session as it was read.
+    """Store the result of a validation with the session.
 
     Returns
     -------
     datetime
-        When, by the database's clock.
+        Time of the validation, by the database's clock.
 
     Raises
     ------
     SessionNotFoundError, SessionBeingDeletedError
-        The session was deleted meanwhile, or its deletion has begun. Nothing was kept, here and below.
+        The session was deleted meanwhile, or its deletion has begun. Nothing was stored.
     SessionChangedError
-        What was looked at is no longer its current revision.
+        The checked revision is no longer the current one. Nothing was stored.
     """
     with database.transaction() as connection:
         validated_at = connection.execute(

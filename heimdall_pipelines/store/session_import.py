@@ -1,4 +1,4 @@
-"""What an import reads and changes of sessions in the database until it completes one."""
+"""Sessions in the database during an import, until it is completed."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ class ImportInProgressError(HeimdallError):
 
 @dataclass(frozen=True)
 class ImportedSession:
-    """What is known of a session before its IQ is stored; where ``wanted_slug`` is taken, a number follows it."""
+    """A session before its IQ is stored; if ``wanted_slug`` is taken, a number is appended."""
 
     wanted_slug: str
     name: str
@@ -37,9 +37,8 @@ def begin_import(database: Database, imported: ImportedSession) -> tuple[Session
     Returns
     -------
     session, is_completed : SessionIdentity, bool
-        ``is_completed`` is true when the same content is stored already. A session that an earlier
-        import left behind in progress is taken up again under its id and slug, so that its objects are
-        overwritten.
+        ``is_completed`` is true if the same content is stored already. A session that a killed import
+        left in progress is reused with its id and slug, so that its objects are overwritten.
 
     Raises
     ------
@@ -52,7 +51,7 @@ def begin_import(database: Database, imported: ImportedSession) -> tuple[Session
         source_id = known_source_id(connection, imported.known_source)
 
         def insert(slug: str) -> Row[Any] | None:
-            # A conflict is of the content, which is found then, or of the slug.
+            # After a conflict, the next attempt finds the content, or tries the next number of the slug.
             return connection.execute(
                 text(
                     "WITH known AS (SELECT id, slug, status, deletion_began_at FROM heimdall.recording_sessions"
@@ -74,7 +73,7 @@ def begin_import(database: Database, imported: ImportedSession) -> tuple[Session
 
 @contextmanager
 def import_lock(database: Database, content_sha256: str) -> Iterator[None]:
-    """Let one process at a time import the same content; the lock ends with its process.
+    """Hold an exclusive lock on importing this content; it is released if the process dies.
 
     Raises
     ------
@@ -86,7 +85,7 @@ def import_lock(database: Database, content_sha256: str) -> Iterator[None]:
             text("SELECT pg_try_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": content_sha256}
         ).scalar()
         if not is_free:
-            raise ImportInProgressError("these files are being imported by another process; wait for it to end")
+            raise ImportInProgressError("another process is importing these files; wait until it ends")
         yield
 
 
@@ -105,7 +104,7 @@ def sessions_holding(database: Database, sha256: Sequence[str], *, other_than_co
 
 
 def discard_session(database: Database, session_id: UUID) -> None:
-    """Delete a session that was never completed, with its rows; one whose deletion has begun is left to that."""
+    """Delete a session that was never completed, with its rows, unless its deletion has begun."""
     with database.transaction() as connection:
         connection.execute(
             text(

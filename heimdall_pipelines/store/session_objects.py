@@ -1,4 +1,4 @@
-"""Objects of a session as the store lists them, whatever its measurements name."""
+"""Objects of a session as listed in the store, independent of its measurements."""
 
 from collections.abc import Collection, Iterator, Sequence
 from uuid import UUID
@@ -8,7 +8,7 @@ from heimdall_pipelines.store.objects import ObjectEntry, ObjectLocation, Object
 
 
 def session_prefix(objects: ObjectStore, session_id: UUID) -> ObjectLocation:
-    """Below which a session's objects lie, those of older recordings excepted."""
+    """Prefix of a session's objects, except those of older recordings."""
     return ObjectLocation(objects.raw_iq_bucket, f"sessions/{session_id}/")
 
 
@@ -20,23 +20,23 @@ def session_entries(objects: ObjectStore, session_id: UUID) -> Iterator[tuple[Ob
 
 
 def with_sidecar(location: ObjectLocation) -> tuple[ObjectLocation, ...]:
-    """An IQ object and its SigMF description; a headerless one, of an older recording, has none."""
+    """An IQ object and its SigMF description; headerless objects of older recordings have none."""
     return (location, sidecar_location(location)) if location.key.endswith(".npy") else (location,)
 
 
 def remove_session_objects(
     objects: ObjectStore, session_id: UUID, named: Sequence[ObjectLocation], kept: Collection[ObjectLocation]
 ) -> None:
-    """Remove everything below a session's prefix and the objects that it names, but for those that are kept.
+    """Remove everything below a session's prefix and the objects that it names, except `kept`.
 
     Parameters
     ----------
     objects : ObjectStore
     session_id : UUID
     named : sequence of ObjectLocation
-        By its measurements.
+        Objects that its measurements name.
     kept : collection of ObjectLocation
-        What other sessions need of these; their sidecars are kept too.
+        Objects that other sessions need; their sidecars are kept too.
     """
     spared = {file for location in kept for file in with_sidecar(location)}
     below = session_prefix(objects, session_id)

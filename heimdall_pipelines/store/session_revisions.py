@@ -1,4 +1,4 @@
-"""Completed sessions in the state that features are extracted from, and which of them are due."""
+"""Revisions of completed sessions, and which of them are due for extraction."""
 
 from dataclasses import dataclass
 from uuid import UUID
@@ -16,7 +16,7 @@ _IS_DUE = (
 
 @dataclass(frozen=True)
 class SessionRevision:
-    """A completed session in the state that features are extracted from."""
+    """One revision of a completed session, from which features are extracted."""
 
     session_id: UUID
     slug: str
@@ -24,7 +24,7 @@ class SessionRevision:
 
     @property
     def run_key(self) -> str:
-        """Key under which Dagster runs the extraction of this state once; by the id, which came before slugs."""
+        """Key by which Dagster runs the extraction of this revision once; with the id, as before slugs existed."""
         return f"{self.session_id}:{self.revision}"
 
 
@@ -36,11 +36,10 @@ def due_for_extraction(
     Parameters
     ----------
     database : Database
-        Where to look.
     limit : int
-        At most so many.
+        Greatest number of sessions.
     after : SessionRevision, optional
-        Go on behind this one (the last of the previous page).
+        Continue after this one, the last of the previous page.
     """
     with database.transaction() as connection:
         rows = connection.execute(

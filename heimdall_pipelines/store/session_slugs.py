@@ -1,7 +1,7 @@
 """Slugs of recording sessions: names for people, unique, made from start, frequency and name, and never changed.
 
-A slug is words of a-z and 0-9 joined by single hyphens, 100 characters at most, with a time before them or not:
-`20171127T104156Z-77500hz-dcf77`. What reads as a UUID is none, so that a slug is never taken for an id.
+A slug is words of a-z and 0-9 joined by single hyphens, 100 characters at most, optionally with a time before them:
+`20171127T104156Z-77500hz-dcf77`. A UUID is not a slug, so that a slug is never taken for an id.
 """
 
 import re
@@ -19,10 +19,10 @@ from heimdall_pipelines.store.stations import slug as words_of
 
 # The constraint of the column is the same; see the migration 0007.
 _SLUG = re.compile(r"([0-9]{8}T[0-9]{6}Z-)?[a-z0-9]+(-[a-z0-9]+)*")
-_MAX_GIVEN_CHARACTERS = 80  # of 100: a number may have to follow
+_MAX_GIVEN_CHARACTERS = 80  # of 100: leaves room for a number
 _MAX_NAME_CHARACTERS = 40
 _MAX_PLAIN_FREQUENCY_HZ = 1e13  # digit by digit below, in three digits and an exponent from there on
-# The name that a session gets where none is given: it has nothing that is not in front of it.
+# The default name of a session, which is left out: it repeats the time and frequency in front of it.
 _DEFAULT_NAME = re.compile(r"\S+ kHz, \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC")
 
 
@@ -31,7 +31,7 @@ class SlugError(HeimdallError):
 
 
 def default_session_name(frequency_hz: float, start: datetime) -> str:
-    """Give the name of a session that was not named.
+    """Give the default name of a session.
 
     >>> default_session_name(77_500.0, datetime(2017, 11, 27, 10, 41, 56, tzinfo=UTC))
     '77.5 kHz, 2017-11-27 10:41:56 UTC'
@@ -40,16 +40,16 @@ def default_session_name(frequency_hz: float, start: datetime) -> str:
 
 
 def session_slug(start: datetime, frequency_hz: float, name: str, known_source: str | None = None) -> str:
-    """Make the slug of a session; where it is taken, a number follows it (`insert_with_slug`).
+    """Make the slug of a session; if it is taken, `insert_with_slug` appends a number.
 
     Parameters
     ----------
     start : datetime
     frequency_hz : float
     name : str
-        Of any characters: letters lose their accents, what is left of a-z and 0-9 is kept, up to 40 characters.
+        Any characters: accents are removed, then only a-z and 0-9 are kept, up to 40 characters.
     known_source : str, optional
-        Stands for the name where that is the default one.
+        Replaces the name if that is the default one.
 
     >>> session_slug(datetime(2017, 11, 27, 10, 41, 56, tzinfo=UTC), 77_500.0, "DCF77, Zürich/Nord")
     '20171127T104156Z-77500hz-dcf77-zurich-nord'
@@ -68,7 +68,7 @@ def session_slug(start: datetime, frequency_hz: float, name: str, known_source: 
 
 
 def check_slug(slug: str) -> str:
-    """Give back a slug that a person chose.
+    """Check a slug that a person chose, and return it.
 
     Raises
     ------
@@ -84,15 +84,15 @@ def check_slug(slug: str) -> str:
 
 
 def insert_with_slug(connection: Connection, wanted: str, insert: Callable[[str], Row[Any] | None]) -> Row[Any]:
-    """Insert a session under the wanted slug, or with the lowest number behind it that is free.
+    """Insert a session with the wanted slug; if it is taken, with the lowest free number appended.
 
     Parameters
     ----------
     connection : Connection
     wanted : str
     insert : callable
-        Inserts under a slug ``ON CONFLICT DO NOTHING``, which waits for a rival of the same slug to commit; gives the
-        row, or None where a rival was first. Then the next number is tried.
+        Inserts with a slug ``ON CONFLICT DO NOTHING``, which waits for a concurrent insert of the same slug to commit;
+        returns the row, or None if the other insert was first. Then the next number is tried.
     """
     while True:
         row = insert(_free_slug(connection, wanted))
@@ -101,7 +101,7 @@ def insert_with_slug(connection: Connection, wanted: str, insert: Callable[[str]
 
 
 def slugs_of_ids(database: Database, keys: Iterable[str | None]) -> dict[str, str]:
-    """Find the slugs of those of the keys that are ids of sessions; partitions had them before there were slugs."""
+    """Map those keys that are ids of sessions to slugs; before slugs existed, partition keys were ids."""
     ids = {key: str(session_id) for key in keys if key is not None and (session_id := as_uuid(key)) is not None}
     if not ids:
         return {}
@@ -115,7 +115,7 @@ def slugs_of_ids(database: Database, keys: Iterable[str | None]) -> dict[str, st
 
 
 def numbered(wanted: str, taken: set[str], first: int = 1) -> tuple[str, int]:
-    """Give the wanted slug or, from number 2 on, the first that is not taken; and its number."""
+    """Return the wanted slug or, if it is taken, the first free one with a number from 2; and that number."""
     number = first
     while (slug := wanted if number == 1 else f"{wanted}-{number}") in taken:
         number += 1
@@ -123,7 +123,7 @@ def numbered(wanted: str, taken: set[str], first: int = 1) -> tuple[str, int]:
 
 
 def as_uuid(key: UUID | str) -> UUID | None:
-    """Read an id as people type it; None where it is none."""
+    """Parse an id as people type it; None if it is not a UUID."""
     try:
         return UUID(str(key))
     except ValueError:

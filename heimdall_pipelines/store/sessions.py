@@ -1,6 +1,6 @@
 """Rows of recording_sessions, as they are read."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from uuid import UUID
 
@@ -9,7 +9,7 @@ from sqlalchemy import Connection, text
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.session_slugs import as_uuid
-from heimdall_pipelines.store.stations import KnownSource
+from heimdall_pipelines.store.stations import SOURCE_COLUMNS, KnownSource
 
 SessionKey = UUID | str  # a session's id, or its slug
 
@@ -19,7 +19,7 @@ class SessionNotFoundError(HeimdallError):
 
 
 class SessionBeingDeletedError(HeimdallError):
-    """The session's deletion has begun: nothing else is done with it any more."""
+    """The session's deletion has begun: it can only be finished."""
 
     def __init__(self, key: SessionKey) -> None:
         super().__init__(f"session {key} is being deleted; finish it with: heimdall session delete {key}")
@@ -27,7 +27,7 @@ class SessionBeingDeletedError(HeimdallError):
 
 @dataclass(frozen=True)
 class SessionIdentity:
-    """How a session is called: by its id in rows and objects, by its slug wherever a person sees it."""
+    """Identifiers of a session: the id in rows and objects, the slug for people."""
 
     id: UUID
     slug: str
@@ -37,7 +37,7 @@ class SessionIdentity:
 class RecordingSession(SessionIdentity):
     """One recording by several stations at the same time.
 
-    Health, its time and the bytes are those of the last validation (``unknown`` and None before the first).
+    Health, its time and the size are those of the last validation (``unknown`` and None before the first).
     """
 
     name: str
@@ -57,7 +57,7 @@ class RecordingSession(SessionIdentity):
 
 @dataclass(frozen=True)
 class SessionOverview(SessionIdentity):
-    """A session as a list shows it."""
+    """A session in a list."""
 
     name: str
     status: str
@@ -73,13 +73,19 @@ class SessionOverview(SessionIdentity):
     deletion_began_at: datetime | None
 
 
+_SESSION_COLUMNS = ", ".join(f"s.{field.name}" for field in fields(RecordingSession) if field.name != "known_source")
+_OVERVIEW_COLUMNS = ", ".join(
+    f"s.{field.name}" for field in fields(SessionOverview) if not field.name.startswith("num_")
+)
+
+
 def get_session(database: Database, key: SessionKey) -> RecordingSession:
     """One session, by its slug or id.
 
     Raises
     ------
     SessionNotFoundError
-        No session has it.
+        No session has this slug or id.
     """
     with database.transaction() as connection:
         return read_session(connection, key)
@@ -87,53 +93,31 @@ def get_session(database: Database, key: SessionKey) -> RecordingSession:
 
 def read_session(connection: Connection, key: SessionKey) -> RecordingSession:
     """One session, within a transaction or snapshot; raises as `get_session`."""
+    source_columns = ", ".join(f"k.{column} AS source_{column}" for column in SOURCE_COLUMNS)
     row = connection.execute(
         text(
-            "SELECT s.id, s.slug, s.name, s.status, s.frequency_hz, s.bandwidth_hz, s.start_time, s.duration_s,"
-            " s.revision, s.error_message, s.health_status, s.last_validated_at, s.storage_size_bytes,"
-            " s.deletion_began_at, k.name AS source_name, k.frequency_hz AS source_frequency_hz,"
-            " k.latitude, k.longitude, k.altitude_m, k.power_dbm"
-            " FROM heimdall.recording_sessions s LEFT JOIN heimdall.known_sources k ON k.id = s.known_source_id"
+            f"SELECT {_SESSION_COLUMNS}, {source_columns} FROM heimdall.recording_sessions s"
+            " LEFT JOIN heimdall.known_sources k ON k.id = s.known_source_id"
             " WHERE s.id = :id OR s.slug = :slug"
         ),
         {"id": as_uuid(key), "slug": str(key)},
     ).first()
     if row is None:
         raise SessionNotFoundError(f"no session {key}; see: heimdall session list")
-    source = None
-    if row.source_name is not None:
-        source = KnownSource(
-            row.source_name, row.source_frequency_hz, row.latitude, row.longitude, row.altitude_m, row.power_dbm
-        )
-    return RecordingSession(
-        id=row.id,
-        slug=row.slug,
-        name=row.name,
-        status=row.status,
-        frequency_hz=row.frequency_hz,
-        bandwidth_hz=row.bandwidth_hz,
-        start_time=row.start_time,
-        duration_s=row.duration_s,
-        revision=row.revision,
-        error_message=row.error_message,
-        known_source=source,
-        health_status=row.health_status,
-        last_validated_at=row.last_validated_at,
-        storage_size_bytes=row.storage_size_bytes,
-        deletion_began_at=row.deletion_began_at,
-    )
+    values = dict(row._mapping)
+    source = {column: values.pop(f"source_{column}") for column in SOURCE_COLUMNS}
+    return RecordingSession(known_source=None if source["name"] is None else KnownSource(**source), **values)
 
 
 def list_sessions(database: Database, limit: int = 100) -> list[SessionOverview]:
-    """Sessions with what was extracted from their current revision, newest first."""
+    """Sessions with counts of the segments of their current revision, newest first."""
     with database.transaction() as connection:
         rows = connection.execute(
             text(
-                "SELECT s.id, s.slug, s.name, s.status, s.frequency_hz, s.start_time, s.duration_s, s.revision,"
+                f"SELECT {_OVERVIEW_COLUMNS},"
                 " (SELECT count(*) FROM heimdall.measurements m WHERE m.recording_session_id = s.id) AS num_stations,"
                 " count(f.id) AS num_segments,"
-                " count(f.id) FILTER (WHERE f.extraction_failed) AS num_failed_segments,"
-                " s.health_status, s.last_validated_at, s.deletion_began_at"
+                " count(f.id) FILTER (WHERE f.extraction_failed) AS num_failed_segments"
                 " FROM heimdall.recording_sessions s LEFT JOIN heimdall.measurement_features f"
                 " ON f.recording_session_id = s.id AND f.session_revision = s.revision"
                 " GROUP BY s.id ORDER BY s.created_at DESC LIMIT :limit"
@@ -144,7 +128,7 @@ def list_sessions(database: Database, limit: int = 100) -> list[SessionOverview]
 
 
 def completed_sessions(database: Database) -> list[SessionIdentity]:
-    """Sessions that can be validated, oldest completion first: completed, and not being deleted."""
+    """Sessions that can be validated (completed and not being deleted), oldest completion first."""
     with database.transaction() as connection:
         rows = connection.execute(
             text(

@@ -1,4 +1,4 @@
-"""Rows of station_checks: the history of how stations answered."""
+"""Rows of station_checks: the history of station status."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from heimdall_pipelines.store.database import Database
 
 @dataclass(frozen=True)
 class StationCheck:
-    """How a station answered when it was asked; None where it does not say."""
+    """Status of a station at a check; None for what it does not report."""
 
     rx_id: str
     api_type: str
@@ -26,13 +26,11 @@ class StationCheck:
 
 @dataclass(frozen=True)
 class StationUptime:
-    """What the history says of a station."""
+    """Uptime of a station."""
 
     rx_id: str
     num_checks: int
     num_up: int
-    mean_latency_ms: float | None
-    last_up_at: datetime | None
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ class PastCheck:
 
 
 def add_station_checks(database: Database, checks: Sequence[StationCheck]) -> None:
-    """Keep the answers of stations; those that were deleted meanwhile are left out."""
+    """Store checks of stations; stations that were deleted meanwhile are left out."""
     with database.transaction() as connection:
         for check in checks:
             connection.execute(
@@ -60,13 +58,11 @@ def add_station_checks(database: Database, checks: Sequence[StationCheck]) -> No
 
 
 def station_uptimes(database: Database, days: float) -> list[StationUptime]:
-    """How often each station was up during the last days, by rx_id; those never asked are missing."""
+    """How often each station was up during the last days, by rx_id; stations without a check are left out."""
     with database.transaction() as connection:
         rows = connection.execute(
             text(
-                "SELECT w.rx_id, count(*) AS num_checks, count(*) FILTER (WHERE c.is_up) AS num_up,"
-                " avg(c.latency_ms) FILTER (WHERE c.is_up) AS mean_latency_ms,"
-                " max(c.checked_at) FILTER (WHERE c.is_up) AS last_up_at"
+                "SELECT w.rx_id, count(*) AS num_checks, count(*) FILTER (WHERE c.is_up) AS num_up"
                 " FROM heimdall.station_checks c JOIN heimdall.websdr_stations w ON w.id = c.websdr_station_id"
                 " WHERE c.checked_at > clock_timestamp() - :days * INTERVAL '1 day' GROUP BY w.rx_id ORDER BY w.rx_id"
             ),
@@ -76,7 +72,7 @@ def station_uptimes(database: Database, days: float) -> list[StationUptime]:
 
 
 def past_checks(database: Database, days: float) -> list[PastCheck]:
-    """What every station answered during the last days, by rx_id and time."""
+    """The checks of every station during the last days, by rx_id and time."""
     with database.transaction() as connection:
         rows = connection.execute(
             text(

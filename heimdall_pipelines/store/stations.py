@@ -4,7 +4,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 from uuid import UUID
 
@@ -19,7 +19,7 @@ _SLUG = re.compile(r"[a-z0-9]+([-_][a-z0-9]+)*")
 
 
 class StationError(HeimdallError):
-    """A station or source that is unknown, given twice, or not as it must be."""
+    """A station or source that is unknown, given twice or invalid."""
 
 
 @dataclass(frozen=True)
@@ -86,14 +86,20 @@ class KnownSource:
     power_dbm: float | None = None
 
 
-_STATION_COLUMNS = (
-    "rx_id, name, latitude, longitude, altitude_m, url, api_type, frequency_ranges_hz, full_scale_dbm, is_active,"
-    " timeout_seconds, retry_count"
-)
+def _insert_sql(table: str, columns: Sequence[str]) -> str:
+    """SQL that inserts a row unless the table has one with the same key, which is its first column."""
+    names, values, key = ", ".join(columns), ", ".join(f":{column}" for column in columns), columns[0]
+    return f"INSERT INTO heimdall.{table} ({names}) VALUES ({values}) ON CONFLICT ({key}) DO NOTHING RETURNING {key}"
+
+
+_STATION_COLUMNS = tuple(field.name for field in fields(Station))
+SOURCE_COLUMNS = tuple(field.name for field in fields(KnownSource))
+_INSERT_STATION = _insert_sql("websdr_stations", _STATION_COLUMNS)
+_INSERT_SOURCE = _insert_sql("known_sources", SOURCE_COLUMNS)
 
 
 def slug(text_: str) -> str:
-    """Make a name into a slug: lower case, anything else than a-z and 0-9 becomes one ``-``.
+    """Convert a name to a slug: lower case, each run of other characters than a-z and 0-9 becomes one ``-``.
 
     >>> slug("Passo del Giovi")
     'passo-del-giovi'
@@ -104,29 +110,24 @@ def slug(text_: str) -> str:
 def list_stations(database: Database) -> list[Station]:
     """All stations, by rx_id."""
     with database.transaction() as connection:
-        rows = connection.execute(text(f"SELECT {_STATION_COLUMNS} FROM heimdall.websdr_stations ORDER BY rx_id"))
+        rows = connection.execute(
+            text(f"SELECT {', '.join(_STATION_COLUMNS)} FROM heimdall.websdr_stations ORDER BY rx_id")
+        )
         return [_station(row) for row in rows]
 
 
 def add_missing_stations(connection: Connection, stations: Sequence[Station]) -> list[str]:
-    """Add the stations whose rx_id is not there yet; rows that are there stay as they are.
+    """Add the stations whose rx_id does not exist yet; existing rows stay unchanged.
 
     Returns
     -------
     list of str
-        The rx_id of each one added.
+        The rx_id of each added station.
     """
     added = []
     for station in stations:
-        values = _station_values(station)
-        names = ", ".join(f":{column}" for column in values)
-        inserted = connection.execute(
-            text(
-                f"INSERT INTO heimdall.websdr_stations ({_STATION_COLUMNS}) VALUES ({names}) "
-                "ON CONFLICT (rx_id) DO NOTHING RETURNING rx_id"
-            ),
-            values,
-        ).first()
+        values = vars(station) | {"frequency_ranges_hz": json.dumps(station.frequency_ranges_hz)}
+        inserted = connection.execute(text(_INSERT_STATION), values).first()
         if inserted is not None:
             added.append(station.rx_id)
     return added
@@ -140,46 +141,34 @@ def add_station(database: Database, station: Station) -> None:
 
 
 def set_station_active(database: Database, rx_id: str, is_active: bool) -> None:
-    """Let a station be asked for recordings, or not."""
+    """Activate or deactivate a station for recordings."""
     _set_column(database, rx_id, "is_active", is_active)
 
 
 def set_station_url(database: Database, rx_id: str, url: str) -> None:
-    """Note that a station moved to another address."""
+    """Set a station's URL."""
     _set_column(database, rx_id, "url", url)
 
 
 def list_known_sources(database: Database) -> list[KnownSource]:
     """All transmitters with known position, by name."""
     with database.transaction() as connection:
-        rows = connection.execute(
-            text(
-                "SELECT name, frequency_hz, latitude, longitude, altitude_m, power_dbm "
-                "FROM heimdall.known_sources ORDER BY name"
-            )
-        )
+        rows = connection.execute(text(f"SELECT {', '.join(SOURCE_COLUMNS)} FROM heimdall.known_sources ORDER BY name"))
         return [KnownSource(**row._mapping) for row in rows]
 
 
 def add_missing_known_sources(connection: Connection, sources: Sequence[KnownSource]) -> list[str]:
-    """Add the sources whose name is not there yet; gives the names of those added."""
+    """Add the sources whose name does not exist yet; returns the added names."""
     added = []
     for source in sources:
-        inserted = connection.execute(
-            text(
-                "INSERT INTO heimdall.known_sources (name, frequency_hz, latitude, longitude, altitude_m, power_dbm) "
-                "VALUES (:name, :frequency_hz, :latitude, :longitude, :altitude_m, :power_dbm) "
-                "ON CONFLICT (name) DO NOTHING RETURNING name"
-            ),
-            vars(source),
-        ).first()
+        inserted = connection.execute(text(_INSERT_SOURCE), vars(source)).first()
         if inserted is not None:
             added.append(source.name)
     return added
 
 
 def known_source_id(connection: Connection, name: str | None) -> UUID | None:
-    """Primary key of a transmitter; None for none; a StationError that lists the known ones where it is unknown."""
+    """Primary key of a transmitter, None for None; the StationError for an unknown name lists the known ones."""
     if name is None:
         return None
     found: UUID | None = connection.execute(
@@ -192,7 +181,7 @@ def known_source_id(connection: Connection, name: str | None) -> UUID | None:
 
 
 def station_ids(connection: Connection, rx_ids: Sequence[str]) -> dict[str, UUID]:
-    """Primary keys of the stations with these rx_ids; unknown ones are missing in the answer."""
+    """Primary keys of the stations with these rx_ids; unknown ones are left out."""
     rows = connection.execute(
         text("SELECT rx_id, id FROM heimdall.websdr_stations WHERE rx_id = ANY(:rx_ids)"), {"rx_ids": list(rx_ids)}
     )
@@ -207,10 +196,6 @@ def _set_column(database: Database, rx_id: str, column: str, value: object) -> N
         ).first()
     if changed is None:
         raise StationError(f"unknown station {rx_id}; see: heimdall station list")
-
-
-def _station_values(station: Station) -> dict[str, Any]:
-    return vars(station) | {"frequency_ranges_hz": json.dumps(station.frequency_ranges_hz)}
 
 
 def _station(row: Row[Any]) -> Station:

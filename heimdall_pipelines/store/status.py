@@ -1,4 +1,4 @@
-"""What `heimdall status` counts, in queries that stay fast on millions of rows: no feature and no IQ row is counted."""
+"""Counts for `heimdall status`, in queries that stay fast on millions of rows: no feature or IQ rows are counted."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ _BYTES_PER_SAMPLE = 8  # complex64
 
 @dataclass(frozen=True)
 class SessionCounts:
-    """How many sessions there are by status, completed ones by health, and how many are due for extraction."""
+    """Numbers of sessions by status, of completed ones by health, and of those due for extraction."""
 
     by_status: Mapping[str, int]
     by_health: Mapping[str, int]
@@ -23,7 +23,7 @@ class SessionCounts:
 
 @dataclass(frozen=True)
 class OpenIncidents:
-    """How many incidents are open by severity, and when the oldest of them was raised."""
+    """Number of open incidents by severity, and when the oldest was raised."""
 
     by_severity: Mapping[str, int]
     oldest_raised_at: datetime | None
@@ -36,7 +36,7 @@ def server_version(database: Database) -> str:
 
 
 def database_bytes(database: Database, names: Sequence[str]) -> dict[str, int]:
-    """Bytes on disk of those of the databases that there are and that this role may connect to."""
+    """Bytes on disk of those databases that exist and that this role may connect to."""
     with database.transaction() as connection:
         rows = connection.execute(
             text(
@@ -49,7 +49,7 @@ def database_bytes(database: Database, names: Sequence[str]) -> dict[str, int]:
 
 
 def count_sessions(database: Database) -> SessionCounts:
-    """Count recording sessions, those that are being deleted excepted."""
+    """Count recording sessions, except those being deleted."""
     with database.transaction() as connection:
         by_status: dict[str, int] = {}
         by_health: dict[str, int] = {}
@@ -90,7 +90,7 @@ def count_open_incidents(database: Database) -> OpenIncidents:
 
 
 def recorded_iq(database: Database) -> tuple[int, int]:
-    """Objects of recorded IQ that measurements name, their SigMF objects included, and bytes of their samples."""
+    """Number of recorded IQ objects with their SigMF objects, by measurements, and bytes of their samples."""
     with database.transaction() as connection:
         row = connection.execute(
             text(
@@ -104,7 +104,7 @@ def recorded_iq(database: Database) -> tuple[int, int]:
 
 
 def samples_below(database: Database, sample_idx: int) -> dict[UUID, int]:
-    """Committed samples of each dataset below an index, by what its batches say."""
+    """Committed samples of each dataset below an index, by its batches."""
     with database.transaction() as connection:
         rows = connection.execute(
             text(

@@ -1,4 +1,4 @@
-"""Both stores of a process together, opened from the settings and closed again."""
+"""Both stores of a process, opened from the settings."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,7 @@
 """The table of measurements as a TimescaleDB hypertable, and its policies.
 
-Every key of the table holds `timestamp` on plain PostgreSQL too, so that the same statements serve both. Only functions
-that TimescaleDB has had since 2.13 and still has are used.
+Every key of the table holds `timestamp` on plain PostgreSQL too, so that the same statements work on both. Only
+functions of TimescaleDB 2.13 and later are used.
 """
 
 from dataclasses import dataclass
@@ -16,19 +16,19 @@ from heimdall_pipelines.store.migrate import SCHEMA_LOCK
 
 
 class HypertableError(HeimdallError):
-    """The settings ask of TimescaleDB what it cannot do."""
+    """TimescaleDB cannot do what the settings request."""
 
 
 @dataclass(frozen=True)
 class HypertablePolicy:
-    """What is asked of TimescaleDB.
+    """The requested settings of TimescaleDB.
 
     Attributes
     ----------
     chunk_days : int
-        Days of recordings in one chunk; chunks that are there stay as they are.
+        Days of recordings in one chunk; existing chunks stay unchanged.
     compress_after_days : int or None
-        Age at which a chunk is compressed; None: no further one is.
+        Age at which a chunk is compressed; None: no more chunks are compressed.
     """
 
     chunk_days: int
@@ -36,9 +36,9 @@ class HypertablePolicy:
 
 
 def apply_policy(database: Database, policy: HypertablePolicy) -> list[str]:
-    """Make the table of measurements a hypertable where TimescaleDB is installed, and set, change or remove policies.
+    """Make the table of measurements a hypertable if TimescaleDB is installed, and set, change or remove policies.
 
-    Asked again it changes nothing. On plain PostgreSQL there is nothing to do.
+    A second call changes nothing. On plain PostgreSQL nothing is done.
 
     Parameters
     ----------
@@ -49,12 +49,12 @@ def apply_policy(database: Database, policy: HypertablePolicy) -> list[str]:
     Returns
     -------
     list of str
-        What was changed, and what a person should know.
+        Changes and warnings, for people to read.
 
     Raises
     ------
     HypertableError
-        Compression is asked for where it cannot be had.
+        Compression is requested but not available.
     DatabaseUnavailableError, DatabaseRefusedError
         PostgreSQL could not be reached, or the role does not own the table.
     """
@@ -115,7 +115,7 @@ def _set_compression(connection: Connection, database: Database, after_days: int
     if before is not None:
         connection.execute(text("SELECT remove_compression_policy('heimdall.measurements')"))
     if after_days is None:
-        return ["chunks of measurements are compressed no more; those that are stay so"]
+        return ["chunks of measurements are no longer compressed; compressed ones stay compressed"]
     is_enabled = f"SELECT compression_enabled FROM timescaledb_information.hypertables WHERE {_OF_MEASUREMENTS}"
     if not _scalar(connection, is_enabled):
         # By session: it is what rows are read, replaced and deleted by, and no other row is decompressed for that.
@@ -133,7 +133,7 @@ def _set_compression(connection: Connection, database: Database, after_days: int
 
 
 def _retention_warnings(connection: Connection) -> list[str]:
-    """Words about a retention policy that somebody set by hand."""
+    """Warn of a retention policy that was set by hand."""
     found = _scalar(
         connection,
         "SELECT count(*) FROM timescaledb_information.jobs"

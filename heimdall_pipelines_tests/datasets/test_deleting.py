@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -35,7 +34,7 @@ from heimdall_pipelines_tests.datasets.support import (
     query,
 )
 from heimdall_pipelines_tests.tcp_link import TcpLink
-from heimdall_pipelines_tests.waiting import TIMEOUT_S
+from heimdall_pipelines_tests.waiting import TIMEOUT_S, wait_for
 
 TABLES = ("synthetic_datasets", "synthetic_batches", "synthetic_iq_samples", "measurement_features")
 # The steps of a deletion, by the names that they are called by; the objects are removed twice.
@@ -73,13 +72,6 @@ def left(stores):
 
 
 NOTHING = dict.fromkeys(TABLES, 0) | {"objects": 0}
-
-
-def wait_until(holds):
-    deadline = time.monotonic() + TIMEOUT_S
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -157,7 +149,10 @@ def test_a_killed_deletion_is_finished_by_the_next(environment, stores, night, s
     reached = tmp_path / "reached"
     with subprocess.Popen([sys.executable, "-c", STOPPING_DELETION, step, str(reached)]) as process:
         try:
-            wait_until(lambda: reached.exists() or process.poll() is not None)
+            wait_for(
+                "a batch in the middle, or the end of its process",
+                lambda: reached.exists() or process.poll() is not None,
+            )
             assert process.poll() is None
         finally:
             process.kill()
@@ -222,7 +217,7 @@ def test_a_batch_that_runs_meanwhile_fails_commits_nothing_and_its_objects_go(
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(make_with_own_stores, settings, "night")
         try:
-            wait_until(lambda: reached.is_set() or running.done())
+            wait_for("the deletion in its middle, or its end", lambda: reached.is_set() or running.done())
             assert not running.done()
             assert len(object_sizes(stores, night)) == 12
             if is_finished:
@@ -252,7 +247,7 @@ def test_a_batch_that_stores_while_the_dataset_is_deleted_leaves_no_object(store
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(make_with_own_stores, settings, "night")
         try:
-            wait_until(lambda: going.is_set() or running.done())
+            wait_for("the batch in its middle, or its end", lambda: going.is_set() or running.done())
             assert not running.done()
             delete_dataset(stores, "night")
         finally:

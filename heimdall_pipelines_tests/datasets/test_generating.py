@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -52,7 +51,7 @@ from heimdall_pipelines_tests.datasets.support import (
     object_sizes,
     query,
 )
-from heimdall_pipelines_tests.waiting import TIMEOUT_S
+from heimdall_pipelines_tests.waiting import TIMEOUT_S, wait_for
 
 BOTH_TYPES = pytest.mark.parametrize("dataset_type", ["feature_based", "iq_raw"])
 # 2 to 3 % of the scenes drawn for the seven stations are accepted: 20 attempts per sample are not enough.
@@ -76,13 +75,6 @@ def two_workers() -> Iterator[Workers]:
     """They are used by one test after the other, each with stores of its own."""
     with Workers(2) as workers:
         yield workers
-
-
-def wait_until(what: str, holds: Callable[[], object]) -> None:
-    deadline = time.monotonic() + TIMEOUT_S
-    while not holds():
-        assert time.monotonic() < deadline, f"it never came to this: {what}"
-        time.sleep(0.02)
 
 
 def at_the_end(once: Callable[[], object]) -> Callable[[BatchProgress], None]:
@@ -311,7 +303,7 @@ def batch_process(settings, name: str, num_workers: int) -> Iterator[subprocess.
             workers = psutil.Process(process.pid).children()
         finally:
             process.send_signal(signal.SIGKILL)
-    wait_until("the workers have ended", lambda: not any(is_alive(worker) for worker in workers))
+    wait_for("the workers to end", lambda: not any(is_alive(worker) for worker in workers))
 
 
 @contextmanager
@@ -337,9 +329,9 @@ def test_killed_while_objects_are_stored_a_batch_leaves_no_row_and_is_made_again
     dataset = add(stores, "night", 30)
     # However late it is killed, it has not committed.
     with held_at_the_commit(stores, NOBODY_COMMITS), batch_process(settings, "night", 2) as process:
-        wait_until("the first object is stored", lambda: object_sizes(stores, dataset))
+        wait_for("the first object", lambda: object_sizes(stores, dataset))
         assert process.poll() is None
-    wait_until("the killed process's connections are closed", lambda: no_transaction_is_open(stores))
+    wait_for("the killed process's connections to close", lambda: no_transaction_is_open(stores))
     assert feature_rows(stores, dataset) == {}
     assert get_dataset(stores.database, "night").num_samples == 0
     assert list_batches(stores.database, dataset.id) == []
@@ -361,9 +353,9 @@ def test_killed_in_the_commit_a_batch_leaves_the_rows_that_were_there(settings, 
     before = feature_rows(stores, dataset)
     expand(stores, dataset, 12)
     with held_at_the_commit(stores, lock) as is_waited_for, batch_process(settings, "night", 1):
-        wait_until("the batch wants to commit", is_waited_for)
+        wait_for("the batch to wait for its commit", is_waited_for)
         assert len(object_sizes(stores, dataset)) == 12 * 3 * 2
-    wait_until("the killed transaction is rolled back", lambda: no_transaction_is_open(stores))
+    wait_for("the killed transaction to be rolled back", lambda: no_transaction_is_open(stores))
     assert feature_rows(stores, dataset) == before
     assert get_dataset(stores.database, "night").num_samples == 5
     assert [batch.num_samples for batch in list_batches(stores.database, dataset.id)] == [5]

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -20,7 +20,7 @@ import pytest
 from heimdall_pipelines.datasets.workers import MAX_WORKERS, WorkerLostError, Workers, num_workers_wanted
 from heimdall_pipelines.errors import HeimdallError, UnavailableError
 from heimdall_pipelines.settings import SettingsError
-from heimdall_pipelines_tests.waiting import TIMEOUT_S
+from heimdall_pipelines_tests.waiting import TIMEOUT_S, wait_for
 
 pytestmark = pytest.mark.programs
 
@@ -111,14 +111,6 @@ def is_running(pid: int) -> bool:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-def wait_until(holds: Callable[[], object]) -> object:
-    deadline = time.monotonic() + TIMEOUT_S
-    while not (found := holds()):
-        assert time.monotonic() < deadline, "it never came to hold"
-        time.sleep(0.02)
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -251,7 +243,7 @@ def test_a_worker_killed_while_it_had_nothing_to_do_is_told_too():
         assert len([x for x in workers.map(squared, range(4)) if x is not None]) == 4
         found = pids(workers)
         os.kill(found[0], signal.SIGKILL)
-        wait_until(lambda: not running(found[:1]))
+        wait_for("the first worker to end", lambda: not running(found[:1]))
         with pytest.raises(WorkerLostError, match="exit code -9"):
             list(workers.map(squared, range(4)))
         assert running(found) == []
@@ -311,14 +303,14 @@ def test_workers_end_by_themselves_when_their_parent_is_killed():
         found = child_pids(parent.pid)
         assert len(found) == 2
         parent.kill()
-    wait_until(lambda: not running(found))
+    wait_for("the workers to end", lambda: not running(found))
 
 
 def test_ctrl_c_ends_the_parent_which_ends_its_workers_even_if_they_are_busy(tmp_path):
     marks = tmp_path / "pids"
     loop = f"list(workers.map(telling_and_sleeping, [{str(marks)!r}] * 4))"
     with subprocess.Popen([sys.executable, "-c", WORK_FOR_EVER.format(loop=loop)], stderr=subprocess.PIPE) as parent:
-        wait_until(lambda: marks.exists() and len(marks.read_text().split()) == 2)
+        wait_for("two marks of the workers", lambda: marks.exists() and len(marks.read_text().split()) == 2)
         parent.send_signal(signal.SIGINT)
         _, errors = parent.communicate(timeout=TIMEOUT_S)
     assert b"KeyboardInterrupt" in errors
@@ -368,7 +360,7 @@ def test_a_worker_that_is_not_asked_holds_no_pipe_of_another():
         list(workers.map(squared, range(4)))
         (pipe, process), (_, other) = workers._processes.items()
         pipe.close()
-        wait_until(lambda: process.poll() is not None)
+        wait_for("the process to end", lambda: process.poll() is not None)
         assert process.returncode == 0
         assert other.poll() is None
         del workers._processes[pipe]

@@ -212,7 +212,7 @@ def test_a_check_that_was_made_without_a_run_is_told_for_its_partition_with_a_li
 def test_an_incident_of_a_session_is_one_by_its_id_and_its_slug(alerting, webhook):
     """Partitions were called by ids before there were slugs; what is noted and told has the slug."""
     session = open_recording_session(
-        alerting.stores.database, RecordedSession("night", "n", 1.0, 1.0, None, ends_within_s=60.0)
+        alerting.stores.database, RecordedSession("night", "n", 1.0, 1.0, None, deadline_in_s=60.0)
     )
     asset = ("recorded", "measurement_features")
     alerting.report(str(session.id), asset=asset)

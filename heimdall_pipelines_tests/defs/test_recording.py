@@ -93,7 +93,7 @@ def test_a_check_of_stations_gives_numbers_that_the_ui_plots(environment, stores
 
 
 def test_the_watchdog_closes_what_is_late_and_starts_no_run(environment, stores, instance):
-    late = RecordedSession("late", "late", FREQUENCY_HZ, 12_500.0, None, ends_within_s=0.0)
+    late = RecordedSession("late", "late", FREQUENCY_HZ, 12_500.0, None, deadline_in_s=0.0)
     opened = open_recording_session(stores.database, late)
     context = dg.build_sensor_context(instance=instance)
     assert abandoned_recordings(context, stores=stores).skip_message == "1 abandoned recordings were closed"

@@ -89,11 +89,11 @@ def test_a_frame_cut_anywhere_within_a_sample_or_the_header_is_refused(cut):
     [
         (b"", "begins with b'' instead of SND"),
         (b"W/F" + bytes(50), "begins with b'W/F' instead of SND"),
-        (b"SND\x08", "has 4 bytes, its header alone 20"),
+        (b"SND\x08", "has 4 bytes, its header has 20"),
         (HEADER % 0x08, "sound frame 258 has 20 bytes"),
         (HEADER % 0x08 + bytes(6), "sound frame 258 has 26 bytes"),
         (HEADER % 0x18 + bytes(4), "sound frame 258 is compressed"),
-        (HEADER % 0x00 + bytes(4), r"sound frame 258 is no IQ \(flags 0x00\)"),
+        (HEADER % 0x00 + bytes(4), r"sound frame 258 is not IQ \(flags 0x00\)"),
         (HEADER % 0x08 + bytes(4 * 4097), "has 4097 samples, more than 4096"),
     ],
 )

@@ -171,9 +171,9 @@ WHOLE_CHUNK = WAV_HEADER_BYTES + 40 * BLOCK.itemsize
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        (lambda b: b[:0], "is no WAV file"),
+        (lambda b: b[:0], "is not a WAV file"),
         (lambda b: b[:20], "is truncated"),
-        (lambda b: b"RIFX" + b[4:], "is no WAV file"),
+        (lambda b: b"RIFX" + b[4:], "is not a WAV file"),
         (lambda b: b[:WAV_HEADER_BYTES], "is truncated"),
         (lambda b: b[:WHOLE_CHUNK], "is truncated: its header says"),
         (lambda b: b[:4] + bytes(4) + b[8 : WHOLE_CHUNK + 1000], "is truncated within the chunk b'data'"),
@@ -200,7 +200,7 @@ def test_a_damaged_recording_is_refused_with_its_reason(tmp_path, damage, reason
 
 def test_a_file_name_with_an_impossible_date_is_refused(tmp_path):
     path = kiwi_file(tmp_path).rename(tmp_path / "20171327T104156Z_77500_DF0KL_iq.wav")
-    with pytest.raises(RecordingFormatError, match="gives no date"):
+    with pytest.raises(RecordingFormatError, match="has no valid date"):
         open_recording(path)
 
 

@@ -59,8 +59,8 @@ def test_a_header_written_ahead_is_what_np_save_writes(num_samples):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "is no .npy file"),
-        (b"RIFF0000WAVE", "is no .npy file"),
+        (b"", "is not a .npy file"),
+        (b"RIFF0000WAVE", "is not a .npy file"),
         (saved(np.zeros(4, np.float32)), "float32, not complex64"),
         (saved(np.zeros(4, [("i", "<i2"), ("q", "<i2")])), "not complex64"),
         (saved(np.zeros((2, 2), np.complex64)), r"shape \(2, 2\)"),
@@ -74,7 +74,7 @@ def test_a_header_written_ahead_is_what_np_save_writes(num_samples):
         (saved(noise(10)) + b"x", "bytes after its array"),
         (b"\x93NUMPY\x03\x00" + bytes(100), "version 3.0"),
         (b"\x93NUMPY\x02\x00\xff\xff\xff\xff" + bytes(100), "claims a header of 4294967295 bytes"),
-        (b"\x93NUMPY\x01\x00\x40\x00" + b"(" * 64, "makes no sense"),
+        (b"\x93NUMPY\x01\x00\x40\x00" + b"(" * 64, "is malformed"),
         (npy_header_bytes(10**17), "is truncated"),
     ],
 )

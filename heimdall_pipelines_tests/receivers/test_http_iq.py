@@ -9,7 +9,7 @@ from aiohttp import web
 
 from heimdall_pipelines.formats.recording import open_recording
 from heimdall_pipelines.receivers.clients import receiver_of
-from heimdall_pipelines.receivers.http_iq import asked_rate_hz
+from heimdall_pipelines.receivers.http_iq import requested_rate_hz
 from heimdall_pipelines.receivers.signal_sources import WavSource
 from heimdall_pipelines.receivers.simulated_receivers import Faults, SimulatedHttpIq
 from heimdall_pipelines.receivers.stream import ReceiverAddress, ReceiverError, Tuning
@@ -99,7 +99,7 @@ def test_no_more_is_taken_than_was_asked_for_whatever_comes():
     ("bandwidth_hz", "rate_hz"), [(1.0, 12_000), (9_600.0, 12_000), (9_700.0, 13_000), (160_000.0, 200_000)]
 )
 def test_the_rate_asked_for_follows_from_the_bandwidth(bandwidth_hz, rate_hz):
-    assert asked_rate_hz(bandwidth_hz) == rate_hz
+    assert requested_rate_hz(bandwidth_hz) == rate_hz
 
 
 def test_the_request_says_frequency_and_rate_and_sends_user_and_password():
@@ -122,8 +122,8 @@ WRONG = [
     (Faults(answers_page=True), "answers with text/html: IQ is application/octet-stream", False),
     (Faults(headers={"Content-Type": "application/json"}), "answers with application/json", False),
     (Faults(headers={"Content-Encoding": "br"}), "sends its IQ encoded as br", False),
-    (Faults(headers={"X-Sample-Rate": "fast"}), "says X-Sample-Rate: fast", False),
-    (Faults(headers={"X-Sample-Rate": "nan"}), "says X-Sample-Rate: nan", False),
+    (Faults(headers={"X-Sample-Rate": "fast"}), "reports X-Sample-Rate: fast", False),
+    (Faults(headers={"X-Sample-Rate": "nan"}), "reports X-Sample-Rate: nan", False),
     (Faults(headers={"X-Sample-Rate": "1e9"}), "but 12000 Hz were requested", False),
     (Faults(headers={"X-Sample-Rate": "0"}), "but 12000 Hz were requested", False),
     (Faults(status=503), "is busy (HTTP status 503)", True),
@@ -211,7 +211,7 @@ def test_a_receiver_that_is_not_there_is_transiently_unreachable():
 
     for api_type in ("http_iq", "kiwisdr"):
         assert in_steady_time(run(api_type, "http://127.0.0.1:1")).startswith("cannot be reached: ")
-        assert in_steady_time(run(api_type, "http://nowhere.invalid")) == "its host name is not known"
+        assert in_steady_time(run(api_type, "http://nowhere.invalid")) == "its host name cannot be resolved"
 
 
 def test_the_status_page_may_be_lines_json_or_missing():

@@ -4,7 +4,6 @@ import io
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
@@ -25,7 +24,7 @@ from heimdall_pipelines.store.stores import open_stores
 from heimdall_pipelines_tests.alerts.support import LOG, evaluation
 from heimdall_pipelines_tests.sessions.support import import_files, noise, npy_files, npy_options, quiet
 from heimdall_pipelines_tests.tcp_link import TcpLink
-from heimdall_pipelines_tests.waiting import TIMEOUT_S
+from heimdall_pipelines_tests.waiting import TIMEOUT_S, wait_for
 
 # Every step that a deletion tells of, in their order: broken off before each, it has to be finished.
 STEPS = ["marking", "removing its objects", "removing its partition", "deleting its rows", "looking for what came in"]
@@ -48,13 +47,6 @@ def stop_here(line):
 with open_stores(load_settings()) as stores:
     delete_session(stores, session_id, lambda _: None, stop_here)
 """
-
-
-def wait_until(holds):
-    deadline = time.monotonic() + TIMEOUT_S
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def execute(stores, statement, **values):
@@ -146,7 +138,10 @@ def test_a_killed_deletion_is_finished_by_the_next(environment, stores, session_
     reached = tmp_path / "reached"
     with subprocess.Popen([sys.executable, "-c", STOPPING_DELETION, str(session_id), step, str(reached)]) as process:
         try:
-            wait_until(lambda: reached.exists() or process.poll() is not None)
+            wait_for(
+                "the deletion in its middle, or the end of its process",
+                lambda: reached.exists() or process.poll() is not None,
+            )
             assert process.poll() is None
         finally:
             process.kill()
@@ -198,7 +193,7 @@ def held_import(settings, stores, example_recordings, monkeypatch):
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(run)
         try:
-            wait_until(lambda: reached.is_set() or running.done())
+            wait_for("the import in its middle, or its end", lambda: reached.is_set() or running.done())
             assert not running.done()
             (session,) = list_sessions(stores.database)
             yield session.id, running, let_go
@@ -211,7 +206,10 @@ def test_an_import_of_a_session_that_is_being_deleted_fails_and_leaves_nothing(s
     told = []
     with ThreadPoolExecutor(1) as pool:
         deletion = pool.submit(delete_session, stores, session_id, quiet, told.append)
-        wait_until(lambda: any(line.startswith("waiting for an import") for line in told) or deletion.done())
+        wait_for(
+            "the deletion to wait for the import, or its end",
+            lambda: any(line.startswith("waiting for an import") for line in told) or deletion.done(),
+        )
         assert not deletion.done()
         let_go.set()
         with pytest.raises(SessionBeingDeletedError):

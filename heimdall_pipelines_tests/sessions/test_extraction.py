@@ -298,7 +298,7 @@ def test_uncalibrated_levels_are_flagged(stores, example):
 def test_a_session_that_is_not_completed_or_not_there_is_refused(stores, example):
     with stores.database.transaction() as connection:
         connection.execute(text("UPDATE heimdall.recording_sessions SET status = 'in_progress'"))
-    with pytest.raises(NotExtractableError, match="is in_progress; only a completed one"):
+    with pytest.raises(NotExtractableError, match="is in_progress; extract it when it is completed"):
         extract_session(stores, example.session_id, quiet)
     with pytest.raises(SessionNotFoundError, match="heimdall session list"):
         extract_session(stores, uuid4(), quiet)

@@ -185,9 +185,9 @@ def test_files_that_make_no_session_are_refused_with_what_to_do(stores, tmp_path
     [
         ({"sample_rate_hz": 7_999.0}, "outside 8 kHz to 2.4 MHz"),
         ({"sample_rate_hz": 2.5e6}, "outside 8 kHz to 2.4 MHz"),
-        ({"bandwidth_hz": 170_000.0}, "not within 250 Hz and 160000 Hz"),
+        ({"bandwidth_hz": 170_000.0}, "must be from 250 Hz to 160000 Hz"),
         ({"bandwidth_hz": 0.0}, "--bandwidth 0 Hz"),
-        ({"passband_hz": 5_000.0, "bandwidth_hz": 6_000.0}, "not within 250 Hz and 5000 Hz"),
+        ({"passband_hz": 5_000.0, "bandwidth_hz": 6_000.0}, "must be from 250 Hz to 5000 Hz"),
         ({"passband_hz": 100.0}, "--passband 100 Hz"),
         ({"sample_rate_hz": 2.4e6}, r"16\.7 ms in common, one chunk needs 200 ms: .*torino\.npy starts 2026-01-01"),
     ],

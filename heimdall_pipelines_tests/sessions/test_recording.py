@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -53,7 +52,7 @@ from heimdall_pipelines_tests.sessions.live import (
 )
 from heimdall_pipelines_tests.sessions.support import import_files, quiet
 from heimdall_pipelines_tests.tcp_link import TcpLink
-from heimdall_pipelines_tests.waiting import TIMEOUT_S
+from heimdall_pipelines_tests.waiting import TIMEOUT_S, wait_for
 
 SEVEN = tuple("abcdefg")
 ARRIVAL_NS = 1_767_268_800 * 10**9
@@ -116,13 +115,6 @@ class Recorded:
 
     async def waited_for(self):
         assert await asyncio.to_thread(self._is_told.wait, TIMEOUT_S)
-
-
-def wait_until(holds):
-    deadline = time.monotonic() + TIMEOUT_S
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_seven_stations_are_recorded_together_and_the_session_is_due(stores):
@@ -295,7 +287,7 @@ def test_a_station_is_asked_no_more_often_than_it_allows_and_never_again_after_a
     assert report.error_message == "no station could be recorded: busy: no (3 attempts); closed: no"
 
 
-def test_a_station_is_not_asked_again_when_too_little_would_be_in_common_with_the_others(stores):
+def test_a_station_is_not_retried_with_too_little_in_common(stores):
     add_receivers(stores, "busy", "ok", retry_count=9)
     ok_began = asyncio.Event()
 
@@ -362,7 +354,7 @@ def test_samples_that_were_lost_are_a_marked_hole_of_zeros(stores, fault):
     assert (annotation["core:sample_start"], annotation["core:sample_count"]) == (begin, 512)
     (found,) = list_recordings(stores.database, report.session_id)
     assert found.note == (
-        "512 of 12000 samples in 1 holes were lost: zeros; the converter was overdriven in 2 of 23 blocks"
+        "512 of 12000 samples in 1 holes were lost and are zeros; the converter was overdriven in 2 of 23 blocks"
     )
     assert found.note in extract_session(stores, report.session_id).stations[0].flags
     fault.record(
@@ -386,8 +378,8 @@ def test_a_station_that_loses_more_than_a_few_samples_fails(stores, fault):
 @pytest.mark.parametrize(
     ("iq", "rate_hz", "reason"),
     [
-        (np.full(512, np.nan, np.complex64), RATE_HZ, "no finite numbers"),
-        (np.zeros(512, np.complex128), RATE_HZ, "no finite numbers"),
+        (np.full(512, np.nan, np.complex64), RATE_HZ, "samples that are not finite"),
+        (np.zeros(512, np.complex128), RATE_HZ, "samples that are not finite"),
         (np.zeros(512, np.complex64), 1.0, "its sample rate 1 Hz is outside"),
         (np.zeros(512, np.complex64), float("nan"), "its sample rate nan Hz is outside"),
         (np.zeros(0, np.complex64), RATE_HZ, "the stream ended early"),
@@ -429,7 +421,7 @@ def test_without_room_for_temporary_files_a_station_fails_with_what_to_do(stores
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
     report = record(stores, ScriptedReceiver(streaming))
     assert report.status == "failed"
-    assert f"No such file or directory in {tmp_path / 'missing'}; it takes 20 MiB" in report.error_message
+    assert f"No such file or directory in {tmp_path / 'missing'}; free 20 MiB" in report.error_message
 
 
 @pytest.mark.parametrize("duration_s", [0.0, -1.0, float("nan"), float("inf"), 0.1, 3601.0])
@@ -441,12 +433,12 @@ def test_a_duration_that_cannot_be_recorded_is_refused(duration_s):
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"frequency_hz": 0.0}, "a frequency of 0 Hz"),
-        ({"frequency_hz": float("nan")}, "a frequency of nan Hz"),
+        ({"frequency_hz": 0.0}, "not 0 Hz"),
+        ({"frequency_hz": float("nan")}, "not nan Hz"),
         ({"bandwidth_hz": 1.0}, "a channel of 1 Hz"),
         ({"bandwidth_hz": float("nan")}, "a channel of nan Hz"),
         ({"name": " "}, "the name is empty"),
-        ({"max_stations": 0}, "0 stations at most"),
+        ({"max_stations": 0}, "max_stations must be at least 1, not 0"),
         ({"manual_gain_db": 121.0}, "a gain of 121 dB cannot be set: from 0 to 120 dB"),
         ({"manual_gain_db": float("nan")}, "a gain of nan dB"),
     ],
@@ -463,9 +455,9 @@ def test_other_values_that_cannot_be_are_refused(values, words):
         (("a", "a"), "station a is given twice"),
         (("off",), "station off is not active"),
         (("files-only",), "station files-only cannot be recorded: it has no client"),
-        (("no-url",), "no station can be asked for .*no-url: it has no url"),
+        (("no-url",), "no station can record .*no-url: it has no url"),
         (("vhf",), r"vhf: 0.0775 MHz is outside its 144-146 MHz"),
-        ((), "no station was named"),
+        ((), "no station was given"),
     ],
 )
 def test_stations_that_cannot_be_asked_are_refused_and_no_session_is_left(stores, rx_ids, words):
@@ -502,14 +494,14 @@ def test_an_unknown_source_is_refused(stores):
     assert list_sessions(stores.database) == []
 
 
-def test_a_station_that_does_not_receive_the_frequency_is_not_asked_and_noted(stores):
+def test_a_station_that_does_not_receive_the_frequency_is_skipped_and_noted(stores):
     add_receivers(stores, "a")
     add_receivers(stores, "vhf", frequency_ranges_hz=((144e6, 146e6),))
     receiver = ScriptedReceiver(streaming)
     report = record(stores, receiver)
     assert set(receiver.attempts) == {"a"}
-    assert report.not_asked == (("vhf", "0.0775 MHz is outside its 144-146 MHz"),)
-    assert report.error_message == "vhf: not asked: 0.0775 MHz is outside its 144-146 MHz"
+    assert report.skipped == (("vhf", "0.0775 MHz is outside its 144-146 MHz"),)
+    assert report.error_message == "vhf: skipped: 0.0775 MHz is outside its 144-146 MHz"
 
 
 def test_breaking_off_waits_for_stations_that_take_their_time_to_end(stores):
@@ -553,7 +545,7 @@ def test_a_recording_that_is_broken_off_is_closed_as_failed_and_leaves_no_object
     with pytest.raises(KeyboardInterrupt):
         record(stores, ScriptedReceiver(play), progress=break_off)
     session = only_session(stores)
-    assert (session.status, session.error_message) == ("failed", "broken off by hand")
+    assert (session.status, session.error_message) == ("failed", "interrupted by the user")
     assert stored_keys(stores, session.id) == []
     assert close_abandoned_sessions(stores, silent_for_s=0) == []
     fault.record(found_by="nothing to find", came_of_it="the session is failed, its objects are removed")
@@ -570,13 +562,13 @@ def test_a_recording_that_is_broken_off_as_it_ends_is_closed_as_failed_too(store
 
     def break_off(line):
         if line.startswith("a: recorded"):
-            wait_until(loops[0].is_closed)
+            wait_for("the event loop to close", loops[0].is_closed)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         record(stores, ScriptedReceiver(play), progress=break_off)
     session = only_session(stores)
-    assert (session.status, session.error_message) == ("failed", "broken off by hand")
+    assert (session.status, session.error_message) == ("failed", "interrupted by the user")
     assert stored_keys(stores, session.id) == []
 
 
@@ -585,7 +577,7 @@ def test_a_recording_that_is_broken_off_as_it_ends_is_closed_as_failed_too(store
 def test_a_session_that_is_deleted_while_it_is_recorded_is_given_up_and_leaves_nothing(
     stores, monkeypatch, fault, rows_are_gone
 ):
-    monkeypatch.setattr(recording, "SIGN_OF_LIFE_S", 0.05)
+    monkeypatch.setattr(recording, "HEARTBEAT_INTERVAL_S", 0.05)
     add_receivers(stores, "a", "b")
 
     def delete():
@@ -692,7 +684,9 @@ def test_a_recording_whose_process_is_killed_is_closed_by_the_watchdog_and_an_im
     begun = tmp_path / "begun"
     process = subprocess.Popen([sys.executable, "-c", ENDLESS_RECORDING, str(begun)])
     try:
-        wait_until(lambda: begun.exists() or process.poll() is not None)
+        wait_for(
+            "the recording to begin, or the end of its process", lambda: begun.exists() or process.poll() is not None
+        )
         assert process.poll() is None
         assert close_abandoned_sessions(stores) == []  # it lives
     finally:
@@ -706,19 +700,19 @@ def test_a_recording_whose_process_is_killed_is_closed_by_the_watchdog_and_an_im
     assert closed.id == killed
     session = get_session(stores.database, killed)
     assert session.status == "failed"
-    assert "gave no heartbeat" in session.error_message
+    assert "no heartbeat" in session.error_message
     assert stored_keys(stores, killed) == []
     assert close_abandoned_sessions(stores, silent_for_s=0) == []
     assert get_session(stores.database, imported).status == "in_progress"
     fault.record(
-        found_by="the watchdog, when it gave no heartbeat for a while",
+        found_by="the watchdog, when it no heartbeat for a while",
         came_of_it="the session is failed, its objects are removed; an import that takes long is left alone",
     )
 
 
 @pytest.mark.fault("a recorder that was taken for dead goes on")
 def test_a_recorder_that_was_taken_for_dead_cannot_complete_its_session(stores, monkeypatch, fault):
-    monkeypatch.setattr(recording, "SIGN_OF_LIFE_S", 3600.0)  # it would learn of it by the next one, too
+    monkeypatch.setattr(recording, "HEARTBEAT_INTERVAL_S", 3600.0)  # it would learn of it by the next one, too
     add_receivers(stores, "a")
 
     def close(line):

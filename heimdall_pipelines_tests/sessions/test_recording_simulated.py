@@ -167,7 +167,7 @@ def test_with_automatic_gain_levels_are_uncalibrated_and_with_a_fixed_one_they_a
     (found,) = list_recordings(stores.database, automatic.session_id)
     assert (found.is_calibrated, found.note) == (
         False,
-        "uncalibrated in spite of its full_scale_dbm: automatic gain control was on",
+        "uncalibrated despite full_scale_dbm: automatic gain control was on",
     )
     assert found.note in extract_session(stores, automatic.session_id).stations[0].flags
     (found,) = list_recordings(stores.database, fixed.session_id)
@@ -182,7 +182,7 @@ def test_a_channel_wider_than_a_station_receives_is_told_at_once_and_noted(store
         add_receivers(stores, "kiwi", url=url)
         lines = []
         report = recorded(stores, wall_clock_ns=then, bandwidth_hz=20_000.0, progress=lines.append)
-    told = "measured over 9601 Hz, all that it receives, not over 20000 Hz"
+    told = "measured over 9601 Hz, the receiver's whole band, instead of 20000 Hz"
     assert f"kiwi: connected, 12001 Hz; {told}" in lines
     (found,) = list_recordings(stores.database, report.session_id)
     assert found.note == told

@@ -81,18 +81,18 @@ def test_every_field_of_a_station_survives_the_database(stores):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"rx_id": "Torino"}, "not a slug"),
-        ({"rx_id": "a--b"}, "not a slug"),
-        ({"rx_id": ""}, "not a slug"),
+        ({"rx_id": "Torino"}, "is not a slug"),
+        ({"rx_id": "a--b"}, "is not a slug"),
+        ({"rx_id": ""}, "is not a slug"),
         ({"name": ""}, "name is empty"),
         ({"latitude": 91.0}, r"latitude 91\.0 is outside"),
         ({"longitude": float("nan")}, "longitude nan is outside"),
         ({"url": "file:///etc/passwd"}, "url begins with 'file'"),
-        ({"api_type": "openwebrx"}, "is not kiwisdr, http_iq or none"),
+        ({"api_type": "openwebrx"}, "'openwebrx' is not kiwisdr, http_iq"),
         ({"frequency_ranges_hz": ((2.0, 1.0),)}, "empty or negative"),
     ],
 )
-def test_a_station_that_makes_no_sense_is_refused_with_the_field_and_value(change, words):
+def test_an_invalid_station_is_refused_with_field_and_value(change, words):
     with pytest.raises(StationError, match=words):
         Station(**{"rx_id": "x", "name": "X", "latitude": 0.0, "longitude": 0.0} | change)
 
@@ -105,10 +105,10 @@ def test_a_station_that_makes_no_sense_is_refused_with_the_field_and_value(chang
         ("stations: [{rx_id: a, name: A, latitude: 1, longitude: 1, colour: red}]", r"colour"),
         ("stations: [", "while parsing"),
         ("- 1", "a mapping with stations is expected"),
-        ("stations: [{rx_id: A B, name: A, latitude: 1, longitude: 1}]", "not a slug"),
+        ("stations: [{rx_id: A B, name: A, latitude: 1, longitude: 1}]", "is not a slug"),
     ],
 )
-def test_a_stations_file_that_is_wrong_is_named_with_the_entry(tmp_path, content, words):
+def test_an_invalid_stations_file_is_named_with_the_entry(tmp_path, content, words):
     file = tmp_path / "stations.yaml"
     file.write_text(content)
     with pytest.raises((NetworkFileError, StationError), match=words):

@@ -6,7 +6,7 @@ from sqlalchemy import text
 
 from heimdall_pipelines.store.database import Database, DatabaseRefusedError, DatabaseUnavailableError
 from heimdall_pipelines_tests.conftest import execute_on_server
-from heimdall_pipelines_tests.integrity import wait_until
+from heimdall_pipelines_tests.waiting import wait_for
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_closing_leaves_no_connection_behind(settings):
             with observer.transaction() as connection:
                 return connection.execute(text(f"{others} AND pid <> pg_backend_pid()")).all()
 
-        wait_until("the server has seen that it is closed", lambda: look() == [])
+        wait_for("the server to see that it is closed", lambda: look() == [])
 
 
 def test_a_transaction_that_fails_keeps_nothing(stores):

@@ -15,8 +15,8 @@ from heimdall_pipelines.store import dataset_locks
 from heimdall_pipelines.store.database import Database, DatabaseUnavailableError
 from heimdall_pipelines.store.dataset_locks import DatasetLockedError, exclusive_lock, is_locked, shared_lock
 from heimdall_pipelines.store.dataset_snapshot import activity
-from heimdall_pipelines_tests.integrity import TIMEOUT_S, wait_until
 from heimdall_pipelines_tests.tcp_link import TcpLink
+from heimdall_pipelines_tests.waiting import TIMEOUT_S, wait_for
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 
@@ -163,7 +163,7 @@ def test_a_claim_ends_with_its_process_when_that_is_killed(settings, database, h
     finally:
         os.kill(process.pid, signal.SIGKILL)
         process.join()
-    wait_until("the claim has ended", lambda: not is_written(database, dataset_id))
+    wait_for("the lock to be released", lambda: not is_written(database, dataset_id))
     with exclusive_lock(database, dataset_id, "night"):
         pass
 

@@ -1,7 +1,6 @@
 """Slugs: valid whatever a session is called, unique whoever is first, made once for the sessions of before."""
 
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -19,10 +18,10 @@ from heimdall_pipelines.store.session_import import ImportedSession, begin_impor
 from heimdall_pipelines.store.session_slugs import SlugError, check_slug, default_session_name, session_slug
 from heimdall_pipelines.store.sessions import SessionNotFoundError, get_session
 from heimdall_pipelines_tests.alerts.support import LOG, evaluation
+from heimdall_pipelines_tests.waiting import TIMEOUT_S, wait_for
 
 START = datetime(2017, 11, 27, 10, 41, 56, 999_999, tzinfo=UTC)
 BASE = "20171127T104156Z-77500hz"
-TIMEOUT_S = 60.0
 INSERT = (
     "INSERT INTO heimdall.recording_sessions (slug, name, frequency_hz, bandwidth_hz) VALUES (:slug, 's', 1, 1)"
     " RETURNING id"
@@ -56,7 +55,7 @@ def slugs(database):
 
 
 def recorded(slug):
-    return RecordedSession(slug, "s", 77_500.0, 12_500.0, None, ends_within_s=60.0)
+    return RecordedSession(slug, "s", 77_500.0, 12_500.0, None, deadline_in_s=60.0)
 
 
 def imported(slug, content="0" * 64):
@@ -162,13 +161,6 @@ def is_waiting(database):
     ).scalar_one()
 
 
-def wait_until(holds):
-    deadline = time.monotonic() + TIMEOUT_S
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 @pytest.mark.parametrize(
     "open_rival",
     [lambda d: open_recording_session(d, recorded("night")).slug, lambda d: begin_import(d, imported("night"))[0].slug],
@@ -181,7 +173,7 @@ def test_two_connections_get_different_numbers(database, open_rival, ends, expec
             transaction = first.begin()
             first.execute(text(INSERT), {"slug": "night"})
             rival = pool.submit(open_rival, database)
-            wait_until(lambda: is_waiting(database) or rival.done())
+            wait_for("the rival to wait, or its end", lambda: is_waiting(database) or rival.done())
             assert not rival.done()
             (transaction.commit if ends == "commits" else transaction.rollback)()
         assert rival.result(TIMEOUT_S) == expected

@@ -143,7 +143,7 @@ def test_policies_are_set_changed_and_removed_as_the_settings_say(timescale):
             "new chunks of measurements hold 30 days, those before 7",
             "chunks of measurements are compressed after 60 days",
         ],
-        ["chunks of measurements are compressed no more; those that are stay so"],
+        ["chunks of measurements are no longer compressed; compressed ones stay compressed"],
     ]
     assert hypertables(timescale)["measurements"] == 30
     assert policies(timescale) == []
