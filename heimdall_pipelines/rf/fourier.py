@@ -90,8 +90,8 @@ def _transform(
 ) -> NDArray[np.float32]:
     """Forward transform of real and imaginary parts, one row each; the result is in the one array or in the other.
 
-    A step has ``stride`` transforms of ``size`` values each. While these are more, the values of a transform lie side by
-    side, then the same value of all transforms: the inner loops, which vectorise, are long in every step.
+    A step has ``stride`` transforms of ``size`` values each. While ``size`` is the greater, the values of a transform
+    lie side by side, later the same value of all transforms: the inner loops, which vectorise, are long in every step.
     """
     stride, size = 1, values.shape[1]
     sums = np.empty((8, _TILE), np.float32)

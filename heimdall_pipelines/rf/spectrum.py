@@ -342,7 +342,9 @@ def _window(out: NDArray[np.float32], samples: NDArray[np.float32], window: NDAr
         weight = weights[0]
         if weight == weights[weights.size // 2] == weights[-1]:  # the flat part, which is most of it
             for half in range(2):
-                _scale_and_square(windowed[half * weights.size :], lanes, part[half * weights.size :][: weights.size], weight)
+                _scale_and_square(
+                    windowed[half * weights.size :], lanes, part[half * weights.size :][: weights.size], weight
+                )
             continue
         for i in range(weights.size):
             windowed[2 * i] = part[2 * i] * weights[i]

@@ -179,14 +179,14 @@ def _receive(
         weights,
         np.uint32(round(link.frequency_offset_hz / phase.sample_rate_hz * 2**32) % 2**32),
         np.uint32(carrier),
-        gain.view(np.float32),
+        gain,
         _UPSAMPLING,
         np.float32(_amplitude(link.received_power_dbm)),
         counter_words(seed=seed, sample_idx=sample_idx, purpose=Purpose.NOISE, receiver=receiver),
         np.float32(_amplitude(link.noise_power_dbm) / math.sqrt(2)),
     )
     signal_power_dbm = np.empty(num_chunks)
-    _signal_power_dbm(signal_power_dbm, gain.view(np.float32), iq.size, link.received_power_dbm)
+    _signal_power_dbm(signal_power_dbm, gain, iq.size, link.received_power_dbm)
     return signal_power_dbm
 
 
@@ -205,10 +205,11 @@ def _signal_power_dbm(
         start = 1 + num_samples * chunk // (GAIN_DECIMATION * out.size)
         end = max(1 + num_samples * (chunk + 1) // (GAIN_DECIMATION * out.size), start + 1)
         lanes[:] = 0.0
-        for first in range(2 * start, 2 * end, _LANES):
-            part = gain[first : min(first + _LANES, 2 * end)]
-            for i in range(part.size):
-                lanes[i] += np.float64(part[i]) * np.float64(part[i])
+        for part in range(2):
+            for first in range(start, end, _LANES):
+                values = gain[part, first : min(first + _LANES, end)]
+                for i in range(values.size):
+                    lanes[i] += np.float64(values[i]) * np.float64(values[i])
         total = 0.0
         for lane in lanes:
             total += lane
@@ -222,7 +223,7 @@ def _upsample(out: NDArray[np.float32], gain: NDArray[np.float32], weights: NDAr
     b0, b1, b2, b3 = weights[1, 0], weights[1, 1], weights[1, 2], weights[1, 3]
     c0, c1, c2, c3 = weights[2, 0], weights[2, 1], weights[2, 2], weights[2, 3]
     for i in range(out.size // 4):
-        x0, x1, x2, x3 = gain[2 * i], gain[2 * i + 2], gain[2 * i + 4], gain[2 * i + 6]
+        x0, x1, x2, x3 = gain[i], gain[i + 1], gain[i + 2], gain[i + 3]
         out[4 * i] = x1
         out[4 * i + 1] = a0 * x0 + a1 * x1 + a2 * x2 + a3 * x3
         out[4 * i + 2] = b0 * x0 + b1 * x1 + b2 * x2 + b3 * x3
@@ -271,8 +272,8 @@ def _modulate(
     for start in range(0, num_samples, _TILE):
         size = min(_TILE, num_samples - start)
         normal_tile(noise, random, start // 2, words, noise_scale)
-        _upsample(real[: size + 3], gain[start // 2 :], upsampling)
-        _upsample(imag[: size + 3], gain[start // 2 + 1 :], upsampling)
+        _upsample(real[: size + 3], gain[0, start // 4 :], upsampling)
+        _upsample(imag[: size + 3], gain[1, start // 4 :], upsampling)
         _delayed_carrier(cosines[:size], turns[start:], weights, np.uint32(np.uint32(start * step) + carrier), step)
         for i in range(size):
             cosine, sine = cos_sin_turns(fraction_of_turn(cosines[i]))
