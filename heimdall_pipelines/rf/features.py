@@ -34,6 +34,8 @@ _OCCUPIED_OUTSIDE = 0.005  # beta/2 of the 99 % bandwidth of ITU-R SM.443
 _ROLLOFF_SHARE = 0.85
 _SHARES = (_OCCUPIED_OUTSIDE, _ROLLOFF_SHARE, 1 - _OCCUPIED_OUTSIDE)
 _SIGNIFICANT_DIGITS = 6
+_POWERS_OF_TEN = np.array([float(10**exponent) for exponent in range(23)])  # all that are exact
+_UNOBSERVED = (None,) * len(STATISTICS)
 _NARROW_FREE_BAND_HZ = 5e3  # 25 averaged bins
 _CERTAIN = 0.5  # confidence in the delay spread from which a coherence bandwidth is told
 # A chunk's features by name. The compiled code is kept on disk for a record of these names in this order, no other.
@@ -79,9 +81,10 @@ class SegmentFeatures:
         """
         statistics = np.empty((len(self.chunks), len(STATISTICS)))
         _fill_statistics(statistics, np.array(list(self.chunks.values()), np.float64))
+        _round(statistics)
         return {
-            name: dict(zip(STATISTICS, (None if math.isnan(value) else value for value in values), strict=True))
-            for name, values in zip(self.chunks, _rounded(statistics), strict=True)
+            name: dict(zip(STATISTICS, _UNOBSERVED if math.isnan(values[0]) else values, strict=True))
+            for name, values in zip(self.chunks, statistics.tolist(), strict=True)
         }
 
 
@@ -297,11 +300,22 @@ def _fill_statistics(statistics: NDArray[np.float64], values: NDArray[np.float64
         statistics[row, 2], statistics[row, 3] = (lowest, highest) if count else (np.nan, np.nan)
 
 
-def _rounded(values: NDArray[np.float64]) -> Iterator[tuple[float, ...]]:
-    """Round to significant digits, row by row; one format for all is faster than one for each."""
-    text = f"%.{_SIGNIFICANT_DIGITS}g " * values.size % tuple(values.ravel().tolist())
-    numbers = map(float, text.split())
-    return zip(*[numbers] * values.shape[1], strict=True)
+@compiled
+def _round(values: NDArray[np.float64]) -> None:
+    """Round finite numbers to significant digits: to what their decimal text is read as.
+
+    A whole number times or over an exact power of ten is rounded once. Numbers below 1e-17 stay as they are.
+    """
+    for row in range(values.shape[0]):
+        for column in range(values.shape[1]):
+            value = values[row, column]
+            if not (np.isfinite(value) and value != 0.0):
+                continue
+            shift = _SIGNIFICANT_DIGITS - 1 - int(np.floor(np.log10(abs(value))))
+            if 0 <= shift < _POWERS_OF_TEN.size:
+                values[row, column] = np.rint(value * _POWERS_OF_TEN[shift]) / _POWERS_OF_TEN[shift]
+            elif -_POWERS_OF_TEN.size < shift < 0:
+                values[row, column] = np.rint(value / _POWERS_OF_TEN[-shift]) * _POWERS_OF_TEN[-shift]
 
 
 def _check(
