@@ -184,10 +184,13 @@ def extract_features(
     moments = signal_moments(plan, spectra.channel_signal, bin_noise * plan.num_channel_bins)
     found = np.full(len(iq), np.nan, _CHUNK)
     detection_statistic = np.empty(len(iq))
+    limited = np.zeros(4, np.int64)
     _fill_features(
         found,
         detection_statistic,
+        limited,
         bin_noise,
+        num_noise_groups * plan.group_bandwidth_hz,
         spectrum,
         moments,
         plan.num_samples,
@@ -200,7 +203,7 @@ def extract_features(
         signal_present=bool(detection_statistic.sum() >= DETECTION_THRESHOLD * math.sqrt(len(iq))),
         chunks=chunks,
         detection_statistic=detection_statistic,
-        flags=tuple(_flags(chunks, detection_statistic, num_noise_groups * plan.group_bandwidth_hz)),
+        flags=tuple(_flags(*limited.tolist(), len(iq))),
     )
 
 
@@ -208,7 +211,9 @@ def extract_features(
 def _fill_features(
     found: NDArray[np.void],
     detection_statistic: NDArray[np.float64],
+    limited: NDArray[np.int64],
     bin_noise: NDArray[np.float64],
+    free_band_hz: NDArray[np.float64],
     spectrum: SignalSpectrum,
     moments: SignalMoments,
     num_samples: int,
@@ -216,7 +221,7 @@ def _fill_features(
     bin_hz: float,
     full_scale_dbm: float,
 ) -> None:
-    """Write the features and the detection statistic of each chunk."""
+    """Write the features and the detection statistic of each chunk, and count the chunks that `_flags` speaks of."""
     lower_hz, rolloff_hz, upper_hz = spectrum.quantiles_hz
     square_root_w = 10 ** ((full_scale_dbm - 30) / 20)
     for chunk in range(bin_noise.size):
@@ -256,6 +261,10 @@ def _fill_features(
         chunk_found["confidence_score"] = signal / (signal + noise) if is_detected else 0.0
         chunk_found["cn0_dbhz"] = signal_db - _db(bin_noise[chunk] / bin_hz)
         detection_statistic[chunk] = statistic
+        limited[0] += not is_audible
+        limited[1] += is_audible and free_band_hz[chunk] < _NARROW_FREE_BAND_HZ
+        limited[2] += is_detected and np.isnan(chunk_found["bandwidth_hz"])
+        limited[3] += is_detected and np.isnan(spread_us)
 
 
 @compiled
@@ -265,20 +274,16 @@ def _db(power: float) -> float:
 
 
 def _flags(
-    chunks: dict[str, NDArray[np.float64]],
-    detection_statistic: NDArray[np.float64],
-    free_band_hz: NDArray[np.floating],
+    num_silent: int, num_narrow: int, num_without_bandwidth: int, num_without_spread: int, num_chunks: int
 ) -> Iterator[str]:
-    """Say what limits the values of a segment."""
-    is_silent = np.isnan(chunks["noise_floor_dbm"])
-    is_detected = detection_statistic >= DETECTION_THRESHOLD
-    if is_silent.any():
-        yield f"{np.count_nonzero(is_silent)} of {is_silent.size} chunks are digital silence"
-    if (~is_silent & (free_band_hz < _NARROW_FREE_BAND_HZ)).any():
+    """Say what limits the values of a segment, from how many chunks each limit applies to."""
+    if num_silent:
+        yield f"{num_silent} of {num_chunks} chunks are digital silence"
+    if num_narrow:
         yield f"noise_floor_dbm from less than {_NARROW_FREE_BAND_HZ / 1e3:.0f} kHz of free band: may be too high"
-    if (is_detected & np.isnan(chunks["bandwidth_hz"])).any():
+    if num_without_bandwidth:
         yield f"bandwidth_hz not valid below {_STRONG_DB:.0f} dB carrier-to-noise ratio"
-    if (is_detected & np.isnan(chunks["multipath_delay_spread_us"])).any():
+    if num_without_spread:
         yield "multipath_delay_spread_us not observable: carrier too weak or not frequency modulated"
 
 
