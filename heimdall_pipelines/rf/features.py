@@ -203,7 +203,7 @@ def extract_features(
         signal_present=bool(detection_statistic.sum() >= DETECTION_THRESHOLD * math.sqrt(len(iq))),
         chunks=chunks,
         detection_statistic=detection_statistic,
-        flags=tuple(_flags(*limited.tolist(), len(iq))),
+        flags=tuple(_flags(limited.tolist(), len(iq))),
     )
 
 
@@ -213,7 +213,7 @@ def _fill_features(
     detection_statistic: NDArray[np.float64],
     limited: NDArray[np.int64],
     bin_noise: NDArray[np.float64],
-    free_band_hz: NDArray[np.float64],
+    free_band_hz: NDArray[np.floating],
     spectrum: SignalSpectrum,
     moments: SignalMoments,
     num_samples: int,
@@ -273,10 +273,9 @@ def _db(power: float) -> float:
     return 10 * math.log10(power) if power > 0 else np.nan
 
 
-def _flags(
-    num_silent: int, num_narrow: int, num_without_bandwidth: int, num_without_spread: int, num_chunks: int
-) -> Iterator[str]:
+def _flags(limited: list[int], num_chunks: int) -> Iterator[str]:
     """Say what limits the values of a segment, from how many chunks each limit applies to."""
+    num_silent, num_narrow, num_without_bandwidth, num_without_spread = limited
     if num_silent:
         yield f"{num_silent} of {num_chunks} chunks are digital silence"
     if num_narrow:

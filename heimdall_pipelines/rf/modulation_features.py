@@ -291,6 +291,6 @@ def _remove_trends(x: NDArray[np.float64], y: NDArray[np.float64], block: int) -
 
 
 @compiled
-def _subtract_line(values: NDArray[np.float64], level: float, slope: float, ramp: NDArray[np.float64]) -> None:
+def _subtract_line(values: NDArray[np.float64], level: float, slope: float, ramp: NDArray[np.floating]) -> None:
     for i in range(values.size):
         values[i] -= level + slope * ramp[i]
