@@ -10,7 +10,7 @@ import sys
 import pytest
 
 GENERATION = [sys.executable, "-m", "heimdall_pipelines_tests.rf.small_generation"]
-# Each compiles some forty kernels for another processor, 12 s of processor time; emulated, several times that.
+# Each compiles some forty kernels for another processor: 12 s of processor time, as much again where it is emulated.
 pytestmark = pytest.mark.timeout(1800)
 EMULATOR = shutil.which("qemu-x86_64")
 # Prints the name and features by which numba compiles, as LLVM finds them where this runs.
