@@ -178,7 +178,7 @@ def num_gains(num_samples: int) -> int:
     return -(-num_samples // GAIN_DECIMATION) + 3
 
 
-def channel_gain(fading: Fading, phase: TransmittedPhase, delay_s: float, num_samples: int) -> NDArray[np.complex64]:
+def channel_gain(fading: Fading, phase: TransmittedPhase, delay_s: float, num_samples: int) -> NDArray[np.float32]:
     """Complex gain of the channel relative to the direct path's waveform, at every fourth sample.
 
     Echoes of a frequency-modulated carrier are the carrier itself times ``exp(1j * (phase(t - echo) - phase(t)))``: a
@@ -197,15 +197,15 @@ def channel_gain(fading: Fading, phase: TransmittedPhase, delay_s: float, num_sa
 
     Returns
     -------
-    ndarray of complex64, shape (num_gains(num_samples),)
-        At the samples -4, 0, 4, ...
+    ndarray of float32, shape (2, num_gains(num_samples))
+        Real and imaginary parts at the samples -4, 0, 4, ...
     """
-    gain = np.empty(num_gains(num_samples), np.complex64)
+    gain = np.empty((2, num_gains(num_samples)), np.float32)
     delays = [cubic_delay((delay_s + echo_s) * phase.sample_rate_hz) for echo_s in (0.0, *fading.echo_delays_s)]
     first = np.array([phase.guard_samples - GAIN_DECIMATION + start for start, _ in delays])
     weights = np.array([taps for _, taps in delays])
     _add_echoes(
-        gain.view(np.float32),
+        gain,
         np.float32(fading.steady),
         fading.knots.view(np.float32).reshape(*fading.knots.shape, 2),
         fading.knot_samples // GAIN_DECIMATION,
@@ -352,16 +352,15 @@ def _add_echoes(
 
     Loops use few arrays: with more, the compiler cannot prove that they do not overlap, and does not vectorise.
     """
-    num_gains = gain.size // 2
+    num_gains = gain.shape[1]
     scale = np.float32(1.0 / interval)
     direct = np.zeros(_TILE_GAINS, np.float32)
     cosines = np.ones(_TILE_GAINS, np.float32)
     sines = np.zeros(_TILE_GAINS, np.float32)
     for start in range(0, num_gains, _TILE_GAINS):
         size = min(_TILE_GAINS, num_gains - start)
-        for i in range(start, start + size):
-            gain[2 * i] = steady
-            gain[2 * i + 1] = np.float32(0.0)
+        gain[0, start : start + size] = steady
+        gain[1, start : start + size] = np.float32(0.0)
         if has_delays:
             _delayed(direct[:size], polyphase, first[0] + 4 * start, weights[0])
         for echo in range(knots.shape[0]):
@@ -373,13 +372,13 @@ def _add_echoes(
                 end = min(begin + interval, size)
                 k = (start + begin) // interval
                 within = start + begin - k * interval
-                part = gain[2 * (start + begin) : 2 * (start + end)]
+                real, imag = gain[0, start + begin : start + end], gain[1, start + begin : start + end]
                 c, s = cosines[begin:end], sines[begin:end]
                 q, a1, a2, a3 = _cubic(knots[echo], k, 0)
                 u, b1, b2, b3 = _cubic(knots[echo], k, 1)
                 for i in range(c.size):
                     x = np.float32(np.int32(i + within)) * scale
-                    real = q + x * (a1 + x * (a2 + x * a3))
-                    imag = u + x * (b1 + x * (b2 + x * b3))
-                    part[2 * i] += real * c[i] - imag * s[i]
-                    part[2 * i + 1] += real * s[i] + imag * c[i]
+                    a = q + x * (a1 + x * (a2 + x * a3))
+                    b = u + x * (b1 + x * (b2 + x * b3))
+                    real[i] += a * c[i] - b * s[i]
+                    imag[i] += a * s[i] + b * c[i]

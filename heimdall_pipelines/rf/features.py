@@ -34,6 +34,8 @@ _OCCUPIED_OUTSIDE = 0.005  # beta/2 of the 99 % bandwidth of ITU-R SM.443
 _ROLLOFF_SHARE = 0.85
 _SHARES = (_OCCUPIED_OUTSIDE, _ROLLOFF_SHARE, 1 - _OCCUPIED_OUTSIDE)
 _SIGNIFICANT_DIGITS = 6
+_POWERS_OF_TEN = np.array([float(10**exponent) for exponent in range(23)])  # all that are exact
+_UNOBSERVED = (None,) * len(STATISTICS)
 _NARROW_FREE_BAND_HZ = 5e3  # 25 averaged bins
 _CERTAIN = 0.5  # confidence in the delay spread from which a coherence bandwidth is given
 # A chunk's features by name. The compiled code is kept on disk for a record of these names in this order, no other.
@@ -79,9 +81,10 @@ class SegmentFeatures:
         """
         statistics = np.empty((len(self.chunks), len(STATISTICS)))
         _fill_statistics(statistics, np.array(list(self.chunks.values()), np.float64))
+        _round(statistics)
         return {
-            name: dict(zip(STATISTICS, (None if math.isnan(value) else value for value in values), strict=True))
-            for name, values in zip(self.chunks, _rounded(statistics), strict=True)
+            name: dict(zip(STATISTICS, _UNOBSERVED if math.isnan(values[0]) else values, strict=True))
+            for name, values in zip(self.chunks, statistics.tolist(), strict=True)
         }
 
 
@@ -181,10 +184,13 @@ def extract_features(
     moments = signal_moments(plan, spectra.channel_signal, bin_noise * plan.num_channel_bins)
     found = np.full(len(iq), np.nan, _CHUNK)
     detection_statistic = np.empty(len(iq))
+    limited = np.zeros(4, np.int64)
     _fill_features(
         found,
         detection_statistic,
+        limited,
         bin_noise,
+        num_noise_groups * plan.group_bandwidth_hz,
         spectrum,
         moments,
         plan.num_samples,
@@ -197,7 +203,7 @@ def extract_features(
         signal_present=bool(detection_statistic.sum() >= DETECTION_THRESHOLD * math.sqrt(len(iq))),
         chunks=chunks,
         detection_statistic=detection_statistic,
-        flags=tuple(_flags(chunks, detection_statistic, num_noise_groups * plan.group_bandwidth_hz)),
+        flags=tuple(_flags(limited.tolist(), len(iq))),
     )
 
 
@@ -205,7 +211,9 @@ def extract_features(
 def _fill_features(
     found: NDArray[np.void],
     detection_statistic: NDArray[np.float64],
+    limited: NDArray[np.int64],
     bin_noise: NDArray[np.float64],
+    free_band_hz: NDArray[np.floating],
     spectrum: SignalSpectrum,
     moments: SignalMoments,
     num_samples: int,
@@ -213,7 +221,7 @@ def _fill_features(
     bin_hz: float,
     full_scale_dbm: float,
 ) -> None:
-    """Write the features and the detection statistic of each chunk."""
+    """Write the features and the detection statistic of each chunk, and count the chunks that `_flags` speaks of."""
     lower_hz, rolloff_hz, upper_hz = spectrum.quantiles_hz
     square_root_w = 10 ** ((full_scale_dbm - 30) / 20)
     for chunk in range(bin_noise.size):
@@ -253,6 +261,10 @@ def _fill_features(
         chunk_found["confidence_score"] = signal / (signal + noise) if is_detected else 0.0
         chunk_found["cn0_dbhz"] = signal_db - _db(bin_noise[chunk] / bin_hz)
         detection_statistic[chunk] = statistic
+        limited[0] += not is_audible
+        limited[1] += is_audible and free_band_hz[chunk] < _NARROW_FREE_BAND_HZ
+        limited[2] += is_detected and np.isnan(chunk_found["bandwidth_hz"])
+        limited[3] += is_detected and np.isnan(spread_us)
 
 
 @compiled
@@ -261,21 +273,16 @@ def _db(power: float) -> float:
     return 10 * math.log10(power) if power > 0 else np.nan
 
 
-def _flags(
-    chunks: dict[str, NDArray[np.float64]],
-    detection_statistic: NDArray[np.float64],
-    free_band_hz: NDArray[np.floating],
-) -> Iterator[str]:
-    """Describe the limits of the values of a segment."""
-    is_silent = np.isnan(chunks["noise_floor_dbm"])
-    is_detected = detection_statistic >= DETECTION_THRESHOLD
-    if is_silent.any():
-        yield f"{np.count_nonzero(is_silent)} of {is_silent.size} chunks are digital silence"
-    if (~is_silent & (free_band_hz < _NARROW_FREE_BAND_HZ)).any():
+def _flags(limited: list[int], num_chunks: int) -> Iterator[str]:
+    """Say what limits the values of a segment, from how many chunks each limit applies to."""
+    num_silent, num_narrow, num_without_bandwidth, num_without_spread = limited
+    if num_silent:
+        yield f"{num_silent} of {num_chunks} chunks are digital silence"
+    if num_narrow:
         yield f"noise_floor_dbm from less than {_NARROW_FREE_BAND_HZ / 1e3:.0f} kHz of free band: may be too high"
-    if (is_detected & np.isnan(chunks["bandwidth_hz"])).any():
+    if num_without_bandwidth:
         yield f"bandwidth_hz not valid below {_STRONG_DB:.0f} dB carrier-to-noise ratio"
-    if (is_detected & np.isnan(chunks["multipath_delay_spread_us"])).any():
+    if num_without_spread:
         yield "multipath_delay_spread_us not observable: carrier too weak or not frequency modulated"
 
 
@@ -297,11 +304,22 @@ def _fill_statistics(statistics: NDArray[np.float64], values: NDArray[np.float64
         statistics[row, 2], statistics[row, 3] = (lowest, highest) if count else (np.nan, np.nan)
 
 
-def _rounded(values: NDArray[np.float64]) -> Iterator[tuple[float, ...]]:
-    """Round to significant digits, row by row; one format call for all is faster than one for each."""
-    text = f"%.{_SIGNIFICANT_DIGITS}g " * values.size % tuple(values.ravel().tolist())
-    numbers = map(float, text.split())
-    return zip(*[numbers] * values.shape[1], strict=True)
+@compiled
+def _round(values: NDArray[np.float64]) -> None:
+    """Round finite numbers to significant digits: to what their decimal text is read as.
+
+    A whole number times or over an exact power of ten is rounded once. Numbers below 1e-17 stay as they are.
+    """
+    for row in range(values.shape[0]):
+        for column in range(values.shape[1]):
+            value = values[row, column]
+            if not (np.isfinite(value) and value != 0.0):
+                continue
+            shift = _SIGNIFICANT_DIGITS - 1 - int(np.floor(np.log10(abs(value))))
+            if 0 <= shift < _POWERS_OF_TEN.size:
+                values[row, column] = np.rint(value * _POWERS_OF_TEN[shift]) / _POWERS_OF_TEN[shift]
+            elif -_POWERS_OF_TEN.size < shift < 0:
+                values[row, column] = np.rint(value / _POWERS_OF_TEN[-shift]) * _POWERS_OF_TEN[-shift]
 
 
 def _check(

@@ -15,6 +15,8 @@ from heimdall_pipelines.rf.exact import phasors
 from heimdall_pipelines.rf.philox import compiled
 
 MIN_SIZE = 64
+_TILE = 256  # butterflies that are worked on at once, in the first cache
+_TRANSPOSED_ROWS = 16
 
 
 def values_of_series(band: NDArray[np.float32], low: int, num_values: int) -> NDArray[np.float32]:
@@ -36,8 +38,9 @@ def values_of_series(band: NDArray[np.float32], low: int, num_values: int) -> ND
     phasor, half = _phasors(num_values), num_values // 2
     _check(low + band.shape[1], num_values)
     work = np.zeros((2, 2, half), np.float32)
-    _spread(work[0, 0], work[0, 1], band[0], band[1], low, phasor[0], phasor[1])
-    re, im = _transform(work[0, 1], work[0, 0], work[1, 1], work[1, 0], phasor)[::-1]  # swapped parts: the inverse
+    im, re = work[0]  # swapped parts: the inverse
+    _spread(re, im, band[0], band[1], low, phasor[0], phasor[1])
+    im, re = _transform(work[0], work[1], phasor)
     values = np.empty(num_values, np.float32)
     _interleave(values, re, im)
     return values
@@ -61,7 +64,7 @@ def coefficients_of_values(values: NDArray[np.float32], low: int, num_bins: int)
     _check(low + num_bins, values.size)
     work = np.empty((2, 2, half), np.float32)
     _separate(work[0, 0], work[0, 1], values)
-    re, im = _transform(work[0, 0], work[0, 1], work[1, 0], work[1, 1], phasor)
+    re, im = _transform(work[0], work[1], phasor)
     band = np.empty((2, num_bins), np.float32)
     _gather(band[0], band[1], re, im, low, phasor[0], phasor[1])
     return band
@@ -83,78 +86,150 @@ def _phasors(num_values: int) -> NDArray[np.float32]:
 
 
 def _transform(
-    re: NDArray[np.float32],
-    im: NDArray[np.float32],
-    spare_re: NDArray[np.float32],
-    spare_im: NDArray[np.float32],
-    phasor: NDArray[np.float32],
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Forward transform; the result is in one of the two pairs of arrays."""
-    size, stride = re.size, 1
+    values: NDArray[np.float32], spare: NDArray[np.float32], phasor: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Forward transform of real and imaginary parts, one row each; the result is in the one array or in the other.
+
+    A step has ``stride`` transforms of ``size`` values each. While ``size`` is the greater, the values of a transform
+    lie side by side, later the same value of all transforms: the inner loops, which vectorise, are long in every step.
+    """
+    stride, size = 1, values.shape[1]
+    sums = np.empty((8, _TILE), np.float32)
+    for factors in _factors(size):
+        _radix_4_along_values(spare, values, stride, factors, sums)
+        values, spare = spare, values
+        stride, size = 4 * stride, size // 4
+    for part in range(2):
+        _transpose(spare[part], values[part], stride)
+    values, spare = spare, values
     while size > 1:
-        step = _radix_4 if size % 4 == 0 else _radix_2
-        step(spare_re, spare_im, re, im, stride, phasor[0], phasor[1])
-        re, im, spare_re, spare_im = spare_re, spare_im, re, im
-        stride *= 4
-        size //= 4
-    return re, im
+        if size % 4 == 0:
+            _radix_4_along_transforms(spare, values, stride, phasor, sums)
+        else:
+            _radix_2(spare, values)
+        values, spare = spare, values
+        stride, size = 4 * stride, size // 4
+    return values
+
+
+@functools.lru_cache(maxsize=8)
+def _factors(num_values: int) -> list[NDArray[np.float32]]:
+    """Cosines and sines by which each step of `_radix_4_along_values` turns its outputs 1 to 3."""
+    phasor, steps = _phasors(2 * num_values), []
+    stride, size = 1, num_values
+    while stride < size // 4:
+        turned = [phasor[:, 0 : n * num_values // 2 : 2 * n * stride] for n in (1, 2, 3)]
+        steps.append(np.array(turned))
+        steps[-1].flags.writeable = False
+        stride, size = 4 * stride, size // 4
+    return steps
 
 
 @compiled
-def _radix_4(
-    out_re: NDArray[np.float32],
-    out_im: NDArray[np.float32],
-    re: NDArray[np.float32],
-    im: NDArray[np.float32],
+def _radix_4_along_values(
+    out: NDArray[np.float32],
+    values: NDArray[np.float32],
     stride: int,
-    cosines: NDArray[np.float32],
-    sines: NDArray[np.float32],
+    factors: NDArray[np.float32],
+    sums: NDArray[np.float32],
 ) -> None:
-    """Radix-4 butterflies; ``stride`` of them share the same factors."""
-    quarter = re.size // 4
-    ar, br, cr, dr = re[:quarter], re[quarter:], re[2 * quarter :], re[3 * quarter :]
-    ai, bi, ci, di = im[:quarter], im[quarter:], im[2 * quarter :], im[3 * quarter :]
-    for start in range(0, quarter, stride):
-        c1, s1 = cosines[2 * start], sines[2 * start]
-        c2, s2 = cosines[4 * start], sines[4 * start]
-        c3, s3 = cosines[6 * start], sines[6 * start]
-        to_re, to_im = out_re[4 * start : 4 * (start + stride)], out_im[4 * start : 4 * (start + stride)]
-        for q in range(stride):
-            i = start + q
-            sum_re, difference_re = ar[i] + cr[i], ar[i] - cr[i]
-            sum_im, difference_im = ai[i] + ci[i], ai[i] - ci[i]
-            other_re, turned_im = br[i] + dr[i], br[i] - dr[i]
-            other_im, turned_re = bi[i] + di[i], di[i] - bi[i]
-            to_re[q] = sum_re + other_re
-            to_im[q] = sum_im + other_im
-            x, y = difference_re - turned_re, difference_im - turned_im
-            to_re[stride + q] = x * c1 + y * s1
-            to_im[stride + q] = y * c1 - x * s1
-            x, y = sum_re - other_re, sum_im - other_im
-            to_re[2 * stride + q] = x * c2 + y * s2
-            to_im[2 * stride + q] = y * c2 - x * s2
-            x, y = difference_re + turned_re, difference_im + turned_im
-            to_re[3 * stride + q] = x * c3 + y * s3
-            to_im[3 * stride + q] = y * c3 - x * s3
+    """Butterflies of four, whose outputs are turned by ``factors``, of shape (3, 2, values of a quarter)."""
+    quarter = factors.shape[2]
+    for transform in range(stride):
+        for start in range(0, quarter, _TILE):
+            size = min(_TILE, quarter - start)
+            to, apart = transform * quarter + start, stride * quarter
+            _butterflies(out, to, apart, values, 4 * transform * quarter + start, quarter, size, sums)
+            for n in range(3):
+                first = to + (n + 1) * apart
+                re, im = out[0, first : first + size], out[1, first : first + size]
+                cosines, sines = factors[n, 0, start : start + size], factors[n, 1, start : start + size]
+                for i in range(size):
+                    x, y = re[i], im[i]
+                    re[i] = x * cosines[i] + y * sines[i]
+                    im[i] = y * cosines[i] - x * sines[i]
 
 
 @compiled
-def _radix_2(
-    out_re: NDArray[np.float32],
-    out_im: NDArray[np.float32],
-    re: NDArray[np.float32],
-    im: NDArray[np.float32],
-    _stride: int,
-    _cosines: NDArray[np.float32],
-    _sines: NDArray[np.float32],
+def _radix_4_along_transforms(
+    out: NDArray[np.float32],
+    values: NDArray[np.float32],
+    stride: int,
+    phasor: NDArray[np.float32],
+    sums: NDArray[np.float32],
 ) -> None:
-    """Radix-2 butterflies: the last step of sizes that are not powers of four."""
-    half = re.size // 2
-    for i in range(half):
-        out_re[i] = re[i] + re[half + i]
-        out_re[half + i] = re[i] - re[half + i]
-        out_im[i] = im[i] + im[half + i]
-        out_im[half + i] = im[i] - im[half + i]
+    """Butterflies of four, each ``stride`` of them, of as many transforms, with the same factors."""
+    quarter = values.shape[1] // 4
+    for value in range(0, quarter, stride):
+        for start in range(value, value + stride, _TILE):
+            size = min(_TILE, value + stride - start)
+            to = 3 * value + start
+            _butterflies(out, to, stride, values, start, quarter, size, sums)
+            for n in range(1, 4):
+                first = to + n * stride
+                re, im = out[0, first : first + size], out[1, first : first + size]
+                cosine, sine = phasor[0, 2 * n * value], phasor[1, 2 * n * value]
+                for i in range(size):
+                    x, y = re[i], im[i]
+                    re[i] = x * cosine + y * sine
+                    im[i] = y * cosine - x * sine
+
+
+@compiled
+def _butterflies(
+    out: NDArray[np.float32],
+    to: int,
+    apart_out: int,
+    values: NDArray[np.float32],
+    start: int,
+    apart: int,
+    size: int,
+    sums: NDArray[np.float32],
+) -> None:
+    """Transforms of four values each, ``apart`` from each other, before their outputs are turned.
+
+    One sum and one difference at a time: with more arrays in a loop the compiler gives up proving that they don't
+    overlap, and vectorising.
+    """
+    for part in range(2):
+        a, b = values[part, start : start + size], values[part, start + apart : start + apart + size]
+        c, d = values[part, start + 2 * apart :][:size], values[part, start + 3 * apart :][:size]
+        _sums_and_differences(sums[4 * part], sums[4 * part + 1], a, c)
+        _sums_and_differences(sums[4 * part + 2], sums[4 * part + 3], b, d)
+    re, im = out[0, to:], out[1, to:]
+    _sums_and_differences(re, re[2 * apart_out :], sums[0, :size], sums[2])
+    _sums_and_differences(im, im[2 * apart_out :], sums[4, :size], sums[6])
+    _sums_and_differences(re[apart_out:], re[3 * apart_out :], sums[1, :size], sums[7])
+    _sums_and_differences(im[3 * apart_out :], im[apart_out:], sums[5, :size], sums[3])
+
+
+@compiled
+def _sums_and_differences(
+    sums: NDArray[np.float32], differences: NDArray[np.float32], x: NDArray[np.float32], y: NDArray[np.float32]
+) -> None:
+    for i in range(x.size):
+        a, b = x[i], y[i]
+        sums[i] = a + b
+        differences[i] = a - b
+
+
+@compiled
+def _transpose(out: NDArray[np.float32], values: NDArray[np.float32], num_rows: int) -> None:
+    """Write the columns of a matrix one after the other; a few rows at a time stay in the first cache."""
+    num_columns = values.size // num_rows
+    for first in range(0, num_rows, _TRANSPOSED_ROWS):
+        end = min(first + _TRANSPOSED_ROWS, num_rows)
+        for column in range(num_columns):
+            for row in range(first, end):
+                out[column * num_rows + row] = values[row * num_columns + column]
+
+
+@compiled
+def _radix_2(out: NDArray[np.float32], values: NDArray[np.float32]) -> None:
+    """Butterflies of two: the last step of sizes that are no powers of four."""
+    half = values.shape[1] // 2
+    for part in range(2):
+        _sums_and_differences(out[part], out[part, half:], values[part, :half], values[part, half:])
 
 
 @compiled

@@ -150,24 +150,30 @@ def _integrate(band: NDArray[np.float32], low: int) -> None:
 
 
 @compiled
+def _filter(out: NDArray[np.float32], values: NDArray[np.float32], weights: NDArray[np.float32]) -> None:
+    """Sums of ten successive values with weights: written out, they stay in registers."""
+    w0, w1, w2, w3, w4 = weights[0], weights[1], weights[2], weights[3], weights[4]
+    w5, w6, w7, w8, w9 = weights[5], weights[6], weights[7], weights[8], weights[9]
+    for i in range(out.size):
+        early = w0 * values[i] + w1 * values[i + 1] + w2 * values[i + 2] + w3 * values[i + 3]
+        middle = early + w4 * values[i + 4] + w5 * values[i + 5] + w6 * values[i + 6]
+        out[i] = middle + w7 * values[i + 7] + w8 * values[i + 8] + w9 * values[i + 9]
+
+
+@compiled
 def _interpolate(out: NDArray[np.float32], values: NDArray[np.float32], weights: NDArray[np.float32]) -> None:
     """Interpolate one period of a signal; this order, tile by tile and phase by phase, vectorises."""
     factor, taps = weights.shape
     before = taps // 2 - 1
-    around = np.empty(_TILE_AUDIO + taps, np.float32)
+    periodic = np.empty(values.size + taps, np.float32)
+    periodic[:before] = values[values.size - before :]
+    periodic[before : before + values.size] = values
+    periodic[before + values.size :] = values[: taps - before]
     rows = np.empty((factor, _TILE_AUDIO), np.float32)
     for start in range(0, values.size, _TILE_AUDIO):
         size = min(_TILE_AUDIO, values.size - start)
-        for i in range(size + taps):
-            around[i] = values[(start + i - before + values.size) % values.size]
         for phase in range(factor):
-            row = rows[phase]
-            for i in range(size):
-                row[i] = np.float32(0.0)
-            for tap in range(taps):
-                weight, part = weights[phase, tap], around[tap : tap + size]
-                for i in range(part.size):
-                    row[i] += weight * part[i]
+            _filter(rows[phase, :size], periodic[start:], weights[phase])
         part = out[start * factor : (start + size) * factor]
         for phase in range(factor):
             row = rows[phase]

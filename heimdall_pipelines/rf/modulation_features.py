@@ -133,8 +133,7 @@ def _signal_moments(
             x[i] = (steps_rad[i] + steps_rad[i + 1]) * (step_to_hz / 2)
         for i in range(used):
             y[i] = log_power[i + 1] * 0.5
-        _remove_trends(x, block)
-        _remove_trends(y, block)
+        _remove_trends(x, y, block)
         for i in range(used):
             weighted[i] = weight[i] * x[i]
         sum_xx, sum_xy = _dot(weighted, x), _dot(weighted, y)
@@ -218,17 +217,25 @@ def _phase_steps(out: NDArray[np.float32], z: NDArray[np.float32]) -> None:
 
 @compiled
 def _envelope(magnitude: NDArray[np.float32]) -> tuple[float, float, float, float]:
-    """Mean, standard deviation and maximum, crest factor. Relative to one sample, so that the mean cannot cancel."""
-    first, sum_1, sum_2, highest = np.float64(magnitude[0]), 0.0, 0.0, magnitude[0]
-    for i in range(magnitude.size):
-        distance = magnitude[i] - first
-        sum_1 += distance
-        sum_2 += distance * distance
-        highest = max(highest, magnitude[i])
-    mean = sum_1 / magnitude.size
-    std = np.sqrt(max(sum_2 / magnitude.size - mean * mean, 0.0))
-    mean_power = _dot(magnitude, magnitude) / magnitude.size
-    return first + mean, std, np.float64(highest), np.float64(highest) ** 2 / mean_power
+    """Mean, standard deviation and maximum, crest factor. The mean's distance from one sample cannot cancel in it."""
+    sums, squares, maxima = np.zeros(_LANES), np.zeros(_LANES), np.zeros(_LANES, np.float32)
+    first = np.float64(magnitude[0])
+    for start in range(0, magnitude.size, _LANES):
+        part = magnitude[start : start + _LANES]
+        for i in range(part.size):
+            distance = np.float64(part[i]) - first
+            sums[i] += distance
+            squares[i] += distance * distance
+            maxima[i] = max(maxima[i], part[i])
+    total, square, highest = 0.0, 0.0, 0.0
+    for i in range(_LANES):
+        total += sums[i]
+        square += squares[i]
+        highest = max(highest, np.float64(maxima[i]))
+    mean, mean_square = total / magnitude.size, square / magnitude.size
+    std = np.sqrt(max(mean_square - mean * mean, 0.0))
+    mean_power = first * first + 2 * first * mean + mean_square
+    return first + mean, std, highest, highest * highest / mean_power
 
 
 @compiled
@@ -253,21 +260,37 @@ def _count_below(values: NDArray[np.float32], limit: np.float32) -> int:
 
 
 @compiled
-def _remove_trends(values: NDArray[np.float64], block: int) -> None:
-    """Subtract the least-squares line from each block; two sums at a time, for independent operations."""
+def _remove_trends(x: NDArray[np.float64], y: NDArray[np.float64], block: int) -> None:
+    """Take the straight lines that fit best out of each block of two series.
+
+    Eight sums at a time, of both series and both halves of a block: none waits for the one before.
+    """
     ramp = np.arange(block) - (block - 1) / 2
     ramp_square = max(block * (block * block - 1) / 12, 1.0)
     half = block // 2
-    for start in range(0, values.size, block):
-        part = values[start : start + block]
-        level = part[block - 1] if block % 2 else 0.0
-        slope = part[block - 1] * ramp[block - 1] if block % 2 else 0.0
-        late_level, late_slope = 0.0, 0.0
+    for start in range(0, x.size, block):
+        part_x, part_y = x[start : start + block], y[start : start + block]
+        level_x, slope_x, late_level_x, late_slope_x = 0.0, 0.0, 0.0, 0.0
+        level_y, slope_y, late_level_y, late_slope_y = 0.0, 0.0, 0.0, 0.0
         for i in range(half):
-            level += part[i]
-            slope += part[i] * ramp[i]
-            late_level += part[half + i]
-            late_slope += part[half + i] * ramp[half + i]
-        level, slope = (level + late_level) / block, (slope + late_slope) / ramp_square
-        for i in range(block):
-            part[i] -= level + slope * ramp[i]
+            level_x += part_x[i]
+            slope_x += part_x[i] * ramp[i]
+            late_level_x += part_x[half + i]
+            late_slope_x += part_x[half + i] * ramp[half + i]
+            level_y += part_y[i]
+            slope_y += part_y[i] * ramp[i]
+            late_level_y += part_y[half + i]
+            late_slope_y += part_y[half + i] * ramp[half + i]
+        for i in range(2 * half, block):
+            level_x += part_x[i]
+            slope_x += part_x[i] * ramp[i]
+            level_y += part_y[i]
+            slope_y += part_y[i] * ramp[i]
+        _subtract_line(part_x, (level_x + late_level_x) / block, (slope_x + late_slope_x) / ramp_square, ramp)
+        _subtract_line(part_y, (level_y + late_level_y) / block, (slope_y + late_slope_y) / ramp_square, ramp)
+
+
+@compiled
+def _subtract_line(values: NDArray[np.float64], level: float, slope: float, ramp: NDArray[np.floating]) -> None:
+    for i in range(values.size):
+        values[i] -= level + slope * ramp[i]

@@ -339,16 +339,33 @@ def _window(out: NDArray[np.float32], samples: NDArray[np.float32], window: NDAr
     for start in range(0, window.size, _LANES):
         weights = window[start : start + _LANES]
         part, windowed = samples[2 * start : 2 * (start + weights.size)], out[2 * start :]
+        weight = weights[0]
+        if weight == weights[weights.size // 2] == weights[-1]:  # the flat part, which is most of it
+            for half in range(2):
+                _scale_and_square(
+                    windowed[half * weights.size :], lanes, part[half * weights.size :][: weights.size], weight
+                )
+            continue
         for i in range(weights.size):
             windowed[2 * i] = part[2 * i] * weights[i]
             windowed[2 * i + 1] = part[2 * i + 1] * weights[i]
-        for half in (part[: weights.size], part[weights.size :]):
-            for i in range(half.size):
-                lanes[i] += half[i] * half[i]
+        for values in (part[: weights.size], part[weights.size :]):
+            for i in range(values.size):
+                lanes[i] += values[i] * values[i]
     energy = 0.0
     for i in range(_LANES):
         energy += lanes[i]
     return energy
+
+
+@compiled
+def _scale_and_square(
+    out: NDArray[np.float32], lanes: NDArray[np.float32], values: NDArray[np.float32], scale: np.float32
+) -> None:
+    """Multiply with one factor, and add the squares to sums side by side."""
+    for i in range(values.size):
+        out[i] = values[i] * scale
+        lanes[i] += values[i] * values[i]
 
 
 @compiled

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from heimdall_pipelines.rf.channel import GAIN_DECIMATION, Impairments, channel_gain, draw_fading, impaired
+from heimdall_pipelines.rf.channel import GAIN_DECIMATION, Fading, Impairments, channel_gain, draw_fading, impaired
 from heimdall_pipelines.rf.exact import decibels, pow10
 from heimdall_pipelines.rf.link import Link
 from heimdall_pipelines.rf.modulation import (
@@ -136,30 +136,52 @@ def receptions(
         num_samples=num_samples,
         deviation_hz=peak_deviation_hz(channel_bandwidth_hz),
     )
-    for row, (link, receiver, imperfect) in enumerate(zip(links, indices, hardware, strict=True)):
+    # All are drawn first: between two receivers' samples, which fill the caches, the same takes twice the time.
+    draws = [
+        _draw(link, phase.sample_rate_hz, num_samples, seed, sample_idx, receiver)
+        for link, receiver in zip(links, indices, strict=True)
+    ]
+    for row, (link, draw, imperfect) in enumerate(zip(links, draws, hardware, strict=True)):
         iq = np.empty(num_samples, np.complex64) if out is None else out[row % len(out)]
-        signal_power_dbm = _receive(iq, link, phase, seed, sample_idx, receiver, num_chunks)
+        signal_power_dbm = _receive(iq, link, draw, phase, num_chunks)
         if imperfect != Impairments():
             iq[:] = impaired(iq, imperfect)
         yield Reception(iq, signal_power_dbm, phase.audio)
 
 
-def _receive(
-    iq: NDArray[np.complex64],
-    link: Link,
-    phase: TransmittedPhase,
-    seed: int,
-    sample_idx: int,
-    receiver: int,
-    num_chunks: int,
-) -> NDArray[np.float64]:
-    """Write one receiver's samples; return the signal's power in each chunk, dBm."""
+@dataclass(frozen=True, eq=False)
+class _Draw:
+    """What is drawn for one receiver.
+
+    Attributes
+    ----------
+    fading : Fading
+        Of its channel.
+    carrier : uint32
+        Phase of the carrier at time 0, 2**32 being a turn.
+    noise_words : ndarray of uint32, shape (5,)
+        Of the noise, see `counter_words`.
+    """
+
+    fading: Fading
+    carrier: np.uint32
+    noise_words: NDArray[np.uint32]
+
+
+def _draw(link: Link, sample_rate_hz: float, num_samples: int, seed: int, sample_idx: int, receiver: int) -> _Draw:
+    """Draw a receiver's channel and carrier.
+
+    Raises
+    ------
+    ValueError
+        The link has a quantity out of range.
+    """
     fading = draw_fading(
         rice_k_db=link.rice_k_db,
         doppler_hz=link.doppler_hz,
         rms_delay_spread_s=link.rms_delay_spread_s,
-        sample_rate_hz=phase.sample_rate_hz,
-        num_samples=iq.size,
+        sample_rate_hz=sample_rate_hz,
+        num_samples=num_samples,
         seed=seed,
         sample_idx=sample_idx,
         receiver=receiver,
@@ -169,23 +191,31 @@ def _receive(
         raise ValueError(
             f"delay_s of {link.delay_s} and echoes up to {longest_s} s must lie within 0 and {MAX_DELAY_S} s"
         )
-    gain = channel_gain(fading, phase, link.delay_s, iq.size)
-    first, weights = cubic_delay(link.delay_s * phase.sample_rate_hz)
     carrier = generator(seed=seed, sample_idx=sample_idx, purpose=Purpose.RECEIVER, receiver=receiver).integers(2**32)
+    noise_words = counter_words(seed=seed, sample_idx=sample_idx, purpose=Purpose.NOISE, receiver=receiver)
+    return _Draw(fading, np.uint32(carrier), noise_words)
+
+
+def _receive(
+    iq: NDArray[np.complex64], link: Link, draw: _Draw, phase: TransmittedPhase, num_chunks: int
+) -> NDArray[np.float64]:
+    """Write one receiver's samples; return the signal's power in each chunk, dBm."""
+    gain = channel_gain(draw.fading, phase, link.delay_s, iq.size)
+    first, weights = cubic_delay(link.delay_s * phase.sample_rate_hz)
     _modulate(
         iq.view(np.float32),
         phase.turns[phase.guard_samples + first :],
         weights,
         np.uint32(round(link.frequency_offset_hz / phase.sample_rate_hz * 2**32) % 2**32),
-        np.uint32(carrier),
-        gain.view(np.float32),
+        draw.carrier,
+        gain,
         _UPSAMPLING,
         np.float32(_amplitude(link.received_power_dbm)),
-        counter_words(seed=seed, sample_idx=sample_idx, purpose=Purpose.NOISE, receiver=receiver),
+        draw.noise_words,
         np.float32(_amplitude(link.noise_power_dbm) / math.sqrt(2)),
     )
     signal_power_dbm = np.empty(num_chunks)
-    _signal_power_dbm(signal_power_dbm, gain.view(np.float32), iq.size, link.received_power_dbm)
+    _signal_power_dbm(signal_power_dbm, gain, iq.size, link.received_power_dbm)
     return signal_power_dbm
 
 
@@ -204,10 +234,11 @@ def _signal_power_dbm(
         start = 1 + num_samples * chunk // (GAIN_DECIMATION * out.size)
         end = max(1 + num_samples * (chunk + 1) // (GAIN_DECIMATION * out.size), start + 1)
         lanes[:] = 0.0
-        for first in range(2 * start, 2 * end, _LANES):
-            part = gain[first : min(first + _LANES, 2 * end)]
-            for i in range(part.size):
-                lanes[i] += np.float64(part[i]) * np.float64(part[i])
+        for part in range(2):
+            for first in range(start, end, _LANES):
+                values = gain[part, first : min(first + _LANES, end)]
+                for i in range(values.size):
+                    lanes[i] += np.float64(values[i]) * np.float64(values[i])
         total = 0.0
         for lane in lanes:
             total += lane
@@ -221,7 +252,7 @@ def _upsample(out: NDArray[np.float32], gain: NDArray[np.float32], weights: NDAr
     b0, b1, b2, b3 = weights[1, 0], weights[1, 1], weights[1, 2], weights[1, 3]
     c0, c1, c2, c3 = weights[2, 0], weights[2, 1], weights[2, 2], weights[2, 3]
     for i in range(out.size // 4):
-        x0, x1, x2, x3 = gain[2 * i], gain[2 * i + 2], gain[2 * i + 4], gain[2 * i + 6]
+        x0, x1, x2, x3 = gain[i], gain[i + 1], gain[i + 2], gain[i + 3]
         out[4 * i] = x1
         out[4 * i + 1] = a0 * x0 + a1 * x1 + a2 * x2 + a3 * x3
         out[4 * i + 2] = b0 * x0 + b1 * x1 + b2 * x2 + b3 * x3
@@ -270,8 +301,8 @@ def _modulate(
     for start in range(0, num_samples, _TILE):
         size = min(_TILE, num_samples - start)
         normal_tile(noise, random, start // 2, words, noise_scale)
-        _upsample(real[: size + 3], gain[start // 2 :], upsampling)
-        _upsample(imag[: size + 3], gain[start // 2 + 1 :], upsampling)
+        _upsample(real[: size + 3], gain[0, start // 4 :], upsampling)
+        _upsample(imag[: size + 3], gain[1, start // 4 :], upsampling)
         _delayed_carrier(cosines[:size], turns[start:], weights, np.uint32(np.uint32(start * step) + carrier), step)
         for i in range(size):
             cosine, sine = cos_sin_turns(fraction_of_turn(cosines[i]))

@@ -183,6 +183,14 @@ def test_the_summary_is_json_with_six_digits_and_null_where_nothing_was_observed
     assert all(type(value) is float for value in summary["rssi_dbm"].values())
 
 
+def test_statistics_are_what_their_six_digits_are_read_as():
+    rng = generator(3)
+    values = rng.standard_normal(2000) * 10 ** rng.uniform(-11, 12, 2000)
+    chunks = {str(n): np.array([value]) for n, value in enumerate(values)}
+    found = SegmentFeatures(True, chunks, np.array([9.0]), ()).summary()
+    assert [statistics["mean"] for statistics in found.values()] == [float(f"{value:.6g}") for value in values]
+
+
 @pytest.mark.parametrize("num_samples", [320, 2_400, 12_001, 40_000])
 @pytest.mark.parametrize("taper", [0.05, 0.3])
 def test_the_window_is_scipys_to_the_last_bit(num_samples, taper):
