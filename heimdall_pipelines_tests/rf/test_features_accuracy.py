@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from heimdall_pipelines.rf.features import extract_features
-from heimdall_pipelines.rf.modulation import complex_noise, frequency_modulated_phase_rad
+from heimdall_pipelines.rf.signals import complex_noise, frequency_modulated_phase_rad
 from heimdall_pipelines_tests.rf.signals import generator, received, voice_fm
 
 SAMPLE_RATE_HZ = 200e3
