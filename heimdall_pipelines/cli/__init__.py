@@ -59,7 +59,7 @@ class _Commands(LazyGroup):
 app = typer.Typer(
     name="heimdall",
     cls=_Commands,
-    help="Makes, keeps and guards the data from which radio transmitters are located.",
+    help="Generates, stores and validates training data for locating radio transmitters.",
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
     rich_markup_mode=None,
