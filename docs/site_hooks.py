@@ -41,4 +41,4 @@ def _modules(package: str) -> list[Path]:
 
 
 def _page(path: Path) -> str:
-    return f"api/{path.relative_to(PACKAGE).with_suffix('.md').as_posix()}"
+    return f"api/{path.relative_to(SOURCES).with_suffix('.md').as_posix()}"
