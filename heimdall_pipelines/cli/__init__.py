@@ -33,7 +33,7 @@ class _Commands(LazyGroup):
         "demo": Place(
             f"{_HERE}.demo",
             "demo",
-            "Demonstrate sessions, features, checks and datasets: imports, records, generates and repairs.",
+            "Demonstrate everything: import and record sessions, check features, generate and repair a dataset.",
         ),
         "status": Place(
             f"{_HERE}.status",

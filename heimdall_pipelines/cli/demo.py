@@ -30,11 +30,9 @@ def demo(
         Path | None, typer.Option(help="Folder of recordings, one file per station; default: simulated recordings")
     ] = None,
 ) -> None:
-    """Import a session, extract and check its features; do the same with a recording from simulated receivers.
+    """Demonstrate everything: import and record sessions, check features, generate and repair a dataset.
 
-    Then generate a synthetic dataset, delete a part of it and repair it.
-
-    It needs no input.
+    The recording is from simulated receivers. No input is needed.
     """
     from heimdall_pipelines.cli.demo_recording import record_from_simulated_receivers
     from heimdall_pipelines.cli.demo_repair import lose_and_repair_an_object

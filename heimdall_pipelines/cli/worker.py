@@ -24,7 +24,7 @@ def worker(
     slots: Annotated[int, typer.Option(help="Number of parallel runs", min=1, max=MAX_SLOTS)] = 2,
     name: Annotated[str | None, typer.Option(help="Unique name of this worker; default: the host name")] = None,
 ) -> None:
-    """Execute runs until SIGTERM or Ctrl-C, which lets running runs end; a second one ends them at once."""
+    """Execute runs until SIGTERM or Ctrl-C, which lets running runs end. A second one ends them at once."""
     from heimdall_pipelines.settings import load_settings
     from heimdall_pipelines.store.stores import open_stores
 
