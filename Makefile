@@ -1,32 +1,32 @@
-# Everything runs in the project's own virtual environment, made from the lock.
+# Everything runs in the project's virtual environment, created from the lock file.
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed-from-lock
-# The first of these that is 3.11, 3.12 or 3.13; PYTHON=… overrides.
+# The first of these with version 3.11, 3.12 or 3.13; PYTHON=… overrides it.
 PYTHON ?= $(shell for p in python3.12 python3.13 python3.11 python3 python; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' >/dev/null 2>&1 && echo $$p && break; done)
 
-# Programs that tests and servers start load what is compiled already: a fifth of their start.
+# Child processes of tests and servers use cached bytecode, which saves a fifth of their start.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help install demo dev stop test test-fast reliability lint types bench lock clean
 .PHONY: coverage docs notebooks release
 
 help:
-	@echo "make demo    the whole way once: servers, a session, features, checks (RECORDINGS=folder: yours)"
+	@echo "make demo    everything once: servers, sessions, features, checks, a dataset (RECORDINGS=folder: your recordings)"
 	@echo "make dev     the Dagster UI and its daemon on this machine, until Ctrl-C"
-	@echo "make test    the test suite, against real servers    make test-fast     its part without servers, in a minute"
-	@echo "make reliability   all faults, the slow ones too, and their table in docs/reliability.md"
-	@echo "make lint    ruff    make types   mypy    make bench   speed and memory    make lock   pin anew"
-	@echo "make docs    the site, in site/   make notebooks   their pictures   make coverage   of the tests, in htmlcov/"
-	@echo "make release sdist and wheel, built and checked, in dist/"
+	@echo "make test    the tests, against real servers    make test-fast   only tests without servers, in a minute"
+	@echo "make reliability   all injected faults, including slow tests; updates their table in docs/reliability.md"
+	@echo "make lint    ruff    make types   mypy    make bench   speed and memory    make lock   update the lock files"
+	@echo "make docs    the site, in site/   make notebooks   run them, update pictures   make coverage   report in htmlcov/"
+	@echo "make release build and check sdist and wheel, in dist/"
 
 install: $(READY)
 
 $(READY): requirements.lock pyproject.toml
-	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed and none was found; give it with: make PYTHON=/path/to/python3 …"; exit 1; }
-	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "$(PYTHON) has no venv module: apt-get install python3-venv (Debian), or give another with: make PYTHON=…"; exit 1; }
-	@test -x $(BIN)/python || { echo "making $(VENV) with $$($(PYTHON) --version)"; $(PYTHON) -m venv $(VENV); }
+	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is required and was not found; specify it with: make PYTHON=/path/to/python3 …"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "$(PYTHON) has no venv module: apt-get install python3-venv (Debian), or specify another Python with: make PYTHON=…"; exit 1; }
+	@test -x $(BIN)/python || { echo "creating $(VENV) with $$($(PYTHON) --version)"; $(PYTHON) -m venv $(VENV); }
 	@echo "installing the locked dependencies (about 1.6 GB on disk, a minute or two)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
@@ -41,7 +41,7 @@ dev: install
 stop: install
 	@$(BIN)/heimdall stop
 
-# Three files of tests at once, also on two cores: much of their time is waiting. They share one stack.
+# Three test files in parallel, also on two cores, because tests wait much of the time. They share one stack.
 PARALLEL := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 test: install
@@ -50,8 +50,8 @@ test: install
 test-fast: install
 	@$(BIN)/python -m pytest $(PARALLEL) --numprocesses 2 -m fast
 
-# The tests that inject faults record what they see. Where docs/reliability.md has another table, it gets this one, and
-# the command fails, so that the difference is looked at.
+# Tests that inject faults record the results. If the table in docs/reliability.md differs, it is updated and the command
+# fails, so that the difference is reviewed.
 reliability: install
 	@HEIMDALL_TEST_WRITE_RELIABILITY=1 $(BIN)/python -m pytest $(PARALLEL) -m "fault or slow"
 
@@ -65,7 +65,7 @@ types: install
 bench: install
 	@$(BIN)/python -m benchmarks
 
-# Lines and branches that the test suite executes, in the programs that it starts as well; the floor is in pyproject.toml.
+# Lines and branches that the tests execute, including programs that they start; the minimum is in pyproject.toml.
 COVERAGE_TESTS ?=
 coverage: install
 	@$(BIN)/coverage erase
@@ -78,19 +78,19 @@ docs: install
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --clean
 	@echo "site/index.html"
 
-# Executes the notebooks of docs/notebooks and draws their pictures again.
+# Executes the notebooks of docs/notebooks and updates their pictures.
 notebooks: install
 	@HEIMDALL_TEST_WRITE_PICTURES=1 $(BIN)/python -m pytest heimdall_pipelines_tests/notebooks
 
-# The package as it would be uploaded: CONTRIBUTING.md has the steps around it.
+# The package for upload: CONTRIBUTING.md has the other steps of a release.
 release: install
 	@rm -rf dist
 	@$(BIN)/python -m build --no-isolation --outdir dist . >/dev/null
 	@$(BIN)/twine check --strict dist/*
 	@HEIMDALL_TEST_DIST=dist $(BIN)/python -m pytest -q --no-header heimdall_pipelines_tests/test_package.py
 
-# Needs uv (pip install uv): the lock serves Linux and macOS and Python 3.11 to 3.13 at once.
-# The second file is what a deployment's image installs: a part of the first, the same versions.
+# Requires uv (pip install uv): the lock file is for Linux and macOS and for Python 3.11 to 3.13.
+# The second file is for the image of a deployment: a subset of the first, with the same versions.
 COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command "make lock"
 lock:

@@ -1,4 +1,4 @@
-"""Makes, keeps and guards the data from which radio transmitters are located.
+"""Generates, stores and validates training data for locating radio transmitters.
 
 Four layers, imports go downwards only (kept by ``heimdall_pipelines_tests/test_layers.py``)::
 

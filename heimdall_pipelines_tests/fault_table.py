@@ -1,9 +1,9 @@
 """The table of faults in docs/reliability.md, made by the tests that inject them.
 
-A test with the marker ``fault("title")`` takes the fixture `fault` and records what it saw. At the end of a run the
+A test with the marker ``fault("title")`` records its result with the fixture `fault`. At the end of a run the
 table must say the same, for every test file that ran as a whole; ``make reliability`` writes the table where it does
-not. The row of a test that was skipped, for want of a program on this machine, or left out as slow, stays as it is.
-Where pytest-xdist runs the tests in several processes, each sends its rows to the one that began the run.
+not. The row of a test that was skipped (a program is missing on this machine) or deselected as slow stays as it is.
+With pytest-xdist each worker process sends its rows to the controller.
 """
 
 import os
@@ -15,12 +15,12 @@ from typing import Any, TypeAlias
 import pytest
 
 MARKER = "fault"
-WHOLE = ("", "not slow", MARKER, f"{MARKER} or slow")  # -m, where what it leaves out has its rows from before
+WHOLE = ("", "not slow", MARKER, f"{MARKER} or slow")  # values of -m; tests that they deselect keep their rows
 WRITE = "HEIMDALL_TEST_WRITE_RELIABILITY"
 DOCUMENT = Path(__file__).parent.parent / "docs" / "reliability.md"
 BEGIN = "<!-- made by: make reliability -->"
 END = "<!-- until here -->"
-HEADER = "| fault | found by | what came of it | test |\n|---|---|---|---|"
+HEADER = "| fault | detected by | result | test |\n|---|---|---|---|"
 _KEY = "heimdall_faults"
 
 Key: TypeAlias = tuple[str, str]  # file and title of a test
@@ -31,16 +31,16 @@ class Row:
     """A line of the table."""
 
     fault: str
-    found_by: str
-    came_of_it: str
+    detected_by: str
+    result: str
     test_file: str
 
     def __str__(self) -> str:
-        return f"| {self.fault} | {self.found_by} | {self.came_of_it} | `{self.test_file}` |"
+        return f"| {self.fault} | {self.detected_by} | {self.result} | `{self.test_file}` |"
 
 
 class FaultTable:
-    """A plugin of pytest with what this run recorded, in whatever order the tests ran."""
+    """A pytest plugin that collects what this run recorded, in any order of the tests."""
 
     def __init__(self) -> None:
         self._collected: list[Key] = []
@@ -54,13 +54,13 @@ class FaultTable:
             self._skipped_ids.add(report.nodeid)
 
     def pytest_deselected(self, items: Iterable[pytest.Item]) -> None:
-        """Note the tests that are left out."""
+        """Note the tests that are deselected."""
         keys = [key for item in items if (key := fault_of(item)) is not None]
         self._collected += keys
         self._skipped.update(keys)
 
     def add(self, row: Row) -> None:
-        assert "|" not in row.fault + row.found_by + row.came_of_it
+        assert "|" not in row.fault + row.detected_by + row.result
         self._recorded[row.test_file, row.fault] = row
 
     @pytest.hookimpl(tryfirst=True)
@@ -83,7 +83,7 @@ class FaultTable:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
-        """Take what a process of xdist sent; one that crashed sent nothing, and failed a test."""
+        """Add the rows of an xdist worker; one that crashed sent nothing, and its test failed."""
         collected, skipped, rows = getattr(node, "workeroutput", {}).get(_KEY, ((), (), ()))
         self._collected += [(test_file, title) for test_file, title in collected]
         self._skipped |= {(test_file, title) for test_file, title in skipped}
@@ -91,7 +91,7 @@ class FaultTable:
             self.add(Row(**row))
 
     def _compare_or_write(self) -> str:
-        """What is wrong, empty where nothing is."""
+        """Describe the difference; empty if there is none."""
         # Every process collects all tests. Files in the order of their names, tests as they stand in them.
         collected = sorted(dict.fromkeys(self._collected), key=lambda key: key[0])
         unrecorded = [": ".join(key) for key in collected if key not in self._recorded and key not in self._skipped]
@@ -110,8 +110,8 @@ class FaultTable:
         changed = sorted(set(made) ^ set(rows)) or ["its order"]
         if os.environ.get(WRITE):
             DOCUMENT.write_text("\n".join([before + BEGIN, HEADER, *made, END + after]))
-            return "\n".join(["docs/reliability.md was not what this run saw, and is now; look at:", *changed])
-        return "\n".join(["docs/reliability.md is not what this run saw; run: make reliability", *changed])
+            return "\n".join(["docs/reliability.md differed from this run and was updated; review:", *changed])
+        return "\n".join(["docs/reliability.md differs from this run; run: make reliability", *changed])
 
 
 @dataclass(frozen=True)
@@ -122,11 +122,11 @@ class Fault:
     title: str
     test_file: str
 
-    def record(self, *, found_by: str | Iterable[str], came_of_it: str) -> None:
-        """Keep what was seen; names of checks and errors are set as code. Nothing that differs from run to run."""
-        if not isinstance(found_by, str):
-            found_by = ", ".join(f"`{name}`" for name in found_by) or "nothing to find"
-        self.table.add(Row(self.title, found_by, came_of_it, self.test_file))
+    def record(self, *, detected_by: str | Iterable[str], result: str) -> None:
+        """Record the result; names of checks and errors are set as code. The text must be the same in every run."""
+        if not isinstance(detected_by, str):
+            detected_by = ", ".join(f"`{name}`" for name in detected_by) or "nothing to detect"
+        self.table.add(Row(self.title, detected_by, result, self.test_file))
 
 
 def fault_of(item: pytest.Item) -> Key | None:

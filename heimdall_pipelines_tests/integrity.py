@@ -206,11 +206,11 @@ def in_words(done: RepairPlan) -> str:
     parts = [
         _counted(len(done.to_regenerate), "sample", "regenerated"),
         _counted(len(done.iq_rows_to_remove), "IQ row", "removed"),
-        _counted(done.num_orphans, "object", "without row removed"),
-        _counted(done.num_young_orphans, "young object", "left alone"),
+        _counted(done.num_orphans, "orphan", "removed"),
+        _counted(done.num_young_orphans, "young orphan", "kept"),
         _counted(len(done.batches_to_count), "batch", "counted", "es"),
         "num_samples counted" if done.changes_num_samples else "",
-        "target raised to what is there" if done.raises_target else "",
+        "target raised to the number of samples" if done.raises_target else "",
     ]
     return ", ".join(part for part in parts if part) or "nothing to do"
 

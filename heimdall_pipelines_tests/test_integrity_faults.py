@@ -72,7 +72,7 @@ class Edit:
 
     title: str
     inject: Callable[[Night], object]
-    found_by: str
+    detected_by: str
     named: tuple[str, ...]
     to_regenerate: tuple[int, ...] = ()
     health: str = "critical"
@@ -186,14 +186,14 @@ OBJECTS = [
         (3,),
     ),
     Edit(
-        "there is another object in a sample's folder",
+        "a sample's folder has an additional object",
         lambda night: night.put(f"synthetic/{night.dataset.id}/3/notes.txt", b"x"),
         "objects_agree",
         (r"/3/notes\.txt: no row names it",),
         health="warning",
     ),
     Edit(
-        "there is another object beside the samples' folders",
+        "additional objects lie outside the samples' folders",
         in_turn(
             lambda night: night.put(f"synthetic/{night.dataset.id}/notes.txt", b"x"),
             lambda night: night.put(f"synthetic/{night.dataset.id}/03/notes.txt", b"x"),
@@ -203,7 +203,7 @@ OBJECTS = [
         health="warning",
     ),
     Edit(
-        "there is an object of a sample beyond the target",
+        "an object exists for a sample beyond the target",
         lambda night: night.put(night.key(999), b"x"),
         "objects_agree",
         (r"/999/\S+: no row names it",),
@@ -220,7 +220,7 @@ ROWS = [
         (3,),
     ),
     Edit(
-        "both rows of a sample are deleted, its objects are left",
+        "both rows of a sample are deleted, its objects remain",
         in_turn(features("DELETE", 11), iq_rows("DELETE", 11)),
         "counts_agree samples_without_gap objects_agree",
         ("sample 11: its feature row is missing", "/11/.*: no row names it"),
@@ -241,7 +241,7 @@ ROWS = [
         ALL,
     ),
     Edit(
-        "every row but the dataset's own and its batches' is deleted, and every object",
+        "all rows except those of the dataset and its batches are deleted, and all objects",
         in_turn(features("DELETE"), iq_rows("DELETE"), remove_every_object),
         "counts_agree samples_without_gap",
         ("sample 11: its feature row is missing",),
@@ -319,7 +319,7 @@ ROWS = [
         health="warning",
     ),
     Edit(
-        "the count of a batch is set higher than a batch can be",
+        "the count of a batch is set above the batch size",
         batch_row("num_samples = 9", 0),
         "counts_agree samples_without_gap",
         ("batch 0: it counts 9 samples, 5 feature rows are there",),
@@ -333,7 +333,7 @@ ROWS = [
         health="warning",
     ),
     Edit(
-        "a batch's own row is deleted",
+        "the row of a batch is deleted",
         batch_row("DELETE", 1),
         "counts_agree samples_without_gap",
         ("batch 1: it counts 0 samples, 5 feature rows are there",),
@@ -357,14 +357,14 @@ NUMBERS = [
         (3,),
     ),
     Edit(
-        "the truth is edited alike in both rows and the column",
+        "the truth is edited identically in both rows and the column",
         in_turn(features(f"{ANOTHER_LATITUDE}, tx_latitude = 45.5", 3), iq_rows(ANOTHER_LATITUDE, 3)),
         "truths_agree",
         (r"sample 3: tx_latitude \(\S+ and 45.5\) is not what the seed gives",),
         (3,),
     ),
     Edit(
-        "the column tx_latitude alone is edited",
+        "only the column tx_latitude is edited",
         features("tx_latitude = 45.5", 3),
         "truths_agree",
         (r"sample 3: tx_latitude is 45.5 in its column and \S+ in the truth",),
@@ -378,14 +378,14 @@ NUMBERS = [
         (3,),
     ),
     Edit(
-        "an SNR is set to a thousand million decibels",
+        "an SNR is set to 1e9 dB",
         features("receiver_features = jsonb_set(receiver_features, '{0,snr_db,mean}', '1e9')", 3),
         "numbers_in_range",
         (rf"sample 3: {RX} snr_db\.mean = 1000000000(\.0)? is outside -60\.\.200",),
         (3,),
     ),
     Edit(
-        "a number becomes text",
+        "a number is replaced by text",
         features("receiver_features = jsonb_set(receiver_features, '{0,snr_db,mean}', '\"12.5\"')", 3),
         "numbers_in_range",
         (rf"sample 3: {RX} snr_db\.mean = '12\.5' is no number",),
@@ -467,7 +467,7 @@ def test_an_edit_is_found_by_its_check_and_mended_to_the_byte(night, fault, edit
         assert failed(night.validate()) == {}
     validation = night.validate(checksums=edit.only_with_checksums)
     found = failed(validation)
-    assert set(found) == set(edit.found_by.split()), found
+    assert set(found) == set(edit.detected_by.split()), found
     assert validation.health_status == edit.health
     examples = [example for group in found.values() for example in group]
     for name in edit.named:
@@ -483,8 +483,8 @@ def test_an_edit_is_found_by_its_check_and_mended_to_the_byte(night, fault, edit
     night.assert_sound()
 
     fault.record(
-        found_by=_seen(validation) + (", with --checksums alone" if edit.only_with_checksums else ""),
-        came_of_it=f"{in_words(done)}: {AS_BEFORE}",
+        detected_by=_seen(validation) + (", only with --checksums" if edit.only_with_checksums else ""),
+        result=f"{in_words(done)}: {AS_BEFORE}",
     )
 
 
@@ -500,10 +500,10 @@ def test_a_sample_cannot_be_there_twice(night, fault, table):
             f" FROM heimdall.{table} t WHERE dataset_id = :id AND sample_idx = 3"
         )
     night.assert_sound()
-    fault.record(found_by=[type(caught.value).__name__], came_of_it="PostgreSQL refuses it: every row as before")
+    fault.record(detected_by=[type(caught.value).__name__], result="PostgreSQL rejects it; every row as before")
 
 
-@pytest.mark.fault("samples are missing of a dataset that another version of the generator made")
+@pytest.mark.fault("samples are missing from a dataset of another generator version")
 def test_a_dataset_of_another_generator_version_is_looked_at_and_never_mended(night, fault):
     version = "UPDATE heimdall.synthetic_datasets SET generator_version = 99 WHERE id = :id"
     night.execute(version)
@@ -522,12 +522,12 @@ def test_a_dataset_of_another_generator_version_is_looked_at_and_never_mended(ni
         night.repair()
     assert night.snapshot() == before
     fault.record(
-        found_by=_seen(validation),
-        came_of_it="the repair refuses: `GeneratorVersionError`, nothing is changed",
+        detected_by=_seen(validation),
+        result="the repair fails with `GeneratorVersionError` and changes nothing",
     )
 
 
-@pytest.mark.fault("only what is counted is wrong of a dataset that another version of the generator made")
+@pytest.mark.fault("only counts are wrong in a dataset of another generator version")
 def test_counts_of_a_dataset_of_another_generator_version_are_mended(night, fault):
     night.execute("UPDATE heimdall.synthetic_datasets SET generator_version = 99, num_samples = 1 WHERE id = :id")
     validation = night.validate()
@@ -535,10 +535,10 @@ def test_counts_of_a_dataset_of_another_generator_version_are_mended(night, faul
     assert failed(night.validate()) == {}
     night.execute("UPDATE heimdall.synthetic_datasets SET generator_version = :it WHERE id = :id", it=GENERATOR_VERSION)
     night.assert_sound()
-    fault.record(found_by=_seen(validation), came_of_it=f"{in_words(done)}: {AS_BEFORE}")
+    fault.record(detected_by=_seen(validation), result=f"{in_words(done)}: {AS_BEFORE}")
 
 
-@pytest.mark.fault("objects without row are younger than an hour")
+@pytest.mark.fault("orphans are younger than an hour")
 def test_young_objects_without_row_are_left_alone_and_old_ones_removed(night, fault):
     night.unmake(1)
     missing = night.snapshot()
@@ -559,10 +559,10 @@ def test_young_objects_without_row_are_left_alone_and_old_ones_removed(night, fa
     removed = night.repair(min_orphan_age=timedelta(0))
     assert night.snapshot() == missing
     assert (removed.num_orphans, removed.orphan_bytes) == (OBJECTS_OF_BATCH, num_bytes)
-    fault.record(found_by=_seen(validation), came_of_it=f"{in_words(left)}; once they are old: {in_words(removed)}")
+    fault.record(detected_by=_seen(validation), result=f"{in_words(left)}; when they are older: {in_words(removed)}")
 
 
-@pytest.mark.fault("an IQ row is there for a sample whose IQ is not to be kept")
+@pytest.mark.fault("an IQ row exists for a sample whose IQ is not kept")
 def test_an_iq_row_too_many_is_removed(few_kept, fault):
     night = few_kept
     night.execute(
@@ -575,10 +575,10 @@ def test_an_iq_row_too_many_is_removed(few_kept, fault):
     assert set(failed(validation)) == {"counts_agree", "iq_of_every_sample", "objects_agree"}
     done = night.repair()
     night.assert_sound()
-    fault.record(found_by=_seen(validation), came_of_it=f"{in_words(done)}: {AS_BEFORE}")
+    fault.record(detected_by=_seen(validation), result=f"{in_words(done)}: {AS_BEFORE}")
 
 
-@pytest.mark.fault("the feature row of a sample without IQ is deleted, and an object lies in its place")
+@pytest.mark.fault("the feature row of a sample without IQ is deleted, and an object exists for it")
 def test_a_sample_without_iq_is_made_again_and_its_folder_is_swept_at_once(few_kept, fault):
     night = few_kept
     night.execute("DELETE FROM heimdall.measurement_features WHERE dataset_id = :id AND sample_idx = 9")
@@ -587,7 +587,7 @@ def test_a_sample_without_iq_is_made_again_and_its_folder_is_swept_at_once(few_k
     assert set(failed(validation)) == {"counts_agree", "samples_without_gap", "objects_agree"}
     done = night.repair()
     night.assert_sound()
-    fault.record(found_by=_seen(validation), came_of_it=f"{in_words(done)}: {AS_BEFORE}")
+    fault.record(detected_by=_seen(validation), result=f"{in_words(done)}: {AS_BEFORE}")
 
 
 @pytest.mark.fault("one of a hundred samples is affected")
@@ -606,7 +606,7 @@ def test_few_of_many_samples_are_a_warning(few_kept, fault):
     assert validate_dataset(night.stores, NAME, checksums=True, seed=1).health_status == "healthy"
     assert (feature_rows(night.stores, dataset), iq_sha256(night.stores, dataset)) == before
     assert_agrees(night.stores, NAME, range(105))
-    fault.record(found_by=_seen(validation), came_of_it=f"{in_words(done)}: {AS_BEFORE}")
+    fault.record(detected_by=_seen(validation), result=f"{in_words(done)}: {AS_BEFORE}")
 
 
 def test_of_many_problems_twenty_are_told(night):
@@ -628,8 +628,8 @@ def test_a_missing_bucket_is_said_and_no_failed_check(night, settings, fault):
                 do(stores)
     assert (night.rows(), night.health()) == (before, ("unknown", None))
     fault.record(
-        found_by=[type(caught.value).__name__],
-        came_of_it="no check is passed or failed, no health is written, nothing is changed",
+        detected_by=[type(caught.value).__name__],
+        result="no check is passed or failed, no health is written, nothing is changed",
     )
 
 
@@ -645,10 +645,10 @@ def test_a_target_below_what_was_made_out_of_order_is_found_and_raised(night, fa
     done = night.repair()
     assert night.snapshot() == before
     assert night.plan().is_empty
-    fault.record(found_by=_seen(validation), came_of_it=f"{in_words(done)}: {AS_BEFORE}")
+    fault.record(detected_by=_seen(validation), result=f"{in_words(done)}: {AS_BEFORE}")
 
 
-@pytest.mark.fault("features are edited within what they can be")
+@pytest.mark.fault("features are edited, within their ranges")
 def test_features_that_are_not_those_of_the_iq_are_found_by_making_them_again_and_mended_by_name(night, fault):
     night.execute(
         "UPDATE heimdall.measurement_features SET receiver_features ="
@@ -665,8 +665,8 @@ def test_features_that_are_not_those_of_the_iq_are_found_by_making_them_again_an
     with pytest.raises(NoSuchSampleError, match="no sample -1, 12: 0 to 11 are there"):
         night.repair(also=[-1, 3, 12])
     fault.record(
-        found_by=f"{_seen(validation)}, if such a sample is chosen",
-        came_of_it=f"named samples are regenerated: {AS_BEFORE}",
+        detected_by=f"{_seen(validation)}, if such a sample is chosen",
+        result=f"the named samples are regenerated: {AS_BEFORE}",
     )
 
 
@@ -688,7 +688,7 @@ def test_a_feature_row_of_no_batch_is_told_and_neither_deleted_nor_taken_for_a_t
     assert night.plan().is_empty
     night.repair()
     assert night.snapshot() == broken
-    fault.record(found_by=_seen(validation), came_of_it="it is left alone, and the target stays; a person has to look")
+    fault.record(detected_by=_seen(validation), result="the row and the target are not changed; a person must decide")
 
 
 def test_samples_are_made_again_also_where_only_the_last_batch_is_there(night):

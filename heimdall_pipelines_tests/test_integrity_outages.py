@@ -129,7 +129,7 @@ def assert_no_verdict(night: Night, caught: pytest.ExceptionInfo[UnavailableErro
 
 
 @pytest.mark.parametrize(
-    "server", [pytest.param(name, marks=pytest.mark.fault(f"{name} is away before a check")) for name in LINKS]
+    "server", [pytest.param(name, marks=pytest.mark.fault(f"{name} is down before a check")) for name in LINKS]
 )
 def test_a_server_that_is_away_is_neither_a_passed_nor_a_failed_check(night, settings, fault, server):
     link_to, error = LINKS[server]
@@ -142,13 +142,13 @@ def test_a_server_that_is_away_is_neither_a_passed_nor_a_failed_check(night, set
         link.repair()
         assert failed(night.validate(stores)) == {}
     night.assert_sound()
-    fault.record(found_by=[error.__name__], came_of_it=f"{NO_VERDICT}; once it is back: {AS_BEFORE}")
+    fault.record(detected_by=[error.__name__], result=f"{NO_VERDICT}; when it is up again: {AS_BEFORE}")
 
 
 @pytest.mark.parametrize(
     ("server", "moment"),
     [
-        pytest.param(server, moment, marks=pytest.mark.fault(f"{server} breaks off {name}"))
+        pytest.param(server, moment, marks=pytest.mark.fault(f"the connection to {server} breaks {name}"))
         for server, moment, name in [
             ("S3", at_samples, "in the middle of a check"),
             ("S3", at_objects, "while a check reads objects"),
@@ -164,10 +164,10 @@ def test_a_server_that_breaks_off_leaves_a_check_without_verdict(night, settings
             validate_dataset(stores, NAME, checksums=True, progress=once(link.cut, moment))
         assert_no_verdict(night, caught, server)
     night.assert_sound()
-    fault.record(found_by=[error.__name__], came_of_it=f"{NO_VERDICT}; once it is back: {AS_BEFORE}")
+    fault.record(detected_by=[error.__name__], result=f"{NO_VERDICT}; when it is up again: {AS_BEFORE}")
 
 
-@pytest.mark.fault("S3 breaks off in the middle of a listing")
+@pytest.mark.fault("the connection to S3 breaks in the middle of a listing")
 def test_a_listing_that_breaks_off_is_no_list_of_what_is_there(night, settings, fault):
     with s3_link(settings) as (stores, link):
         told = once(lambda: link.cut_after(3000), at_samples)
@@ -175,7 +175,7 @@ def test_a_listing_that_breaks_off_is_no_list_of_what_is_there(night, settings, 
             validate_dataset(stores, NAME, progress=told)
         assert_no_verdict(night, caught, "S3")
     night.assert_sound()
-    fault.record(found_by=[type(caught.value).__name__], came_of_it=f"{NO_VERDICT}; once it is back: {AS_BEFORE}")
+    fault.record(detected_by=[type(caught.value).__name__], result=f"{NO_VERDICT}; when it is up again: {AS_BEFORE}")
 
 
 @pytest.mark.fault("a listing is not in the order of its keys")
@@ -196,15 +196,15 @@ def test_a_listing_out_of_order_is_neither_a_passed_nor_a_failed_check(night, se
             done = night.repair(stores)
     night.assert_sound()
     fault.record(
-        found_by=[type(caught.value).__name__],
-        came_of_it=f"{NO_VERDICT}, the repair changes nothing; once it is in order: {in_words(done)}: {AS_BEFORE}",
+        detected_by=[type(caught.value).__name__],
+        result=f"{NO_VERDICT}, the repair changes nothing; once it is in order: {in_words(done)}: {AS_BEFORE}",
     )
 
 
 @pytest.mark.parametrize(
     ("server", "moment"),
     [
-        pytest.param(server, moment, marks=pytest.mark.fault(f"{server} breaks off in a repair, {name}"))
+        pytest.param(server, moment, marks=pytest.mark.fault(f"the connection to {server} breaks in a repair, {name}"))
         for server in LINKS
         for moment, name in [(lambda _: True, "before samples are made"), (some_are_made, "before rows are committed")]
     ],
@@ -224,7 +224,7 @@ def test_a_server_that_breaks_off_in_a_repair_leaves_it_to_be_done_again(night, 
     )
     night.repair()
     night.assert_sound()
-    fault.record(found_by=[error.__name__], came_of_it=f"the repair fails, nothing is lost; done again: {AS_BEFORE}")
+    fault.record(detected_by=[error.__name__], result=f"the repair fails, nothing is lost; repeated: {AS_BEFORE}")
 
 
 @pytest.mark.fault("S3 is slow")
@@ -239,7 +239,7 @@ def test_a_slow_store_changes_no_result(night, settings, fault):
         validation = night.validate(stores, checksums=True)
     assert validation.health_status == "healthy"
     night.assert_sound()
-    fault.record(found_by="the same checks as ever", came_of_it=f"{in_words(done)}: {AS_BEFORE}")
+    fault.record(detected_by="the same checks as without the delay", result=f"{in_words(done)}: {AS_BEFORE}")
 
 
 # A restart of PostgreSQL
@@ -299,7 +299,7 @@ def test_a_restart_of_postgres_in_a_check_leaves_no_verdict(own_night, own_postg
         validate_dataset(own_night.stores, NAME, progress=once(own_postgres.restart, at_samples))
     assert_no_verdict(own_night, caught, "PostgreSQL")
     own_night.assert_sound()
-    fault.record(found_by=[type(caught.value).__name__], came_of_it=f"{NO_VERDICT}; done again: {AS_BEFORE}")
+    fault.record(detected_by=[type(caught.value).__name__], result=f"{NO_VERDICT}; done again: {AS_BEFORE}")
 
 
 @pytest.mark.fault("PostgreSQL is restarted in the middle of a batch")
@@ -307,7 +307,7 @@ def test_a_restart_of_postgres_in_a_batch_is_outlived(own_night, own_postgres, f
     own_night.unmake(1)
     make(own_night.stores, NAME, 1, progress=once(own_postgres.restart, some_are_made))
     own_night.assert_sound()
-    fault.record(found_by="nothing to find", came_of_it=f"the batch is committed over a new connection: {AS_BEFORE}")
+    fault.record(detected_by="nothing to detect", result=f"the batch is committed over a new connection: {AS_BEFORE}")
 
 
 @pytest.mark.fault("PostgreSQL is restarted in a batch that takes longer than half an hour")
@@ -321,7 +321,7 @@ def test_a_long_batch_that_lost_its_claim_is_made_again(own_night, own_postgres,
     assert own_night.rows() == before
     make(own_night.stores, NAME, 1)
     own_night.assert_sound()
-    fault.record(found_by=[lost.type.__name__], came_of_it=f"no row is committed; regenerated: {AS_BEFORE}")
+    fault.record(detected_by=[lost.type.__name__], result=f"no row is committed; regenerated: {AS_BEFORE}")
 
 
 @pytest.mark.fault("PostgreSQL is restarted in the middle of a repair")
@@ -329,7 +329,7 @@ def test_a_restart_of_postgres_in_a_repair_is_outlived(own_night, own_postgres, 
     damage(own_night)
     done = own_night.repair(making=once(own_postgres.restart, some_are_made))
     own_night.assert_sound()
-    fault.record(found_by="nothing to find", came_of_it=f"{in_words(done)} over new connections: {AS_BEFORE}")
+    fault.record(detected_by="nothing to detect", result=f"{in_words(done)} over new connections: {AS_BEFORE}")
 
 
 # No room for objects
@@ -338,7 +338,7 @@ def test_a_restart_of_postgres_in_a_repair_is_outlived(own_night, own_postgres, 
 @pytest.mark.parametrize(
     "what",
     [
-        pytest.param(what, marks=pytest.mark.fault(f"the S3 store has no room left (HTTP 507) for a {what}"))
+        pytest.param(what, marks=pytest.mark.fault(f"the S3 store is full (HTTP 507) during a {what}"))
         for what in ("batch", "repair")
     ],
 )
@@ -367,7 +367,7 @@ def test_without_room_nothing_is_committed_and_with_room_again_all_is_made(night
             proxy.puts_until_full = None
             attempt(stores)
     night.assert_sound()
-    fault.record(found_by=[type(full.value).__name__], came_of_it=f"no row is committed; with room again: {AS_BEFORE}")
+    fault.record(detected_by=[type(full.value).__name__], result=f"no row is committed; with free space: {AS_BEFORE}")
 
 
 def test_no_room_is_told_as_what_it_is_by_worker_processes(night, settings):

@@ -78,7 +78,7 @@ def nobody_writes(night: Night) -> bool:
 
 def seen(validation: DatasetValidation) -> str:
     found = failed(validation)
-    return f"{', '.join(f'`{name}`' for name in found)}: {validation.health_status}" if found else "nothing to find"
+    return f"{', '.join(f'`{name}`' for name in found)}: {validation.health_status}" if found else "nothing to detect"
 
 
 # Killed processes
@@ -113,8 +113,8 @@ def test_a_killed_batch_is_whole_or_not_there_and_is_made_again(night, settings,
     make(night.stores, NAME, 1)
     night.assert_sound()
     fault.record(
-        found_by=seen(validation),
-        came_of_it="the batch is there" if moment == "after the commit" else f"no row; regenerated: {AS_BEFORE}",
+        detected_by=seen(validation),
+        result="the batch is complete" if moment == "after the commit" else f"no row; regenerated: {AS_BEFORE}",
     )
 
 
@@ -156,7 +156,7 @@ def test_a_killed_repair_leaves_nothing_worse_and_is_done_again(night, settings,
     assert set(failed(validation)) == found
     done = night.repair()
     night.assert_sound()
-    fault.record(found_by=seen(validation), came_of_it=f"done again: {in_words(done)}: {AS_BEFORE}")
+    fault.record(detected_by=seen(validation), result=f"done again: {in_words(done)}: {AS_BEFORE}")
 
 
 # Several at once
@@ -175,7 +175,7 @@ def test_the_same_batch_made_twice_at_once_is_there_once(night, settings, fault)
         night.assert_sound()
     assert result().num_made == BATCH_SIZE
     night.assert_sound()
-    fault.record(found_by="nothing to find", came_of_it=f"it is there once: {AS_BEFORE}")
+    fault.record(detected_by="nothing to detect", result=f"it is stored once: {AS_BEFORE}")
 
 
 @pytest.mark.fault("a check while a batch has stored objects and not committed its rows")
@@ -192,7 +192,7 @@ def test_a_check_beside_a_batch_raises_no_false_alarm(night, settings, fault):
     ahead = numbers(validation, "objects_agree")["objects_of_batches_in_progress"]
     assert ahead == OBJECTS_OF_BATCH
     night.assert_sound()
-    fault.record(found_by="nothing to find", came_of_it=f"{ahead} objects of a batch in progress are no alarm")
+    fault.record(detected_by="nothing to detect", result=f"{ahead} objects of a batch in progress are not reported")
 
 
 @pytest.mark.fault("a batch commits in the middle of a check")
@@ -210,7 +210,7 @@ def test_a_batch_that_commits_in_the_middle_of_a_check_raises_no_false_alarm(nig
     assert [outcome.name for outcome in found.outcomes.values() if not outcome.passed] == []
     assert found.outcomes["objects_agree"].numbers["objects_of_batches_in_progress"] == OBJECTS_OF_BATCH
     night.assert_sound()
-    fault.record(found_by="nothing to find", came_of_it="rows are those of one moment; no alarm")
+    fault.record(detected_by="nothing to detect", result="rows are read in one snapshot; nothing is reported")
 
 
 @pytest.mark.fault("a repair while a batch is being made")
@@ -231,8 +231,8 @@ def test_a_repair_beside_a_batch_refuses_and_changes_nothing(night, settings, fa
     night.repair()
     night.assert_sound()
     fault.record(
-        found_by=[type(caught.value).__name__],
-        came_of_it=f"the repair refuses and changes nothing, the batch ends; then repaired: {AS_BEFORE}",
+        detected_by=[type(caught.value).__name__],
+        result=f"the repair is refused and changes nothing, the batch completes; then repaired: {AS_BEFORE}",
     )
 
 
@@ -252,12 +252,12 @@ def test_the_second_of_two_repairs_refuses(night, settings, fault):
     done = result()
     night.assert_sound()
     fault.record(
-        found_by=[type(caught.value).__name__],
-        came_of_it=f"the second refuses and changes nothing; the first: {in_words(done)}: {AS_BEFORE}",
+        detected_by=[type(caught.value).__name__],
+        result=f"the second is refused and changes nothing; the first: {in_words(done)}: {AS_BEFORE}",
     )
 
 
-@pytest.mark.fault("a batch begins while a repair is at work")
+@pytest.mark.fault("a batch begins while a repair is running")
 def test_a_batch_waits_for_a_repair_and_then_makes_its_samples(night, settings, fault):
     night.unmake(1)
     night.delete(night.key(0))
@@ -278,7 +278,9 @@ def test_a_batch_waits_for_a_repair_and_then_makes_its_samples(night, settings, 
             assert result().to_regenerate == (0,)
             assert made().num_made == BATCH_SIZE
     night.assert_sound()
-    fault.record(found_by="nothing to find", came_of_it=f"it waits for the repair, then makes its samples: {AS_BEFORE}")
+    fault.record(
+        detected_by="nothing to detect", result=f"it waits for the repair, then makes its samples: {AS_BEFORE}"
+    )
 
 
 @pytest.mark.fault("the dataset's row is deleted in the middle of a batch")
@@ -298,6 +300,6 @@ def test_a_dataset_that_vanishes_fails_its_batch_and_leaves_no_object(night, fau
     (left,) = night.rows()["synthetic_datasets"]
     assert left in bystander
     fault.record(
-        found_by=[type(caught.value).__name__],
-        came_of_it="the batch fails; no row and no object is left of the dataset",
+        detected_by=[type(caught.value).__name__],
+        result="the batch fails; no row and no object of the dataset remains",
     )

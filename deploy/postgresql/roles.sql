@@ -1,14 +1,14 @@
--- Two roles and two databases with the least privileges that suffice. Run by a superuser, as often as you like:
+-- Two roles with least privileges, and two databases. Run it as superuser; it may be repeated:
 --
 --   HEIMDALL_PG_OWNER_PASSWORD=… HEIMDALL_PG_PASSWORD=… psql --no-psqlrc --dbname postgres --file roles.sql
 --
 -- heimdall_owner  owns the schema and Dagster's tables: runs `heimdall db migrate` and `dagster instance migrate`
--- heimdall_app    reads and writes rows, nothing else: HEIMDALL_PG_USER of everything that runs
+-- heimdall_app    only reads and writes rows: the HEIMDALL_PG_USER of all services
 --
--- Passwords come from the environment, so that none is in a process list or a shell's history; a new one is set by
--- running this again. Other names and limits: --set app=… --set owner=… --set database=… --set dagster_database=…
--- --set app_connections=… . On a server that others use too add --set shared=1: who may connect to their databases
--- stays as it is. Tables that are there already are handed to the owner, with the rights that go with it.
+-- Passwords are read from the environment, so none is in a process list or a shell's history. To change a password,
+-- run this again. Other names and limits: --set app=… --set owner=… --set database=… --set dagster_database=…
+-- --set app_connections=… . On a server shared with other users add --set shared=1: connection rights to other databases
+-- are not changed. Existing tables get the new owner and the rights of the roles.
 \set ON_ERROR_STOP on
 \set QUIET on
 \if :{?owner} \else
@@ -60,7 +60,7 @@ GRANT CONNECT ON DATABASE :"database", :"dagster_database" TO :"owner", :"app";
     REVOKE CONNECT ON DATABASE postgres, template1 FROM PUBLIC;
 \endif
 
--- Our own tables: schema heimdall.
+-- Tables of this project: schema heimdall.
 \connect :"database"
 SET client_min_messages = warning;
 SELECT 'CREATE EXTENSION timescaledb'
@@ -79,7 +79,7 @@ SELECT format('REVOKE INSERT, UPDATE, DELETE ON heimdall.schema_version FROM %I'
 WHERE to_regclass('heimdall.schema_version') IS NOT NULL \gexec
 ALTER DEFAULT PRIVILEGES FOR ROLE :"owner" IN SCHEMA heimdall GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO :"app";
 
--- Dagster's own tables: schema public of a database of their own.
+-- Dagster's tables: schema public of a separate database.
 \connect :"dagster_database"
 SET client_min_messages = warning;
 REVOKE ALL ON SCHEMA public FROM PUBLIC;

@@ -1,7 +1,7 @@
 """The command line `heimdall`: thin commands over the same code that Dagster runs.
 
-A command's module is loaded when it is called, and loads in the command's body what only its work needs: help answers
-at once (docs/architecture.md).
+A command's module is loaded when the command is called, and its imports are in the command's body, so that help is fast
+(docs/architecture.md).
 """
 
 import sys
@@ -21,37 +21,39 @@ class _Commands(LazyGroup):
             f"{_HERE}.dev", "dev", "Start the stack, the Dagster UI and its daemon on this machine, until Ctrl-C."
         ),
         "stop": Place(
-            f"{_HERE}.dev", "stop", "End what a killed `heimdall dev` left running in this folder; data stay."
+            f"{_HERE}.dev",
+            "stop",
+            "End processes that a killed `heimdall dev` left running in this folder; data are kept.",
         ),
         "env": Place(
             f"{_HERE}.env",
             "env",
-            'Print the environment in which `dg` and `dagster` work on the running stack: eval "$(heimdall env)".',
+            'Print the variables for `dg` and `dagster` to use the running servers: eval "$(heimdall env)".',
         ),
         "demo": Place(
             f"{_HERE}.demo",
             "demo",
-            "Import a session, extract and check its features; record one from simulated receivers, and do the same.",
+            "Demonstrate everything: import and record sessions, check features, generate and repair a dataset.",
         ),
         "status": Place(
             f"{_HERE}.status",
             "status",
-            "Show servers, runs, datasets, sessions, failing checks and storage; starts and changes nothing.",
+            "Show servers, runs, datasets, sessions, failing checks and storage; changes nothing.",
         ),
         "metrics": Place(
             f"{_HERE}.metrics",
             "metrics",
-            "Give the numbers of `heimdall status` to Prometheus: --textfile PATH or --serve [HOST:]PORT.",
+            "Export the numbers of `heimdall status` to Prometheus: --textfile PATH or --serve [HOST:]PORT.",
         ),
         "worker": Place(
             f"{_HERE}.worker",
             "worker",
-            "Execute runs until SIGTERM or Ctrl-C: those it has may end, it takes no more.",
+            "Execute runs until SIGTERM or Ctrl-C, which lets running runs end.",
         ),
         "db": Place(f"{_HERE}.database", "app", "The database's schema and the buckets."),
         "station": Place(f"{_HERE}.station", "app", "The receiver network."),
         "session": Place(f"{_HERE}.session", "app", "Recording sessions."),
-        "dataset": Place(f"{_HERE}.dataset", "app", "Synthetic datasets: transmissions whose truth is known."),
+        "dataset": Place(f"{_HERE}.dataset", "app", "Synthetic datasets: simulated transmissions with known truth."),
         "alerts": Place(f"{_HERE}.alerts", "app", "Alerts of failed checks and runs."),
     }
 
@@ -59,7 +61,7 @@ class _Commands(LazyGroup):
 app = typer.Typer(
     name="heimdall",
     cls=_Commands,
-    help="Makes, keeps and guards the data from which radio transmitters are located.",
+    help="Generates, stores and validates training data for locating radio transmitters.",
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
     rich_markup_mode=None,
@@ -72,7 +74,7 @@ def _before_every_command() -> None:
 
 
 def main() -> None:
-    """Run the command line: an error meant for people becomes one message and exit code 1."""
+    """Run the command line: a HeimdallError becomes one message and exit code 1."""
     try:
         app()
     except HeimdallError as error:

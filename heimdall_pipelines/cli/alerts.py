@@ -1,4 +1,4 @@
-"""`heimdall alerts`: what failed, what passes again, and who was told."""
+"""`heimdall alerts`: failures, recoveries and deliveries."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ app = typer.Typer(help="Alerts of failed checks and runs.", no_args_is_help=True
 
 
 class NoDestinationError(HeimdallError):
-    """No URL is set that a message could go to."""
+    """No URL for messages is set."""
 
 
 @app.command("list")
 def list_(
     only_open: Annotated[bool, typer.Option("--open", help="Only checks that still fail")] = False,
-    limit: Annotated[int, typer.Option(help="At most so many, newest first", min=1)] = 50,
+    limit: Annotated[int, typer.Option(help="Maximum number, newest first", min=1)] = 50,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs")] = False,
 ) -> None:
-    """Show what failed, whether it passes again, and who was told; the daemon (`heimdall dev`) notes and sends."""
+    """Show failures, recoveries and deliveries; the daemon (`heimdall dev`) records and sends alerts."""
     from heimdall_pipelines.alerts.delivery import destinations
     from heimdall_pipelines.settings import load_settings
     from heimdall_pipelines.store.alerts import list_alerts
 
     with stores() as opened:
-        told = destinations(load_settings().alert_urls)
+        current = destinations(load_settings().alert_urls)
         alerts = list_alerts(opened.database, limit, only_open=only_open)
     if as_json:
-        output.print_json(json.dumps([_json(overview, told) for overview in alerts]))
+        output.print_json(json.dumps([_json(overview, current) for overview in alerts]))
         return
     if not alerts:
-        output.print("no check is failing" if only_open else "no alert: no check and no run has failed")
+        output.print("no check fails" if only_open else "no alerts: no check and no run has failed")
         return
-    print_alerts(alerts, told)
+    print_alerts(alerts, current)
 
 
-def print_alerts(alerts: Sequence[AlertOverview], told: Sequence[Destination]) -> None:
-    """Show alerts, and which of the destinations were told."""
+def print_alerts(alerts: Sequence[AlertOverview], current: Sequence[Destination]) -> None:
+    """Print alerts and their deliveries."""
     from heimdall_pipelines.alerts.delivery import VARIABLE
     from heimdall_pipelines.alerts.wording import numbers_text
 
@@ -61,16 +61,16 @@ def print_alerts(alerts: Sequence[AlertOverview], told: Sequence[Destination]) -
             escape(_what(alert)),
             numbers_text(alert.numbers),
             _state(alert),
-            escape(_delivered(overview, told)),
+            escape(_delivered(overview, current)),
         )
     output.print(rows)
-    if not told:
-        output.print(f"{VARIABLE} is not set here, so that it cannot be said who is told")
+    if not current:
+        output.print(f"{VARIABLE} is not set here, so the destinations are unknown")
 
 
 @app.command("test")
 def test() -> None:
-    """Send a test message to each URL of HEIMDALL_ALERT_URLS and say what came of it."""
+    """Send a test message to each URL of HEIMDALL_ALERT_URLS and show the result."""
     from heimdall_pipelines.alerts.delivery import VARIABLE, AlertUrlError, destinations, open_service, send
     from heimdall_pipelines.alerts.wording import trial_message
     from heimdall_pipelines.settings import load_local_settings
@@ -78,7 +78,7 @@ def test() -> None:
     settings = load_local_settings()
     to = destinations(settings.alert_urls)
     if not to:
-        raise NoDestinationError(f"{VARIABLE} is not set: it holds one or more Apprise URLs, see docs/operations.md")
+        raise NoDestinationError(f"{VARIABLE} is not set; set it to one or more Apprise URLs, see docs/operations.md")
     message = trial_message(datetime.now(UTC), settings.ui_url)
     rows = table("destination", "result")
     failed = False
@@ -106,29 +106,29 @@ def _state(alert: Alert) -> str:
     if alert.recovered_at is not None:
         return f"recovered {moment(alert.recovered_at)}"
     if alert.closed_at is not None:
-        return f"closed {moment(alert.closed_at)}: what was checked is deleted"
+        return f"closed {moment(alert.closed_at)}: the checked data were deleted"
     return "failed" if alert.kind == "failed_run" else "open"
 
 
-def _delivered(overview: AlertOverview, told: Sequence[Destination]) -> str:
-    """To how many of the present destinations the last word has gone, or why not."""
-    if not told:
-        num_told = len({one.destination for one in overview.deliveries if one.delivered_at is not None})
-        return f"to {num_told}" if num_told else "to nobody"
+def _delivered(overview: AlertOverview, current: Sequence[Destination]) -> str:
+    """The number of current destinations that received the latest message, and errors of the others."""
+    if not current:
+        num_sent = len({one.destination for one in overview.deliveries if one.delivered_at is not None})
+        return f"to {num_sent}" if num_sent else "not sent"
     message = "raised" if overview.alert.recovered_at is None else "recovered"
     known = {one.destination: one for one in overview.deliveries if one.message == message}
-    num_delivered = sum(d.key in known and known[d.key].delivered_at is not None for d in told)
-    words = [f"{num_delivered} of {len(told)}"]
-    for destination in told:
+    num_delivered = sum(d.key in known and known[d.key].delivered_at is not None for d in current)
+    words = [f"{num_delivered} of {len(current)}"]
+    for destination in current:
         delivery = known.get(destination.key)
         if delivery is not None and delivery.last_error is not None:
             words.append(f"{destination.label}, {delivery.attempts} attempts: {delivery.last_error}")
     return "; ".join(words)
 
 
-def _json(overview: AlertOverview, told: Sequence[Destination]) -> dict[str, Any]:
+def _json(overview: AlertOverview, current: Sequence[Destination]) -> dict[str, Any]:
     alert = overview.alert
-    labels = {destination.key: destination.label for destination in told}
+    labels = {destination.key: destination.label for destination in current}
     return vars(alert) | {
         "raised_at": alert.raised_at.isoformat(),
         "recovered_at": None if alert.recovered_at is None else alert.recovered_at.isoformat(),

@@ -1,4 +1,4 @@
-"""Asks before something is deleted."""
+"""Confirmation of deletions."""
 
 import sys
 
@@ -8,19 +8,21 @@ from heimdall_pipelines.errors import HeimdallError
 
 
 class NotConfirmedError(HeimdallError):
-    """A deletion that nobody can be asked about."""
+    """A deletion could not be confirmed, because there is no terminal."""
 
 
 def confirm_deletion(what: str, consequence: str) -> None:
-    """Ask whether to delete something; anything but yes ends the command.
+    """Ask for confirmation of a deletion; any answer except yes ends the command.
 
     Raises
     ------
     NotConfirmedError
-        There is no terminal to ask on.
+        There is no terminal.
     typer.Abort
         The answer is no.
     """
     if not sys.stdin.isatty():
-        raise NotConfirmedError(f"{what} was not deleted: nobody can be asked here; to delete it, give --yes")
+        raise NotConfirmedError(
+            f"{what} was not deleted: confirmation needs a terminal; to delete it without one, give --yes"
+        )
     typer.confirm(f"Delete {what}? {consequence}", abort=True)

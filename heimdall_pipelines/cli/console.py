@@ -1,6 +1,6 @@
-"""Where the command line writes: results to standard output, progress and errors to standard error.
+"""Output of the command line: results to standard output, progress and errors to standard error.
 
-Rich is loaded by the first line that is written: a command's help needs none of it.
+The first written line loads Rich, which a command's help does not need.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-_WIDTH_OF_FILES = 200  # a table that goes to a file or a pipe is not squeezed to a terminal's width
+_WIDTH_OF_FILES = 200  # tables in a file or a pipe are not limited to a terminal's width
 
 
 class Output:
-    """A console that is made when it is first needed.
+    """A console that is created at first use.
 
     Parameters
     ----------
     is_errors : bool
-        Standard error, whose lines are never wrapped, instead of standard output.
+        Use standard error, whose lines are never wrapped, instead of standard output.
     """
 
     def __init__(self, *, is_errors: bool) -> None:
@@ -30,7 +30,7 @@ class Output:
 
     @cached_property
     def console(self) -> Console:
-        """Rich's own."""
+        """The console of Rich."""
         from rich.console import Console
 
         if self._is_errors:
@@ -39,7 +39,7 @@ class Output:
 
     @property
     def is_terminal(self) -> bool:
-        """Whether people read along."""
+        """Whether the output is a terminal."""
         return self.console.is_terminal
 
     def print(self, *what: Any, **options: Any) -> None:
@@ -61,14 +61,14 @@ def show_progress(line: str) -> None:
 
 
 def escape(text: str) -> str:
-    """Keep Rich from reading text as markup."""
+    """Escape text, so that Rich does not parse it as markup."""
     from rich import markup
 
     return markup.escape(text)
 
 
 def table(first: str, *others: str) -> Table:
-    """Make an empty table; its first column, which names the row, is never wrapped."""
+    """Create an empty table; its first column, with the name of the row, is never wrapped."""
     from rich import box
     from rich.table import Table
 

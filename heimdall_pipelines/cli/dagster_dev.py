@@ -1,4 +1,4 @@
-"""Dagster's webserver, daemon and code server on this machine: `dg dev` as a child process, its log followed."""
+"""Dagster's webserver, daemon and code server on this machine: `dg dev` as a child process, and its log."""
 
 import contextlib
 import os
@@ -15,35 +15,35 @@ from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.settings import ENV_PREFIX
 
 STOP_TIMEOUT_S = 30.0
-LEFTOVER_TIMEOUT_S = 5.0
+TERMINATE_TIMEOUT_S = 5.0
 KILL_TIMEOUT_S = 30.0
-LOOK_INTERVAL_S = 0.3
+POLL_INTERVAL_S = 0.3
 PROGRESS_INTERVAL_S = 5.0
 LOG_TAIL_LINES = 30
-# In the environment of all processes that `heimdall dev` started, and of none that a person did: its folder.
+# Set to the folder in the environment of all processes that `heimdall dev` started, and of no others.
 MARKER = f"{ENV_PREFIX}STARTED_BY_DEV_IN"
 
-# Of an answer of the code server, which starts the process of a run first: on a busy machine that takes minutes (60 s).
+# Timeout of the code server (default 60 s). It answers after starting a run's process: minutes on a busy machine.
 _GRPC_TIMEOUT = "DAGSTER_GRPC_TIMEOUT_SECONDS"
 
 
 class DevFailedError(HeimdallError):
-    """Dagster did not start, or ended by itself."""
+    """Dagster did not start, or ended unexpectedly."""
 
 
 class DagsterDev:
-    """A running `dg dev`; what it prints goes to a file, which survives this process, and from there to the terminal.
+    """A running `dg dev`; its output goes to a file, which survives this process, and from there to the terminal.
 
     Parameters
     ----------
     process
         `dg dev` itself.
     home
-        HEIMDALL_HOME, absolute, by which its descendants are known.
+        HEIMDALL_HOME, absolute, which identifies its descendants.
     log
-        File of what it and its children print.
+        File with its output and that of its children.
     address
-        Where its webserver is going to answer.
+        Address of its webserver.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], home: Path, log: Path, address: str) -> None:
@@ -54,12 +54,12 @@ class DagsterDev:
         self._shown = 0
 
     def wait_until_ready(self, stopping: threading.Event) -> bool:
-        """Wait for as long as Dagster lives; says every few seconds what it waits for.
+        """Wait until Dagster answers or ends; prints every few seconds what it waits for.
 
         Returns
         -------
         bool
-            False where ``stopping`` was set first.
+            False if ``stopping`` was set first.
 
         Raises
         ------
@@ -77,18 +77,18 @@ class DagsterDev:
             if now - said >= PROGRESS_INTERVAL_S:
                 said = now
                 show_progress(f"waiting for Dagster for {now - began:.0f} s: {self._stage()} (Ctrl-C stops everything)")
-            stopping.wait(LOOK_INTERVAL_S)
+            stopping.wait(POLL_INTERVAL_S)
         return False
 
     def wait_until_stopped(self, stopping: threading.Event) -> None:
-        """Show the log until ``stopping`` is set; raises DevFailedError where Dagster ends first."""
-        while not stopping.wait(LOOK_INTERVAL_S):
+        """Show the log until ``stopping`` is set; raises DevFailedError if Dagster ends first."""
+        while not stopping.wait(POLL_INTERVAL_S):
             self._show_log()
             if self._process.poll() is not None:
-                raise self._ended("ended by itself")
+                raise self._ended("ended unexpectedly")
 
     def end(self) -> None:
-        """End Dagster and everything it started: first asked, then made."""
+        """End Dagster and everything it started: first SIGTERM, then SIGKILL."""
         if self._process.poll() is None:
             self._process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -96,7 +96,7 @@ class DagsterDev:
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()
-        end_leftovers(self._home)
+        end_remaining_processes(self._home)
         self._show_log()
 
     def _stage(self) -> str:
@@ -124,7 +124,7 @@ class DagsterDev:
     def _ended(self, what: str) -> DevFailedError:
         self._show_log()
         lines = self._log.read_text(errors="replace").splitlines()
-        # Its own words for which of its processes it was: "dagster-daemon process shut down unexpectedly with …".
+        # Dagster's message names the process: "dagster-daemon process shut down unexpectedly with …".
         which = next((line.partition("Exception: ")[2] for line in lines if " shut down unexpectedly" in line), "")
         tail = "\n".join(f"    {line}" for line in lines[-LOG_TAIL_LINES:])
         reason = f": {which}" if which else ""
@@ -135,14 +135,14 @@ class DagsterDev:
 
 @contextlib.contextmanager
 def running_dagster(home: Path, folder: Path, address: str) -> Iterator[DagsterDev]:
-    """Start Dagster; at the end it and everything that it started is ended.
+    """Start Dagster; at the end, end it and everything that it started.
 
     Parameters
     ----------
     home
         HEIMDALL_HOME, absolute.
     folder
-        DAGSTER_HOME, with the configuration in it.
+        DAGSTER_HOME, with the configuration files.
     address
         http://host:port of its webserver.
     """
@@ -152,8 +152,8 @@ def running_dagster(home: Path, folder: Path, address: str) -> Iterator[DagsterD
     log = folder / "dev.log"
     if log.exists():
         log.replace(log.with_name("dev.log.previous"))
-    # In a session of its own, so that Ctrl-C reaches this process alone and the order of stopping is ours. It works in
-    # its own folder: of a dagster.yaml in another it warns.
+    # In a separate session, so that Ctrl-C reaches only this process, which controls the order of stopping. Its working
+    # directory is DAGSTER_HOME, because it warns of a dagster.yaml in another folder.
     with log.open("xb") as output:
         process = subprocess.Popen(  # noqa: S603
             command,
@@ -171,8 +171,8 @@ def running_dagster(home: Path, folder: Path, address: str) -> Iterator[DagsterD
         dagster.end()
 
 
-def end_leftovers(home: Path) -> int:
-    """End what a `heimdall dev` of this folder started and left: two daemons would do everything twice."""
+def end_remaining_processes(home: Path) -> int:
+    """End remaining processes of a `heimdall dev` of this folder: two daemons would do everything twice."""
     import psutil  # with the embedded stack
 
     from heimdall_pipelines.local.processes import gone_within, is_alive
@@ -183,9 +183,9 @@ def end_leftovers(home: Path) -> int:
             if process.environ().get(MARKER) == str(home) and process.pid != os.getpid():
                 process.terminate()
                 left.append(process)
-    _, alive = psutil.wait_procs(left, timeout=LEFTOVER_TIMEOUT_S)
+    _, alive = psutil.wait_procs(left, timeout=TERMINATE_TIMEOUT_S)
     for process in alive:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-    gone_within(KILL_TIMEOUT_S, lambda: not any(map(is_alive, alive)))  # a zombie is gone, whoever reaps it
+    gone_within(KILL_TIMEOUT_S, lambda: not any(map(is_alive, alive)))  # a zombie counts as ended
     return len(left)

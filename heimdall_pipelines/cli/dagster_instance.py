@@ -1,4 +1,4 @@
-"""Dagster's instance, on which commands record what they did; importing this takes a second."""
+"""Dagster's instance, in which commands record their results; the import takes a second."""
 
 import time
 
@@ -7,30 +7,30 @@ import dagster as dg
 from heimdall_pipelines.errors import HeimdallError
 
 _SENSOR_DAEMON = "SENSOR"
-_MAX_HEARTBEAT_AGE_S = 90.0  # they come every 30 s; Dagster itself calls a daemon healthy for half an hour
+_MAX_HEARTBEAT_AGE_S = 90.0  # the interval is 30 s; Dagster itself considers a daemon healthy for half an hour
 
 
 class NoInstanceError(HeimdallError):
-    """There is no Dagster instance to record anything on."""
+    """Dagster's instance cannot be opened."""
 
 
 def dagster_instance() -> dg.DagsterInstance:
-    """Open the instance of DAGSTER_HOME; it is a context manager."""
+    """Open the instance of DAGSTER_HOME, a context manager."""
     try:
         return dg.DagsterInstance.get()
     except dg.DagsterError as error:
         raise NoInstanceError(f"Dagster's instance, which records runs, cannot be opened: {error}") from error
-    except Exception as error:  # of its storage: the server's words, whatever library Dagster reaches it by
+    except Exception as error:  # of its storage: the server's message, with any client library
         lines = str(error).splitlines()
         said = next((line for line in lines if "FATAL:" in line or "permission denied" in line), str(error))
         raise NoInstanceError(
-            f"Dagster's database cannot be opened: {said}: see HEIMDALL_PG_DAGSTER_DATABASE, and for its tables "
+            f"Dagster's database cannot be opened: {said}: check HEIMDALL_PG_DAGSTER_DATABASE, and for its tables "
             "run `dagster instance migrate` as their owner"
         ) from error
 
 
 def daemon_heartbeat_age_s(instance: dg.DagsterInstance) -> float | None:
-    """Time since the daemon that runs sensors gave a heartbeat; None where it must have ended."""
+    """Time since the last heartbeat of the daemon that runs sensors; None if it has ended."""
     heartbeat = instance.get_daemon_heartbeats().get(_SENSOR_DAEMON)
     if heartbeat is None:
         return None

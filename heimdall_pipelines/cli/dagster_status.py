@@ -1,9 +1,9 @@
-"""What Dagster's instance says for `heimdall status`: its daemon's heartbeats, and its runs."""
+"""The part of `heimdall status` from Dagster's instance: heartbeats of its daemon, and runs."""
 
 from datetime import datetime, timedelta
 
 import dagster as dg
-import dagster_postgres  # noqa: F401  # loaded here, since opening the instance, which loads it, is bounded in time
+import dagster_postgres  # noqa: F401  # loaded here, because opening the instance, which loads it, has a timeout
 from dagster._daemon.types import DaemonHeartbeat
 
 from heimdall_pipelines.cli.dagster_instance import dagster_instance
@@ -19,12 +19,12 @@ _ENDED = ("SUCCESS", "FAILURE", "CANCELED")
 
 
 def dagster_status(now: datetime) -> DagsterStatus:
-    """Ask the instance of DAGSTER_HOME; ages are as of the given time.
+    """Read the instance of DAGSTER_HOME; ages refer to the given time.
 
     Raises
     ------
     NoInstanceError
-        It cannot be opened. What its database raises passes as it is.
+        It cannot be opened. Errors of its database are not converted.
     """
     with dagster_instance() as instance:
         return DagsterStatus(_daemons(instance, now), _runs(instance, now))

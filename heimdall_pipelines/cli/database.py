@@ -13,9 +13,9 @@ app = typer.Typer(help="The database's schema and the buckets.", no_args_is_help
 
 @app.command("migrate")
 def migrate_database() -> None:
-    """Bring the schema to what this version needs, create the buckets, set Dagster's limits; safe at any time.
+    """Migrate the schema to this version, create the buckets, set Dagster's limits; safe at any time.
 
-    Where TimescaleDB is installed, measurements becomes a hypertable with the policies of HEIMDALL_TIMESCALE_*.
+    If TimescaleDB is installed, measurements becomes a hypertable with the policies of HEIMDALL_TIMESCALE_*.
     """
     from heimdall_pipelines.settings import load_settings
     from heimdall_pipelines.store.stores import open_stores
@@ -29,7 +29,7 @@ def migrate_database() -> None:
             changes = apply_policy(opened.database, policy)
         _prepare_dagster()
     if before == after:
-        output.print(f"the schema is at revision {after} already")
+        output.print(f"the schema is already at revision {after}")
     else:
         output.print(f"schema migrated from {before or 'nothing'} to revision {after}")
     for change in changes:
@@ -37,7 +37,7 @@ def migrate_database() -> None:
 
 
 def _prepare_dagster() -> None:
-    """Make Dagster's tables, which its processes would all make at once, and set the limits of its pools."""
+    """Create Dagster's tables before its processes do so in parallel, and set the limits of its pools."""
     from heimdall_pipelines.cli.dagster_instance import dagster_instance  # takes a second to load
     from heimdall_pipelines.cluster.pools import begin_event_cursors, set_pool_limits
     from heimdall_pipelines.settings import load_settings
@@ -49,37 +49,37 @@ def _prepare_dagster() -> None:
 
 @app.command("sweep")
 def sweep(
-    apply: Annotated[bool, typer.Option("--apply", help="Remove them; without, only say what would be")] = False,
+    apply: Annotated[bool, typer.Option("--apply", help="Remove the orphans; default: only list them")] = False,
 ) -> None:
-    """Find objects of datasets and sessions that are no more, such as a killed deletion leaves; young ones stay."""
+    """Find orphans: objects of deleted datasets and sessions. Objects younger than an hour are kept."""
     from heimdall_pipelines.store.orphans import find_orphans, remove_orphan
 
     num_found = 0
     with stores() as opened:
-        for leftover in find_orphans(opened):
+        for orphan in find_orphans(opened):
             num_found += 1
-            size = f"{leftover.num_objects} objects, {leftover.num_bytes / 1e6:.1f} MB"
-            what = f"{leftover.bucket}/{leftover.prefix}: {size}"
-            if leftover.is_young:
-                output.print(f"left alone, younger than an hour: {what}", soft_wrap=True)
+            size = f"{orphan.num_objects} objects, {orphan.num_bytes / 1e6:.1f} MB"
+            what = f"{orphan.bucket}/{orphan.prefix}: {size}"
+            if orphan.is_young:
+                output.print(f"kept, younger than an hour: {what}", soft_wrap=True)
             elif apply:
-                remove_orphan(opened, leftover)
+                remove_orphan(opened, orphan)
                 output.print(f"removed: {what}", soft_wrap=True)
             else:
-                output.print(f"of no dataset or session: {what}", soft_wrap=True)
+                output.print(f"orphan: {what}", soft_wrap=True)
     if not num_found:
-        output.print("every object is of a dataset or a session that is there")
+        output.print("no orphans: every object belongs to a dataset or a session")
     elif not apply:
         output.print("Nothing was changed. To remove them: heimdall db sweep --apply")
 
 
 @app.command("expire")
 def expire(
-    apply: Annotated[bool, typer.Option("--apply", help="Delete them; without, only say which would be")] = False,
+    apply: Annotated[bool, typer.Option("--apply", help="Delete the sessions; default: only list them")] = False,
 ) -> None:
-    """Delete sessions that were completed longer ago than HEIMDALL_SESSION_RETENTION_DAYS, whole: rows and objects.
+    """Delete sessions completed more than HEIMDALL_SESSION_RETENTION_DAYS ago, with rows and objects.
 
-    A schedule of Dagster does the same every day. Recordings cannot be regenerated.
+    The schedule daily_expiry does the same. Recordings cannot be regenerated.
     """
     from heimdall_pipelines.cli.dagster_instance import dagster_instance  # Dagster takes a second to load
     from heimdall_pipelines.defs.partitions import RECORDING_SESSIONS
@@ -90,7 +90,7 @@ def expire(
     with stores() as opened, dagster_instance() as instance:
         days = load_settings().session_retention_days
         if days is None:
-            raise HeimdallError("HEIMDALL_SESSION_RETENTION_DAYS is not set: sessions are kept for ever")
+            raise HeimdallError("HEIMDALL_SESSION_RETENTION_DAYS is not set: sessions are kept forever")
         expired = expired_sessions(opened.database, days)
         for session in expired:
             if apply:

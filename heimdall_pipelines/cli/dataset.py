@@ -26,25 +26,23 @@ if TYPE_CHECKING:
     from heimdall_pipelines.store.datasets import Dataset
     from heimdall_pipelines.store.stores import Stores
 
-app = typer.Typer(help="Synthetic datasets: transmissions whose truth is known.", no_args_is_help=True)
+app = typer.Typer(help="Synthetic datasets: simulated transmissions with known truth.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="The dataset's name, such as night")]
-NumSamples = Annotated[int, typer.Option(help="Samples that the dataset is to have in total")]
-Local = Annotated[
-    bool, typer.Option("--local", help="Make the missing batches here and now, instead of leaving them to the daemon")
-]
+NumSamples = Annotated[int, typer.Option(help="Total number of samples of the dataset")]
+Local = Annotated[bool, typer.Option("--local", help="Generate the missing batches in this process, not by the daemon")]
 NumWorkers = Annotated[
     int | None,
     typer.Option(
-        min=1, max=MAX_WORKERS, help="Processes that make samples here; default: HEIMDALL_WORKERS, else one per core"
+        min=1, max=MAX_WORKERS, help="Processes that generate samples; default: HEIMDALL_WORKERS, else one per core"
     ),
 ]
 Checksums = Annotated[
     bool,
-    typer.Option("--checksums", help="Read every object, compare its SHA-256, and make 1 % of the samples again"),
+    typer.Option("--checksums", help="Read every object, compare its SHA-256, and regenerate 1 % of the samples"),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables")]
-Folder = Annotated[Path, typer.Option("--output", "-o", help="Folder to write to; made where it is missing")]
+Folder = Annotated[Path, typer.Option("--output", "-o", help="Output folder; created if it does not exist")]
 
 
 class NotWrittenError(HeimdallError):
@@ -58,15 +56,15 @@ def create(
     num_samples: NumSamples,
     parameters: Mapping[str, Any],
     seed: Annotated[
-        int | None, typer.Option(help="With the parameters it determines every sample; default: at random, recorded")
+        int | None, typer.Option(help="Determines all samples, with the parameters; default: random, recorded")
     ] = None,
     local: Local = False,
     workers: NumWorkers = None,
 ) -> None:
-    """Create a dataset, or state the total that it is to have.
+    """Create a dataset, or expand an existing one to a larger total.
 
-    Asking for the same total again changes nothing; a greater total expands the dataset.
-    Parameters that are not given take their defaults or, for a dataset that is there, are inherited.
+    The same total changes nothing; a larger total expands the dataset.
+    Parameters that are not given have their defaults; those of an existing dataset do not change.
     """
     from heimdall_pipelines.datasets.requesting import request_dataset
     from heimdall_pipelines.stations.network import load_network, sync_network
@@ -83,12 +81,12 @@ def expand(
     name: Name,
     by: Annotated[int | None, typer.Option(help="Samples to add")] = None,
     to: Annotated[
-        int | None, typer.Option(help="Total that the dataset is to have; asking twice is asking once")
+        int | None, typer.Option(help="New total number of samples; repeating the command changes nothing")
     ] = None,
     local: Local = False,
     workers: NumWorkers = None,
 ) -> None:
-    """Add samples to a dataset; those that are there stay as they are, and every parameter is inherited."""
+    """Add samples to a dataset; existing samples and all parameters do not change."""
     from heimdall_pipelines.datasets.requesting import expand_dataset, request_dataset
     from heimdall_pipelines.store.datasets import get_dataset
 
@@ -98,7 +96,7 @@ def expand(
     def request(opened: Stores) -> RequestOutcome:
         if by is not None:
             return expand_dataset(opened, name, by)
-        get_dataset(opened.database, name)  # an unknown one is an error, not a new dataset
+        get_dataset(opened.database, name)  # an unknown name is an error, not a new dataset
         return request_dataset(opened, name, target_num_samples=to)
 
     _request(request, local, workers)
@@ -106,7 +104,7 @@ def expand(
 
 @app.command("make")
 def make(name: Name, workers: NumWorkers = None) -> None:
-    """Make a dataset's missing batches here and now."""
+    """Generate a dataset's missing batches in this process."""
     from heimdall_pipelines.cli.dagster_instance import dagster_instance  # Dagster takes a second to load
     from heimdall_pipelines.cli.dataset_making import make_missing
     from heimdall_pipelines.cli.tables import print_counts
@@ -120,7 +118,7 @@ def make(name: Name, workers: NumWorkers = None) -> None:
 
 @app.command("list")
 def list_() -> None:
-    """Show all datasets and how far they are."""
+    """Show all datasets and their progress."""
     from heimdall_pipelines.datasets.batches import missing_batches, num_batches
     from heimdall_pipelines.store.batches import list_batches
     from heimdall_pipelines.store.datasets import list_datasets
@@ -143,12 +141,12 @@ def list_() -> None:
     if datasets:
         output.print(rows)
     else:
-        output.print("there is no dataset yet; create one: heimdall dataset create NAME --num-samples N")
+        output.print("no datasets; create one: heimdall dataset create NAME --num-samples N")
 
 
 @app.command("show")
 def show(name: Name) -> None:
-    """Show a dataset: its parameters, what is there, what is missing and why."""
+    """Show a dataset: parameters, existing and missing samples, and reasons."""
     from heimdall_pipelines.cli.tables import print_batches, print_counts, print_spec
     from heimdall_pipelines.store.batches import list_batches
     from heimdall_pipelines.store.datasets import get_dataset
@@ -180,7 +178,7 @@ def delete(name: Name, yes: Annotated[bool, typer.Option("--yes", help="Don't as
         if dataset is None:
             if not remove_partitions(instance, name):
                 raise not_found(name)
-            output.print(f"dataset {name} was deleted before; its partitions in Dagster are removed now, too")
+            output.print(f"dataset {name} was deleted before; its partitions in Dagster are removed now")
             return
         counts = count_rows(opened.database, dataset.id)
         what = f"dataset {name} with {counts.features} feature rows and {counts.iq_objects} IQ objects"
@@ -193,13 +191,13 @@ def delete(name: Name, yes: Annotated[bool, typer.Option("--yes", help="Don't as
 @app.command("validate")
 def validate(
     name: Annotated[str | None, typer.Argument(help="The dataset's name, see: heimdall dataset list")] = None,
-    all_: Annotated[bool, typer.Option("--all", help="Validate every dataset that is not being deleted")] = False,
+    all_: Annotated[bool, typer.Option("--all", help="Validate all datasets, except those being deleted")] = False,
     checksums: Checksums = False,
     as_json: AsJson = False,
 ) -> None:
-    """Compare a dataset's rows and objects, with each other and with what its seed gives, and keep its health.
+    """Compare a dataset's rows and objects with each other and with its seed, and store its health.
 
-    Exit code 0: healthy, 1: there are issues, 2: it could not be looked at.
+    Exit code 0: healthy, 1: there are issues, 2: it could not be validated.
     """
     from heimdall_pipelines.store.datasets import list_datasets
 
@@ -220,28 +218,26 @@ def validate(
 @app.command("repair")
 def repair(
     name: Name,
-    apply: Annotated[bool, typer.Option("--apply", help="Do it; without, only say what would be done")] = False,
+    apply: Annotated[bool, typer.Option("--apply", help="Execute the repair; default: only show the plan")] = False,
     checksums: Checksums = False,
-    sample: Annotated[
-        list[int] | None, typer.Option(help="A sample to regenerate whatever is found; may be repeated")
-    ] = None,
+    sample: Annotated[list[int] | None, typer.Option(help="Sample to regenerate in any case; may be repeated")] = None,
     features: Annotated[
         bool,
-        typer.Option("--features", help="Only regenerate features of an older version; rows are compared, IQ stays"),
+        typer.Option("--features", help="Only regenerate features of an older version; IQ does not change"),
     ] = False,
     as_json: AsJson = False,
     workers: NumWorkers = None,
 ) -> None:
-    """Repair a dataset: regenerate what is missing or damaged, count, remove what no row names.
+    """Repair a dataset: regenerate missing or damaged samples, correct counts, remove orphans.
 
-    It looks for itself what is wrong, now. Nothing is deleted that the seed would give again; it refuses while a batch
-    of the dataset is being made, and can be stopped and repeated at any time.
+    It first checks the dataset again. It fails while a batch of the dataset is being generated, and can be stopped and
+    repeated at any time.
 
-    With --features it brings the rows of an older set of features to the present one, and does nothing else: features
-    that a row has must agree with those regenerated from the seed, or the row is left as it is and reported.
+    With --features it only updates rows of an older feature version: existing features of a row must agree with those
+    regenerated from the seed; otherwise the row is not changed, but reported.
     """
     if features and (checksums or sample):
-        raise typer.BadParameter("--features goes without --checksums and --sample")
+        raise typer.BadParameter("--features cannot be combined with --checksums or --sample")
     from heimdall_pipelines.cli import dataset_integrity
     from heimdall_pipelines.cli.dagster_instance import dagster_instance  # Dagster takes a second to load
     from heimdall_pipelines.datasets.workers import num_workers_wanted
@@ -256,7 +252,9 @@ def repair(
         with dagster_instance() as instance:
             if features:
                 num_workers = workers or num_workers_wanted()
-                code = dataset_integrity.repair_features_and_tell(opened, instance, name, num_workers, as_json=as_json)
+                code = dataset_integrity.repair_features_and_report(
+                    opened, instance, name, num_workers, as_json=as_json
+                )
                 raise typer.Exit(code)
             validation = dataset_integrity.repair_and_report(
                 opened,
@@ -273,11 +271,15 @@ def repair(
 @app.command("iq")
 def iq(
     name: Name,
-    sample_idx: Annotated[int, typer.Argument(help="0 to the dataset's total less 1; stored or not, made or not yet")],
+    sample_idx: Annotated[
+        int, typer.Argument(help="0 to the dataset's total minus 1; need not be stored or generated yet")
+    ],
     folder: Folder,
-    rx: Annotated[list[str] | None, typer.Option(help="Receiver, may be repeated; default: all of the sample")] = None,
+    rx: Annotated[
+        list[str] | None, typer.Option(help="Receiver; may be repeated; default: all receivers of the sample")
+    ] = None,
 ) -> None:
-    """Make the IQ of a sample again, write it as SigMF, and compare it with what is stored."""
+    """Regenerate the IQ of a sample, write it as SigMF, and compare it with the stored IQ."""
     from heimdall_pipelines.datasets.regenerating import regenerate_iq, write_iq
     from heimdall_pipelines.datasets.spec import parse_spec
     from heimdall_pipelines.store.datasets import get_dataset
@@ -301,7 +303,7 @@ def iq(
 
 @app.command("summary")
 def summary(name: Name, folder: Folder) -> None:
-    """Write a dataset's pictures as PNG, and show how far its estimates are from the truth."""
+    """Write a dataset's pictures as PNG, and show the errors of its estimates."""
     from heimdall_pipelines.cli.tables import print_errors
     from heimdall_pipelines.datasets.summary import summarise_dataset
     from heimdall_pipelines.datasets.summary_pictures import summary_pictures  # matplotlib takes a second to load
@@ -323,13 +325,13 @@ def summary(name: Name, folder: Folder) -> None:
 
 
 def _request(request: Callable[[Stores], RequestOutcome], local: bool, workers: int | None) -> None:
-    """Ask for samples, then make them or say who will."""
+    """Request samples, then generate them, or report the state of the daemon."""
     from heimdall_pipelines.cli.tables import print_counts
     from heimdall_pipelines.datasets.workers import num_workers_wanted
     from heimdall_pipelines.store.datasets import get_dataset
 
     if workers is not None and not local:
-        raise typer.BadParameter("--workers is for the batches that --local makes")
+        raise typer.BadParameter("--workers requires --local")
     from heimdall_pipelines.cli.dagster_instance import (  # Dagster takes a second to load
         daemon_heartbeat_age_s,
         dagster_instance,
@@ -354,40 +356,40 @@ def _print_handed_over(opened: Stores, dataset: Dataset, heartbeat_age_s: float 
 
     missing = missing_batches(dataset, list_batches(opened.database, dataset.id))
     if not missing:
-        output.print(f"all {dataset.target_num_samples} samples are there: heimdall dataset show {dataset.name}")
+        output.print(f"all {dataset.target_num_samples} samples exist: heimdall dataset show {dataset.name}")
     elif heartbeat_age_s is not None:
         output.print(
-            f"The Dagster daemon (last heartbeat {heartbeat_age_s:.0f} s ago) makes {in_batches(len(missing))} from "
-            f"now on. How far it is: heimdall dataset show {dataset.name}, or the Dagster UI",
+            f"The Dagster daemon (last heartbeat {heartbeat_age_s:.0f} s ago) generates {in_batches(len(missing))}. "
+            f"Progress: heimdall dataset show {dataset.name}, or the Dagster UI",
             soft_wrap=True,
         )
     else:
         output.print(
-            f"No Dagster daemon is running, so nobody makes {in_batches(len(missing))} yet. Start one: heimdall dev; "
-            f"or make them here and now: heimdall dataset make {dataset.name}",
+            f"No Dagster daemon is running to generate {in_batches(len(missing))}. Start one: heimdall dev; "
+            f"or generate them in this process: heimdall dataset make {dataset.name}",
             soft_wrap=True,
         )
 
 
 def _health(dataset: Dataset) -> str:
-    """Say what the last validation found."""
+    """Describe the result of the last validation."""
     if dataset.last_validated_at is None:
         return f"never validated: heimdall dataset validate {dataset.name}"
     return (
-        f"{dataset.health_status} when it was last validated, {dataset.last_validated_at:%Y-%m-%d %H:%M:%S} UTC; "
+        f"{dataset.health_status} at the last validation, {dataset.last_validated_at:%Y-%m-%d %H:%M:%S} UTC; "
         f"{(dataset.storage_size_bytes or 0) / 1e6:.1f} MB of rows and objects"
     )
 
 
 def _what_next(dataset: Dataset, batches: Sequence[Batch]) -> str:
-    """Say what is missing, and the command that helps."""
+    """Describe what is missing, and the next command."""
     from heimdall_pipelines.datasets.batches import missing_batches, num_batches
     from heimdall_pipelines.datasets.samples import what_of_other_version
     from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
 
     name = dataset.name
     if dataset.deletion_began_at is not None:
-        return f"It is being deleted. To finish that: heimdall dataset delete {name}"
+        return f"It is being deleted. To complete the deletion: heimdall dataset delete {name}"
     if dataset.generator_version != GENERATOR_VERSION:
         return f"This is generator version {GENERATOR_VERSION}. {what_of_other_version(dataset)}"
     missing = missing_batches(dataset, batches)
@@ -397,9 +399,9 @@ def _what_next(dataset: Dataset, batches: Sequence[Batch]) -> str:
     found = f"missing: {num_missing} samples in {len(missing)} of {num_batches(dataset)} batches\n"
     stopped = {batch.batch_no for batch in batches if batch.stopped_reason}
     if all(span.batch_no in stopped for span in missing):
-        return f"{found}Regenerated they would stop again. To be rid of the dataset: heimdall dataset delete {name}"
+        return f"{found}A retry would stop again. To delete the dataset: heimdall dataset delete {name}"
     return (
-        f"{found}The daemon (heimdall dev) makes those whose run has not failed yet; here and now: "
+        f"{found}The daemon (heimdall dev) generates those without a failed run; to generate all in this process: "
         f"heimdall dataset make {name}"
     )
 

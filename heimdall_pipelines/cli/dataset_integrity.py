@@ -1,4 +1,4 @@
-"""Validates and repairs datasets from the command line, and tells Dagster, so that its UI and alerts agree."""
+"""Validates and repairs datasets from the command line, and records the results in Dagster, for its UI and alerts."""
 
 from collections.abc import Iterable, Sequence
 
@@ -21,7 +21,7 @@ from heimdall_pipelines.store.stores import Stores
 
 
 def validate_one(stores: Stores, instance: dg.DagsterInstance, name: str, *, checksums: bool, as_json: bool) -> int:
-    """Validate a dataset and show what was found; gives the exit code.
+    """Validate a dataset and print the result; returns the exit code.
 
     Raises
     ------
@@ -39,7 +39,7 @@ def validate_one(stores: Stores, instance: dg.DagsterInstance, name: str, *, che
 def validate_many(
     stores: Stores, instance: dg.DagsterInstance, names: Iterable[str], *, checksums: bool, as_json: bool
 ) -> int:
-    """Validate datasets as `validate_one_by_one` does; gives the exit code."""
+    """Validate datasets as `validate_one_by_one` does; returns the exit code."""
 
     def validate(name: str) -> DatasetValidation:
         return validate_and_report(stores, instance, name, checksums=checksums)
@@ -52,7 +52,7 @@ def validate_many(
 def validate_and_report(
     stores: Stores, instance: dg.DagsterInstance, name: str, *, checksums: bool = False, batches: Iterable[int] = ()
 ) -> DatasetValidation:
-    """Validate a dataset, and tell Dagster of its checks and of those of the batches affected."""
+    """Validate a dataset, and record its checks and those of affected batches in Dagster."""
     validation = validate_dataset(stores, name, checksums=checksums, progress=show_progress)
     report_evaluations(stores, instance, validation, batches)
     return validation
@@ -65,7 +65,7 @@ def print_validation(validation: DatasetValidation) -> None:
 
 
 def repair(stores: Stores, name: str, *, checksums: bool, also: Sequence[int], as_json: bool) -> RepairPlan:
-    """Show what a repair would do."""
+    """Show the plan of a repair."""
     plan = plan_repair(stores, name, checksums=checksums, also=also, progress=show_progress)
     if as_json:
         print_json(plan.to_json())
@@ -84,7 +84,7 @@ def repair_and_report(
     also: Sequence[int] = (),
     as_json: bool = False,
 ) -> DatasetValidation:
-    """Repair a dataset, look at it again, tell Dagster, and show both."""
+    """Repair a dataset, validate it, record the result in Dagster, and print both."""
     with Workers(num_workers) as workers:
         plan = repair_dataset(
             stores,
@@ -106,20 +106,20 @@ def repair_and_report(
 
 
 def show_feature_repair(stores: Stores, name: str, *, as_json: bool) -> None:
-    """Show how many rows have an older set of features."""
+    """Show the number of rows with an older feature version."""
     plan = plan_feature_repair(stores, name)
     if as_json:
         print_json(plan.to_json())
         return
     _print_lines(plan.lines(is_done=False))
     if not plan.is_empty:
-        output.print(f"Nothing was changed. To do it: heimdall dataset repair {name} --features --apply")
+        output.print(f"Nothing was changed. To execute: heimdall dataset repair {name} --features --apply")
 
 
-def repair_features_and_tell(
+def repair_features_and_report(
     stores: Stores, instance: dg.DagsterInstance, name: str, num_workers: int, *, as_json: bool
 ) -> int:
-    """Bring features to the present version, validate, tell Dagster, and show both; gives the exit code."""
+    """Update features, validate, record the result in Dagster, and print both; returns the exit code."""
     with Workers(num_workers) as workers:
         done = repair_features(stores, name, workers, show_progress)
     if not as_json:
@@ -148,8 +148,8 @@ def _print_plan(plan: RepairPlan, *, is_done: bool) -> None:
     _print_lines(plan.lines(is_done=is_done))
     if not is_done and not plan.is_empty:
         if plan.is_possible:
-            output.print(f"Nothing was changed. To do it: heimdall dataset repair {plan.dataset.name} --apply")
+            output.print(f"Nothing was changed. To execute: heimdall dataset repair {plan.dataset.name} --apply")
         else:
             output.print(
-                "Nothing was changed, and this version cannot do it: the dataset is of another generator version"
+                "Nothing was changed. This version cannot repair the dataset: it has another generator version"
             )

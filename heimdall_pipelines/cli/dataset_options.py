@@ -1,4 +1,4 @@
-"""Options for the parameters of a dataset, generated from their table: it alone knows names, defaults and ranges."""
+"""Options for the parameters of a dataset, generated from their table, which has names, defaults and ranges."""
 
 import functools
 import inspect
@@ -9,7 +9,7 @@ import typer
 
 from heimdall_pipelines.datasets.parameters import PARAMETERS, Parameter, allowed_values
 
-_NAMES = {"dataset_type": "type", "use_random_receivers": "random-receivers"}  # others: the field with - for _
+_NAMES = {"dataset_type": "type", "use_random_receivers": "random-receivers"}  # others: the field with - instead of _
 
 _PARAMETERS = "Parameters, frozen when the dataset is created"
 _SWITCHES = "Parameters that are on or off"
@@ -25,10 +25,10 @@ def option_name(field: str) -> str:
 
 
 def with_spec_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command one option for each field of `DatasetSpec`.
+    """Add one option for each field of `DatasetSpec` to a command.
 
-    The command's parameter ``parameters`` becomes the mapping of those fields that were given. Their values are checked
-    by `parse_spec`, which names all that is wrong at once.
+    The command's parameter ``parameters`` is the mapping of the given fields. `parse_spec` checks their values, and
+    reports all problems at once.
     """
     own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "parameters"]
     options = [_option(row) for row in PARAMETERS.values()]
@@ -64,7 +64,7 @@ def _option(row: Parameter) -> inspect.Parameter:
 
 
 def _read(kind: type, value: Any) -> Any:
-    """Give a number where it is one; `parse_spec` says best what is wrong with anything else."""
+    """Convert to a number if possible; `parse_spec` reports other values."""
     try:
         return kind(value)
     except ValueError:

@@ -1,4 +1,4 @@
-"""`heimdall demo`: the whole way once, from recordings, imported and live, to checked features; a synthetic dataset."""
+"""`heimdall demo`: all steps once: imported and live recordings, their features and checks, a synthetic dataset."""
 
 from __future__ import annotations
 
@@ -17,24 +17,22 @@ if TYPE_CHECKING:
 
 STATIONS_FILE = "stations.yaml"
 DATASET = "demo"
-DATASET_SEED = 145_000  # any: the demonstration shows the same samples each time
+DATASET_SEED = 145_000  # any value: every demonstration shows the same samples
 DATASET_TOTALS = (50, 70)  # created, then expanded
 
 
 class NoRecordingsError(HeimdallError):
-    """The folder holds no recording."""
+    """The folder has no recording."""
 
 
 def demo(
     recordings: Annotated[
-        Path | None, typer.Option(help="Folder of recordings, one file per station; default: made up on the spot")
+        Path | None, typer.Option(help="Folder of recordings, one file per station; default: simulated recordings")
     ] = None,
 ) -> None:
-    """Import a session, extract and check its features; record one from simulated receivers, and do the same.
+    """Demonstrate everything: import and record sessions, check features, generate and repair a dataset.
 
-    Then make a synthetic dataset, lose a part of it and repair it.
-
-    It asks nothing.
+    The recording is from simulated receivers. No input is needed.
     """
     from heimdall_pipelines.cli.demo_recording import record_from_simulated_receivers
     from heimdall_pipelines.cli.demo_repair import lose_and_repair_an_object
@@ -50,29 +48,29 @@ def demo(
     from heimdall_pipelines.store.sessions import get_session
 
     with stores() as opened:
-        files, positions = _folder(recordings) if recordings else (_made_up(opened), [])
+        files, positions = _folder(recordings) if recordings else (_simulated_files(opened), [])
         sync_network(opened.database, load_network(DEFAULT_FILE, *positions))
         options = ImportOptions(known_source=_known_source(opened, files[0]))
         report = import_files(opened, [ImportFile(path) for path in files], options, positions)
         print_import(report)
         materialize_stations()
         outcome = extract_now(opened, get_session(opened.database, report.session_id))
-        output.print(f"\nWhat is in measurement_features now (known source: {options.known_source or 'none'}):")
+        output.print(f"\nRows of measurement_features (known source: {options.known_source or 'none'}):")
         print_stations(opened, report.session_id)
         print_checks(outcome)
-        output.print("And a session from three receivers, which are simulated here; it is a new one each time:\n")
+        output.print("A session from three simulated receivers, a new one each time:\n")
         is_recorded = record_from_simulated_receivers(opened)
-        output.print("And a synthetic dataset, whose truth is known:\n")
+        output.print("A synthetic dataset with known truth:\n")
         dataset_agrees = _make_dataset(opened)
-        output.print("\nAnd what happens when a part of it is lost:\n")
+        output.print("\nLoss of an object, and its repair:\n")
         is_repaired = lose_and_repair_an_object(opened, DATASET)
     if not (outcome.passed and is_recorded and dataset_agrees and is_repaired):
         raise typer.Exit(1)
-    output.print("\nSee them in the Dagster UI: make dev")
+    output.print("\nTo see the results in the Dagster UI: make dev")
 
 
 def _make_dataset(opened: Stores) -> bool:
-    """Create a dataset, then expand it; gives whether everything that is counted agrees."""
+    """Create a dataset, then expand it; True if all counts agree."""
     from heimdall_pipelines.cli.dagster_instance import dagster_instance
     from heimdall_pipelines.cli.dataset_making import make_missing, report_request
     from heimdall_pipelines.cli.tables import print_counts
@@ -95,13 +93,13 @@ def _make_dataset(opened: Stores) -> bool:
                 make_missing(opened, instance, DATASET, num_workers_wanted())
     dataset = get_dataset(opened.database, DATASET)
     counts = print_counts(opened, dataset)
-    # A person may have expanded it since.
+    # It may have been expanded since.
     agrees = counts.features == dataset.num_samples and counts.iq_samples == min(dataset.num_samples, NUM_KEPT_IQ)
     output.print("the counts agree" if agrees else "[red]the counts DISAGREE[/]")
     return agrees
 
 
-def _made_up(opened: Stores) -> list[Path]:
+def _simulated_files(opened: Stores) -> list[Path]:
     from heimdall_pipelines.sessions import example
     from heimdall_pipelines.settings import load_local_settings
     from heimdall_pipelines.stations.network import load_network, sync_network
@@ -112,7 +110,7 @@ def _made_up(opened: Stores) -> list[Path]:
 
 
 def _folder(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Recordings of a folder, and its file of stations if it has one."""
+    """Recordings of a folder, and its stations file, if any."""
     from heimdall_pipelines.formats.file_formats import self_describing_suffixes
 
     if not folder.is_dir():
@@ -122,12 +120,12 @@ def _folder(folder: Path) -> tuple[list[Path], list[Path]]:
     described = {path.stem for path in files if path.suffix == ".sigmf-meta"}
     files = [path for path in files if path.suffix != ".npy" or path.stem not in described]
     if not files:
-        raise NoRecordingsError(f"{folder}: holds no recording ({', '.join(suffixes)})")
+        raise NoRecordingsError(f"{folder}: contains no recording ({', '.join(suffixes)})")
     return files, [path for path in [folder / STATIONS_FILE] if path.exists()]
 
 
 def _known_source(opened: Stores, file: Path) -> str | None:
-    """Name the transmitter that is known on the recording's frequency."""
+    """Return the name of the known source on the recording's frequency."""
     from heimdall_pipelines.formats.recording import open_recording
     from heimdall_pipelines.sessions.importing import FREQUENCY_TOLERANCE_HZ
     from heimdall_pipelines.store.stations import list_known_sources

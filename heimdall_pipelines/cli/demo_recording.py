@@ -21,12 +21,12 @@ from heimdall_pipelines.store.stores import Stores
 
 DURATION_S = 5.0
 SPEED = 1.0  # times real time
-# Simulated receivers, each where a station of the network is, whose own row stays as it is.
+# Simulated receivers at the positions of stations of the network, whose rows do not change.
 RECEIVERS = (("demo-1", "torino"), ("demo-2", "genova"), ("demo-3", "milano-baggio"))
 
 
 def record_from_simulated_receivers(stores: Stores) -> bool:
-    """Record a transmission of known position, show what was heard; gives whether it was recorded and checks passed."""
+    """Record a transmission of known position and print its features; True if it was recorded and all checks passed."""
     network = load_network()
     places = {rx_id: Place(*_position(network, where)) for rx_id, where in RECEIVERS}
     source = example.SOURCE
@@ -36,7 +36,7 @@ def record_from_simulated_receivers(stores: Stores) -> bool:
         stations = [
             Station(
                 rx_id,
-                f"simulated at {where}, while make demo ran",
+                f"simulated at {where} by heimdall demo",
                 places[rx_id].latitude,
                 places[rx_id].longitude,
                 places[rx_id].altitude_m,
@@ -52,7 +52,7 @@ def record_from_simulated_receivers(stores: Stores) -> bool:
     if report.status != "completed":
         return False
     outcome = extract_now(stores, get_session(stores.database, report.session_id))
-    output.print(f"\nWhat they heard of {source.name}:")
+    output.print(f"\nFeatures of {source.name}:")
     print_stations(stores, report.session_id)
     print_checks(outcome)
     return outcome.passed and report.error_message is None
@@ -60,12 +60,12 @@ def record_from_simulated_receivers(stores: Stores) -> bool:
 
 @contextmanager
 def _active(stores: Stores, stations: list[Station]) -> Iterator[None]:
-    """Stations that can be asked meanwhile; they stay, inactive, for the sessions that are recorded from them."""
+    """Activate stations for the recording; afterwards they are kept, inactive, for the recorded session."""
     sync_network(stores.database, Network(tuple(stations), (example.SOURCE,), {}))
     try:
         for station in stations:
             assert station.url is not None
-            set_station_url(stores.database, station.rx_id, station.url)  # another one each time
+            set_station_url(stores.database, station.rx_id, station.url)  # a different port each time
             set_station_active(stores.database, station.rx_id, True)
         yield
     finally:

@@ -1,4 +1,4 @@
-"""The demonstration's accident: an object is lost, a check fails, an alert is noted, a repair brings it back."""
+"""Part of the demonstration: deletes an object, shows the failed check and the alert, and repairs the dataset."""
 
 import logging
 
@@ -21,19 +21,17 @@ _MOST_ALERTS = 2  # of the batch's check and of the dataset's
 
 
 def lose_and_repair_an_object(stores: Stores, name: str) -> bool:
-    """Delete an object of a dataset, show what notices, repair it; gives whether every check passes in the end."""
+    """Delete an object of a dataset, show the failed check, repair it; True if all checks pass at the end."""
     dataset = get_dataset(stores.database, name)
     row = get_iq_sample(stores.database, dataset.id, _SAMPLE_IDX)
     with dagster_instance() as instance:
-        if row is not None:  # it is not there after somebody broke more than this does: then only the repair is shown
+        if row is not None:  # missing if the dataset has more damage: then only the repair is shown
             key = min(row.iq_storage_paths.values())
             stores.objects.remove_keys(stores.objects.synthetic_iq_bucket, [key])
-            output.print(f"deleted, as an accident would: {stores.objects.synthetic_iq_bucket}/{key}", soft_wrap=True)
+            output.print(f"deleted for this demonstration: {stores.objects.synthetic_iq_bucket}/{key}", soft_wrap=True)
         print_validation(validate_and_report(stores, instance, name))
         _print_alerts(stores, instance)
-        output.print(
-            f"\nIts samples follow from the seed, so that nothing is lost: heimdall dataset repair {name} --apply"
-        )
+        output.print(f"\nThe samples can be regenerated from the seed: heimdall dataset repair {name} --apply")
         validation = repair_and_report(stores, instance, name, num_workers_wanted())
         _print_alerts(stores, instance)
     return validation.health_status == "healthy"
@@ -50,11 +48,11 @@ def _print_alerts(stores: Stores, instance: dg.DagsterInstance) -> None:
     except EventLogError as error:
         output.print(f"no alert: {error}", soft_wrap=True)
         return
-    output.print("The alerts, which `make dev` notes and sends by itself:")
+    output.print("The alerts, which the daemon of `make dev` records and sends:")
     print_alerts(list_alerts(stores.database, _MOST_ALERTS), destinations(settings.alert_urls))
 
 
 def _log() -> logging.Logger:
     log = logging.getLogger("heimdall.demo")
-    log.setLevel(logging.CRITICAL)  # what it would say stands in the table below
+    log.setLevel(logging.CRITICAL)  # its messages are in the table below
     return log

@@ -1,4 +1,4 @@
-"""`heimdall dev`: the stack with Dagster's webserver and daemon until Ctrl-C; `heimdall stop`: after a killed one."""
+"""`heimdall dev`: the stack with Dagster's webserver and daemon until Ctrl-C; `heimdall stop`: ends a killed one."""
 
 import contextlib
 import fcntl
@@ -30,25 +30,25 @@ def dev(
     port: Annotated[int, typer.Option(help="First port tried for the Dagster UI", min=1, max=LAST_PORT)] = FIRST_PORT,
 ) -> None:
     """Start the stack, the Dagster UI and its daemon on this machine, until Ctrl-C."""
-    from heimdall_pipelines.cli.dagster_dev import end_leftovers
+    from heimdall_pipelines.cli.dagster_dev import end_remaining_processes
     from heimdall_pipelines.settings import load_local_settings
 
     home = load_local_settings().home.resolve()
     home.mkdir(mode=0o711, parents=True, exist_ok=True)
-    with _only_one(home) as claim:
-        if claim is None:
+    with _only_one(home) as lock:
+        if lock is None:
             output.print(f"already running in this folder: {_running_address(home)}")
             return
-        claim.truncate(0)  # the address of an earlier one
-        end_leftovers(home)
+        lock.truncate(0)  # the address of an earlier process
+        end_remaining_processes(home)
         try:
             with servers():
-                _run(home, port, claim)
+                _run(home, port, lock)
         except KeyboardInterrupt:
             output.print("stopped before Dagster was started")
 
 
-def _run(home: Path, port: int, claim: IO[str]) -> None:
+def _run(home: Path, port: int, lock: IO[str]) -> None:
     from heimdall_pipelines.cli.dagster_dev import running_dagster
     from heimdall_pipelines.settings import load_settings
     from heimdall_pipelines.stations.network import load_network, sync_network
@@ -59,19 +59,19 @@ def _run(home: Path, port: int, claim: IO[str]) -> None:
         sync_network(opened.database, load_network())
     _report_to_dagster()
     address = f"http://127.0.0.1:{_free_port(port)}"
-    json.dump({"pid": os.getpid(), "address": address}, claim)
-    claim.flush()
+    json.dump({"pid": os.getpid(), "address": address}, lock)
+    lock.flush()
     name_ui(address)
     stopping = _stop_on_signals()
     with running_dagster(home, dagster_home(home), address) as dagster:
         if dagster.wait_until_ready(stopping):
-            output.print(f"\n[bold]Dagster UI: {address}[/]   (Ctrl-C stops everything; data stay)\n")
+            output.print(f"\n[bold]Dagster UI: {address}[/]   (Ctrl-C stops everything; data are kept)\n")
             dagster.wait_until_stopped(stopping)
 
 
 def stop() -> None:
-    """End what a killed `heimdall dev` left running in this folder; data stay."""
-    from heimdall_pipelines.cli.dagster_dev import end_leftovers
+    """End processes that a killed `heimdall dev` left running in this folder; data are kept."""
+    from heimdall_pipelines.cli.dagster_dev import end_remaining_processes
     from heimdall_pipelines.local.stack import Stack  # not installed in a deployment
     from heimdall_pipelines.settings import load_local_settings
 
@@ -80,21 +80,21 @@ def stop() -> None:
     if not home.is_dir():
         output.print("nothing is running: the stack was never started here")
         return
-    with _only_one(home) as claim:
-        if claim is None:
-            output.print(f"running in this folder: {_running_address(home)}; stop it with Ctrl-C where it was started")
+    with _only_one(home) as lock:
+        if lock is None:
+            output.print(f"running in this folder: {_running_address(home)}; stop it with Ctrl-C in its terminal")
             raise typer.Exit(1)
-        ended = end_leftovers(home)
+        ended = end_remaining_processes(home)
         stack = Stack(home, pg_bindir=local.pg_bindir)
         status = stack.status()
         if status.postgres.running or status.s3.running:
             with stack.use():
-                pass  # whoever leaves last stops the servers
-    output.print(f"stopped ({ended} Dagster processes were left)")
+                pass  # the last user stops the servers
+    output.print(f"stopped ({ended} remaining Dagster processes ended)")
 
 
 def _report_to_dagster() -> None:
-    """Report what happened while Dagster did not look: runs that died, and stations that were synced without it."""
+    """Record in Dagster what happened while it was not running: dead runs, and the sync of stations."""
     import dagster as dg  # takes a second to load
 
     from heimdall_pipelines.cluster.pools import begin_event_cursors, set_pool_limits
@@ -105,28 +105,28 @@ def _report_to_dagster() -> None:
         set_pool_limits(instance, load_local_settings())
         begin_event_cursors(instance)
         _close_dead_runs(instance)
-        # Else the UI warns of a missing asset before the first dataset is asked for.
+        # Otherwise the UI warns of a missing asset before the first dataset is requested.
         if instance.get_latest_materialization_event(websdr_stations.key) is None:
             instance.report_runless_asset_event(dg.AssetMaterialization(websdr_stations.key))
 
 
 def _close_dead_runs(instance: "dg.DagsterInstance") -> None:
-    """Report the runs as failed whose process ended with an earlier `heimdall dev`; the daemon starts each once more.
+    """Mark runs as failed whose process ended with an earlier `heimdall dev`; the daemon retries each once.
 
-    Dagster asks a run's code server whether it is alive, and theirs is gone: they would count as
-    running for ever, and keep later runs waiting.
+    Dagster queries a run's code server for its state, and theirs has ended: they would count as
+    running forever, and block later runs.
     """
     import dagster as dg
 
     statuses = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
     for run in instance.get_runs(dg.RunsFilter(statuses=statuses)):
-        if LAUNCHED_BY_CODE_SERVER_TAG in run.tags:  # others run in a command, such as heimdall session extract
-            instance.report_run_failed(run, "The process of this run ended with the `heimdall dev` that it ran in.")
+        if LAUNCHED_BY_CODE_SERVER_TAG in run.tags:  # other runs execute in a command, such as heimdall session extract
+            instance.report_run_failed(run, "The process of this run ended with its `heimdall dev`.")
 
 
 @contextlib.contextmanager
 def _only_one(home: Path) -> Iterator[IO[str] | None]:
-    """Claim this folder's `dev`; None while another process has it. The claim ends with its process."""
+    """Lock this folder for one `heimdall dev`; None while another process has the lock. It ends with its process."""
     with (home / "dev.lock").open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -137,21 +137,21 @@ def _only_one(home: Path) -> Iterator[IO[str] | None]:
 
 
 def running_ui(home: Path) -> str | None:
-    """Address of the Dagster UI of this folder's `heimdall dev`, None while none runs."""
+    """Return the address of the Dagster UI of this folder's `heimdall dev`, None if it does not run."""
     try:
-        claimed = json.loads((home / "dev.lock").read_text())
+        running = json.loads((home / "dev.lock").read_text())
     except (OSError, json.JSONDecodeError):
         return None
     import psutil  # with the embedded stack
 
-    return str(claimed["address"]) if psutil.pid_exists(claimed["pid"]) else None
+    return str(running["address"]) if psutil.pid_exists(running["pid"]) else None
 
 
 def _running_address(home: Path) -> str:
     try:
         running = json.loads((home / "dev.lock").read_text())
     except json.JSONDecodeError:
-        return "it is just starting"
+        return "it is starting"
     return f"{running['address']} (process {running['pid']})"
 
 
@@ -162,7 +162,7 @@ def _stop_on_signals() -> threading.Event:
         stopping.set()
 
     for kind in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if kind != signal.SIGHUP or signal.getsignal(kind) != signal.SIG_IGN:  # nohup means it
+        if kind != signal.SIGHUP or signal.getsignal(kind) != signal.SIG_IGN:  # nohup ignores SIGHUP
             signal.signal(kind, on_signal)
     return stopping
 
@@ -176,4 +176,4 @@ def _free_port(first: int) -> int:
             return port
     from heimdall_pipelines.cli.dagster_dev import DevFailedError
 
-    raise DevFailedError(f"no free port from {first} to {last}; give another with --port")
+    raise DevFailedError(f"no free port from {first} to {last}; give another one with --port")

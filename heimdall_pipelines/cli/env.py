@@ -11,7 +11,7 @@ import typer
 from heimdall_pipelines.cli.environment import running_servers
 from heimdall_pipelines.errors import HeimdallError
 
-# What these commands do without an option in a folder that has neither pyproject.toml nor workspace.yaml.
+# Commands that need these options in a folder without pyproject.toml and workspace.yaml.
 _WITH_WORKSPACE = (
     *("JOB_LIST", "JOB_PRINT", "JOB_LAUNCH", "JOB_BACKFILL"),
     *("SCHEDULE_LIST", "SCHEDULE_PREVIEW", "SCHEDULE_START", "SCHEDULE_STOP", "SCHEDULE_LOGS", "SCHEDULE_RESTART"),
@@ -26,16 +26,18 @@ class NothingRunsError(HeimdallError):
 
 
 def env() -> None:
-    """Print the environment in which `dg` and `dagster` work on the running stack: eval "$(heimdall env)".
+    """Print the variables for `dg` and `dagster` to use the running servers: eval "$(heimdall env)".
 
-    It shows secrets: passwords of PostgreSQL and the S3 store. Keep it out of logs.
+    The output contains secrets: passwords of PostgreSQL and the S3 store. Keep it out of logs.
     """
     from heimdall_pipelines.settings import ENV_PREFIX, load_local_settings
 
     before = dict(os.environ)
     local = load_local_settings()
     if not running_servers():
-        raise NothingRunsError(f"nothing runs in {local.home.resolve()}: start it with heimdall dev (make dev)")
+        raise NothingRunsError(
+            f"the servers of {local.home.resolve()} are not running; start them: heimdall dev (make dev)"
+        )
     changed = {name: value for name, value in os.environ.items() if before.get(name) != value}
     if not local.has_other_servers:
         changed[f"{ENV_PREFIX}EMBEDDED"] = "true"
@@ -48,7 +50,7 @@ def env() -> None:
 
 
 def _project_options(folder: Path) -> dict[str, str]:
-    """Options of commands by the variables that their command lines read: which workspace, which project."""
+    """Variables that set the options of commands: workspace and project."""
     workspace, target = str(folder / "workspace.yaml"), str(folder)
     return {f"DAGSTER_CLI_{command}_WORKSPACE": workspace for command in _WITH_WORKSPACE} | {
         f"DAGSTER_DG_{command}_TARGET_PATH": target for command in _WITH_TARGET_PATH

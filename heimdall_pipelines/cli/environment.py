@@ -1,4 +1,4 @@
-"""What every command runs in: the deployment's servers, or the embedded ones for as long as it lasts."""
+"""The servers of a command: those of a deployment, or the embedded ones for the command's duration."""
 
 from __future__ import annotations
 
@@ -14,15 +14,19 @@ if TYPE_CHECKING:
     from heimdall_pipelines.store.stores import Stores
 
 PROJECT_FOLDER = Path(__file__).parents[2]
-DAGSTER_FILES = ("dagster.yaml", "workspace.yaml", "dg.toml")  # beside this module, in a checkout and where installed
+DAGSTER_FILES = (
+    "dagster.yaml",
+    "workspace.yaml",
+    "dg.toml",
+)  # in this module's folder, in a checkout and in an installation
 
 
 @contextmanager
 def servers() -> Iterator[None]:
     """Put HEIMDALL_* and DAGSTER_HOME into the environment, for this process and those it starts.
 
-    Where HEIMDALL_PG_HOST is set, the servers are somebody else's and the environment stays as it
-    is. Otherwise the embedded stack is started, or joined if it runs, and left at the end.
+    If HEIMDALL_PG_HOST is set, external servers are used and the environment does not change.
+    Otherwise the embedded stack is started, or used if it runs, and released at the end.
     """
     from heimdall_pipelines.settings import load_local_settings
 
@@ -39,12 +43,12 @@ def servers() -> Iterator[None]:
 
 
 def running_servers() -> bool:
-    """Put into the environment what reaches the servers, if they run; starts nothing, and stops nothing later.
+    """Set the variables of the servers in the environment, if they run; starts and stops nothing.
 
     Returns
     -------
     bool
-        False where the servers are the embedded ones and none of them runs.
+        False if the servers are the embedded ones and none of them runs.
     """
     from heimdall_pipelines.settings import load_local_settings
 
@@ -65,33 +69,33 @@ def _put(environment: dict[str, str], home: Path) -> None:
     from heimdall_pipelines.settings import ENV_PREFIX
 
     os.environ.update(environment)
-    os.environ[f"{ENV_PREFIX}HOME"] = str(home)  # processes that this one starts work in other folders
+    os.environ[f"{ENV_PREFIX}HOME"] = str(home)  # child processes use other working directories
     os.environ["DAGSTER_HOME"] = str(dagster_home(home))
 
 
 @contextmanager
 def _interrupted_by_signals() -> Iterator[None]:
-    """Let SIGTERM do what Ctrl-C does, so that the servers are stopped; also where SIGINT was ignored, as after `&`.
+    """Handle SIGTERM like Ctrl-C, so that the servers are stopped; also if SIGINT was ignored, as after `&`.
 
-    Dagster gives SIGTERM the handler of SIGINT whenever it has executed something in this process.
+    Dagster sets the handler of SIGTERM to that of SIGINT when it executes something in this process.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {kind: signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     for kind, handler in before.items():
-        if handler == signal.SIG_DFL or (handler == signal.SIG_IGN and kind != signal.SIGHUP):  # nohup means it
+        if handler == signal.SIG_DFL or (handler == signal.SIG_IGN and kind != signal.SIGHUP):  # nohup ignores SIGHUP
             signal.signal(kind, signal.default_int_handler)
     try:
         yield
     finally:
         for kind, handler in before.items():
-            if handler is not None:  # one that was not made in Python cannot be put back
+            if handler is not None:  # a handler not set by Python cannot be restored
                 signal.signal(kind, handler)
 
 
 def name_ui(address: str) -> None:
-    """Tell the processes that this one starts where the Dagster UI is, unless they were told."""
+    """Set the address of the Dagster UI for child processes, unless it is already set."""
     from heimdall_pipelines.settings import ENV_PREFIX
 
     os.environ.setdefault(f"{ENV_PREFIX}UI_URL", address)
@@ -99,7 +103,7 @@ def name_ui(address: str) -> None:
 
 @contextmanager
 def stores() -> Iterator[Stores]:
-    """The stores, migrated to what this version needs."""
+    """Open the stores, migrated to the schema of this version."""
     from heimdall_pipelines.settings import load_settings
     from heimdall_pipelines.store.stores import open_stores
 
@@ -109,7 +113,7 @@ def stores() -> Iterator[Stores]:
 
 
 def prepare(opened: Stores) -> tuple[str | None, str]:
-    """Migrate the database and create the buckets; gives the schema's revisions before and after."""
+    """Migrate the database and create the buckets; returns the schema's revisions before and after."""
     from heimdall_pipelines.store.migrate import migrate
 
     revisions = migrate(opened.database)
@@ -118,7 +122,7 @@ def prepare(opened: Stores) -> tuple[str | None, str]:
 
 
 def dagster_home(home: Path) -> Path:
-    """Dagster's folder of this stack, with copies of this version's configuration in it."""
+    """Return DAGSTER_HOME of this stack, with copies of this version's configuration files."""
     folder = home / "dagster"
     folder.mkdir(exist_ok=True)
     for name in DAGSTER_FILES:
@@ -127,5 +131,5 @@ def dagster_home(home: Path) -> Path:
         if copy.is_symlink() or not copy.is_file() or copy.read_bytes() != content:
             draft = copy.with_name(f".{name}.{os.getpid()}")
             draft.write_bytes(content)
-            draft.replace(copy)  # at once: other processes of the folder may read it
+            draft.replace(copy)  # atomic: other processes may read it
     return folder

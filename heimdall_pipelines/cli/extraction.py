@@ -1,4 +1,4 @@
-"""Runs the main job in this process, recorded on the Dagster instance, and shows what came of it."""
+"""Runs the extraction job in this process, recorded on the Dagster instance, and prints its result."""
 
 from dataclasses import dataclass
 
@@ -21,18 +21,18 @@ _QUIET = {"loggers": {"console": {"config": {"log_level": "WARNING"}}}}
 
 
 class RunFailedError(HeimdallError):
-    """The run failed; the message is that of the step."""
+    """The run failed; the message is from its step."""
 
 
 @dataclass(frozen=True)
 class JobOutcome:
-    """What a run of the job gave: the evaluations of its checks."""
+    """The result of a run: the evaluations of its checks."""
 
     checks: tuple[dg.AssetCheckEvaluation, ...]
 
     @property
     def passed(self) -> bool:
-        """No check failed with severity ERROR."""
+        """True if no check failed with severity ERROR."""
         return all(check.passed or check.severity is dg.AssetCheckSeverity.WARN for check in self.checks)
 
 
@@ -56,9 +56,9 @@ def extract_on(instance: dg.DagsterInstance, stores: Stores, session: RecordingS
     RunFailedError
         With the reason; the run's log is in the Dagster UI.
     KeyboardInterrupt
-        Ctrl-C; the session's rows are as they were.
+        Ctrl-C; the session's rows are unchanged.
     SessionBeingDeletedError
-        Its deletion has begun; nothing of it was told to Dagster.
+        Its deletion has begun; nothing was recorded in Dagster.
     """
     if session.deletion_began_at is not None:
         raise SessionBeingDeletedError(session.slug)
@@ -74,13 +74,13 @@ def extract_on(instance: dg.DagsterInstance, stores: Stores, session: RecordingS
     )
     if not result.success:
         if any(_is_interruption(event) for event in result.all_events):
-            raise KeyboardInterrupt  # Dagster makes a failed run of it
+            raise KeyboardInterrupt  # Dagster converts it to a failed run
         raise RunFailedError("\n".join(_reasons(result)) + f"\n(run {result.run_id}, see its log in the Dagster UI)")
     return JobOutcome(tuple(result.get_asset_check_evaluations()))
 
 
 def print_checks(outcome: JobOutcome) -> None:
-    """Show each check's result and the numbers that it compared."""
+    """Print the result and the compared numbers of each check."""
     rows = table("check", "result", "compared")
     for check in outcome.checks:
         result = "passed" if check.passed else f"failed ({check.severity.value}): {check.description}"

@@ -1,4 +1,4 @@
-"""Frequencies as people write them."""
+"""Frequencies with units, as command-line values."""
 
 import re
 
@@ -9,7 +9,7 @@ _FREQUENCY = re.compile(r"([0-9]+(?:\.[0-9]*)?(?:e[0-9]+)?)\s*([kmg]?hz)", re.IG
 
 
 def frequency_hz(text: str) -> float:
-    """Read a frequency with its unit, such as 77.5kHz; anything else is a typer.BadParameter."""
+    """Read a frequency with its unit, such as 77.5kHz; raises typer.BadParameter for other text."""
     match = _FREQUENCY.fullmatch(text.strip())
     if match is None:
         raise typer.BadParameter(f"--frequency {text}: a number with its unit is expected, such as 77.5kHz or 145.5MHz")

@@ -1,4 +1,4 @@
-"""Commands whose modules are loaded when they are called or their own help is asked for, and help without Rich."""
+"""Commands whose modules are loaded on first use, and help without Rich."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typer.core import TyperCommand, TyperGroup
 
 @dataclass(frozen=True)
 class Place:
-    """Where a command is defined; ``help`` is the line that the list of commands shows, loading nothing."""
+    """Where a command is defined; ``help`` is its line in the list of commands, which loads no module."""
 
     module: str
     attribute: str
@@ -21,10 +21,10 @@ class Place:
 
 
 class LightGroup(TyperGroup):
-    """A group that is read without pydantic, which typer loads for each flag that has no default."""
+    """A group without pydantic, which typer loads for each flag without a default."""
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """Give the flags without a default the one that they mean."""
+        """Set the default of flags without one to False."""
         parameters = super().get_params(ctx)
         for parameter in parameters:
             if getattr(parameter, "is_flag", False) and parameter.default is None:
@@ -33,7 +33,7 @@ class LightGroup(TyperGroup):
 
 
 class LazyGroup(LightGroup):
-    """A group that knows its commands' names and loads each when it is needed; subclasses have the table."""
+    """A group with a table of its commands, each loaded on first use; subclasses define the table."""
 
     places: ClassVar[Mapping[str, Place]] = {}
 
@@ -43,7 +43,7 @@ class LazyGroup(LightGroup):
             self.commands[name] = TyperCommand(name, help=place.help, rich_markup_mode=None)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002  # typer's copies of click's types are private
-        """Give the command itself."""
+        """Load and return a command."""
         place = self.places.get(cmd_name)
         if place is None:
             return None
@@ -56,16 +56,16 @@ class LazyGroup(LightGroup):
         return typer.main.get_group(holder).commands[cmd_name]
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
-        """List the commands, whose lines are in the table."""
+        """List the commands with their lines from the table."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, place.help) for name, place in self.places.items()])
 
 
 class SectionedCommand(TyperCommand):
-    """A command whose help shows each of its options' panels as a section."""
+    """A command whose help shows each panel of options as a section."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write a section for each panel, in the order in which they appear."""
+        """Write a section for each panel, in order of appearance."""
         sections: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)

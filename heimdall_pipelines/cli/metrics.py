@@ -26,13 +26,13 @@ class MetricsError(HeimdallError):
 
 def metrics(
     textfile: Annotated[
-        Path | None, typer.Option(help="Write them once, for node_exporter's textfile collector: NAME.prom")
+        Path | None, typer.Option(help="Write the metrics once, for node_exporter's textfile collector: NAME.prom")
     ] = None,
     serve: Annotated[
-        str | None, typer.Option(metavar="[HOST:]PORT", help="Serve them until Ctrl-C; on loopback without a host")
+        str | None, typer.Option(metavar="[HOST:]PORT", help="Serve the metrics until Ctrl-C; default host: loopback")
     ] = None,
 ) -> None:
-    """Give the numbers of `heimdall status` to Prometheus: --textfile PATH or --serve [HOST:]PORT."""
+    """Export the numbers of `heimdall status` to Prometheus: --textfile PATH or --serve [HOST:]PORT."""
     from prometheus_client import CollectorRegistry
 
     from heimdall_pipelines.cli.status import look_around
@@ -64,7 +64,7 @@ def _write(textfile: Path, registry: CollectorRegistry) -> None:
     from prometheus_client import write_to_textfile
 
     try:
-        write_to_textfile(str(textfile), registry)  # beside it first, then renamed: a reader sees all or nothing
+        write_to_textfile(str(textfile), registry)  # writes another file and renames it: readers see a complete file
     except OSError as error:
         raise MetricsError(f"{textfile} could not be written: {error}") from error
 
@@ -82,8 +82,8 @@ def _serve(host: str, port: int, registry: CollectorRegistry) -> None:
     try:
         server, thread = start_http_server(port, host, registry)
     except OSError as error:
-        raise MetricsError(f"nothing can be served on {host}:{port}: {error}; give another with --serve") from error
-    output.print(f"metrics: http://{host}:{port}/metrics (Ctrl-C ends)")
+        raise MetricsError(f"cannot listen on {host}:{port}: {error}; give another address with --serve") from error
+    output.print(f"metrics: http://{host}:{port}/metrics (Ctrl-C to stop)")
     stopping.wait()
     server.shutdown()
     thread.join()

@@ -35,11 +35,11 @@ def import_(
     name: Annotated[str | None, typer.Option(help="Name of the session; default: frequency and time")] = None,
     slug: Annotated[
         str | None,
-        typer.Option(help="Slug of the session, a number follows where it is taken; default: start, frequency, name"),
+        typer.Option(help="Slug of the session; a number is appended if it is taken; default: start, frequency, name"),
     ] = None,
     station: Annotated[list[str] | None, typer.Option(help="FILE=rx_id: the station that recorded a file")] = None,
     position: Annotated[
-        list[str] | None, typer.Option(help="FILE=latitude,longitude,altitude_m of a station that is not known yet")
+        list[str] | None, typer.Option(help="FILE=latitude,longitude,altitude_m of an unknown station")
     ] = None,
     stations_file: Annotated[
         list[Path] | None, typer.Option(help="YAML file with positions of further receivers")
@@ -47,10 +47,10 @@ def import_(
     known_source: Annotated[str | None, typer.Option(help="Name of the transmitter, such as DCF77")] = None,
     bandwidth: Annotated[float | None, typer.Option(help="Width of the channel, Hz; default 12500")] = None,
     passband: Annotated[
-        float | None, typer.Option(help="Width that the receivers' filters let through, Hz; default: the sampled band")
+        float | None, typer.Option(help="Passband of the receivers' filters, Hz; default: the sampled band")
     ] = None,
-    sample_rate: Annotated[float | None, typer.Option(help="Hz, for files that do not say")] = None,
-    frequency: Annotated[float | None, typer.Option(help="Centre, Hz, for files that do not say")] = None,
+    sample_rate: Annotated[float | None, typer.Option(help="Hz, for files without a sample rate")] = None,
+    frequency: Annotated[float | None, typer.Option(help="Centre, Hz, for files without a frequency")] = None,
     start: Annotated[str | None, typer.Option(help="UTC of the first sample, 2026-01-31T12:00:00.123456789Z")] = None,
     raw_format: Annotated[
         Literal["cf32", "ci16", "cu8"] | None,
@@ -88,7 +88,7 @@ def import_(
 def import_files(
     opened: Stores, files: Sequence[ImportFile], options: ImportOptions, stations_files: Sequence[Path]
 ) -> ImportReport:
-    """Import with the network that the project ships and the positions of further files."""
+    """Import with the shipped network and the positions of further files."""
     from heimdall_pipelines.sessions.importing import import_session
     from heimdall_pipelines.stations.network import DEFAULT_FILE, load_network, sync_network
 
@@ -98,8 +98,8 @@ def import_files(
 
 
 @app.command("list")
-def list_(limit: Annotated[int, typer.Option(help="At most so many, newest first", min=1)] = 50) -> None:
-    """Show sessions and how far they are."""
+def list_(limit: Annotated[int, typer.Option(help="Maximum number, newest first", min=1)] = 50) -> None:
+    """Show sessions and their state."""
     from heimdall_pipelines.store.sessions import list_sessions
 
     with stores() as opened:
@@ -132,7 +132,7 @@ def list_(limit: Annotated[int, typer.Option(help="At most so many, newest first
 
 @app.command("extract")
 def extract(session: Session) -> None:
-    """Extract a session's features here and now, and check them; replaces those that are there."""
+    """Extract a session's features in this process, and check them; replaces existing features."""
     from heimdall_pipelines.cli.extraction import extract_now, print_checks  # Dagster takes a second to load
     from heimdall_pipelines.cli.tables import print_stations
     from heimdall_pipelines.store.sessions import get_session
@@ -148,7 +148,7 @@ def extract(session: Session) -> None:
 
 @app.command("show")
 def show(session: Session) -> None:
-    """Show what was extracted from a session."""
+    """Show a session and its extracted features."""
     from heimdall_pipelines.cli.tables import print_stations
     from heimdall_pipelines.store.sessions import get_session
 
@@ -176,9 +176,9 @@ def validate(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables")] = False,
 ) -> None:
-    """Compare a session's rows, measurements and objects, and keep its health.
+    """Compare a session's rows, measurements and objects, and store its health.
 
-    Exit code 0: healthy, 1: there are issues, 2: it could not be looked at.
+    Exit code 0: healthy, 1: there are issues, 2: it could not be validated.
     """
     from heimdall_pipelines.store.sessions import completed_sessions
 
@@ -198,13 +198,13 @@ def validate(
 
 @app.command("backfill")
 def backfill(
-    limit: Annotated[int, typer.Option(help="At most so many, oldest first", min=1)] = 100,
+    limit: Annotated[int, typer.Option(help="Maximum number, oldest first", min=1)] = 100,
     after: Annotated[
-        str | None, typer.Option(help="Begin behind this session, such as the last of many that fail each time")
+        str | None, typer.Option(help="Begin after this session, such as the last of several that always fail")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be extracted, do nothing")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show which sessions would be extracted")] = False,
 ) -> None:
-    """Extract completed sessions that have no features, whatever became of their runs; may be stopped and repeated."""
+    """Extract completed sessions without features, regardless of earlier runs; may be stopped and repeated."""
     from heimdall_pipelines.cli.session_backfill import backfill, print_due  # Dagster takes a second to load
     from heimdall_pipelines.store.session_revisions import SessionRevision, due_for_extraction
     from heimdall_pipelines.store.sessions import get_session
@@ -227,7 +227,7 @@ def delete(
 ) -> None:
     """Delete a session: its rows, its IQ objects and its partition in Dagster. Recordings cannot be regenerated.
 
-    A deletion that broke off is finished by the same command.
+    To complete an interrupted deletion, run the command again.
     """
     from heimdall_pipelines.cli.dagster_instance import dagster_instance  # Dagster takes a second to load
     from heimdall_pipelines.defs.partitions import RECORDING_SESSIONS
@@ -244,14 +244,14 @@ def delete(
         has_partition = instance.has_dynamic_partition(RECORDING_SESSIONS, key)
         try:
             contents = session_contents(opened, session)
-        except SessionNotFoundError:  # a slug of no row: objects are named by id
+        except SessionNotFoundError:  # a slug without a row: objects are keyed by id
             if not has_partition:
                 raise
             remove_partition(key)
             output.print(f"deleted: the partition of session {session}, whose rows are gone already", soft_wrap=True)
             return
         if contents.is_empty and not has_partition:
-            raise SessionNotFoundError(f"no session {session}, and nothing is left of one; see: heimdall session list")
+            raise SessionNotFoundError(f"no session {session}, and no data of one; see: heimdall session list")
         if not yes:
             confirm_deletion(_deletion_summary(contents), "Recordings CANNOT be regenerated.")
         delete_session(opened, contents.session_id, remove_partition, show_progress)
@@ -260,9 +260,9 @@ def delete(
 
 def _health(session: RecordingSession) -> str:
     if session.deletion_began_at is not None:
-        return f"being deleted; finish it with: heimdall session delete {session.slug}"
+        return f"being deleted; to complete the deletion: heimdall session delete {session.slug}"
     if session.last_validated_at is None:
-        return f"health {session.health_status}; to validate it: heimdall session validate {session.slug}"
+        return f"health {session.health_status}; to validate: heimdall session validate {session.slug}"
     size = "" if session.storage_size_bytes is None else f", {session.storage_size_bytes / 1e6:.1f} MB"
     return f"health {session.health_status}, validated {session.last_validated_at:%Y-%m-%d %H:%M:%S} UTC{size}"
 
@@ -288,7 +288,7 @@ def _assignment(option: str, text: str, files: Sequence[Path]) -> tuple[Path, st
     matching = [path for path in files if file in (str(path), path.name)]
     if not separator or not value or len(matching) != 1:
         raise typer.BadParameter(
-            f"{option} {text}: FILE=… is expected, FILE being one of {', '.join(path.name for path in files)}"
+            f"{option} {text}: FILE=… is expected; FILE is one of {', '.join(path.name for path in files)}"
         )
     return matching[0], value
 

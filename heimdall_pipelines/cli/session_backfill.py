@@ -1,4 +1,4 @@
-"""Works off completed sessions without features, one after the other, each as a run of the usual job."""
+"""Extracts completed sessions without features, in sequence, each as a run of the usual job."""
 
 import dagster as dg
 import typer
@@ -15,9 +15,9 @@ EXIT_INTERRUPTED = 130
 
 
 def backfill(stores: Stores, due: list[SessionRevision]) -> None:
-    """Extract sessions in their order; one that fails does not stop the others.
+    """Extract sessions in order; a failure does not stop the others.
 
-    Ctrl-C says how to go on: what is done is no longer due.
+    Ctrl-C prints how to continue: extracted sessions are no longer due.
 
     Raises
     ------
@@ -51,8 +51,8 @@ def backfill(stores: Stores, due: list[SessionRevision]) -> None:
         _print(f"  - {slug}: {reason}")
     if is_interrupted:
         errors.print(
-            "Stopped by hand: the session that was at work is as it was before, those before it are done.\n"
-            "To go on: heimdall session backfill"
+            "Interrupted: the current session is unchanged, the sessions before it are extracted.\n"
+            "To continue: heimdall session backfill"
         )
         raise typer.Exit(EXIT_INTERRUPTED)
     if failures:
@@ -60,7 +60,7 @@ def backfill(stores: Stores, due: list[SessionRevision]) -> None:
 
 
 def print_due(stores: Stores, due: list[SessionRevision]) -> None:
-    """Show what would be worked off."""
+    """Show which sessions would be extracted."""
     for session in due:
         name = get_session(stores.database, session.session_id).name
         _print(f"{session.slug}: {name}, revision {session.revision}")

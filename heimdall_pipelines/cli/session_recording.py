@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from heimdall_pipelines.store.measurements import StationRecording
 
 EXIT_INTERRUPTED = 130
-_EMPTY = ("",) * 6  # cells of a station of which nothing was recorded
+_EMPTY = ("",) * 6  # cells of a station without a recording
 
 
 def record(
     frequency: Annotated[str, typer.Option(help="Centre with its unit: 77.5kHz, 145.5MHz, 77500Hz")],
-    duration: Annotated[float, typer.Option(help=f"Length, s; at most {MAX_DURATION_S:g}")] = 10.0,
+    duration: Annotated[float, typer.Option(help=f"Duration, s; at most {MAX_DURATION_S:g}")] = 10.0,
     stations: Annotated[str | None, typer.Option(help="Slugs of the stations, separated by commas")] = None,
     all_active: Annotated[
         bool, typer.Option("--all-active", help=f"Every active station that has a client (api_type {kinds_text()})")
@@ -32,19 +32,17 @@ def record(
     name: Annotated[str | None, typer.Option(help="Name of the session; default: frequency and time")] = None,
     slug: Annotated[
         str | None,
-        typer.Option(help="Slug of the session, a number follows where it is taken; default: start, frequency, name"),
+        typer.Option(help="Slug of the session; a number is appended if it is taken; default: start, frequency, name"),
     ] = None,
     manual_gain_db: Annotated[
         float | None,
-        typer.Option(help="Fixed gain of KiwiSDRs, 0 to 120; default: automatic, and levels are uncalibrated"),
+        typer.Option(help="Fixed gain of KiwiSDRs, 0 to 120; default: automatic, with uncalibrated levels"),
     ] = None,
-    max_stations: Annotated[
-        int, typer.Option(help="More stations than these at the same time are refused")
-    ] = MAX_STATIONS,
+    max_stations: Annotated[int, typer.Option(help="Maximum number of stations")] = MAX_STATIONS,
 ) -> None:
-    """Record the same frequency at several stations at once, as one session.
+    """Record the same frequency at several stations in parallel, as one session.
 
-    Exit code 0: completed, though some stations may have failed; 1: no station could be recorded.
+    Exit code 0: completed, but some stations may have failed; 1: no station could be recorded.
     """
     from heimdall_pipelines.sessions.record_request import RecordRequest
     from heimdall_pipelines.sessions.recording import record_session
@@ -68,20 +66,20 @@ def record(
         try:
             report = record_session(opened, request, show_progress)
         except KeyboardInterrupt:
-            errors.print("Stopped by hand: the session is closed as failed, nothing of it is kept.")
+            errors.print("Interrupted: the session is closed as failed; its objects are removed.")
             raise typer.Exit(EXIT_INTERRUPTED) from None
     print_recording(report)
     if report.status != "completed":
         raise typer.Exit(1)
     output.print(
-        "Its features are extracted by itself where heimdall dev runs; "
-        f"here and now: heimdall session extract {report.slug}",
+        "The daemon (heimdall dev) extracts its features; "
+        f"to extract them in this process: heimdall session extract {report.slug}",
         soft_wrap=True,
     )
 
 
 def print_recording(report: RecordReport) -> None:
-    """Show what came of each station, and of the session."""
+    """Print the result of each station, and of the session."""
     rows = table(
         "station", "samples", "sample rate, Hz", "clock", "SNR, dB", "C/N0, dB-Hz", "signal strength, dBm", "remarks"
     )

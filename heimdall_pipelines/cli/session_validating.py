@@ -1,4 +1,4 @@
-"""Validates sessions from the command line, and tells Dagster, so that its UI and alerts agree."""
+"""Validates sessions from the command line, and records the results in Dagster, for its UI and alerts."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,7 +26,7 @@ SESSIONS_PER_REPORT = 50
 
 
 def validate_one(stores: Stores, key: str, *, checksums: bool, as_json: bool) -> int:
-    """Validate a session and show what was found; gives the exit code.
+    """Validate a session and print the result; returns the exit code.
 
     Raises
     ------
@@ -45,7 +45,7 @@ def validate_one(stores: Stores, key: str, *, checksums: bool, as_json: bool) ->
 
 
 def validate_many(stores: Stores, sessions: Iterable[SessionIdentity], *, checksums: bool, as_json: bool) -> int:
-    """Validate sessions as `validate_one_by_one` does; gives the exit code."""
+    """Validate sessions as `validate_one_by_one` does; returns the exit code."""
     with dagster_instance() as instance, _reported(instance) as report:
 
         def validate(session: SessionIdentity) -> SessionValidation:
@@ -65,7 +65,7 @@ def validate_many(stores: Stores, sessions: Iterable[SessionIdentity], *, checks
 
 @contextmanager
 def _reported(instance: dg.DagsterInstance) -> Iterator[Callable[[SessionValidation], None]]:
-    """Tell Dagster of many validations, several at a time; of those that were made, too, where a later one raises."""
+    """Record validations in Dagster, several at a time; also the earlier ones if a later one raises."""
     waiting: list[SessionValidation] = []
 
     def report(validation: SessionValidation) -> None:

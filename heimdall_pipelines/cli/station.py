@@ -50,17 +50,17 @@ def add(
     latitude: Annotated[float, typer.Option(help="WGS84, degrees north")],
     longitude: Annotated[float, typer.Option(help="WGS84, degrees east")],
     altitude_m: Annotated[float, typer.Option(help="Antenna height above sea level, m")] = 0.0,
-    name: Annotated[str | None, typer.Option(help="Name for people; default: the slug")] = None,
+    name: Annotated[str | None, typer.Option(help="Display name; default: the slug")] = None,
     url: Annotated[str | None, typer.Option(help="http, https, ws or wss address")] = None,
     api_type: Annotated[str, typer.Option(help=kinds_text(tuple(ReceiverKind)))] = "none",
     frequency_range: Annotated[
-        list[str] | None, typer.Option(help="Range that it receives, LOW-HIGH in MHz; may be repeated")
+        list[str] | None, typer.Option(help="Received range, LOW-HIGH in MHz; may be repeated")
     ] = None,
     full_scale_dbm: Annotated[
-        float | None, typer.Option(help="Power of a full-scale sample; default: uncalibrated")
+        float | None, typer.Option(help="Power of a full-scale sample, dBm; default: uncalibrated")
     ] = None,
-    timeout: Annotated[float, typer.Option(help="Longest wait for it while it is recorded, s")] = 30.0,
-    retries: Annotated[int, typer.Option(help="Further attempts after a failed one")] = 3,
+    timeout: Annotated[float, typer.Option(help="Timeout of the station in recordings, s")] = 30.0,
+    retries: Annotated[int, typer.Option(help="Number of retries after a failed attempt")] = 3,
 ) -> None:
     """Add a station."""
     from heimdall_pipelines.store.stations import Station, add_station
@@ -88,7 +88,7 @@ def check(
     rx_ids: Annotated[list[str] | None, typer.Argument(help="Slugs of stations, such as torino")] = None,
     all_: Annotated[bool, typer.Option("--all", help="Every active station that has a client")] = False,
 ) -> None:
-    """Ask stations how they are, and keep the answers in the table station_checks. Exit code 1: one is down."""
+    """Check whether stations are up, and store the results in the table station_checks. Exit code 1: one is down."""
     from heimdall_pipelines.stations.checking import check_stations
 
     if bool(rx_ids) == all_:
@@ -118,13 +118,13 @@ def check(
 
 @app.command("disable")
 def disable(rx_id: RxId) -> None:
-    """Ask a station for no more recordings; its data stay."""
+    """Exclude a station from recordings and checks; its data are kept."""
     _set_active(rx_id, False)
 
 
 @app.command("enable")
 def enable(rx_id: RxId) -> None:
-    """Ask a station for recordings again."""
+    """Include a station in recordings and checks again."""
     _set_active(rx_id, True)
 
 

@@ -1,4 +1,4 @@
-"""`heimdall station simulate`: receivers without a radio, on this machine, until Ctrl-C."""
+"""`heimdall station simulate`: simulated receivers on this machine, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from heimdall_pipelines.stations.network import Network
 
 FIRST_PORT = 8073
-PREFIX = "sim-"  # the station that is played may be a row already, with its true address
+PREFIX = "sim-"  # the simulated station may have a row with its true address
 SHOWN_DURATION_S = 10.0
 _LONGEST_SHOWN_S = 60.0
 
 
 @dataclass(frozen=True)
 class SimulatedStation:
-    """A receiver that is played, and where it pretends to be."""
+    """A simulated receiver and its position."""
 
     rx_id: str
     place: Place
@@ -37,27 +37,30 @@ class SimulatedStation:
 
 def simulate(
     wav: Annotated[
-        list[Path] | None, typer.Option(help="KiwiSDR recording to replay, now; may be repeated: one station each")
+        list[Path] | None,
+        typer.Option(help="KiwiSDR recording to replay with the current time; may be repeated: one station each"),
     ] = None,
-    frequency: Annotated[str, typer.Option(help="Of a synthetic transmission, with its unit")] = "7.05MHz",
-    transmitter: Annotated[str, typer.Option(help="Where it comes from: LATITUDE,LONGITUDE[,ALTITUDE]")] = "45.05,8.2",
-    station: Annotated[
-        list[str] | None, typer.Option(help="Slug of the station to play, where it is; may be repeated")
-    ] = None,
+    frequency: Annotated[str, typer.Option(help="Frequency of a synthetic transmission, with its unit")] = "7.05MHz",
+    transmitter: Annotated[
+        str, typer.Option(help="Position of the transmitter: LATITUDE,LONGITUDE[,ALTITUDE]")
+    ] = "45.05,8.2",
+    station: Annotated[list[str] | None, typer.Option(help="Slug of the station to simulate; may be repeated")] = None,
     position: Annotated[
-        str | None, typer.Option(help="Where one station is that is in no list: LATITUDE,LONGITUDE[,ALTITUDE]")
+        str | None, typer.Option(help="Position of one unlisted station: LATITUDE,LONGITUDE[,ALTITUDE]")
     ] = None,
-    count: Annotated[int, typer.Option(help="So many stations of the network, if none is named", min=1, max=100)] = 3,
+    count: Annotated[
+        int, typer.Option(help="Number of stations of the network, without --station", min=1, max=100)
+    ] = 3,
     api_type: Annotated[
         Literal[ReceiverKind.KIWISDR, ReceiverKind.HTTP_IQ], typer.Option(help="Protocol")
     ] = ReceiverKind.KIWISDR,
-    port: Annotated[int, typer.Option(help="Of the first station; 0: any", min=0, max=65_000)] = FIRST_PORT,
-    speed: Annotated[float, typer.Option(help="Times real time", min=0.01, max=1e6)] = 1.0,
-    password: Annotated[str | None, typer.Option(help="That clients must give; default: none")] = None,
+    port: Annotated[int, typer.Option(help="Port of the first station; 0: any", min=0, max=65_000)] = FIRST_PORT,
+    speed: Annotated[float, typer.Option(help="Speed relative to real time", min=0.01, max=1e6)] = 1.0,
+    password: Annotated[str | None, typer.Option(help="Password for clients; default: none")] = None,
 ) -> None:
-    """Play receivers on this machine until Ctrl-C: a recording, or one transmission that each hears after its delay.
+    """Simulate receivers on this machine until Ctrl-C: of a recording, or of one transmission with its delays.
 
-    Shows the commands that make them known and record from them.
+    Shows the commands that add the stations and record from them.
     """
     import asyncio
 
@@ -76,7 +79,7 @@ def simulate(
             for rx_id, where in _places(station, place, count, network)
         ]
     simulated = [_simulated_receiver(api_type, one.signal_source, frequency_hz, password, speed) for one in stations]
-    asyncio.run(_play(stations, simulated, port, frequency_hz, duration_s))
+    asyncio.run(_simulate(stations, simulated, port, frequency_hz, duration_s))
 
 
 def _simulated_receiver(
@@ -86,13 +89,13 @@ def _simulated_receiver(
 
     if api_type == ReceiverKind.HTTP_IQ:
         return SimulatedHttpIq(signal_source, password=password, speed=speed)
-    # A KiwiSDR reaches higher frequencies by a converter, here one that brings them near the middle of its range.
+    # A KiwiSDR receives higher frequencies with a converter, here to near the middle of its range.
     is_beyond = frequency_hz > RECEIVED_HZ
     converter_hz = 1e6 * round((frequency_hz - RECEIVED_HZ / 2) / 1e6) if is_beyond else 0.0
     return SimulatedKiwiSdr(signal_source, password=password, speed=speed, converter_hz=converter_hz)
 
 
-async def _play(
+async def _simulate(
     stations: Sequence[SimulatedStation],
     simulated: Sequence[SimulatedKiwiSdr | SimulatedHttpIq],
     port: int,
@@ -122,8 +125,8 @@ def _show(
     frequency_hz: float,
     duration_s: float,
 ) -> None:
-    lines = [f"{one.rx_id} plays at {url}" for one, url in zip(stations, urls, strict=True)]
-    lines.append("To make them known, once:")
+    lines = [f"{one.rx_id} listens at {url}" for one, url in zip(stations, urls, strict=True)]
+    lines.append("To add the stations, once:")
     for one, receiver, url in zip(stations, simulated, urls, strict=True):
         place = one.place
         address = url.replace("//", "//:PASSWORD@") if receiver.needs_password else url
@@ -136,14 +139,14 @@ def _show(
     lines.append(
         f"  heimdall session record --frequency={frequency_hz:.10g}Hz --duration={duration_s:g} --stations={rx_ids}"
     )
-    lines.append("Ctrl-C ends it.")
+    lines.append("Ctrl-C to stop.")
     output.print("\n".join(lines), markup=False, soft_wrap=True)
 
 
 def _replayed(
     files: Sequence[Path], rx_ids: Sequence[str] | None, place: Place | None, network: Network
 ) -> tuple[list[SimulatedStation], float, float]:
-    """Stations that replay files, the frequency, and for how long all of them last."""
+    """Stations that replay files, the frequency, and the shortest duration."""
     from heimdall_pipelines.formats.recording import open_recording
     from heimdall_pipelines.receivers.signal_sources import ReplayClock, WavSource
     from heimdall_pipelines.store.stations import slug
@@ -151,7 +154,7 @@ def _replayed(
     if rx_ids and len(rx_ids) != len(files):
         raise typer.BadParameter(f"--station must be given for each of the {len(files)} files, or for none")
     if place is not None and len(files) > 1:
-        raise typer.BadParameter("--position is that of one station: give one file")
+        raise typer.BadParameter("--position is for one station: give one file")
     recordings = [open_recording(file) for file in files]
     clock = ReplayClock(min(recording.start_time_unix_ns for recording in recordings))
     stations = []
@@ -167,7 +170,7 @@ def _replayed(
 def _places(rx_ids: Sequence[str] | None, place: Place | None, count: int, network: Network) -> list[tuple[str, Place]]:
     if place is not None:
         if rx_ids and len(rx_ids) > 1:
-            raise typer.BadParameter("--position is that of one station: name one at most")
+            raise typer.BadParameter("--position is for one station: give at most one --station")
         return [(rx_ids[0] if rx_ids else "here", place)]
     if not rx_ids:
         rx_ids = [station.rx_id for station in network.stations[:count]]
@@ -179,7 +182,7 @@ def _place_of(rx_id: str, network: Network) -> Place:
 
     position = network.position_of(rx_id)
     if position is None:
-        raise typer.BadParameter(f"where {rx_id} is, is not known: give --position LATITUDE,LONGITUDE")
+        raise typer.BadParameter(f"the position of {rx_id} is unknown: give --position LATITUDE,LONGITUDE")
     return Place(*position)
 
 

@@ -1,4 +1,4 @@
-"""`heimdall status`: how everything is, on one screen."""
+"""`heimdall status`: the state of everything on one screen."""
 
 from __future__ import annotations
 
@@ -39,10 +39,9 @@ def status(
         bool, typer.Option("--json", help="As JSON, for programs; docs/operations.md has the names")
     ] = False,
 ) -> None:
-    """Show servers, runs, datasets, sessions, failing checks and storage; starts and changes nothing.
+    """Show servers, runs, datasets, sessions, failing checks and storage; changes nothing.
 
-    Ends with 0 where all is well, 1 where something needs attention (the last lines say what), 2 where something
-    could not be looked at.
+    Exit code 0: no problem, 1: something needs attention (see the last lines), 2: something could not be read.
     """
     from heimdall_pipelines.status.report import as_json
 
@@ -59,7 +58,7 @@ def status(
 
 
 def look_around() -> Status:
-    """Look at the servers of a deployment or at the embedded ones; those are not started for it.
+    """Read the status of the servers of a deployment, or of the embedded ones, which are not started.
 
     Raises
     ------
@@ -72,7 +71,9 @@ def look_around() -> Status:
 
     if not running_servers():
         return _stopped()
-    from heimdall_pipelines.cli.dagster_status import dagster_status  # loaded before the looks: their time is bounded
+    from heimdall_pipelines.cli.dagster_status import (
+        dagster_status,
+    )  # loaded before the status is read, which has a timeout
 
     local = load_local_settings()
     ui_url = local.ui_url or running_ui(local.home.resolve())
@@ -93,7 +94,7 @@ def _stopped() -> Status:
 def _print(found: Status) -> None:
     if all(server.detail == "not running" for server in found.servers):
         output.print(f"{found.not_read[0][0].upper()}{found.not_read[0][1:]}", soft_wrap=True)
-        output.print("What is in them is shown without a daemon too: heimdall dataset list, heimdall session list")
+        output.print("These commands show data without a daemon: heimdall dataset list, heimdall session list")
         return
     output.print(f"[bold]heimdall[/]  {found.looked_at:%Y-%m-%d %H:%M:%S} UTC, run launcher: {found.launcher}")
     _section("Servers", _servers(found.servers, found.daemons, found.workers))
@@ -113,7 +114,7 @@ def _print(found: Status) -> None:
     for line in found.attention:
         output.print(f"[bold yellow]Attention:[/] {escape(line)}")
     if found.exit_code == 0:
-        output.print("[bold green]All is well.[/]")
+        output.print("[bold green]No problems.[/]")
 
 
 def _section(title: str, content: Table) -> None:
@@ -122,7 +123,7 @@ def _section(title: str, content: Table) -> None:
 
 
 def _table(*columns: str) -> Table:
-    """Columns without lines around them; ! before a name: not wrapped, > after it: aligned to the right."""
+    """A table without lines; ! before a column's name: not wrapped, > after it: right-aligned."""
     from rich.table import Table
 
     made = Table(box=None, show_header=False, padding=(0, 2, 0, 2), pad_edge=True)
@@ -167,7 +168,9 @@ def _daemons(daemons: tuple[Daemon, ...]) -> str:
 
 def _runs(runs: Runs) -> Iterator[tuple[str, str]]:
     now = ", ".join(f"{number} {status}" for status, number in runs.unfinished.items())
-    waiting = "" if runs.oldest_queued_age_s is None else f"; the first waits for {_age(runs.oldest_queued_age_s)}"
+    waiting = (
+        "" if runs.oldest_queued_age_s is None else f"; the oldest has waited for {_age(runs.oldest_queued_age_s)}"
+    )
     yield "now", now + waiting
     yield "last 24 h", ", ".join(f"{number} {status}" for status, number in runs.ended_last_24_h.items())
     for run in runs.failed[:MAX_NAMED]:
@@ -198,7 +201,7 @@ def _datasets(datasets: tuple[DatasetStatus, ...]) -> Table:
 
 
 def _urgency(dataset: DatasetStatus) -> tuple[bool, bool, float]:
-    """What comes first: unhealthy, then unfinished, then what was not validated for longest."""
+    """Sort key: unhealthy, then unfinished, then the oldest validation."""
     is_unhealthy = dataset.is_being_deleted or dataset.health in ("warning", "critical")
     is_complete = dataset.num_samples >= dataset.target_num_samples
     age_s = float("inf") if dataset.validation_age_s is None else dataset.validation_age_s
@@ -218,7 +221,7 @@ def _checks(checks: ChecksStatus) -> Iterator[tuple[str, str]]:
     if not checks.by_severity:
         yield "failing", "none"
         return
-    oldest = "" if checks.oldest_age_s is None else f"; the first since {_age(checks.oldest_age_s)}"
+    oldest = "" if checks.oldest_age_s is None else f"; the oldest since {_age(checks.oldest_age_s)}"
     yield "failing", _counts(checks.by_severity) + oldest
     for check in checks.newest:
         yield f"  {check.severity}", f"{check}, since {_age(check.age_s)}"
@@ -244,7 +247,7 @@ def _counts(numbers: Mapping[str, int]) -> str:
 
 
 def _age(seconds: float) -> str:
-    """Say how long ago, in the unit that a person would take.
+    """Format a duration in a suitable unit.
 
     >>> _age(12.3), _age(300), _age(7200), _age(400_000)
     ('12 s', '5 min', '2 h', '5 days')
@@ -256,7 +259,7 @@ def _age(seconds: float) -> str:
 
 
 def _bytes(number: float) -> str:
-    """Say bytes in decimal units.
+    """Format bytes in decimal units.
 
     >>> _bytes(0), _bytes(1_120_000_000)
     ('0.0 MB', '1.1 GB')

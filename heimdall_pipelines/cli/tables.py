@@ -1,4 +1,4 @@
-"""Tables that several commands show."""
+"""Tables of several commands."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -21,7 +21,7 @@ MAX_BATCHES_SHOWN = 20
 
 
 def print_import(report: ImportReport) -> None:
-    """Say what was imported, or that it was there."""
+    """Print what was imported, or that it already exists."""
     if not report.is_new:
         already = f"already imported: session {report.slug} ({report.name}); nothing changed"
         output.print(already, markup=False, soft_wrap=True)
@@ -44,7 +44,7 @@ def print_import(report: ImportReport) -> None:
 
 
 def print_stations(stores: Stores, session_id: UUID) -> None:
-    """Show what the rows of a session say of each station."""
+    """Print each station's features from the rows of a session."""
     rows = table(
         "station",
         "segments",
@@ -71,7 +71,7 @@ def print_stations(stores: Stores, session_id: UUID) -> None:
 
 
 def print_request(outcome: RequestOutcome) -> None:
-    """Say what was asked for, or that it was asked for before."""
+    """Print the result of a request."""
     dataset = outcome.dataset
     total = dataset.target_num_samples
     if outcome.acceptance is not None:
@@ -84,11 +84,11 @@ def print_request(outcome: RequestOutcome) -> None:
     elif outcome.num_samples_added:
         output.print(
             f"expanded: dataset {dataset.name} from {outcome.num_samples_before} to {total} samples in "
-            f"{in_batches(num_batches(dataset))}; its parameters and seed stay as they are",
+            f"{in_batches(num_batches(dataset))}; its parameters and seed do not change",
             soft_wrap=True,
         )
     else:
-        output.print(f"nothing changed: dataset {dataset.name} is to have {total} samples already")
+        output.print(f"nothing changed: the total of dataset {dataset.name} is already {total} samples")
     if outcome.warning is not None:
         errors.print(f"[yellow]Warning:[/] {outcome.warning}")
 
@@ -96,15 +96,15 @@ def print_request(outcome: RequestOutcome) -> None:
 def print_spec(dataset: Dataset) -> None:
     """Show the frozen parameters of a dataset."""
     rows = table("parameter", "value", "meaning")
-    rows.columns[-1].no_wrap = True  # one line each; all words are in: heimdall dataset create --help
+    rows.columns[-1].no_wrap = True  # one line each; the full text is in: heimdall dataset create --help
     for name, field in DatasetSpec.model_fields.items():
-        if name in dataset.spec:  # it may not be where another version made the dataset
+        if name in dataset.spec:  # may be missing if another version created the dataset
             rows.add_row(name, _value(dataset.spec[name]), field.description)
     output.print(rows)
 
 
 def print_counts(stores: Stores, dataset: Dataset) -> DatasetCounts:
-    """Show how many rows and objects a dataset has, counted one by one."""
+    """Print the number of rows and objects of a dataset, counted in the database."""
     counts = count_rows(stores.database, dataset.id)
     output.print(
         f"committed: {dataset.num_samples} of {dataset.target_num_samples} samples; counted: "
@@ -115,7 +115,7 @@ def print_counts(stores: Stores, dataset: Dataset) -> DatasetCounts:
 
 
 def print_batches(dataset: Dataset, batches: Sequence[Batch]) -> None:
-    """Show a dataset's batches, or those that are not as they should be of very many, and why they stopped."""
+    """Print a dataset's batches (of very many only the incomplete ones), and why they stopped."""
     missing = {span.batch_no for span in missing_batches(dataset, batches)}
     shown = batches
     if len(batches) > MAX_BATCHES_SHOWN:
@@ -137,15 +137,15 @@ def print_batches(dataset: Dataset, batches: Sequence[Batch]) -> None:
         output.print(_totals(batches, sum(batch.batch_no in missing for batch in batches)))
     for batch in [batch for batch in batches if batch.stopped_reason == MAX_ATTEMPTS][:1]:
         output.print(
-            f"Batch {batch.batch_no} stopped: {ATTEMPTS_PER_SAMPLE} attempts per sample did not give it its scenes.\n"
+            f"Batch {batch.batch_no} stopped: {ATTEMPTS_PER_SAMPLE} attempts per sample gave too few accepted scenes.\n"
             f"{rejection_table(batch.attempts, batch.rejections)}\n"
-            "Parameters are frozen: create another dataset that asks for less (min_snr_db, min_receivers, max_gdop)",
+            "Parameters are frozen: create a dataset with weaker conditions (min_snr_db, min_receivers, max_gdop)",
             soft_wrap=True,
         )
 
 
 def print_errors(estimate_errors: Iterable[EstimateError]) -> None:
-    """Show how far estimates are from the truth."""
+    """Print the errors of estimates."""
     rows = table("feature", "unit", "estimates", "bias", "RMSE", "worst", "compared")
     for error in estimate_errors:
         rows.add_row(
@@ -161,7 +161,7 @@ def print_errors(estimate_errors: Iterable[EstimateError]) -> None:
 
 
 def in_batches(number: int) -> str:
-    """Say a number of batches.
+    """Format a number of batches.
 
     >>> in_batches(1), in_batches(2)
     ('1 batch', '2 batches')

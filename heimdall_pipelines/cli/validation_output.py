@@ -1,4 +1,4 @@
-"""What every validation prints, and the exit code that it ends with: 0 healthy, 1 issues, 2 it could not look."""
+"""Output and exit code of every validation: 0 healthy, 1 issues, 2 validation was not possible."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,15 +11,15 @@ from heimdall_pipelines.checks import CheckOutcome
 from heimdall_pipelines.cli.console import errors, output, table
 from heimdall_pipelines.errors import HeimdallError, UnavailableError
 
-EXIT_HEALTHY, EXIT_ISSUES, EXIT_COULD_NOT_LOOK = range(3)
+EXIT_HEALTHY, EXIT_ISSUES, EXIT_NOT_POSSIBLE = range(3)
 
 
 class Validation(Protocol):
-    """What was found of a dataset or a session."""
+    """The validation of a dataset or a session."""
 
     @property
     def outcomes(self) -> Sequence[CheckOutcome]:
-        """Of every check."""
+        """Outcomes of all checks."""
         ...
 
     def to_json(self) -> dict[str, Any]:
@@ -40,29 +40,29 @@ def validate_one_by_one(
     names: Callable[[_Subject], dict[str, str]],
     as_json: bool,
 ) -> int:
-    """Validate one after the other and show what was found, in full where something was; gives the exit code.
+    """Validate in sequence and print a summary each, with all checks if there are issues; returns the exit code.
 
-    One that cannot be looked at, such as one that is deleted meanwhile, does not stop the others.
+    A subject that cannot be validated, such as one deleted in the meantime, does not stop the others.
 
     Parameters
     ----------
     subjects : iterable
-        What is validated.
+        Datasets or sessions.
     validate : callable
-        Gives what was found of one.
+        Returns the validation of a subject.
     summary : callable
-        Says it in a line.
+        Returns its summary line.
     what : str
-        What is validated, in words.
+        Kind of the subjects, for messages.
     names : callable
-        Gives how one is called in JSON.
+        Returns the names of a subject in JSON.
     as_json : bool
-        Show one JSON document at the end, instead of lines and tables.
+        Print one JSON document at the end, instead of lines and tables.
 
     Raises
     ------
     UnavailableError
-        A server is away, so nothing further can be looked at.
+        A server is down, so no further subject can be validated.
     """
     code = EXIT_HEALTHY
     documents: list[dict[str, Any]] = []
@@ -74,7 +74,7 @@ def validate_one_by_one(
         except HeimdallError as error:
             print_error(error)
             documents.append(names(subject) | {"error": str(error)})
-            code = EXIT_COULD_NOT_LOOK
+            code = EXIT_NOT_POSSIBLE
             continue
         its_code = exit_code(found.outcomes)
         code = max(code, its_code)
@@ -86,12 +86,12 @@ def validate_one_by_one(
     if as_json:
         print_json(documents)
     elif not documents:
-        output.print(f"there is no {what} to validate")
+        output.print(f"no {what} to validate")
     return code
 
 
 def print_outcomes(outcomes: Sequence[CheckOutcome]) -> None:
-    """Show what each check compared, then the problems of those that failed (20 at most) and what repairs them."""
+    """Print what each check compared, then problems of failed checks (at most 20) and the repair command."""
     rows = table("check", "result", "compared")
     for outcome in outcomes:
         problems = "1 problem" if outcome.num_problems == 1 else f"{outcome.num_problems} problems"
@@ -111,24 +111,24 @@ def print_outcomes(outcomes: Sequence[CheckOutcome]) -> None:
 
 
 def print_json(document: Any) -> None:
-    """Write one JSON document, and nothing else, to standard output."""
+    """Write one JSON document to standard output."""
     typer.echo(json.dumps(document, indent=2, allow_nan=False))
 
 
 def print_error(error: HeimdallError) -> None:
-    """Write why something could not be looked at to standard error."""
+    """Write an error to standard error."""
     errors.print("[bold red]Error:[/] ", end="")
     errors.print(str(error), markup=False)
 
 
 def exit_code(outcomes: Iterable[CheckOutcome]) -> int:
-    """0 if every check passed, 1 if one did not, whatever its severity."""
+    """Return 0 if every check passed, 1 if any failed, of any severity."""
     return EXIT_HEALTHY if all(outcome.passed for outcome in outcomes) else EXIT_ISSUES
 
 
 @contextmanager
 def exit_2_on_outage() -> Iterator[None]:
-    """Tell "could not look" from "something is wrong": an error ends the command with exit code 2.
+    """End the command with exit code 2 at an error, to distinguish it from failed checks.
 
     Raises
     ------
@@ -139,9 +139,9 @@ def exit_2_on_outage() -> Iterator[None]:
         yield
     except HeimdallError as error:
         print_error(error)
-        raise typer.Exit(EXIT_COULD_NOT_LOOK) from error
+        raise typer.Exit(EXIT_NOT_POSSIBLE) from error
 
 
 def print_line(line: str) -> None:
-    """Show a line as it is, however long."""
+    """Print a line without wrapping and markup."""
     output.print(line, markup=False, soft_wrap=True)

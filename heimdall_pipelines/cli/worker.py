@@ -1,4 +1,4 @@
-"""`heimdall worker`: executes runs on this machine that Dagster's daemon hands out by way of Redis."""
+"""`heimdall worker`: executes runs that Dagster's daemon puts into Redis."""
 
 import contextlib
 import os
@@ -17,14 +17,14 @@ MAX_SLOTS = 64
 
 
 class NotAWorkerError(HeimdallError):
-    """Runs do not go to workers, as the settings are."""
+    """The settings do not use workers."""
 
 
 def worker(
-    slots: Annotated[int, typer.Option(help="Runs at once on this machine", min=1, max=MAX_SLOTS)] = 2,
-    name: Annotated[str | None, typer.Option(help="Name of this worker, of its own; default: that of the host")] = None,
+    slots: Annotated[int, typer.Option(help="Number of parallel runs", min=1, max=MAX_SLOTS)] = 2,
+    name: Annotated[str | None, typer.Option(help="Unique name of this worker; default: the host name")] = None,
 ) -> None:
-    """Execute runs until SIGTERM or Ctrl-C: those it has may end, it takes no more. A second one ends them at once."""
+    """Execute runs until SIGTERM or Ctrl-C, which lets running runs end. A second one ends them at once."""
     from heimdall_pipelines.settings import load_settings
     from heimdall_pipelines.store.stores import open_stores
 
@@ -32,8 +32,8 @@ def worker(
         settings = load_settings()
         if settings.run_launcher != "celery":
             raise NotAWorkerError(
-                "HEIMDALL_RUN_LAUNCHER is local: runs execute beside the code server and no worker gets any. Set it to "
-                "celery, here and for Dagster's daemon, webserver and code server"
+                "HEIMDALL_RUN_LAUNCHER is local: runs execute on the machine of the code server, not in workers. "
+                "Set it to celery, here and for Dagster's daemon, webserver and code server"
             )
         from heimdall_pipelines.cli.dagster_instance import dagster_instance  # takes a second to load
         from heimdall_pipelines.cluster.redis_check import check_redis
@@ -48,7 +48,7 @@ def worker(
             pass
         name = name or socket.gethostname()
         output.print(
-            f"worker {name}: {slots} runs at once, handed out by Redis at {redis}, recorded in PostgreSQL at "
+            f"worker {name}: {slots} parallel runs, from Redis at {redis}, recorded in PostgreSQL at "
             f"{settings.pg_host}:{settings.pg_port}, objects at {settings.s3_endpoint}",
             soft_wrap=True,
         )
@@ -57,7 +57,7 @@ def worker(
 
 @contextlib.contextmanager
 def _named(variables: str) -> Iterator[None]:
-    """Add to an outage the variables that say where the server is."""
+    """Add the variables of the server's address to an outage error."""
     try:
         yield
     except UnavailableError as error:
@@ -72,14 +72,14 @@ def _run_celery(slots: int, name: str) -> None:
 
     @signals.worker_process_init.connect(weak=False)  # type: ignore[untyped-decorator]
     def _leave_ctrl_c_to_the_worker(**_: Any) -> None:
-        os.setpgid(0, 0)  # a terminal sends it to a whole group of processes, and it would interrupt the runs
+        os.setpgid(0, 0)  # a terminal sends it to the process group, which would interrupt the runs
 
     @signals.worker_shutting_down.connect(weak=False)  # type: ignore[untyped-decorator]
-    def _second_one_ends_runs(**_: Any) -> None:
+    def _second_signal_ends_runs(**_: Any) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, end_runs)
 
-    # Celery's own cold shutdown was seen to wait for a run that it had not interrupted.
+    # Celery's cold shutdown can wait for a run that it did not interrupt.
     def end_runs(*_: object) -> None:
         for process in billiard.active_children():
             process.terminate()

@@ -1,4 +1,4 @@
-"""The table of recording file formats: suffixes, reader, and which values a file of each format contains.
+"""The table of recording file formats: suffixes, reader, and the values in a file of each format.
 
 The dispatch by suffix, the command line's help, the demonstration and the table in docs/recordings.md are made from it.
 Importing this module loads no reader: each is imported when a file of its format is opened.
@@ -31,7 +31,7 @@ class FileFormat:
     description : str
         What is read, in Markdown.
     states : str
-        Values that a file contains.
+        The values that a file contains.
     options : str
         Options that must be given on the command line.
     reader : callable
@@ -78,15 +78,15 @@ FILE_FORMATS = (
         name="KiwiSDR WAV",
         suffixes=(".wav",),
         description="KiwiSDR WAV, as kiwirecorder writes it (`{UTC}_{Hz}_{station}_iq.wav`)",
-        states="everything but the position",
+        states="everything except the position",
         options="",
         reader=_open_kiwi_wav,
     ),
     FileFormat(
         name="SigMF",
         suffixes=(".sigmf-meta", ".sigmf-data"),
-        description="SigMF (`.sigmf-meta` with its data, or beside a `.npy`)",
-        states="rate, frequency, time, often the position",
+        description="SigMF (`.sigmf-meta` with its data file or a `.npy`)",
+        states="sample rate, frequency, time, often the position",
         options="`--station`",
         reader=_open_sigmf,
     ),
@@ -102,7 +102,7 @@ FILE_FORMATS = (
         name="raw",
         suffixes=(".bin", ".raw", ".iq", ".cf32"),
         description="`.bin`, `.raw`, `.iq`, `.cf32` without header",
-        states=f"samples, as `--raw-format` {', '.join(RAW_FORMATS[:-1])} or {RAW_FORMATS[-1]}",
+        states=f"samples in the `--raw-format` {', '.join(RAW_FORMATS[:-1])} or {RAW_FORMATS[-1]}",
         options="`--station --sample-rate --frequency --start`",
         reader=_open_raw,
         is_headerless=True,
@@ -146,6 +146,6 @@ def suffixes_text() -> str:
 
 
 def markdown_table() -> str:
-    """Return the table of formats that docs/recordings.md holds."""
+    """Return the table of formats for docs/recordings.md."""
     rows = [f"| {one.description} | {one.states} | {one.options} |".replace("|  |", "| |") for one in FILE_FORMATS]
-    return "\n".join(["| file | says itself | you say |", "|---|---|---|", *rows])
+    return "\n".join(["| file | contains | options needed |", "|---|---|---|", *rows])

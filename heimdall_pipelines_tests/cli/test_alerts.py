@@ -48,8 +48,8 @@ def line_of(output, words):
 
 
 def test_no_alert_is_said_in_words(heimdall):
-    assert heimdall("alerts", "list")[:2] == (0, "no alert: no check and no run has failed\n")
-    assert heimdall("alerts", "list", "--open")[:2] == (0, "no check is failing\n")
+    assert heimdall("alerts", "list")[:2] == (0, "no alerts: no check and no run has failed\n")
+    assert heimdall("alerts", "list", "--open")[:2] == (0, "no check fails\n")
 
 
 def test_alerts_are_listed_with_state_numbers_and_who_was_told_or_why_not(heimdall, stores, noted, webhooks):
@@ -72,14 +72,14 @@ def test_only_what_is_open_and_only_so_many(heimdall, noted):
     assert "rows_agree, p1" not in output
     assert "run-a" not in output
     assert "run-a" in heimdall("alerts", "list", "--limit", 1)[1]
-    assert "HEIMDALL_ALERT_URLS is not set here, so that it cannot be said who is told" in output
+    assert "HEIMDALL_ALERT_URLS is not set here, so the destinations are unknown" in output
 
 
 def test_alerts_of_what_was_deleted_are_shown_as_closed(heimdall, stores, noted, webhooks):
     assert close_alerts_of_deleted(stores.database) == 1  # there never was a session p2
     line = line_of(heimdall("alerts", "list")[1], "rows_agree, [p2]")
-    assert re.search(r" closed \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC: what was checked is deleted", line)
-    assert heimdall("alerts", "list", "--open")[1] == "no check is failing\n"
+    assert re.search(r" closed \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC: the checked data were deleted", line)
+    assert heimdall("alerts", "list", "--open")[1] == "no check fails\n"
     closed = {
         alert["partition"]: alert["closed_at"] is not None
         for alert in json.loads(heimdall("alerts", "list", "--json")[1])

@@ -92,8 +92,8 @@ def test_the_demonstration_ends_well_and_does_so_again(heimdall, stores, tmp_pat
     for made in ("expanded: dataset demo from 50 to 70 samples", "dataset demo has 70 samples already"):
         code, out, err = heimdall("demo")
         assert code == 0, err
-        sessions, dataset = out.split("And a synthetic dataset")
-        imported_session, recorded_session = sessions.split("And a session from three receivers")
+        sessions, dataset = out.split("A synthetic dataset")
+        imported_session, recorded_session = sessions.split("A session from three simulated receivers")
         assert imported_session.count(" passed ") == 5
         assert recorded_session.count(" passed ") == 5
         assert re.findall(r"(demo-\d) +5 +5 +\d", recorded_session) == ["demo-1", "demo-2", "demo-3"]
@@ -143,7 +143,7 @@ def test_the_demonstration_takes_the_real_recordings(heimdall, real_recordings):
     ("arguments", "code", "words"),
     [
         (("session", "import", "nowhere.wav"), 1, "nowhere.wav"),
-        (("session", "import", "{file}", "--station", "other.wav=torino"), 2, "FILE being one of"),
+        (("session", "import", "{file}", "--station", "other.wav=torino"), 2, "FILE is one of"),
         (("session", "import", "{file}", "--position", "{file}=45"), 2, "latitude,longitude,altitude_m is expected"),
         (("session", "import", "{file}", "--start", "yesterday"), 2, "--start yesterday"),
         (("session", "import", "{file}", "--known-source", "DCF78"), 1, "unknown source DCF78; known are: DCF77"),

@@ -180,8 +180,8 @@ def test_dev_ends_when_a_process_of_it_ends_and_says_which(running):
     daemon.kill()
     wait_for("heimdall dev to end", lambda: running.dev.pid() is None)
     printed = running.dev.output()
-    assert "Dagster ended by itself" in printed
-    assert "dagster-daemon process shut down unexpectedly" in printed.partition("Dagster ended by itself")[2]
+    assert "Dagster ended unexpectedly" in printed
+    assert "dagster-daemon process shut down unexpectedly" in printed.partition("Dagster ended unexpectedly")[2]
     assert running.dev.processes() == []
 
 

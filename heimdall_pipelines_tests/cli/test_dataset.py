@@ -106,13 +106,13 @@ def test_a_dataset_is_created_expanded_listed_and_shown(heimdall, create, stores
     monkeypatch.setattr(dataset_progress, "LINE_INTERVAL_S", 3600.0)  # more than a busy machine takes
     out = create("night", 5, "--batch-size", 10, *HERE)
     assert "created: dataset night, feature_based, 5 samples in 1 batch, 7 receivers, seed " in out
-    assert "made: 5 samples in 1 batch, 35 IQ objects" in out
+    assert "generated: 5 samples in 1 batch, 35 IQ objects" in out
     assert "committed: 5 of 5 samples; counted: 5 feature rows, 5 samples with IQ, 35 IQ objects" in out
 
     code, out, err = heimdall("dataset", "expand", "night", "--by", 10, *HERE)
     assert code == 0
     assert "expanded: dataset night from 5 to 15 samples in 2 batches" in out
-    assert "made: 10 samples in 2 batches, 70 IQ objects" in out
+    assert "generated: 10 samples in 2 batches, 70 IQ objects" in out
     assert err.startswith("night: 10/10 samples, ")
     assert err.count("\n") == 1, "lines of progress come every few seconds, and at the end"
 
@@ -171,7 +171,7 @@ def test_zero_is_a_value_and_not_a_missing_one(heimdall, create, stores):
         (("create", "x", "--num-samples", 5, "--adc-bits", 8.5), 1, "adc_bits '8.5': 2 to 24 is allowed"),
         (("create", "x", "--num-samples", 5, "--bandwidth-hz", 1), 1, "bandwidth_hz 1: 12500 or 25000 is allowed"),
         (("create", "x", "--num-samples", 5, "--type", "raw"), 1, "dataset_type 'raw': feature_based or iq_raw is"),
-        (("create", "x", "--num-samples", 5, "--workers", 1), 2, "--workers is for the batches that --local makes"),
+        (("create", "x", "--num-samples", 5, "--workers", 1), 2, "--workers requires --local"),
         (("create", "x", "--num-samples", 5, "--min-receivers", 8), 1, "min_receivers 8: 1 to 7"),
         (
             ("create", "x", "--num-samples", 5, "--min-snr-db", 60, "--seed", 0),
@@ -195,7 +195,7 @@ def test_a_wrong_command_ends_with_one_message_and_changes_nothing(heimdall, sto
     assert ended == code
     assert words in in_words(out + err)
     assert "Traceback" not in err
-    assert "there is no dataset yet" in heimdall("dataset", "list")[1]
+    assert "no datasets" in heimdall("dataset", "list")[1]
 
 
 def test_wrong_values_are_named_all_at_once_with_what_is_allowed(heimdall):
@@ -208,7 +208,7 @@ def test_wrong_values_are_named_all_at_once_with_what_is_allowed(heimdall):
 def test_the_same_total_again_changes_nothing_and_more_expands(heimdall, create, stores):
     create("night", 5)
     before = get_dataset(stores.database, "night")
-    assert "nothing changed: dataset night is to have 5 samples already" in create("night", 5)
+    assert "nothing changed: the total of dataset night is already 5 samples" in create("night", 5)
     assert get_dataset(stores.database, "night") == before
     assert "from 5 to 8 samples" in heimdall("dataset", "create", "night", "--num-samples", 8)[1]
     assert "from 8 to 9 samples" in heimdall("dataset", "expand", "night", "--to", 9)[1]
@@ -239,11 +239,11 @@ def test_a_dataset_that_few_scenes_suit_is_warned_of(heimdall):
 
 def test_without_a_daemon_the_command_says_that_nobody_works_and_what_to_do(create):
     out = create("night", 5)
-    assert "No Dagster daemon is running, so nobody makes 1 batch yet. Start one: heimdall dev" in out
+    assert "No Dagster daemon is running to generate 1 batch. Start one: heimdall dev" in out
     assert "heimdall dataset make night" in out
 
 
-@pytest.mark.parametrize(("age_s", "words"), [(10, "s ago) makes 1 batch from now on"), (300, "No Dagster daemon is")])
+@pytest.mark.parametrize(("age_s", "words"), [(10, "s ago) generates 1 batch"), (300, "No Dagster daemon is")])
 def test_a_daemon_runs_where_its_last_sign_of_life_is_recent(create, age_s, words):
     create("first", 1)
     with dg.DagsterInstance.get() as instance:
@@ -257,9 +257,9 @@ def test_missing_batches_are_made_later_and_only_they(heimdall, create, stores):
     assert "missing: 3 samples in 2 of 2 batches" in out
     assert "heimdall dataset make night" in out
     assert "2 of 2" in heimdall("dataset", "list")[1]
-    assert "made: 3 samples in 2 batches" in heimdall("dataset", "make", "night", "--workers", 1)[1]
+    assert "generated: 3 samples in 2 batches" in heimdall("dataset", "make", "night", "--workers", 1)[1]
     again = heimdall("dataset", "make", "night")
-    assert (again[0], "nothing was to be made" in again[1]) == (0, True)
+    assert (again[0], "nothing to generate" in again[1]) == (0, True)
 
 
 def test_a_batch_that_finds_no_scenes_stops_the_command_and_show_says_why(heimdall, create, stores):
@@ -269,7 +269,7 @@ def test_a_batch_that_finds_no_scenes_stops_the_command_and_show_says_why(heimda
     dataset = get_dataset(stores.database, "hard")
     assert dataset.num_samples == count_rows(stores.database, dataset.id).features == 0
     out = heimdall("dataset", "show", "hard")[1]
-    assert "Batch 0 stopped: 20 attempts per sample did not give it its scenes" in out
+    assert "Batch 0 stopped: 20 attempts per sample gave too few accepted scenes" in out
     assert "too_few_receivers" in out
     assert "missing: 5 samples in 1 of 1 batches" in out
     assert "dataset make" not in out, "it would stop again"
@@ -313,7 +313,7 @@ def test_partitions_that_a_deletion_left_are_removed_by_the_same_command(heimdal
     with dg.DagsterInstance.get() as instance:
         instance.add_dynamic_partitions(SYNTHETIC_BATCHES, ["night", "night__x", "night__0__00000"])  # by hand
     code, out, _ = heimdall("dataset", "delete", "night", "--yes")
-    assert (code, out) == (0, "dataset night was deleted before; its partitions in Dagster are removed now, too\n")
+    assert (code, out) == (0, "dataset night was deleted before; its partitions in Dagster are removed now\n")
     assert partitions(SYNTHETIC_DATASETS) == ["night-2"]
     assert set(partitions(SYNTHETIC_BATCHES)) == {"night-2__00000", "night", "night__x", "night__0__00000"}
     code, _, err = heimdall("dataset", "delete", "night", "--yes")
@@ -325,7 +325,8 @@ def test_a_deletion_that_broke_off_shows_and_is_finished_by_the_same_command(hei
     mark_dataset_deleted(stores.database, get_dataset(stores.database, "night"))
     assert re.search("night .* being deleted ", heimdall("dataset", "list")[1])
     assert (
-        "It is being deleted. To finish that: heimdall dataset delete night" in heimdall("dataset", "show", "night")[1]
+        "It is being deleted. To complete the deletion: heimdall dataset delete night"
+        in heimdall("dataset", "show", "night")[1]
     )
     for arguments in (("make", "night"), ("expand", "night", "--by", 1), ("create", "night", "--num-samples", 9)):
         code, _, err = heimdall("dataset", *arguments)
@@ -410,7 +411,7 @@ def test_ctrl_c_ends_at_once_commits_nothing_of_the_running_batch_and_says_how_t
     committed = get_dataset(stores.database, "night").num_samples
     assert committed in range(20, MORE_THAN_ARE_MADE, 20)
     assert count_rows(stores.database, dataset.id).features == committed
-    assert f"Stopped by hand: {committed} of {MORE_THAN_ARE_MADE} samples are committed" in err
+    assert f"Interrupted: {committed} of {MORE_THAN_ARE_MADE} samples are committed" in err
     assert "To go on: heimdall dataset make night" in err
     assert "Traceback" not in err
 
@@ -435,7 +436,7 @@ def test_what_the_daemon_makes_meanwhile_is_not_made_again_and_batches_are_liste
     monkeypatch.setattr(dataset_making, "list_batches", listed)
     code, out, _ = heimdall("dataset", "make", "night", "--workers", 1)
     assert code == 0
-    assert "made: 3 samples in 3 batches" in out
+    assert "generated: 3 samples in 3 batches" in out
     assert get_dataset(stores.database, "night").num_samples == 4
     assert len(listings) == 1  # once for each batch costs the square of their number: 20,000 are allowed
 

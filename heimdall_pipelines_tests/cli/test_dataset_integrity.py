@@ -13,7 +13,7 @@ from heimdall_pipelines.cli import dataset_integrity
 from heimdall_pipelines.datasets import repair
 from heimdall_pipelines.datasets.findings import DATASET_CHECKS
 from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION
-from heimdall_pipelines.store import leftovers
+from heimdall_pipelines.store import orphans
 from heimdall_pipelines.store.dataset_locks import shared_lock
 from heimdall_pipelines.store.datasets import get_dataset, mark_dataset_deleted
 from heimdall_pipelines.store.objects import ObjectLocation
@@ -92,7 +92,7 @@ def test_a_healthy_dataset_ends_with_0_and_dagster_and_the_tables_agree(heimdall
     assert size_bytes == num_bytes
     assert re.search(r"night +feature_based +4 +4 +none +healthy ", heimdall("dataset", "list")[1])
     shown = heimdall("dataset", "show", "night")[1]
-    assert re.search(r"healthy when it was last validated, \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", shown)
+    assert re.search(r"healthy at the last validation, \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", shown)
     assert f"{size_bytes / 1e6:.1f} MB of rows and objects" in shown
 
 
@@ -221,7 +221,7 @@ def test_validating_neither_one_nor_all_is_a_wrong_command(heimdall):
 
 
 def test_without_datasets_all_are_validated(heimdall):
-    assert heimdall(*VALIDATE, "--all")[:2] == (0, "there is no dataset to validate\n")
+    assert heimdall(*VALIDATE, "--all")[:2] == (0, "no dataset to validate\n")
     assert json.loads(heimdall(*VALIDATE, "--all", "--json")[1]) == []
 
 
@@ -231,7 +231,7 @@ def test_without_datasets_all_are_validated(heimdall):
 def test_making_looks_at_each_batch_and_dagster_is_told(heimdall, stores, monkeypatch):
     add(stores, "night", 4, batch_size=2)
     code, out, err = heimdall("dataset", "make", "night")
-    assert (code, "made: 4 samples in 2 batches" in out) == (0, True)
+    assert (code, "generated: 4 samples in 2 batches" in out) == (0, True)
     assert "ERROR" not in err
     for batch_no in (0, 1):
         assert last_words(batch_no=batch_no)[1] == dict.fromkeys(BATCH_CHECKS, "SUCCEEDED")
@@ -264,7 +264,7 @@ def test_a_repair_by_default_says_what_it_would_do_and_changes_nothing(heimdall,
     code, out, _ = heimdall(*REPAIR, "night")
     assert code == 0
     assert "night: a repair would\n  regenerate: 2 samples (0, 3), rows and objects\n" in out
-    assert out.endswith("Nothing was changed. To do it: heimdall dataset repair night --apply\n")
+    assert out.endswith("Nothing was changed. To execute: heimdall dataset repair night --apply\n")
     plan = json.loads(heimdall(*REPAIR, "night", "--json")[1])
     assert (plan["dataset"], plan["nothing_to_do"], plan["to_regenerate"]) == ("night", False, [0, 3])
     assert query(stores, "SELECT id, created_at FROM heimdall.measurement_features ORDER BY sample_idx") == rows
@@ -354,7 +354,7 @@ def test_older_features_are_counted_then_regenerated_and_dagster_is_told(heimdal
     code, out, _ = heimdall(*REPAIR, "night", "--features")
     assert code == 0
     assert f"night: 4 rows of version 1 would be brought to version {FEATURE_VERSION}, each after a comparison" in out
-    assert "Nothing was changed. To do it: heimdall dataset repair night --features --apply" in out
+    assert "Nothing was changed. To execute: heimdall dataset repair night --features --apply" in out
     assert query(stores, "SELECT feature_version AS v FROM heimdall.measurement_features") == [{"v": 1}] * 4
 
     code, out, _ = heimdall(*REPAIR, "night", "--features", "--apply")
@@ -386,7 +386,7 @@ def test_a_row_that_is_not_confirmed_is_named_and_ends_with_1(heimdall, stores, 
 @pytest.mark.parametrize("option", [("--checksums",), ("--sample", "1")])
 def test_a_repair_of_features_does_nothing_else(heimdall, option):
     code, _, err = heimdall(*REPAIR, "night", "--features", *option)
-    assert (code, "--features goes without --checksums and --sample" in err) == (2, True)
+    assert (code, "--features cannot be combined with --checksums or --sample" in err) == (2, True)
 
 
 # sweep
@@ -399,19 +399,19 @@ def test_objects_of_no_dataset_or_session_are_found_and_removed_once_they_are_ol
     of_datasets, of_sessions = stores.objects.synthetic_iq_bucket, stores.objects.raw_iq_bucket
     gone = "00000000-0000-0000-0000-000000000001"
     code, out, _ = heimdall("db", "sweep", "--apply")
-    assert (code, out) == (0, "every object is of a dataset or a session that is there\n")
+    assert (code, out) == (0, "no orphans: every object belongs to a dataset or a session\n")
 
     put(stores, of_datasets, f"synthetic/{gone}/0/torino.npy")
     put(stores, of_sessions, f"sessions/{gone}/torino.npy")
     places = f"{of_datasets}/synthetic/{gone}/: 1 objects", f"{of_sessions}/sessions/{gone}/: 1 objects"
     out = heimdall("db", "sweep", "--apply")[1]
-    assert all(f"left alone, younger than an hour: {place}" in out for place in places)
+    assert all(f"kept, younger than an hour: {place}" in out for place in places)
     assert {leftover.prefix for leftover in find_orphans(stores)} == {f"synthetic/{gone}/", f"sessions/{gone}/"}
 
-    monkeypatch.setattr(leftovers, "find_orphans", partial(find_orphans, min_age=timedelta(0)))
+    monkeypatch.setattr(orphans, "find_orphans", partial(find_orphans, min_age=timedelta(0)))
     code, out, _ = heimdall("db", "sweep")
     assert code == 0
-    assert all(f"of no dataset or session: {place}" in out for place in places)
+    assert all(f"orphan: {place}" in out for place in places)
     assert out.endswith("Nothing was changed. To remove them: heimdall db sweep --apply\n")
     assert len(list(find_orphans(stores))) == 2
     out = heimdall("db", "sweep", "--apply")[1]

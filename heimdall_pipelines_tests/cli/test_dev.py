@@ -116,10 +116,10 @@ def test_a_start_in_progress_shows_no_address_of_an_earlier_one(tmp_path, monkey
         shown.append(dev_command._running_address(home))
         raise HeimdallError("far enough")
 
-    monkeypatch.setattr(dagster_dev, "end_leftovers", stop_here)
+    monkeypatch.setattr(dagster_dev, "end_remaining_processes", stop_here)
     with pytest.raises(HeimdallError, match="far enough"):
         dev_command.dev(dev_command.FIRST_PORT)
-    assert shown == ["it is just starting"]
+    assert shown == ["it is starting"]
 
 
 def test_a_port_that_cannot_be_is_refused():

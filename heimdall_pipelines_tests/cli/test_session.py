@@ -280,7 +280,7 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(heimdall, stores, short
             process.kill()
     assert process.returncode == 130, err
     assert "found: 3, done: 1, failed: 0" in out
-    assert "To go on: heimdall session backfill" in err
+    assert "To continue: heimdall session backfill" in err
     assert "Traceback" not in err
     assert due_slugs(stores) == ids[1:]
     assert heimdall("session", "backfill")[0] == 0
@@ -303,7 +303,7 @@ def test_without_a_terminal_nothing_is_deleted_unless_yes_is_given(heimdall, sto
     code, _, err = heimdall("session", "delete", session, "--yes")
     assert (code, f"no session {session}" in err) == (1, True)
     code, _, err = heimdall("session", "delete", UNKNOWN, "--yes")
-    assert (code, "nothing is left of one" in err) == (1, True)
+    assert (code, "no data of one" in err) == (1, True)
 
 
 def test_a_person_is_told_that_recordings_cannot_be_made_again(heimdall, stores, session, monkeypatch):

@@ -29,7 +29,7 @@ def simulating(*arguments):
     process = subprocess.Popen([*RUN, *map(str, arguments)], stdout=subprocess.PIPE, text=True)
     try:
         lines = []
-        while not lines or lines[-1] != "Ctrl-C ends it.":
+        while not lines or lines[-1] != "Ctrl-C to stop.":
             line = process.stdout.readline()
             assert line, lines
             lines.append(line.rstrip("\n"))
@@ -43,7 +43,7 @@ def simulating(*arguments):
 
 
 def urls_of(lines):
-    return [match[1] for line in lines if (match := re.search(r"plays at (\S+)", line))]
+    return [match[1] for line in lines if (match := re.search(r"listens at (\S+)", line))]
 
 
 @pytest.mark.programs
@@ -51,7 +51,7 @@ def test_three_stations_of_the_network_play_and_the_commands_to_record_them_are_
     with simulating("--speed=100", "--frequency=145.5MHz") as lines:
         urls = urls_of(lines)
         assert len(urls) == 3
-        assert lines[0].startswith("sim-aquila-di-giaveno plays at http://127.0.0.1:")
+        assert lines[0].startswith("sim-aquila-di-giaveno listens at http://127.0.0.1:")
         added = next(line for line in lines if "station add sim-torino" in line)
         assert "--latitude=45.044 --longitude=7.672 --altitude-m=250 --api-type=kiwisdr --url=http://" in added
         assert lines[-2] == (
@@ -83,10 +83,10 @@ def test_a_recording_is_replayed_where_its_receiver_is(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["--station=nowhere"], "where nowhere is, is not known: give --position"),
+        (["--station=nowhere"], "the position of nowhere is unknown: give --position"),
         (["--position=91,0"], "--position 91,0: LATITUDE,LONGITUDE in degrees is expected"),
         (["--transmitter=here"], "--transmitter here: LATITUDE,LONGITUDE"),
-        (["--position=45,7", "--station=a", "--station=b"], "name one at most"),
+        (["--position=45,7", "--station=a", "--station=b"], "give at most one --station"),
         (["--frequency=77.5"], "a number with its unit is expected"),
         (["--wav=missing.wav"], "missing.wav: cannot be opened"),
         (["--speed=0"], "greater than or equal to 0.01"),

@@ -122,7 +122,7 @@ def test_all_is_well_with_a_dataset_under_way_and_a_session(heimdall, settings, 
     assert "of IQ in 4 objects" in section(output, "Storage")[0]
     # Two samples heard by three receivers, each an object of IQ and one that describes it.
     assert "of IQ in 12 objects" in section(output, "Storage")[1]
-    assert output.rstrip().endswith("All is well.")
+    assert output.rstrip().endswith("No problems.")
 
 
 def test_bytes_and_objects_are_those_that_the_store_lists(heimdall, stores, daemon, night, session):
@@ -152,7 +152,7 @@ def test_what_needs_attention_is_named_and_ends_with_1(heimdall, stores, night):
         strict=True,
     ):
         assert words in line
-    assert "All is well" not in output
+    assert "No problems" not in output
 
 
 def test_json_has_stable_names(heimdall, stores, daemon, night, session):
@@ -361,7 +361,7 @@ def test_metrics_are_served_until_the_process_is_told_to_end(heimdall, environme
         [sys.executable, "-c", PATIENT_HEIMDALL, "metrics", "--serve", str(port)], stdout=subprocess.PIPE, text=True
     )
     with closing(process.stdout), ended(process):
-        assert process.stdout.readline() == f"metrics: http://127.0.0.1:{port}/metrics (Ctrl-C ends)\n"
+        assert process.stdout.readline() == f"metrics: http://127.0.0.1:{port}/metrics (Ctrl-C to stop)\n"
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=TIMEOUT_S) as answer:
             assert metrics_in(answer.read().decode())["dataset_samples"] == {("night",): 2}
         process.terminate()

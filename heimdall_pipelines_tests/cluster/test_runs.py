@@ -121,7 +121,7 @@ def test_no_secret_shows_in_what_the_ui_says_of_the_instance(worker, cluster, in
     assert not any(cluster.redis.password in " ".join(command_line(process)) for process in cluster.family("one"))
 
 
-@pytest.mark.fault("a run in a worker is cancelled, and one that waits in Redis")
+@pytest.mark.fault("a run in a worker and a run waiting in Redis are cancelled")
 def test_cancelled_runs_end_cancelled_and_are_not_made_again(worker, cluster, instance, cluster_stores, fault):
     dataset = add(cluster_stores, "endless", **ENDLESS | {"target_num_samples": 20_000})
     both = [batch_run(instance, f"endless__0000{number}").run_id for number in (0, 1)]
@@ -147,8 +147,8 @@ def test_cancelled_runs_end_cancelled_and_are_not_made_again(worker, cluster, in
     assert instance.get_run_record_by_id(waiting).start_time is None
     assert_nothing_committed(cluster_stores, dataset)
     fault.record(
-        found_by="the run's process, which asks the database every 2 s; the launcher for one that waits",
-        came_of_it="CANCELED, nothing committed, no second run; the worker goes on with the next",
+        detected_by="the run's process, which polls the database every 2 s; the launcher for the waiting run",
+        result="CANCELED, nothing committed, no second run; the worker continues with the next run",
     )
 
 
@@ -172,12 +172,12 @@ def test_a_run_outlives_redis_and_later_ones_wait_for_it(worker, cluster, instan
     wait_for_status(instance, waiting, SUCCESS)
     assert len(instance.get_run_group(waiting)[1]) == 1
     fault.record(
-        found_by="the launcher and the worker, which try again",
-        came_of_it="the run goes on and can be cancelled; runs launched meanwhile go back to Dagster's queue",
+        detected_by="the launcher and the worker, which retry",
+        result="the run continues and can be cancelled; runs launched meanwhile return to Dagster's queue",
     )
 
 
-@pytest.mark.fault("the process of a worker that executes a run is killed, not the worker")
+@pytest.mark.fault("the process that executes a run is killed, its worker is not")
 def test_a_run_whose_process_died_fails_soon_and_is_made_again(worker, cluster, instance, cluster_stores, fault):
     with batches_held_back(cluster_stores.database):  # it is at work until it is killed
         add(cluster_stores, "orphaned", A_WHILE, batch_size=A_WHILE)
@@ -193,12 +193,12 @@ def test_a_run_whose_process_died_fails_soon_and_is_made_again(worker, cluster, 
     wait_for_status(instance, second_run(instance, first).run_id, SUCCESS)
     assert_agrees(cluster_stores, "orphaned", range(A_WHILE))
     fault.record(
-        found_by="run monitoring: asked twice, no worker has it and it leaves no heartbeat",
-        came_of_it="the processes that made samples end, FAILURE, one more run, complete",
+        detected_by="run monitoring: in two polls no worker has the run, and it has no heartbeat",
+        result="the processes that make samples end, FAILURE, one retry, complete",
     )
 
 
-@pytest.mark.fault("the process of a worker dies when its run has done everything and has yet to say so")
+@pytest.mark.fault("the process that executes a run dies after its last step, before it reports success")
 def test_a_run_that_died_after_its_last_step_is_made_again_and_succeeds(
     worker, cluster, instance, cluster_stores, fault
 ):
@@ -215,8 +215,8 @@ def test_a_run_that_died_after_its_last_step_is_made_again_and_succeeds(
     wait_for_status(instance, second_run(instance, first).run_id, SUCCESS)
     assert_agrees(cluster_stores, "almost", range(A_WHILE))
     fault.record(
-        found_by="run monitoring: asked twice, no worker has it and it leaves no heartbeat",
-        came_of_it="FAILURE, one more run, which finds everything made and succeeds",
+        detected_by="run monitoring: in two polls no worker has the run, and it has no heartbeat",
+        result="FAILURE, one retry, which finds all samples committed and succeeds",
     )
 
 
@@ -234,10 +234,10 @@ def test_a_worker_that_is_told_to_stop_lets_its_run_end(worker, cluster, instanc
     wait_for_status(instance, run_id, SUCCESS)
     assert cluster.wait("one") == 0
     assert len(instance.get_run_group(run_id)[1]) == 1
-    fault.record(found_by="the worker", came_of_it="it takes no other run and ends after this one, which succeeds")
+    fault.record(detected_by="the worker", result="it accepts no other run and ends after this one, which succeeds")
 
 
-@pytest.mark.fault("Ctrl-C stops a worker in the middle of a run, then it gets SIGTERM")
+@pytest.mark.fault("a worker gets Ctrl-C in the middle of a run, then SIGTERM")
 def test_a_worker_that_is_told_twice_ends_its_run_which_is_made_again(worker, cluster, instance, cluster_stores, fault):
     dataset = add(cluster_stores, "hurried", **ENDLESS)
     run_id = batch_run(instance, "hurried__00000").run_id
@@ -257,12 +257,12 @@ def test_a_worker_that_is_told_twice_ends_its_run_which_is_made_again(worker, cl
     assert instance.run_coordinator.cancel_run(second)
     wait_for_status(instance, second, CANCELED)  # or else it keeps the worker of the next test busy
     fault.record(
-        found_by="the worker",
-        came_of_it="the run fails at once, commits nothing and is regenerated elsewhere",
+        detected_by="the worker",
+        result="the run fails at once, commits nothing and is retried elsewhere",
     )
 
 
-@pytest.mark.fault("Redis loses the runs that wait in it for a worker")
+@pytest.mark.fault("Redis loses the runs that wait for a worker")
 def test_a_run_that_no_worker_will_ever_get_fails_and_is_made_again(cluster, instance, cluster_stores, fault):
     if cluster.is_running("one"):
         cluster.kill("one")
@@ -280,6 +280,6 @@ def test_a_run_that_no_worker_will_ever_get_fails_and_is_made_again(cluster, ins
     wait_for_status(instance, second_run(instance, lost).run_id, SUCCESS)
     assert len(instance.get_run_group(lost)[1]) == 2
     fault.record(
-        found_by="the sensor `lost_runs`: in two looks they neither wait in Redis nor leave a heartbeat",
-        came_of_it="FAILURE, one more run, complete",
+        detected_by="the sensor `lost_runs`: in two ticks the runs are not in Redis and have no heartbeat",
+        result="FAILURE, one retry, complete",
     )

@@ -283,8 +283,8 @@ def test_five_hundred_failed_checks_are_five_hundred_rows_and_one_message(alerti
     assert webhook.titles == ["Heimdall: 500 failed checks"]
     assert len(alerting.table) == 500
     fault.record(
-        found_by="the sensor's next tick",
-        came_of_it=f"{len(alerting.table)} rows in alerts, {len(webhook.messages)} message",
+        detected_by="the sensor's next tick",
+        result=f"{len(alerting.table)} rows in alerts, {len(webhook.messages)} message",
     )
 
 
@@ -301,9 +301,9 @@ def test_a_webhook_that_is_down_for_an_hour_loses_nothing(alerting, webhook, fau
     alerting.tick(3630)
     assert len(webhook.messages) == len(alerting.table) == 3
     fault.record(
-        found_by="30 ticks of the sensor, each with the reason",
-        came_of_it=f"{len(alerting.table)} failed checks, {len(alerting.table)} rows in alerts, "
-        f"{len(webhook.messages)} messages once it is back",
+        detected_by="30 ticks of the sensor, each with the reason",
+        result=f"{len(alerting.table)} failed checks, {len(alerting.table)} rows in alerts, "
+        f"{len(webhook.messages)} messages after it is up again",
     )
 
 
@@ -339,7 +339,7 @@ def test_a_lost_cursor_reads_everything_again_and_changes_nothing(alerting, webh
         alerting.cursor = lost
         assert alerting.tick(30).changes == ()
     assert (webhook.messages, alerting.table) == (messages, table)
-    fault.record(found_by="nothing to find", came_of_it="everything is read again; no row and no message more")
+    fault.record(detected_by="nothing to detect", result="all events are read again; no additional row or message")
 
 
 def test_more_events_than_one_call_reads_are_all_noted_and_old_ones_are_told_when_the_end_is_read(
@@ -369,7 +369,7 @@ def test_a_tick_that_raises_loses_nothing(alerting, webhook, settings):
     assert len(webhook.messages) == 1
 
 
-@pytest.mark.fault("a process ends between sending an alert and noting that it is sent")
+@pytest.mark.fault("a process ends after sending an alert, before recording it as sent")
 def test_a_crash_between_sending_and_marking_sends_again(alerting, webhook, monkeypatch, fault):
     def crash(*arguments):
         raise KeyboardInterrupt
@@ -384,8 +384,8 @@ def test_a_crash_between_sending_and_marking_sends_again(alerting, webhook, monk
     assert len(webhook.messages) == 2
     assert len(alerting.table) == 1
     fault.record(
-        found_by="nothing to find",
-        came_of_it=f"sent again: {len(webhook.messages)} messages, {len(alerting.table)} row in alerts",
+        detected_by="nothing to detect",
+        result=f"sent again: {len(webhook.messages)} messages, {len(alerting.table)} row in alerts",
     )
 
 

@@ -41,8 +41,8 @@ FAST = {
     "run_monitoring": {"poll_interval_seconds": 2, "start_timeout_seconds": 600, "cancel_timeout_seconds": 5},
     "run_coordinator": {"config": {"user_code_failure_retry_delay": 1}},
 }
-MONITORING = "run monitoring: no worker has the run any more"
-COMPLETE = "complete without a hand, all checks pass, every sample once"
+MONITORING = "run monitoring: no worker has the run"
+COMPLETE = "complete without intervention, all checks pass, every sample once"
 
 
 @dataclass(frozen=True)
@@ -178,8 +178,8 @@ class Damage:
     do: Callable[[Night], None]
     num_failed: range
     title: str
-    found_by: str
-    came_of_it: str
+    detected_by: str
+    result: str
     are_runs_held_back: bool = False
 
 
@@ -208,7 +208,7 @@ def assert_complete_without_a_hand(night: Night, damage: Damage, fault: Fault) -
     assert_agrees(night.stores, name, range(SAMPLES))
     assert failed(validate_dataset(night.stores, name, checksums=True)) == {}
     assert [run.status for run in night.batch_runs(name)].count("FAILURE") in damage.num_failed
-    fault.record(found_by=damage.found_by, came_of_it=f"{damage.came_of_it}; {COMPLETE}")
+    fault.record(detected_by=damage.detected_by, result=f"{damage.result}; {COMPLETE}")
 
 
 def assert_all_has_ended_well(night: Night, damages: Sequence[Damage]) -> None:

@@ -51,8 +51,8 @@ def test_a_cancelled_run_stays_cancelled(night, fault):
     assert [run.status for run in night.batch_runs("cancelled")] == ["CANCELED"]
     assert_nothing_committed(night.stores, get_dataset(night.stores.database, "cancelled"))
     fault.record(
-        found_by="run monitoring, after `cancel_timeout_seconds`",
-        came_of_it="CANCELED, nothing committed, no second run",
+        detected_by="run monitoring, after `cancel_timeout_seconds`",
+        result="CANCELED, nothing committed, no second run",
     )
 
 
@@ -96,7 +96,7 @@ DAMAGES = [
         range(1),
         "kill -9 of a process that makes samples, in the middle of 20 batches",
         "the run: `WorkerLostError`",
-        "no run fails, the step is tried again",
+        "no run fails, the step is retried",
     ),
     Damage(
         "worker",
@@ -104,7 +104,7 @@ DAMAGES = [
         range(1, 2),
         "kill -9 of a whole worker, in the middle of 20 batches",
         MONITORING,
-        "1 run fails and is regenerated",
+        "1 run fails and is retried",
         are_runs_held_back=True,
     ),
     Damage(
@@ -113,7 +113,7 @@ DAMAGES = [
         range(1, 2),
         "kill -9 of a worker's child, in the middle of 20 batches",
         MONITORING,
-        "Celery replaces the child; 1 run fails and is regenerated",
+        "Celery replaces the child; 1 run fails and is retried",
         are_runs_held_back=True,
     ),
     Damage(
@@ -121,15 +121,15 @@ DAMAGES = [
         partial(kill_service, name="daemon"),
         range(3),
         "kill -9 of the daemon, in the middle of 20 batches",
-        "nothing to find",
-        "runs go on; once it is back, those in the queue",
+        "nothing to detect",
+        "running runs continue; queued runs start when it is up again",
     ),
     Damage(
         "code",
         partial(kill_service, name="code"),
         range(1),
         "kill -9 of the code server, in the middle of 20 batches",
-        "the daemon, which tries again",
+        "the daemon, which retries",
         "no run fails",
     ),
 ]

@@ -159,8 +159,8 @@ def test_stations_that_fail_cost_the_others_nothing_and_are_noted(stores, fault)
     )
     assert extract_session(stores, report.session_id).failed_stations == list("defg")
     fault.record(
-        found_by="the recorder",
-        came_of_it="an entry with the reason each; the session is completed with the other three",
+        detected_by="the recorder",
+        result="each has an entry with the reason; the session is completed with the other three",
     )
 
 
@@ -175,8 +175,8 @@ def test_where_no_station_can_be_recorded_the_session_is_failed_with_the_reasons
     assert due_for_extraction(stores.database, limit=9) == []
     assert close_abandoned_sessions(stores, silent_for_s=0) == []
     fault.record(
-        found_by="the recorder",
-        came_of_it="the session is failed, with the reason of each; nothing is extracted",
+        detected_by="the recorder",
+        result="the session is failed, with a reason for each station; nothing is extracted",
     )
 
 
@@ -197,7 +197,7 @@ def test_the_session_is_pending_and_then_in_progress_while_it_is_recorded_and_no
     assert only_session(stores).status == "completed"
 
 
-@pytest.mark.fault("live stations say nothing, or fall silent")
+@pytest.mark.fault("live stations send nothing, or stop sending")
 def test_a_station_that_says_nothing_or_falls_silent_fails_after_its_own_timeout(stores, fault):
     add_receivers(stores, "mute", "silent", timeout_seconds=60.0, retry_count=0)
     add_receivers(stores, "ok", timeout_seconds=3600.0)
@@ -220,8 +220,8 @@ def test_a_station_that_says_nothing_or_falls_silent_fails_after_its_own_timeout
         "silent": "sent nothing for 60 s, after 0.0 of 1 s",
     }
     fault.record(
-        found_by="each station's timeout_seconds",
-        came_of_it="an entry with the reason each; the other station is recorded",
+        detected_by="each station's timeout_seconds",
+        result="each has an entry with the reason; the other station is recorded",
     )
 
 
@@ -242,8 +242,8 @@ def test_a_station_that_is_too_slow_fails_at_the_deadline_of_the_session(stores,
     (reason,) = [x.error_message for x in report.recordings if x.station.rx_id == "slow"]
     assert "before the session's deadline, after 0." in reason
     fault.record(
-        found_by="the session's deadline",
-        came_of_it="an entry with how far it came; the other station is recorded",
+        detected_by="the session's deadline",
+        result="an entry with the amount received; the other station is recorded",
     )
 
 
@@ -268,8 +268,8 @@ def test_a_broken_attempt_is_repeated_with_growing_pauses_and_its_samples_are_dr
     np.testing.assert_array_equal(stored_iq(stores, report.session_id, "a"), signal(2.0, key=4)[: round(RATE_HZ)])
     assert [0.25 * 2**n <= delay_s <= 0.5 * 2**n for n, delay_s in enumerate(delays_s)] == [True] * 3
     fault.record(
-        found_by="the recorder",
-        came_of_it="asked again after growing pauses; the fourth attempt is stored, nothing of the others",
+        detected_by="the recorder",
+        result="retried after increasing delays; only the fourth attempt is stored",
     )
 
 
@@ -334,7 +334,7 @@ def test_a_recording_too_short_for_three_fixes_is_timed_by_the_stamps_between_th
     assert found.sample_rate_hz == pytest.approx(RATE_HZ, abs=1e-3)
 
 
-@pytest.mark.fault("samples of a live station are lost on the way")
+@pytest.mark.fault("samples of a live station are lost in transit")
 def test_samples_that_were_lost_are_a_marked_hole_of_zeros(stores, fault):
     add_receivers(stores, "a")
 
@@ -358,8 +358,8 @@ def test_samples_that_were_lost_are_a_marked_hole_of_zeros(stores, fault):
     )
     assert found.note in extract_session(stores, report.session_id).stations[0].flags
     fault.record(
-        found_by="the sequence of its frames",
-        came_of_it="zeros in their place, an annotation of the SigMF file, a note, a flag of the features",
+        detected_by="the sequence numbers of its frames",
+        result="zeros in their place; an annotation in the SigMF file, a note, a flag of the features",
     )
 
 
@@ -372,7 +372,9 @@ def test_a_station_that_loses_more_than_a_few_samples_fails(stores, fault):
             yield IqBlock(block.iq, num_lost_before=round(MAX_HOLE_SHARE * RATE_HZ) + 1)
 
     assert "lost 601 of 12000 samples on the way" in record(stores, ScriptedReceiver(play)).error_message
-    fault.record(found_by="the sequence of its frames", came_of_it="it fails, with the number")
+    fault.record(
+        detected_by="the sequence numbers of its frames", result="the station fails; the error states the share lost"
+    )
 
 
 @pytest.mark.parametrize(
@@ -548,7 +550,7 @@ def test_a_recording_that_is_broken_off_is_closed_as_failed_and_leaves_no_object
     assert (session.status, session.error_message) == ("failed", "interrupted by the user")
     assert stored_keys(stores, session.id) == []
     assert close_abandoned_sessions(stores, silent_for_s=0) == []
-    fault.record(found_by="nothing to find", came_of_it="the session is failed, its objects are removed")
+    fault.record(detected_by="nothing to detect", result="the session is failed, its objects are removed")
 
 
 def test_a_recording_that_is_broken_off_as_it_ends_is_closed_as_failed_too(stores):
@@ -600,10 +602,10 @@ def test_a_session_that_is_deleted_while_it_is_recorded_is_given_up_and_leaves_n
         record(stores, ScriptedReceiver(play))
     assert stored_keys(stores, deleted[0]) == []
     assert due_for_extraction(stores.database, limit=9) == []
-    fault.record(found_by="`SessionClosedError`", came_of_it="the recording ends; no row and no object is left of it")
+    fault.record(detected_by="`SessionClosedError`", result="the recording ends; none of its rows and objects remain")
 
 
-@pytest.mark.fault("S3 is away for a second while a recording is stored")
+@pytest.mark.fault("S3 is down for a second while a recording is stored")
 def test_a_store_that_is_away_when_the_samples_are_stored_is_waited_for(settings, fault):
     with through_link(settings) as (link, stores):
         add_receivers(stores, "a")
@@ -619,10 +621,10 @@ def test_a_store_that_is_away_when_the_samples_are_stored_is_waited_for(settings
         repairing.join()
         assert report.error_message is None
         assert stored_iq(stores, report.session_id, "a").size == round(RATE_HZ)
-        fault.record(found_by="nothing to find", came_of_it="waited for; everything is stored")
+        fault.record(detected_by="nothing to detect", result="the recorder waits; everything is stored")
 
 
-@pytest.mark.fault("S3 stays away while a recording is stored")
+@pytest.mark.fault("S3 stays down while a recording is stored")
 def test_a_store_that_stays_away_fails_the_session_with_the_reason_and_the_watchdog_cleans_up(
     settings, monkeypatch, fault
 ):
@@ -646,8 +648,8 @@ def test_a_store_that_stays_away_fails_the_session_with_the_reason_and_the_watch
         assert stored_keys(stores, report.session_id) == []
         assert close_abandoned_sessions(stores, silent_for_s=0) == []
         fault.record(
-            found_by="the recorder",
-            came_of_it="the session is failed with the reason; the watchdog removes later what was stored",
+            detected_by="the recorder",
+            result="the session is failed with the reason; the watchdog removes the stored objects later",
         )
 
 
@@ -705,12 +707,12 @@ def test_a_recording_whose_process_is_killed_is_closed_by_the_watchdog_and_an_im
     assert close_abandoned_sessions(stores, silent_for_s=0) == []
     assert get_session(stores.database, imported).status == "in_progress"
     fault.record(
-        found_by="the watchdog, when it no heartbeat for a while",
-        came_of_it="the session is failed, its objects are removed; an import that takes long is left alone",
+        detected_by="the watchdog, when the last heartbeat is too old",
+        result="the session is failed, its objects are removed; a long import is not affected",
     )
 
 
-@pytest.mark.fault("a recorder that was taken for dead goes on")
+@pytest.mark.fault("a recorder resumes after its session was closed as abandoned")
 def test_a_recorder_that_was_taken_for_dead_cannot_complete_its_session(stores, monkeypatch, fault):
     monkeypatch.setattr(recording, "HEARTBEAT_INTERVAL_S", 3600.0)  # it would learn of it by the next one, too
     add_receivers(stores, "a")
@@ -724,12 +726,12 @@ def test_a_recorder_that_was_taken_for_dead_cannot_complete_its_session(stores, 
     assert only_session(stores).status == "failed"
     assert stored_keys(stores, only_session(stores).id) == []
     fault.record(
-        found_by="`SessionClosedError`",
-        came_of_it="it cannot complete its session, which stays failed; its objects are removed",
+        detected_by="`SessionClosedError`",
+        result="it cannot complete the session, which stays failed; its objects are removed",
     )
 
 
-@pytest.mark.fault("PostgreSQL is away when a recording ends")
+@pytest.mark.fault("PostgreSQL is down when a recording ends")
 def test_a_database_that_is_away_when_the_recording_ends_is_waited_for(settings, monkeypatch, fault):
     monkeypatch.setattr(recording, "COMPLETION_DELAYS_S", (0.1,) * 100)
     with TcpLink(settings.pg_port) as link, open_stores(settings.model_copy(update={"pg_port": link.port})) as stores:
@@ -744,7 +746,7 @@ def test_a_database_that_is_away_when_the_recording_ends_is_waited_for(settings,
         report = record(stores, ScriptedReceiver(streaming), progress=cut)
         repairing.join()
         assert only_session(stores).status == report.status == "completed"
-        fault.record(found_by="nothing to find", came_of_it="waited for; the session is completed")
+        fault.record(detected_by="nothing to detect", result="the recorder waits; the session is completed")
 
 
 def station_in_name(file):

@@ -188,27 +188,27 @@ def test_a_channel_wider_than_a_station_receives_is_told_at_once_and_noted(store
     assert found.note == told
 
 
-def http_fault(title, faults, reason, came_of_it, **values):
-    return pytest.param(faults, reason, came_of_it, values, marks=pytest.mark.fault(title))
+def http_fault(title, faults, reason, result, **values):
+    return pytest.param(faults, reason, result, values, marks=pytest.mark.fault(title))
 
 
 @pytest.mark.parametrize(
-    ("faults", "reason", "came_of_it", "values"),
+    ("faults", "reason", "result", "values"),
     [
         http_fault(
-            "a live HTTP receiver answers with a page",
+            "a live HTTP receiver answers with an HTML page",
             Faults(answers_page=True),
             "answers with text/html: IQ is application/octet-stream",
             "it has an entry with the reason and no object; the other station is recorded",
         ),
         http_fault(
-            "a live HTTP receiver closes in the middle of a sample",
+            "a live HTTP receiver closes the connection in the middle of a sample",
             Faults(breaks_at=9),
             "ended its answer in the middle of a sample after 0.",
             "it has an entry with the reason and no object; the other station is recorded",
         ),
         http_fault(
-            "a live HTTP receiver falls silent",
+            "a live HTTP receiver stops sending",
             Faults(silent_from=9),
             "sent nothing for 1 s",
             "it has an entry with the reason and no object; the other station is recorded",
@@ -216,9 +216,7 @@ def http_fault(title, faults, reason, came_of_it, **values):
         ),
     ],
 )
-def test_a_receiver_that_misbehaves_costs_the_other_nothing(
-    stores, fault, tmp_path, faults, reason, came_of_it, values
-):
+def test_a_receiver_that_misbehaves_costs_the_other_nothing(stores, fault, tmp_path, faults, reason, result, values):
     signal_source = WavSource(kiwi_file(tmp_path, seconds=2.0))
     with run_simulated(
         SimulatedHttpIq(signal_source, speed=FAST, faults=faults), SimulatedKiwiSdr(signal_source, speed=FAST)
@@ -235,10 +233,10 @@ def test_a_receiver_that_misbehaves_costs_the_other_nothing(
     assert report.error_message == f"bad: {bad.error_message}"
     assert (ok.error_message, ok.samples_count) == (None, NUM_SAMPLES)
     assert recorded_keys(stores, report.session_id) == ["ok.npy", "ok.sigmf-meta"]
-    fault.record(found_by="the recorder", came_of_it=came_of_it)
+    fault.record(detected_by="the recorder", result=result)
 
 
-@pytest.mark.fault("a live HTTP receiver sends far slower than it says")
+@pytest.mark.fault("a live HTTP receiver sends far slower than its stated rate")
 def test_a_receiver_that_is_much_too_slow_is_given_up_at_the_deadline_of_the_session(stores, fault, tmp_path):
     told = []
 
@@ -259,12 +257,12 @@ def test_a_receiver_that_is_much_too_slow_is_given_up_at_the_deadline_of_the_ses
     assert (ok.error_message, ok.samples_count) == (None, NUM_SAMPLES)
     assert recorded_keys(stores, report.session_id) == ["ok.npy", "ok.sigmf-meta"]
     fault.record(
-        found_by="the recorder",
-        came_of_it="it has an entry with the reason and no object; the other station is recorded",
+        detected_by="the recorder",
+        result="it has an entry with the reason and no object; the other station is recorded",
     )
 
 
-@pytest.mark.fault("live receivers send more than was asked for, without end")
+@pytest.mark.fault("live receivers send without end, more than requested")
 def test_no_more_is_stored_than_duration_times_rate(stores, fault):
     signal_source = SyntheticSource("a", TORINO, TRANSMISSION)  # endless
     simulated = [SimulatedHttpIq(signal_source, speed=FAST), SimulatedKiwiSdr(signal_source, speed=FAST)]
@@ -278,7 +276,7 @@ def test_no_more_is_stored_than_duration_times_rate(stores, fault):
         assert found.samples_count == wanted
         header_bytes = stores.objects.size_bytes(found.location) - wanted * BYTES_PER_SAMPLE
         assert 0 < header_bytes <= 4096
-    fault.record(found_by="the recorder", came_of_it="duration x rate is stored, the connections are closed")
+    fault.record(detected_by="the recorder", result="duration x rate samples are stored, the connections are closed")
 
 
 @pytest.fixture(scope="module")
@@ -311,7 +309,7 @@ def tls_stations(stores, authority, tmp_path):
         yield simulated
 
 
-@pytest.mark.fault("the certificate of live receivers (https, wss) is of a CA that nobody trusts")
+@pytest.mark.fault("the certificate of live receivers (https, wss) is from an untrusted CA")
 def test_a_certificate_that_is_not_trusted_fails_its_station_and_nothing_is_sent(stores, fault, tls_stations):
     report = recorded(stores)
     assert report.status == "failed"
@@ -320,7 +318,7 @@ def test_a_certificate_that_is_not_trusted_fails_its_station_and_nothing_is_sent
         "no station could be recorded: kiwi: its certificate is not valid; web: its certificate is not valid"
     )
     assert [receiver.num_requests for receiver in tls_stations] == [0, 0]
-    fault.record(found_by="the recorder", came_of_it="no request is sent, none again; the session is failed")
+    fault.record(detected_by="the recorder", result="no request is sent and none is retried; the session is failed")
 
 
 def test_a_private_ca_is_trusted_by_ssl_cert_file(stores, environment, authority, tls_stations):
