@@ -13,6 +13,7 @@ import dagster as dg
 from heimdall_pipelines.alerts.delivery import Turn, deliver, destinations
 from heimdall_pipelines.alerts.wording import FailedCheck, failed_check_text, failed_run_text
 from heimdall_pipelines.defs.run_errors import step_failure_words
+from heimdall_pipelines.defs.run_tags import PARTITION_TAG
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.settings import Settings
 from heimdall_pipelines.store.alerts import (
@@ -36,7 +37,6 @@ SETTLED_AFTER_S = 60.0
 TOLD_FROM_AGE_S = 600.0
 MAX_CHANGES_LOGGED = 20
 WILL_RETRY_TAG = "dagster/will_retry"
-PARTITION_TAG = "dagster/partition"
 
 
 class EventLogError(HeimdallError):

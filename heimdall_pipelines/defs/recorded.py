@@ -1,19 +1,22 @@
 """Recorded sessions: their IQ, the extraction of features, its checks, and the sensor that starts it."""
 
 from collections.abc import Container, Iterable, Iterator, Sequence
+from datetime import timedelta
 
 import dagster as dg
 
+from heimdall_pipelines.defs.asset_metadata import OWNERS, stored_in_bucket, stored_in_table
 from heimdall_pipelines.defs.check_results import check_evaluation, check_result
-from heimdall_pipelines.defs.column_schema import FEATURE_SCHEMA
 from heimdall_pipelines.defs.metadata import picture_metadata
 from heimdall_pipelines.defs.outages import RUN_AGAIN_WHOLE, retried_after_outage
 from heimdall_pipelines.defs.partitions import recording_sessions
+from heimdall_pipelines.defs.run_tags import RUN_KEY_TAG
 from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION
 from heimdall_pipelines.sessions.checks import SESSION_CHECKS
 from heimdall_pipelines.sessions.extraction import ExtractionReport, StationSummary, extract_session
 from heimdall_pipelines.sessions.notes import station_notes
 from heimdall_pipelines.sessions.validation import SessionValidation, validate_session
+from heimdall_pipelines.settings import load_bucket_settings
 from heimdall_pipelines.store.measurements import list_recordings
 from heimdall_pipelines.store.session_revisions import SessionRevision, due_for_extraction
 from heimdall_pipelines.store.stores import Stores
@@ -21,27 +24,32 @@ from heimdall_pipelines.store.stores import Stores
 EXTRACTION = "extraction"  # the pool of runs that extract features
 MAX_REQUESTS_PER_TICK = 100
 _PAGE = 200
-RUN_KEY_TAG = "dagster/run_key"
 
 raw_iq_objects = dg.AssetSpec(
     key=["recorded", "raw_iq_objects"],
     group_name="recorded",
-    kinds={"s3"},
+    owners=OWNERS,
+    kinds={"s3", "postgres"},
     partitions_def=recording_sessions,
     deps=["websdr_stations"],
-    description="IQ of each station of a session in the S3 store, described by SigMF; made by an import.",
+    metadata=stored_in_bucket(load_bucket_settings().s3_bucket_raw_iq, "sessions/") | stored_in_table("measurements"),
+    description="IQ of each station of a session in the S3 store, described by SigMF, with a row for each station in "
+    "the table measurements. An import or a recording stores it.",
 )
 
 
 @dg.asset(
     key=["recorded", "measurement_features"],
     group_name="recorded",
+    owners=OWNERS,
     kinds={"postgres"},
     partitions_def=recording_sessions,
     deps=[raw_iq_objects],
     pool=EXTRACTION,
     code_version=str(FEATURE_VERSION),
-    metadata=FEATURE_SCHEMA,
+    metadata=stored_in_table("measurement_features"),
+    # Of the asset as a whole: the last session that was extracted, whichever it was.
+    freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(days=30), warn_window=timedelta(days=7)),
 )
 def recorded_measurement_features(
     context: dg.AssetExecutionContext, stores: dg.ResourceParam[Stores]

@@ -1,11 +1,12 @@
 """Recording from live receivers: the job that records, its schedule, checks of stations, and the watchdog."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 from pydantic import Field
 
+from heimdall_pipelines.defs.asset_metadata import OWNERS, stored_in_table
 from heimdall_pipelines.defs.metadata import picture_metadata, table_metadata
 from heimdall_pipelines.defs.outages import RUN_AGAIN_WHOLE, retried_after_outage
 from heimdall_pipelines.defs.partitions import recording_sessions
@@ -94,7 +95,16 @@ def scheduled_recording(settings: dg.ResourceParam[Settings]) -> dg.RunRequest |
     return dg.RunRequest(run_config={"ops": {"record": {"config": json.loads(settings.scheduled_recording)}}})
 
 
-@dg.asset(key=["recorded", "station_uptime"], group_name="recorded", kinds={"postgres"}, deps=["websdr_stations"])
+@dg.asset(
+    key=["recorded", "station_uptime"],
+    group_name="recorded",
+    owners=OWNERS,
+    kinds={"postgres"},
+    deps=["websdr_stations"],
+    metadata=stored_in_table("station_checks"),
+    # hourly_station_check materializes it every hour; the warning comes when two checks in a row are missing.
+    freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(days=1), warn_window=timedelta(hours=3)),
+)
 def station_uptime(context: dg.AssetExecutionContext, stores: dg.ResourceParam[Stores]) -> dg.MaterializeResult[None]:
     """How every active station with a client answers; its history is the table `station_checks`.
 

@@ -13,7 +13,7 @@ from heimdall_pipelines.datasets.requesting import Acceptance, request_dataset
 from heimdall_pipelines.datasets.spec import DatasetSpec
 from heimdall_pipelines.datasets.summary import DatasetSummary, summarise_dataset
 from heimdall_pipelines.datasets.workers import Workers, num_workers_wanted
-from heimdall_pipelines.defs.column_schema import FEATURE_SCHEMA
+from heimdall_pipelines.defs.asset_metadata import OWNERS, stored_in_bucket, stored_in_table
 from heimdall_pipelines.defs.metadata import picture_metadata, table_metadata
 from heimdall_pipelines.defs.outages import RUN_AGAIN_WHOLE, retried_after_outage
 from heimdall_pipelines.defs.partitions import (
@@ -24,6 +24,7 @@ from heimdall_pipelines.defs.partitions import (
 )
 from heimdall_pipelines.defs.synthetic_config import SyntheticDatasetConfig
 from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION
+from heimdall_pipelines.settings import load_bucket_settings
 from heimdall_pipelines.stations.network import load_network, sync_network
 from heimdall_pipelines.store.datasets import Dataset, get_dataset
 from heimdall_pipelines.store.stations import list_stations
@@ -41,9 +42,11 @@ MEASUREMENT_FEATURES = dg.AssetKey(["synthetic", "measurement_features"])
 @dg.asset(
     key=["synthetic", "datasets"],
     group_name="synthetic",
+    owners=OWNERS,
     kinds={"postgres"},
     partitions_def=synthetic_datasets,
     deps=["websdr_stations"],
+    metadata=stored_in_table("synthetic_datasets"),
 )
 def synthetic_dataset(
     context: dg.AssetExecutionContext, config: SyntheticDatasetConfig, stores: dg.ResourceParam[Stores]
@@ -91,6 +94,8 @@ def synthetic_dataset(
         dg.AssetSpec(
             BATCHES,
             group_name="synthetic",
+            owners=OWNERS,
+            metadata=stored_in_table("synthetic_batches"),
             kinds={"postgres"},
             deps=[dg.AssetDep(synthetic_dataset, partition_mapping=dg.AllPartitionMapping())],
             description="Ranges of a dataset's samples: how many are committed, and how many scenes were drawn.",
@@ -98,18 +103,22 @@ def synthetic_dataset(
         dg.AssetSpec(
             RAW_IQ_OBJECTS,
             group_name="synthetic",
-            kinds={"s3"},
+            owners=OWNERS,
+            metadata=stored_in_bucket(load_bucket_settings().s3_bucket_synthetic_iq, "synthetic/")
+            | stored_in_table("synthetic_iq_samples"),
+            kinds={"s3", "postgres"},
             deps=[BATCHES],
             description="IQ that is kept in the S3 store, described by SigMF: of the first 100 samples, or of all.",
         ),
         dg.AssetSpec(
             MEASUREMENT_FEATURES,
             group_name="synthetic",
+            owners=OWNERS,
             kinds={"postgres"},
             deps=[BATCHES],
             description="One row per sample: truth, and the features of each receiver.",
             code_version=str(FEATURE_VERSION),
-            metadata=FEATURE_SCHEMA,
+            metadata=stored_in_table("measurement_features"),
         ),
     ],
     partitions_def=synthetic_batches,
@@ -141,6 +150,7 @@ def synthetic_batch(
 @dg.asset(
     key=["synthetic", "dataset_summary"],
     group_name="synthetic",
+    owners=OWNERS,
     kinds={"postgres"},
     partitions_def=synthetic_datasets,
     deps=[dg.AssetDep(MEASUREMENT_FEATURES, partition_mapping=dg.AllPartitionMapping())],

@@ -13,6 +13,7 @@ from heimdall_pipelines.defs.partitions import (
     synthetic_batches,
     synthetic_datasets,
 )
+from heimdall_pipelines.defs.run_tags import RUN_KEY_TAG
 from heimdall_pipelines.defs.synthetic import (
     batch_keys,
     dataset_materialization,
@@ -26,7 +27,6 @@ from heimdall_pipelines.store.stores import Stores
 
 MAX_REQUESTS_PER_TICK = 100
 MAX_UNFINISHED_RUNS = 100  # of batches: runs of other jobs get through the queue
-RUN_KEY_TAG = "dagster/run_key"
 _PAGE = 200
 _FINISHED = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
 

@@ -19,11 +19,10 @@ from heimdall_pipelines.store.database import DatabaseUnavailableError
 from heimdall_pipelines.store.recordings import RecordedSession, open_recording_session
 from heimdall_pipelines.store.stores import open_stores
 from heimdall_pipelines_tests.alerts.support import LOG, PASSWORD, TOKEN, Webhook, evaluation
-from heimdall_pipelines_tests.conftest import execute_on_server
 from heimdall_pipelines_tests.datasets.support import add
+from heimdall_pipelines_tests.defs.support import dagster_database, postgres_storage
 from heimdall_pipelines_tests.shared_stack import PROCESS
 
-DAGSTER_DATABASE = f"dagster_of_alerts_{PROCESS}"
 UI = "http://127.0.0.1:3000"
 KINDS = {"evaluations": dg.DagsterEventType.ASSET_CHECK_EVALUATION, "failures": dg.DagsterEventType.RUN_FAILURE}
 
@@ -58,23 +57,14 @@ def rows_and_check(told):
 
 @pytest.fixture(scope="module")
 def dagster_settings(server_settings):
-    execute_on_server(server_settings, f"CREATE DATABASE {DAGSTER_DATABASE}")
-    yield server_settings.model_copy(update={"pg_database": DAGSTER_DATABASE})
-    execute_on_server(server_settings, f"DROP DATABASE {DAGSTER_DATABASE} WITH (FORCE)")
+    with dagster_database(server_settings, f"dagster_of_alerts_{PROCESS}") as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
 def instance(dagster_settings):
-    place = {
-        "scheme": "postgresql+psycopg2",
-        "hostname": dagster_settings.pg_host,
-        "port": dagster_settings.pg_port,
-        "username": dagster_settings.pg_user,
-        "password": dagster_settings.pg_password.get_secret_value(),
-        "db_name": DAGSTER_DATABASE,
-    }
     overrides = {
-        "storage": {"postgres": {"postgres_db": place}},
+        "storage": postgres_storage(dagster_settings),
         "run_retries": {"enabled": True, "max_retries": 1, "retry_on_asset_or_op_failure": False},
     }
     with dg.instance_for_test(overrides=overrides, set_dagster_home=False) as made:
