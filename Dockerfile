@@ -1,5 +1,5 @@
-# One image for all processes of ours; docker-compose.yml says which of them runs. No compiler gets into it: all that
-# requirements-deploy.lock names comes as wheels, for x86-64 and ARM.
+# One image for all processes of this project; docker-compose.yml selects the command. It has no compiler: all packages
+# of requirements-deploy.lock are wheels, for x86-64 and ARM.
 ARG PYTHON=3.12.11-slim-bookworm
 
 FROM python:${PYTHON} AS builder
@@ -19,7 +19,7 @@ RUN useradd --uid 10001 --user-group --no-create-home --home-dir /tmp --shell /u
 COPY --from=builder /opt/venv /opt/venv
 WORKDIR /opt/heimdall
 COPY dagster.yaml deploy/workspace.yaml ./
-# A process may write to /tmp and to the cache, where what numba compiles and matplotlib's list of fonts outlast it.
+# A process may write to /tmp and to the cache, which keeps numba's compiled code and matplotlib's font list.
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \

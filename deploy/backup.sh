@@ -1,8 +1,9 @@
 #!/bin/sh
 # Copies both databases and all buckets of a running deployment into a folder: deploy/backup.sh FOLDER
 #
-# The databases go first: a row is committed after its objects are stored, so whatever the rows name is in the copy.
-# Delete and repair nothing meanwhile. A later run into the same folder copies only the objects that changed.
+# The databases go first: a row is committed after its objects are stored, so the copy has all objects that rows
+# reference. Do not delete or repair anything during the backup. A later run into the same folder copies only the objects
+# that changed.
 set -eu
 mkdir -p "${1:?usage: deploy/backup.sh FOLDER}"
 folder=$(cd "$1" && pwd)

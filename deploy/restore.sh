@@ -1,8 +1,8 @@
 #!/bin/sh
-# Makes a deployment what it was when deploy/backup.sh filled a folder: deploy/restore.sh FOLDER
+# Restores a deployment from a folder of deploy/backup.sh: deploy/restore.sh FOLDER
 #
-# What is in its databases and buckets NOW IS LOST. Its servers run (docker compose up --detach postgres minio redis).
-# Broken off anywhere, it can be run again.
+# THE PRESENT CONTENT of its databases and buckets IS LOST. Its servers must run (docker compose up --detach postgres
+# minio redis). After an interruption, run it again.
 set -eu
 folder=$(cd "${1:?usage: deploy/restore.sh FOLDER}" && pwd)
 
@@ -13,7 +13,7 @@ query() {
 docker compose stop worker daemon webserver code
 for database in "${HEIMDALL_PG_DATABASE:-heimdall}" "${HEIMDALL_PG_DAGSTER_DATABASE:-dagster}"; do
     printf 'DROP DATABASE IF EXISTS %s WITH (FORCE);\nCREATE DATABASE %s;\n' "$database" "$database" | query postgres
-    # TimescaleDB wants to be told that its own tables are about to be filled; plain PostgreSQL knows nothing of it.
+    # TimescaleDB needs these calls around a restore; plain PostgreSQL does not have them.
     for moment in pre post; do
         if [ $moment = post ]; then
             docker compose exec -T postgres \

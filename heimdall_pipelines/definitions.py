@@ -1,4 +1,4 @@
-"""The one place where everything that Dagster loads is put together."""
+"""Assembles everything that Dagster loads."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ def build_definitions(resources: Mapping[str, Any] | None = None) -> dg.Definiti
     Parameters
     ----------
     resources : mapping, optional
-        Resources that take the place of the usual ones, by name (``stores``, ``settings``).
+        Resources that replace the default ones, by name (``stores``, ``settings``).
     """
     return dg.Definitions(
         assets=_assets(),
@@ -80,7 +80,7 @@ _CHECKS = (
     synthetic_checks.synthetic_batch_checks,
     synthetic_checks.synthetic_dataset_checks,
 )
-_HOOKS = {started_again_after_outage}  # of assets, not of their jobs: the UI materializes in a job of its own
+_HOOKS = {started_again_after_outage}  # of assets, not of their jobs: the UI materializes in another job
 
 
 def _assets() -> Sequence[Any]:
@@ -94,7 +94,7 @@ def _assets() -> Sequence[Any]:
 
 
 def _with_hooks(check: dg.AssetChecksDefinition) -> dg.AssetChecksDefinition:
-    """Do what ``check.with_hooks`` is to do, of which Dagster 1.13 makes an asset, to warn when it is loaded."""
+    """Add the hooks to a check: ``check.with_hooks`` of Dagster 1.13 returns an asset, which loads with a warning."""
     attributes = check.get_attributes_dict() | {"hook_defs": _HOOKS}
     del attributes["execution_type"]  # beta, and the default
     return dg.AssetChecksDefinition(**attributes)

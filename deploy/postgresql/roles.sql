@@ -1,14 +1,14 @@
--- Two roles and two databases with the least privileges that suffice. Run by a superuser, as often as you like:
+-- Two roles and two databases with least privileges. Run as a superuser; it can be run again at any time:
 --
 --   HEIMDALL_PG_OWNER_PASSWORD=… HEIMDALL_PG_PASSWORD=… psql --no-psqlrc --dbname postgres --file roles.sql
 --
 -- heimdall_owner  owns the schema and Dagster's tables: runs `heimdall db migrate` and `dagster instance migrate`
--- heimdall_app    reads and writes rows, nothing else: HEIMDALL_PG_USER of everything that runs
+-- heimdall_app    only reads and writes rows: HEIMDALL_PG_USER of all running processes
 --
--- Passwords come from the environment, so that none is in a process list or a shell's history; a new one is set by
--- running this again. Other names and limits: --set app=… --set owner=… --set database=… --set dagster_database=…
--- --set app_connections=… . On a server that others use too add --set shared=1: who may connect to their databases
--- stays as it is. Tables that are there already are handed to the owner, with the rights that go with it.
+-- Passwords come from the environment, so that process lists and shell histories do not show them. To change one, run
+-- this again. Other names and limits: --set app=… --set owner=… --set database=… --set dagster_database=…
+-- --set app_connections=… . On a shared server add --set shared=1: access to other databases does not
+-- change. Existing tables get the new owner and the same rights.
 \set ON_ERROR_STOP on
 \set QUIET on
 \if :{?owner} \else

@@ -4,6 +4,7 @@ Columns of tables come from store/table_columns.py, those of a receiver's featur
 """
 
 import inspect
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,7 @@ _RECEIVER = {
     "error_message": ("text", "why there are no features; else null"),
 }
 _ELEMENT = "receiver_features[]."
+_UNITS = {unit.lower(): unit for unit in ("Hz", "dB", "dBm", "m", "s", "ms", "ns", "bytes")} | {"seconds": "s"}
 
 
 def stored_in_table(table: str) -> dict[str, Any]:
@@ -54,8 +56,25 @@ def code_reference(function: Callable[..., Any]) -> dict[str, Any]:
 
 def _column(column: TableColumn) -> dg.TableColumn:
     return dg.TableColumn(
-        column.name, column.type, column.description, dg.TableColumnConstraints(nullable=column.is_nullable)
+        column.name,
+        column.type,
+        with_unit(column.name, column.description),
+        dg.TableColumnConstraints(nullable=column.is_nullable),
     )
+
+
+def with_unit(name: str, description: str) -> str:
+    """Add the unit that a column's name ends with, unless the description has it.
+
+    >>> with_unit("latency_ms", "Time to its answer")
+    'Time to its answer (ms)'
+    >>> with_unit("frequency_hz", "Carrier frequency, Hz")
+    'Carrier frequency, Hz'
+    """
+    unit = _UNITS.get(name.rpartition("_")[2])
+    if unit is None or "_" not in name or re.search(rf"\b{unit}\b", description):
+        return description
+    return f"{description} ({unit})"
 
 
 def _receiver_columns() -> list[dg.TableColumn]:

@@ -13,7 +13,7 @@ def websdr_stations(stores: dg.ResourceParam[Stores]) -> dg.MaterializeResult[No
     """The receivers of the network and the transmitters with known position.
 
     Adds what is missing in the tables `websdr_stations` and `known_sources`. Rows that exist are never
-    changed: whoever edits them keeps them, and what differs from the file is reported as drift.
+    changed, so that edits stay; differences from the file are reported as drift.
     """
     report = sync_network(stores.database, load_network())
     stations = list_stations(stores.database)

@@ -1,4 +1,4 @@
-"""Synthetic datasets: how one is asked for, its batches, and its summary."""
+"""Synthetic datasets: requests, batches and summaries."""
 
 import json
 import time
@@ -53,7 +53,7 @@ def synthetic_dataset(
 ) -> dg.MaterializeResult[None]:
     """A dataset of transmissions whose truth is known; the partition is its name.
 
-    To ask for one, open the launchpad, add a partition, and say what is wanted (Ctrl+Space shows all parameters):
+    To request one, open the launchpad, add a partition, and write the config (Ctrl+Space shows all parameters):
 
     ```yaml
     ops:
@@ -62,14 +62,14 @@ def synthetic_dataset(
           target_num_samples: 1000
     ```
 
-    A new dataset needs `target_num_samples`, everything else has a default. For one that exists a greater total
-    expands it, and its parameters stay as they are. The sensor `requested_synthetic_batches` then has the missing
-    batches made.
+    A new dataset needs `target_num_samples`; all other parameters have defaults. A larger total expands an existing
+    dataset, whose parameters do not change. The sensor `requested_synthetic_batches` then requests the missing
+    batches.
     """
     with retried_after_outage(context.op_execution_context):
         if not list_stations(stores.database):
             sync_network(stores.database, load_network())
-            context.log.info("there was no station yet: those of the project's network were added")
+            context.log.info("there were no stations: those of the project's network were added")
         outcome = request_dataset(
             stores,
             context.partition_key,
@@ -122,7 +122,7 @@ def synthetic_dataset(
         ),
     ],
     partitions_def=synthetic_batches,
-    can_subset=True,  # the UI and `dg launch` may ask for one of them; a batch is made whole all the same
+    can_subset=True,  # the UI and `dg launch` may select one of them; a batch is always made whole
     pool=ALL_CORES,
 )
 def synthetic_batch(
@@ -174,13 +174,13 @@ make_synthetic_batches = dg.define_asset_job(
 summarise_synthetic_dataset = dg.define_asset_job(
     "summarise_synthetic_dataset",
     selection=dg.AssetSelection.assets(synthetic_dataset_summary),
-    description="Sums up one synthetic dataset.",
+    description="Summarises one synthetic dataset.",
     tags=RUN_AGAIN_WHOLE,
 )
 
 
 def add_partitions(instance: dg.DagsterInstance, dataset: Dataset) -> None:
-    """Make a dataset and all its batches known to Dagster; those that are known stay."""
+    """Add the partitions of a dataset and of all its batches to Dagster; existing ones stay."""
     instance.add_dynamic_partitions(SYNTHETIC_DATASETS, [dataset.name])
     instance.add_dynamic_partitions(SYNTHETIC_BATCHES, batch_keys(dataset))
 
@@ -191,7 +191,7 @@ def batch_keys(dataset: Dataset) -> list[str]:
 
 
 def dataset_materialization(dataset: Dataset, acceptance: Acceptance | None) -> dg.AssetMaterialization:
-    """Tell Dagster of a dataset; the acceptance is that of a new one."""
+    """Return the materialization of a dataset; only a new one has an acceptance."""
     metadata: dict[str, dg.MetadataValue] = {
         "target": dg.MetadataValue.int(dataset.target_num_samples),
         "committed": dg.MetadataValue.int(dataset.num_samples),
@@ -207,7 +207,7 @@ def dataset_materialization(dataset: Dataset, acceptance: Acceptance | None) -> 
 
 
 def batch_materializations(report: BatchReport) -> list[dg.AssetMaterialization]:
-    """Tell Dagster of a batch that was made: of the batch, its objects and its features."""
+    """Return the materializations of a batch, its objects and its features."""
     metadata: dict[dg.AssetKey, dict[str, dg.MetadataValue]] = {
         BATCHES: {
             "samples": dg.MetadataValue.int(report.batch.num_samples),
@@ -250,7 +250,7 @@ def _summary_metadata(summary: DatasetSummary) -> dict[str, dg.MetadataValue]:
 
 
 def _in_order(spec: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Parameters in the order in which they are documented, as JSON; the database keeps them in another."""
+    """Parameters as JSON in the order of their documentation; the database has another order."""
     for name in sorted(spec, key=[*DatasetSpec.model_fields, *spec].index):
         yield name, spec[name] if isinstance(spec[name], str) else json.dumps(spec[name])
 
@@ -265,18 +265,18 @@ def _rejections(attempts: int, rejections: dict[str, int]) -> dg.MetadataValue:
 
 
 def _once(log: Callable[[str], None], line: str) -> Callable[[], None]:
-    """Log a line the first time that it is called for."""
+    """Return a function that logs a line the first time it is called."""
     remaining = [line]
 
-    def tell() -> None:
+    def log_once() -> None:
         if remaining:
             log(remaining.pop())
 
-    return tell
+    return log_once
 
 
 def _throttled(log: Callable[[str], None]) -> Callable[[BatchProgress], None]:
-    """Log progress every few seconds: each line is an event that is kept."""
+    """Log progress every few seconds: each line is an event that is stored."""
     logged = time.monotonic()
 
     def progress(so_far: BatchProgress) -> None:

@@ -38,7 +38,7 @@ def note(database, *evaluations):
 
 
 def tick(database, *webhooks, at_s=0.0, **options):
-    return deliver(database, to(*webhooks), START + timedelta(seconds=at_s), **{"turn_s": TIMEOUT_S} | options)
+    return deliver(database, to(*webhooks), START + timedelta(seconds=at_s), **{"time_limit_s": TIMEOUT_S} | options)
 
 
 def errors(database):
@@ -72,14 +72,14 @@ def test_a_webhook_that_is_down_for_an_hour_gets_all_once_when_it_is_back_and_th
     for number in range(120):  # every 30 s
         if number % 40 == 0:
             note(database, evaluation(number + 1, partition=f"p{number}"))
-        turns = tick(database, webhook, second_webhook, at_s=30 * number)
-        assert [turn.error is None for turn in turns] == [True, False]
+        deliveries = tick(database, webhook, second_webhook, at_s=30 * number)
+        assert [delivery.error is None for delivery in deliveries] == [True, False]
     assert len(webhook.messages) == 3
     assert sum("Connection error" in str(error) for error in errors(database)) == 3
     second_webhook.up()
     for number in range(3):
-        turns = tick(database, webhook, second_webhook, at_s=3600 + 30 * number)
-        assert [turn.error for turn in turns] == [None, None]
+        deliveries = tick(database, webhook, second_webhook, at_s=3600 + 30 * number)
+        assert [delivery.error for delivery in deliveries] == [None, None]
     assert sorted(second_webhook.titles) == sorted(webhook.titles)
     assert len(second_webhook.messages) == 3
     oldest = list_alerts(database, 10)[-1]
@@ -103,9 +103,9 @@ def test_what_failed_and_passed_again_while_the_webhook_was_down_is_told_as_one_
 def test_a_server_that_refuses_is_tried_once_a_tick_and_says_why(database, webhook):
     webhook.status = 500
     note(database, evaluation(1), evaluation(2, partition="p2"))
-    (turn,) = tick(database, webhook)
-    assert webhook.num_refused == 1  # the first failure ends the turn
-    assert "error=500" in turn.error
+    (delivery,) = tick(database, webhook)
+    assert webhook.num_refused == 1  # the first failure ends the delivery
+    assert "error=500" in delivery.error
     webhook.status = 200
     tick(database, webhook)
     assert len(webhook.messages) == 2
@@ -169,7 +169,7 @@ def test_nothing_is_sent_while_another_process_is_sending(database, webhook):
 
 def test_no_message_begins_when_the_time_of_a_turn_is_over(database, webhook):
     note(database, evaluation(1))
-    assert [turn.num_messages for turn in tick(database, webhook, turn_s=-1.0)] == [0]
+    assert [delivery.num_messages for delivery in tick(database, webhook, time_limit_s=-1.0)] == [0]
     tick(database, webhook)
     assert len(webhook.messages) == 1
 

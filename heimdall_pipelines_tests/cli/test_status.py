@@ -34,7 +34,7 @@ PATIENT_HEIMDALL = f"""
 from heimdall_pipelines.cli import main
 from heimdall_pipelines.status import looking, servers
 
-servers.ANSWER_WITHIN_S = looking.READ_WITHIN_S = {TIMEOUT_S}
+servers.ANSWER_TIMEOUT_S = looking.READ_TIMEOUT_S = {TIMEOUT_S}
 main()
 """
 
@@ -42,7 +42,7 @@ main()
 @pytest.fixture(autouse=True)
 def _patient(monkeypatch):
     monkeypatch.setattr(bounded, "time", PatientClock())
-    monkeypatch.setattr(servers, "_REDIS_ANSWER_WITHIN_S", TIMEOUT_S)
+    monkeypatch.setattr(servers, "_REDIS_TIMEOUT_S", TIMEOUT_S)
 
 
 @pytest.fixture

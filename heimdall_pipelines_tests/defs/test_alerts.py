@@ -341,7 +341,7 @@ def test_more_events_than_one_call_reads_are_all_noted_and_old_ones_are_told_whe
         alerting.report(f"p{number}")
     alerting.report("p0", passed=True)
     first = alerting.tick(later_s=1000)
-    assert (len(first.changes), first.turns, webhook.messages) == (6, None, [])
+    assert (len(first.changes), first.deliveries, webhook.messages) == (6, None, [])
     alerting.tick(later_s=1030)
     assert webhook.titles == ["Heimdall: 9 failed checks, 1 recovered check"]
 
@@ -428,7 +428,7 @@ def test_the_sensor_keeps_its_cursor_says_what_it_did_and_shows_no_secret(alerti
         assert Cursor.parse(result.cursor) == Cursor.parse(alerting.start)  # the event is young
         shown.append(result.skip_reason.skip_message)
     assert shown[0].startswith("1 raised; destination 1 (json): ")
-    assert shown[1] == "nothing new; told 1 (json) of 1"
+    assert shown[1] == "nothing new; sent 1 to 1 (json)"
     output = "".join((*shown, *capfd.readouterr(), repr(alerting.settings)))
     assert TOKEN not in output
     assert PASSWORD not in output
@@ -438,7 +438,7 @@ def test_without_urls_the_table_and_the_log_have_it(alerting, webhook, capfd):
     alerting.settings = alerting.settings.model_copy(update={"alert_urls": None})
     alerting.run()
     outcome = alerting.tick()
-    assert "HEIMDALL_ALERT_URLS is not set: the table heimdall.alerts and the log have them" in str(outcome)
+    assert "HEIMDALL_ALERT_URLS is not set: see the table heimdall.alerts and the log" in str(outcome)
     assert len(alerting.table) == 1
     assert "ERROR: check rows_agree of rows failed" in capfd.readouterr().err
     assert webhook.messages == []

@@ -538,7 +538,7 @@ def test_a_dataset_that_cannot_be_looked_at_fails_the_run_but_does_not_stop_it(i
     )
     result = run(instance, EVERYTHING)
     assert not result.success
-    assert "not everything could be looked at: dataset first: this version cannot read its parameters" in failure(
+    assert "some datasets could not be checked: dataset first: this version cannot read its parameters" in failure(
         result
     )
     assert "colour" in failure(result)

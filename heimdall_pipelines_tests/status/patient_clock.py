@@ -2,7 +2,7 @@
 
 import threading
 
-_LOOK = "look at "  # as `collect_within` names its threads
+_LOOK = "look at "  # as `collect_with_timeout` names its threads
 _LONGER_THAN_ANY_BOUND_S = 86_400.0
 
 
