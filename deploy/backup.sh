@@ -2,8 +2,8 @@
 # Copies both databases and all buckets of a running deployment into a folder: deploy/backup.sh FOLDER
 #
 # The databases go first: a row is committed after its objects are stored, so the copy has all objects that rows
-# reference. Do not delete or repair anything during the backup. A later run into the same folder copies only the objects
-# that changed.
+# reference. Do not delete or repair anything during the backup. A later run into the same folder
+# copies only the objects that changed.
 set -eu
 mkdir -p "${1:?usage: deploy/backup.sh FOLDER}"
 folder=$(cd "$1" && pwd)

@@ -83,10 +83,10 @@ def dagster_database(cluster) -> Database:
 
 @contextlib.contextmanager
 def told_to_stop(cluster) -> Iterator[None]:
-    """Wait until the worker has heard what the block tells it."""
+    """Wait until the worker has received the signal of the block."""
     times_before = cluster.log("one").count("Warm shutdown")
     yield
-    wait_for("the worker to hear", lambda: cluster.log("one").count("Warm shutdown") > times_before)
+    wait_for("the worker to stop", lambda: cluster.log("one").count("Warm shutdown") > times_before)
 
 
 def test_a_batch_is_made_in_a_worker_and_what_it_printed_is_in_the_store(worker, cluster, instance, cluster_stores):
