@@ -429,12 +429,12 @@ def test_everything_is_validated_but_what_is_being_deleted_and_leftovers_are_war
     assert get_session(stores.database, session).health_status == "critical"  # it has no features
     assert get_session(stores.database, doomed_session).last_validated_at is None
     reported = {e.partition for e in result.get_asset_check_evaluations()}
-    assert reported == {"sound", "broken", "broken__00000", str(session)}
+    assert reported == {"sound", "broken", "broken__00000", get_session(stores.database, session).slug}
     assert last_words_of_dataset(instance, "sound") == ALL_PASS
     words = capfd.readouterr().err
     for place in (
-        f"{stores.objects.synthetic_iq_bucket}/synthetic/00000000-0000-0000-0000-000000000001/: 1 objects",
-        f"{stores.objects.raw_iq_bucket}/sessions/00000000-0000-0000-0000-000000000002/: 1 objects",
+        f"{stores.objects.synthetic_iq_bucket}/synthetic/00000000-0000-0000-0000-000000000001/: 1 orphan objects",
+        f"{stores.objects.raw_iq_bucket}/sessions/00000000-0000-0000-0000-000000000002/: 1 orphan objects",
     ):
         assert place in words
     assert str(to_delete.id) not in words
@@ -542,7 +542,10 @@ def test_a_dataset_that_cannot_be_looked_at_fails_the_run_but_does_not_stop_it(i
         result
     )
     assert "colour" in failure(result)
-    assert {e.partition for e in result.get_asset_check_evaluations()} == {"second", str(session)}
+    assert {e.partition for e in result.get_asset_check_evaluations()} == {
+        "second",
+        get_session(stores.database, session).slug,
+    }
     assert get_dataset(stores.database, "first").last_validated_at is None
 
 
