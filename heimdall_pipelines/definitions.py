@@ -1,6 +1,7 @@
-"""The one place where everything that Dagster loads is put together."""
+"""Assembles everything that Dagster loads."""
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -11,12 +12,14 @@ from heimdall_pipelines.defs import (
     recorded,
     recording,
     retention,
+    run_retention,
     stations,
     synthetic,
     synthetic_checks,
     synthetic_sensor,
     validation,
 )
+from heimdall_pipelines.defs.asset_metadata import code_reference
 from heimdall_pipelines.defs.outages import started_again_after_outage
 from heimdall_pipelines.defs.resources import settings_resource, stores_resource
 
@@ -27,10 +30,10 @@ def build_definitions(resources: Mapping[str, Any] | None = None) -> dg.Definiti
     Parameters
     ----------
     resources : mapping, optional
-        Resources that take the place of the usual ones, by name (``stores``, ``settings``).
+        Resources that replace the default ones, by name (``stores``, ``settings``).
     """
     return dg.Definitions(
-        assets=[recorded.raw_iq_objects, *(asset.with_hooks(_HOOKS) for asset in _ASSETS)],
+        assets=_assets(),
         asset_checks=[_with_hooks(check) for check in _CHECKS],
         jobs=[
             recorded.extract_recorded_session,
@@ -43,12 +46,14 @@ def build_definitions(resources: Mapping[str, Any] | None = None) -> dg.Definiti
             synthetic_checks.repair_synthetic_dataset,
             validation.validate_everything,
             retention.expire_sessions,
+            run_retention.expire_runs,
         ],
         schedules=[
             validation.weekly_validation,
             recording.hourly_station_check,
             recording.scheduled_recording,
             retention.daily_expiry,
+            run_retention.daily_run_expiry,
         ],
         sensors=[
             recorded.completed_recording_sessions,
@@ -75,11 +80,21 @@ _CHECKS = (
     synthetic_checks.synthetic_batch_checks,
     synthetic_checks.synthetic_dataset_checks,
 )
-_HOOKS = {started_again_after_outage}  # of assets, not of their jobs: the UI materializes in a job of its own
+_HOOKS = {started_again_after_outage}  # of assets, not of their jobs: the UI materializes in another job
+
+
+def _assets() -> Sequence[Any]:
+    """Assets with their hooks and the place of their code."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)  # code references are beta in Dagster 1.13, which the lock pins
+        return [
+            recorded.raw_iq_objects.merge_attributes(metadata=code_reference(recorded.raw_iq_materialization)),
+            *dg.with_source_code_references([asset.with_hooks(_HOOKS) for asset in _ASSETS]),
+        ]
 
 
 def _with_hooks(check: dg.AssetChecksDefinition) -> dg.AssetChecksDefinition:
-    """Do what ``check.with_hooks`` is to do, of which Dagster 1.13 makes an asset, to warn when it is loaded."""
+    """Add the hooks to a check: ``check.with_hooks`` of Dagster 1.13 returns an asset, which loads with a warning."""
     attributes = check.get_attributes_dict() | {"hook_defs": _HOOKS}
     del attributes["execution_type"]  # beta, and the default
     return dg.AssetChecksDefinition(**attributes)

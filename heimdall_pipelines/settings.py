@@ -21,10 +21,17 @@ class SettingsError(HeimdallError):
     """An environment variable is missing or malformed; the message names each one."""
 
 
-class LocalSettings(BaseSettings):
-    """Settings that are needed without a server: those of the embedded stack, and where alerts are sent."""
+class BucketSettings(BaseSettings):
+    """Names of the buckets, which the definitions show as addresses of assets; every value is valid."""
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="ignore", frozen=True, hide_input_in_errors=True)
+
+    s3_bucket_raw_iq: str = Field(default="heimdall-raw-iq", description="Bucket of recorded IQ")
+    s3_bucket_synthetic_iq: str = Field(default="heimdall-synthetic-iq", description="Bucket of synthetic IQ")
+
+
+class LocalSettings(BucketSettings):
+    """What is needed before any server runs, or without one: the embedded stack's own, and where alerts go."""
 
     home: Path = Field(default=Path(".heimdall"), description="Folder of the embedded stack's data and credentials")
     pg_bindir: Path | None = Field(
@@ -128,6 +135,12 @@ class Settings(LocalSettings):
         le=36_500,
         description="If set, `heimdall db expire` deletes sessions completed before that",
     )
+    run_retention_days: int | None = Field(
+        default=None,
+        ge=1,
+        le=36_500,
+        description="Set: the schedule daily_run_expiry deletes Dagster runs of this age with their events",
+    )
 
     s3_endpoint: str = Field(
         pattern=r"^[A-Za-z0-9.\-\[\]:]+$",
@@ -137,8 +150,6 @@ class Settings(LocalSettings):
     s3_secret_key: SecretStr = Field(description="S3 secret key")
     s3_secure: bool = Field(default=False, description="true for https")
     s3_region: str = Field(default="us-east-1", description="S3 region")
-    s3_bucket_raw_iq: str = Field(default="heimdall-raw-iq", description="Bucket of recorded IQ")
-    s3_bucket_synthetic_iq: str = Field(default="heimdall-synthetic-iq", description="Bucket of synthetic IQ")
 
 
 def load_settings(**overrides: Any) -> Settings:
@@ -160,6 +171,11 @@ def load_settings(**overrides: Any) -> Settings:
 def load_local_settings() -> LocalSettings:
     """Read the settings that are needed without a server; raises SettingsError like load_settings."""
     return _load(LocalSettings, {})
+
+
+def load_bucket_settings() -> BucketSettings:
+    """Read the names of the buckets from the environment; they have defaults, and every value is valid."""
+    return BucketSettings()
 
 
 _Kind = TypeVar("_Kind", bound=LocalSettings)

@@ -1,12 +1,16 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import dagster as dg
 import pytest
 
 from heimdall_pipelines.definitions import build_definitions
+from heimdall_pipelines.defs.asset_metadata import stored_in_bucket
 from heimdall_pipelines.rf.feature_registry import FEATURE_NAMES, FEATURE_VERSION
+from heimdall_pipelines.settings import load_bucket_settings
+from heimdall_pipelines.store.table_columns import table_columns
 
 # In a process of its own: no import of the tests helps, and no HEIMDALL_ variable is needed to load.
 LOAD = """
@@ -47,9 +51,16 @@ def test_everything_loads_in_a_fresh_process_without_any_setting():
             "abandoned_recordings",
             "lost_runs",
         ],
-        "schedules": ["weekly_validation", "hourly_station_check", "scheduled_recording", "daily_expiry"],
+        "schedules": [
+            "weekly_validation",
+            "hourly_station_check",
+            "scheduled_recording",
+            "daily_expiry",
+            "daily_run_expiry",
+        ],
         "jobs": [
             "check_stations",
+            "expire_runs",
             "expire_sessions",
             "extract_recorded_session",
             "make_synthetic_batches",
@@ -85,6 +96,49 @@ def test_assets_of_features_carry_their_version_and_columns():
         asset = graph.get(dg.AssetKey([room, "measurement_features"]))
         columns = {column.name: column for column in asset.metadata["dagster/column_schema"].columns}
         assert asset.code_version == str(FEATURE_VERSION)
-        assert set(columns) > set(FEATURE_NAMES)
-        assert columns["cn0_dbhz"].description.startswith("mean over the chunks, dB-Hz: carrier-to-noise density")
-        assert columns["cn0_dbhz"].tags == {"since_feature_version": "2"}
+        assert set(columns) > {f"receiver_features[].{name}" for name in FEATURE_NAMES}
+        cn0 = columns["receiver_features[].cn0_dbhz"]
+        assert cn0.description.startswith("mean over the chunks, dB-Hz: carrier-to-noise density")
+        assert cn0.tags == {"since_feature_version": "2"}
+
+
+ASSETS = [
+    pytest.param(node, id=node.key.to_user_string()) for node in build_definitions().resolve_asset_graph().asset_nodes
+]
+ONLY_IN_METADATA = {dg.AssetKey(["synthetic", "dataset_summary"])}  # its numbers are in its materializations
+
+
+@pytest.mark.parametrize("asset", ASSETS)
+def test_every_asset_says_whose_what_and_where_it_is(asset):
+    assert asset.owners == ["team:heimdall"]
+    assert asset.description
+    assert asset.kinds
+    references = asset.metadata["dagster/code_references"].code_references
+    assert all(Path(reference.file_path).is_file() for reference in references)
+    assert references
+    if asset.key in ONLY_IN_METADATA:
+        return
+    table = asset.metadata["dagster/table_name"]
+    columns = asset.metadata["dagster/column_schema"].columns
+    assert table.startswith("heimdall.")
+    assert [column.name for column in columns][: len(table_columns(table.removeprefix("heimdall.")))] == [
+        column.name for column in table_columns(table.removeprefix("heimdall."))
+    ]
+    assert all(column.description for column in columns)
+    if "s3" in asset.kinds:
+        assert asset.metadata["dagster/uri"].startswith("s3://heimdall-")
+
+
+def test_station_uptime_and_recorded_features_have_a_freshness_policy():
+    policies = {asset.values[0].key.to_user_string(): asset.values[0].freshness_policy for asset in ASSETS}
+    assert {name for name, policy in policies.items() if policy is not None} == {
+        "recorded/station_uptime",
+        "recorded/measurement_features",
+    }
+
+
+def test_addresses_of_objects_follow_the_names_of_the_buckets(monkeypatch):
+    monkeypatch.setenv("HEIMDALL_S3_BUCKET_RAW_IQ", "mine")
+    assert stored_in_bucket(load_bucket_settings().s3_bucket_raw_iq, "sessions/") == {
+        "dagster/uri": "s3://mine/sessions/"
+    }

@@ -1,1 +1,1 @@
-"""Alerts of failed checks and runs: what they say, and how they get out. Knows no Dagster."""
+"""Alerts of failed checks and runs: their text and their delivery. Does not import Dagster."""

@@ -1,6 +1,6 @@
-"""Sends what is pending_alerts to each destination through Apprise: at least once, and each destination on its own.
+"""Sends pending alerts to each destination through Apprise: at least once, each destination independently.
 
-What an Apprise URL holds besides its scheme may be secret (tokens stand in hosts and paths): nothing here shows it.
+Everything in an Apprise URL except its scheme may be secret (tokens in hosts and paths), and is never shown.
 """
 
 import functools
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
     import apprise
 
 VARIABLE = "HEIMDALL_ALERT_URLS"
-MAX_SINGLE_MESSAGES = 5  # more than these at once become one summary
-MAX_TOLD_AT_ONCE = 10_000
-TOLD_WITHIN = timedelta(days=7)
+MAX_SINGLE_MESSAGES = 5  # more alerts than this in one call become one summary
+MAX_ALERTS_PER_CALL = 10_000
+MAX_AGE = timedelta(days=7)
 SEND_TIMEOUT_S = 15.0
-TURN_S = 30.0  # no further message begins after it; half of what Dagster gives a tick
+TIME_LIMIT_S = 30.0  # no further message is sent after it; half of the timeout of a tick in Dagster
 _MAX_ERROR_CHARACTERS = 300
 _SHORTEST_SECRET = 4
 
 
 class AlertUrlError(HeimdallError):
-    """One of the URLs cannot be used; the message says which, never what it holds."""
+    """One of the URLs cannot be used; the message has its position, never its content."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,11 @@ class Destination:
     Attributes
     ----------
     key : str
-        Digest of the URL, by which the table knows it.
+        Digest of the URL, as stored in the table.
     label : str
-        Its position and scheme, for people: ``2 (slack)``.
+        Position and scheme, for messages: ``2 (slack)``.
     url : str
-        Holds secrets; never in ``repr``.
+        Contains secrets; never in ``repr``.
     """
 
     key: str
@@ -60,8 +60,8 @@ class Destination:
 
 
 @dataclass(frozen=True)
-class Turn:
-    """What came of the messages to one destination."""
+class DestinationResult:
+    """Result of the messages to one destination."""
 
     destination: Destination
     num_messages: int
@@ -82,7 +82,7 @@ def destinations(urls: SecretStr | None) -> list[Destination]:
 
 
 def send(service: "apprise.NotifyBase", destination: Destination, message: Message) -> str | None:
-    """Send one message; gives why it was not taken, None if it was."""
+    """Send one message; returns why it was not accepted, or None."""
     library = _apprise()
     kinds = library.NotifyType
     tones = {"failure": kinds.FAILURE, "warning": kinds.WARNING, "success": kinds.SUCCESS, "info": kinds.INFO}
@@ -96,12 +96,12 @@ def send(service: "apprise.NotifyBase", destination: Destination, message: Messa
             body_format=library.NotifyFormat.TEXT,
             timeout=SEND_TIMEOUT_S,
         )
-    except Exception as error:  # noqa: BLE001, RUF100  # a hundred services' code: none of it may end the others' turn
+    except Exception as error:  # noqa: BLE001, RUF100  # code of many services: an error in one must not stop the others
         return without_secrets(f"{type(error).__name__}: {error}", destination.url)
     if result:
         return None
     reasons = "; ".join(entry.message for entry in result.logs())
-    return without_secrets(reasons or f"not taken ({result.status.name.lower()})", destination.url)
+    return without_secrets(reasons or f"not accepted ({result.status.name.lower()})", destination.url)
 
 
 def open_service(destination: Destination) -> "apprise.NotifyBase":
@@ -110,7 +110,7 @@ def open_service(destination: Destination) -> "apprise.NotifyBase":
     Raises
     ------
     AlertUrlError
-        Apprise can make nothing of the URL.
+        Apprise does not accept the URL.
     """
     library = _apprise()
     asset = library.AppriseAsset(
@@ -134,70 +134,72 @@ def deliver(
     to: Sequence[Destination],
     now: datetime,
     ui_url: str | None = None,
-    turn_s: float = TURN_S,
-) -> list[Turn] | None:
+    time_limit_s: float = TIME_LIMIT_S,
+) -> list[DestinationResult] | None:
     """Send every destination the messages that it has not received.
 
-    More than 5 alerts become one summary. The first failure of a destination ends its turn: the next
-    call tries again. What was sent is marked afterwards, so that a crash in between sends it twice,
-    and never not at all.
+    More than 5 alerts become one summary. After the first failure of a destination nothing more is sent to it; the next
+    call retries. Messages are marked as sent afterwards, so that a crash in between sends them twice, but never loses
+    them.
 
     Parameters
     ----------
     database : Database
     to : sequence of Destination
-        Each has its turn at the same time as the others, so that a slow one delays none.
+        Served in parallel, so that a slow one does not delay the others.
     now : datetime
         Closed incidents and failed runs are sent for 7 days; open incidents always.
     ui_url : str, optional
         Address of the Dagster UI, for links.
-    turn_s : float
-        No message begins later than that in a turn, in seconds.
+    time_limit_s : float
+        After this time, in seconds, no further message to a destination is started.
 
     Returns
     -------
-    list of Turn or None
-        Per destination; None while another process is sending.
+    list of DestinationResult or None
+        One per destination; None while another process is sending.
     """
     if not to:
         return []
-    with lock_sending(database) as claimed:
-        if not claimed:
+    with lock_sending(database) as is_locked:
+        if not is_locked:
             return None
         _apprise()
         with ThreadPoolExecutor(max_workers=min(len(to), 8)) as pool:
-            return list(pool.map(lambda one: _turn(database, one, now, ui_url, turn_s), to))
+            return list(pool.map(lambda one: _deliver_to(database, one, now, ui_url, time_limit_s), to))
 
 
-def _turn(database: Database, destination: Destination, now: datetime, ui_url: str | None, turn_s: float) -> Turn:
-    ends_at_s = time.monotonic() + turn_s
-    pending_alerts = list_pending(database, destination.key, now - TOLD_WITHIN, MAX_TOLD_AT_ONCE)
+def _deliver_to(
+    database: Database, destination: Destination, now: datetime, ui_url: str | None, time_limit_s: float
+) -> DestinationResult:
+    deadline_s = time.monotonic() + time_limit_s
+    pending_alerts = list_pending(database, destination.key, now - MAX_AGE, MAX_ALERTS_PER_CALL)
     if not pending_alerts:
-        return Turn(destination, 0, 0)
-    parcels: list[list[PendingAlert]] = (
+        return DestinationResult(destination, 0, 0)
+    batches: list[list[PendingAlert]] = (
         [pending_alerts] if len(pending_alerts) > MAX_SINGLE_MESSAGES else [[one] for one in pending_alerts]
     )
     try:
         service = open_service(destination)
     except AlertUrlError as error:
         mark_failed(database, destination.key, pending_alerts, str(error))
-        return Turn(destination, 0, 0, str(error))
+        return DestinationResult(destination, 0, 0, str(error))
     num_alerts = 0
-    for number, parcel in enumerate(parcels):
-        if time.monotonic() > ends_at_s:
-            return Turn(destination, number, num_alerts)
-        message = summary_of(parcel, ui_url) if len(parcel) > 1 else message_of(parcel[0], ui_url)
+    for number, batch in enumerate(batches):
+        if time.monotonic() > deadline_s:
+            return DestinationResult(destination, number, num_alerts)
+        message = summary_of(batch, ui_url) if len(batch) > 1 else message_of(batch[0], ui_url)
         problem = send(service, destination, message)
         if problem is not None:
-            mark_failed(database, destination.key, [one for rest in parcels[number:] for one in rest], problem)
-            return Turn(destination, number, num_alerts, f"destination {destination.label}: {problem}")
-        mark_sent(database, destination.key, parcel, now)
-        num_alerts += len(parcel)
-    return Turn(destination, len(parcels), num_alerts)
+            mark_failed(database, destination.key, [one for rest in batches[number:] for one in rest], problem)
+            return DestinationResult(destination, number, num_alerts, f"destination {destination.label}: {problem}")
+        mark_sent(database, destination.key, batch, now)
+        num_alerts += len(batch)
+    return DestinationResult(destination, len(batches), num_alerts)
 
 
-def without_secrets(words: str, url: str) -> str:
-    """Words of a service, shortened, without any part of its URL.
+def without_secrets(message: str, url: str) -> str:
+    """Message of a service, shortened, without any part of its URL.
 
     >>> without_secrets("no answer from hooks.example: POST /T0KEN", "json://hooks.example/T0KEN")
     'no answer from ***: POST /***'
@@ -206,8 +208,8 @@ def without_secrets(words: str, url: str) -> str:
     pieces = {form for piece in (rest, *re.split(r"[/:@?&=,;#\s]+", rest)) for form in (piece, unquote(piece))}
     for piece in sorted(pieces, key=len, reverse=True):
         if len(piece) >= _SHORTEST_SECRET:
-            words = words.replace(piece, "***")
-    return words[:_MAX_ERROR_CHARACTERS]
+            message = message.replace(piece, "***")
+    return message[:_MAX_ERROR_CHARACTERS]
 
 
 def _scheme(url: str) -> str:
@@ -217,13 +219,13 @@ def _scheme(url: str) -> str:
 
 @functools.cache
 def _apprise() -> ModuleType:
-    """Load Apprise, which takes a moment, and keep it and what it sends with from logging what URLs hold."""
+    """Load Apprise, which is slow to import, and keep it and its HTTP client from logging parts of URLs."""
     import apprise
 
     logger = logging.getLogger("apprise")
     logger.setLevel(logging.WARNING)
-    logger.propagate = False  # what went wrong comes back with the result
+    logger.propagate = False  # errors are in the result
     logger.addHandler(logging.NullHandler())
     requests_logger = logging.getLogger("urllib3")
-    requests_logger.setLevel(max(requests_logger.level, logging.WARNING))  # it would log paths, at DEBUG
+    requests_logger.setLevel(max(requests_logger.level, logging.WARNING))  # at DEBUG it logs paths
     return apprise

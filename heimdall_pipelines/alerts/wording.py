@@ -1,4 +1,4 @@
-"""What alerts say, in pure functions: one message per incident, or one for many."""
+"""Text of alerts, as pure functions: one message per incident, or a summary of many."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ Tone = Literal["failure", "warning", "success", "info"]
 
 @dataclass(frozen=True)
 class Message:
-    """What is sent: plain text, and how bad it is."""
+    """A message: plain text and its severity."""
 
     title: str
     body: str
@@ -26,7 +26,7 @@ class Message:
 
 @dataclass(frozen=True)
 class FailedCheck:
-    """What a failed check says of itself."""
+    """A failed check, as its evaluation reports it."""
 
     asset: str
     check_name: str
@@ -40,7 +40,7 @@ class FailedCheck:
 
 
 def failed_check_text(check: FailedCheck, ui_url: str | None) -> tuple[str, str]:
-    """Title and body of a failed check: numbers, examples, what repairs it, and a link to its run or its asset."""
+    """Title and body of a failed check: numbers, examples, how to repair it, and a link to its run or its asset."""
     lines = []
     if check.numbers:
         lines.append(numbers_text(check.numbers))
@@ -69,7 +69,7 @@ def failed_run_text(
 
 
 def message_of(pending_alerts: PendingAlert, ui_url: str | None) -> Message:
-    """The message of one incident: that it began, that it is over, or both."""
+    """The message of one incident: its beginning, its end, or both."""
     alert = pending_alerts.alert
     if alert.recovered_at is None:
         since = "At" if alert.kind == "failed_run" else "Since"
@@ -83,17 +83,17 @@ def message_of(pending_alerts: PendingAlert, ui_url: str | None) -> Message:
         return Message(f"Passes again: check {name}", body, "success")
     return Message(
         f"Failed and passes again: check {name}",
-        f"It failed at {moment(alert.raised_at)} and passes again since {since}. What it said ({alert.severity}):\n"
+        f"It failed at {moment(alert.raised_at)} and passes again since {since}. The failure ({alert.severity}):\n"
         f"{alert.body}",
         "info",
     )
 
 
 def summary_of(pending_alerts: Sequence[PendingAlert], ui_url: str | None) -> Message:
-    """One message in the place of many: how many of what, and the first 20 in a line each."""
-    counts = Counter(_sort_of(one) for one in pending_alerts)
-    title = "Heimdall: " + ", ".join(f"{number} {_noun(sort, number)}" for sort, number in sorted(counts.items()))
-    # What is wrong now before what is over, errors before warnings; oldest first among equals.
+    """One message instead of many: counts by kind, and one line for each of the first 20."""
+    counts = Counter(_kind_of(one) for one in pending_alerts)
+    title = "Heimdall: " + ", ".join(f"{number} {_noun(kind, number)}" for kind, number in sorted(counts.items()))
+    # Open incidents before recovered ones, errors before warnings; oldest first among equals.
     ranked = sorted(pending_alerts, key=lambda one: (one.alert.recovered_at is not None, one.alert.severity != "ERROR"))
     lines = [f"- {_line(one)}" for one in ranked[:MAX_SUMMARY_LINES]]
     if len(ranked) > MAX_SUMMARY_LINES:
@@ -106,7 +106,7 @@ def summary_of(pending_alerts: Sequence[PendingAlert], ui_url: str | None) -> Me
 
 
 def trial_message(at: datetime, ui_url: str | None) -> Message:
-    """A message that says only that messages arrive."""
+    """A message that shows that messages arrive."""
     body = f"Sent at {moment(at)} by: heimdall alerts test. Failed checks and runs are reported here."
     return Message("Heimdall: alerts arrive here", f"{body}\n{ui_url}" if ui_url else body, "info")
 
@@ -121,7 +121,7 @@ def numbers_text(numbers: Mapping[str, int]) -> str:
 
 
 def moment(at: datetime) -> str:
-    """A time as messages have it.
+    """A time as text for messages.
 
     >>> moment(datetime(2026, 1, 31, 12, 0, 5, tzinfo=UTC))
     '2026-01-31 12:00:05 UTC'
@@ -130,12 +130,12 @@ def moment(at: datetime) -> str:
 
 
 def run_link(ui_url: str | None, run_id: str) -> str:
-    """Where a run is seen; its id where the address of the UI is not known."""
+    """Link to a run; its id if the address of the UI is not known."""
     return f"run {run_id}" if ui_url is None else f"{ui_url}/runs/{quote(run_id)}"
 
 
 def check_link(ui_url: str, asset: str, check_name: str) -> str:
-    """Where the evaluations of a check are seen."""
+    """Link to the evaluations of a check."""
     return f"{ui_url}/assets/{quote(asset)}?view=checks&checkDetail={quote(check_name)}"
 
 
@@ -151,19 +151,19 @@ def _line(one: PendingAlert) -> str:
     return message_of(one, None).title + f", since {moment(alert.recovered_at)}"
 
 
-def _sort_of(one: PendingAlert) -> str:
+def _kind_of(one: PendingAlert) -> str:
     if one.alert.kind == "failed_run":
         return "failed run"
     return "failed check" if one.alert.recovered_at is None else "recovered check"
 
 
-def _noun(sort: str, number: int) -> str:
-    return sort if number == 1 else f"{sort}s"
+def _noun(kind: str, number: int) -> str:
+    return kind if number == 1 else f"{kind}s"
 
 
 def _tone(alert: Alert) -> Tone:
     return "failure" if alert.severity == "ERROR" else "warning"
 
 
-def _shortened(words: str) -> str:
-    return words if len(words) <= MAX_BODY_CHARACTERS else f"{words[:MAX_BODY_CHARACTERS]} …"
+def _shortened(body: str) -> str:
+    return body if len(body) <= MAX_BODY_CHARACTERS else f"{body[:MAX_BODY_CHARACTERS]} …"

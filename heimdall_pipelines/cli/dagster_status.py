@@ -7,7 +7,8 @@ import dagster_postgres  # noqa: F401  # loaded here, because opening the instan
 from dagster._daemon.types import DaemonHeartbeat
 
 from heimdall_pipelines.cli.dagster_instance import dagster_instance
-from heimdall_pipelines.defs.alerts import PARTITION_TAG, WILL_RETRY_TAG
+from heimdall_pipelines.defs.alerts import WILL_RETRY_TAG
+from heimdall_pipelines.defs.run_tags import PARTITION_TAG
 from heimdall_pipelines.status.collecting import DagsterStatus
 from heimdall_pipelines.status.report import Daemon, RecentFailedRun, Runs
 

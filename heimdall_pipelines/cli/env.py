@@ -18,7 +18,7 @@ _WITH_WORKSPACE = (
     *("SENSOR_LIST", "SENSOR_PREVIEW", "SENSOR_START", "SENSOR_STOP", "SENSOR_CURSOR"),
     "DEFINITIONS_VALIDATE",
 )
-_WITH_TARGET_PATH = ("LIST_DEFS", "CHECK_DEFS", "LAUNCH")
+_WITH_TARGET_PATH = ("LIST_DEFS", "LAUNCH")  # not CHECK_DEFS, which also looks for the package in that folder
 
 
 class NothingRunsError(HeimdallError):

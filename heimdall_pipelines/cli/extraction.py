@@ -10,7 +10,7 @@ from heimdall_pipelines.definitions import build_definitions
 from heimdall_pipelines.defs.partitions import RECORDING_SESSIONS
 from heimdall_pipelines.defs.recorded import extract_recorded_session, raw_iq_materialization
 from heimdall_pipelines.defs.resources import stores_resource
-from heimdall_pipelines.defs.run_errors import step_failure_words
+from heimdall_pipelines.defs.run_errors import step_failure_text
 from heimdall_pipelines.defs.stations import websdr_stations
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.store.session_revisions import SessionRevision
@@ -97,5 +97,5 @@ def _is_interruption(event: dg.DagsterEvent) -> bool:
 
 
 def _reasons(result: dg.ExecuteInProcessResult) -> list[str]:
-    reasons = [step_failure_words(event) for event in result.all_events if event.is_step_failure]
+    reasons = [step_failure_text(event) for event in result.all_events if event.is_step_failure]
     return reasons or ["the run failed before its first step"]

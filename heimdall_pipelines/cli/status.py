@@ -67,7 +67,7 @@ def look_around() -> Status:
     """
     from heimdall_pipelines.cli.dev import running_ui
     from heimdall_pipelines.settings import load_local_settings, load_settings
-    from heimdall_pipelines.status.collecting import look
+    from heimdall_pipelines.status.collecting import collect_status
 
     if not running_servers():
         return _stopped()
@@ -77,7 +77,7 @@ def look_around() -> Status:
 
     local = load_local_settings()
     ui_url = local.ui_url or running_ui(local.home.resolve())
-    return look(load_settings(ui_url=ui_url), dagster_status)
+    return collect_status(load_settings(ui_url=ui_url), dagster_status)
 
 
 def _stopped() -> Status:

@@ -1,1 +1,1 @@
-"""Where runs execute: on this machine, or in workers on many machines that share PostgreSQL, S3 and Redis alone."""
+"""Where runs execute: on this machine, or in workers on many machines that share only PostgreSQL, S3 and Redis."""

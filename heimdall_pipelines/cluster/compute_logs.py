@@ -1,4 +1,4 @@
-"""What runs print: kept in files of one machine, or in the S3 store where several machines have to find it."""
+"""Output of runs: stored in files of one machine, or in the S3 store, where several machines can read it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,18 +13,18 @@ from heimdall_pipelines.settings import load_local_settings, load_settings
 
 
 class ChosenComputeLogManager(LocalComputeLogManager):
-    """Gives files, or S3 where HEIMDALL_S3_BUCKET_COMPUTE_LOGS names a bucket; no secret is in its config."""
+    """Selects files, or S3 if HEIMDALL_S3_BUCKET_COMPUTE_LOGS names a bucket; its config has no secret."""
 
     @classmethod
     def config_type(cls) -> dict[str, Any]:
-        """Take the folder that the files lie below."""
+        """The folder that holds the files."""
         return {"dagster_home": dg.StringSource}
 
     @classmethod
-    def from_config_value(  # type: ignore[override]  # Dagster asks for a ComputeLogManager, whichever
+    def from_config_value(  # type: ignore[override]  # Dagster only needs a ComputeLogManager
         cls, inst_data: ConfigurableClassData, config_value: Mapping[str, Any]
     ) -> ComputeLogManager[dg.DagsterInstance]:
-        """Make the manager of the settings."""
+        """Return the manager that the settings select."""
         folder = str(Path(config_value["dagster_home"]) / "storage")  # Dagster's own default
         if load_local_settings().s3_bucket_compute_logs is None:
             return LocalComputeLogManager(folder, inst_data=inst_data)

@@ -1,6 +1,6 @@
-"""What a run at work leaves in Redis every two seconds, for run monitoring.
+"""Heartbeats of running runs in Redis, every two seconds, for run monitoring.
 
-A worker that was told to stop lets its runs end, but no longer answers who asks it for them.
+A worker that is stopping lets its runs end, but no longer answers queries about them.
 """
 
 import logging
@@ -14,21 +14,21 @@ from heimdall_pipelines.cluster.celery_settings import redis_url
 from heimdall_pipelines.settings import LocalSettings
 
 INTERVAL_S = 2.0
-LASTS_S = 10  # some signs may be late: a machine may be busy, and Redis be started anew
-REDIS_PATIENCE_S = 2.0
+LIFETIME_S = 10  # some heartbeats may be late: a machine may be busy, and Redis may restart
+REDIS_TIMEOUT_S = 2.0
 _logger = logging.getLogger(__name__)
 
 
 def heartbeats_in(settings: LocalSettings) -> redis.Redis:
-    """Redis as the place of the signs; it connects when it is asked something, and anew after an outage."""
+    """Client of Redis for heartbeats; it connects on first use, and reconnects after an outage."""
     return redis.Redis.from_url(
-        redis_url(settings), socket_connect_timeout=REDIS_PATIENCE_S, socket_timeout=REDIS_PATIENCE_S
+        redis_url(settings), socket_connect_timeout=REDIS_TIMEOUT_S, socket_timeout=REDIS_TIMEOUT_S
     )
 
 
 @contextmanager
 def heartbeat(settings: LocalSettings, run_id: str) -> Iterator[None]:
-    """Leave signs until the end of the block; where Redis is away, the block goes on without."""
+    """Send heartbeats until the end of the block; while Redis is unavailable, the block continues without them."""
     ended = threading.Event()
     thread = threading.Thread(target=_send_heartbeats, args=(settings, run_id, ended), name="heartbeat", daemon=True)
     thread.start()
@@ -39,27 +39,27 @@ def heartbeat(settings: LocalSettings, run_id: str) -> Iterator[None]:
         thread.join()
 
 
-def is_alive(signs: redis.Redis, run_id: str) -> bool:
-    """Whether the run left a sign within the last ``LASTS_S``; raises what the client of Redis raises."""
-    return bool(signs.exists(_key(run_id)))
+def is_alive(heartbeats: redis.Redis, run_id: str) -> bool:
+    """Whether the run sent a heartbeat in the last ``LIFETIME_S`` seconds; raises the errors of the Redis client."""
+    return bool(heartbeats.exists(_key(run_id)))
 
 
 def _send_heartbeats(settings: LocalSettings, run_id: str, ended: threading.Event) -> None:
-    is_away = False
-    with heartbeats_in(settings) as signs:
+    is_unavailable = False
+    with heartbeats_in(settings) as heartbeats:
         while True:
             try:
-                signs.set(_key(run_id), 1, ex=LASTS_S)
-                is_away = False
+                heartbeats.set(_key(run_id), 1, ex=LIFETIME_S)
+                is_unavailable = False
             except (redis.RedisError, OSError) as error:
-                if not is_away:
-                    _logger.warning("run %s leaves no heartbeat while Redis is away: %s", run_id, error)
-                is_away = True
+                if not is_unavailable:
+                    _logger.warning("run %s sends no heartbeats while Redis is unavailable: %s", run_id, error)
+                is_unavailable = True
             if ended.wait(INTERVAL_S):
                 break
-        if not is_away:  # else the last sign goes by itself
+        if not is_unavailable:  # otherwise the last heartbeat expires
             with suppress(redis.RedisError, OSError):
-                signs.delete(_key(run_id))
+                heartbeats.delete(_key(run_id))
 
 
 def _key(run_id: str) -> str:

@@ -1,4 +1,4 @@
-"""Dagster's storage in PostgreSQL, whose absence is one message instead of a traceback of 200 lines."""
+"""Dagster's storage in PostgreSQL; an unavailable server gives one message instead of a traceback of 200 lines."""
 
 import logging
 from typing import Any
@@ -11,11 +11,11 @@ from heimdall_pipelines.errors import HeimdallError
 
 
 class InstanceStorageError(click.ClickException, HeimdallError):
-    """Dagster's database cannot be opened. Every command line of Dagster prints the message alone and exits with 1."""
+    """Dagster's database cannot be opened. Dagster's commands print only the message and exit with 1."""
 
 
 class InstanceStorage(DagsterPostgresStorage):
-    """What `storage: postgres:` of dagster.yaml would be, by the same configuration."""
+    """The same as `storage: postgres:` of dagster.yaml, with the same configuration."""
 
     @classmethod
     def from_config_value(  # type: ignore[override]
@@ -26,10 +26,10 @@ class InstanceStorage(DagsterPostgresStorage):
         Raises
         ------
         InstanceStorageError
-            The server is away, refuses, or has no such database.
+            The server is unavailable, refuses, or does not have the database.
         """
         root = logging.getLogger()
-        root.addFilter(_is_no_retry)  # each of Dagster's attempts would be three lines
+        root.addFilter(_is_no_retry)  # each of Dagster's attempts would log three lines
         try:
             return super().from_config_value(inst_data, config_value)
         except Exception as error:
@@ -50,7 +50,7 @@ def _is_no_retry(record: logging.LogRecord) -> bool:
 
 
 def _reason(error: BaseException | None) -> str | None:
-    """Give the server's own words, or the driver's, in one line; None for an error that is not of the connection."""
+    """Return the message of the server or driver in one line; None if the error is not of the connection."""
     while error is not None and type(error).__name__ != "OperationalError":  # SQLAlchemy's or psycopg2's
         error = error.__cause__
     if error is None:

@@ -1,4 +1,4 @@
-"""The run launcher of dagster.yaml: HEIMDALL_RUN_LAUNCHER says which one it is."""
+"""The run launcher of dagster.yaml, selected by HEIMDALL_RUN_LAUNCHER."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,27 +12,27 @@ from heimdall_pipelines.settings import load_local_settings
 
 
 class ExtraNotInstalledError(HeimdallError):
-    """What runs on several machines need is not installed."""
+    """The packages for runs on several machines are not installed."""
 
 
 class ChosenRunLauncher(DefaultRunLauncher):
-    """Gives the launcher that the environment asks for; no secret is in its config, which the UI shows.
+    """Selects the launcher by the environment; its config, which the UI shows, has no secret.
 
-    ``local`` executes runs beside the code server, ``celery`` in workers started by ``heimdall worker``.
+    ``local`` executes runs on the machine of the code server, ``celery`` in workers started by ``heimdall worker``.
     """
 
     @classmethod
     def config_type(cls) -> dict[str, Any]:
-        """Take how long workers are given to tell run monitoring which runs they execute."""
+        """Timeout of the workers' answer to run monitoring."""
         return {"worker_answer_timeout_seconds": dg.Field(float, default_value=5.0)}
 
     @classmethod
-    def from_config_value(  # type: ignore[override]  # Dagster asks for a RunLauncher, whichever
+    def from_config_value(  # type: ignore[override]  # Dagster only needs a RunLauncher
         cls,
         inst_data: ConfigurableClassData,
         config_value: Mapping[str, Any],
     ) -> RunLauncher[dg.DagsterInstance]:
-        """Make the launcher of the settings."""
+        """Return the launcher that the settings select."""
         settings = load_local_settings()
         if settings.run_launcher == "local":
             return DefaultRunLauncher(inst_data)

@@ -1,4 +1,4 @@
-"""Whether Redis answers, in words for whoever set its address."""
+"""Checks that Redis answers, with a message for the operator."""
 
 from urllib.parse import urlsplit
 
@@ -12,16 +12,16 @@ TIMEOUT_S = 5.0
 
 
 class RedisUnavailableError(UnavailableError):
-    """Redis could not be reached, or does not know the password."""
+    """Redis could not be reached, or refuses the password."""
 
 
 def check_redis(settings: LocalSettings) -> str:
-    """Ask Redis once.
+    """Send Redis one request.
 
     Returns
     -------
     str
-        Where it is, without the password.
+        Its address without the password.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Dagster's queue of runs, of which HEIMDALL_MAX_CONCURRENT_RUNS are executed at once."""
+"""Dagster's queue of runs; at most HEIMDALL_MAX_CONCURRENT_RUNS execute at once."""
 
 from collections.abc import Mapping
 from typing import Any, Self
@@ -10,7 +10,7 @@ from heimdall_pipelines.settings import load_local_settings
 
 
 class RunQueue(QueuedRunCoordinator):
-    """Dagster's own takes no limit from the environment where pools are configured."""
+    """Dagster's queue reads no limit from the environment if pools are configured."""
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData, config_value: Mapping[str, Any]) -> Self:

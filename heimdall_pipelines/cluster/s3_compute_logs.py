@@ -1,4 +1,4 @@
-"""What runs print, in the S3 store of the settings."""
+"""Output of runs in the S3 store of the settings."""
 
 import boto3
 from botocore.config import Config
@@ -11,7 +11,7 @@ UPLOAD_INTERVAL_S = 15
 
 
 class StoreComputeLogManager(S3ComputeLogManager):
-    """Dagster's own, with the credentials of the settings: it would take them from boto3's variables and files."""
+    """Dagster's manager with the credentials of the settings; it would read them from boto3's variables and files."""
 
     def __init__(self, settings: Settings, *, local_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
         assert settings.s3_bucket_compute_logs is not None

@@ -13,17 +13,17 @@ from heimdall_pipelines.settings import load_local_settings
 
 
 class RunTask(celery.Task):  # type: ignore[misc]  # Celery has no types
-    """Executes the run whose id is that of the task."""
+    """Executes the run with the id of the task."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Execute it, leave heartbeats, and end it when it is cancelled."""
+        """Execute it, send heartbeats, and interrupt it when it is cancelled."""
         run_id = self.request.id
         with heartbeat(load_local_settings(), run_id), cancellable(run_id):
             return super().__call__(*args, **kwargs)
 
 
-# Included modules are loaded before the worker's processes are forked off: the first run of each finds them warm.
+# Included modules are loaded before the worker forks its processes, so that their first run starts fast.
 app = make_app(  # type: ignore[no-untyped-call]
     app_args(load_local_settings()) | {"include": ["heimdall_pipelines.definitions"]}
 )
-create_execute_job_task(app, base=RunTask)  # type: ignore[arg-type]  # any argument of Celery's
+create_execute_job_task(app, base=RunTask)  # type: ignore[arg-type]  # any argument of Celery

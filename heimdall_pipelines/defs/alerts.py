@@ -1,4 +1,4 @@
-"""The sensor that notes failed checks and runs as alerts and has them sent; the same work for the command line."""
+"""The sensor that records failed checks and runs as alerts and sends them; the same work for the command line."""
 
 import json
 import logging
@@ -10,9 +10,10 @@ from typing import Any
 
 import dagster as dg
 
-from heimdall_pipelines.alerts.delivery import Turn, deliver, destinations
+from heimdall_pipelines.alerts.delivery import DestinationResult, deliver, destinations
 from heimdall_pipelines.alerts.wording import FailedCheck, failed_check_text, failed_run_text
-from heimdall_pipelines.defs.run_errors import step_failure_words
+from heimdall_pipelines.defs.run_errors import step_failure_text
+from heimdall_pipelines.defs.run_tags import PARTITION_TAG
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.settings import Settings
 from heimdall_pipelines.store.alerts import (
@@ -28,33 +29,32 @@ from heimdall_pipelines.store.session_slugs import slugs_of_ids
 from heimdall_pipelines.store.stores import Stores
 
 EVENTS_PER_PAGE = 1000
-# A page costs 0.4 s of evaluations that are new, and 8 s of runs that failed: the reason of each is looked up.
+# A page takes 0.4 s for new evaluations, and 8 s for failed runs, because the reason of each is read.
 PAGES_PER_CALL = {dg.DagsterEventType.ASSET_CHECK_EVALUATION: 5, dg.DagsterEventType.RUN_FAILURE: 1}
-# PostgreSQL hands out ids before it commits: events younger than this are read again, others may come in among them.
+# PostgreSQL assigns ids before it commits: events younger than this are read again, since others may appear among them.
 SETTLED_AFTER_S = 60.0
-# A log that is read from its beginning is told when its end is in sight: what it says of old times may be over.
-TOLD_FROM_AGE_S = 600.0
+# Old events are read to the end before anything is sent: what they report may have recovered since.
+CAUGHT_UP_AGE_S = 600.0
 MAX_CHANGES_LOGGED = 20
 WILL_RETRY_TAG = "dagster/will_retry"
-PARTITION_TAG = "dagster/partition"
 
 
 class EventLogError(HeimdallError):
-    """Dagster's events cannot be read in one order."""
+    """Dagster's events cannot be read in a single order."""
 
 
 @dataclass(frozen=True)
 class Cursor:
-    """Up to where Dagster's events are noted: ids of an evaluation of a check, and of a failure of a run."""
+    """The last processed Dagster events: ids of a check evaluation, and of a run failure."""
 
     evaluations: int = 0
     failures: int = 0
 
     @classmethod
-    def parse(cls, words: str | None) -> "Cursor":
-        """Read what a sensor kept; anything else is the beginning, which changes nothing but costs time."""
+    def parse(cls, text: str | None) -> "Cursor":
+        """Parse a sensor's cursor; anything else means the beginning, which only takes more time."""
         try:
-            values = json.loads(words or "")
+            values = json.loads(text or "")
             return cls(int(values["evaluations"]), int(values["failures"]))
         except (TypeError, LookupError, ValueError):
             return cls()
@@ -65,40 +65,40 @@ class Cursor:
 
 @dataclass(frozen=True)
 class AlertsOutcome:
-    """What one call noted and sent.
+    """What one call recorded and sent.
 
-    ``turns`` is None where nothing was sent yet: another process is at it, or old events are still being read.
+    ``deliveries`` is None if nothing was sent yet: another process is sending, or old events are still being read.
     """
 
     cursor: Cursor
     changes: tuple[NotedChange, ...] = ()
-    turns: tuple[Turn, ...] | None = None
+    deliveries: tuple[DestinationResult, ...] | None = None
 
     def __str__(self) -> str:
         counts = Counter(noted.change for noted in self.changes)
         words = [", ".join(f"{number} {change}" for change, number in counts.items()) or "nothing new"]
-        if self.turns is None:
+        if self.deliveries is None:
             words.append("nothing is sent yet: old events are still being read, or another process is sending")
-        elif not self.turns and self.changes:
-            words.append("HEIMDALL_ALERT_URLS is not set: the table heimdall.alerts and the log have them")
-        for turn in self.turns or ():
-            if turn.num_alerts:
-                words.append(f"told {turn.destination.label} of {turn.num_alerts}")
-            if turn.error is not None:
-                words.append(turn.error)
+        elif not self.deliveries and self.changes:
+            words.append("HEIMDALL_ALERT_URLS is not set: see the table heimdall.alerts and the log")
+        for delivery in self.deliveries or ():
+            if delivery.num_alerts:
+                words.append(f"sent {delivery.num_alerts} to {delivery.destination.label}")
+            if delivery.error is not None:
+                words.append(delivery.error)
         return "; ".join(words)
 
 
 @dg.sensor(
     default_status=dg.DefaultSensorStatus.RUNNING,
     minimum_interval_seconds=30,
-    description="Notes failed checks and failed runs in the table heimdall.alerts and sends each of them once to "
-    "HEIMDALL_ALERT_URLS, and word when a check passes again.",
+    description="Records failed checks and failed runs in the table heimdall.alerts and sends each of them once to "
+    "HEIMDALL_ALERT_URLS, and a message when a check passes again.",
 )
 def failed_asset_check_alerts(
     context: dg.SensorEvaluationContext, stores: dg.ResourceParam[Stores], settings: dg.ResourceParam[Settings]
 ) -> dg.SensorResult | dg.SkipReason:
-    """Reads Dagster's events; it keeps where it is, and reading them again from anywhere changes nothing."""
+    """Read Dagster's events after the cursor; reading events again changes nothing."""
     try:
         outcome = note_and_deliver(context.instance, stores, settings, context.log, context.cursor)
     except EventLogError as error:
@@ -114,32 +114,32 @@ def note_and_deliver(
     cursor: str | None = None,
     now: datetime | None = None,
 ) -> AlertsOutcome:
-    """Note what Dagster's event log says of checks and failed runs since a cursor, and send what is pending_alerts.
+    """Record checks and failed runs from Dagster's event log after a cursor, and send pending alerts.
 
     Parameters
     ----------
     instance : dg.DagsterInstance
     stores : Stores
     settings : Settings
-        Of which ``alert_urls`` and ``ui_url``.
+        Only ``alert_urls`` and ``ui_url`` are used.
     log : logging.Logger
-        Gets what is new, and which destination did not take its messages.
+        Gets new incidents, and destinations that did not accept their messages.
     cursor : str, optional
-        That of the outcome before; default: from the beginning of the log.
+        Cursor of the previous outcome; default: from the beginning of the log.
     now : datetime, optional
-        Default: the clock's.
+        Default: the current time.
 
     Raises
     ------
     EventLogError
-        The instance does not keep its events in one order.
+        The instance does not store its events in a single order.
     UnavailableError
         A server is down. Nothing is lost: the next call with the same cursor does the same.
     """
     if instance.event_log_storage.is_run_sharded:
         raise EventLogError(
-            "Dagster's default SQLite storage keeps the events of each run in a file of its own, without one order: "
-            "alerts need its PostgreSQL storage, as in dagster.yaml of this project"
+            "Dagster's default SQLite storage keeps the events of each run in a separate file, without a common order. "
+            "Alerts need its PostgreSQL storage: use this project's dagster.yaml"
         )
     now = datetime.now(UTC) if now is None else now
     reading = _Reading(instance, stores, settings.ui_url, Cursor.parse(cursor), now)
@@ -147,19 +147,19 @@ def note_and_deliver(
     num_closed = close_alerts_of_deleted(stores.database)
     _log_changes(log, reading.changes)
     if num_closed:
-        log.info(f"{num_closed} alerts were closed: their datasets or sessions are deleted")
-    turns = None
+        log.info(f"{num_closed} alerts were closed: their datasets or sessions were deleted")
+    deliveries = None
     if not reading.is_behind:
-        turns = deliver(stores.database, destinations(settings.alert_urls), now, settings.ui_url)
-    for turn in turns or ():
-        if turn.error is not None:
-            log.error(f"{turn.error}\nTried again at the next tick, nothing is lost; see: heimdall alerts list")
-    return AlertsOutcome(reading.cursor, tuple(reading.changes), None if turns is None else tuple(turns))
+        deliveries = deliver(stores.database, destinations(settings.alert_urls), now, settings.ui_url)
+    for delivery in deliveries or ():
+        if delivery.error is not None:
+            log.error(f"{delivery.error}\nThe next tick retries; nothing is lost. See: heimdall alerts list")
+    return AlertsOutcome(reading.cursor, tuple(reading.changes), None if deliveries is None else tuple(deliveries))
 
 
 @dataclass
 class _Reading:
-    """One pass over what came since a cursor; a page is noted before the next is read."""
+    """One pass over the events after a cursor; each page is recorded before the next is read."""
 
     instance: dg.DagsterInstance
     stores: Stores
@@ -170,12 +170,12 @@ class _Reading:
     changes: list[NotedChange] = field(default_factory=list)
 
     def read(self) -> None:
-        # Ids begin anew in another database. Every storage in SQL has this; only the class above them does not say so.
+        # Ids restart in another database. Every SQL storage has this method; only their base class does not declare it.
         event_log: str = self.instance.run_storage.get_run_storage_id()  # type: ignore[attr-defined]
 
         def note_checks(page: Sequence[dg.EventLogRecord]) -> set[int]:
             seen = [record.event_log_entry.get_dagster_event().asset_check_evaluation_data for record in page]
-            # An incident of a session is one, whether its partition was called by id, as before, or by slug.
+            # A session has one incident, whether its partition key is an id (older partitions) or a slug.
             slugs = slugs_of_ids(self.stores.database, [evaluation.partition for evaluation in seen])
             evaluations = [_evaluation(record, self.ui_url, slugs) for record in page]
             self.changes += note_evaluations(self.stores.database, event_log, evaluations)
@@ -194,10 +194,10 @@ class _Reading:
     def _pages(
         self, kind: dg.DagsterEventType, settled: int, note: Callable[[Sequence[dg.EventLogRecord]], Container[int]]
     ) -> int:
-        """Note one kind of event; gives the id up to which all are noted and no other can come in any more."""
+        """Record one kind of event; returns the id up to which all are recorded and no others can appear."""
         after, is_settled = settled, True
         for _ in range(PAGES_PER_CALL[kind]):
-            # Not the instance's own: it warns that failures should be fetched by a cursor that cannot be made from ids.
+            # Not the instance's method: it warns and requires a cursor that cannot be made from ids.
             page = self.instance.event_log_storage.get_event_records(
                 dg.EventRecordsFilter(kind, after_cursor=after), EVENTS_PER_PAGE, ascending=True
             )
@@ -208,11 +208,11 @@ class _Reading:
                 settled = after if is_settled else settled
             if len(page) < EVENTS_PER_PAGE:
                 return settled
-        self.is_behind = self.is_behind or self._age_s(page[-1]) > TOLD_FROM_AGE_S
+        self.is_behind = self.is_behind or self._age_s(page[-1]) > CAUGHT_UP_AGE_S
         return settled
 
     def _failed_runs(self, page: Sequence[dg.EventLogRecord]) -> tuple[list[FailedRun], set[int]]:
-        """Runs that are to be told, and the events of those of which Dagster has yet to say if it starts them again."""
+        """Runs to report, and the events of runs for which Dagster has not decided yet whether to retry them."""
         known = known_failed_runs(self.stores.database, [record.run_id for record in page])
         new = [record for record in page if record.run_id not in known]
         if not new:
@@ -225,7 +225,7 @@ class _Reading:
             will_retry = None if run is None else run.tags.get(WILL_RETRY_TAG)
             is_fresh = self._age_s(record) <= SETTLED_AFTER_S
             if run is not None and will_retry is None and is_fresh and self.instance.run_retries_enabled:
-                undecided.add(record.storage_id)  # the tag comes a moment after the event
+                undecided.add(record.storage_id)  # the tag is set shortly after the event
             elif will_retry != "true":
                 failed.append(self._failed_run(record, run, slugs))
         return failed, undecided
@@ -240,7 +240,7 @@ class _Reading:
 
     def _reason(self, record: dg.EventLogRecord) -> str:
         failures = self.instance.all_logs(record.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
-        words = [step_failure_words(entry.get_dagster_event()) for entry in failures]
+        words = [step_failure_text(entry.get_dagster_event()) for entry in failures]
         if words:
             return "\n".join(dict.fromkeys(words))
         event = record.event_log_entry.get_dagster_event()
@@ -265,7 +265,7 @@ def _evaluation(record: dg.EventLogRecord, ui_url: str | None, slugs: Mapping[st
         },
         examples=_words(seen.metadata.get("examples")),
         to_repair=_words(seen.metadata.get("to_repair", seen.metadata.get("to_mend"))),  # to_mend: until 0.1
-        # What is reported without a run has no step, whatever stands for its run.
+        # An event reported without a run has no step, but still a run id.
         run_id=record.run_id if record.event_log_entry.step_key is not None else None,
     )
     title, body = failed_check_text(check, ui_url)
@@ -302,7 +302,7 @@ def _partition(run: dg.DagsterRun) -> str | None:
 def _log_changes(log: logging.Logger, changes: Sequence[NotedChange]) -> None:
     for noted in changes[:MAX_CHANGES_LOGGED]:
         if noted.change == "recovered":
-            log.info(f"passes again, told before as: {noted.title}")
+            log.info(f"passes again, reported before as: {noted.title}")
         else:
             log.warning(f"{noted.title}\n{noted.body}")
     if len(changes) > MAX_CHANGES_LOGGED:

@@ -1,4 +1,4 @@
-"""Tells Dagster of checks that were made without it, so that its UI and alerts agree with the command line."""
+"""Reports checks made outside of Dagster to it, so that its UI and alerts agree with the command line."""
 
 from collections.abc import Iterator, Sequence
 
@@ -8,10 +8,10 @@ _QUIET = {"loggers": {"console": {"config": {"log_level": "WARNING"}}}}
 
 
 def report_checks(instance: dg.DagsterInstance, evaluations: Sequence[dg.AssetCheckEvaluation]) -> None:
-    """Record evaluations, of any assets and partitions, as a run of their own in this process (a quarter second).
+    """Record evaluations of any assets and partitions as a separate run in this process (0.25 s).
 
-    As runless events a check of a partition could be recorded only once: Dagster's table wants its key, partition and
-    run to be unique.
+    Without a run, a check of a partition could be recorded only once: key, partition and run must be unique in
+    Dagster's table.
     """
     if not evaluations:
         return
@@ -20,7 +20,7 @@ def report_checks(instance: dg.DagsterInstance, evaluations: Sequence[dg.AssetCh
     def report_evaluations() -> Iterator[dg.AssetCheckEvaluation]:
         yield from evaluations
 
-    @dg.job(executor_def=dg.in_process_executor, description="Checks that were made by the command line.")
+    @dg.job(executor_def=dg.in_process_executor, description="Records checks made by the command line.")
     def checks_of_command_line() -> None:
         report_evaluations()
 

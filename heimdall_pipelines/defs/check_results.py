@@ -1,4 +1,4 @@
-"""What a check saw, as Dagster keeps it: numbers, examples, and the command that repairs."""
+"""A check outcome as Dagster stores it: numbers, examples, and the command that repairs."""
 
 import dagster as dg
 
@@ -6,7 +6,7 @@ from heimdall_pipelines.checks import CheckOutcome
 
 
 def check_result(outcome: CheckOutcome, asset: dg.AssetKey) -> dg.AssetCheckResult:
-    """Give the result that a check yields in a run of its partition."""
+    """Return the result that a check yields in a run of its partition."""
     return dg.AssetCheckResult(
         asset_key=asset,
         check_name=outcome.name,
@@ -18,7 +18,7 @@ def check_result(outcome: CheckOutcome, asset: dg.AssetKey) -> dg.AssetCheckResu
 
 
 def check_evaluation(outcome: CheckOutcome, asset: dg.AssetKey, partition: str) -> dg.AssetCheckEvaluation:
-    """Give the event that tells Dagster of a check that was made without it, or for another partition."""
+    """Return the event that reports a check made outside of Dagster, or for another partition."""
     return dg.AssetCheckEvaluation(
         asset_key=asset,
         check_name=outcome.name,

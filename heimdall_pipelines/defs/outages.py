@@ -1,4 +1,4 @@
-"""What a step does about an outage of a server: it waits and is tried again, a few times."""
+"""Retries of a step after an outage of a server."""
 
 import time
 from collections.abc import Iterator
@@ -11,35 +11,35 @@ from heimdall_pipelines.errors import UnavailableError
 from heimdall_pipelines.store.database import is_broken_off
 
 RETRY_TAG = "dagster/retry_on_asset_or_op_failure"
-# Tags of a job that is run once more when its process has died: all of it, which makes what is not there. From the
-# failure on, which is Dagster's default, nothing would be left to run where only the last word was lost: it gives up.
+# Tags of a job that Dagster retries when its process has died: all steps, which make what is missing. Dagster's default
+# is to retry from the failure; if only the last event was lost, no step would be left to run and the retry would fail.
 RUN_AGAIN_WHOLE = {"dagster/retry_strategy": "ALL_STEPS"}
-OUTAGE_RETRIES = 12  # ten minutes together: a server is restarted, or its machine
+OUTAGE_RETRIES = 12  # about ten minutes in all: time to restart a server or its machine
 OUTAGE_DELAY_S = 10.0
-_LONGEST_DELAY = 6  # of OUTAGE_DELAY_S: once a server is back, nobody waits longer than that
+_LONGEST_DELAY = 6  # times OUTAGE_DELAY_S: the longest wait after a server is back
 
 
 @contextmanager
 def retried_after_outage(context: dg.OpExecutionContext) -> Iterator[None]:
-    """Turn an outage of a server into Dagster's retry, later each time; anything else fails the run at once."""
+    """Turn an outage of a server into a Dagster retry with growing delay; any other error fails the run at once."""
     try:
         yield
     except UnavailableError as error:
         num_left = OUTAGE_RETRIES - context.retry_number
         if num_left <= 0:
-            raise  # as it is: Dagster would put "Exceeded max_retries" in the place of what happened
+            raise  # unchanged: Dagster would replace the message by "Exceeded max_retries"
         delay_s = OUTAGE_DELAY_S * min(2**context.retry_number, _LONGEST_DELAY)
-        with suppress(Exception):  # the server that is away may be the one that logs are kept in
-            context.log.warning(f"{error}\nTried again in {delay_s:.0f} s, up to {num_left} times")
-        time.sleep(delay_s)  # here, where a cancellation breaks it off: Dagster's own wait sleeps through one
+        with suppress(Exception):  # the unavailable server may be the one that stores the logs
+            context.log.warning(f"{error}\nNext attempt in {delay_s:.0f} s, at most {num_left} more")
+        time.sleep(delay_s)  # here, where a cancellation interrupts it; Dagster's own wait ignores cancellations
         raise dg.RetryRequested(OUTAGE_RETRIES) from error
 
 
 @dg.failure_hook
 def started_again_after_outage(context: dg.HookContext) -> None:
-    """Have Dagster start a run once more whose events could not be written: its steps cannot retry that themselves.
+    """Have Dagster retry a run whose events could not be written: its steps cannot retry that themselves.
 
-    Run retries leave alone what failed in a step, which this looks like to them.
+    Run retries ignore failures inside a step, and this counts as one.
     """
     error = context.op_exception
     if isinstance(error, DagsterPostgresException) or is_broken_off(error):

@@ -1,4 +1,4 @@
-"""Partition definitions; Dagster validates no dynamic key, so keys are made in one place each."""
+"""Partition definitions. Dagster does not validate dynamic keys, so each kind of key is made in one place."""
 
 import dagster as dg
 
@@ -6,11 +6,11 @@ RECORDING_SESSIONS = "recording_sessions"
 SYNTHETIC_DATASETS = "synthetic_datasets"
 SYNTHETIC_BATCHES = "synthetic_batches"
 
-# Key: the session's slug; its id in partitions of before there were slugs, which are taken wherever a slug is.
+# Key: the session's slug; partitions from before there were slugs have its id, which is accepted wherever a slug is.
 recording_sessions = dg.DynamicPartitionsDefinition(name=RECORDING_SESSIONS)
 
 # Key: the dataset's name.
 synthetic_datasets = dg.DynamicPartitionsDefinition(name=SYNTHETIC_DATASETS)
 
-# Key: that of datasets.batches.partition_key.
+# Key: made by datasets.batches.partition_key.
 synthetic_batches = dg.DynamicPartitionsDefinition(name=SYNTHETIC_BATCHES)

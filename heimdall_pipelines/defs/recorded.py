@@ -1,19 +1,22 @@
 """Recorded sessions: their IQ, the extraction of features, its checks, and the sensor that starts it."""
 
 from collections.abc import Container, Iterable, Iterator, Sequence
+from datetime import timedelta
 
 import dagster as dg
 
+from heimdall_pipelines.defs.asset_metadata import OWNERS, stored_in_bucket, stored_in_table
 from heimdall_pipelines.defs.check_results import check_evaluation, check_result
-from heimdall_pipelines.defs.column_schema import FEATURE_SCHEMA
 from heimdall_pipelines.defs.metadata import picture_metadata
 from heimdall_pipelines.defs.outages import RUN_AGAIN_WHOLE, retried_after_outage
 from heimdall_pipelines.defs.partitions import recording_sessions
+from heimdall_pipelines.defs.run_tags import RUN_KEY_TAG
 from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION
 from heimdall_pipelines.sessions.checks import SESSION_CHECKS
 from heimdall_pipelines.sessions.extraction import ExtractionReport, StationSummary, extract_session
 from heimdall_pipelines.sessions.notes import station_notes
 from heimdall_pipelines.sessions.validation import SessionValidation, validate_session
+from heimdall_pipelines.settings import load_bucket_settings
 from heimdall_pipelines.store.measurements import list_recordings
 from heimdall_pipelines.store.session_revisions import SessionRevision, due_for_extraction
 from heimdall_pipelines.store.stores import Stores
@@ -21,32 +24,37 @@ from heimdall_pipelines.store.stores import Stores
 EXTRACTION = "extraction"  # the pool of runs that extract features
 MAX_REQUESTS_PER_TICK = 100
 _PAGE = 200
-RUN_KEY_TAG = "dagster/run_key"
 
 raw_iq_objects = dg.AssetSpec(
     key=["recorded", "raw_iq_objects"],
     group_name="recorded",
-    kinds={"s3"},
+    owners=OWNERS,
+    kinds={"s3", "postgres"},
     partitions_def=recording_sessions,
     deps=["websdr_stations"],
-    description="IQ of each station of a session in the S3 store, described by SigMF; made by an import.",
+    metadata=stored_in_bucket(load_bucket_settings().s3_bucket_raw_iq, "sessions/") | stored_in_table("measurements"),
+    description="IQ of each station of a session in the S3 store, described by SigMF, with a row for each station in "
+    "the table measurements. An import or a recording stores it.",
 )
 
 
 @dg.asset(
     key=["recorded", "measurement_features"],
     group_name="recorded",
+    owners=OWNERS,
     kinds={"postgres"},
     partitions_def=recording_sessions,
     deps=[raw_iq_objects],
     pool=EXTRACTION,
     code_version=str(FEATURE_VERSION),
-    metadata=FEATURE_SCHEMA,
+    metadata=stored_in_table("measurement_features"),
+    # Of the asset as a whole: the last session that was extracted, whichever it was.
+    freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(days=30), warn_window=timedelta(days=7)),
 )
 def recorded_measurement_features(
     context: dg.AssetExecutionContext, stores: dg.ResourceParam[Stores]
 ) -> dg.MaterializeResult[None]:
-    """Features of a session: one row per second, with every station that heard it."""
+    """Features of a session: one row per second, with every station that recorded it."""
     with retried_after_outage(context.op_execution_context):
         report = extract_session(stores, context.partition_key, progress=context.log.info)
     for station in report.stations:
@@ -71,7 +79,7 @@ def recorded_measurement_features(
 def recorded_measurement_features_checks(
     context: dg.AssetCheckExecutionContext, stores: dg.ResourceParam[Stores]
 ) -> Iterator[dg.AssetCheckResult]:
-    """Compare a session's rows, measurements and objects, and keep its health; an outage is no failed check."""
+    """Compare a session's rows, measurements and objects, and store its health; an outage raises and fails no check."""
     with retried_after_outage(context.op_execution_context):
         outcomes = validate_session(stores, context.partition_key).outcomes
     for outcome in outcomes:
@@ -79,14 +87,14 @@ def recorded_measurement_features_checks(
 
 
 def session_evaluations(validation: SessionValidation) -> Iterator[dg.AssetCheckEvaluation]:
-    """Tell Dagster what a validation outside of these checks found."""
+    """Report the findings of a validation made outside of these checks."""
     for outcome in validation.outcomes:
         yield check_evaluation(outcome, recorded_measurement_features.key, validation.session.slug)
 
 
 extract_recorded_session = dg.define_asset_job(
     "extract_recorded_session",
-    selection=dg.AssetSelection.assets(recorded_measurement_features),  # its checks come along
+    selection=dg.AssetSelection.assets(recorded_measurement_features),  # with its checks
     description="Extracts the features of one recording session and checks them.",
     tags=RUN_AGAIN_WHOLE,
 )
@@ -94,9 +102,9 @@ extract_recorded_session = dg.define_asset_job(
 validate_recorded_session = dg.define_asset_job(
     "validate_recorded_session",
     selection=dg.AssetSelection.checks_for_assets(recorded_measurement_features),
-    # A job takes its partitions from the assets that it makes, and this one makes none.
+    # A job takes its partitions from the assets that it materializes, and this one has none.
     config=dg.PartitionedConfig(recording_sessions, run_config_for_partition_key_fn=lambda _key: {}),
-    description="Checks one recording session as it stands and keeps its health; extracts nothing.",
+    description="Checks one recording session as it is and stores its health; extracts nothing.",
     tags=RUN_AGAIN_WHOLE,
 )
 
@@ -104,7 +112,7 @@ validate_recorded_session = dg.define_asset_job(
 def unrequested(page: Iterable[SessionRevision], requested_run_keys: Container[str]) -> list[SessionRevision]:
     """Due sessions for which no run was requested yet, in their order.
 
-    A session whose run failed stays due: it is not asked for again until a new revision, or by hand.
+    A session whose run failed stays due, but is not requested again until it has a new revision; start it by hand.
     """
     return [session for session in page if session.run_key not in requested_run_keys]
 
@@ -118,7 +126,7 @@ def unrequested(page: Iterable[SessionRevision], requested_run_keys: Container[s
 def completed_recording_sessions(
     context: dg.SensorEvaluationContext, stores: dg.ResourceParam[Stores]
 ) -> dg.SensorResult | dg.SkipReason:
-    """Level-triggered: what is due is completed minus extracted; there is no cursor to lose."""
+    """Level-triggered: sessions that are completed and not extracted are due; there is no cursor to lose."""
     due: list[SessionRevision] = []
     page = due_for_extraction(stores.database, limit=_PAGE)
     while page and len(due) < MAX_REQUESTS_PER_TICK:
@@ -126,7 +134,7 @@ def completed_recording_sessions(
         page = due_for_extraction(stores.database, limit=_PAGE, after=page[-1])
     due = due[:MAX_REQUESTS_PER_TICK]
     if not due:
-        return dg.SkipReason("every completed session is extracted, or its extraction was requested already")
+        return dg.SkipReason("every completed session is extracted, or its extraction was already requested")
     return dg.SensorResult(
         dynamic_partitions_requests=[recording_sessions.build_add_request([session.slug for session in due])],
         run_requests=[dg.RunRequest(run_key=session.run_key, partition_key=session.slug) for session in due],
@@ -140,7 +148,7 @@ def _requested_run_keys(instance: dg.DagsterInstance, page: Sequence[SessionRevi
 
 
 def raw_iq_materialization(stores: Stores, session: SessionRevision) -> dg.AssetMaterialization:
-    """Tell Dagster of a session's IQ, which an import stored without it."""
+    """Report a session's IQ, which an import stored outside of Dagster."""
     recordings = list_recordings(stores.database, session.session_id)
     return dg.AssetMaterialization(
         raw_iq_objects.key,

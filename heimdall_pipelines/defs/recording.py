@@ -1,11 +1,12 @@
 """Recording from live receivers: the job that records, its schedule, checks of stations, and the watchdog."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 from pydantic import Field
 
+from heimdall_pipelines.defs.asset_metadata import OWNERS, stored_in_table
 from heimdall_pipelines.defs.metadata import picture_metadata, table_metadata
 from heimdall_pipelines.defs.outages import RUN_AGAIN_WHOLE, retried_after_outage
 from heimdall_pipelines.defs.partitions import recording_sessions
@@ -16,7 +17,7 @@ from heimdall_pipelines.sessions.limits import MAX_STATIONS
 from heimdall_pipelines.sessions.record_request import RecordRequest
 from heimdall_pipelines.sessions.recording import record_session as record
 from heimdall_pipelines.settings import Settings
-from heimdall_pipelines.stations.checking import check_stations as ask_stations
+from heimdall_pipelines.stations.checking import check_stations as check_all_stations
 from heimdall_pipelines.store.session_revisions import SessionRevision
 from heimdall_pipelines.store.station_checks import past_checks, station_uptimes
 from heimdall_pipelines.store.stores import Stores
@@ -30,23 +31,25 @@ class RecordConfig(dg.Config):
     frequency_hz: float = Field(description="Centre, Hz", examples=[77500.0])
     duration_s: float = Field(default=10.0, description="Length of the recording, s; at most 3600")
     stations: list[str] = Field(default=[], description="Slugs of the stations; empty: every active one with a client")
-    known_source: str | None = Field(default=None, description="Name of the transmitter, such as DCF77")
+    known_source: str | None = Field(default=None, description="Name of the transmitter, for example DCF77")
     bandwidth_hz: float | None = Field(default=None, description="Width of the channel, Hz; default 12500")
     name: str | None = Field(default=None, description="Name of the session; default: frequency and time")
     slug: str | None = Field(
         default=None,
-        description="Slug of the session, followed by a number where it is taken; default: start, frequency, name",
+        description="Slug of the session, followed by a number if it is taken; default: start, frequency, name",
     )
     manual_gain_db: float | None = Field(
         default=None,
         description="Fixed gain of KiwiSDRs, 0 to 120; default: automatic, and levels are uncalibrated",
     )
-    max_stations: int = Field(default=MAX_STATIONS, description="More stations at the same time are refused")
+    max_stations: int = Field(
+        default=MAX_STATIONS, description="Highest number of stations; a request for more is refused"
+    )
 
 
 @dg.op(name="record")
 def _record(context: dg.OpExecutionContext, config: RecordConfig, stores: dg.ResourceParam[Stores]) -> None:
-    """Record, and tell Dagster of the session's IQ; its features are the sensor's business."""
+    """Record, and report the session's IQ to Dagster; the sensor requests the extraction."""
     request = RecordRequest(
         frequency_hz=config.frequency_hz,
         duration_s=config.duration_s,
@@ -70,7 +73,7 @@ def _record(context: dg.OpExecutionContext, config: RecordConfig, stores: dg.Res
 
 @dg.job(
     description="Records the same frequency at several stations at once, as one session; see the op's config.",
-    tags={"dagster/max_retries": "0"},  # what was to be heard when its process died is over
+    tags={"dagster/max_retries": "0"},  # the transmission is over when the process of the run has died
 )
 def record_session() -> None:
     """Record a session."""
@@ -82,29 +85,38 @@ def record_session() -> None:
     cron_schedule="0 * * * *",
     execution_timezone="UTC",
     default_status=dg.DefaultScheduleStatus.STOPPED,
-    description="Records every full hour what HEIMDALL_SCHEDULED_RECORDING says; stopped until somebody starts it.",
+    description="Records every full hour, configured by HEIMDALL_SCHEDULED_RECORDING; stopped until you start it.",
 )
 def scheduled_recording(settings: dg.ResourceParam[Settings]) -> dg.RunRequest | dg.SkipReason:
-    """Ask for a recording with the config of the environment."""
+    """Request a recording with the config of the environment."""
     if settings.scheduled_recording is None:
         return dg.SkipReason(
-            "HEIMDALL_SCHEDULED_RECORDING is not set; it takes the config of the op record as JSON, such as "
+            "HEIMDALL_SCHEDULED_RECORDING is not set; it takes the config of the op record as JSON, for example "
             '{"frequency_hz": 77500, "duration_s": 60, "known_source": "DCF77"}'
         )
     return dg.RunRequest(run_config={"ops": {"record": {"config": json.loads(settings.scheduled_recording)}}})
 
 
-@dg.asset(key=["recorded", "station_uptime"], group_name="recorded", kinds={"postgres"}, deps=["websdr_stations"])
+@dg.asset(
+    key=["recorded", "station_uptime"],
+    group_name="recorded",
+    owners=OWNERS,
+    kinds={"postgres"},
+    deps=["websdr_stations"],
+    metadata=stored_in_table("station_checks"),
+    # hourly_station_check materializes it every hour; the warning comes when two checks in a row are missing.
+    freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(days=1), warn_window=timedelta(hours=3)),
+)
 def station_uptime(context: dg.AssetExecutionContext, stores: dg.ResourceParam[Stores]) -> dg.MaterializeResult[None]:
-    """How every active station with a client answers; its history is the table `station_checks`.
+    """Whether every active station with a client answers; the history is in the table `station_checks`.
 
-    The history of a week is drawn as a picture; the UI plots the numbers of each station, up (1 or 0) and latency, over
-    time: "Plots" beside "Table".
+    A picture shows the last week. The UI plots the numbers of each station (up: 1 or 0, latency) over time: choose
+    "Plots" instead of "Table".
     """
     from heimdall_pipelines.stations.pictures import uptime_png  # matplotlib: 27 MB that other runs save
 
     with retried_after_outage(context.op_execution_context):
-        checks = ask_stations(stores)
+        checks = check_all_stations(stores)
         uptimes = {uptime.rx_id: uptime for uptime in station_uptimes(stores.database, UPTIME_DAYS)}
         history = past_checks(stores.database, UPTIME_DAYS)
     metadata: dict[str, dg.MetadataValue] = {}
@@ -141,7 +153,7 @@ def station_uptime(context: dg.AssetExecutionContext, stores: dg.ResourceParam[S
 check_stations = dg.define_asset_job(
     "check_stations",
     selection=dg.AssetSelection.assets(station_uptime),
-    description="Asks every active station that has a client how it is, and keeps the answers.",
+    description="Checks every active station that has a client, and stores the results.",
     tags=RUN_AGAIN_WHOLE,
 )
 
@@ -151,21 +163,21 @@ hourly_station_check = dg.ScheduleDefinition(
     cron_schedule="0 * * * *",
     execution_timezone="UTC",
     default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Asks the stations every full hour.",
+    description="Checks the stations every full hour.",
 )
 
 
 @dg.sensor(
     default_status=dg.DefaultSensorStatus.RUNNING,
     minimum_interval_seconds=60,
-    description="Closes recordings whose process was killed as failed, and removes what they stored; starts no run.",
+    description="Marks recordings whose process was killed as failed, and deletes their objects; starts no run.",
 )
 def abandoned_recordings(context: dg.SensorEvaluationContext, stores: dg.ResourceParam[Stores]) -> dg.SkipReason:
-    """Level-triggered: what is late or silent is closed."""
+    """Level-triggered: recordings that are late or send no heartbeat are closed."""
     try:
         closed = close_abandoned_sessions(stores)
     except UnavailableError as error:
-        return dg.SkipReason(f"it could not be looked: {error}")
+        return dg.SkipReason(f"could not look for abandoned recordings: {error}")
     for session in closed:
         context.log.warning(f"session {session.slug} ({session.name}): {session.error_message}")
     return dg.SkipReason(f"{len(closed)} abandoned recordings were closed" if closed else "no recording is abandoned")

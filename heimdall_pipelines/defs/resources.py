@@ -1,4 +1,4 @@
-"""What assets, checks and sensors are given: the stores, opened from the settings, and the settings themselves."""
+"""Resources of assets, checks and sensors: the stores, opened from the settings, and the settings."""
 
 from collections.abc import Iterator
 
@@ -8,17 +8,17 @@ from heimdall_pipelines.settings import Settings, load_settings
 from heimdall_pipelines.store.stores import Stores, open_stores
 
 
-@dg.resource(description="PostgreSQL and the S3 store, reached as the environment says.")
+@dg.resource(description="PostgreSQL and the S3 store, configured by environment variables.")
 def stores_resource(_context: dg.InitResourceContext) -> Iterator[Stores]:
-    """Open both stores for as long as a run or a tick lasts.
+    """Open both stores for the duration of a run or a tick.
 
-    It has no config: what it needs is in the environment, so that no secret shows in the UI.
+    It has no config, but reads the environment, so that no secret shows in the UI.
     """
     with open_stores(load_settings()) as stores:
         yield stores
 
 
-@dg.resource(description="The settings of the environment; their secrets never show.")
+@dg.resource(description="Settings from environment variables; secrets never show.")
 def settings_resource(_context: dg.InitResourceContext) -> Settings:
-    """Read the settings anew for each run or tick; it has no config, as the stores have none."""
+    """Read the settings for each run or tick; it has no config, for the same reason as the stores."""
     return load_settings()

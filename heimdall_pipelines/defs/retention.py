@@ -1,4 +1,4 @@
-"""Deletes whole sessions that are older than the settings allow."""
+"""Deletes sessions that are older than HEIMDALL_SESSION_RETENTION_DAYS, with rows, objects and partition."""
 
 import dagster as dg
 
@@ -14,9 +14,9 @@ from heimdall_pipelines.store.stores import Stores
 def expire(
     context: dg.OpExecutionContext, stores: dg.ResourceParam[Stores], settings: dg.ResourceParam[Settings]
 ) -> None:
-    """Delete them one after the other; a run that breaks off is finished by the next."""
+    """Delete them one after the other; after an interruption the next run continues."""
     if settings.session_retention_days is None:
-        context.log.info("HEIMDALL_SESSION_RETENTION_DAYS is not set: sessions are kept for ever")
+        context.log.info("HEIMDALL_SESSION_RETENTION_DAYS is not set: no session is deleted")
         return
     with retried_after_outage(context):
         for session in expired_sessions(stores.database, settings.session_retention_days):
@@ -36,7 +36,7 @@ def expire(
     tags=RUN_AGAIN_WHOLE,
 )
 def expire_sessions() -> None:
-    """Delete what is too old."""
+    """Delete old sessions."""
     expire()
 
 
@@ -45,10 +45,10 @@ def expire_sessions() -> None:
     cron_schedule="0 2 * * *",
     execution_timezone="UTC",
     default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Deletes sessions that are older than HEIMDALL_SESSION_RETENTION_DAYS, at 2:00 UTC; off without it.",
+    description="Deletes sessions older than HEIMDALL_SESSION_RETENTION_DAYS, at 2:00 UTC; off without that variable.",
 )
 def daily_expiry(settings: dg.ResourceParam[Settings]) -> dg.RunRequest | dg.SkipReason:
-    """Ask for a run where a retention is set."""
+    """Request a run if a retention is set."""
     if settings.session_retention_days is None:
-        return dg.SkipReason("HEIMDALL_SESSION_RETENTION_DAYS is not set: sessions are kept for ever")
+        return dg.SkipReason("HEIMDALL_SESSION_RETENTION_DAYS is not set: no session is deleted")
     return dg.RunRequest()

@@ -2,17 +2,18 @@
 
 import dagster as dg
 
+from heimdall_pipelines.defs.asset_metadata import OWNERS, stored_in_table
 from heimdall_pipelines.stations.network import load_network, sync_network
 from heimdall_pipelines.store.stations import list_stations
 from heimdall_pipelines.store.stores import Stores
 
 
-@dg.asset(group_name="stations", kinds={"postgres"})
+@dg.asset(group_name="stations", owners=OWNERS, kinds={"postgres"}, metadata=stored_in_table("websdr_stations"))
 def websdr_stations(stores: dg.ResourceParam[Stores]) -> dg.MaterializeResult[None]:
     """The receivers of the network and the transmitters with known position.
 
     Adds what is missing in the tables `websdr_stations` and `known_sources`. Rows that exist are never
-    changed: whoever edits them keeps them, and what differs from the file is reported as drift.
+    changed, so that edits stay; differences from the file are reported as drift.
     """
     report = sync_network(stores.database, load_network())
     stations = list_stations(stores.database)

@@ -1,4 +1,4 @@
-"""Synthetic datasets: how one is asked for, its batches, and its summary."""
+"""Synthetic datasets: requests, batches and summaries."""
 
 import json
 import time
@@ -13,7 +13,7 @@ from heimdall_pipelines.datasets.requesting import Acceptance, request_dataset
 from heimdall_pipelines.datasets.spec import DatasetSpec
 from heimdall_pipelines.datasets.summary import DatasetSummary, summarise_dataset
 from heimdall_pipelines.datasets.workers import Workers, num_workers_wanted
-from heimdall_pipelines.defs.column_schema import FEATURE_SCHEMA
+from heimdall_pipelines.defs.asset_metadata import OWNERS, stored_in_bucket, stored_in_table
 from heimdall_pipelines.defs.metadata import picture_metadata, table_metadata
 from heimdall_pipelines.defs.outages import RUN_AGAIN_WHOLE, retried_after_outage
 from heimdall_pipelines.defs.partitions import (
@@ -24,6 +24,7 @@ from heimdall_pipelines.defs.partitions import (
 )
 from heimdall_pipelines.defs.synthetic_config import SyntheticDatasetConfig
 from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION
+from heimdall_pipelines.settings import load_bucket_settings
 from heimdall_pipelines.stations.network import load_network, sync_network
 from heimdall_pipelines.store.datasets import Dataset, get_dataset
 from heimdall_pipelines.store.stations import list_stations
@@ -41,16 +42,18 @@ MEASUREMENT_FEATURES = dg.AssetKey(["synthetic", "measurement_features"])
 @dg.asset(
     key=["synthetic", "datasets"],
     group_name="synthetic",
+    owners=OWNERS,
     kinds={"postgres"},
     partitions_def=synthetic_datasets,
     deps=["websdr_stations"],
+    metadata=stored_in_table("synthetic_datasets"),
 )
 def synthetic_dataset(
     context: dg.AssetExecutionContext, config: SyntheticDatasetConfig, stores: dg.ResourceParam[Stores]
 ) -> dg.MaterializeResult[None]:
     """A dataset of transmissions whose truth is known; the partition is its name.
 
-    To ask for one, open the launchpad, add a partition, and say what is wanted (Ctrl+Space shows all parameters):
+    To request one, open the launchpad, add a partition, and write the config (Ctrl+Space shows all parameters):
 
     ```yaml
     ops:
@@ -59,14 +62,14 @@ def synthetic_dataset(
           target_num_samples: 1000
     ```
 
-    A new dataset needs `target_num_samples`, everything else has a default. For one that exists a greater total
-    expands it, and its parameters stay as they are. The sensor `requested_synthetic_batches` then has the missing
-    batches made.
+    A new dataset needs `target_num_samples`; all other parameters have defaults. A larger total expands an existing
+    dataset, whose parameters do not change. The sensor `requested_synthetic_batches` then requests the missing
+    batches.
     """
     with retried_after_outage(context.op_execution_context):
         if not list_stations(stores.database):
             sync_network(stores.database, load_network())
-            context.log.info("there was no station yet: those of the project's network were added")
+            context.log.info("there were no stations: those of the project's network were added")
         outcome = request_dataset(
             stores,
             context.partition_key,
@@ -91,6 +94,8 @@ def synthetic_dataset(
         dg.AssetSpec(
             BATCHES,
             group_name="synthetic",
+            owners=OWNERS,
+            metadata=stored_in_table("synthetic_batches"),
             kinds={"postgres"},
             deps=[dg.AssetDep(synthetic_dataset, partition_mapping=dg.AllPartitionMapping())],
             description="Ranges of a dataset's samples: how many are committed, and how many scenes were drawn.",
@@ -98,22 +103,26 @@ def synthetic_dataset(
         dg.AssetSpec(
             RAW_IQ_OBJECTS,
             group_name="synthetic",
-            kinds={"s3"},
+            owners=OWNERS,
+            metadata=stored_in_bucket(load_bucket_settings().s3_bucket_synthetic_iq, "synthetic/")
+            | stored_in_table("synthetic_iq_samples"),
+            kinds={"s3", "postgres"},
             deps=[BATCHES],
             description="IQ that is kept in the S3 store, described by SigMF: of the first 100 samples, or of all.",
         ),
         dg.AssetSpec(
             MEASUREMENT_FEATURES,
             group_name="synthetic",
+            owners=OWNERS,
             kinds={"postgres"},
             deps=[BATCHES],
             description="One row per sample: truth, and the features of each receiver.",
             code_version=str(FEATURE_VERSION),
-            metadata=FEATURE_SCHEMA,
+            metadata=stored_in_table("measurement_features"),
         ),
     ],
     partitions_def=synthetic_batches,
-    can_subset=True,  # the UI and `dg launch` may ask for one of them; a batch is made whole all the same
+    can_subset=True,  # the UI and `dg launch` may select one of them; a batch is always made whole
     pool=ALL_CORES,
 )
 def synthetic_batch(
@@ -141,6 +150,7 @@ def synthetic_batch(
 @dg.asset(
     key=["synthetic", "dataset_summary"],
     group_name="synthetic",
+    owners=OWNERS,
     kinds={"postgres"},
     partitions_def=synthetic_datasets,
     deps=[dg.AssetDep(MEASUREMENT_FEATURES, partition_mapping=dg.AllPartitionMapping())],
@@ -164,13 +174,13 @@ make_synthetic_batches = dg.define_asset_job(
 summarise_synthetic_dataset = dg.define_asset_job(
     "summarise_synthetic_dataset",
     selection=dg.AssetSelection.assets(synthetic_dataset_summary),
-    description="Sums up one synthetic dataset.",
+    description="Summarises one synthetic dataset.",
     tags=RUN_AGAIN_WHOLE,
 )
 
 
 def add_partitions(instance: dg.DagsterInstance, dataset: Dataset) -> None:
-    """Make a dataset and all its batches known to Dagster; those that are known stay."""
+    """Add the partitions of a dataset and of all its batches to Dagster; existing ones stay."""
     instance.add_dynamic_partitions(SYNTHETIC_DATASETS, [dataset.name])
     instance.add_dynamic_partitions(SYNTHETIC_BATCHES, batch_keys(dataset))
 
@@ -181,7 +191,7 @@ def batch_keys(dataset: Dataset) -> list[str]:
 
 
 def dataset_materialization(dataset: Dataset, acceptance: Acceptance | None) -> dg.AssetMaterialization:
-    """Tell Dagster of a dataset; the acceptance is that of a new one."""
+    """Return the materialization of a dataset; only a new one has an acceptance."""
     metadata: dict[str, dg.MetadataValue] = {
         "target": dg.MetadataValue.int(dataset.target_num_samples),
         "committed": dg.MetadataValue.int(dataset.num_samples),
@@ -197,7 +207,7 @@ def dataset_materialization(dataset: Dataset, acceptance: Acceptance | None) -> 
 
 
 def batch_materializations(report: BatchReport) -> list[dg.AssetMaterialization]:
-    """Tell Dagster of a batch that was made: of the batch, its objects and its features."""
+    """Return the materializations of a batch, its objects and its features."""
     metadata: dict[dg.AssetKey, dict[str, dg.MetadataValue]] = {
         BATCHES: {
             "samples": dg.MetadataValue.int(report.batch.num_samples),
@@ -240,7 +250,7 @@ def _summary_metadata(summary: DatasetSummary) -> dict[str, dg.MetadataValue]:
 
 
 def _in_order(spec: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Parameters in the order in which they are documented, as JSON; the database keeps them in another."""
+    """Parameters as JSON in the order of their documentation; the database has another order."""
     for name in sorted(spec, key=[*DatasetSpec.model_fields, *spec].index):
         yield name, spec[name] if isinstance(spec[name], str) else json.dumps(spec[name])
 
@@ -255,18 +265,18 @@ def _rejections(attempts: int, rejections: dict[str, int]) -> dg.MetadataValue:
 
 
 def _once(log: Callable[[str], None], line: str) -> Callable[[], None]:
-    """Log a line the first time that it is called for."""
+    """Return a function that logs a line the first time it is called."""
     remaining = [line]
 
-    def tell() -> None:
+    def log_once() -> None:
         if remaining:
             log(remaining.pop())
 
-    return tell
+    return log_once
 
 
 def _throttled(log: Callable[[str], None]) -> Callable[[BatchProgress], None]:
-    """Log progress every few seconds: each line is an event that is kept."""
+    """Log progress every few seconds: each line is an event that is stored."""
     logged = time.monotonic()
 
     def progress(so_far: BatchProgress) -> None:

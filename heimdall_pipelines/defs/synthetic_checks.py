@@ -28,7 +28,7 @@ from heimdall_pipelines.store.batches import list_batches
 from heimdall_pipelines.store.datasets import Dataset, get_dataset
 from heimdall_pipelines.store.stores import Stores
 
-MAX_BATCHES_TOLD = 100  # of those with a problem: the dataset's own checks fail anyway
+MAX_BATCHES_REPORTED = 100  # of those with a problem; the checks of the dataset fail in any case
 _KEYS_PER_QUERY = 500
 _FAILED = "FAILED"
 
@@ -38,17 +38,17 @@ _BATCH_CHECKS = [(MEASUREMENT_FEATURES, name) for name in BATCH_FEATURE_CHECKS] 
 
 
 class ValidationConfig(dg.Config):
-    """How thoroughly a dataset is looked at."""
+    """How thoroughly a dataset is checked."""
 
     checksums: bool = False
 
 
 class RepairConfig(dg.Config):
-    """What a repair does; by default it only says what it would do."""
+    """What a repair does; by default it only reports what it would do."""
 
     apply: bool = False
     checksums: bool = False
-    features: bool = False  # bring older features to the present version, and nothing else
+    features: bool = False  # only bring older features to the present version
 
 
 @dg.multi_asset_check(
@@ -62,7 +62,7 @@ class RepairConfig(dg.Config):
 def synthetic_batch_checks(
     context: dg.AssetCheckExecutionContext, stores: dg.ResourceParam[Stores]
 ) -> Iterator[dg.AssetCheckResult]:
-    """Look at a batch's rows and objects; an outage raises, it is no failed check."""
+    """Check a batch's rows and objects; an outage raises and fails no check."""
     name, batch_no = parse_partition_key(context.partition_key)
     with retried_after_outage(context.op_execution_context):
         found = check_batch(stores, name, batch_no, context.log.info)
@@ -83,7 +83,7 @@ def synthetic_batch_checks(
 def synthetic_dataset_checks(
     context: dg.AssetCheckExecutionContext, stores: dg.ResourceParam[Stores]
 ) -> Iterator[dg.AssetCheckResult]:
-    """Validate a dataset; an outage raises, it is no failed check."""
+    """Validate a dataset; an outage raises and fails no check."""
     with retried_after_outage(context.op_execution_context):
         validation = validate_dataset(stores, context.partition_key, progress=context.log.info)
     for outcome in validation.outcomes:
@@ -94,7 +94,7 @@ def synthetic_dataset_checks(
 def _validate(
     context: dg.OpExecutionContext, config: ValidationConfig, stores: dg.ResourceParam[Stores]
 ) -> Iterator[dg.AssetCheckEvaluation]:
-    """Look at a dataset, and at batches whose own checks fail or failed before."""
+    """Check a dataset, and batches whose checks fail or failed before."""
     with retried_after_outage(context):
         validation = validate_dataset(
             stores, context.partition_key, checksums=config.checksums, progress=context.log.info
@@ -104,11 +104,11 @@ def _validate(
     yield from found
 
 
-# A job of ops, since Dagster 1.13 gives a job that selects checks alone no partitions.
+# A job of ops, since Dagster 1.13 gives no partitions to a job that selects only checks.
 @dg.job(
     partitions_def=synthetic_datasets,
-    description="Looks whether a dataset's rows and objects agree; with `ops: {validate: {config: {checksums: true}}}` "
-    "it reads every object, and makes one in a hundred samples again.",
+    description="Checks that a dataset's rows and objects agree; with `ops: {validate: {config: {checksums: true}}}` "
+    "it reads every object, and regenerates one in a hundred samples.",
     hooks={started_again_after_outage},
     tags=RUN_AGAIN_WHOLE,
 )
@@ -121,7 +121,7 @@ def validate_synthetic_dataset() -> None:
 def _repair(
     context: dg.OpExecutionContext, config: RepairConfig, stores: dg.ResourceParam[Stores]
 ) -> Iterator[dg.AssetCheckEvaluation | dg.AssetObservation]:
-    """Say what would repair a dataset or, with ``apply: true``, repair it and look again."""
+    """Report what a repair would do or, with ``apply: true``, repair the dataset and check it again."""
     name = context.partition_key
     found: list[dg.AssetCheckEvaluation] = []
     if config.features:
@@ -174,9 +174,9 @@ def _repair_features(
 
 @dg.job(
     partitions_def=synthetic_datasets,
-    description="Says what would repair a dataset; with `ops: {repair: {config: {apply: true}}}` it repairs it: makes "
-    "samples again, counts, and removes what no row names. With `features: true` it brings features of an older "
-    "version to the present one, and nothing else. Refuses while a batch of the dataset is being made.",
+    description="Reports what a repair would do; with `ops: {repair: {config: {apply: true}}}` it repairs a dataset: "
+    "regenerates samples, corrects counts, and deletes orphan objects. With `features: true` it only brings features "
+    "of an older version to the present one. Refuses while a batch of the dataset is being made.",
     hooks={started_again_after_outage},
     tags=RUN_AGAIN_WHOLE,
 )
@@ -188,16 +188,16 @@ def repair_synthetic_dataset() -> None:
 def evaluations(
     instance: dg.DagsterInstance, stores: Stores, validation: DatasetValidation, also_batches: Iterable[int] = ()
 ) -> Iterator[dg.AssetCheckEvaluation]:
-    """Tell Dagster what a validation found of the dataset, and look at batches again.
+    """Report the findings of a validation of a dataset, and check batches again.
 
-    Those are the batches with a problem, those whose checks failed when they were last looked at, and those given.
+    These are batches with a problem, batches whose last checks failed, and those given.
     """
     for outcome in validation.outcomes:
         yield check_evaluation(outcome, synthetic_dataset_summary.key, validation.dataset.name)
     dataset = get_dataset(stores.database, validation.dataset.name)
     committed = {batch.batch_no for batch in list_batches(stores.database, dataset.id)}
     affected = {
-        *islice(validation.concerned_batches, MAX_BATCHES_TOLD),
+        *islice(validation.concerned_batches, MAX_BATCHES_REPORTED),
         *also_batches,
         *_failing_batches(instance, dataset),
     }
@@ -206,14 +206,14 @@ def evaluations(
 
 
 def evaluations_of_batch(stores: Stores, name: str, batch_no: int) -> Iterator[dg.AssetCheckEvaluation]:
-    """Look at a batch, and tell Dagster what was found without a run of its checks."""
+    """Check a batch, and report the findings without a run of its checks."""
     found = check_batch(stores, name, batch_no)
     for asset, check in _BATCH_CHECKS:
         yield check_evaluation(found.outcomes[check], asset, partition_key(name, batch_no))
 
 
 def _failing_batches(instance: dg.DagsterInstance, dataset: Dataset) -> set[int]:
-    """Batches of which Dagster's last word is a failed check."""
+    """Batches whose last check in Dagster failed."""
     keys = [dg.AssetCheckKey(asset, name) for asset, name in _BATCH_CHECKS]
     remaining = iter(batch_keys(dataset))
     failing: set[int] = set()

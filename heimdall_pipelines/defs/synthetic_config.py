@@ -1,4 +1,4 @@
-"""What a person is asked in the launchpad for a synthetic dataset: made from the dataset's own parameters."""
+"""Config of a synthetic dataset in the launchpad, made from the parameters of `DatasetSpec`."""
 
 import enum
 import json
@@ -13,12 +13,12 @@ from heimdall_pipelines.datasets.spec import MAX_NUM_SAMPLES, DatasetSpec
 
 
 def _optional(name: str, field: FieldInfo) -> tuple[Any, Any]:
-    """A parameter of a dataset as a field of run config that may be left out; what it may be is checked later."""
+    """A parameter of a dataset as a field of run config that may be left out; its value is validated later."""
     kind: Any = field.annotation
     allowed = allowed_values(name)
     if get_origin(kind) is Literal:
         choices = get_args(kind)
-        # Dagster knows no optional Literal. It offers the names of an enumeration, which are words.
+        # Dagster does not support an optional Literal. It offers the names of an enumeration instead.
         kind = enum.Enum(name, {choice: choice for choice in choices}) if isinstance(choices[0], str) else int
     default = field.default if isinstance(field.default, str) else json.dumps(field.default)
     details = f"default {default}" + (f"; {allowed}" if allowed else "")
@@ -30,15 +30,15 @@ _Parameters: Any = create_model("_Parameters", __base__=dg.Config, **_fields)
 
 
 class SyntheticDatasetConfig(_Parameters):  # type: ignore[misc]  # made at run time
-    """A request for a dataset. What is left out takes its default or, for a dataset that exists, is inherited."""
+    """A request for a dataset. A parameter left out has its default or, for an existing dataset, stays as it is."""
 
     target_num_samples: int | None = Field(
-        default=None, description=f"Total of samples wanted, 1 to {MAX_NUM_SAMPLES}; a new dataset needs it"
+        default=None, description=f"Total number of samples, 1 to {MAX_NUM_SAMPLES}; a new dataset needs it"
     )
-    seed: int | None = Field(default=None, description="Of a new dataset (drawn at random if left out)")
+    seed: int | None = Field(default=None, description="Seed of a new dataset (drawn at random if left out)")
 
     def parameters(self) -> dict[str, Any]:
-        """Give the parameters of `DatasetSpec` that were given: 0 and false are values."""
+        """Return the parameters of `DatasetSpec` that were given; 0 and false are values."""
         values = {name: getattr(self, name) for name in DatasetSpec.model_fields}
         return {
             name: value.value if isinstance(value, enum.Enum) else value

@@ -1,4 +1,4 @@
-"""The sensor that has the batches of synthetic datasets made, and complete datasets summed up."""
+"""The sensor that requests the missing batches of synthetic datasets and the summaries of complete ones."""
 
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from heimdall_pipelines.defs.partitions import (
     synthetic_batches,
     synthetic_datasets,
 )
+from heimdall_pipelines.defs.run_tags import RUN_KEY_TAG
 from heimdall_pipelines.defs.synthetic import (
     batch_keys,
     dataset_materialization,
@@ -25,8 +26,7 @@ from heimdall_pipelines.store.datasets import Dataset, list_datasets
 from heimdall_pipelines.store.stores import Stores
 
 MAX_REQUESTS_PER_TICK = 100
-MAX_UNFINISHED_RUNS = 100  # of batches: runs of other jobs get through the queue
-RUN_KEY_TAG = "dagster/run_key"
+MAX_UNFINISHED_RUNS = 100  # of batches, so that runs of other jobs get through the queue
 _PAGE = 200
 _FINISHED = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
 
@@ -35,7 +35,7 @@ _FINISHED = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.Dagste
 class RunWanted:
     """A run that should have been requested.
 
-    Its key says what it is to bring about: more samples give a new key, a run that failed or was cancelled does not.
+    Its key identifies the result: more samples give a new key, a failed or cancelled run does not.
     """
 
     dataset: Dataset
@@ -45,19 +45,19 @@ class RunWanted:
 
     @classmethod
     def of_batch(cls, dataset: Dataset, span: BatchRange) -> "RunWanted":
-        """Make a batch as far as its dataset's target goes."""
+        """Make a batch up to its dataset's target."""
         run_key = f"{dataset.id}:{span.batch_no}:{span.end_sample_idx}"
         return cls(dataset, make_synthetic_batches.name, span.partition_key, run_key)
 
     @classmethod
     def of_summary(cls, dataset: Dataset) -> "RunWanted":
-        """Sum up a dataset with the samples that it has."""
+        """Summarise a dataset with its current samples."""
         run_key = f"{dataset.id}:summary:{dataset.num_samples}"
         return cls(dataset, summarise_synthetic_dataset.name, dataset.name, run_key)
 
 
 def wanted_batches(stores: Stores, datasets: Iterable[Dataset]) -> Iterator[RunWanted]:
-    """Missing batches in the order of the datasets; those of another generator cannot be made here."""
+    """Missing batches in the order of the datasets; those of another generator version cannot be made here."""
     for dataset in datasets:
         if not is_complete(dataset) and dataset.generator_version == GENERATOR_VERSION:
             for span in missing_batches(dataset, list_batches(stores.database, dataset.id)):
@@ -65,14 +65,14 @@ def wanted_batches(stores: Stores, datasets: Iterable[Dataset]) -> Iterator[RunW
 
 
 def is_complete(dataset: Dataset) -> bool:
-    """Whether every sample that is wanted is committed."""
+    """Whether all samples of the target are committed."""
     return dataset.num_samples >= dataset.target_num_samples
 
 
 def unrequested(
     wanted: Iterable[RunWanted], requested_run_keys: Callable[[Sequence[str]], Container[str]]
 ) -> Iterator[RunWanted]:
-    """Those for which no run was requested yet, in their order; looked up page by page, as far as they are taken."""
+    """Those for which no run was requested yet, in their order; read page by page, lazily."""
     remaining = iter(wanted)
     while page := list(islice(remaining, _PAGE)):
         requested = requested_run_keys([run.run_key for run in page])
@@ -83,20 +83,20 @@ def unrequested(
     jobs=[make_synthetic_batches, summarise_synthetic_dataset],
     default_status=dg.DefaultSensorStatus.RUNNING,
     minimum_interval_seconds=15,
-    description="Has the missing batches of all synthetic datasets made, oldest dataset first, and sums up each "
-    "dataset that is complete.",
+    description="Requests the missing batches of all synthetic datasets, oldest dataset first, and a summary of "
+    "each complete dataset.",
 )
 def requested_synthetic_batches(
     context: dg.SensorEvaluationContext, stores: dg.ResourceParam[Stores]
 ) -> dg.SensorResult | dg.SkipReason:
-    """Level-triggered: what is due is what should be there minus what is; there is no cursor to lose."""
+    """Level-triggered: missing batches and summaries are due; there is no cursor to lose."""
     instance = context.instance
     datasets = [dataset for dataset in list_datasets(stores.database) if dataset.deletion_began_at is None]
     for dataset in datasets:
         if not is_complete(dataset) and dataset.generator_version != GENERATOR_VERSION:
             context.log.info(
-                f"{dataset.name} is skipped: it is of generator version {dataset.generator_version}, "
-                f"this is version {GENERATOR_VERSION}"
+                f"{dataset.name} is skipped: its generator version is {dataset.generator_version}, "
+                f"this program has version {GENERATOR_VERSION}"
             )
 
     def requested(run_keys: Sequence[str]) -> set[str]:
@@ -138,11 +138,11 @@ def _unknown_batches(instance: dg.DagsterInstance, datasets: Iterable[Dataset]) 
 def _nothing_to_do(datasets: Sequence[Dataset], num_unfinished: int) -> str:
     incomplete = [dataset.name for dataset in datasets if not is_complete(dataset)]
     if not incomplete:
-        return "every dataset has the samples that it should have" if datasets else "there is no dataset"
+        return "every dataset is complete" if datasets else "there is no dataset"
     names = ", ".join(incomplete[:5]) + (f" and {len(incomplete) - 5} more" if len(incomplete) > 5 else "")
     if num_unfinished:
         return f"{num_unfinished} runs that make batches are not finished; incomplete datasets: {names}"
     return (
-        f"the missing batches of {names} were requested once and failed or were cancelled, or are of another generator "
-        "version: see the runs of make_synthetic_batches; materialize synthetic/batches for those that you want again"
+        f"the missing batches of {names} were requested and failed or were cancelled, or need another generator "
+        "version: see the runs of make_synthetic_batches; to retry, materialize synthetic/batches for these partitions"
     )

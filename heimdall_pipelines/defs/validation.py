@@ -1,4 +1,4 @@
-"""The weekly look at everything: every dataset and every session is validated, one after the other, in one run."""
+"""The weekly validation: every dataset and every session, one after the other, in one run."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -20,33 +20,33 @@ from heimdall_pipelines.store.stores import Stores
 
 
 class ValidationIncompleteError(HeimdallError):
-    """Datasets that could not be looked at, though every server was there; all others were."""
+    """Some datasets could not be checked although every server was available; all others were checked."""
 
 
 @dg.op(name="validate_all", out={})
 def _validate(
     context: dg.OpExecutionContext, config: ValidationConfig, stores: dg.ResourceParam[Stores]
 ) -> Iterator[dg.AssetCheckEvaluation]:
-    """Validate what this run has not validated yet: after an outage it goes on where it was."""
+    """Validate what this run has not validated yet: after an outage it continues."""
     record = context.instance.get_run_record_by_id(context.run_id)
     assert record is not None
     problems: list[str] = []
     with retried_after_outage(context):
         yield from _datasets(context, stores, record.create_timestamp, problems, checksums=config.checksums)
         yield from _sessions(context, stores, record.create_timestamp, checksums=config.checksums)
-        for leftover in find_orphans(stores):
-            if leftover.is_young:
-                continue  # a deletion may be at work; the next week sees it again
+        for orphan in find_orphans(stores):
+            if orphan.is_young:
+                continue  # a deletion may be running; the next validation finds it again
             context.log.warning(
-                f"{leftover.bucket}/{leftover.prefix}: {leftover.num_objects} objects of a dataset or session that is "
-                "no more; to remove them: heimdall db sweep --apply"
+                f"{orphan.bucket}/{orphan.prefix}: {orphan.num_objects} orphan objects: their dataset or session was "
+                "deleted. Delete them with: heimdall db sweep --apply"
             )
     if problems:
-        raise ValidationIncompleteError(f"not everything could be looked at: {'; '.join(problems)}")
+        raise ValidationIncompleteError(f"some datasets could not be checked: {'; '.join(problems)}")
 
 
 @dg.job(
-    description="Looks whether rows and objects of every dataset and session agree; with "
+    description="Checks that rows and objects of every dataset and session agree; with "
     "`ops: {validate_all: {config: {checksums: true}}}` it reads every object.",
     hooks={started_again_after_outage},
     tags=RUN_AGAIN_WHOLE,
@@ -76,7 +76,7 @@ def _datasets(
             looked = check_dataset(stores, dataset.name, checksums=checksums, progress=context.log.info)
             validation = DatasetValidation.of(looked)
             found = list(evaluations(context.instance, stores, validation))
-            keep_validation(stores, validation)  # last: what is kept is passed over after an outage
+            keep_validation(stores, validation)  # last: what is stored is skipped after an outage
         except DatasetNotFoundError:
             continue  # deleted meanwhile
         except UnavailableError:

@@ -1,1 +1,1 @@
-"""How the whole deployment is: servers, runs, datasets, sessions, checks and storage, gathered and judged."""
+"""Status of the whole deployment: servers, runs, datasets, sessions, checks and storage."""

@@ -1,4 +1,4 @@
-"""Looks that go on side by side, none of which can keep the others waiting for long."""
+"""Parallel reads with a common timeout, so that one cannot delay the others."""
 
 import threading
 import time
@@ -11,34 +11,34 @@ from heimdall_pipelines.errors import HeimdallError
 
 @dataclass(frozen=True)
 class Unavailable:
-    """Why a look gave nothing."""
+    """Why a read returned nothing."""
 
     reason: str
 
 
-def collect_within(seconds: float, looks: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
-    """Call each in a thread of its own, and give what they returned, or a `Unavailable`, by the same names.
+def collect_with_timeout(timeout_s: float, reads: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
+    """Call each in its own thread, and return the results, or `Unavailable`, by the same names.
 
-    A look that hangs is left behind in its thread, which does not keep the process from ending.
+    A read that hangs stays in its thread, which does not keep the process from ending.
     """
-    found: dict[str, Any] = {name: Unavailable(f"no answer within {seconds:g} s") for name in looks}
+    found: dict[str, Any] = {name: Unavailable(f"no answer within {timeout_s:g} s") for name in reads}
 
-    def call(name: str, look: Callable[[], Any]) -> None:
+    def call(name: str, read: Callable[[], Any]) -> None:
         try:
-            answer = look()
+            answer = read()
         except HeimdallError as error:
             answer = Unavailable(str(error))
-        except Exception as error:  # one part of the screen, whatever it met, must not cost the others
+        except Exception as error:  # an error in one part must not hide the others
             lines = str(error).strip().splitlines()
             answer = Unavailable(f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__)
         found[name] = answer
 
     threads = [
-        threading.Thread(target=call, args=look, daemon=True, name=f"look at {look[0]}") for look in looks.items()
+        threading.Thread(target=call, args=entry, daemon=True, name=f"read {entry[0]}") for entry in reads.items()
     ]
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + timeout_s
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
-    return dict(found)  # what comes later is not looked at any more
+    return dict(found)  # later results are ignored

@@ -1,4 +1,4 @@
-"""Looks at everything: first which servers answer, then what those that do can be asked."""
+"""Collects the status: first which servers answer, then the data of those that do."""
 
 import shutil
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from heimdall_pipelines.datasets.samples import NUM_KEPT_IQ
 from heimdall_pipelines.datasets.spec import parse_spec
 from heimdall_pipelines.sessions.abandoned import SILENT_FOR_S
 from heimdall_pipelines.settings import Settings
-from heimdall_pipelines.status.bounded import Unavailable, collect_within
+from heimdall_pipelines.status.bounded import Unavailable, collect_with_timeout
 from heimdall_pipelines.status.report import (
     BucketStatus,
     ChecksStatus,
@@ -35,41 +35,41 @@ from heimdall_pipelines.store.status import (
     samples_below,
 )
 
-READ_WITHIN_S = 10.0
+READ_TIMEOUT_S = 10.0
 MAX_CHECKS_NAMED = 10
 _COMPLEX64_BYTES = 8
 
 
 @dataclass(frozen=True)
 class DagsterStatus:
-    """What Dagster's instance knows."""
+    """Daemons and runs, read from Dagster's instance."""
 
     daemons: tuple[Daemon, ...]
     runs: Runs
 
 
-def look(settings: Settings, dagster_status: Callable[[datetime], DagsterStatus]) -> Status:
-    """Look at servers, runs, datasets, sessions, checks and storage; an outage costs its part alone.
+def collect_status(settings: Settings, dagster_status: Callable[[datetime], DagsterStatus]) -> Status:
+    """Read servers, runs, datasets, sessions, checks and storage; an outage affects only its part.
 
     Parameters
     ----------
     settings : Settings
-        Of a deployment or of embedded servers that run.
+        Of a deployment or of running embedded servers.
     dagster_status : callable
-        Asks Dagster's instance, with ages as of the time it is given; may raise anything.
+        Reads Dagster's instance, with ages relative to its argument; may raise any error.
 
     Returns
     -------
     Status
-        After at most `servers.ANSWER_WITHIN_S` + `READ_WITHIN_S`, whatever hangs.
+        After at most `servers.ANSWER_TIMEOUT_S` + `READ_TIMEOUT_S`, even if servers hang.
     """
     with Database(settings) as database:
         now = datetime.now(UTC)
         servers = servers_status(settings, database)
         up = {server.name for server in servers if server.is_up}
-        looks: dict[str, Callable[[], Any]] = {}
+        reads: dict[str, Callable[[], Any]] = {}
         if POSTGRES in up:
-            looks = {
+            reads = {
                 "runs": lambda: dagster_status(now),
                 "schema": lambda: schema_remark(database),
                 "datasets": lambda: datasets_status(database, now),
@@ -79,8 +79,8 @@ def look(settings: Settings, dagster_status: Callable[[datetime], DagsterStatus]
             }
         redis_url = settings.redis_url
         if settings.run_launcher == "celery" and redis_url is not None and REDIS in up:
-            looks["workers"] = lambda: workers_status(redis_url.get_secret_value())
-        found = collect_within(READ_WITHIN_S, looks)
+            reads["workers"] = lambda: workers_status(redis_url.get_secret_value())
+        found = collect_with_timeout(READ_TIMEOUT_S, reads)
     wanted = {"runs", "datasets", "sessions", "checks", "storage"}
     if settings.run_launcher == "celery":
         wanted.add("workers")
@@ -107,7 +107,7 @@ def look(settings: Settings, dagster_status: Callable[[datetime], DagsterStatus]
 
 
 def datasets_status(database: Database, now: datetime) -> tuple[DatasetStatus, ...]:
-    """How far each dataset is, oldest first, by the counts that are kept with it."""
+    """Progress of each dataset, oldest first, from the counts stored with it."""
     return tuple(
         DatasetStatus(
             dataset.name,
@@ -123,14 +123,14 @@ def datasets_status(database: Database, now: datetime) -> tuple[DatasetStatus, .
 
 
 def sessions_status(database: Database) -> SessionsStatus:
-    """Count recording sessions, and name those that nobody records any more."""
+    """Count recording sessions, and name the abandoned ones."""
     counts = count_sessions(database)
     abandoned = tuple(session.slug for session in abandoned_sessions(database, SILENT_FOR_S))
     return SessionsStatus(counts.by_status, counts.by_health, counts.due_for_extraction, abandoned)
 
 
 def checks_status(database: Database, now: datetime) -> ChecksStatus:
-    """Count the incidents that are open, and name the newest."""
+    """Count the open incidents, and name the newest."""
     counts = count_open_incidents(database)
     newest = tuple(
         FailingCheck(
@@ -146,9 +146,9 @@ def checks_status(database: Database, now: datetime) -> ChecksStatus:
 
 
 def storage_status(settings: Settings, database: Database) -> StorageStatus:
-    """Sum up what rows name in the buckets, and the databases' bytes on disk; no bucket is listed.
+    """Sum up the objects that rows reference, and the bytes of the databases on disk; no bucket is listed.
 
-    Where a dataset draws its receivers at random for each sample, their mean number counts.
+    For a dataset with random receivers per sample, their mean number counts.
     """
     kept = samples_below(database, NUM_KEPT_IQ)
     num_objects = iq_bytes = 0
@@ -173,7 +173,7 @@ def _receivers_of_sample(dataset: Dataset) -> float:
 
 
 def _disk_free_bytes(settings: Settings) -> int | None:
-    """Of the embedded servers' disk: their folder is here, and holds the credentials that the settings name."""
+    """Free space of the embedded servers' disk; None unless their folder is on this machine."""
     return shutil.disk_usage(settings.home).free if (settings.home / "credentials.json").is_file() else None
 
 

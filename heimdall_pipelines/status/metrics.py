@@ -1,4 +1,4 @@
-"""The numbers of a status by Prometheus' names: base units, gauges, and nothing for what could not be read."""
+"""A status as Prometheus metrics: gauges in base units; parts that could not be read have no metrics."""
 
 import threading
 import time
@@ -14,29 +14,29 @@ _HEALTHS = ("unknown", "healthy", "warning", "critical")
 
 
 class StatusCollector(Collector):
-    """Looks when it is scraped; scrapes that come within `CACHE_S` of a look share it."""
+    """Reads the status when it is scraped; scrapes within `CACHE_S` share one read."""
 
-    def __init__(self, look: Callable[[], Status]) -> None:
-        self._look = look
+    def __init__(self, read: Callable[[], Status]) -> None:
+        self._read = read
         self._lock = threading.Lock()
-        self._looked_at = -float("inf")
+        self._read_at = -float("inf")
         self._metrics: list[Metric] = []
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: registering must not look."""
+        """Nothing: registering must not read the status."""
         return ()
 
     def collect(self) -> Iterable[Metric]:
-        """Give the metrics of a look that is fresh."""
+        """Return the metrics of a recent status."""
         with self._lock:
-            if time.monotonic() - self._looked_at >= CACHE_S:
+            if time.monotonic() - self._read_at >= CACHE_S:
                 began = time.perf_counter()
-                self._metrics = list(metrics_of(self._look()))
+                self._metrics = list(metrics_of(self._read()))
                 duration_s = time.perf_counter() - began
                 self._metrics.append(
                     _gauge("look_duration_seconds", "How long it took to read these numbers", duration_s)
                 )
-                self._looked_at = time.monotonic()
+                self._read_at = time.monotonic()
             return self._metrics
 
 
@@ -52,12 +52,10 @@ def metrics_of(status: Status) -> Iterator[Metric]:
     )
     yield _gauge("look_timestamp_seconds", "When these numbers were read", at_s)
     yield _gauge("unread_parts", "Parts that could not be read; their metrics are missing", len(status.not_read))
-    yield _gauge(
-        "attention_reasons", "What needs a person's attention: heimdall status has the words", len(status.attention)
-    )
+    yield _gauge("attention_reasons", "Problems that need attention; heimdall status lists them", len(status.attention))
     if status.daemons is not None:
         alive = {daemon.name: float(daemon.is_alive) for daemon in status.daemons}
-        yield _by_label("daemon_up", "Whether a Dagster daemon gave a heartbeat lately", "daemon", alive)
+        yield _by_label("daemon_up", "Whether a Dagster daemon sent a heartbeat recently", "daemon", alive)
         yield _by_label(
             "daemon_heartbeat_timestamp_seconds",
             "Last heartbeat of a Dagster daemon",
@@ -125,9 +123,9 @@ def _sessions(sessions: SessionsStatus) -> Iterator[Metric]:
 
 def _storage(storage: StorageStatus) -> Iterator[Metric]:
     objects = {bucket.bucket: bucket.num_objects for bucket in storage.buckets}
-    yield _by_label("bucket_objects", "Objects of a bucket that rows name", "bucket", objects)
+    yield _by_label("bucket_objects", "Objects of a bucket that rows reference", "bucket", objects)
     iq_bytes = {bucket.bucket: bucket.iq_bytes for bucket in storage.buckets}
-    yield _by_label("bucket_iq_bytes", "IQ of a bucket that rows name", "bucket", iq_bytes)
+    yield _by_label("bucket_iq_bytes", "IQ of a bucket that rows reference", "bucket", iq_bytes)
     yield _by_label("database_bytes", "Bytes of a database on disk", "database", storage.database_bytes)
 
 

@@ -1,4 +1,4 @@
-"""What a look at the deployment found, and what of it needs attention."""
+"""Status of a deployment, and the problems in it that need attention."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from heimdall_pipelines.store.alerts import Severity
 
-MAX_HEARTBEAT_AGE_S = 90.0  # they come every 30 s; Dagster itself calls a daemon healthy for half an hour
+MAX_HEARTBEAT_AGE_S = 90.0  # sent every 30 s; Dagster itself treats a daemon as healthy for half an hour
 LOW_DISK_BYTES = 2 * 10**9  # the IQ of the first 100 samples of a dataset takes 1.1 GB
 
 ExitCode = Literal[0, 1, 2]
@@ -15,7 +15,7 @@ ExitCode = Literal[0, 1, 2]
 
 @dataclass(frozen=True)
 class Server:
-    """Whether a server answers; ``detail`` is what it says of itself, or why it does not."""
+    """Whether a server answers; ``detail`` is its version, or why it does not answer."""
 
     name: str
     address: str
@@ -26,7 +26,7 @@ class Server:
 
 @dataclass(frozen=True)
 class Daemon:
-    """A part of the Dagster daemon; None for the age: it never gave a heartbeat."""
+    """A part of the Dagster daemon; the age is None if it never sent a heartbeat."""
 
     name: str
     heartbeat_age_s: float | None
@@ -40,7 +40,7 @@ class Daemon:
 
 @dataclass(frozen=True)
 class Worker:
-    """A worker that answers, and how many runs it executes."""
+    """A worker that answers, and the number of runs it executes."""
 
     name: str
     num_runs: int
@@ -48,7 +48,7 @@ class Worker:
 
 @dataclass(frozen=True)
 class Workers:
-    """Workers on other machines, and how many runs wait for one of them in Redis."""
+    """Workers on other machines, and the number of runs that wait in Redis."""
 
     workers: tuple[Worker, ...]
     queue: str
@@ -77,7 +77,7 @@ class Runs:
 
 @dataclass(frozen=True)
 class DatasetStatus:
-    """How far a dataset is, and what its last validation found."""
+    """Progress of a dataset, and the result of its last validation."""
 
     name: str
     dataset_type: str
@@ -90,7 +90,7 @@ class DatasetStatus:
 
 @dataclass(frozen=True)
 class SessionsStatus:
-    """Recording sessions: how many by status and by health, how many wait for whom."""
+    """Recording sessions: numbers by status and health, and of those due for extraction."""
 
     by_status: Mapping[str, int]
     by_health: Mapping[str, int]
@@ -114,7 +114,7 @@ class FailingCheck:
 
 @dataclass(frozen=True)
 class ChecksStatus:
-    """Incidents that are open: all of them counted, the newest named."""
+    """Open incidents: their number, and the newest."""
 
     by_severity: Mapping[str, int]
     oldest_age_s: float | None
@@ -123,7 +123,7 @@ class ChecksStatus:
 
 @dataclass(frozen=True)
 class BucketStatus:
-    """IQ that rows of the database name, without headers; each of it has a SigMF object beside it."""
+    """IQ objects that rows reference, bytes without headers; each has a SigMF object beside it."""
 
     bucket: str
     num_objects: int
@@ -132,7 +132,7 @@ class BucketStatus:
 
 @dataclass(frozen=True)
 class StorageStatus:
-    """What takes room: IQ in the buckets, and the databases on disk."""
+    """Used space: IQ in the buckets, and the databases on disk."""
 
     buckets: tuple[BucketStatus, ...]
     database_bytes: Mapping[str, int]
@@ -140,10 +140,10 @@ class StorageStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """One look at everything. A part that could not be read is None, and ``not_read`` says why.
+    """Status of everything. A part that could not be read is None, and ``not_read`` has the reason.
 
-    ``disk_free_bytes`` is that of the embedded servers' disk, None where there are none; ``workers`` is None too where
-    runs go to none.
+    ``disk_free_bytes`` is that of the embedded servers' disk, None without embedded servers; ``workers`` is
+    also None if runs do not go to workers.
     """
 
     looked_at: datetime
@@ -162,19 +162,19 @@ class Status:
 
     @property
     def attention(self) -> tuple[str, ...]:
-        """Problems that need attention, in words; empty if there is none."""
+        """Problems that need attention, as text; empty if there are none."""
         return tuple(_attention(self))
 
     @property
     def exit_code(self) -> ExitCode:
-        """0: all is well, 1: something needs attention, 2: something could not be read."""
+        """0: no problems, 1: something needs attention, 2: something could not be read."""
         if self.not_read:
             return 2
         return 1 if self.attention else 0
 
 
 def as_json(status: Status) -> dict[str, Any]:
-    """Make what `heimdall status --json` prints; docs/operations.md has the names."""
+    """Return the document that `heimdall status --json` prints; docs/operations.md describes it."""
     made = asdict(status)
     del made["remarks"]
     made["looked_at"] = status.looked_at.astimezone(UTC).isoformat()
@@ -189,7 +189,9 @@ def _attention(status: Status) -> list[str]:
     if status.daemons is not None:
         dead = [daemon.name for daemon in status.daemons if not daemon.is_alive]
         if dead:
-            found.append(f"no heartbeat of the Dagster daemon ({', '.join(dead)}): no sensor, queue or schedule works")
+            found.append(
+                f"no heartbeat of the Dagster daemon ({', '.join(dead)}): sensors, queue and schedules do not work"
+            )
         found += [f"Dagster daemon {d.name}: {d.error}" for d in status.daemons if d.is_alive and d.error]
     if status.workers is not None and not status.workers.workers:
         found.append(f"no worker answers; {status.workers.num_waiting} runs wait in Redis: heimdall worker")
@@ -207,7 +209,7 @@ def _attention(status: Status) -> list[str]:
         if unhealthy:
             found.append(f"{_number(unhealthy, 'session')} not healthy: heimdall session list")
         if status.sessions.abandoned:
-            found.append(f"{_number(len(status.sessions.abandoned), 'recording')} abandoned by what recorded them")
+            found.append(f"{_number(len(status.sessions.abandoned), 'recording')} abandoned: the recorder ended")
     if status.checks is not None and status.checks.by_severity:
         found.append(
             f"{_number(sum(status.checks.by_severity.values()), 'check')} failing: heimdall alerts list --open"

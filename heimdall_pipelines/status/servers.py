@@ -1,4 +1,4 @@
-"""Asks each server whether it is there; each look ends by itself or is given up."""
+"""Checks whether each server answers, with a timeout."""
 
 import time
 import urllib.error
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from heimdall_pipelines.settings import Settings
-from heimdall_pipelines.status.bounded import Unavailable, collect_within
+from heimdall_pipelines.status.bounded import Unavailable, collect_with_timeout
 from heimdall_pipelines.status.report import Server, Worker, Workers
 from heimdall_pipelines.status.waiting_runs import QUEUE, num_waiting_runs
 from heimdall_pipelines.store.database import Database
@@ -16,24 +16,24 @@ from heimdall_pipelines.store.objects import ObjectStore
 from heimdall_pipelines.store.status import server_version
 
 POSTGRES, S3, REDIS, UI = "PostgreSQL", "S3 store", "Redis", "Dagster UI"
-ANSWER_WITHIN_S = 5.0
-_UI_ANSWER_WITHIN_S = 3.0
-_REDIS_ANSWER_WITHIN_S = 2.0
-_WORKERS_ANSWER_WITHIN_S = 1.0
+ANSWER_TIMEOUT_S = 5.0
+_UI_TIMEOUT_S = 3.0
+_REDIS_TIMEOUT_S = 2.0
+_WORKERS_TIMEOUT_S = 1.0
 _END_LENGTH = 70
 
 
 def servers_status(settings: Settings, database: Database) -> tuple[Server, ...]:
-    """Ask PostgreSQL, the S3 store and, where the settings name them, Redis and the Dagster UI, all at once."""
-    looks = {POSTGRES: lambda: _postgres(database), S3: lambda: _s3(settings)}
+    """Check PostgreSQL, the S3 store and, if configured, Redis and the Dagster UI, in parallel."""
+    reads = {POSTGRES: lambda: _postgres(database), S3: lambda: _s3(settings)}
     addresses = {POSTGRES: f"{settings.pg_host}:{settings.pg_port}", S3: settings.s3_endpoint}
     if settings.redis_url is not None:
         url = settings.redis_url.get_secret_value()
-        looks[REDIS], addresses[REDIS] = lambda: _redis(url), _without_secrets(url)
+        reads[REDIS], addresses[REDIS] = lambda: _redis(url), _without_secrets(url)
     if settings.ui_url is not None:
         ui_url = settings.ui_url
-        looks[UI], addresses[UI] = lambda: _ui(ui_url), ui_url
-    found = collect_within(ANSWER_WITHIN_S, {name: _timed(look) for name, look in looks.items()})
+        reads[UI], addresses[UI] = lambda: _ui(ui_url), ui_url
+    found = collect_with_timeout(ANSWER_TIMEOUT_S, {name: _timed(read) for name, read in reads.items()})
     return tuple(
         Server(name, addresses[name], is_up=False, detail=_shortened(answer.reason))
         if isinstance(answer, Unavailable)
@@ -43,24 +43,24 @@ def servers_status(settings: Settings, database: Database) -> tuple[Server, ...]
 
 
 def workers_status(redis_url: str) -> Workers:
-    """Ask the workers what they execute, and Redis how many runs wait for them."""
+    """Query the workers for their runs, and Redis for the number of waiting runs."""
     import celery  # with the extra `cluster`
     import redis
 
     with redis.Redis.from_url(
-        redis_url, socket_connect_timeout=_REDIS_ANSWER_WITHIN_S, socket_timeout=_REDIS_ANSWER_WITHIN_S
+        redis_url, socket_connect_timeout=_REDIS_TIMEOUT_S, socket_timeout=_REDIS_TIMEOUT_S
     ) as client:
         num_waiting = num_waiting_runs(client)
     with celery.Celery(broker=redis_url, set_as_current=False) as app:
-        answers = app.control.inspect(timeout=_WORKERS_ANSWER_WITHIN_S).active() or {}
+        answers = app.control.inspect(timeout=_WORKERS_TIMEOUT_S).active() or {}
     workers = tuple(Worker(name, len(tasks)) for name, tasks in sorted(answers.items()))
     return Workers(workers, QUEUE, num_waiting)
 
 
-def _timed(look: Callable[[], str]) -> Callable[[], tuple[float, str]]:
+def _timed(read: Callable[[], str]) -> Callable[[], tuple[float, str]]:
     def timed() -> tuple[float, str]:
         began = time.perf_counter()
-        detail = look()
+        detail = read()
         return time.perf_counter() - began, detail
 
     return timed
@@ -82,24 +82,22 @@ def _s3(settings: Settings) -> str:
 def _redis(url: str) -> str:
     import redis  # with the extra `cluster`
 
-    with redis.Redis.from_url(
-        url, socket_connect_timeout=_REDIS_ANSWER_WITHIN_S, socket_timeout=_REDIS_ANSWER_WITHIN_S
-    ) as client:
+    with redis.Redis.from_url(url, socket_connect_timeout=_REDIS_TIMEOUT_S, socket_timeout=_REDIS_TIMEOUT_S) as client:
         return str(client.info("server")["redis_version"])
 
 
 def _ui(url: str) -> str:
     try:
-        with urllib.request.urlopen(f"{url}/server_info", timeout=_UI_ANSWER_WITHIN_S):  # noqa: S310
+        with urllib.request.urlopen(f"{url}/server_info", timeout=_UI_TIMEOUT_S):  # noqa: S310
             return ""
     except urllib.error.HTTPError as error:
-        if error.code in (401, 403):  # what stands in front of it wants a password: something is there
-            return "asks for a password"
+        if error.code in (401, 403):  # a proxy in front of it requires a password, so it answers
+            return "requires a password"
         raise
 
 
 def schema_remark(database: Database) -> str | None:
-    """What is wrong with the schema's revision, None where it is that of this version."""
+    """Problem with the schema's revision; None if it is the revision of this version."""
     present, needed = schema_revisions(database)
     if present == needed:
         return None
@@ -112,5 +110,5 @@ def _without_secrets(url: str) -> str:
 
 
 def _shortened(reason: str) -> str:
-    """Both ends of long words: the one names the server, the other the cause."""
+    """Beginning and end of a long reason: they have the server and the cause."""
     return reason if len(reason) <= 2 * _END_LENGTH else f"{reason[:_END_LENGTH]} … {reason[-_END_LENGTH:]}"

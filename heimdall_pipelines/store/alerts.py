@@ -1,4 +1,4 @@
-"""Rows of alerts and alert_deliveries: incidents, and what each destination was told of them."""
+"""Rows of alerts and alert_deliveries: incidents, and the messages sent to each destination."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,14 +14,14 @@ from heimdall_pipelines.store.database import Database
 Severity = Literal["WARN", "ERROR"]
 Change = Literal["raised", "worsened", "recovered"]
 
-# Any constants serve, as long as every version of this project takes the same ones.
-_NOTING_LOCK = 0x4845_494D_0001
+# Any constants work if every version of this project uses the same ones.
+_RECORDING_LOCK = 0x4845_494D_0001
 _SENDING_LOCK = 0x4845_494D_0002
 
 
 @dataclass(frozen=True)
 class CheckEvaluation:
-    """What a check saw, once, as Dagster's event log has it.
+    """One evaluation of a check in Dagster's event log.
 
     ``event_id`` grows with each event of the log; ``title`` and ``body`` are the message if it failed.
     """
@@ -40,13 +40,13 @@ class CheckEvaluation:
 
     @property
     def subject(self) -> str:
-        """What an incident is about: at most one of it is open."""
+        """Subject of an incident; each subject has at most one open incident."""
         return ":".join(filter(None, (self.asset, self.check_name, self.partition)))
 
 
 @dataclass(frozen=True)
 class FailedRun:
-    """A run that failed and is not started once more."""
+    """A run that failed and is not retried."""
 
     event_id: int
     failed_at: datetime
@@ -60,7 +60,7 @@ class FailedRun:
 class Alert:
     """One incident: a check from its first failure to its next pass, or a failed run.
 
-    ``closed_at`` is set where what was checked was deleted before it passed again.
+    ``closed_at`` is set if the dataset or session was deleted before the check passed again.
     """
 
     id: int
@@ -80,7 +80,7 @@ class Alert:
 
 @dataclass(frozen=True)
 class NotedChange:
-    """What an event changed in the table."""
+    """A change of the table by an event."""
 
     change: Change
     title: str
@@ -89,14 +89,14 @@ class NotedChange:
 
 @dataclass(frozen=True)
 class PendingAlert:
-    """An alert of which a destination has to be told, and whether it knows of the failure already."""
+    """An alert with messages to send to a destination, and whether its failure was already sent there."""
 
     alert: Alert
     failure_is_known: bool
 
     @property
     def messages(self) -> tuple[str, ...]:
-        """What is told by it: an incident that ended before it could be told is told as a whole."""
+        """Messages to send: both, if an incident ended before its failure was sent."""
         if self.alert.recovered_at is None:
             return ("raised",)
         return ("recovered",) if self.failure_is_known else ("raised", "recovered")
@@ -104,7 +104,7 @@ class PendingAlert:
 
 @dataclass(frozen=True)
 class Delivery:
-    """What became of a message to one destination."""
+    """State of a message to one destination."""
 
     message: str
     destination: str
@@ -115,7 +115,7 @@ class Delivery:
 
 @dataclass(frozen=True)
 class AlertOverview:
-    """An alert as a list shows it."""
+    """An alert with its deliveries, for lists."""
 
     alert: Alert
     deliveries: tuple[Delivery, ...]
@@ -126,35 +126,35 @@ _COLUMNS = (
     " raised_at, recovered_at, closed_at"
 )
 _OPEN = "kind = 'failed_check' AND recovered_at IS NULL AND closed_at IS NULL"
-_BATCH = "'__[0-9]{5,7}$'"  # what a dataset's name is followed by in the key of a batch
+_BATCH = "'__[0-9]{5,7}$'"  # suffix of a batch's partition key after the dataset's name
 
 
 def note_evaluations(database: Database, event_log: str, evaluations: Iterable[CheckEvaluation]) -> list[NotedChange]:
-    """Open, update and close incidents, in the order of the events; the same events again change nothing.
+    """Open, update and close incidents in the order of the events; repeated events change nothing.
 
     Parameters
     ----------
     database : Database
     event_log : str
-        The Dagster instance in which the events are counted; another one counts anew.
+        Id of the Dagster instance that numbers the events; another instance has other numbers.
     evaluations : iterable of CheckEvaluation
-        In any order. One that is not newer than the last that its subject knows of is ignored.
+        In any order. Evaluations that are not newer than the last one of their subject are ignored.
 
     Returns
     -------
     list of NotedChange
-        What is new to people; a check that fails again while its incident is open is not.
+        Changes to report; a check that fails again while its incident is open is not one.
     """
     ordered = sorted(evaluations, key=lambda evaluation: evaluation.event_id)
     changes = []
-    with _noting(database) as connection:
+    with _recording(database) as connection:
         latest = _latest(connection, sorted({evaluation.subject for evaluation in ordered}))
         for evaluation in ordered:
             known = latest.get(evaluation.subject)
             if known is not None and known.event_log == event_log and evaluation.event_id <= known.event_id:
                 continue
             if known is not None and known.closed_at is not None and evaluation.evaluated_at <= known.closed_at:
-                continue  # of what was deleted since; one of the same name may have come
+                continue  # its subject was deleted since; a new one may have the same name
             is_open = known is not None and known.recovered_at is None and known.closed_at is None
             if evaluation.passed and not is_open:
                 continue
@@ -230,7 +230,7 @@ def _values(event_log: str, evaluation: CheckEvaluation) -> dict[str, Any]:
 
 
 def known_failed_runs(database: Database, run_ids: Sequence[str]) -> set[str]:
-    """Those of the runs that are in the table."""
+    """The runs that are already in the table."""
     with database.transaction() as connection:
         rows = connection.execute(
             text("SELECT subject FROM heimdall.alerts WHERE kind = 'failed_run' AND subject = ANY(:run_ids)"),
@@ -240,9 +240,9 @@ def known_failed_runs(database: Database, run_ids: Sequence[str]) -> set[str]:
 
 
 def note_failed_runs(database: Database, event_log: str, runs: Iterable[FailedRun]) -> list[NotedChange]:
-    """Add failed runs, each once; gives those that are new."""
+    """Add failed runs, each once; returns the new ones."""
     changes = []
-    with _noting(database) as connection:
+    with _recording(database) as connection:
         for run in runs:
             added = connection.execute(
                 text(
@@ -259,17 +259,17 @@ def note_failed_runs(database: Database, event_log: str, runs: Iterable[FailedRu
 
 
 def close_alerts_of_deleted(database: Database) -> int:
-    """Close what is open of datasets and sessions that are no more; nobody is told that their checks pass again.
+    """Close open alerts of deleted datasets and sessions; no recovery is sent.
 
-    Their checks are not regenerated, so that these alerts would stay open for ever. A failure that is noted only after
-    the deletion is closed by the next call.
+    Their checks do not run again, so these alerts would stay open. A failure that is recorded after the deletion is
+    closed by the next call.
 
     Returns
     -------
     int
-        How many were closed.
+        Number of alerts closed.
     """
-    with _noting(database) as connection:
+    with _recording(database) as connection:
         closed = connection.execute(
             text(
                 f"UPDATE heimdall.alerts SET closed_at = now() WHERE {_OPEN} AND CASE"
@@ -286,41 +286,40 @@ def close_alerts_of_deleted(database: Database) -> int:
 
 
 @contextmanager
-def _noting(database: Database) -> Iterator[Connection]:
-    """One at a time: what is known of a subject must not change before it is written."""
+def _recording(database: Database) -> Iterator[Connection]:
+    """One process at a time: the state of a subject must not change between reading and writing."""
     with database.transaction() as connection:
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _NOTING_LOCK})
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _RECORDING_LOCK})
         yield connection
 
 
 @contextmanager
 def lock_sending(database: Database) -> Iterator[bool]:
-    """Claim the sending of alerts; False while another process is at it, which would send them twice."""
+    """Take the lock for sending alerts; False while another process has it: both would send the same messages."""
     with database.transaction() as connection:
-        claimed = connection.execute(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _SENDING_LOCK})
-        yield bool(claimed.scalar_one())
+        locked = connection.execute(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _SENDING_LOCK})
+        yield bool(locked.scalar_one())
 
 
 def list_pending(database: Database, destination: str, raised_since: datetime, limit: int) -> list[PendingAlert]:
-    """Alerts that a destination has to be told of, oldest first.
+    """Alerts with messages to send to a destination, oldest first.
 
-    An open incident always is, whenever it began; a failed run, and an incident that is over, only if it
-    was raised since the given time, and the end of one that the destination knows of, if it ended since. One that
-    was closed is not told any more.
+    An open incident is always sent. A failed run and a recovered incident are sent only if they were raised since the
+    given time; the recovery of an incident that was sent, if it recovered since. A closed one is not sent.
     """
     with database.transaction() as connection:
         rows = connection.execute(
             text(
-                f"SELECT {_COLUMNS}, told.delivered_at IS NOT NULL AS failure_is_known FROM heimdall.alerts"
-                " LEFT JOIN heimdall.alert_deliveries AS told ON told.alert_id = alerts.id"
-                "   AND told.message = 'raised' AND told.destination = :destination"
-                " LEFT JOIN heimdall.alert_deliveries AS ended ON ended.alert_id = alerts.id"
-                "   AND ended.message = 'recovered' AND ended.destination = :destination"
+                f"SELECT {_COLUMNS}, failure.delivered_at IS NOT NULL AS failure_is_known FROM heimdall.alerts"
+                " LEFT JOIN heimdall.alert_deliveries AS failure ON failure.alert_id = alerts.id"
+                "   AND failure.message = 'raised' AND failure.destination = :destination"
+                " LEFT JOIN heimdall.alert_deliveries AS recovery ON recovery.alert_id = alerts.id"
+                "   AND recovery.message = 'recovered' AND recovery.destination = :destination"
                 " WHERE closed_at IS NULL AND CASE"
                 "   WHEN recovered_at IS NULL THEN (kind = 'failed_check' OR raised_at >= :since) AND"
-                "     (told.delivered_at IS NULL OR told.severity = 'WARN' AND alerts.severity = 'ERROR')"
-                "   WHEN ended.delivered_at IS NOT NULL THEN false"
-                "   WHEN told.delivered_at IS NULL THEN raised_at >= :since"
+                "     (failure.delivered_at IS NULL OR failure.severity = 'WARN' AND alerts.severity = 'ERROR')"
+                "   WHEN recovery.delivered_at IS NOT NULL THEN false"
+                "   WHEN failure.delivered_at IS NULL THEN raised_at >= :since"
                 "   ELSE recovered_at >= :since END"
                 " ORDER BY alerts.id LIMIT :limit"
             ),
@@ -329,20 +328,20 @@ def list_pending(database: Database, destination: str, raised_since: datetime, l
         return [PendingAlert(_alert(row), row.failure_is_known) for row in rows]
 
 
-def mark_sent(database: Database, destination: str, pending_alerts: Sequence[PendingAlert], told_at: datetime) -> None:
-    """Note that a destination took the messages of these alerts."""
+def mark_sent(database: Database, destination: str, pending_alerts: Sequence[PendingAlert], sent_at: datetime) -> None:
+    """Record that a destination accepted the messages of these alerts."""
     _upsert(
         database,
         destination,
         pending_alerts,
         "severity = excluded.severity, delivered_at = excluded.delivered_at, last_error = NULL",
-        delivered_at=told_at,
+        delivered_at=sent_at,
         last_error=None,
     )
 
 
 def mark_failed(database: Database, destination: str, pending_alerts: Sequence[PendingAlert], error: str) -> None:
-    """Note why a destination did not take the messages of these alerts; they stay to be told."""
+    """Record why a destination did not accept the messages of these alerts; they stay pending."""
     _upsert(
         database, destination, pending_alerts, "last_error = excluded.last_error", delivered_at=None, last_error=error
     )
@@ -360,7 +359,7 @@ def _upsert(
                 " SELECT alert_id, message, :destination, row.severity, 1, :last_error, :delivered_at"
                 " FROM unnest(CAST(:ids AS bigint[]), CAST(:messages AS text[]), CAST(:severities AS text[]))"
                 "   AS row (alert_id, message, severity)"
-                " JOIN heimdall.alerts ON alerts.id = alert_id"  # one may have been deleted meanwhile
+                " JOIN heimdall.alerts ON alerts.id = alert_id"  # it may have been deleted in the meantime
                 " ON CONFLICT (alert_id, message, destination)"
                 f" DO UPDATE SET attempts = known.attempts + 1, {changed}"
             ),
@@ -375,7 +374,7 @@ def _upsert(
 
 
 def list_alerts(database: Database, limit: int, *, only_open: bool = False) -> list[AlertOverview]:
-    """The newest alerts with what each destination was told; ``only_open``: checks that still fail."""
+    """The newest alerts with their deliveries; ``only_open``: only checks that still fail."""
     with database.transaction() as connection:
         alerts = [
             _alert(row)

@@ -1,4 +1,4 @@
-"""A webhook that can be down, refuse, and come back; and alerts to tell it of."""
+"""A webhook that can be down, refuse, and come back; and alerts to send to it."""
 
 import json
 import threading
@@ -27,7 +27,7 @@ class Webhook:
 
     @property
     def url(self):
-        # Apprise waits 4 s, for the connection and for the answer, unless it is told to be more patient.
+        # Apprise waits 4 s, for the connection and for the answer, unless its timeout is set.
         return f"json://heimdall:{PASSWORD}@127.0.0.1:{self.port}/{TOKEN}?cto={TIMEOUT_S:g}&rto={TIMEOUT_S:g}"
 
     @property

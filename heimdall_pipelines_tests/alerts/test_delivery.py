@@ -19,7 +19,7 @@ BROKEN = "slack://s3cret-token"
 
 @pytest.fixture
 def logged(monkeypatch):
-    """Whatever reaches the root logger (pytest's own capture listens where nobody else does)."""
+    """Records that reach the root logger (pytest's capture has its own handlers)."""
     lines = []
     handler = logging.Handler()
     handler.emit = lambda record: lines.append(record.getMessage())
@@ -38,14 +38,14 @@ def note(database, *evaluations):
 
 
 def tick(database, *webhooks, at_s=0.0, **options):
-    return deliver(database, to(*webhooks), START + timedelta(seconds=at_s), **{"turn_s": TIMEOUT_S} | options)
+    return deliver(database, to(*webhooks), START + timedelta(seconds=at_s), **{"time_limit_s": TIMEOUT_S} | options)
 
 
 def errors(database):
     return [d.last_error for overview in list_alerts(database, 1000) for d in overview.deliveries]
 
 
-def test_a_failed_check_is_told_once_with_title_body_and_how_bad_it_is(database, webhook):
+def test_a_failed_check_is_sent_once_with_title_body_and_how_bad_it_is(database, webhook):
     note(database, evaluation(1))
     for _ in range(3):
         tick(database, webhook)
@@ -72,14 +72,14 @@ def test_a_webhook_that_is_down_for_an_hour_gets_all_once_when_it_is_back_and_th
     for number in range(120):  # every 30 s
         if number % 40 == 0:
             note(database, evaluation(number + 1, partition=f"p{number}"))
-        turns = tick(database, webhook, second_webhook, at_s=30 * number)
-        assert [turn.error is None for turn in turns] == [True, False]
+        deliveries = tick(database, webhook, second_webhook, at_s=30 * number)
+        assert [delivery.error is None for delivery in deliveries] == [True, False]
     assert len(webhook.messages) == 3
     assert sum("Connection error" in str(error) for error in errors(database)) == 3
     second_webhook.up()
     for number in range(3):
-        turns = tick(database, webhook, second_webhook, at_s=3600 + 30 * number)
-        assert [turn.error for turn in turns] == [None, None]
+        deliveries = tick(database, webhook, second_webhook, at_s=3600 + 30 * number)
+        assert [delivery.error for delivery in deliveries] == [None, None]
     assert sorted(second_webhook.titles) == sorted(webhook.titles)
     assert len(second_webhook.messages) == 3
     oldest = list_alerts(database, 10)[-1]
@@ -87,7 +87,7 @@ def test_a_webhook_that_is_down_for_an_hour_gets_all_once_when_it_is_back_and_th
     assert errors(database) == [None] * 6
 
 
-def test_what_failed_and_passed_again_while_the_webhook_was_down_is_told_as_one_message(database, webhook):
+def test_what_failed_and_passed_again_while_the_webhook_was_down_is_sent_as_one_message(database, webhook):
     webhook.down()
     note(database, evaluation(1))
     tick(database, webhook)
@@ -103,9 +103,9 @@ def test_what_failed_and_passed_again_while_the_webhook_was_down_is_told_as_one_
 def test_a_server_that_refuses_is_tried_once_a_tick_and_says_why(database, webhook):
     webhook.status = 500
     note(database, evaluation(1), evaluation(2, partition="p2"))
-    (turn,) = tick(database, webhook)
-    assert webhook.num_refused == 1  # the first failure ends the turn
-    assert "error=500" in turn.error
+    (delivery,) = tick(database, webhook)
+    assert webhook.num_refused == 1  # the first failure ends the delivery
+    assert "error=500" in delivery.error
     webhook.status = 200
     tick(database, webhook)
     assert len(webhook.messages) == 2
@@ -169,7 +169,7 @@ def test_nothing_is_sent_while_another_process_is_sending(database, webhook):
 
 def test_no_message_begins_when_the_time_of_a_turn_is_over(database, webhook):
     note(database, evaluation(1))
-    assert [turn.num_messages for turn in tick(database, webhook, turn_s=-1.0)] == [0]
+    assert [delivery.num_messages for delivery in tick(database, webhook, time_limit_s=-1.0)] == [0]
     tick(database, webhook)
     assert len(webhook.messages) == 1
 
@@ -183,7 +183,7 @@ def test_a_url_that_apprise_cannot_use_is_named_and_keeps_no_other_from_its_mess
     assert len(list_pending(database, broken.destination.key, START, 10)) == 1
 
 
-def test_a_failed_run_of_last_week_and_an_incident_that_ended_then_are_not_told_any_more(database, webhook):
+def test_failed_runs_and_incidents_of_last_week_are_not_sent(database, webhook):
     note_failed_runs(database, LOG, [failed_run(1)])
     note(database, evaluation(2), evaluation(3, passed=True), evaluation(4, partition="open"))
     tick(database, webhook, at_s=8 * 86400)
@@ -191,7 +191,7 @@ def test_a_failed_run_of_last_week_and_an_incident_that_ended_then_are_not_told_
 
 
 @pytest.mark.parametrize("url", [BROKEN, "nothing s3cret-token", "s3cret-token", "foo://s3cret-token", "json://"])
-def test_a_broken_url_is_told_by_position_and_scheme_and_never_by_what_it_holds(url, capfd, logged):
+def test_a_broken_url_is_sent_by_position_and_scheme_and_never_by_what_it_holds(url, capfd, logged):
     found = to("json://127.0.0.1", url)
     open_service(found[0])
     with pytest.raises(AlertUrlError) as caught:

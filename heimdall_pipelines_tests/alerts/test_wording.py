@@ -39,7 +39,7 @@ def incident(**changes):
     return Alert(**{name: (values | changes)[name] for name in Alert.__dataclass_fields__})
 
 
-def test_a_failed_check_says_what_where_how_much_what_mends_it_and_links_to_its_run():
+def test_a_failed_check_has_numbers_examples_repair_and_a_link():
     title, body = failed_check_text(CHECK, UI)
     assert title == "ERROR: check objects_agree of recorded/measurement_features for night one failed"
     assert body.splitlines() == [
@@ -61,7 +61,7 @@ def test_where_the_address_of_the_ui_is_unknown_the_run_is_named():
     assert "http" not in failed_check_text(replace(CHECK, run_id=None), None)[1]
 
 
-def test_a_check_of_somebody_else_with_a_description_alone_is_told_too():
+def test_a_check_with_only_a_description_is_sent_too():
     bare = FailedCheck("rows", "any", None, "WARN", description="none at all")
     assert failed_check_text(bare, None) == ("WARN: check any of rows failed", "none at all")
 
@@ -78,7 +78,7 @@ def test_a_very_long_error_is_cut_and_the_link_stays():
     assert body.endswith("/runs/5f0a")
 
 
-def test_what_began_what_is_over_and_what_was_over_before_it_was_told():
+def test_what_began_what_is_over_and_what_was_over_before_it_was_sent():
     over = incident(recovered_at=evaluation(90).evaluated_at)
     began, ended, both = (
         message_of(PendingAlert(a, known), UI) for a, known in ((incident(), 0), (over, 1), (over, 0))

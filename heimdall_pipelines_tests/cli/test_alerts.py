@@ -54,7 +54,7 @@ def test_no_alert_is_said_in_words(heimdall):
 
 def test_alerts_are_listed_with_state_numbers_and_who_was_told_or_why_not(heimdall, stores, noted, webhooks):
     urls = SecretStr(" ".join(webhook.url for webhook in webhooks))
-    deliver(stores.database, destinations(urls), START, turn_s=TIMEOUT_S)
+    deliver(stores.database, destinations(urls), START, time_limit_s=TIMEOUT_S)
     code, output, error = heimdall("alerts", "list")
     assert code == 0
     recovered = line_of(output, "rows_agree, p1")
@@ -85,13 +85,13 @@ def test_alerts_of_what_was_deleted_are_shown_as_closed(heimdall, stores, noted,
         for alert in json.loads(heimdall("alerts", "list", "--json")[1])
     }
     assert closed == {"[p2]": True, "p1": False}
-    deliver(stores.database, destinations(SecretStr(webhooks[0].url)), START, turn_s=TIMEOUT_S)
+    deliver(stores.database, destinations(SecretStr(webhooks[0].url)), START, time_limit_s=TIMEOUT_S)
     assert not any("p2" in message["message"] + message["title"] for message in webhooks[0].messages)
 
 
 def test_alerts_as_json(heimdall, stores, noted, webhooks):
     urls = SecretStr(" ".join(webhook.url for webhook in webhooks))
-    deliver(stores.database, destinations(urls), START, turn_s=TIMEOUT_S)
+    deliver(stores.database, destinations(urls), START, time_limit_s=TIMEOUT_S)
     code, output, _ = heimdall("alerts", "list", "--json")
     assert code == 0
     run, is_open, over = json.loads(output)

@@ -32,9 +32,9 @@ TIMEOUT_S = 120.0
 # A busy machine may take longer to answer than a person should wait.
 PATIENT_HEIMDALL = f"""
 from heimdall_pipelines.cli import main
-from heimdall_pipelines.status import looking, servers
+from heimdall_pipelines.status import collecting, servers
 
-servers.ANSWER_WITHIN_S = looking.READ_WITHIN_S = {TIMEOUT_S}
+servers.ANSWER_TIMEOUT_S = collecting.READ_TIMEOUT_S = {TIMEOUT_S}
 main()
 """
 
@@ -42,7 +42,7 @@ main()
 @pytest.fixture(autouse=True)
 def _patient(monkeypatch):
     monkeypatch.setattr(bounded, "time", PatientClock())
-    monkeypatch.setattr(servers, "_REDIS_ANSWER_WITHIN_S", TIMEOUT_S)
+    monkeypatch.setattr(servers, "_REDIS_TIMEOUT_S", TIMEOUT_S)
 
 
 @pytest.fixture
@@ -223,7 +223,7 @@ def test_a_part_that_cannot_be_read_costs_the_others_nothing(heimdall, stores, d
     assert section(output, "Datasets") == ["night 2/4 50% unknown not validated"]
 
 
-def test_an_old_schema_is_told_with_what_mends_it(heimdall, stores, daemon):
+def test_an_old_schema_is_shown_with_its_repair(heimdall, stores, daemon):
     execute(stores, "UPDATE heimdall.schema_version SET version_num = '0004'")
     code, output, _ = heimdall("status")
     assert code == 1
@@ -355,7 +355,7 @@ def test_anything_but_one_way_out_is_refused(heimdall, options):
     assert heimdall("metrics", *options)[0] == 2
 
 
-def test_metrics_are_served_until_the_process_is_told_to_end(heimdall, environment, daemon, night):
+def test_metrics_are_served_until_the_process_is_stopped(heimdall, environment, daemon, night):
     port = held_port()
     process = subprocess.Popen(
         [sys.executable, "-c", PATIENT_HEIMDALL, "metrics", "--serve", str(port)], stdout=subprocess.PIPE, text=True
@@ -382,7 +382,7 @@ def test_scrapes_that_come_together_share_a_look(heimdall, daemon, monkeypatch):
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool of Prometheus is not on this machine")
-def test_promtool_finds_nothing_to_mend(heimdall, daemon, night, session, tmp_path):
+def test_promtool_finds_no_problem(heimdall, daemon, night, session, tmp_path):
     target = tmp_path / "heimdall.prom"
     assert heimdall("metrics", "--textfile", target)[0] == 0
     with target.open() as file:

@@ -14,7 +14,7 @@ from heimdall_pipelines_tests.datasets.support import database_of_module, empty
 @pytest.fixture(autouse=True)
 def _patience_with_redis(monkeypatch) -> None:
     """Let tests wait for Redis where a run would go on without: a busy machine may stand still for a moment."""
-    monkeypatch.setattr(heartbeat, "REDIS_PATIENCE_S", 600.0)
+    monkeypatch.setattr(heartbeat, "REDIS_TIMEOUT_S", 600.0)
 
 
 @pytest.fixture(scope="package")

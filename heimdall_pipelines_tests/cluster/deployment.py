@@ -20,7 +20,7 @@ from heimdall_pipelines_tests.dev_server import HEIMDALL, TIMEOUT_S, wait_for
 from heimdall_pipelines_tests.redis_server import RedisServer
 from heimdall_pipelines_tests.shared_stack import PROCESS
 
-# Dagster's own clock, wound up: nobody waits minutes in a test.
+# Short intervals of Dagster, so that tests do not wait for minutes.
 FAST = {
     "run_launcher": {"config": {"worker_answer_timeout_seconds": 1}},
     "run_monitoring": {"poll_interval_seconds": 2},
@@ -38,7 +38,7 @@ def changed(config: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
 
 
 class Deployment:
-    """Processes that share PostgreSQL, S3 and Redis alone; each is ended at the end, whatever happened."""
+    """Processes that share PostgreSQL, S3 and Redis; each is ended at the end in any case."""
 
     def __init__(
         self, folder: Path, settings: Settings, redis: RedisServer, changes: Mapping[str, str] | None = None

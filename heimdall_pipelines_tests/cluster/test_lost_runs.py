@@ -9,7 +9,7 @@ from celery import Celery
 
 from heimdall_pipelines.cluster import lost_runs as module
 from heimdall_pipelines.cluster.heartbeat import heartbeat, heartbeats_in, is_alive
-from heimdall_pipelines.cluster.lost_runs import LAUNCHED_WITHIN, lost_runs
+from heimdall_pipelines.cluster.lost_runs import LAUNCH_TIMEOUT, lost_runs
 from heimdall_pipelines.settings import LocalSettings
 from heimdall_pipelines.status.waiting_runs import QUEUE
 from heimdall_pipelines_tests.dev_server import wait_for
@@ -60,7 +60,7 @@ def celery_settings(redis) -> LocalSettings:
 @pytest.fixture
 def look(celery_settings, monkeypatch) -> Iterator[Looks]:
     """Looks at runs as they are a minute after they left Dagster's queue."""
-    monkeypatch.setattr(module, "LAUNCHED_WITHIN", timedelta(minutes=-1))
+    monkeypatch.setattr(module, "LAUNCH_TIMEOUT", timedelta(minutes=-1))
     with dg.DagsterInstance.ephemeral() as instance:
         yield Looks(celery_settings, instance)
 
@@ -81,7 +81,7 @@ def test_a_run_that_nobody_has_fails_at_the_second_look_and_no_other_does(look, 
 
 
 def test_a_run_may_be_on_its_way_for_a_minute(look, monkeypatch):
-    monkeypatch.setattr(module, "LAUNCHED_WITHIN", LAUNCHED_WITHIN)
+    monkeypatch.setattr(module, "LAUNCH_TIMEOUT", LAUNCH_TIMEOUT)
     run_id = look.starting_run()
     assert [look() for _ in range(3)] == ["no run is lost"] * 3
     assert look.status(run_id) is STARTING

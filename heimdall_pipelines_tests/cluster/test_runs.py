@@ -83,10 +83,10 @@ def dagster_database(cluster) -> Database:
 
 @contextlib.contextmanager
 def told_to_stop(cluster) -> Iterator[None]:
-    """Wait until the worker has heard what the block tells it."""
+    """Wait until the worker has received the signal of the block."""
     times_before = cluster.log("one").count("Warm shutdown")
     yield
-    wait_for("the worker to hear", lambda: cluster.log("one").count("Warm shutdown") > times_before)
+    wait_for("the worker to stop", lambda: cluster.log("one").count("Warm shutdown") > times_before)
 
 
 def test_a_batch_is_made_in_a_worker_and_what_it_printed_is_in_the_store(worker, cluster, instance, cluster_stores):
@@ -163,7 +163,7 @@ def test_a_run_outlives_redis_and_later_ones_wait_for_it(worker, cluster, instan
     waiting = batch_run(instance, "patient__00000").run_id
     wait_for("monitoring of the run", lambda: monitored_times(cluster, run_id) > seen + MISSES_OF_A_DEAD_RUN)
     # Of this run or of one before it in the queue.
-    wait_for("a try to launch", lambda: "(HEIMDALL_REDIS_URL) does not take the run" in cluster.log("daemon"))
+    wait_for("a try to launch", lambda: "(HEIMDALL_REDIS_URL) does not accept the run" in cluster.log("daemon"))
     assert instance.get_run_by_id(run_id).status is STARTED
 
     assert instance.run_coordinator.cancel_run(run_id)  # works without Redis

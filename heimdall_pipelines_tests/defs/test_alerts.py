@@ -19,11 +19,10 @@ from heimdall_pipelines.store.database import DatabaseUnavailableError
 from heimdall_pipelines.store.recordings import RecordedSession, open_recording_session
 from heimdall_pipelines.store.stores import open_stores
 from heimdall_pipelines_tests.alerts.support import LOG, PASSWORD, TOKEN, Webhook, evaluation
-from heimdall_pipelines_tests.conftest import execute_on_server
 from heimdall_pipelines_tests.datasets.support import add
+from heimdall_pipelines_tests.defs.support import dagster_database, postgres_storage
 from heimdall_pipelines_tests.shared_stack import PROCESS
 
-DAGSTER_DATABASE = f"dagster_of_alerts_{PROCESS}"
 UI = "http://127.0.0.1:3000"
 KINDS = {"evaluations": dg.DagsterEventType.ASSET_CHECK_EVALUATION, "failures": dg.DagsterEventType.RUN_FAILURE}
 
@@ -32,19 +31,19 @@ class DiskFullError(HeimdallError):
     """As a step of this project would raise it."""
 
 
-def rows_and_check(told):
-    """An asset and its check, which do as they are told."""
+def rows_and_check(behaviour):
+    """An asset and its check, whose behaviour a test sets."""
 
     @dg.asset(partitions_def=dg.StaticPartitionsDefinition(["p1", "p2"]))
     def rows(context) -> None:
-        if told.get("error"):
-            raise told["error"]
+        if behaviour.get("error"):
+            raise behaviour["error"]
 
     @dg.asset_check(asset=rows)
     def rows_agree() -> dg.AssetCheckResult:
         return dg.AssetCheckResult(
-            passed=told.get("passed", False),
-            severity=told.get("severity", dg.AssetCheckSeverity.ERROR),
+            passed=behaviour.get("passed", False),
+            severity=behaviour.get("severity", dg.AssetCheckSeverity.ERROR),
             metadata={
                 "problems": 3,
                 "share": 0.5,
@@ -58,23 +57,14 @@ def rows_and_check(told):
 
 @pytest.fixture(scope="module")
 def dagster_settings(server_settings):
-    execute_on_server(server_settings, f"CREATE DATABASE {DAGSTER_DATABASE}")
-    yield server_settings.model_copy(update={"pg_database": DAGSTER_DATABASE})
-    execute_on_server(server_settings, f"DROP DATABASE {DAGSTER_DATABASE} WITH (FORCE)")
+    with dagster_database(server_settings, f"dagster_of_alerts_{PROCESS}") as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
 def instance(dagster_settings):
-    place = {
-        "scheme": "postgresql+psycopg2",
-        "hostname": dagster_settings.pg_host,
-        "port": dagster_settings.pg_port,
-        "username": dagster_settings.pg_user,
-        "password": dagster_settings.pg_password.get_secret_value(),
-        "db_name": DAGSTER_DATABASE,
-    }
     overrides = {
-        "storage": {"postgres": {"postgres_db": place}},
+        "storage": postgres_storage(dagster_settings),
         "run_retries": {"enabled": True, "max_retries": 1, "retry_on_asset_or_op_failure": False},
     }
     with dg.instance_for_test(overrides=overrides, set_dagster_home=False) as made:
@@ -102,7 +92,7 @@ class Alerting:
         self.stores = stores
         self.settings = settings.model_copy(update={"alert_urls": SecretStr(webhook.url), "ui_url": UI})
         self.webhook = webhook
-        self.told = {}
+        self.behaviour = {}
         newest = {name: self._records(kind, 1, ascending=False) for name, kind in KINDS.items()}
         self.start = str(Cursor(**{name: records[0].storage_id for name, records in newest.items() if records}))
         self.cursor = self.start
@@ -110,10 +100,10 @@ class Alerting:
     def _records(self, kind, limit, **options):
         return self.instance.event_log_storage.get_event_records(dg.EventRecordsFilter(kind), limit, **options)
 
-    def run(self, partition="p1", **told):
-        self.told = told
+    def run(self, partition="p1", **behaviour):
+        self.behaviour = behaviour
         return dg.materialize(
-            rows_and_check(told), partition_key=partition, instance=self.instance, raise_on_error=False
+            rows_and_check(behaviour), partition_key=partition, instance=self.instance, raise_on_error=False
         )
 
     def report(
@@ -167,7 +157,7 @@ class Alerting:
         return [overview.alert for overview in reversed(list_alerts(self.stores.database, 1000))]
 
 
-def test_each_failed_check_of_a_run_is_told_once_with_what_it_saw_and_a_link_to_the_run(alerting, webhook):
+def test_each_failed_check_of_a_run_is_sent_once_with_what_it_saw_and_a_link_to_the_run(alerting, webhook):
     run_id = alerting.run().run_id
     for later_s in (0, 30, 60, 90, 120):
         alerting.tick(later_s)
@@ -180,7 +170,7 @@ def test_each_failed_check_of_a_run_is_told_once_with_what_it_saw_and_a_link_to_
     assert alert.numbers == {"problems": 3}
 
 
-def test_a_warning_is_one_and_its_rise_to_an_error_is_told_again(alerting, webhook):
+def test_a_warning_is_one_and_its_rise_to_an_error_is_sent_again(alerting, webhook):
     alerting.run(severity=dg.AssetCheckSeverity.WARN)
     alerting.tick()
     alerting.run()
@@ -189,7 +179,7 @@ def test_a_warning_is_one_and_its_rise_to_an_error_is_told_again(alerting, webho
     assert len(alerting.table) == 1
 
 
-def test_a_check_that_passes_again_is_told_and_one_that_fails_again_is_a_new_incident(alerting, webhook):
+def test_a_check_that_passes_again_is_sent_and_one_that_fails_again_is_a_new_incident(alerting, webhook):
     for passed in (False, False, True, False):
         alerting.run(passed=passed)
         alerting.tick()
@@ -197,7 +187,7 @@ def test_a_check_that_passes_again_is_told_and_one_that_fails_again_is_a_new_inc
     assert [alert.recovered_at is None for alert in alerting.table] == [False, True]
 
 
-def test_a_check_that_was_made_without_a_run_is_told_for_its_partition_with_a_link_to_its_asset(alerting, webhook):
+def test_a_check_that_was_made_without_a_run_is_sent_for_its_partition_with_a_link_to_its_asset(alerting, webhook):
     alerting.report("night one")
     alerting.tick()
     (message,) = webhook.messages
@@ -210,7 +200,7 @@ def test_a_check_that_was_made_without_a_run_is_told_for_its_partition_with_a_li
 
 
 def test_an_incident_of_a_session_is_one_by_its_id_and_its_slug(alerting, webhook):
-    """Partitions were called by ids before there were slugs; what is noted and told has the slug."""
+    """Partitions were called by ids before there were slugs; alerts have the slug."""
     session = open_recording_session(
         alerting.stores.database, RecordedSession("night", "n", 1.0, 1.0, None, deadline_in_s=60.0)
     )
@@ -233,7 +223,7 @@ def test_an_incident_of_a_deleted_session_is_closed_though_its_partition_is_an_i
     assert [alert.closed_at is None for alert in alerting.table] == [False]
 
 
-def test_a_failed_run_is_told_once_with_its_partition_the_error_and_a_link(alerting, webhook):
+def test_a_failed_run_is_sent_once_with_its_partition_the_error_and_a_link(alerting, webhook):
     failed = alerting.run("p2", error=DiskFullError("no space left for p2"))
     for later_s in (0, 30, 90):
         alerting.tick(later_s)
@@ -244,7 +234,7 @@ def test_a_failed_run_is_told_once_with_its_partition_the_error_and_a_link(alert
     assert alerting.table[0].kind == "failed_run"
 
 
-def test_a_run_that_is_started_once_more_is_not_told_and_its_last_failure_is(alerting, webhook):
+def test_only_the_last_failure_of_a_retried_run_is_sent(alerting, webhook):
     job = dg.Definitions(assets=rows_and_check({})).resolve_implicit_global_asset_job_def()
     first = alerting.instance.create_run_for_job(job)
     alerting.instance.report_run_failed(first, "the process ended")
@@ -316,7 +306,7 @@ def test_the_cursor_passes_only_events_that_no_other_can_come_before(alerting):
     assert Cursor.parse(alerting.cursor).evaluations > Cursor.parse(before).evaluations
 
 
-def test_an_event_whose_id_comes_late_is_told(alerting, dagster_settings, webhook):
+def test_an_event_whose_id_comes_late_is_sent(alerting, dagster_settings, webhook):
     (late_id,) = execute(dagster_settings, "SELECT nextval('event_logs_id_seq')")
     alerting.report("p1")
     alerting.tick(20)
@@ -342,7 +332,7 @@ def test_a_lost_cursor_reads_everything_again_and_changes_nothing(alerting, webh
     fault.record(detected_by="nothing to detect", result="all events are read again; no additional row or message")
 
 
-def test_more_events_than_one_call_reads_are_all_noted_and_old_ones_are_told_when_the_end_is_read(
+def test_more_events_than_one_call_reads_are_all_noted_and_old_ones_are_sent_when_the_end_is_read(
     alerting, webhook, monkeypatch
 ):
     monkeypatch.setattr(alerts, "EVENTS_PER_PAGE", 2)
@@ -351,7 +341,7 @@ def test_more_events_than_one_call_reads_are_all_noted_and_old_ones_are_told_whe
         alerting.report(f"p{number}")
     alerting.report("p0", passed=True)
     first = alerting.tick(later_s=1000)
-    assert (len(first.changes), first.turns, webhook.messages) == (6, None, [])
+    assert (len(first.changes), first.deliveries, webhook.messages) == (6, None, [])
     alerting.tick(later_s=1030)
     assert webhook.titles == ["Heimdall: 9 failed checks, 1 recovered check"]
 
@@ -389,7 +379,7 @@ def test_a_crash_between_sending_and_marking_sends_again(alerting, webhook, monk
     )
 
 
-def test_a_failure_that_is_noted_only_after_the_deletion_is_closed_and_nobody_is_told(alerting, webhook, caplog):
+def test_a_failure_that_is_noted_only_after_the_deletion_is_closed_and_not_sent(alerting, webhook, caplog):
     of_dataset = ("synthetic", "dataset_summary")
     add(alerting.stores, "night", 1)
     alerting.report("night", asset=of_dataset)
@@ -438,7 +428,7 @@ def test_the_sensor_keeps_its_cursor_says_what_it_did_and_shows_no_secret(alerti
         assert Cursor.parse(result.cursor) == Cursor.parse(alerting.start)  # the event is young
         shown.append(result.skip_reason.skip_message)
     assert shown[0].startswith("1 raised; destination 1 (json): ")
-    assert shown[1] == "nothing new; told 1 (json) of 1"
+    assert shown[1] == "nothing new; sent 1 to 1 (json)"
     output = "".join((*shown, *capfd.readouterr(), repr(alerting.settings)))
     assert TOKEN not in output
     assert PASSWORD not in output
@@ -448,7 +438,7 @@ def test_without_urls_the_table_and_the_log_have_it(alerting, webhook, capfd):
     alerting.settings = alerting.settings.model_copy(update={"alert_urls": None})
     alerting.run()
     outcome = alerting.tick()
-    assert "HEIMDALL_ALERT_URLS is not set: the table heimdall.alerts and the log have them" in str(outcome)
+    assert "HEIMDALL_ALERT_URLS is not set: see the table heimdall.alerts and the log" in str(outcome)
     assert len(alerting.table) == 1
     assert "ERROR: check rows_agree of rows failed" in capfd.readouterr().err
     assert webhook.messages == []
@@ -468,7 +458,7 @@ def test_the_sensor_of_the_project_runs_with_its_own_resources(alerting, environ
 def test_on_dagsters_sqlite_storage_it_says_what_it_needs(stores, settings):
     with dg.instance_for_test(set_dagster_home=False) as sqlite:
         result = failed_asset_check_alerts(dg.build_sensor_context(instance=sqlite), stores=stores, settings=settings)
-    assert "alerts need its PostgreSQL storage" in result.skip_message
+    assert "Alerts need its PostgreSQL storage" in result.skip_message
 
 
 def execute(settings, statement, *values):

@@ -52,7 +52,7 @@ def test_a_step_outlasts_ten_minutes_of_an_outage_and_goes_on_within_one(monkeyp
 
 @contextmanager
 def engine() -> Iterator[sqlalchemy.Engine]:
-    """Of a server that is away: its port is taken, so that nobody else gets it, and nobody listens."""
+    """Engine of an unavailable server: its port is reserved, but nothing listens on it."""
     with socket.socket() as silent:
         silent.bind((LOOPBACK, 0))
         yield sqlalchemy.create_engine(f"postgresql+psycopg2://nobody@{LOOPBACK}:{silent.getsockname()[1]}/dagster")

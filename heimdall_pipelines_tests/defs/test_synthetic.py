@@ -440,7 +440,7 @@ def test_a_complete_dataset_is_summed_up_once_for_each_total(instance, stores):
 def test_a_dataset_of_another_generator_version_is_skipped_with_a_word(instance, stores, capsys):
     add_partitions(instance, add(stores, "old", 2, generator_version=GENERATOR_VERSION + 1))
     assert isinstance(tick(instance, stores), dg.SkipReason)
-    assert f"old is skipped: it is of generator version {GENERATOR_VERSION + 1}" in capsys.readouterr().err
+    assert f"old is skipped: its generator version is {GENERATOR_VERSION + 1}" in capsys.readouterr().err
     add(stores, "new", 2)
     assert requests_of(tick(instance, stores)) == batches_of("new", 0)
 

@@ -107,7 +107,7 @@ def delete_feature_row(stores, sample_idx):
     execute(stores, "DELETE FROM heimdall.measurement_features WHERE sample_idx = :idx", idx=sample_idx)
 
 
-# Checks along with what they look at
+# Checks and the data that they read
 
 
 def test_checks_come_along_with_a_batch_and_say_what_they_compared(instance, stores):
@@ -170,16 +170,16 @@ def test_a_fault_is_found_by_the_checks_of_the_batch_and_of_the_dataset_with_wha
     assert failed_in(of_batch) == {("night__00000", "objects_agree")}
     assert failed_in(of_dataset) >= {("night", "objects_agree")}
     for result in (of_batch, of_dataset):
-        told = evaluations(result)["objects_agree"]
-        assert values(told)["problems"] == 2
-        assert values(told)["to_repair"] == "heimdall dataset repair night --apply"
-        lines = values(told)["examples"].splitlines()
+        reported = evaluations(result)["objects_agree"]
+        assert values(reported)["problems"] == 2
+        assert values(reported)["to_repair"] == "heimdall dataset repair night --apply"
+        lines = values(reported)["examples"].splitlines()
         assert lines == [
             f"- sample 0: synthetic/{dataset.id}/0/milano-baggio.npy is missing",
             f"- sample 1: synthetic/{dataset.id}/1/milano-baggio.sigmf-meta is missing",
         ]
-        assert told.description == lines[0].removeprefix("- ")
-        assert told.severity is dg.AssetCheckSeverity.ERROR
+        assert reported.description == lines[0].removeprefix("- ")
+        assert reported.severity is dg.AssetCheckSeverity.ERROR
     assert get_dataset(stores.database, "night").health_status == "critical"
 
 
@@ -201,9 +201,9 @@ def test_of_many_problems_twenty_are_told_and_all_are_counted(instance, stores):
     dataset = add(stores, "night", 10, batch_size=10)
     make(stores, "night")
     remove_objects(stores, dataset, *object_sizes(stores, dataset))
-    told = values(evaluations(run(instance, VALIDATE, "night"))["objects_agree"])
-    assert told["problems"] == 60
-    assert told["examples"].count("- sample ") == MAX_EXAMPLES
+    reported = values(evaluations(run(instance, VALIDATE, "night"))["objects_agree"])
+    assert reported["problems"] == 60
+    assert reported["examples"].count("- sample ") == MAX_EXAMPLES
 
 
 def test_estimates_far_from_the_truth_are_a_warning(instance, stores):
@@ -217,9 +217,9 @@ def test_estimates_far_from_the_truth_are_a_warning(instance, stores):
             "::float8 + 4))",
         )
     run(instance, SUMMARISE, "night")
-    for told in evaluations(run(instance, VALIDATE, "night")).values():
-        is_warning = told.check_name == "estimates_agree_with_truth"
-        assert told.severity is (dg.AssetCheckSeverity.WARN if is_warning else dg.AssetCheckSeverity.ERROR)
+    for reported in evaluations(run(instance, VALIDATE, "night")).values():
+        is_warning = reported.check_name == "estimates_agree_with_truth"
+        assert reported.severity is (dg.AssetCheckSeverity.WARN if is_warning else dg.AssetCheckSeverity.ERROR)
     assert "estimates_agree_with_truth" in failed(last_words_of_dataset(instance, "night"))
     assert "estimates_agree_with_truth" in failed(last_words_of_batch(instance, "night"))
 
@@ -281,7 +281,7 @@ def test_the_validation_job_reads_objects_only_if_it_is_told_to(instance, stores
     changed = ObjectLocation(stores.objects.synthetic_iq_bucket, f"synthetic/{dataset.id}/1/milano-baggio.npy")
     size_bytes = object_sizes(stores, dataset)["1/milano-baggio.npy"]
     stores.objects.put(changed, io.BytesIO(bytes(size_bytes)), size_bytes, "application/octet-stream")
-    # As if it was damaged below the store: no ETag tells.
+    # As if it was damaged below the store: its ETag is the same.
     execute(stores, "UPDATE heimdall.synthetic_iq_samples SET iq_metadata = iq_metadata - 'etag'")
 
     quick = run(instance, VALIDATE, "night")
@@ -290,10 +290,10 @@ def test_the_validation_job_reads_objects_only_if_it_is_told_to(instance, stores
     thorough = run(instance, VALIDATE, "night", {"validate": {"config": {"checksums": True}}})
     assert thorough.success
     assert ("night", "objects_agree") in failed_in(thorough)
-    told = [
+    reported = [
         e for e in thorough.get_asset_check_evaluations() if (e.partition, e.check_name) == ("night", "objects_agree")
     ]
-    assert "its SHA-256 is another" in values(told[0])["examples"]
+    assert "its SHA-256 is another" in values(reported[0])["examples"]
 
 
 def test_a_batch_whose_checks_failed_before_is_looked_at_again_once_it_is_well(instance, stores):
@@ -428,13 +428,13 @@ def test_everything_is_validated_but_what_is_being_deleted_and_leftovers_are_war
     assert health == {"sound": "healthy", "broken": "critical", "to_delete": "unknown"}
     assert get_session(stores.database, session).health_status == "critical"  # it has no features
     assert get_session(stores.database, doomed_session).last_validated_at is None
-    told = {e.partition for e in result.get_asset_check_evaluations()}
-    assert told == {"sound", "broken", "broken__00000", get_session(stores.database, session).slug}
+    reported = {e.partition for e in result.get_asset_check_evaluations()}
+    assert reported == {"sound", "broken", "broken__00000", get_session(stores.database, session).slug}
     assert last_words_of_dataset(instance, "sound") == ALL_PASS
     words = capfd.readouterr().err
     for place in (
-        f"{stores.objects.synthetic_iq_bucket}/synthetic/00000000-0000-0000-0000-000000000001/: 1 objects",
-        f"{stores.objects.raw_iq_bucket}/sessions/00000000-0000-0000-0000-000000000002/: 1 objects",
+        f"{stores.objects.synthetic_iq_bucket}/synthetic/00000000-0000-0000-0000-000000000001/: 1 orphan objects",
+        f"{stores.objects.raw_iq_bucket}/sessions/00000000-0000-0000-0000-000000000002/: 1 orphan objects",
     ):
         assert place in words
     assert str(to_delete.id) not in words
@@ -538,7 +538,7 @@ def test_a_dataset_that_cannot_be_looked_at_fails_the_run_but_does_not_stop_it(i
     )
     result = run(instance, EVERYTHING)
     assert not result.success
-    assert "not everything could be looked at: dataset first: this version cannot read its parameters" in failure(
+    assert "some datasets could not be checked: dataset first: this version cannot read its parameters" in failure(
         result
     )
     assert "colour" in failure(result)

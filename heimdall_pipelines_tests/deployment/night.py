@@ -34,8 +34,8 @@ COMMITTED_BEFORE = 3  # batches
 RESTARTED_AFTER_S = 1.0
 FINISHED = {"SUCCESS", "FAILURE", "CANCELED"}
 VARIABLES = {"HEIMDALL_WORKER_SLOTS": "1", "HEIMDALL_MAX_CONCURRENT_RUNS": "2", "HEIMDALL_WORKERS": "1"}
-# Dagster's own clock, wound up: nobody waits minutes in a test. A run that is launched starts within seconds, or when a
-# worker that was killed is back, which a busy machine may take minutes for.
+# Short intervals of Dagster, so that tests do not wait for minutes. A launched run starts after seconds, or when a
+# killed worker is back, which may take minutes on a busy machine.
 FAST = {
     "run_launcher": {"config": {"worker_answer_timeout_seconds": 1}},
     "run_monitoring": {"poll_interval_seconds": 2, "start_timeout_seconds": 600, "cancel_timeout_seconds": 5},
@@ -96,7 +96,7 @@ class Night:
         return True
 
     def wait_until(self, look: Callable[[], object], what: str) -> None:
-        """Wait beside a restart policy: what ended, whoever ended it, is started again."""
+        """Wait beside a restart policy: a service that ended is started again."""
 
         def holds() -> object:
             self.deployment.restart_ended()

@@ -14,7 +14,7 @@ from heimdall_pipelines_tests.waiting import TIMEOUT_S
 
 
 class Servers:
-    """A local stack that nobody else uses."""
+    """A local stack for this test only."""
 
     def __init__(self, home: Path) -> None:
         self._stack = Stack(home)

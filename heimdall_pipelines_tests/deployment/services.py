@@ -43,7 +43,7 @@ POLL_S = 0.25
 LOG_TAIL_LINES = 25
 _PORTS = {"redis": "HEIMDALL_REDIS_PORT", "code": "HEIMDALL_CODE_PORT", "webserver": "HEIMDALL_UI_PORT"}
 _AT_WORK = {"daemon": "Instance is configured with the following daemons", "worker": "ready."}
-_MARKER = "TEST_DEPLOYMENT_SERVICE"  # by which all processes of a "container" are found, whatever group they are in
+_MARKER = "TEST_DEPLOYMENT_SERVICE"  # by which all processes of a "container" are found, in any process group
 _SERVERS_OF_THE_TEST = {"postgres", "minio"}
 
 Found = TypeVar("Found")
@@ -70,7 +70,7 @@ class Service:
 
 
 class Deployment:
-    """All services on loopback; a context manager that ends whatever it started.
+    """All services on loopback; a context manager that ends everything it started.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ class Deployment:
         for name, spec in specs.items():
             if name in _SERVERS_OF_THE_TEST or "profiles" in spec:
                 continue
-            assert name == "redis" or spec["image"].startswith(OUR_IMAGE), f"nobody told how to run {name}"
+            assert name == "redis" or spec["image"].startswith(OUR_IMAGE), f"unknown how to run {name}"
             names = [f"{name}-{number}" for number in range(1, num_workers + 1)] if name == "worker" else [name]
             self.services |= {instance: self._service(instance, spec) for instance in names}
 
@@ -151,7 +151,7 @@ class Deployment:
     restart = start_service
 
     def restart_ended(self) -> None:
-        """Start again whatever ended, as Docker's restart policy does; waits for nothing."""
+        """Restart services that ended, as Docker's restart policy does; does not wait."""
         for service in self.services.values():
             if not service.is_one_shot and service.process is not None and service.process.poll() is not None:
                 self._launch(service)
@@ -239,7 +239,7 @@ class Deployment:
         return log.read_text(errors="replace") if log.exists() else ""
 
     def end_everything(self) -> None:
-        """Kill whatever runs."""
+        """Kill all running services."""
         for service in [*self.services.values(), self._run]:
             self._kill(service)
 

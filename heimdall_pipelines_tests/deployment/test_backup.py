@@ -38,7 +38,7 @@ case "$2 $3" in
     esac ;;
 "stop worker" | "up --detach") exit 0 ;;
 esac
-echo "nobody told what this does: $*" >&2
+echo "unknown command: $*" >&2
 exit 64
 """
 

@@ -67,8 +67,8 @@ def test_secrets_must_be_given_and_none_has_a_default(compose):
 def test_no_secret_is_in_a_command(compose):
     """There it would show in the list of processes."""
     for service in compose["services"].values():
-        told = json.dumps([service.get("command"), service.get("healthcheck")])
-        assert "c0ffee" not in told
+        passed = json.dumps([service.get("command"), service.get("healthcheck")])
+        assert "c0ffee" not in passed
 
 
 def test_only_the_web_interface_and_its_proxy_are_published_and_on_loopback(compose):
@@ -154,11 +154,11 @@ def test_workers_together_have_as_many_slots_as_there_may_be_runs(compose):
 
 def test_every_setting_can_be_given(compose):
     for name in ("code", "worker", "migrate"):
-        told = set(compose["services"][name]["environment"])
+        passed = set(compose["services"][name]["environment"])
         settings = {f"{ENV_PREFIX}{field.upper()}" for field in set(Settings.model_fields) - OF_ONE_MACHINE}
         if name != "worker":
             settings.discard(f"{ENV_PREFIX}WORKERS")
-        assert settings <= told, f"{name}: docker-compose.yml does not hand on {sorted(settings - told)}"
+        assert settings <= passed, f"{name}: docker-compose.yml does not hand on {sorted(settings - passed)}"
 
 
 def test_named_volumes_networks_and_configs_are_the_ones_that_are_used(compose):

@@ -4,7 +4,7 @@ import threading
 
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.status import bounded
-from heimdall_pipelines.status.bounded import Unavailable, collect_within
+from heimdall_pipelines.status.bounded import Unavailable, collect_with_timeout
 from heimdall_pipelines_tests.status.patient_clock import PatientClock
 
 
@@ -19,7 +19,7 @@ def test_what_hangs_or_fails_costs_the_others_nothing(monkeypatch):
         raise ValueError("first line\nsecond line")
 
     try:
-        found = collect_within(
+        found = collect_with_timeout(
             0.2, {"hangs": released.wait, "answers": lambda: 7, "refuses": refuse, "breaks": break_down}
         )
     finally:
@@ -36,10 +36,10 @@ def test_what_hangs_or_fails_costs_the_others_nothing(monkeypatch):
 def test_what_hangs_is_given_up_when_its_time_is_over():
     released = threading.Event()
     try:
-        assert collect_within(0.1, {"hangs": released.wait}) == {"hangs": Unavailable("no answer within 0.1 s")}
+        assert collect_with_timeout(0.1, {"hangs": released.wait}) == {"hangs": Unavailable("no answer within 0.1 s")}
     finally:
         released.set()
 
 
 def test_no_look_gives_nothing():
-    assert collect_within(1.0, {}) == {}
+    assert collect_with_timeout(1.0, {}) == {}

@@ -99,7 +99,7 @@ def test_however_events_are_cut_into_ticks_the_incidents_are_the_same(database):
     assert sorted(found) == [(f"cut-{cut}", problems, end) for cut in range(9) for problems, end in ends.items()]
 
 
-def test_an_event_that_comes_late_is_ignored_by_its_own_subject_and_told_for_another(database):
+def test_an_event_that_comes_late_is_ignored_by_its_own_subject_and_counts_for_another(database):
     note(database, evaluation(5), evaluation(7, passed=True))
     assert note(database, evaluation(6), evaluation(6, partition="p2")) == ["raised"]
     assert [o.alert.partition for o in list_alerts(database, 10) if o.alert.recovered_at is None] == ["p2"]
@@ -140,7 +140,7 @@ def test_a_failed_run_is_noted_once(database):
     assert known_failed_runs(database, ["run-a", "run-b", "run-c"]) == {"run-a", "run-b"}
 
 
-def test_each_destination_is_told_on_its_own(database):
+def test_each_destination_is_independent(database):
     note(database, evaluation(1))
     mark_sent(database, "a", pending_alerts(database, "a"), START)
     mark_failed(database, "b", pending_alerts(database, "b"), "down")
@@ -154,7 +154,7 @@ def test_each_destination_is_told_on_its_own(database):
     ]
 
 
-def test_a_recovery_is_told_once_and_what_was_never_told_is_told_as_a_whole(database):
+def test_a_recovery_is_sent_once_with_a_failure_never_sent(database):
     note(database, evaluation(1))
     mark_sent(database, "a", pending_alerts(database, "a"), START)
     note(database, evaluation(2, passed=True))
@@ -165,7 +165,7 @@ def test_a_recovery_is_told_once_and_what_was_never_told_is_told_as_a_whole(data
         assert pending_alerts(database, destination) == []
 
 
-def test_a_rise_in_severity_is_told_again_once_also_when_it_first_cannot_be_sent(database):
+def test_a_rise_in_severity_is_sent_again_once_after_a_failed_delivery(database):
     note(database, evaluation(1, severity="WARN"))
     mark_sent(database, "a", pending_alerts(database, "a"), START)
     note(database, evaluation(2))
@@ -176,7 +176,7 @@ def test_a_rise_in_severity_is_told_again_once_also_when_it_first_cannot_be_sent
     assert pending_alerts(database, "a") == []
 
 
-def test_only_what_is_open_or_young_is_told(database):
+def test_only_what_is_open_or_young_is_sent(database):
     note(database, evaluation(1), evaluation(2, partition="p2"), evaluation(3, partition="p2", passed=True))
     note_failed_runs(database, LOG, [failed_run(4)])
     assert len(pending_alerts(database)) == 3
@@ -184,7 +184,7 @@ def test_only_what_is_open_or_young_is_told(database):
     assert [one.alert.partition for one in pending_alerts(database, since=later)] == ["p1"]
     mark_sent(database, "a", pending_alerts(database, since=later), later)
     note(database, evaluation(5, passed=True, after_s=9 * 86400))
-    assert [one.messages for one in pending_alerts(database, since=later)] == [("recovered",)]  # its failure was told
+    assert [one.messages for one in pending_alerts(database, since=later)] == [("recovered",)]  # its failure was sent
 
 
 def test_an_alert_that_is_deleted_while_it_is_sent_leaves_nothing(database):
@@ -234,7 +234,7 @@ def test_what_is_open_of_what_is_no_more_is_closed_and_nothing_else(database):
     assert close_alerts_of_deleted(database) == 0
 
 
-def test_nobody_is_told_of_an_alert_that_was_closed(database):
+def test_a_closed_alert_is_not_sent(database):
     note(database, of_dataset(1), of_dataset(2, check="objects_agree"))
     mark_sent(database, "a", pending_alerts(database, "a")[:1], START)
     close_alerts_of_deleted(database)

@@ -1,0 +1,4 @@
+"""Tags that Dagster sets on runs and that more than one module here reads."""
+
+PARTITION_TAG = "dagster/partition"
+RUN_KEY_TAG = "dagster/run_key"
