@@ -1,4 +1,4 @@
-"""Keeps the four layers: imports go downwards only."""
+"""Keeps the layers: imports go downwards only."""
 
 import ast
 from pathlib import Path
@@ -13,6 +13,7 @@ LAYERS = [
     {"store", "local", "pictures", "checks", "receivers"},
     {"model"},
     {"rf", "formats"},
+    {"throttle"},
 ]
 SIDEWAYS = {
     ("cli", "definitions"),

@@ -1,7 +1,6 @@
 """Looks whether a dataset's rows and objects agree, with each other and with what its seed gives; never repairs."""
 
 import secrets
-import time
 from collections.abc import Callable
 
 from heimdall_pipelines.datasets.batches import missing_batches
@@ -13,6 +12,7 @@ from heimdall_pipelines.datasets.spec import InvalidSpecError, parse_spec
 from heimdall_pipelines.store.dataset_snapshot import DatasetSnapshot, look_at_dataset
 from heimdall_pipelines.store.datasets import Dataset
 from heimdall_pipelines.store.stores import Stores
+from heimdall_pipelines.throttle import Throttle
 
 PROGRESS_INTERVAL_S = 3.0
 _NO_END = 2**31 - 1
@@ -57,12 +57,12 @@ def check_dataset(
     with look_at_dataset(stores.database, name) as look:
         _read_spec(look.dataset)
         found = Findings.begin(look.dataset, tuple(DATASET_CHECKS))
-        tell = ProgressLines(progress, name)
-        check_rows(look, found, 0, _NO_END, tell.of(f"of {look.dataset.num_samples} samples looked at"))
+        lines = ProgressLines(progress, name)
+        check_rows(look, found, 0, _NO_END, lines.of(f"of {look.dataset.num_samples} samples looked at"))
         _check_counts(look, found)
-        check_objects(stores, look, found, tell.of("objects looked at"), checksums=checksums)
+        check_objects(stores, look, found, lines.of("objects looked at"), checksums=checksums)
         chosen_by = secrets.randbits(64) if seed is None else seed
-        check_regenerated(stores, look, found, tell.of("samples regenerated"), deep=checksums, seed=chosen_by)
+        check_regenerated(stores, look, found, lines.of("samples regenerated"), deep=checksums, seed=chosen_by)
         found.row_bytes = look.row_bytes()
     return found
 
@@ -77,9 +77,9 @@ def check_batch(stores: Stores, name: str, batch_no: int, progress: Progress = l
         found = Findings.begin(look.dataset, BATCH_FEATURE_CHECKS + BATCH_IQ_CHECKS)
         size = int(look.dataset.spec["batch_size"])
         first, end = batch_no * size, (batch_no + 1) * size
-        tell = ProgressLines(progress, f"{name}, batch {batch_no}")
-        check_rows(look, found, first, end, tell.of("samples looked at"))
-        check_objects_of_batch(stores, look, found, first, end, tell.of("objects looked at"))
+        lines = ProgressLines(progress, f"{name}, batch {batch_no}")
+        check_rows(look, found, first, end, lines.of("samples looked at"))
+        check_objects_of_batch(stores, look, found, first, end, lines.of("objects looked at"))
         if batch_no not in {batch.batch_no for batch in look.batches}:
             found.outcomes["samples_without_gap"].problem(f"batch {batch_no} is not committed")
     return found
@@ -125,20 +125,18 @@ def _check_counts(look: DatasetSnapshot, found: Findings) -> None:
 
 
 class ProgressLines:
-    """Gives lines of progress every few seconds."""
+    """Reports a line of progress every few seconds."""
 
     def __init__(self, progress: Progress, what: str) -> None:
         self._progress = progress
         self._what = what
-        self._told = time.monotonic()
+        self._throttle = Throttle(PROGRESS_INTERVAL_S)
 
     def of(self, counted: str) -> Callable[[int], None]:
-        """Give what is called with each count."""
+        """Return the function that is called with each count."""
 
-        def tell(number: int) -> None:
-            now = time.monotonic()
-            if now - self._told >= PROGRESS_INTERVAL_S:
-                self._told = now
+        def report(number: int) -> None:
+            if self._throttle.is_due():
                 self._progress(f"{self._what}: {number} {counted}")
 
-        return tell
+        return report

@@ -48,6 +48,7 @@ from heimdall_pipelines.store.datasets import (
 from heimdall_pipelines.store.iq_objects import put_iq, remove_dataset_iq, sample_iq_location
 from heimdall_pipelines.store.objects import ObjectLocation, ObjectStore
 from heimdall_pipelines.store.stores import Stores
+from heimdall_pipelines.throttle import Throttle
 
 ATTEMPTS_PER_SAMPLE = 20
 MAX_ATTEMPTS = "max_attempts"  # the stopped_reason
@@ -196,8 +197,8 @@ def make_samples(
     """
     began = time.monotonic()
     recipe = Recipe.of(dataset)
-    tell = _Told(progress, span.partition_key, len(sample_idxs), began)
-    drawn = _draw_scenes(stores, dataset, recipe, span, sample_idxs, workers, tell)
+    counted = _Progress(progress, span.partition_key, len(sample_idxs), began)
+    drawn = _draw_scenes(stores, dataset, recipe, span, sample_idxs, workers, counted)
     tasks = [
         _Task(recipe, tuple(drawn[start : start + _SAMPLES_PER_TASK]), stores.objects)
         for start in range(0, len(drawn), _SAMPLES_PER_TASK)
@@ -206,7 +207,7 @@ def make_samples(
     with closing(workers.map(_make_samples, tasks)) as results:
         for result in results:
             made += result or ()
-            tell.made(len(made))
+            counted.made(len(made))
     made.sort(key=lambda sample: sample.sample_idx)
     before_commit()
     try:
@@ -227,7 +228,7 @@ def make_samples(
         batch=batch,
         num_made=len(made),
         num_objects=sum(sample.num_objects for sample in made),
-        attempts=tell.attempts,
+        attempts=counted.attempts,
         rejections=_total_rejections(drawn),
         elapsed_s=time.monotonic() - began,
     )
@@ -255,7 +256,7 @@ def _draw_scenes(
     span: BatchRange,
     sample_idxs: Sequence[int],
     workers: Workers,
-    tell: "_Told",
+    counted: "_Progress",
 ) -> list[DrawnSample]:
     """Draw every sample's scene before any IQ is made: a batch that cannot be filled costs and leaves nothing.
 
@@ -265,11 +266,11 @@ def _draw_scenes(
 
     def tasks() -> Iterator[_SceneTask]:
         for start in range(0, len(sample_idxs), _SCENES_PER_TASK):
-            if tell.attempts >= budget:
+            if counted.attempts >= budget:
                 return
             # What was drawn is of samples before these: never less than what they have left in order.
             yield _SceneTask(
-                recipe, tuple(sample_idxs[start : start + _SCENES_PER_TASK]), max_attempts=budget - tell.attempts
+                recipe, tuple(sample_idxs[start : start + _SCENES_PER_TASK]), max_attempts=budget - counted.attempts
             )
 
     found: dict[int, DrawnSample] = {}
@@ -277,7 +278,7 @@ def _draw_scenes(
         for result in results:
             for sample in result or ():
                 found[sample.sample_idx] = sample
-                tell.drawn(sample.attempts)
+                counted.drawn(sample.attempts)
     drawn: list[DrawnSample] = []
     stored = get_truths(stores.database, dataset.id, span.first_sample_idx, span.end_sample_idx)
     attempts = 0
@@ -315,17 +316,17 @@ def _draw_some(task: _SceneTask) -> list[DrawnSample]:
     return drawn
 
 
-class _Told:
-    """Counts, and tells of it about once a second."""
+class _Progress:
+    """Counts scenes and samples, and reports about once a second."""
 
     def __init__(
-        self, progress: Callable[[BatchProgress], None], partition_key: str, num_samples: int, began: float
+        self, report: Callable[[BatchProgress], None], partition_key: str, num_samples: int, began: float
     ) -> None:
-        self._progress = progress
+        self._report = report
         self._partition_key = partition_key
         self._num_samples = num_samples
         self._began = began
-        self._told = began
+        self._throttle = Throttle(PROGRESS_INTERVAL_S)
         self._num_drawn = 0
         self.attempts = 0
 
@@ -333,19 +334,15 @@ class _Told:
         """Count a scene."""
         self.attempts += attempts
         self._num_drawn += 1
-        self._tell(0)
+        self.made(0)
 
     def made(self, num_made: int) -> None:
-        """Tell how many samples are made."""
-        self._tell(num_made)
-
-    def _tell(self, num_made: int) -> None:
-        now = time.monotonic()
-        if now - self._told >= PROGRESS_INTERVAL_S or num_made == self._num_samples:
-            self._told = now
-            self._progress(
+        """Report how many samples are made, if a second has passed or all are made."""
+        if self._throttle.is_due() or num_made == self._num_samples:
+            elapsed_s = time.monotonic() - self._began
+            self._report(
                 BatchProgress(
-                    self._partition_key, self._num_samples, self._num_drawn, num_made, self.attempts, now - self._began
+                    self._partition_key, self._num_samples, self._num_drawn, num_made, self.attempts, elapsed_s
                 )
             )
 
