@@ -279,7 +279,7 @@ def iq(
 ) -> None:
     """Make the IQ of a sample again, write it as SigMF, and compare it with what is stored."""
     from heimdall_pipelines.datasets.regenerating import regenerate_iq, write_iq
-    from heimdall_pipelines.datasets.spec import parse_spec
+    from heimdall_pipelines.model.dataset_spec import parse_spec
     from heimdall_pipelines.store.datasets import get_dataset
 
     rows = table("receiver", "samples", "file", "stored")

@@ -8,8 +8,8 @@ from heimdall_pipelines.cli.console import errors, output, table
 from heimdall_pipelines.datasets.batches import missing_batches, num_batches
 from heimdall_pipelines.datasets.generating import ATTEMPTS_PER_SAMPLE, MAX_ATTEMPTS, rejection_table
 from heimdall_pipelines.datasets.requesting import RequestOutcome
-from heimdall_pipelines.datasets.spec import DatasetSpec
 from heimdall_pipelines.datasets.summary import EstimateError
+from heimdall_pipelines.model.dataset_spec import DatasetSpec
 from heimdall_pipelines.sessions.importing import ImportReport
 from heimdall_pipelines.sessions.notes import station_notes
 from heimdall_pipelines.store.batches import Batch

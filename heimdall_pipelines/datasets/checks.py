@@ -8,7 +8,7 @@ from heimdall_pipelines.datasets.findings import BATCH_FEATURE_CHECKS, BATCH_IQ_
 from heimdall_pipelines.datasets.object_checks import check_objects, check_objects_of_batch
 from heimdall_pipelines.datasets.regeneration_checks import check_regenerated
 from heimdall_pipelines.datasets.row_checks import check_rows
-from heimdall_pipelines.datasets.spec import InvalidSpecError, parse_spec
+from heimdall_pipelines.model.dataset_spec import InvalidSpecError, parse_spec
 from heimdall_pipelines.store.dataset_snapshot import DatasetSnapshot, look_at_dataset
 from heimdall_pipelines.store.datasets import Dataset
 from heimdall_pipelines.store.stores import Stores

@@ -5,9 +5,9 @@ from typing import Any
 
 from scipy.special import pdtrc
 
-from heimdall_pipelines.checks import MAX_EXAMPLES
 from heimdall_pipelines.datasets.findings import Findings
-from heimdall_pipelines.datasets.spec import DatasetSpec
+from heimdall_pipelines.model.checks import MAX_EXAMPLES
+from heimdall_pipelines.model.dataset_spec import DatasetSpec
 from heimdall_pipelines.rf.spectrum import USABLE_BAND
 from heimdall_pipelines.store.dataset_snapshot import SampleRow
 from heimdall_pipelines.store.features import ReceiverFeatures, mean_of

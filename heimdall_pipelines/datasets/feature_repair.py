@@ -10,12 +10,12 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from heimdall_pipelines.checks import MAX_EXAMPLES
 from heimdall_pipelines.datasets.checks import Progress, ProgressLines
 from heimdall_pipelines.datasets.regeneration_checks import differences
 from heimdall_pipelines.datasets.samples import Recipe, make_sample
 from heimdall_pipelines.datasets.stored_truth import stored_sample
 from heimdall_pipelines.datasets.workers import Workers
+from heimdall_pipelines.model.checks import MAX_EXAMPLES
 from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION
 from heimdall_pipelines.store.batches import features_json, replace_features
 from heimdall_pipelines.store.dataset_locks import exclusive_lock

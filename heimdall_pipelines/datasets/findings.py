@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from heimdall_pipelines.checks import CheckOutcome, Severity
+from heimdall_pipelines.model.checks import CheckOutcome, Severity
 from heimdall_pipelines.store.datasets import Dataset
 
 # name: severity when failed, what it looks at

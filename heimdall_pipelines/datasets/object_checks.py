@@ -6,11 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby, islice
 
-from heimdall_pipelines.checks import MAX_EXAMPLES
 from heimdall_pipelines.datasets.findings import Findings
-from heimdall_pipelines.datasets.spec import parse_spec
 from heimdall_pipelines.errors import UnavailableError
 from heimdall_pipelines.formats.npy import npy_header_bytes
+from heimdall_pipelines.model.checks import MAX_EXAMPLES
+from heimdall_pipelines.model.dataset_spec import parse_spec
 from heimdall_pipelines.store.dataset_snapshot import DatasetSnapshot, StoredIq, activity
 from heimdall_pipelines.store.iq_objects import dataset_iq_prefix, sidecar_key
 from heimdall_pipelines.store.objects import ObjectEntry, ObjectLocation, ObjectNotFoundError, ObjectStore

@@ -5,12 +5,12 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from itertools import accumulate
 
-from heimdall_pipelines.checks import MAX_EXAMPLES
 from heimdall_pipelines.datasets.findings import Findings
 from heimdall_pipelines.datasets.iq_files import iq_file
 from heimdall_pipelines.datasets.regenerating import compare_stored
 from heimdall_pipelines.datasets.samples import Recipe, keeps_iq, make_sample
 from heimdall_pipelines.datasets.stored_truth import agrees, stored_sample
+from heimdall_pipelines.model.checks import MAX_EXAMPLES
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
 from heimdall_pipelines.store.batches import SampleFeatureRow
 from heimdall_pipelines.store.dataset_snapshot import DatasetSnapshot, SampleRow

@@ -9,7 +9,8 @@ from uuid import UUID
 from heimdall_pipelines.datasets.batches import check_name
 from heimdall_pipelines.datasets.generating import rejection_table
 from heimdall_pipelines.datasets.samples import Recipe, draw_sample
-from heimdall_pipelines.datasets.spec import (
+from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.model.dataset_spec import (
     MAX_SEED,
     DatasetSpec,
     InvalidSpecError,
@@ -17,7 +18,6 @@ from heimdall_pipelines.datasets.spec import (
     check_seed,
     parse_spec,
 )
-from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.rf.geodesy import distance_and_azimuth
 from heimdall_pipelines.rf.receivers import ReceiverSite, bounding_box
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION

@@ -6,8 +6,8 @@ from typing import Any
 from heimdall_pipelines.datasets.estimate_checks import EstimateChecks
 from heimdall_pipelines.datasets.findings import Findings
 from heimdall_pipelines.datasets.samples import Recipe, keeps_iq, scene_truth
-from heimdall_pipelines.datasets.spec import parse_spec
 from heimdall_pipelines.datasets.stored_truth import agrees, redrawn, truth_agrees
+from heimdall_pipelines.model.dataset_spec import parse_spec
 from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION, STATISTICS, out_of_range, wrong_feature_set
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
 from heimdall_pipelines.store.dataset_snapshot import DatasetSnapshot, SampleRow, StoredIq

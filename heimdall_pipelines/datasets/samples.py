@@ -12,8 +12,8 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
-from heimdall_pipelines.datasets.spec import DatasetSpec, parse_spec
 from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.model.dataset_spec import DatasetSpec, parse_spec
 from heimdall_pipelines.rf.features import extract_features
 from heimdall_pipelines.rf.link import Link
 from heimdall_pipelines.rf.philox import Purpose, generator

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from heimdall_pipelines.datasets.spec import parse_spec
+from heimdall_pipelines.model.dataset_spec import parse_spec
 from heimdall_pipelines.store.batches import list_batches
 from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.datasets import (

@@ -12,8 +12,8 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-from heimdall_pipelines.datasets.spec import DatasetSpec, parse_spec
 from heimdall_pipelines.datasets.summary import DatasetSummary
+from heimdall_pipelines.model.dataset_spec import DatasetSpec, parse_spec
 from heimdall_pipelines.pictures import small_png
 
 _WIDTH_IN = 8.0  # 720 pixels

@@ -10,7 +10,6 @@ import dagster as dg
 from heimdall_pipelines.datasets.batches import batch_range, num_batches, parse_partition_key
 from heimdall_pipelines.datasets.generating import BatchProgress, BatchReport, make_batch
 from heimdall_pipelines.datasets.requesting import Acceptance, request_dataset
-from heimdall_pipelines.datasets.spec import DatasetSpec
 from heimdall_pipelines.datasets.summary import DatasetSummary, summarise_dataset
 from heimdall_pipelines.datasets.workers import Workers, num_workers_wanted
 from heimdall_pipelines.defs.column_schema import FEATURE_SCHEMA
@@ -23,6 +22,7 @@ from heimdall_pipelines.defs.partitions import (
     synthetic_datasets,
 )
 from heimdall_pipelines.defs.synthetic_config import SyntheticDatasetConfig
+from heimdall_pipelines.model.dataset_spec import DatasetSpec
 from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION
 from heimdall_pipelines.stations.network import load_network, sync_network
 from heimdall_pipelines.store.datasets import Dataset, get_dataset

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from heimdall_pipelines.datasets.samples import NUM_KEPT_IQ
-from heimdall_pipelines.datasets.spec import parse_spec
+from heimdall_pipelines.model.dataset_spec import parse_spec
 from heimdall_pipelines.sessions.abandoned import SILENT_FOR_S
 from heimdall_pipelines.settings import Settings
 from heimdall_pipelines.status.bounded import Unavailable, collect_within

@@ -20,8 +20,8 @@ from heimdall_pipelines.cli import dataset as dataset_command
 from heimdall_pipelines.cli import dataset_making, dataset_progress
 from heimdall_pipelines.cli.dataset_options import option_name, with_spec_options
 from heimdall_pipelines.cli.tables import print_batches
-from heimdall_pipelines.datasets.spec import DatasetSpec
 from heimdall_pipelines.defs.partitions import SYNTHETIC_BATCHES, SYNTHETIC_DATASETS
+from heimdall_pipelines.model.dataset_spec import DatasetSpec
 from heimdall_pipelines.store.batches import Batch, list_batches
 from heimdall_pipelines.store.database import DatabaseUnavailableError
 from heimdall_pipelines.store.datasets import count_rows, find_dataset, get_dataset, get_iq_sample, mark_dataset_deleted

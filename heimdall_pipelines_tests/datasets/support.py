@@ -10,8 +10,8 @@ from sqlalchemy import text
 
 from heimdall_pipelines.datasets.generating import BatchReport, make_batch
 from heimdall_pipelines.datasets.samples import DrawnSample, Recipe, draw_sample, keeps_iq, make_sample
-from heimdall_pipelines.datasets.spec import parse_spec
 from heimdall_pipelines.datasets.workers import Workers
+from heimdall_pipelines.model.dataset_spec import parse_spec
 from heimdall_pipelines.rf.philox import Purpose, generator
 from heimdall_pipelines.rf.receivers import ReceiverSite, draw_receiver_sites
 from heimdall_pipelines.rf.scene import draw_scene

@@ -7,7 +7,6 @@ from functools import cache
 
 import pytest
 
-from heimdall_pipelines.checks import MAX_EXAMPLES
 from heimdall_pipelines.datasets.estimate_checks import (
     HEARD_DB,
     MAX_BIAS_DB,
@@ -18,6 +17,7 @@ from heimdall_pipelines.datasets.estimate_checks import (
 )
 from heimdall_pipelines.datasets.findings import Findings
 from heimdall_pipelines.datasets.samples import Recipe, make_sample
+from heimdall_pipelines.model.checks import MAX_EXAMPLES
 from heimdall_pipelines.store.dataset_snapshot import SampleRow
 from heimdall_pipelines.store.datasets import Dataset
 from heimdall_pipelines_tests.datasets.support import DATASET_ID, SEED, drawn, recipe

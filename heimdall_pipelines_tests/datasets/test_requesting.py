@@ -19,7 +19,7 @@ from heimdall_pipelines.datasets.requesting import (
     request_dataset,
 )
 from heimdall_pipelines.datasets.samples import GeneratorVersionError, Recipe
-from heimdall_pipelines.datasets.spec import InvalidSpecError, parse_spec
+from heimdall_pipelines.model.dataset_spec import InvalidSpecError, parse_spec
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
 from heimdall_pipelines.stations.network import load_network, sync_network
 from heimdall_pipelines.store.datasets import (

@@ -24,8 +24,8 @@ from heimdall_pipelines.datasets.samples import (
     scene_truth,
     start_time_unix_ns,
 )
-from heimdall_pipelines.datasets.spec import MAX_SEED
 from heimdall_pipelines.datasets.stored_truth import from_stored_truth
+from heimdall_pipelines.model.dataset_spec import MAX_SEED
 from heimdall_pipelines.rf.feature_registry import FEATURE_NAMES
 from heimdall_pipelines.rf.geodesy import SPEED_OF_LIGHT_M_PER_S
 from heimdall_pipelines.rf.scene import rejection_reason

@@ -11,7 +11,6 @@ import yaml
 from heimdall_pipelines.cli.environment import PROJECT_FOLDER
 from heimdall_pipelines.datasets import workers
 from heimdall_pipelines.datasets.batches import partition_key
-from heimdall_pipelines.datasets.spec import DatasetSpec, parse_spec
 from heimdall_pipelines.definitions import build_definitions
 from heimdall_pipelines.defs import outages, synthetic_sensor
 from heimdall_pipelines.defs.partitions import SYNTHETIC_BATCHES, SYNTHETIC_DATASETS
@@ -29,6 +28,7 @@ from heimdall_pipelines.defs.synthetic import (
 )
 from heimdall_pipelines.defs.synthetic_config import SyntheticDatasetConfig
 from heimdall_pipelines.defs.synthetic_sensor import requested_synthetic_batches
+from heimdall_pipelines.model.dataset_spec import DatasetSpec, parse_spec
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
 from heimdall_pipelines.store.batches import list_batches
 from heimdall_pipelines.store.database import DatabaseUnavailableError

@@ -8,7 +8,6 @@ from functools import partial
 import dagster as dg
 import pytest
 
-from heimdall_pipelines.checks import MAX_EXAMPLES
 from heimdall_pipelines.datasets import repair
 from heimdall_pipelines.datasets.batches import partition_key
 from heimdall_pipelines.datasets.findings import DATASET_CHECKS
@@ -17,6 +16,7 @@ from heimdall_pipelines.defs import outages, synthetic_checks, validation
 from heimdall_pipelines.defs.partitions import SYNTHETIC_BATCHES, SYNTHETIC_DATASETS
 from heimdall_pipelines.defs.synthetic import RAW_IQ_OBJECTS, add_partitions, synthetic_dataset_summary
 from heimdall_pipelines.defs.synthetic_sensor import requested_synthetic_batches
+from heimdall_pipelines.model.checks import MAX_EXAMPLES
 from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION
 from heimdall_pipelines.store.dataset_locks import shared_lock
 from heimdall_pipelines.store.datasets import get_dataset, mark_dataset_deleted

@@ -5,8 +5,8 @@ from typing import Any, Self, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from heimdall_pipelines.datasets.parameters import PARAMETERS, Bandwidth, DatasetType, allowed_values
 from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.model.dataset_parameters import PARAMETERS, Bandwidth, DatasetType, allowed_values
 from heimdall_pipelines.rf.channel import Impairments
 from heimdall_pipelines.rf.environment import Environment
 from heimdall_pipelines.rf.scene import SceneSpec
@@ -31,7 +31,7 @@ def _field(name: str) -> Any:
 class DatasetSpec(BaseModel):
     """Parameters of a dataset; with a seed they determine every sample.
 
-    Defaults, ranges and descriptions are in the table `datasets.parameters`.
+    Defaults, ranges and descriptions are in the table `model.dataset_parameters`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
