@@ -3,14 +3,11 @@
 import secrets
 from collections.abc import Callable
 
-from heimdall_pipelines.datasets.batches import missing_batches
 from heimdall_pipelines.datasets.findings import BATCH_FEATURE_CHECKS, BATCH_IQ_CHECKS, DATASET_CHECKS, Findings
 from heimdall_pipelines.datasets.object_checks import check_objects, check_objects_of_batch
 from heimdall_pipelines.datasets.regeneration_checks import check_regenerated
 from heimdall_pipelines.datasets.row_checks import check_rows
-from heimdall_pipelines.model.dataset_spec import InvalidSpecError, parse_spec
 from heimdall_pipelines.store.dataset_snapshot import DatasetSnapshot, look_at_dataset
-from heimdall_pipelines.store.datasets import Dataset
 from heimdall_pipelines.store.stores import Stores
 from heimdall_pipelines.throttle import Throttle
 
@@ -55,7 +52,7 @@ def check_dataset(
         PostgreSQL or the S3 store could not be asked: that is no failed check.
     """
     with look_at_dataset(stores.database, name) as look:
-        _read_spec(look.dataset)
+        _ = look.dataset.spec  # an error before the first check where this version cannot read it
         found = Findings.begin(look.dataset, tuple(DATASET_CHECKS))
         lines = ProgressLines(progress, name)
         check_rows(look, found, 0, _NO_END, lines.of(f"of {look.dataset.num_samples} samples looked at"))
@@ -73,10 +70,10 @@ def check_batch(stores: Stores, name: str, batch_no: int, progress: Progress = l
     Parameters and errors are those of `check_dataset`.
     """
     with look_at_dataset(stores.database, name) as look:
-        _read_spec(look.dataset)
+        _ = look.dataset.spec
         found = Findings.begin(look.dataset, BATCH_FEATURE_CHECKS + BATCH_IQ_CHECKS)
-        size = int(look.dataset.spec["batch_size"])
-        first, end = batch_no * size, (batch_no + 1) * size
+        span = look.dataset.grid.whole_batch(batch_no)
+        first, end = span.first_sample_idx, span.end_sample_idx
         lines = ProgressLines(progress, f"{name}, batch {batch_no}")
         check_rows(look, found, first, end, lines.of("samples looked at"))
         check_objects_of_batch(stores, look, found, first, end, lines.of("objects looked at"))
@@ -85,21 +82,10 @@ def check_batch(stores: Stores, name: str, batch_no: int, progress: Progress = l
     return found
 
 
-def _read_spec(dataset: Dataset) -> None:
-    try:
-        parse_spec(dataset.spec)
-    except InvalidSpecError as error:
-        _, _, wrong = str(error).partition("\n")
-        raise InvalidSpecError(
-            f"dataset {dataset.name}: this version cannot read its parameters; they were edited, or it is of another "
-            f"version:\n{wrong or error}"
-        ) from error
-
-
 def _check_counts(look: DatasetSnapshot, found: Findings) -> None:
     """Compare what is counted with what is there."""
     dataset, outcome = look.dataset, found.outcomes["counts_agree"]
-    missing = missing_batches(dataset, look.batches)
+    missing = dataset.grid.missing(look.batches)
     in_batches = sum(batch.num_samples for batch in look.batches)
     outcome.numbers |= {
         "num_samples": dataset.num_samples,

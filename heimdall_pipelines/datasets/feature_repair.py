@@ -104,13 +104,12 @@ def plan_feature_repair(stores: Stores, name: str) -> FeatureRepair:
     """
     dataset = get_living_dataset(stores.database, name)
     Recipe.of(dataset)  # what cannot be regenerated must not be promised
-    size = int(dataset.spec["batch_size"])
     rows_of_version: Counter[int] = Counter()
     batches = set()
     with look_at_dataset(stores.database, name) as look:
         for sample_idx, version in look.older_features(FEATURE_VERSION):
             rows_of_version[version] += 1
-            batches.add(sample_idx // size)
+            batches.add(dataset.grid.batch_no(sample_idx))
     return FeatureRepair(dataset, dict(rows_of_version), tuple(sorted(batches)))
 
 

@@ -12,7 +12,6 @@ from uuid import NAMESPACE_URL, uuid5
 import numpy as np
 from numpy.typing import NDArray
 
-from heimdall_pipelines.datasets.batches import batch_range
 from heimdall_pipelines.datasets.iq_files import IqFile, iq_file, iq_metadata
 from heimdall_pipelines.datasets.samples import (
     NUM_KEPT_IQ,
@@ -26,10 +25,9 @@ from heimdall_pipelines.datasets.samples import (
 from heimdall_pipelines.datasets.stored_truth import from_stored_truth
 from heimdall_pipelines.datasets.workers import Workers
 from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.model.batches import Batch, BatchRange
 from heimdall_pipelines.rf.receivers import ReceiverSite
 from heimdall_pipelines.store.batches import (
-    Batch,
-    BatchRange,
     SampleFeatureRow,
     commit_batch,
     committed_sample_idxs,
@@ -154,7 +152,7 @@ def make_batch(
         Rows and objects.
     dataset_name : str
     batch_no : int
-        From 0; see `batches.batch_range`.
+        From 0; see `model.batches.BatchGrid`.
     workers : Workers
         Who computes; can be used for the next batch, too.
     progress : callable, optional
@@ -174,7 +172,7 @@ def make_batch(
         PostgreSQL, the S3 store or a worker process was lost.
     """
     dataset = get_living_dataset(stores.database, dataset_name)
-    span = batch_range(dataset, batch_no)
+    span = dataset.grid.batch(batch_no)
     recipe = Recipe.of(dataset)
     with shared_lock(stores.database, dataset.id, waiting) as claim:
         sample_idxs = _samples_to_make(stores, dataset, recipe, span)

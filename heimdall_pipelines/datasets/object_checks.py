@@ -10,7 +10,6 @@ from heimdall_pipelines.datasets.findings import Findings
 from heimdall_pipelines.errors import UnavailableError
 from heimdall_pipelines.formats.npy import npy_header_bytes
 from heimdall_pipelines.model.checks import MAX_EXAMPLES
-from heimdall_pipelines.model.dataset_spec import parse_spec
 from heimdall_pipelines.store.dataset_snapshot import DatasetSnapshot, StoredIq, activity
 from heimdall_pipelines.store.iq_objects import dataset_iq_prefix, sidecar_key
 from heimdall_pipelines.store.objects import ObjectEntry, ObjectLocation, ObjectNotFoundError, ObjectStore
@@ -159,7 +158,7 @@ class _ObjectsOfSample:
     """Compares the objects of one sample with its row; gives those that the row does not name."""
 
     def __init__(self, objects: ObjectStore, look: DatasetSnapshot, found: Findings, *, checksums: bool) -> None:
-        num_samples = parse_spec(look.dataset.spec).num_iq_samples
+        num_samples = look.dataset.spec.num_iq_samples
         self._size_bytes = len(npy_header_bytes(num_samples)) + num_samples * _SAMPLE_BYTES
         self._objects = objects
         self._found = found

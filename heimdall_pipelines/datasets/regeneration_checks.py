@@ -64,7 +64,7 @@ class _Committed:
     """Samples that batches count, numbered from 0; some may be missing."""
 
     def __init__(self, look: DatasetSnapshot) -> None:
-        size = int(look.dataset.spec["batch_size"])
+        size = look.dataset.grid.batch_size
         self._first = [batch.first_sample_idx for batch in look.batches]
         self._before = [0, *accumulate(min(batch.num_samples, size) for batch in look.batches)]
         self.num_samples = self._before[-1]

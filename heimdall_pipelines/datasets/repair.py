@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import Any
 
-from heimdall_pipelines.datasets.batches import grid_range
 from heimdall_pipelines.datasets.checks import Progress, check_dataset
 from heimdall_pipelines.datasets.findings import Findings
 from heimdall_pipelines.datasets.generating import ATTEMPTS_PER_SAMPLE, BatchProgress, make_samples
@@ -109,9 +108,9 @@ class RepairPlan:
     @property
     def batches_touched(self) -> tuple[int, ...]:
         """Batches of which something changes."""
-        size = int(self.dataset.spec["batch_size"])
+        batch_no = self.dataset.grid.batch_no
         samples = (*self.to_regenerate, *self.iq_rows_to_remove)
-        return tuple(sorted({*(sample_idx // size for sample_idx in samples), *self.batches_to_count}))
+        return tuple(sorted({*map(batch_no, samples), *self.batches_to_count}))
 
     def numbers(self) -> dict[str, int]:
         """How much there is of each kind of work."""
@@ -237,7 +236,7 @@ def repair_dataset(
         _make_again(stores, found, workers, making)
         if before.iq_rows_to_remove:
             delete_iq_rows(stores.database, dataset, before.iq_rows_to_remove)
-        recount(stores.database, dataset, [grid_range(dataset, batch_no) for batch_no in sorted(found.miscounted)])
+        recount(stores.database, dataset, [dataset.grid.whole_batch(batch_no) for batch_no in sorted(found.miscounted)])
         orphans = _Orphans(min_orphan_age)
         with look_at_dataset(stores.database, name) as look:
             stores.objects.remove_keys(stores.objects.synthetic_iq_bucket, _orphans(stores.objects, look, orphans))
@@ -273,9 +272,9 @@ def _plan(found: Findings, orphans: "_Orphans") -> RepairPlan:
 
 def _make_again(stores: Stores, found: Findings, workers: Workers, making: Callable[[BatchProgress], None]) -> None:
     """Make samples again, batch by batch: objects first, then the rows of each batch in one transaction."""
-    size = int(found.dataset.spec["batch_size"])
-    for batch_no, sample_idxs in groupby(sorted(found.to_regenerate), key=lambda sample_idx: sample_idx // size):
-        make_samples(stores, found.dataset, grid_range(found.dataset, batch_no), list(sample_idxs), workers, making)
+    grid = found.dataset.grid
+    for batch_no, sample_idxs in groupby(sorted(found.to_regenerate), key=grid.batch_no):
+        make_samples(stores, found.dataset, grid.whole_batch(batch_no), list(sample_idxs), workers, making)
 
 
 class _Orphans:

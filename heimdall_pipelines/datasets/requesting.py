@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from heimdall_pipelines.datasets.batches import check_name
 from heimdall_pipelines.datasets.generating import rejection_table
 from heimdall_pipelines.datasets.samples import Recipe, draw_sample
 from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.model.batches import BatchGrid, check_name
 from heimdall_pipelines.model.dataset_spec import (
     MAX_SEED,
     DatasetSpec,
@@ -194,7 +194,7 @@ def probe_acceptance(recipe: Recipe, attempts: int = PROBE_ATTEMPTS) -> Acceptan
 
 
 def _create(stores: Stores, name: str, target_num_samples: int, spec: DatasetSpec, seed: int | None) -> RequestOutcome:
-    _check_num_batches(spec, target_num_samples)
+    _check_num_batches(name, spec, target_num_samples)
     receivers = [
         Receiver(station.rx_id, station.latitude, station.longitude, station.altitude_m)
         for station in list_stations(stores.database)
@@ -213,7 +213,7 @@ def _create(stores: Stores, name: str, target_num_samples: int, spec: DatasetSpe
     dataset = add_dataset(
         stores.database,
         name=name,
-        spec=spec.model_dump(mode="json"),
+        spec=spec,
         receivers=receivers,
         seed=seed,
         target_num_samples=target_num_samples,
@@ -225,8 +225,8 @@ def _create(stores: Stores, name: str, target_num_samples: int, spec: DatasetSpe
 def _expand(
     stores: Stores, dataset: Dataset, target_num_samples: int | None, given: Mapping[str, Any], seed: int | None
 ) -> RequestOutcome:
-    frozen = parse_spec(dataset.spec)
-    asked = parse_spec(dataset.spec | dict(given))
+    frozen = dataset.spec
+    asked = parse_spec(frozen.to_json() | dict(given))
     differing = [
         f"  {name} {getattr(asked, name)!r}: the dataset has {getattr(frozen, name)!r}"
         for name in given
@@ -248,13 +248,13 @@ def _expand(
             f"target_num_samples {target_num_samples}: dataset {dataset.name} is to have {before} already, "
             "and a dataset never shrinks"
         )
-    _check_num_batches(frozen, target_num_samples)
+    _check_num_batches(dataset.name, frozen, target_num_samples)
     Recipe.of(dataset)  # refuses what this version cannot make
     return RequestOutcome(raise_target(stores.database, dataset, target_num_samples), before)
 
 
-def _check_num_batches(spec: DatasetSpec, target_num_samples: int) -> None:
-    num_batches = -(-target_num_samples // spec.batch_size)
+def _check_num_batches(name: str, spec: DatasetSpec, target_num_samples: int) -> None:
+    num_batches = BatchGrid(name, spec.batch_size, target_num_samples).num_batches
     if num_batches > MAX_BATCHES:
         raise InvalidSpecError(
             f"target_num_samples {target_num_samples} at batch_size {spec.batch_size} are {num_batches} batches, "

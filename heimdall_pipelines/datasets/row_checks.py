@@ -7,7 +7,6 @@ from heimdall_pipelines.datasets.estimate_checks import EstimateChecks
 from heimdall_pipelines.datasets.findings import Findings
 from heimdall_pipelines.datasets.samples import Recipe, keeps_iq, scene_truth
 from heimdall_pipelines.datasets.stored_truth import agrees, redrawn, truth_agrees
-from heimdall_pipelines.model.dataset_spec import parse_spec
 from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION, STATISTICS, out_of_range, wrong_feature_set
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
 from heimdall_pipelines.store.dataset_snapshot import DatasetSnapshot, SampleRow, StoredIq
@@ -60,7 +59,7 @@ class _RowChecks:
     def __init__(self, look: DatasetSnapshot, found: Findings) -> None:
         self._found = found
         self._dataset = look.dataset
-        self._spec = parse_spec(look.dataset.spec)
+        self._spec = look.dataset.spec
         self._recipe = Recipe.of(look.dataset) if look.dataset.generator_version == GENERATOR_VERSION else None
         self._estimates = EstimateChecks(self._spec, found)
         self._truths = found.outcomes["truths_agree"]
@@ -203,7 +202,7 @@ class _Sequence:
     def __init__(self, look: DatasetSnapshot, found: Findings, first: int, end: int) -> None:
         self._found = found
         self._outcome = found.outcomes["samples_without_gap"]
-        self._size = int(look.dataset.spec["batch_size"])
+        self._size = look.dataset.grid.batch_size
         self._target = look.dataset.target_num_samples
         batches = [batch for batch in look.batches if first <= batch.first_sample_idx < end]
         self._committed = {batch.batch_no: batch.num_samples for batch in batches}

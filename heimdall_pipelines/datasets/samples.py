@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heimdall_pipelines.errors import HeimdallError
-from heimdall_pipelines.model.dataset_spec import DatasetSpec, parse_spec
+from heimdall_pipelines.model.dataset_spec import DatasetSpec
 from heimdall_pipelines.rf.features import extract_features
 from heimdall_pipelines.rf.link import Link
 from heimdall_pipelines.rf.philox import Purpose, generator
@@ -86,7 +86,7 @@ class Recipe:
                 f"{GENERATOR_VERSION}, which gives other samples. {what_of_other_version(dataset)}"
             )
         sites = tuple(ReceiverSite(**vars(receiver)) for receiver in dataset.receivers)
-        return cls(dataset.id, dataset.seed, parse_spec(dataset.spec), sites)
+        return cls(dataset.id, dataset.seed, dataset.spec, sites)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from heimdall_pipelines.model.dataset_spec import parse_spec
 from heimdall_pipelines.store.batches import list_batches
 from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.datasets import (
@@ -185,7 +184,7 @@ def summarise_dataset(database: Database, name: str) -> DatasetSummary:
         There is no such dataset.
     """
     dataset = get_dataset(database, name)
-    spec = parse_spec(dataset.spec)
+    spec = dataset.spec
     columns = _Columns(spec.sample_rate_hz)
     for sample in stream_samples(database, dataset.id):
         columns.add(sample)

@@ -43,7 +43,6 @@ class DatasetValidation:
         outcomes = tuple(found.outcomes.values())
         num_all = max(found.num_features, found.dataset.num_samples)
         num_affected = max(len(found.affected), abs(found.num_features - found.dataset.num_samples))
-        size = int(found.dataset.spec["batch_size"])
         return cls(
             dataset=found.dataset,
             outcomes=outcomes,
@@ -51,7 +50,7 @@ class DatasetValidation:
             num_affected=num_affected,
             num_all=num_all,
             storage_size_bytes=found.object_bytes + found.row_bytes,
-            concerned_batches=tuple(sorted({*(idx // size for idx in found.affected), *found.miscounted})),
+            concerned_batches=tuple(sorted({*map(found.dataset.grid.batch_no, found.affected), *found.miscounted})),
         )
 
     def to_json(self) -> dict[str, Any]:

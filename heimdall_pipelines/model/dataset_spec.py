@@ -113,6 +113,10 @@ class DatasetSpec(BaseModel):
         """Complex samples of one receiver's IQ."""
         return round(self.sample_rate_hz * self.duration_ms / 1e3)
 
+    def to_json(self) -> dict[str, Any]:
+        """Every parameter, as `parse_spec` reads it."""
+        return self.model_dump(mode="json")
+
     def scene_spec(self) -> SceneSpec:
         """From what scenes are drawn."""
         return SceneSpec(

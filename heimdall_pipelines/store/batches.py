@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from heimdall_pipelines.model.batches import Batch, BatchRange
 from heimdall_pipelines.store.database import Database, time_sql
 from heimdall_pipelines.store.datasets import DATASET_COLUMNS, Dataset, DatasetDeletedError, IqSampleRow, dataset_of_row
 from heimdall_pipelines.store.features import FeatureRow, insert_feature_rows
@@ -21,23 +22,7 @@ _OF_FEATURES = {  # columns of a feature row that its features decide
     "num_receivers_detected": "integer",
     "gdop": "float8",
 }
-BATCH_COLUMNS = "batch_no, first_sample_idx, num_samples, attempts, rejections, stopped_reason"
-
-
-@dataclass(frozen=True)
-class Batch:
-    """A row of synthetic_batches: how far a range of sample_idx is committed, or why it is not.
-
-    ``num_samples`` are committed, beginning with ``first_sample_idx``; attempts and rejections are those of the
-    committed samples or, with a ``stopped_reason``, of the try that stopped.
-    """
-
-    batch_no: int
-    first_sample_idx: int
-    num_samples: int
-    attempts: int
-    rejections: dict[str, int]
-    stopped_reason: str | None
+BATCH_COLUMNS = ", ".join(field.name for field in fields(Batch))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,16 +31,6 @@ class SampleFeatureRow(FeatureRow):
 
     sample_idx: int
     truth: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class BatchRange:
-    """A batch's place on the grid: ``first_sample_idx`` to ``end_sample_idx``, the latter excluded."""
-
-    batch_no: int
-    partition_key: str
-    first_sample_idx: int
-    end_sample_idx: int
 
 
 def list_batches(database: Database, dataset_id: UUID) -> list[Batch]:
@@ -220,7 +195,7 @@ def recount(database: Database, dataset: Dataset, spans: Sequence[BatchRange]) -
                 " WHERE f.dataset_id = :id) AS counted"
                 f" WHERE id = :id RETURNING {DATASET_COLUMNS}"
             ),
-            {"id": dataset.id, "batch_size": int(dataset.spec["batch_size"])},
+            {"id": dataset.id, "batch_size": dataset.grid.batch_size},
         ).one()
         return dataset_of_row(row)
 
@@ -296,7 +271,7 @@ def _count_batch(connection: Connection, dataset: Dataset, span: BatchRange) -> 
         "id": dataset.id,
         "batch_no": span.batch_no,
         "first": span.first_sample_idx,
-        "end": span.first_sample_idx + int(dataset.spec["batch_size"]),
+        "end": dataset.grid.whole_batch(span.batch_no).end_sample_idx,
     }
     connection.execute(
         text(
@@ -317,8 +292,7 @@ def _count_batch(connection: Connection, dataset: Dataset, span: BatchRange) -> 
             " FROM (SELECT reason, sum(number::integer) AS n FROM heimdall.measurement_features,"
             " jsonb_each_text(extraction_metadata -> 'rejections') AS rejected (reason, number)"
             " WHERE dataset_id = :id AND sample_idx >= :first AND sample_idx < :end GROUP BY reason) AS reasons)"
-            " WHERE dataset_id = :id AND batch_no = :batch_no RETURNING batch_no, first_sample_idx, num_samples,"
-            " attempts, rejections, stopped_reason"
+            f" WHERE dataset_id = :id AND batch_no = :batch_no RETURNING {BATCH_COLUMNS}"
         ),
         of_batch,
     ).one()

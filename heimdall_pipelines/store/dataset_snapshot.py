@@ -9,7 +9,8 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from heimdall_pipelines.store.batches import BATCH_COLUMNS, Batch
+from heimdall_pipelines.model.batches import Batch
+from heimdall_pipelines.store.batches import BATCH_COLUMNS
 from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.dataset_locks import is_locked
 from heimdall_pipelines.store.datasets import DATASET_COLUMNS, Dataset, dataset_of_row, not_found

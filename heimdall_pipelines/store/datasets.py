@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 from uuid import UUID
 
@@ -12,13 +13,10 @@ from sqlalchemy import Row, text
 from sqlalchemy.exc import IntegrityError
 
 from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.model.batches import BatchGrid
+from heimdall_pipelines.model.dataset_spec import DatasetSpec, InvalidSpecError, parse_spec
 from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.features import ReceiverFeatures
-
-DATASET_COLUMNS = (
-    "id, name, dataset_type, spec, receivers, seed, target_num_samples, num_samples, generator_version, created_at,"
-    " health_status, last_validated_at, storage_size_bytes, deletion_began_at"
-)
 
 
 class DatasetNotFoundError(HeimdallError):
@@ -45,12 +43,15 @@ class Receiver:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A row of synthetic_datasets; ``deletion_began_at`` is set while it is being deleted."""
+    """A row of synthetic_datasets; ``deletion_began_at`` is set while it is being deleted.
+
+    ``spec_json`` are the parameters as stored: those of another version may be shown, but not read as `spec`.
+    """
 
     id: UUID
     name: str
     dataset_type: str
-    spec: dict[str, Any]
+    spec_json: dict[str, Any]
     receivers: tuple[Receiver, ...]
     seed: int
     target_num_samples: int
@@ -61,6 +62,34 @@ class Dataset:
     last_validated_at: datetime | None = None
     storage_size_bytes: int | None = None
     deletion_began_at: datetime | None = None
+
+    @cached_property
+    def spec(self) -> DatasetSpec:
+        """Parameters of the samples.
+
+        Raises
+        ------
+        InvalidSpecError
+            This version cannot read them.
+        """
+        try:
+            return parse_spec(self.spec_json)
+        except InvalidSpecError as error:
+            _, _, problems = str(error).partition("\n")
+            raise InvalidSpecError(
+                f"dataset {self.name}: this version cannot read its parameters; they were edited, or it is of another "
+                f"version:\n{problems or error}"
+            ) from error
+
+    @property
+    def grid(self) -> BatchGrid:
+        """Batches of the dataset, also where this version cannot read its other parameters."""
+        return BatchGrid(self.name, int(self.spec_json["batch_size"]), self.target_num_samples)
+
+
+DATASET_COLUMNS = ", ".join(
+    "spec AS spec_json" if field.name == "spec_json" else field.name for field in fields(Dataset)
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +128,7 @@ def add_dataset(
     database: Database,
     *,
     name: str,
-    spec: dict[str, Any],
+    spec: DatasetSpec,
     receivers: Sequence[Receiver],
     seed: int,
     target_num_samples: int,
@@ -123,8 +152,8 @@ def add_dataset(
                 ),
                 {
                     "name": name,
-                    "dataset_type": spec["dataset_type"],
-                    "spec": json.dumps(spec, allow_nan=False),
+                    "dataset_type": spec.dataset_type,
+                    "spec": json.dumps(spec.to_json(), allow_nan=False),
                     "receivers": json.dumps([vars(receiver) for receiver in receivers]),
                     "seed": seed,
                     "target": target_num_samples,

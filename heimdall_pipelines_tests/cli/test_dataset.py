@@ -21,8 +21,9 @@ from heimdall_pipelines.cli import dataset_making, dataset_progress
 from heimdall_pipelines.cli.dataset_options import option_name, with_spec_options
 from heimdall_pipelines.cli.tables import print_batches
 from heimdall_pipelines.defs.partitions import SYNTHETIC_BATCHES, SYNTHETIC_DATASETS
+from heimdall_pipelines.model.batches import Batch
 from heimdall_pipelines.model.dataset_spec import DatasetSpec
-from heimdall_pipelines.store.batches import Batch, list_batches
+from heimdall_pipelines.store.batches import list_batches
 from heimdall_pipelines.store.database import DatabaseUnavailableError
 from heimdall_pipelines.store.datasets import count_rows, find_dataset, get_dataset, get_iq_sample, mark_dataset_deleted
 from heimdall_pipelines.store.objects import ObjectLocation
@@ -122,7 +123,7 @@ def test_a_dataset_is_created_expanded_listed_and_shown(heimdall, create, stores
     assert line.split()[:7] == ["night", "feature_based", "15", "15", "none", "unknown", str(dataset.seed)]
 
     out = heimdall("dataset", "show", "night")[1]
-    for name, value in dataset.spec.items():
+    for name, value in dataset.spec.to_json().items():
         assert re.search(rf"^ *{name} +{SHOWN.get(str(value), value)} ", out, re.MULTILINE), name
     assert "committed: 15 of 15 samples; counted: 15 feature rows, 15 samples with IQ, 105 IQ objects" in out
     for batch in list_batches(stores.database, dataset.id):
@@ -149,9 +150,9 @@ def test_zero_is_a_value_and_not_a_missing_one(heimdall, create, stores):
     create("quiet", 1, "--tx-power-dbm", 0, "--seed", 0, "--area-margin-deg", 0, "--no-fading")
     heimdall("dataset", "create", "usual", "--num-samples", 1)
     quiet, usual = (get_dataset(stores.database, name) for name in ("quiet", "usual"))
-    assert (quiet.seed, quiet.spec["tx_power_dbm"], quiet.spec["area_margin_deg"]) == (0, 0, 0)
-    assert quiet.spec["fading"] is False
-    assert (usual.spec["tx_power_dbm"], usual.spec["area_margin_deg"], usual.spec["fading"]) == (37, 0.2, True)
+    assert (quiet.seed, quiet.spec.tx_power_dbm, quiet.spec.area_margin_deg) == (0, 0, 0)
+    assert quiet.spec.fading is False
+    assert (usual.spec.tx_power_dbm, usual.spec.area_margin_deg, usual.spec.fading) == (37, 0.2, True)
     assert usual.seed > 0
 
 

@@ -13,7 +13,7 @@ from heimdall_pipelines.cli import dataset_integrity
 from heimdall_pipelines.datasets import repair
 from heimdall_pipelines.datasets.findings import DATASET_CHECKS
 from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION
-from heimdall_pipelines.store import leftovers
+from heimdall_pipelines.store import orphans
 from heimdall_pipelines.store.dataset_locks import shared_lock
 from heimdall_pipelines.store.datasets import get_dataset, mark_dataset_deleted
 from heimdall_pipelines.store.objects import ObjectLocation
@@ -408,7 +408,7 @@ def test_objects_of_no_dataset_or_session_are_found_and_removed_once_they_are_ol
     assert all(f"left alone, younger than an hour: {place}" in out for place in places)
     assert {leftover.prefix for leftover in find_orphans(stores)} == {f"synthetic/{gone}/", f"sessions/{gone}/"}
 
-    monkeypatch.setattr(leftovers, "find_orphans", partial(find_orphans, min_age=timedelta(0)))
+    monkeypatch.setattr(orphans, "find_orphans", partial(find_orphans, min_age=timedelta(0)))
     code, out, _ = heimdall("db", "sweep")
     assert code == 0
     assert all(f"of no dataset or session: {place}" in out for place in places)

@@ -102,7 +102,7 @@ def add(
     return add_dataset(
         stores.database,
         name=name,
-        spec=parse_spec(SMALL | parameters).model_dump(mode="json"),
+        spec=parse_spec(SMALL | parameters),
         receivers=[Receiver(**vars(site)) for site in sites],
         seed=SEED,
         target_num_samples=target_num_samples,
@@ -170,7 +170,7 @@ def iq_sha256(stores: Stores, dataset: Dataset) -> dict[str, str]:
 def assert_agrees(stores: Stores, name: str, sample_idxs: Iterable[int]) -> None:
     """Rows, counts and objects of a dataset say the same, and these samples are there, no other."""
     dataset = get_dataset(stores.database, name)
-    spec = parse_spec(dataset.spec)
+    spec = dataset.spec
     expected = sorted(sample_idxs)
     kept = [idx for idx in expected if keeps_iq(spec, idx)]
     features = query(
@@ -213,7 +213,7 @@ def assert_agrees(stores: Stores, name: str, sample_idxs: Iterable[int]) -> None
 
 def assert_batches_agree(stores: Stores, dataset: Dataset, features: list[dict]) -> None:
     """Batches count what is committed of each, attempts and reasons included."""
-    size = dataset.spec["batch_size"]
+    size = dataset.grid.batch_size
     batches = list_batches(stores.database, dataset.id)
     assert {batch.batch_no for batch in batches} == {row["sample_idx"] // size for row in features}
     for batch in batches:

@@ -52,7 +52,7 @@ def check(made_from: Recipe, rows) -> Findings:
         id=DATASET_ID,
         name="night",
         dataset_type="feature_based",
-        spec=made_from.spec.model_dump(mode="json"),
+        spec_json=made_from.spec.to_json(),
         receivers=(),
         seed=SEED,
         target_num_samples=len(rows),

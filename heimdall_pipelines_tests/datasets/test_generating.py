@@ -18,7 +18,6 @@ from pydantic import SecretStr
 from sqlalchemy import text
 
 from heimdall_pipelines.datasets import generating
-from heimdall_pipelines.datasets.batches import InvalidNameError, batch_range
 from heimdall_pipelines.datasets.deleting import delete_dataset
 from heimdall_pipelines.datasets.generating import (
     ATTEMPTS_PER_SAMPLE,
@@ -31,6 +30,7 @@ from heimdall_pipelines.datasets.requesting import probe_acceptance
 from heimdall_pipelines.datasets.samples import GeneratorVersionError, Recipe
 from heimdall_pipelines.datasets.workers import Workers
 from heimdall_pipelines.local.processes import is_alive
+from heimdall_pipelines.model.batches import InvalidNameError
 from heimdall_pipelines.store.batches import list_batches
 from heimdall_pipelines.store.datasets import DatasetNotFoundError, get_dataset
 from heimdall_pipelines.store.objects import ObjectsRefusedError, ObjectStore
@@ -460,7 +460,7 @@ def test_the_table_of_reasons_has_the_most_frequent_first():
 def test_a_batch_reports_what_it_made(stores):
     dataset = add(stores, "night", 8, sites=SEVEN, min_receivers=6)
     report = make(stores, "night")
-    assert report.span == batch_range(dataset, 0)
+    assert report.span == dataset.grid.batch(0)
     assert (report.num_made, report.num_objects) == (8, 8 * 7)
     assert report.attempts == 8 + sum(report.rejections.values()) == report.batch.attempts
     assert report.rejections == report.batch.rejections != {}

@@ -111,9 +111,9 @@ def test_a_sample_whose_iq_was_never_stored_has_the_features_of_its_row(stores):
     for one, stored in zip(regenerated, row["receiver_features"], strict=True):
         assert (one.rx_id, one.stored) == (stored["rx_id"], None)
         extracted = extract_features(
-            np.load(io.BytesIO(one.file.npy)).reshape(dataset.spec["num_chunks"], -1),
-            sample_rate_hz=float(dataset.spec["sample_rate_hz"]),
-            channel_bandwidth_hz=float(dataset.spec["bandwidth_hz"]),
+            np.load(io.BytesIO(one.file.npy)).reshape(dataset.spec.num_chunks, -1),
+            sample_rate_hz=float(dataset.spec.sample_rate_hz),
+            channel_bandwidth_hz=float(dataset.spec.bandwidth_hz),
             full_scale_dbm=FULL_SCALE_DBM,
         )
         assert extracted.summary() == {name: stored[name] for name in extracted.summary()}
@@ -273,7 +273,7 @@ def test_files_are_read_by_sigmf_and_numpy(stores, dataset, tmp_path):
         assert meta.read_bytes() == read(stores, sidecar_location(regenerated.stored.location))
         samples = np.load(npy, allow_pickle=False)
         assert samples.dtype == np.complex64
-        assert samples.shape == (dataset.spec["sample_rate_hz"] * dataset.spec["duration_ms"] // 1000,)
+        assert samples.shape == (dataset.spec.sample_rate_hz * dataset.spec.duration_ms // 1000,)
         recording = sigmf.fromfile(str(meta))
         np.testing.assert_array_equal(recording.read_samples(), samples)
         assert recording.get_global_field("heimdall:sample_idx") == 0

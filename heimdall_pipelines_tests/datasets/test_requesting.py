@@ -6,7 +6,6 @@ from threading import Barrier
 
 import pytest
 
-from heimdall_pipelines.datasets.batches import InvalidNameError
 from heimdall_pipelines.datasets.deleting import delete_dataset
 from heimdall_pipelines.datasets.generating import BatchStoppedError
 from heimdall_pipelines.datasets.requesting import (
@@ -19,6 +18,7 @@ from heimdall_pipelines.datasets.requesting import (
     request_dataset,
 )
 from heimdall_pipelines.datasets.samples import GeneratorVersionError, Recipe
+from heimdall_pipelines.model.batches import InvalidNameError
 from heimdall_pipelines.model.dataset_spec import InvalidSpecError, parse_spec
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
 from heimdall_pipelines.stations.network import load_network, sync_network
@@ -81,7 +81,7 @@ def test_a_new_dataset_has_the_spec_the_stations_and_no_sample(stores, network):
     assert (outcome.is_new, outcome.num_samples_before, outcome.num_samples_added) == (True, 0, 5)
     assert outcome.warning is None
     assert (outcome.acceptance.attempts, PROBE_ATTEMPTS) == (1000, 1000)
-    assert dataset.spec == parse_spec(SMALL | {"tx_power_dbm": 30}).model_dump(mode="json")
+    assert dataset.spec == parse_spec(SMALL | {"tx_power_dbm": 30})
     assert [receiver.rx_id for receiver in dataset.receivers] == [site.rx_id for site in SEVEN]
     assert (dataset.seed, dataset.generator_version) == (SEED, GENERATOR_VERSION)
     assert (dataset.target_num_samples, dataset.num_samples) == (5, 0)

@@ -9,13 +9,13 @@ import dagster as dg
 import pytest
 
 from heimdall_pipelines.datasets import repair
-from heimdall_pipelines.datasets.batches import partition_key
 from heimdall_pipelines.datasets.findings import DATASET_CHECKS
 from heimdall_pipelines.definitions import build_definitions
 from heimdall_pipelines.defs import outages, synthetic_checks, validation
 from heimdall_pipelines.defs.partitions import SYNTHETIC_BATCHES, SYNTHETIC_DATASETS
 from heimdall_pipelines.defs.synthetic import RAW_IQ_OBJECTS, add_partitions, synthetic_dataset_summary
 from heimdall_pipelines.defs.synthetic_sensor import requested_synthetic_batches
+from heimdall_pipelines.model.batches import partition_key
 from heimdall_pipelines.model.checks import MAX_EXAMPLES
 from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION
 from heimdall_pipelines.store.dataset_locks import shared_lock

@@ -7,7 +7,6 @@ from uuid import uuid4
 import pytest
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from heimdall_pipelines.datasets.batches import batch_range
 from heimdall_pipelines.rf.feature_registry import FEATURE_NAMES
 from heimdall_pipelines.store.batches import (
     SampleFeatureRow,
@@ -98,7 +97,7 @@ def commit(stores, dataset, batch_no, rows, iq=()):
     return commit_batch(
         stores.database,
         dataset,
-        batch_range(dataset, batch_no),
+        dataset.grid.batch(batch_no),
         sample_idxs=[row.sample_idx for row in rows],
         feature_rows=[feature_row_json(dataset.id, uuid4(), row) for row in rows],
         iq_rows=[iq_row_json(row) for row in iq],
@@ -122,7 +121,7 @@ def test_a_dataset_is_stored_as_it_was_given(stores):
     added = add(stores, "night", 15, sites=SEVEN, tx_power_dbm=0, min_snr_db=-0.1)
     assert get_dataset(stores.database, "night") == find_dataset(stores.database, "night") == added
     assert [vars(receiver) for receiver in added.receivers] == [vars(site) for site in SEVEN]
-    assert (added.spec["tx_power_dbm"], added.spec["min_snr_db"], added.spec["adc_bits"]) == (0.0, -0.1, None)
+    assert (added.spec.tx_power_dbm, added.spec.min_snr_db, added.spec.adc_bits) == (0.0, -0.1, None)
     assert (added.num_samples, added.target_num_samples) == (0, 15)
     assert list_batches(stores.database, added.id) == []
     assert count_rows(stores.database, added.id) == DatasetCounts(0, 0, 0)
@@ -260,7 +259,7 @@ def test_commits_of_one_dataset_touch_no_other(stores):
 
 def test_a_stopped_batch_is_noted_without_touching_what_is_committed(stores):
     dataset = add(stores, "night", 20, batch_size=10)
-    span = batch_range(dataset, 0)
+    span = dataset.grid.batch(0)
     note_stopped_batch(stores.database, dataset, span, reason="max_attempts", attempts=200, rejections={"gdop": 200})
     (batch,) = list_batches(stores.database, dataset.id)
     assert (batch.num_samples, batch.attempts, batch.stopped_reason) == (0, 200, "max_attempts")
@@ -279,7 +278,7 @@ def test_a_stopped_batch_is_noted_without_touching_what_is_committed(stores):
 def test_nothing_is_noted_of_a_deleted_dataset(stores):
     dataset = add(stores, "night", 5)
     delete_dataset_rows(stores.database, dataset.id)
-    note_stopped_batch(stores.database, dataset, batch_range(dataset, 0), reason="x", attempts=1, rejections={})
+    note_stopped_batch(stores.database, dataset, dataset.grid.batch(0), reason="x", attempts=1, rejections={})
     assert query(stores, "SELECT 1 FROM heimdall.synthetic_batches") == []
 
 
@@ -296,11 +295,11 @@ def test_committed_are_the_samples_that_have_all_they_should(stores):
     dataset = add(stores, "night", 20, batch_size=10)
     commit(stores, dataset, 0, [feature_row(idx) for idx in range(5)], [iq_row(idx) for idx in (0, 2)])
     commit(stores, dataset, 1, [feature_row(12)], [iq_row(12)])
-    span = batch_range(dataset, 0)
+    span = dataset.grid.batch(0)
     assert committed_sample_idxs(stores.database, dataset, span, iq_below=0) == {0, 1, 2, 3, 4}
     assert committed_sample_idxs(stores.database, dataset, span, iq_below=3) == {0, 2, 3, 4}
     assert committed_sample_idxs(stores.database, dataset, span, iq_below=100) == {0, 2}
-    assert committed_sample_idxs(stores.database, dataset, batch_range(dataset, 1), iq_below=100) == {12}
+    assert committed_sample_idxs(stores.database, dataset, dataset.grid.batch(1), iq_below=100) == {12}
 
 
 def test_an_iq_row_comes_back_as_it_was_given(stores):
