@@ -134,7 +134,7 @@ def list_rows(stores, name, num_samples):
             ),
             {
                 "id": str(dataset.id),
-                "truth": json.dumps(make_sample(recipe, draw_sample(recipe, 0, 1000)).truth),
+                "truth": json.dumps(make_sample(recipe, draw_sample(recipe, 0, 1000)).truth.to_json()),
                 "num": num_samples,
                 "num_iq": recipe.spec.num_iq_samples,
                 "prefix": dataset_iq_prefix(dataset.id),

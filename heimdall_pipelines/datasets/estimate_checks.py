@@ -43,20 +43,20 @@ class EstimateChecks:
 
     def add(self, row: SampleRow) -> None:
         """Compare a sample's links."""
-        links = (row.truth or {}).get("receivers", ())
+        links = row.truth.receivers if row.truth is not None else ()
         if len(links) != len(row.receivers):
-            return  # another check's concern
+            return  # another check reports it
         for link, receiver in zip(links, row.receivers, strict=True):
-            snr_db = link.get("snr_db")
-            if not self._is_clean or not receiver.signal_present or not _is_heard(snr_db):
+            snr_db = link.snr_db
+            if not self._is_clean or not receiver.signal_present or snr_db is None or snr_db < HEARD_DB:
                 self._outcome.count("links_not_compared")
                 continue
             self._outcome.count("links_compared")
-            self._level(row.sample_idx, receiver, "rssi_dbm", link.get("signal_power_dbm"))
+            self._level(row.sample_idx, receiver, "rssi_dbm", link.signal_power_dbm)
             if self._has_free_band and not any(flag.startswith(_NOISE_UNSURE) for flag in receiver.flags):
                 self._level(row.sample_idx, receiver, "snr_db", snr_db)
             if snr_db >= STRONG_DB:
-                self._frequency(row.sample_idx, receiver, link.get("frequency_offset_hz"))
+                self._frequency(row.sample_idx, receiver, link.frequency_offset_hz)
 
     def end(self) -> None:
         """Look at the mean errors, and at how many frequencies are far off."""
@@ -70,7 +70,7 @@ class EstimateChecks:
                     "expected"
                 )
 
-    def _level(self, sample_idx: int, receiver: ReceiverFeatures, feature: str, truth: Any) -> None:
+    def _level(self, sample_idx: int, receiver: ReceiverFeatures, feature: str, truth: float | None) -> None:
         error_db = _error(mean_of(receiver, feature), truth)
         if abs(error_db) > MAX_LEVEL_ERROR_DB:
             self._wrong(sample_idx, f"{receiver.rx_id} {feature} is {error_db:+.1f} dB off the truth {truth:.1f}")
@@ -78,7 +78,7 @@ class EstimateChecks:
             self._errors_db[feature][0] += 1
             self._errors_db[feature][1] += error_db
 
-    def _frequency(self, sample_idx: int, receiver: ReceiverFeatures, truth_hz: Any) -> None:
+    def _frequency(self, sample_idx: int, receiver: ReceiverFeatures, truth_hz: float) -> None:
         error_hz = _error(mean_of(receiver, "frequency_offset_hz"), truth_hz)
         if not math.isfinite(error_hz):
             return
@@ -106,12 +106,8 @@ def max_outliers(num_links: int) -> int:
     return most
 
 
-def _is_heard(snr_db: Any) -> bool:
-    return isinstance(snr_db, int | float) and snr_db >= HEARD_DB
-
-
-def _error(estimate: Any, truth: Any) -> float:
-    """Estimate less truth; NaN where one of them is no number, which other checks tell."""
-    if isinstance(estimate, int | float) and isinstance(truth, int | float):
+def _error(estimate: Any, truth: float | None) -> float:
+    """Estimate less truth; NaN where one of them is not a number, which other checks report."""
+    if isinstance(estimate, int | float) and truth is not None:
         return estimate - truth
     return math.nan

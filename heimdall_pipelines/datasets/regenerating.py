@@ -18,7 +18,8 @@ from heimdall_pipelines.datasets.stored_truth import from_stored_truth
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.formats.npy import read_npy_header
 from heimdall_pipelines.formats.recording import RecordingFormatError
-from heimdall_pipelines.store.datasets import Dataset, IqSampleRow, get_dataset, get_iq_sample, get_truth
+from heimdall_pipelines.store.dataset_snapshot import StoredIq, look_at_dataset
+from heimdall_pipelines.store.datasets import Dataset
 from heimdall_pipelines.store.objects import ObjectLocation, ObjectNotFoundError, ObjectStore
 from heimdall_pipelines.store.stores import Stores
 
@@ -107,11 +108,13 @@ def regenerate_iq(stores: Stores, name: str, sample_idx: int, rx_ids: Sequence[s
     UnavailableError
         PostgreSQL or the S3 store was lost.
     """
-    dataset = get_dataset(stores.database, name)
-    recipe = Recipe.of(dataset)
-    drawn = from_stored_truth(_draw(dataset, recipe, sample_idx), get_truth(stores.database, dataset.id, sample_idx))
+    with look_at_dataset(stores.database, name) as look:
+        dataset = look.dataset
+        recipe = Recipe.of(dataset)
+        _check_sample_idx(dataset, sample_idx)
+        features, row = look.sample(sample_idx), look.iq_of(sample_idx)
+    drawn = from_stored_truth(_draw(dataset, recipe, sample_idx), features.truth if features is not None else None)
     indices = _receiver_indices(dataset, drawn, rx_ids)
-    row = get_iq_sample(stores.database, dataset.id, sample_idx)
     return _regenerate(stores.objects, recipe, drawn, indices, row)
 
 
@@ -149,12 +152,15 @@ def write_iq(folder: Path, regenerated: RegeneratedIq) -> list[Path]:
     return [npy, meta]
 
 
-def _draw(dataset: Dataset, recipe: Recipe, sample_idx: int) -> DrawnSample:
+def _check_sample_idx(dataset: Dataset, sample_idx: int) -> None:
     if not 0 <= sample_idx < dataset.target_num_samples:
         raise RegenerationError(
             f"dataset {dataset.name} has samples 0 to {dataset.target_num_samples - 1}, no sample {sample_idx}; "
             f"it can be expanded: heimdall dataset expand {dataset.name} --by N"
         )
+
+
+def _draw(dataset: Dataset, recipe: Recipe, sample_idx: int) -> DrawnSample:
     max_attempts = ATTEMPTS_PER_SAMPLE * recipe.spec.batch_size  # a batch may use them all up for one sample
     drawn = draw_sample(recipe, sample_idx, max_attempts)
     if drawn.scene is None:
@@ -177,7 +183,7 @@ def _receiver_indices(dataset: Dataset, drawn: DrawnSample, rx_ids: Sequence[str
 
 
 def _regenerate(
-    objects: ObjectStore, recipe: Recipe, drawn: DrawnSample, indices: list[int], row: IqSampleRow | None
+    objects: ObjectStore, recipe: Recipe, drawn: DrawnSample, indices: list[int], row: StoredIq | None
 ) -> Iterator[RegeneratedIq]:
     heard = sample_receptions(recipe, drawn, receiver_indices=indices)
     for index, reception in zip(indices, heard, strict=True):
@@ -187,9 +193,9 @@ def _regenerate(
         yield RegeneratedIq(site.rx_id, file, stored)
 
 
-def compare_stored(objects: ObjectStore, row: IqSampleRow, rx_id: str, file: IqFile) -> Comparison:
+def compare_stored(objects: ObjectStore, row: StoredIq, rx_id: str, file: IqFile) -> Comparison:
     """Compare a receiver's IQ, regenerated, with the object that a row names; raises UnavailableError in an outage."""
-    key = row.iq_storage_paths.get(rx_id)
+    key = row.paths.get(rx_id)
     if key is None:
         where = ObjectLocation(objects.synthetic_iq_bucket, f"(no key for {rx_id})")
         return Comparison(where, False, math.inf, f"the row of sample {row.sample_idx} names no object of {rx_id}")
@@ -202,7 +208,7 @@ def compare_stored(objects: ObjectStore, row: IqSampleRow, rx_id: str, file: IqF
         stored = objects.read(location, 0, size)
     except ObjectNotFoundError as error:
         return Comparison(location, False, math.inf, str(error))
-    return _compare_bytes(location, stored, file.npy, row.iq_metadata["sha256"].get(rx_id))
+    return _compare_bytes(location, stored, file.npy, row.sha256.get(rx_id))
 
 
 def _compare_bytes(location: ObjectLocation, stored: bytes, made: bytes, promised_sha256: str | None) -> Comparison:

@@ -14,7 +14,6 @@ from heimdall_pipelines.model.checks import MAX_EXAMPLES
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
 from heimdall_pipelines.store.batches import SampleFeatureRow
 from heimdall_pipelines.store.dataset_snapshot import DatasetSnapshot, SampleRow
-from heimdall_pipelines.store.datasets import get_iq_sample
 from heimdall_pipelines.store.stores import Stores
 
 DEEP_SHARE = 0.01
@@ -48,9 +47,9 @@ def check_regenerated(
     wrong: list[int] = []
     for number in sorted(random.Random(seed).sample(range(committed.num_samples), num_chosen)):  # noqa: S311 (no secret)
         sample_idx = committed.sample_idx(number)
-        row = next(look.samples(sample_idx, sample_idx + 1), None)
+        row = look.sample(sample_idx)
         if row is not None and sample_idx not in found.to_regenerate:
-            _compare(stores, recipe, row, found)
+            _compare(stores, look, recipe, row, found)
             outcome.count("samples_made_again")
             looked_at(outcome.numbers["samples_made_again"])
             if sample_idx in found.to_regenerate and len(wrong) < MAX_EXAMPLES:
@@ -80,7 +79,7 @@ def differences(row: SampleRow, made: SampleFeatureRow) -> Iterator[str]:
 
     A feature of that version that the row lacks is a difference; one that it has beyond is another check's subject.
     """
-    if not agrees(row.truth, made.truth, FEATURE_TOLERANCE):
+    if row.truth is None or not agrees(row.truth.to_json(), made.truth.to_json(), FEATURE_TOLERANCE):
         yield "its truth is not what the seed gives"
     if len(row.receivers) != len(made.receivers):
         yield f"it has {len(row.receivers)} receivers, the seed gives {len(made.receivers)}"
@@ -89,7 +88,7 @@ def differences(row: SampleRow, made: SampleFeatureRow) -> Iterator[str]:
             yield f"features of {again.rx_id} are not those of its IQ"
 
 
-def _compare(stores: Stores, recipe: Recipe, row: SampleRow, found: Findings) -> None:
+def _compare(stores: Stores, look: DatasetSnapshot, recipe: Recipe, row: SampleRow, found: Findings) -> None:
     def wrong(what: str) -> None:
         found.found("samples_made_again_agree", row.sample_idx, what)
 
@@ -97,7 +96,7 @@ def _compare(stores: Stores, recipe: Recipe, row: SampleRow, found: Findings) ->
     if drawn.scene is None:
         wrong("the seed gives no scene in the attempts that it took")
         return
-    iq_row = get_iq_sample(stores.database, recipe.dataset_id, row.sample_idx)
+    iq_row = look.iq_of(row.sample_idx)
     files = []
     keep = None
     if iq_row is not None and keeps_iq(recipe.spec, row.sample_idx):

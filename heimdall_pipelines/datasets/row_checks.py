@@ -1,12 +1,11 @@
 """Looks at the rows of a dataset once through, feature rows and IQ rows side by side."""
 
 from collections.abc import Callable
-from typing import Any
 
 from heimdall_pipelines.datasets.estimate_checks import EstimateChecks
 from heimdall_pipelines.datasets.findings import Findings
-from heimdall_pipelines.datasets.samples import Recipe, keeps_iq, scene_truth
-from heimdall_pipelines.datasets.stored_truth import agrees, redrawn, truth_agrees
+from heimdall_pipelines.datasets.samples import Recipe, keeps_iq
+from heimdall_pipelines.datasets.stored_truth import agrees, difference_from_seed, redrawn, truth_difference
 from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION, STATISTICS, out_of_range, wrong_feature_set
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
 from heimdall_pipelines.store.dataset_snapshot import DatasetSnapshot, SampleRow, StoredIq
@@ -126,18 +125,18 @@ class _RowChecks:
             wrong("the feature row has no truth")
             return
         for name in _TX_COLUMNS:
-            if truth.get(name) != getattr(row, name):
-                wrong(f"{name} is {getattr(row, name)} in its column and {truth.get(name)} in the truth")
-        if stored is not None and stored.unreadable is None and stored.truth != truth:
-            wrong(f"{_first_difference(truth, stored.truth)} differs between feature row and IQ row")
-        if [link.get("rx_id") for link in truth.get("receivers", ())] != [x.rx_id for x in row.receivers]:
+            if getattr(truth, name) != getattr(row, name):
+                wrong(f"{name} is {getattr(row, name)} in its column and {getattr(truth, name)} in the truth")
+        if stored is not None and stored.truth is not None and (difference := truth_difference(truth, stored.truth)):
+            wrong(f"{difference} differs between feature row and IQ row")
+        if [link.rx_id for link in truth.receivers] != [x.rx_id for x in row.receivers]:
             wrong("receivers of the truth are not those of the features")
         elif self._recipe is not None:
             drawn = redrawn(self._recipe, row)
             if drawn.scene is None:
                 wrong(f"the seed gives no scene in the {drawn.attempts} attempts that it took")
-            elif not truth_agrees(truth, made := scene_truth(drawn)):
-                wrong(f"{_first_difference(made, truth, truth_agrees)} is not what the seed gives")
+            elif difference := difference_from_seed(truth, drawn):
+                wrong(f"{difference} is not what the seed gives")
 
     def _features(self, row: SampleRow) -> None:
         is_newer = row.feature_version > FEATURE_VERSION
@@ -256,17 +255,7 @@ class _Sequence:
             self._found.without_features.add(sample_idx)
 
 
-def _first_difference(
-    one: dict[str, Any], other: dict[str, Any], same: Callable[[Any, Any, str], bool] = lambda x, y, _: bool(x == y)
-) -> str:
-    """Name the first field that differs, and how."""
-    for name in [*one, *(name for name in other if name not in one)]:
-        ours, theirs = one.get(name), other.get(name)
-        if same(theirs, ours, name):
-            continue
-        if name == "receivers" and isinstance(ours, list) and isinstance(theirs, list):
-            for link, link_too in zip(ours, theirs, strict=False):
-                if not same(link_too, link, name):
-                    return f"{link.get('rx_id')} {_first_difference(link, link_too, same)}"
-        return f"{name} ({ours} and {theirs})"
-    return "a field"
+def _first_difference(one: dict[str, str], other: dict[str, str]) -> str:
+    """Name the first key whose values differ, and these."""
+    name = next(name for name in [*one, *other] if one.get(name) != other.get(name))
+    return f"{name} ({one.get(name)} and {other.get(name)})"

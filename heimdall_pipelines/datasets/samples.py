@@ -3,10 +3,8 @@
 Everything here is a function of the dataset's seed, the sample's index and the frozen spec.
 """
 
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 from uuid import UUID
 
 import numpy as np
@@ -14,8 +12,8 @@ from numpy.typing import NDArray
 
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.model.dataset_spec import DatasetSpec
+from heimdall_pipelines.model.truth import SampleTruth
 from heimdall_pipelines.rf.features import extract_features
-from heimdall_pipelines.rf.link import Link
 from heimdall_pipelines.rf.philox import Purpose, generator
 from heimdall_pipelines.rf.receivers import ReceiverSite, draw_receiver_sites
 from heimdall_pipelines.rf.scene import Scene, draw_scene, rejection_reason
@@ -142,19 +140,17 @@ def make_sample(recipe: Recipe, drawn: DrawnSample, keep_iq: KeepIq | None = Non
     assert drawn.scene is not None
     spec = recipe.spec
     elements = []
-    links = []
+    powers_dbm = []
     audio = ""
     reused = None if keep_iq else np.empty((1, spec.num_iq_samples), np.complex64)
-    for site, link, reception in zip(
-        drawn.sites, drawn.scene.links, sample_receptions(recipe, drawn, out=reused), strict=True
-    ):
+    for site, reception in zip(drawn.sites, sample_receptions(recipe, drawn, out=reused), strict=True):
         if keep_iq is not None:
             keep_iq(site, reception.iq)
         elements.append(_element(spec, site, reception.iq))
-        links.append(_link_truth(site, link, reception))
+        powers_dbm.append(float(reception.signal_power_dbm.mean()))
         audio = reception.audio
     receivers = tuple(elements)
-    truth = _truth(drawn.scene, links, audio)
+    truth = SampleTruth.of(drawn.scene, [site.rx_id for site in drawn.sites], powers_dbm, audio)
     return SampleFeatureRow(
         sample_idx=drawn.sample_idx,
         truth=truth,
@@ -229,93 +225,7 @@ def _element(spec: DatasetSpec, site: ReceiverSite, iq: NDArray[np.complex64]) -
     )
 
 
-def scene_truth(drawn: DrawnSample) -> dict[str, Any]:
-    """What of a sample's truth its scene alone tells, without any IQ: all but the audio and what fading makes of it."""
+def scene_truth(drawn: DrawnSample) -> SampleTruth:
+    """Truth of a sample's scene, without any IQ: all but the audio and the powers that fading decides."""
     assert drawn.scene is not None
-    links = [_link_truth(site, link) for site, link in zip(drawn.sites, drawn.scene.links, strict=True)]
-    return _truth(drawn.scene, links)
-
-
-def _truth(scene: Scene, links: list[dict[str, Any]], audio: str | None = None) -> dict[str, Any]:
-    return {
-        "tx_latitude": scene.tx_latitude,
-        "tx_longitude": scene.tx_longitude,
-        "tx_altitude_m": scene.tx_altitude_m,
-        "tx_antenna_height_m": _rounded(scene.tx_antenna_height_m),
-        "tx_kind": scene.tx_kind,
-        "tx_power_dbm": scene.tx_power_dbm,
-        "tx_antenna_gain_dbi": _rounded(scene.tx_antenna_gain_dbi),
-        **({} if audio is None else {"audio": audio}),
-        "gdop": _rounded(scene.gdop),
-        "mean_snr_db": _rounded(scene.mean_snr_db),
-        "receivers": [
-            link | {"line_of_sight": line_of_sight, "detected": detected}
-            for link, line_of_sight, detected in zip(links, scene.line_of_sight, scene.detected, strict=True)
-        ],
-    }
-
-
-def _link_truth(site: ReceiverSite, link: Link, reception: Reception | None = None) -> dict[str, Any]:
-    """What is true of one receiver; powers and SNR are those of this draw of the fading, mean of the chunks' decibels.
-
-    The link's own numbers are stored as they are: `link_of_truth` gives the link again, to the last bit. The Rice
-    factor is there as a plain ratio, 0 for Rayleigh fading and None for no fading, and in dB where that is finite.
-    """
-    power, snr = {}, {}
-    if reception is not None:
-        signal_power_dbm = float(reception.signal_power_dbm.mean())
-        power = {"signal_power_dbm": _rounded(signal_power_dbm)}
-        snr = {"snr_db": _rounded(signal_power_dbm - link.noise_power_dbm)}
-    return {
-        "rx_id": site.rx_id,
-        "delay_s": link.delay_s,
-        "mean_received_power_dbm": link.received_power_dbm,
-        **power,
-        "noise_power_dbm": link.noise_power_dbm,
-        **snr,
-        "frequency_offset_hz": link.frequency_offset_hz,
-        "rice_k": None if link.rice_k_db == math.inf else _rounded(10 ** (link.rice_k_db / 10)),
-        "rice_k_db": link.rice_k_db if math.isfinite(link.rice_k_db) else None,
-        "doppler_hz": link.doppler_hz,
-        "rms_delay_spread_s": link.rms_delay_spread_s,
-    }
-
-
-def link_of_truth(truth: Mapping[str, Any]) -> Link:
-    """Read the link from which a receiver's samples were made; of a truth of generator version 2 or later."""
-    rice_k_db = truth["rice_k_db"]
-    if rice_k_db is None:
-        rice_k_db = math.inf if truth["rice_k"] is None else -math.inf
-    return Link(
-        delay_s=float(truth["delay_s"]),
-        received_power_dbm=float(truth["mean_received_power_dbm"]),
-        noise_power_dbm=float(truth["noise_power_dbm"]),
-        rice_k_db=float(rice_k_db),
-        doppler_hz=float(truth["doppler_hz"]),
-        rms_delay_spread_s=float(truth["rms_delay_spread_s"]),
-        frequency_offset_hz=float(truth["frequency_offset_hz"]),
-    )
-
-
-def scene_of_truth(truth: Mapping[str, Any]) -> Scene:
-    """Read the scene of which `scene_truth` was stored; of a truth of generator version 2 or later."""
-    receivers = truth["receivers"]
-    return Scene(
-        tx_latitude=truth["tx_latitude"],
-        tx_longitude=truth["tx_longitude"],
-        tx_altitude_m=truth["tx_altitude_m"],
-        tx_antenna_height_m=truth["tx_antenna_height_m"],
-        tx_kind=truth["tx_kind"],
-        tx_power_dbm=truth["tx_power_dbm"],
-        tx_antenna_gain_dbi=truth["tx_antenna_gain_dbi"],
-        links=tuple(link_of_truth(receiver) for receiver in receivers),
-        line_of_sight=tuple(receiver["line_of_sight"] for receiver in receivers),
-        detected=tuple(receiver["detected"] for receiver in receivers),
-        mean_snr_db=truth["mean_snr_db"],
-        gdop=truth["gdop"],
-    )
-
-
-def _rounded(value: float) -> float:
-    """Nine significant digits: a picosecond of 500 us."""
-    return float(f"{value:.9g}")
+    return SampleTruth.of(drawn.scene, [site.rx_id for site in drawn.sites])

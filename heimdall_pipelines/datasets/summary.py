@@ -5,11 +5,11 @@ from array import array
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from heimdall_pipelines.model.truth import LinkTruth
 from heimdall_pipelines.store.batches import list_batches
 from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.datasets import (
@@ -237,15 +237,15 @@ class _Columns:
         """Take over one sample."""
         truth = sample.truth
         values = {
-            "latitude": truth["tx_latitude"],
-            "longitude": truth["tx_longitude"],
-            "gdop": truth["gdop"],
-            "gdop_error": _difference(sample.gdop, truth["gdop"]),
+            "latitude": truth.tx_latitude,
+            "longitude": truth.tx_longitude,
+            "gdop": truth.gdop,
+            "gdop_error": _difference(sample.gdop, truth.gdop),
         }
         for name, value in values.items():
             self._sample[name].append(value)
-        self._num_detected.append(sum(link["detected"] for link in truth["receivers"]))
-        for link, receiver in zip(truth["receivers"], sample.receivers, strict=True):
+        self._num_detected.append(sum(link.detected for link in truth.receivers))
+        for link, receiver in zip(truth.receivers, sample.receivers, strict=True):
             self._present.append(receiver.signal_present)
             for name, value in _link_values(link, receiver, self._band_db).items():
                 self._link[name].append(value)
@@ -279,23 +279,25 @@ class _Columns:
         )
 
 
-def _link_values(link: dict[str, Any], receiver: ReceiverFeatures, band_db: float) -> dict[str, float]:
+def _link_values(link: LinkTruth, receiver: ReceiverFeatures, band_db: float) -> dict[str, float]:
     """One receiver's values of the columns; NaN where there is nothing to compare."""
     confidence = mean_of(receiver, "delay_spread_confidence") or 0.0
-    only_echoes = link["rice_k"] == 0 and link["rms_delay_spread_s"] > 0 and confidence >= _CONFIDENT
+    only_echoes = link.rice_k == 0 and link.rms_delay_spread_s > 0 and confidence >= _CONFIDENT
     spread_us = mean_of(receiver, "multipath_delay_spread_us") if only_echoes else None
-    noise_dbm_per_hz = link["noise_power_dbm"] - band_db
+    noise_dbm_per_hz = link.noise_power_dbm - band_db
+    snr_db = math.nan if link.snr_db is None else link.snr_db
+    signal_dbm = math.nan if link.signal_power_dbm is None else link.signal_power_dbm
     return {
         "rx_latitude": receiver.rx_lat,
         "rx_longitude": receiver.rx_lon,
-        "snr_db": link["snr_db"],
-        "snr_error_db": _difference(mean_of(receiver, "snr_db"), link["snr_db"]),
-        "rssi_error_db": _difference(mean_of(receiver, "rssi_dbm"), link["signal_power_dbm"]),
-        "noise_error_db": _difference(mean_of(receiver, "noise_floor_dbm"), link["noise_power_dbm"]),
-        "cn0_error_db": _difference(mean_of(receiver, "cn0_dbhz"), link["signal_power_dbm"] - noise_dbm_per_hz),
-        "frequency_error_hz": _difference(mean_of(receiver, "frequency_offset_hz"), link["frequency_offset_hz"]),
-        "doppler_hz": 0.0 if link["rice_k"] is None else link["doppler_hz"],
-        "spread_us": 1e6 * link["rms_delay_spread_s"],
+        "snr_db": snr_db,
+        "snr_error_db": _difference(mean_of(receiver, "snr_db"), snr_db),
+        "rssi_error_db": _difference(mean_of(receiver, "rssi_dbm"), signal_dbm),
+        "noise_error_db": _difference(mean_of(receiver, "noise_floor_dbm"), link.noise_power_dbm),
+        "cn0_error_db": _difference(mean_of(receiver, "cn0_dbhz"), signal_dbm - noise_dbm_per_hz),
+        "frequency_error_hz": _difference(mean_of(receiver, "frequency_offset_hz"), link.frequency_offset_hz),
+        "doppler_hz": 0.0 if link.rice_k is None else link.doppler_hz,
+        "spread_us": 1e6 * link.rms_delay_spread_s,
         "estimated_spread_us": math.nan if spread_us is None else spread_us,
     }
 

@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from heimdall_pipelines.model.batches import Batch, BatchRange
+from heimdall_pipelines.model.truth import SampleTruth
 from heimdall_pipelines.store.database import Database, time_sql
 from heimdall_pipelines.store.datasets import DATASET_COLUMNS, Dataset, DatasetDeletedError, IqSampleRow, dataset_of_row
 from heimdall_pipelines.store.features import FeatureRow, insert_feature_rows
@@ -30,7 +31,11 @@ class SampleFeatureRow(FeatureRow):
     """One synthetic transmission heard by its receivers, with its truth."""
 
     sample_idx: int
-    truth: dict[str, Any]
+    truth: SampleTruth
+
+    def columns(self) -> dict[str, Any]:
+        """Values for `insert_feature_rows` but those that say whose row it is."""
+        return super().columns() | {"truth": self.truth.to_json()}
 
 
 def list_batches(database: Database, dataset_id: UUID) -> list[Batch]:
@@ -79,7 +84,7 @@ def feature_row_json(dataset_id: UUID, row_id: UUID, row: SampleFeatureRow) -> s
 
 def iq_row_json(row: IqSampleRow) -> str:
     """A row of synthetic_iq_samples as `commit_batch` takes it."""
-    values = vars(row) | {"time_us": row.start_time_unix_ns // 1000}
+    values = vars(row) | {"truth": row.truth.to_json(), "time_us": row.start_time_unix_ns // 1000}
     del values["start_time_unix_ns"]
     return json.dumps(values, allow_nan=False)
 

@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from heimdall_pipelines.model.batches import Batch
+from heimdall_pipelines.model.truth import SampleTruth, readable_truth
 from heimdall_pipelines.store.batches import BATCH_COLUMNS
 from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.dataset_locks import is_locked
@@ -23,13 +24,13 @@ _ROWS_PER_FETCH = 100
 class SampleRow:
     """A sample's row of measurement_features.
 
-    ``unreadable`` says what of its JSON has not the form in which it was written; truth, receivers and metadata then
-    are empty.
+    ``unreadable`` names the column whose JSON is malformed; receivers and metadata are then empty. ``truth`` is None
+    where it is missing or malformed.
     """
 
     sample_idx: int
     feature_version: int
-    truth: dict[str, Any] | None
+    truth: SampleTruth | None
     receivers: tuple[ReceiverFeatures, ...]
     tx_latitude: float | None
     tx_longitude: float | None
@@ -52,7 +53,7 @@ class StoredIq:
     """
 
     sample_idx: int
-    truth: dict[str, Any]
+    truth: SampleTruth | None
     paths: dict[str, str]
     num_samples: int
     sha256: dict[str, str]
@@ -93,6 +94,14 @@ class DatasetSnapshot:
         )
         for row in rows:
             yield _sample_row(row)
+
+    def sample(self, sample_idx: int) -> SampleRow | None:
+        """The feature row of a sample, None where there is none."""
+        return next(self.samples(sample_idx, sample_idx + 1), None)
+
+    def iq_of(self, sample_idx: int) -> StoredIq | None:
+        """The IQ row of a sample, None where there is none."""
+        return next(self.stored_iq(sample_idx, sample_idx + 1), None)
 
     def older_features(self, feature_version: int) -> Iterator[tuple[int, int]]:
         """Index and feature version of the samples whose features are of a version before."""
@@ -146,18 +155,17 @@ class DatasetSnapshot:
 
 
 def _sample_row(row: dict[str, Any]) -> SampleRow:
-    elements = row.pop("receiver_features")
-    truth, metadata = row["truth"], row["extraction_metadata"]
-    links = truth.get("receivers") if isinstance(truth, dict) else []
+    elements, truth, metadata = row.pop("receiver_features"), row["truth"], row["extraction_metadata"]
+    row["truth"] = readable_truth(truth)
     unreadable = None
-    if truth is not None and not (isinstance(truth, dict) and _are_objects(links)):
+    if truth is not None and row["truth"] is None:
         unreadable = "truth"
     elif not (isinstance(metadata, dict) and isinstance(metadata.get("attempts"), int)):
         unreadable = "extraction_metadata"
     elif not (_are_objects(elements) and all(_is_receiver(element) for element in elements)):
         unreadable = "receiver_features"
     if unreadable is not None:
-        row |= {"truth": {}, "extraction_metadata": {}}
+        row["extraction_metadata"] = {}
         return SampleRow(receivers=(), unreadable=unreadable, **row)
     return SampleRow(receivers=tuple(ReceiverFeatures.from_json(element) for element in elements), **row)
 
@@ -167,15 +175,16 @@ def _stored_iq(row: dict[str, Any]) -> StoredIq:
     if not isinstance(metadata, dict):
         metadata = {"sha256": None}
     found = {"num_samples": -1, "sha256": {}, "etag": {}} | metadata
+    row["truth"] = readable_truth(row["truth"])
     unreadable = None
-    if not isinstance(row["truth"], dict):
+    if row["truth"] is None:
         unreadable = "truth"
     elif not (isinstance(found["sha256"], dict) and isinstance(found["etag"], dict)):
         unreadable = "iq_metadata"
     elif not all(isinstance(path, str) for path in row["paths"].values()):
         unreadable = "iq_storage_paths"
     if unreadable is not None:
-        row |= {"truth": {}, "paths": {}}
+        row["paths"] = {}
         return StoredIq(num_samples=-1, sha256={}, etag={}, unreadable=unreadable, **row)
     return StoredIq(num_samples=found["num_samples"], sha256=found["sha256"], etag=found["etag"], **row)
 

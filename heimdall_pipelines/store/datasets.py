@@ -15,6 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.model.batches import BatchGrid
 from heimdall_pipelines.model.dataset_spec import DatasetSpec, InvalidSpecError, parse_spec
+from heimdall_pipelines.model.truth import MalformedTruthError, SampleTruth, readable_truth
 from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.features import ReceiverFeatures
 
@@ -98,7 +99,7 @@ class IqSampleRow:
 
     sample_idx: int
     start_time_unix_ns: int
-    truth: dict[str, Any]
+    truth: SampleTruth
     receivers_metadata: list[dict[str, Any]]
     iq_metadata: dict[str, Any]
     iq_storage_paths: dict[str, str]
@@ -118,7 +119,7 @@ class StoredSample:
     """What a summary reads of one sample: truth beside estimate."""
 
     sample_idx: int
-    truth: dict[str, Any]
+    truth: SampleTruth
     receivers: tuple[ReceiverFeatures, ...]
     gdop: float | None
     mean_snr_db: float | None
@@ -273,7 +274,13 @@ def count_rows(database: Database, dataset_id: UUID) -> DatasetCounts:
 
 
 def stream_samples(database: Database, dataset_id: UUID) -> Iterator[StoredSample]:
-    """Truth and estimates of a dataset in the order of sample_idx, fetched in small groups."""
+    """Truth and estimates of a dataset in the order of sample_idx, fetched in small groups.
+
+    Raises
+    ------
+    MalformedTruthError
+        Names the sample whose truth is missing or malformed.
+    """
     with database.transaction() as connection:
         rows = connection.execution_options(yield_per=100).execute(
             text(
@@ -285,34 +292,15 @@ def stream_samples(database: Database, dataset_id: UUID) -> Iterator[StoredSampl
         for row in rows:
             yield StoredSample(
                 sample_idx=row.sample_idx,
-                truth=row.truth,
+                truth=_truth(row.sample_idx, row.truth),
                 receivers=tuple(ReceiverFeatures.from_json(element) for element in row.receiver_features),
                 gdop=row.gdop,
                 mean_snr_db=row.mean_snr_db,
             )
 
 
-def get_iq_sample(database: Database, dataset_id: UUID, sample_idx: int) -> IqSampleRow | None:
-    """Where the IQ of a sample is stored, None where it is not."""
-    with database.transaction() as connection:
-        row = connection.execute(
-            text(
-                "SELECT sample_idx, (extract(epoch FROM timestamp) * 1000000)::bigint * 1000 AS start_time_unix_ns,"
-                " truth, receivers_metadata, iq_metadata, iq_storage_paths FROM heimdall.synthetic_iq_samples"
-                " WHERE dataset_id = :id AND sample_idx = :sample_idx"
-            ),
-            {"id": dataset_id, "sample_idx": sample_idx},
-        ).first()
-        return None if row is None else IqSampleRow(**row._mapping)
-
-
-def get_truth(database: Database, dataset_id: UUID, sample_idx: int) -> dict[str, Any] | None:
-    """Truth of a sample as its feature row holds it, None where there is no such row."""
-    return get_truths(database, dataset_id, sample_idx, sample_idx + 1).get(sample_idx)
-
-
-def get_truths(database: Database, dataset_id: UUID, first: int, end: int) -> dict[int, dict[str, Any]]:
-    """Truths of the feature rows with ``first <= sample_idx < end``, by sample; none of rows without."""
+def get_truths(database: Database, dataset_id: UUID, first: int, end: int) -> dict[int, SampleTruth]:
+    """Truths of the feature rows with ``first <= sample_idx < end``, by sample; missing and malformed ones left out."""
     with database.transaction() as connection:
         rows = connection.execute(
             text(
@@ -321,7 +309,8 @@ def get_truths(database: Database, dataset_id: UUID, first: int, end: int) -> di
             ),
             {"id": dataset_id, "first": first, "end": end},
         )
-        return {row.sample_idx: row.truth for row in rows}
+        truths = {row.sample_idx: readable_truth(row.truth) for row in rows}
+        return {sample_idx: truth for sample_idx, truth in truths.items() if truth is not None}
 
 
 def set_dataset_health(
@@ -373,6 +362,13 @@ def delete_dataset_rows(database: Database, dataset_id: UUID) -> None:
     """Delete a dataset with its batches, features and IQ rows."""
     with database.transaction() as connection:
         connection.execute(text("DELETE FROM heimdall.synthetic_datasets WHERE id = :id"), {"id": dataset_id})
+
+
+def _truth(sample_idx: int, value: Any) -> SampleTruth:
+    try:
+        return SampleTruth.from_json(value)
+    except MalformedTruthError as error:
+        raise MalformedTruthError(f"sample {sample_idx}: {error}; see: heimdall dataset validate") from error
 
 
 def dataset_of_row(row: Row[Any]) -> Dataset:

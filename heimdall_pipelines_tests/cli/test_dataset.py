@@ -25,9 +25,9 @@ from heimdall_pipelines.model.batches import Batch
 from heimdall_pipelines.model.dataset_spec import DatasetSpec
 from heimdall_pipelines.store.batches import list_batches
 from heimdall_pipelines.store.database import DatabaseUnavailableError
-from heimdall_pipelines.store.datasets import count_rows, find_dataset, get_dataset, get_iq_sample, mark_dataset_deleted
+from heimdall_pipelines.store.datasets import count_rows, find_dataset, get_dataset, mark_dataset_deleted
 from heimdall_pipelines.store.objects import ObjectLocation
-from heimdall_pipelines_tests.datasets.support import execute
+from heimdall_pipelines_tests.datasets.support import execute, stored_iq
 from heimdall_pipelines_tests.dev_server import wait_for
 from heimdall_pipelines_tests.waiting import TIMEOUT_S
 
@@ -342,8 +342,8 @@ def test_iq_of_any_sample_is_written_as_sigmf_and_compared_with_what_is_stored(h
     code, out, err = heimdall("dataset", "iq", "night", 1, "-o", folder)
     assert code == 0, err
     assert out.count("yes, identical") == NUM_STATIONS
-    row = get_iq_sample(stores.database, get_dataset(stores.database, "night").id, 1)
-    for rx_id in row.iq_storage_paths:
+    row = stored_iq(stores, "night", 1)
+    for rx_id in row.paths:
         read = sigmf.fromfile(folder / f"{rx_id}.sigmf-meta").read_samples()
         assert read.size == 40_000
         assert np.array_equal(read, np.load(folder / f"{rx_id}.npy"))
@@ -354,7 +354,7 @@ def test_iq_of_any_sample_is_written_as_sigmf_and_compared_with_what_is_stored(h
     assert re.search(r"torino +40000 +torino.sigmf-meta +no", out)
     assert sorted(path.name for path in (tmp_path / "one").iterdir()) == ["torino.npy", "torino.sigmf-meta"]
 
-    damaged = ObjectLocation(stores.objects.synthetic_iq_bucket, row.iq_storage_paths["torino"])
+    damaged = ObjectLocation(stores.objects.synthetic_iq_bucket, row.paths["torino"])
     with (tmp_path / "one" / "torino.npy").open("rb") as other:
         stores.objects.put(damaged, other, (tmp_path / "one" / "torino.npy").stat().st_size, "application/octet-stream")
     code, out, err = heimdall("dataset", "iq", "night", 1, "-o", folder)

@@ -12,12 +12,14 @@ from heimdall_pipelines.datasets.generating import BatchReport, make_batch
 from heimdall_pipelines.datasets.samples import DrawnSample, Recipe, draw_sample, keeps_iq, make_sample
 from heimdall_pipelines.datasets.workers import Workers
 from heimdall_pipelines.model.dataset_spec import parse_spec
+from heimdall_pipelines.model.truth import LinkTruth, SampleTruth
 from heimdall_pipelines.rf.philox import Purpose, generator
 from heimdall_pipelines.rf.receivers import ReceiverSite, draw_receiver_sites
 from heimdall_pipelines.rf.scene import draw_scene
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
 from heimdall_pipelines.settings import Settings
 from heimdall_pipelines.store.batches import list_batches
+from heimdall_pipelines.store.dataset_snapshot import StoredIq, look_at_dataset
 from heimdall_pipelines.store.datasets import Dataset, Receiver, add_dataset, get_dataset, raise_target
 from heimdall_pipelines.store.stores import Stores, open_stores
 from heimdall_pipelines_tests.conftest import TEMPLATE, execute_on_server
@@ -108,6 +110,46 @@ def add(
         target_num_samples=target_num_samples,
         generator_version=generator_version,
     )
+
+
+def truth_of(*rx_ids: str) -> SampleTruth:
+    """Some truth of a sample with these receivers."""
+    links = tuple(
+        LinkTruth(
+            rx_id=rx_id,
+            delay_s=1e-4,
+            mean_received_power_dbm=-90.0,
+            signal_power_dbm=-91.5,
+            noise_power_dbm=-110.0,
+            snr_db=18.5,
+            frequency_offset_hz=-12.0,
+            rice_k=None,
+            rice_k_db=None,
+            doppler_hz=0.0,
+            rms_delay_spread_s=0.0,
+            line_of_sight=True,
+            detected=True,
+        )
+        for rx_id in rx_ids
+    )
+    return SampleTruth(
+        tx_latitude=45.0,
+        tx_longitude=8.0,
+        tx_altitude_m=200.0,
+        tx_antenna_height_m=10.0,
+        tx_kind="base",
+        tx_power_dbm=0.0,
+        tx_antenna_gain_dbi=2.0,
+        audio="tone",
+        gdop=1.5,
+        mean_snr_db=20.0,
+        receivers=links,
+    )
+
+
+def stored_iq(stores: Stores, name: str, sample_idx: int) -> StoredIq | None:
+    with look_at_dataset(stores.database, name) as look:
+        return look.iq_of(sample_idx)
 
 
 def expand(stores: Stores, dataset: Dataset, target_num_samples: int) -> Dataset:

@@ -41,9 +41,11 @@ def rows_of(kind: str) -> tuple[Recipe, tuple[SampleRow, ...]]:
 def row_of(made_from: Recipe, sample_idx: int) -> SampleRow:
     made = make_sample(made_from, drawn(made_from, sample_idx))
     values = made.columns()
+    own = {"receivers", "truth", "unreadable"}
     return SampleRow(
         receivers=made.receivers,
-        **{name: values[name] for name in SampleRow.__dataclass_fields__ if name not in ("receivers", "unreadable")},
+        truth=made.truth,
+        **{name: values[name] for name in SampleRow.__dataclass_fields__ if name not in own},
     )
 
 
@@ -95,9 +97,9 @@ def test_labels_of_two_receivers_that_are_swapped_are_found(kind):
 
 def strongest_and_weakest(row: SampleRow) -> tuple[int, int]:
     """Of the receivers that hear it, by their place in the row."""
-    links = row.truth["receivers"]
-    heard = [i for i, x in enumerate(row.receivers) if x.signal_present and links[i]["snr_db"] >= HEARD_DB]
-    by_level = sorted(heard, key=lambda i: links[i]["signal_power_dbm"])
+    links = row.truth.receivers
+    heard = [i for i, x in enumerate(row.receivers) if x.signal_present and links[i].snr_db >= HEARD_DB]
+    by_level = sorted(heard, key=lambda i: links[i].signal_power_dbm)
     return by_level[-1], by_level[0]
 
 
@@ -115,7 +117,7 @@ def with_two_swapped(row: SampleRow) -> SampleRow:
 
 def apart_db(row: SampleRow) -> float:
     """How far the levels of the two are from each other."""
-    one, other = (row.truth["receivers"][i]["signal_power_dbm"] for i in strongest_and_weakest(row))
+    one, other = (row.truth.receivers[i].signal_power_dbm for i in strongest_and_weakest(row))
     return one - other
 
 
@@ -128,7 +130,7 @@ def apart_db(row: SampleRow) -> float:
 )
 def test_a_number_that_is_off_is_told_with_its_receiver(feature, off, words):
     made_from, rows = rows_of("default")
-    row = next(row for row in rows if row.receivers[0].signal_present and row.truth["receivers"][0]["snr_db"] > 15)
+    row = next(row for row in rows if row.receivers[0].signal_present and row.truth.receivers[0].snr_db > 15)
     found = check(made_from, [moved(row, feature, off, of=1)])
     assert found.affected == {row.sample_idx}
     (example,) = outcome(found).examples
@@ -177,7 +179,7 @@ def strong_first(rows) -> list[SampleRow]:
 
 
 def is_strong(row: SampleRow, receiver: int) -> bool:
-    return row.receivers[receiver].signal_present and row.truth["receivers"][receiver]["snr_db"] >= STRONG_DB
+    return row.receivers[receiver].signal_present and row.truth.receivers[receiver].snr_db >= STRONG_DB
 
 
 def with_others(changed: list[SampleRow], rows) -> list[SampleRow]:
@@ -224,8 +226,8 @@ def test_what_other_checks_tell_is_no_problem_here(damage):
     elif damage == "a receiver too few":
         row = replace(row, receivers=row.receivers[1:])
     elif damage == "a level lost":
-        links = [{name: value for name, value in link.items() if name != "snr_db"} for link in row.truth["receivers"]]
-        row = replace(row, truth=row.truth | {"receivers": links})
+        links = tuple(replace(link, snr_db=None) for link in row.truth.receivers)
+        row = replace(row, truth=replace(row.truth, receivers=links))
     else:
         first = row.receivers[0]
         row = replace(

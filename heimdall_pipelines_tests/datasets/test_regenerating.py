@@ -22,9 +22,9 @@ from heimdall_pipelines.datasets.samples import (
 )
 from heimdall_pipelines.rf.features import extract_features
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
-from heimdall_pipelines.store.datasets import DatasetNotFoundError, get_iq_sample
+from heimdall_pipelines.store.datasets import DatasetNotFoundError
 from heimdall_pipelines.store.iq_objects import sample_iq_location, sidecar_location
-from heimdall_pipelines_tests.datasets.support import THREE, add, execute, make, object_sizes, query
+from heimdall_pipelines_tests.datasets.support import THREE, add, execute, make, object_sizes, query, stored_iq
 
 RX = THREE[1].rx_id
 
@@ -71,14 +71,14 @@ def test_every_byte_is_the_stored_one(stores, dataset):
     for sample_idx in (0, 1):
         regenerated = list(regenerate_iq(stores, "night", sample_idx))
         assert [one.rx_id for one in regenerated] == [site.rx_id for site in THREE]
-        row = get_iq_sample(stores.database, dataset.id, sample_idx)
+        row = stored_iq(stores, "night", sample_idx)
         for one in regenerated:
             where = location(stores, dataset, sample_idx, one.rx_id)
             assert one.stored.location == where
             assert (one.stored.identical, one.stored.relative_difference, one.stored.problem) == (True, 0.0, None)
             assert one.stored.acceptable
             assert one.file.npy == read(stores, where)
-            assert one.file.sha256 == row.iq_metadata["sha256"][one.rx_id]
+            assert one.file.sha256 == row.sha256[one.rx_id]
             assert one.file.sigmf == json.loads(read(stores, sidecar_location(where)))
 
 

@@ -17,6 +17,7 @@ from heimdall_pipelines.store.batches import (
     list_batches,
     note_stopped_batch,
 )
+from heimdall_pipelines.store.dataset_snapshot import StoredIq
 from heimdall_pipelines.store.datasets import (
     DatasetCounts,
     DatasetExistsError,
@@ -26,7 +27,6 @@ from heimdall_pipelines.store.datasets import (
     delete_dataset_rows,
     find_dataset,
     get_dataset,
-    get_iq_sample,
     list_datasets,
     raise_target,
     stream_samples,
@@ -42,6 +42,8 @@ from heimdall_pipelines_tests.datasets.support import (
     make,
     object_sizes,
     query,
+    stored_iq,
+    truth_of,
 )
 
 
@@ -68,7 +70,7 @@ def feature_row(sample_idx: int, attempts: int = 1, snr_db: float = 12.5, **reas
     )
     return SampleFeatureRow(
         sample_idx=sample_idx,
-        truth={"tx_kind": "base", "receivers": [{"rx_id": "torino"}]},
+        truth=truth_of("torino"),
         start_time_unix_ns=sample_idx * 10**9,
         receivers=(receiver,),
         tx_latitude=45.0,
@@ -86,9 +88,9 @@ def iq_row(sample_idx: int) -> IqSampleRow:
     return IqSampleRow(
         sample_idx=sample_idx,
         start_time_unix_ns=946_684_800_000_000_000 + sample_idx * 10**9,
-        truth={"tx_kind": "base"},
+        truth=truth_of("torino"),
         receivers_metadata=[{"rx_id": "torino"}],
-        iq_metadata={"format": "npy"},
+        iq_metadata={"format": "npy", "num_samples": 2500, "sha256": {"torino": "ab"}, "etag": {"torino": "cd"}},
         iq_storage_paths={"torino": "a", "genova": "b"},
     )
 
@@ -305,8 +307,16 @@ def test_committed_are_the_samples_that_have_all_they_should(stores):
 def test_an_iq_row_comes_back_as_it_was_given(stores):
     dataset = add(stores, "night", 5)
     commit(stores, dataset, 0, [feature_row(3)], [iq_row(3)])
-    assert get_iq_sample(stores.database, dataset.id, 3) == iq_row(3)
-    assert get_iq_sample(stores.database, dataset.id, 4) is None
+    given = iq_row(3)
+    assert stored_iq(stores, "night", 3) == StoredIq(
+        sample_idx=3,
+        truth=given.truth,
+        paths=given.iq_storage_paths,
+        num_samples=2500,
+        sha256={"torino": "ab"},
+        etag={"torino": "cd"},
+    )
+    assert stored_iq(stores, "night", 4) is None
 
 
 def test_samples_are_streamed_in_their_order(stores):
