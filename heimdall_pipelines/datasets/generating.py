@@ -404,7 +404,7 @@ class _KeptIq:
             sample_idx=self.sample_idx,
             start_time_unix_ns=start_time_unix_ns(self.sample_idx),
             truth=features.truth,
-            receivers_metadata=[vars(site) for site in drawn.sites],
+            receivers_metadata=drawn.sites,
             iq_metadata=iq_metadata(recipe, sha256, etag),
             iq_storage_paths={rx_id: file.location.key for rx_id, file in self.stored.items()},
         )

@@ -24,7 +24,6 @@ from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
 from heimdall_pipelines.store.datasets import (
     Dataset,
     DatasetExistsError,
-    Receiver,
     add_dataset,
     find_living_dataset,
     get_living_dataset,
@@ -195,16 +194,14 @@ def probe_acceptance(recipe: Recipe, attempts: int = PROBE_ATTEMPTS) -> Acceptan
 
 def _create(stores: Stores, name: str, target_num_samples: int, spec: DatasetSpec, seed: int | None) -> RequestOutcome:
     _check_num_batches(name, spec, target_num_samples)
-    receivers = [
-        Receiver(station.rx_id, station.latitude, station.longitude, station.altitude_m)
+    receivers = tuple(
+        ReceiverSite(station.rx_id, station.latitude, station.longitude, station.altitude_m)
         for station in list_stations(stores.database)
         if station.is_active
-    ]
+    )
     _check_receivers(spec, receivers)
     seed = secrets.randbelow(MAX_SEED + 1) if seed is None else seed
-    acceptance = probe_acceptance(
-        Recipe(UUID(int=0), seed, spec, tuple(ReceiverSite(**vars(receiver)) for receiver in receivers))
-    )
+    acceptance = probe_acceptance(Recipe(UUID(int=0), seed, spec, receivers))
     if acceptance.ratio < REFUSED_BELOW:
         raise UnacceptableSpecError(
             f"dataset {name} was not created: {acceptance.ratio:.1%} of {acceptance.attempts} drawn scenes are "
@@ -262,7 +259,7 @@ def _check_num_batches(name: str, spec: DatasetSpec, target_num_samples: int) ->
         )
 
 
-def _check_receivers(spec: DatasetSpec, receivers: Sequence[Receiver]) -> None:
+def _check_receivers(spec: DatasetSpec, receivers: Sequence[ReceiverSite]) -> None:
     if not receivers:
         raise NoReceiversError("no station is active; see: heimdall station list")
     if not spec.use_random_receivers and spec.min_receivers > len(receivers):
@@ -278,9 +275,9 @@ def _check_receivers(spec: DatasetSpec, receivers: Sequence[Receiver]) -> None:
         )
 
 
-def _farthest_m(spec: DatasetSpec, receivers: Sequence[Receiver]) -> float:
+def _farthest_m(spec: DatasetSpec, receivers: Sequence[ReceiverSite]) -> float:
     """Longest way that a transmission may have: transmitters, and receivers if random, are anywhere in the area."""
-    area = bounding_box([ReceiverSite(**vars(receiver)) for receiver in receivers], spec.area_margin_deg)
+    area = bounding_box(receivers, spec.area_margin_deg)
     corners = [area.position(across, up) for across in (0.0, 1.0) for up in (0.0, 1.0)]
     places = [*corners, *((receiver.latitude, receiver.longitude) for receiver in receivers)]
     pairs = [(*place, *corner) for place in places for corner in corners]

@@ -83,8 +83,7 @@ class Recipe:
                 f"dataset {dataset.name} was made by generator version {dataset.generator_version}, this is version "
                 f"{GENERATOR_VERSION}, which gives other samples. {what_of_other_version(dataset)}"
             )
-        sites = tuple(ReceiverSite(**vars(receiver)) for receiver in dataset.receivers)
-        return cls(dataset.id, dataset.seed, dataset.spec, sites)
+        return cls(dataset.id, dataset.seed, dataset.spec, dataset.receivers)
 
 
 @dataclass(frozen=True)

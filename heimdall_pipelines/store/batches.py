@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from heimdall_pipelines.model.batches import Batch, BatchRange
+from heimdall_pipelines.model.receiver_sites import sites_to_json
 from heimdall_pipelines.model.truth import SampleTruth
 from heimdall_pipelines.store.database import Database, time_sql
 from heimdall_pipelines.store.datasets import DATASET_COLUMNS, Dataset, DatasetDeletedError, IqSampleRow, dataset_of_row
@@ -84,7 +85,11 @@ def feature_row_json(dataset_id: UUID, row_id: UUID, row: SampleFeatureRow) -> s
 
 def iq_row_json(row: IqSampleRow) -> str:
     """A row of synthetic_iq_samples as `commit_batch` takes it."""
-    values = vars(row) | {"truth": row.truth.to_json(), "time_us": row.start_time_unix_ns // 1000}
+    values = vars(row) | {
+        "truth": row.truth.to_json(),
+        "receivers_metadata": sites_to_json(row.receivers_metadata),
+        "time_us": row.start_time_unix_ns // 1000,
+    }
     del values["start_time_unix_ns"]
     return json.dumps(values, allow_nan=False)
 

@@ -15,7 +15,9 @@ from sqlalchemy.exc import IntegrityError
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.model.batches import BatchGrid
 from heimdall_pipelines.model.dataset_spec import DatasetSpec, InvalidSpecError, parse_spec
+from heimdall_pipelines.model.receiver_sites import sites_from_json, sites_to_json
 from heimdall_pipelines.model.truth import MalformedTruthError, SampleTruth, readable_truth
+from heimdall_pipelines.rf.receivers import ReceiverSite
 from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.features import ReceiverFeatures
 
@@ -33,18 +35,10 @@ class DatasetDeletedError(DatasetNotFoundError):
 
 
 @dataclass(frozen=True)
-class Receiver:
-    """A receiver of a dataset as it stood when the dataset was created; degrees, m."""
-
-    rx_id: str
-    latitude: float
-    longitude: float
-    altitude_m: float
-
-
-@dataclass(frozen=True)
 class Dataset:
     """A row of synthetic_datasets; ``deletion_began_at`` is set while it is being deleted.
+
+    ``receivers`` are those of the moment when the dataset was created.
 
     ``spec_json`` are the parameters as stored: those of another version may be shown, but not read as `spec`.
     """
@@ -53,7 +47,7 @@ class Dataset:
     name: str
     dataset_type: str
     spec_json: dict[str, Any]
-    receivers: tuple[Receiver, ...]
+    receivers: tuple[ReceiverSite, ...]
     seed: int
     target_num_samples: int
     num_samples: int
@@ -100,7 +94,7 @@ class IqSampleRow:
     sample_idx: int
     start_time_unix_ns: int
     truth: SampleTruth
-    receivers_metadata: list[dict[str, Any]]
+    receivers_metadata: tuple[ReceiverSite, ...]
     iq_metadata: dict[str, Any]
     iq_storage_paths: dict[str, str]
 
@@ -130,7 +124,7 @@ def add_dataset(
     *,
     name: str,
     spec: DatasetSpec,
-    receivers: Sequence[Receiver],
+    receivers: Sequence[ReceiverSite],
     seed: int,
     target_num_samples: int,
     generator_version: int,
@@ -155,7 +149,7 @@ def add_dataset(
                     "name": name,
                     "dataset_type": spec.dataset_type,
                     "spec": json.dumps(spec.to_json(), allow_nan=False),
-                    "receivers": json.dumps([vars(receiver) for receiver in receivers]),
+                    "receivers": json.dumps(sites_to_json(receivers)),
                     "seed": seed,
                     "target": target_num_samples,
                     "generator_version": generator_version,
@@ -374,5 +368,5 @@ def _truth(sample_idx: int, value: Any) -> SampleTruth:
 def dataset_of_row(row: Row[Any]) -> Dataset:
     """Read a row with DATASET_COLUMNS."""
     values = dict(row._mapping)
-    values["receivers"] = tuple(Receiver(**receiver) for receiver in values["receivers"])
+    values["receivers"] = sites_from_json(values["receivers"])
     return Dataset(**values)

@@ -20,7 +20,7 @@ from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
 from heimdall_pipelines.settings import Settings
 from heimdall_pipelines.store.batches import list_batches
 from heimdall_pipelines.store.dataset_snapshot import StoredIq, look_at_dataset
-from heimdall_pipelines.store.datasets import Dataset, Receiver, add_dataset, get_dataset, raise_target
+from heimdall_pipelines.store.datasets import Dataset, add_dataset, get_dataset, raise_target
 from heimdall_pipelines.store.stores import Stores, open_stores
 from heimdall_pipelines_tests.conftest import TEMPLATE, execute_on_server
 
@@ -105,7 +105,7 @@ def add(
         stores.database,
         name=name,
         spec=parse_spec(SMALL | parameters),
-        receivers=[Receiver(**vars(site)) for site in sites],
+        receivers=tuple(sites),
         seed=SEED,
         target_num_samples=target_num_samples,
         generator_version=generator_version,

@@ -89,7 +89,7 @@ def iq_row(sample_idx: int) -> IqSampleRow:
         sample_idx=sample_idx,
         start_time_unix_ns=946_684_800_000_000_000 + sample_idx * 10**9,
         truth=truth_of("torino"),
-        receivers_metadata=[{"rx_id": "torino"}],
+        receivers_metadata=SEVEN[-1:],
         iq_metadata={"format": "npy", "num_samples": 2500, "sha256": {"torino": "ab"}, "etag": {"torino": "cd"}},
         iq_storage_paths={"torino": "a", "genova": "b"},
     )
@@ -122,7 +122,7 @@ def num_samples(stores, name: str = "night") -> int:
 def test_a_dataset_is_stored_as_it_was_given(stores):
     added = add(stores, "night", 15, sites=SEVEN, tx_power_dbm=0, min_snr_db=-0.1)
     assert get_dataset(stores.database, "night") == find_dataset(stores.database, "night") == added
-    assert [vars(receiver) for receiver in added.receivers] == [vars(site) for site in SEVEN]
+    assert added.receivers == SEVEN
     assert (added.spec.tx_power_dbm, added.spec.min_snr_db, added.spec.adc_bits) == (0.0, -0.1, None)
     assert (added.num_samples, added.target_num_samples) == (0, 15)
     assert list_batches(stores.database, added.id) == []
