@@ -13,7 +13,7 @@ LAYERS = [
     {"store", "local", "pictures", "receivers"},
     {"model"},
     {"rf", "formats"},
-    {"throttle"},
+    {"throttle", "field_problems"},
 ]
 SIDEWAYS = {
     ("cli", "definitions"),

@@ -8,7 +8,7 @@ from heimdall_pipelines.cli.console import errors, output, table
 from heimdall_pipelines.datasets.generating import ATTEMPTS_PER_SAMPLE, MAX_ATTEMPTS, rejection_table
 from heimdall_pipelines.datasets.requesting import RequestOutcome
 from heimdall_pipelines.datasets.summary import EstimateError
-from heimdall_pipelines.model.batches import Batch
+from heimdall_pipelines.model.batches import Batch, total_rejections
 from heimdall_pipelines.model.dataset_spec import DatasetSpec
 from heimdall_pipelines.sessions.importing import ImportReport
 from heimdall_pipelines.sessions.notes import station_notes
@@ -169,9 +169,7 @@ def in_batches(number: int) -> str:
 
 
 def _totals(batches: Sequence[Batch], num_incomplete: int) -> str:
-    rejections: Counter[str] = Counter()
-    for batch in batches:
-        rejections.update(batch.rejections)
+    rejections = Counter(total_rejections(batch.rejections for batch in batches))
     attempts = sum(batch.attempts for batch in batches)
     return (
         f"{len(batches)} batches, {f'{num_incomplete} incomplete' if num_incomplete else 'all complete'}; "

@@ -25,7 +25,7 @@ from heimdall_pipelines.datasets.samples import (
 from heimdall_pipelines.datasets.stored_truth import from_stored_truth
 from heimdall_pipelines.datasets.workers import Workers
 from heimdall_pipelines.errors import HeimdallError
-from heimdall_pipelines.model.batches import Batch, BatchRange
+from heimdall_pipelines.model.batches import Batch, BatchRange, total_rejections
 from heimdall_pipelines.rf.receivers import ReceiverSite
 from heimdall_pipelines.store.batches import (
     SampleFeatureRow,
@@ -227,7 +227,7 @@ def make_samples(
         num_made=len(made),
         num_objects=sum(sample.num_objects for sample in made),
         attempts=counted.attempts,
-        rejections=_total_rejections(drawn),
+        rejections=total_rejections(sample.rejections for sample in drawn),
         elapsed_s=time.monotonic() - began,
     )
 
@@ -287,7 +287,7 @@ def _draw_scenes(
         attempts += sample.attempts
         drawn.append(from_stored_truth(sample, stored.get(sample_idx)))
         if sample.scene is None:
-            rejections = _total_rejections(drawn)
+            rejections = total_rejections(sample.rejections for sample in drawn)
             note_stopped_batch(
                 stores.database, dataset, span, reason=MAX_ATTEMPTS, attempts=attempts, rejections=rejections
             )
@@ -343,14 +343,6 @@ class _Progress:
                     self._partition_key, self._num_samples, self._num_drawn, num_made, self.attempts, elapsed_s
                 )
             )
-
-
-def _total_rejections(drawn: Sequence[DrawnSample]) -> dict[str, int]:
-    total: dict[str, int] = {}
-    for sample in drawn:
-        for reason, number in sample.rejections.items():
-            total[reason] = total.get(reason, 0) + number
-    return total
 
 
 def _make_samples(task: _Task) -> list[MadeSample]:

@@ -9,7 +9,7 @@ from uuid import UUID
 from heimdall_pipelines.datasets.generating import rejection_table
 from heimdall_pipelines.datasets.samples import Recipe, draw_sample
 from heimdall_pipelines.errors import HeimdallError
-from heimdall_pipelines.model.batches import BatchGrid, check_name
+from heimdall_pipelines.model.batches import BatchGrid, check_name, total_rejections
 from heimdall_pipelines.model.dataset_spec import (
     MAX_SEED,
     DatasetSpec,
@@ -185,11 +185,8 @@ def expand_dataset(stores: Stores, name: str, by: int) -> RequestOutcome:
 
 def probe_acceptance(recipe: Recipe, attempts: int = PROBE_ATTEMPTS) -> Acceptance:
     """Draw one scene for each of the first samples and count the rejections."""
-    rejections: dict[str, int] = {}
-    for sample_idx in range(attempts):
-        for reason, number in draw_sample(recipe, sample_idx, max_attempts=1).rejections.items():
-            rejections[reason] = rejections.get(reason, 0) + number
-    return Acceptance(attempts, rejections)
+    drawn = (draw_sample(recipe, sample_idx, max_attempts=1) for sample_idx in range(attempts))
+    return Acceptance(attempts, total_rejections(sample.rejections for sample in drawn))
 
 
 def _create(stores: Stores, name: str, target_num_samples: int, spec: DatasetSpec, seed: int | None) -> RequestOutcome:

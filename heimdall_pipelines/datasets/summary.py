@@ -2,13 +2,13 @@
 
 import math
 from array import array
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from heimdall_pipelines.model.batches import total_rejections
 from heimdall_pipelines.model.truth import LinkTruth
 from heimdall_pipelines.store.batches import list_batches
 from heimdall_pipelines.store.database import Database
@@ -189,17 +189,15 @@ def summarise_dataset(database: Database, name: str) -> DatasetSummary:
     for sample in stream_samples(database, dataset.id):
         columns.add(sample)
     batches = list_batches(database, dataset.id)
-    rejections: Counter[str] = Counter()
-    for batch in batches:
-        rejections.update(batch.rejections)
+    rejections = total_rejections(batch.rejections for batch in batches)
     attempts = sum(batch.attempts for batch in batches)
     links = columns.links()
     return DatasetSummary(
         dataset=dataset,
         counts=count_rows(database, dataset.id),
         attempts=attempts,
-        rejections=dict(rejections),
-        acceptance=1 - rejections.total() / attempts if attempts else 1.0,
+        rejections=rejections,
+        acceptance=1 - sum(rejections.values()) / attempts if attempts else 1.0,
         errors=tuple(_errors(columns, links)),
         delay_spread=_delay_spread(columns, links),
         detection=_detection(links, spec.min_snr_db),
@@ -355,6 +353,8 @@ def _frequency_note(errors_hz: NDArray[np.float32], doppler_hz: NDArray[np.float
 
 
 def _delay_spread(columns: _Columns, links: Links) -> DelaySpread | None:
+    from scipy.stats import rankdata  # slow to import
+
     estimates_us, truths_us = columns.of_link("estimated_spread_us"), columns.of_link("spread_us")
     compared = links.signal_present & (links.snr_db >= _STRONG_DB) & np.isfinite(estimates_us)
     estimates_us, truths_us = estimates_us[compared], truths_us[compared]
@@ -363,7 +363,7 @@ def _delay_spread(columns: _Columns, links: Links) -> DelaySpread | None:
     return DelaySpread(
         num=estimates_us.size,
         median_ratio=float(np.median(estimates_us / truths_us)),
-        rank_correlation=float(np.corrcoef(_ranks(estimates_us), _ranks(truths_us))[0, 1]),
+        rank_correlation=float(np.corrcoef(rankdata(estimates_us), rankdata(truths_us))[0, 1]),
     )
 
 
@@ -380,7 +380,3 @@ def _detection(links: Links, min_snr_db: float) -> Detection:
 
 def _difference(estimate: float | None, truth: float) -> float:
     return math.nan if estimate is None else estimate - truth
-
-
-def _ranks(values: NDArray[np.float32]) -> NDArray[np.intp]:
-    return np.asarray(values.argsort().argsort())

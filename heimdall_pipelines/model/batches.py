@@ -1,7 +1,8 @@
 """Batches: a fixed grid over sample_idx, so that a dataset's partitions stay the same however often it is expanded."""
 
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from heimdall_pipelines.errors import HeimdallError
@@ -75,6 +76,18 @@ class Batch:
     attempts: int
     rejections: dict[str, int]
     stopped_reason: str | None
+
+
+def total_rejections(each: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """Add up how often each reason rejected a scene.
+
+    >>> total_rejections([{"gdop_too_high": 2}, {"gdop_too_high": 1, "too_few_receivers": 4}])
+    {'gdop_too_high': 3, 'too_few_receivers': 4}
+    """
+    total: Counter[str] = Counter()
+    for rejections in each:
+        total.update(rejections)
+    return dict(total)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from typing import Any, Self, get_origin
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.field_problems import FieldProblem, field_problems
 from heimdall_pipelines.model.dataset_parameters import PARAMETERS, Bandwidth, DatasetType, allowed_values
 from heimdall_pipelines.rf.channel import Impairments
 from heimdall_pipelines.rf.environment import Environment
@@ -155,10 +156,8 @@ def parse_spec(values: Mapping[str, Any]) -> DatasetSpec:
     try:
         return DatasetSpec.model_validate(dict(values))
     except ValidationError as error:
-        lines = [
-            _problem(problem["loc"], problem["msg"], problem["input"]) for problem in error.errors(include_url=False)
-        ]
-        raise InvalidSpecError("the dataset cannot be as asked for:\n" + "\n".join(lines)) from None
+        lines = [_problem_line(problem) for problem in field_problems(error)]
+        raise InvalidSpecError("parameters of the dataset are invalid:\n" + "\n".join(lines)) from None
 
 
 def check_num_samples(value: int) -> int:
@@ -175,16 +174,16 @@ def check_seed(value: int) -> int:
     return value
 
 
-def _problem(location: tuple[int | str, ...], message: str, value: Any) -> str:
-    if not location:
-        return "  " + message.removeprefix("Value error, ")
-    name = str(location[0])
+def _problem_line(problem: FieldProblem) -> str:
+    name = problem.path.partition(".")[0]
+    if not name:
+        return f"  {problem.message}"
     if name not in DatasetSpec.model_fields:
         return f"  {name}: there is no such parameter"
-    why = message.removeprefix("Input should be ")
+    why = problem.message.removeprefix("Input should be ")
     says_it_all = "than" in why or get_origin(DatasetSpec.model_fields[name].annotation) is not None
     allowed = allowed_values(name)
-    return f"  {name} {_shown(value)}: {allowed or why} is allowed" + (
+    return f"  {name} {_shown(problem.value)}: {allowed or why} is allowed" + (
         "" if says_it_all or not allowed else f" ({why})"
     )
 

@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.field_problems import field_problems
 from heimdall_pipelines.rf.receivers import ReceiverSite
 from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.stations import (
@@ -126,5 +127,5 @@ def _parse(file: Path) -> _File:
     try:
         return _File.model_validate(content)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
+        problems = "; ".join(f"{problem.path}: {problem.message}" for problem in field_problems(error))
         raise NetworkFileError(f"{file}: {problems}") from None
