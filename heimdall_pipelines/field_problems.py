@@ -12,25 +12,30 @@ class FieldProblem:
 
     Attributes
     ----------
-    path : str
-        Names of the field and of those that contain it, with dots; empty where several fields do not fit together.
+    location : tuple of str
+        Names of the fields that contain it and its own; empty where several fields do not fit together.
     message : str
     value : object
         Not to be shown where it may be a secret.
     is_missing : bool
     """
 
-    path: str
+    location: tuple[str, ...]
     message: str
     value: Any
     is_missing: bool
+
+    @property
+    def path(self) -> str:
+        """Location with dots, as people write it."""
+        return ".".join(self.location)
 
 
 def field_problems(error: ValidationError) -> list[FieldProblem]:
     """List the problems of a validation."""
     return [
         FieldProblem(
-            path=".".join(map(str, problem["loc"])),
+            location=tuple(map(str, problem["loc"])),
             message=problem["msg"].removeprefix("Value error, "),
             value=problem["input"],
             is_missing=problem["type"] == "missing",

@@ -167,7 +167,7 @@ def _load(kind: type[_Kind], overrides: dict[str, Any]) -> _Kind:
     except ValidationError as error:
         lines = []
         for problem in field_problems(error):
-            field = problem.path.partition(".")[0]
+            field = problem.location[0]
             variable = f"{ENV_PREFIX}{field.upper()}"
             what = "is not set" if problem.is_missing else f"is malformed: {problem.message}"
             lines.append(f"{variable} {what} ({kind.model_fields[field].description})")

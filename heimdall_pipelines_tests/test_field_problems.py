@@ -35,4 +35,4 @@ def test_a_field_is_named_with_those_that_contain_it():
 
 def test_fields_that_do_not_fit_together_have_no_path():
     (problem,) = problems_of({"name": "b"})
-    assert (problem.path, problem.message) == ("", "no b")
+    assert (problem.location, problem.message) == ((), "no b")

@@ -175,9 +175,9 @@ def check_seed(value: int) -> int:
 
 
 def _problem_line(problem: FieldProblem) -> str:
-    name = problem.path.partition(".")[0]
-    if not name:
+    if not problem.location:
         return f"  {problem.message}"
+    name = problem.location[0]
     if name not in DatasetSpec.model_fields:
         return f"  {name}: there is no such parameter"
     why = problem.message.removeprefix("Input should be ")
