@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -11,20 +11,29 @@ from sqlalchemy import Connection, text
 from heimdall_pipelines.model.batches import Batch, BatchRange
 from heimdall_pipelines.model.receiver_sites import sites_to_json
 from heimdall_pipelines.model.truth import SampleTruth
+from heimdall_pipelines.store.columns import columns_of, listed, typed
 from heimdall_pipelines.store.database import Database, time_sql
 from heimdall_pipelines.store.datasets import DATASET_COLUMNS, Dataset, DatasetDeletedError, IqSampleRow, dataset_of_row
-from heimdall_pipelines.store.features import FeatureRow, insert_feature_rows
+from heimdall_pipelines.store.features import FEATURE_ROW_COLUMNS, FeatureRow, insert_feature_rows
 
 _ROWS_PER_INSERT = 100
-_OF_FEATURES = {  # columns of a feature row that its features decide
-    "feature_version": "smallint",
-    "receiver_features": "jsonb",
-    "overall_confidence": "float8",
-    "mean_snr_db": "float8",
-    "num_receivers_detected": "integer",
-    "gdop": "float8",
+_MEASURED = (  # columns of a feature row that its features decide
+    "feature_version",
+    "receiver_features",
+    "overall_confidence",
+    "mean_snr_db",
+    "num_receivers_detected",
+    "gdop",
+)
+_MEASURED_OF_SAMPLE = {name: FEATURE_ROW_COLUMNS[name] for name in ("sample_idx", *_MEASURED)}
+_IQ_COLUMNS = {  # of synthetic_iq_samples; the dataset's id and timestamp are added when a row is inserted
+    "sample_idx": "integer",
+    "truth": "jsonb",
+    "receivers_metadata": "jsonb",
+    "iq_metadata": "jsonb",
+    "iq_storage_paths": "jsonb",
 }
-BATCH_COLUMNS = ", ".join(field.name for field in fields(Batch))
+BATCH_COLUMNS = columns_of(Batch)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,7 +222,7 @@ def recount(database: Database, dataset: Dataset, spans: Sequence[BatchRange]) -
 def features_json(row: SampleFeatureRow) -> str:
     """A row as `replace_features` takes it."""
     columns = row.columns()
-    return json.dumps({name: columns[name] for name in ("sample_idx", *_OF_FEATURES)}, allow_nan=False)
+    return json.dumps({name: columns[name] for name in _MEASURED_OF_SAMPLE}, allow_nan=False)
 
 
 def replace_features(database: Database, dataset: Dataset, rows: Sequence[str]) -> int:
@@ -236,15 +245,14 @@ def replace_features(database: Database, dataset: Dataset, rows: Sequence[str]) 
     DatasetDeletedError
         It was deleted meanwhile.
     """
-    columns = ", ".join(f"{name} = r.{name}" for name in _OF_FEATURES)
-    types = ", ".join(f"{name} {kind}" for name, kind in _OF_FEATURES.items())
+    changes = ", ".join(f"{name} = r.{name}" for name in _MEASURED)
     with database.transaction() as connection:
         _lock_dataset(connection, dataset, "features of it were being replaced")
         return sum(
             connection.execute(
                 text(
-                    f"UPDATE heimdall.measurement_features f SET {columns}"
-                    f" FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r (sample_idx integer, {types})"
+                    f"UPDATE heimdall.measurement_features f SET {changes}"
+                    f" FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r ({typed(_MEASURED_OF_SAMPLE)})"
                     " WHERE f.dataset_id = :id AND f.sample_idx = r.sample_idx"
                 ),
                 {"id": dataset.id, "rows": f"[{','.join(rows[start : start + _ROWS_PER_INSERT])}]"},
@@ -312,12 +320,9 @@ def _count_batch(connection: Connection, dataset: Dataset, span: BatchRange) -> 
 def _insert_iq_rows(connection: Connection, dataset_id: UUID, rows: str) -> None:
     connection.execute(
         text(
-            "INSERT INTO heimdall.synthetic_iq_samples (dataset_id, sample_idx, timestamp, truth, receivers_metadata,"
-            " iq_metadata, iq_storage_paths)"
-            f" SELECT :id, r.sample_idx, {time_sql('r.time_us')}, r.truth,"
-            " r.receivers_metadata, r.iq_metadata, r.iq_storage_paths"
-            " FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r (sample_idx integer, time_us bigint, truth jsonb,"
-            " receivers_metadata jsonb, iq_metadata jsonb, iq_storage_paths jsonb)"
+            f"INSERT INTO heimdall.synthetic_iq_samples (dataset_id, timestamp, {listed(_IQ_COLUMNS)})"
+            f" SELECT :id, {time_sql('r.time_us')}, {listed(_IQ_COLUMNS, 'r')}"
+            f" FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r (time_us bigint, {typed(_IQ_COLUMNS)})"
         ),
         {"id": dataset_id, "rows": rows},
     )

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, text
 from heimdall_pipelines.model.batches import Batch
 from heimdall_pipelines.model.truth import SampleTruth, readable_truth
 from heimdall_pipelines.store.batches import BATCH_COLUMNS
+from heimdall_pipelines.store.columns import columns_of
 from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.dataset_locks import is_locked
 from heimdall_pipelines.store.datasets import DATASET_COLUMNS, Dataset, dataset_of_row, not_found
@@ -43,6 +44,9 @@ class SampleRow:
     mean_snr_db: float | None
     gdop: float | None
     unreadable: str | None = None
+
+
+_SAMPLE_COLUMNS = columns_of(SampleRow, renamed={"receivers": "receiver_features"}, without=["unreadable"])
 
 
 @dataclass(frozen=True)
@@ -86,9 +90,7 @@ class DatasetSnapshot:
     def samples(self, first: int, end: int) -> Iterator[SampleRow]:
         """Feature rows with ``first <= sample_idx < end``, in order, fetched in small groups."""
         rows = self._stream(
-            "SELECT sample_idx, feature_version, truth, receiver_features, tx_latitude, tx_longitude, tx_altitude_m,"
-            " tx_power_dbm, extraction_metadata, num_receivers_in_sample, num_receivers_detected, overall_confidence,"
-            " mean_snr_db, gdop FROM heimdall.measurement_features"
+            f"SELECT {_SAMPLE_COLUMNS} FROM heimdall.measurement_features"
             " WHERE dataset_id = :id AND sample_idx >= :first AND sample_idx < :end ORDER BY sample_idx",
             {"first": first, "end": end},
         )

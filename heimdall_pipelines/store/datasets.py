@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -18,6 +18,7 @@ from heimdall_pipelines.model.dataset_spec import DatasetSpec, InvalidSpecError,
 from heimdall_pipelines.model.receiver_sites import sites_from_json, sites_to_json
 from heimdall_pipelines.model.truth import MalformedTruthError, SampleTruth, readable_truth
 from heimdall_pipelines.rf.receivers import ReceiverSite
+from heimdall_pipelines.store.columns import columns_of
 from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.features import ReceiverFeatures
 
@@ -82,9 +83,7 @@ class Dataset:
         return BatchGrid(self.name, int(self.spec_json["batch_size"]), self.target_num_samples)
 
 
-DATASET_COLUMNS = ", ".join(
-    "spec AS spec_json" if field.name == "spec_json" else field.name for field in fields(Dataset)
-)
+DATASET_COLUMNS = columns_of(Dataset, renamed={"spec_json": "spec AS spec_json"})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from math import isfinite
 from statistics import fmean
@@ -17,9 +17,34 @@ from sqlalchemy.exc import IntegrityError
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION, names_of_version
 from heimdall_pipelines.rf.geodesy import gdop
+from heimdall_pipelines.store.columns import columns_of, listed, typed
 from heimdall_pipelines.store.database import Database, time_sql
 from heimdall_pipelines.store.session_revisions import SessionRevision
 from heimdall_pipelines.store.sessions import SessionBeingDeletedError, SessionNotFoundError
+
+FEATURE_ROW_COLUMNS = {  # of measurement_features; timestamp and tx_known are computed when a row is inserted
+    "id": "uuid",
+    "dataset_id": "uuid",
+    "sample_idx": "integer",
+    "recording_session_id": "uuid",
+    "segment_idx": "integer",
+    "session_revision": "integer",
+    "feature_version": "smallint",
+    "receiver_features": "jsonb",
+    "tx_latitude": "float8",
+    "tx_longitude": "float8",
+    "tx_altitude_m": "float8",
+    "tx_power_dbm": "float8",
+    "truth": "jsonb",
+    "extraction_metadata": "jsonb",
+    "overall_confidence": "float8",
+    "mean_snr_db": "float8",
+    "num_receivers_detected": "integer",
+    "num_receivers_in_sample": "integer",
+    "gdop": "float8",
+    "extraction_failed": "boolean",
+    "error_message": "text",
+}
 
 
 class SupersededError(HeimdallError):
@@ -57,17 +82,19 @@ class ReceiverFeatures:
     @classmethod
     def from_json(cls, element: dict[str, Any]) -> "ReceiverFeatures":
         """Read an element of receiver_features."""
-        own = ("rx_id", "rx_lat", "rx_lon", "rx_alt_m", "signal_present", "flags", "error_message")
         return cls(
             rx_id=element["rx_id"],
             rx_lat=element["rx_lat"],
             rx_lon=element["rx_lon"],
             rx_alt_m=element["rx_alt_m"],
             signal_present=element["signal_present"],
-            features={name: value for name, value in element.items() if name not in own},
+            features={name: value for name, value in element.items() if name not in _RECEIVER_FIELDS},
             flags=tuple(element.get("flags", ())),
             error_message=element.get("error_message"),
         )
+
+
+_RECEIVER_FIELDS = frozenset(field.name for field in fields(ReceiverFeatures)) - {"features"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,24 +187,12 @@ class StationInSession:
 
 
 def insert_feature_rows(connection: Connection, rows: str) -> None:
-    """Insert rows of measurement_features, given as a JSON array of objects with the columns' values."""
+    """Insert rows of measurement_features, given as a JSON array of objects with `FEATURE_ROW_COLUMNS` and time_us."""
     connection.execute(
         text(
-            "INSERT INTO heimdall.measurement_features (id, timestamp, dataset_id, sample_idx, recording_session_id,"
-            " segment_idx, session_revision, feature_version, receiver_features, tx_latitude, tx_longitude,"
-            " tx_altitude_m, tx_power_dbm, tx_known, truth, extraction_metadata, overall_confidence, mean_snr_db,"
-            " num_receivers_detected, num_receivers_in_sample, gdop, extraction_failed, error_message)"
-            f" SELECT r.id, {time_sql('r.time_us')}, r.dataset_id, r.sample_idx,"
-            " r.recording_session_id, r.segment_idx, r.session_revision, r.feature_version, r.receiver_features,"
-            " r.tx_latitude, r.tx_longitude, r.tx_altitude_m, r.tx_power_dbm, r.tx_latitude IS NOT NULL, r.truth,"
-            " r.extraction_metadata, r.overall_confidence, r.mean_snr_db, r.num_receivers_detected,"
-            " r.num_receivers_in_sample, r.gdop, r.extraction_failed, r.error_message"
-            " FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r (id uuid, time_us bigint, dataset_id uuid,"
-            " sample_idx integer, recording_session_id uuid, segment_idx integer, session_revision integer,"
-            " feature_version smallint, receiver_features jsonb, tx_latitude float8, tx_longitude float8,"
-            " tx_altitude_m float8, tx_power_dbm float8, truth jsonb, extraction_metadata jsonb,"
-            " overall_confidence float8, mean_snr_db float8, num_receivers_detected integer,"
-            " num_receivers_in_sample integer, gdop float8, extraction_failed boolean, error_message text)"
+            f"INSERT INTO heimdall.measurement_features (timestamp, tx_known, {listed(FEATURE_ROW_COLUMNS)})"
+            f" SELECT {time_sql('r.time_us')}, r.tx_latitude IS NOT NULL, {listed(FEATURE_ROW_COLUMNS, 'r')}"
+            f" FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r (time_us bigint, {typed(FEATURE_ROW_COLUMNS)})"
         ),
         {"rows": rows},
     )
@@ -300,9 +315,7 @@ def read_session_rows(connection: Connection, session_id: UUID) -> Iterator[Stor
     """As `stream_session_rows`, within a transaction or snapshot."""
     rows = connection.execute(
         text(
-            "SELECT segment_idx, timestamp, session_revision, feature_version, receiver_features, extraction_metadata,"
-            " num_receivers_in_sample, num_receivers_detected, overall_confidence, mean_snr_db, gdop,"
-            " extraction_failed, error_message"
+            f"SELECT {columns_of(StoredSessionRow, renamed={'receivers': 'receiver_features'})}"
             " FROM heimdall.measurement_features WHERE recording_session_id = :id ORDER BY segment_idx"
         ),
         {"id": session_id},
