@@ -13,7 +13,7 @@ from heimdall_pipelines.datasets.workers import num_workers_wanted
 from heimdall_pipelines.defs.alerts import EventLogError, note_and_deliver
 from heimdall_pipelines.settings import load_settings
 from heimdall_pipelines.store.alerts import list_alerts
-from heimdall_pipelines.store.dataset_snapshot import look_at_dataset
+from heimdall_pipelines.store.dataset_snapshot import open_snapshot
 from heimdall_pipelines.store.stores import Stores
 
 _SAMPLE_IDX = 0  # any whose IQ is kept
@@ -22,8 +22,8 @@ _MOST_ALERTS = 2  # of the batch's check and of the dataset's
 
 def lose_and_repair_an_object(stores: Stores, name: str) -> bool:
     """Delete an object of a dataset, show what notices, repair it; gives whether every check passes in the end."""
-    with look_at_dataset(stores.database, name) as look:
-        row = look.iq_of(_SAMPLE_IDX)
+    with open_snapshot(stores.database, name) as snapshot:
+        row = snapshot.iq_of(_SAMPLE_IDX)
     with dagster_instance() as instance:
         if row is not None:  # it is not there after somebody broke more than this does: then only the repair is shown
             key = min(row.paths.values())

@@ -7,7 +7,7 @@ from heimdall_pipelines.datasets.findings import BATCH_FEATURE_CHECKS, BATCH_IQ_
 from heimdall_pipelines.datasets.object_checks import check_objects, check_objects_of_batch
 from heimdall_pipelines.datasets.regeneration_checks import check_regenerated
 from heimdall_pipelines.datasets.row_checks import check_rows
-from heimdall_pipelines.store.dataset_snapshot import DatasetSnapshot, look_at_dataset
+from heimdall_pipelines.store.dataset_snapshot import DatasetSnapshot, open_snapshot
 from heimdall_pipelines.store.stores import Stores
 from heimdall_pipelines.throttle import Throttle
 
@@ -51,16 +51,16 @@ def check_dataset(
     UnavailableError
         PostgreSQL or the S3 store could not be asked: that is no failed check.
     """
-    with look_at_dataset(stores.database, name) as look:
-        _ = look.dataset.spec  # an error before the first check where this version cannot read it
-        found = Findings.begin(look.dataset, tuple(DATASET_CHECKS))
+    with open_snapshot(stores.database, name) as snapshot:
+        _ = snapshot.dataset.spec  # an error before the first check where this version cannot read it
+        found = Findings.begin(snapshot.dataset, tuple(DATASET_CHECKS))
         lines = ProgressLines(progress, name)
-        check_rows(look, found, 0, _NO_END, lines.of(f"of {look.dataset.num_samples} samples looked at"))
-        _check_counts(look, found)
-        check_objects(stores, look, found, lines.of("objects looked at"), checksums=checksums)
+        check_rows(snapshot, found, 0, _NO_END, lines.of(f"of {snapshot.dataset.num_samples} samples checked"))
+        _check_counts(snapshot, found)
+        check_objects(stores, snapshot, found, lines.of("objects checked"), checksums=checksums)
         chosen_by = secrets.randbits(64) if seed is None else seed
-        check_regenerated(stores, look, found, lines.of("samples regenerated"), deep=checksums, seed=chosen_by)
-        found.row_bytes = look.row_bytes()
+        check_regenerated(stores, snapshot, found, lines.of("samples regenerated"), deep=checksums, seed=chosen_by)
+        found.row_bytes = snapshot.row_bytes()
     return found
 
 
@@ -69,24 +69,24 @@ def check_batch(stores: Stores, name: str, batch_no: int, progress: Progress = l
 
     Parameters and errors are those of `check_dataset`.
     """
-    with look_at_dataset(stores.database, name) as look:
-        _ = look.dataset.spec
-        found = Findings.begin(look.dataset, BATCH_FEATURE_CHECKS + BATCH_IQ_CHECKS)
-        span = look.dataset.grid.whole_batch(batch_no)
+    with open_snapshot(stores.database, name) as snapshot:
+        _ = snapshot.dataset.spec
+        found = Findings.begin(snapshot.dataset, BATCH_FEATURE_CHECKS + BATCH_IQ_CHECKS)
+        span = snapshot.dataset.grid.whole_batch(batch_no)
         first, end = span.first_sample_idx, span.end_sample_idx
         lines = ProgressLines(progress, f"{name}, batch {batch_no}")
-        check_rows(look, found, first, end, lines.of("samples looked at"))
-        check_objects_of_batch(stores, look, found, first, end, lines.of("objects looked at"))
-        if batch_no not in {batch.batch_no for batch in look.batches}:
+        check_rows(snapshot, found, first, end, lines.of("samples checked"))
+        check_objects_of_batch(stores, snapshot, found, first, end, lines.of("objects checked"))
+        if batch_no not in {batch.batch_no for batch in snapshot.batches}:
             found.outcomes["samples_without_gap"].problem(f"batch {batch_no} is not committed")
     return found
 
 
-def _check_counts(look: DatasetSnapshot, found: Findings) -> None:
+def _check_counts(snapshot: DatasetSnapshot, found: Findings) -> None:
     """Compare what is counted with what is there."""
-    dataset, outcome = look.dataset, found.outcomes["counts_agree"]
-    missing = dataset.grid.missing(look.batches)
-    in_batches = sum(batch.num_samples for batch in look.batches)
+    dataset, outcome = snapshot.dataset, found.outcomes["counts_agree"]
+    missing = dataset.grid.missing(snapshot.batches)
+    in_batches = sum(batch.num_samples for batch in snapshot.batches)
     outcome.numbers |= {
         "num_samples": dataset.num_samples,
         "feature_rows": found.num_features,

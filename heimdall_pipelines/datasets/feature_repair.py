@@ -19,7 +19,7 @@ from heimdall_pipelines.model.checks import MAX_EXAMPLES
 from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION
 from heimdall_pipelines.store.batches import features_json, replace_features
 from heimdall_pipelines.store.dataset_locks import exclusive_lock
-from heimdall_pipelines.store.dataset_snapshot import SampleRow, look_at_dataset
+from heimdall_pipelines.store.dataset_snapshot import SampleRow, open_snapshot
 from heimdall_pipelines.store.datasets import Dataset, get_living_dataset
 from heimdall_pipelines.store.stores import Stores
 
@@ -106,8 +106,8 @@ def plan_feature_repair(stores: Stores, name: str) -> FeatureRepair:
     Recipe.of(dataset)  # what cannot be regenerated must not be promised
     rows_of_version: Counter[int] = Counter()
     batches = set()
-    with look_at_dataset(stores.database, name) as look:
-        for sample_idx, version in look.older_features(FEATURE_VERSION):
+    with open_snapshot(stores.database, name) as snapshot:
+        for sample_idx, version in snapshot.older_features(FEATURE_VERSION):
             rows_of_version[version] += 1
             batches.add(dataset.grid.batch_no(sample_idx))
     return FeatureRepair(dataset, dict(rows_of_version), tuple(sorted(batches)))
@@ -164,8 +164,8 @@ def repair_features(stores: Stores, name: str, workers: Workers, progress: Progr
 
 def _regenerated(stores: Stores, recipe: Recipe, name: str, batch_no: int, workers: Workers) -> Iterator[_Regenerated]:
     size = recipe.spec.batch_size
-    with look_at_dataset(stores.database, name) as look:
-        samples = look.samples(batch_no * size, (batch_no + 1) * size)
+    with open_snapshot(stores.database, name) as snapshot:
+        samples = snapshot.samples(batch_no * size, (batch_no + 1) * size)
         older = [row for row in samples if row.feature_version < FEATURE_VERSION]
     tasks = [
         _Task(recipe, tuple(older[start : start + _ROWS_PER_TASK])) for start in range(0, len(older), _ROWS_PER_TASK)

@@ -42,18 +42,18 @@ class ListingOrderError(UnavailableError):
 
 
 def check_objects(
-    stores: Stores, look: DatasetSnapshot, found: Findings, looked_at: Callable[[int], None], *, checksums: bool
+    stores: Stores, snapshot: DatasetSnapshot, found: Findings, checked: Callable[[int], None], *, checksums: bool
 ) -> None:
     """Compare all objects of a dataset with all its rows; memory does not grow with their number.
 
     Parameters
     ----------
     stores : Stores
-    look : DatasetSnapshot
+    snapshot : DatasetSnapshot
         Opened before, so that the objects of all its rows are stored.
     found : Findings
         Added to.
-    looked_at : callable
+    checked : callable
         Called with the number of objects so far, now and then.
     checksums : bool
         Read every object, and compare its SHA-256 with the one that was kept.
@@ -63,22 +63,22 @@ def check_objects(
     UnavailableError
         The store could not be listed or read.
     """
-    dataset = look.dataset
+    dataset = snapshot.dataset
     orphans, unfinished = _Orphans(), _Orphans()
     was_being_written = activity(stores.database, dataset.id).is_locked
-    with _ObjectsOfSample(stores.objects, look, found, checksums=checksums) as compare:
-        for beside in rows_beside_objects(stores.objects, look):
-            if beside.row is not None:
-                orphans.add(compare(beside.row, beside.entries))
-            elif beside.sample_idx is not None and beside.sample_idx < dataset.target_num_samples:
-                unfinished.add(beside.entries.values())
+    with _ObjectsOfSample(stores.objects, snapshot, found, checksums=checksums) as compare:
+        for merged in merge_rows_and_objects(stores.objects, snapshot):
+            if merged.row is not None:
+                orphans.add(compare(merged.row, merged.entries))
+            elif merged.sample_idx is not None and merged.sample_idx < dataset.target_num_samples:
+                unfinished.add(merged.entries.values())
             else:
-                orphans.add(beside.entries.values())
-            looked_at(compare.num_objects)
+                orphans.add(merged.entries.values())
+            checked(compare.num_objects)
     now = activity(stores.database, dataset.id)
     outcome = found.outcomes["objects_agree"]
     # Compared with the snapshot's own last commit: a batch may have been made whole since, also before the listing.
-    if unfinished.num and (was_being_written or now.is_locked or now.last_commit != look.last_commit):
+    if unfinished.num and (was_being_written or now.is_locked or now.last_commit != snapshot.last_commit):
         outcome.numbers["objects_of_batches_in_progress"] = unfinished.num
         found.object_bytes += unfinished.num_bytes
         unfinished = _Orphans()
@@ -89,26 +89,26 @@ def check_objects(
 
 
 def check_objects_of_batch(
-    stores: Stores, look: DatasetSnapshot, found: Findings, first: int, end: int, looked_at: Callable[[int], None]
+    stores: Stores, snapshot: DatasetSnapshot, found: Findings, first: int, end: int, checked: Callable[[int], None]
 ) -> None:
     """Compare the objects of a range of samples with their rows, one listing for each sample."""
-    bucket, prefix = stores.objects.synthetic_iq_bucket, dataset_iq_prefix(look.dataset.id)
+    bucket, prefix = stores.objects.synthetic_iq_bucket, dataset_iq_prefix(snapshot.dataset.id)
     orphans = _Orphans()
-    with _ObjectsOfSample(stores.objects, look, found, checksums=False) as compare:
-        for row in look.stored_iq(first, end):
+    with _ObjectsOfSample(stores.objects, snapshot, found, checksums=False) as compare:
+        for row in snapshot.stored_iq(first, end):
             listed = stores.objects.entries(bucket, f"{prefix}{row.sample_idx}/")
             orphans.add(compare(row, {entry.key: entry for entry in listed}))
-            looked_at(compare.num_objects)
+            checked(compare.num_objects)
     found.outcomes["objects_agree"].problems(orphans.num, orphans.examples)
     found.outcomes["objects_agree"].numbers["objects_without_row"] = orphans.num
 
 
-def rows_beside_objects(objects: ObjectStore, look: DatasetSnapshot) -> Iterator[MergedSample]:
+def merge_rows_and_objects(objects: ObjectStore, snapshot: DatasetSnapshot) -> Iterator[MergedSample]:
     """Give each IQ row with the objects of its sample, and each object without; streamed in the order of their keys."""
-    rows = look.stored_iq_as_listed()
+    rows = snapshot.stored_iq_as_listed()
     row = next(rows, None)
     last = ""
-    for sample, entries in groupby(_of_samples(objects, look), key=lambda item: item[0]):
+    for sample, entries in groupby(_of_samples(objects, snapshot), key=lambda item: item[0]):
         if not sample:
             yield from (MergedSample(None, None, {entry.key: entry}) for _, entry in entries)
             continue
@@ -128,9 +128,9 @@ def rows_beside_objects(objects: ObjectStore, look: DatasetSnapshot) -> Iterator
         row = next(rows, None)
 
 
-def _of_samples(objects: ObjectStore, look: DatasetSnapshot) -> Iterator[tuple[str, ObjectEntry]]:
+def _of_samples(objects: ObjectStore, snapshot: DatasetSnapshot) -> Iterator[tuple[str, ObjectEntry]]:
     """Objects of a dataset with the text of their sample_idx, which is empty for a key that is of no sample."""
-    prefix = dataset_iq_prefix(look.dataset.id)
+    prefix = dataset_iq_prefix(snapshot.dataset.id)
     for entry in objects.entries(objects.synthetic_iq_bucket, prefix):
         sample, _, name = entry.key.removeprefix(prefix).partition("/")
         is_sample = name and sample.isascii() and sample.isdigit() and str(int(sample)) == sample
@@ -157,8 +157,8 @@ class _Orphans:
 class _ObjectsOfSample:
     """Compares the objects of one sample with its row; gives those that the row does not name."""
 
-    def __init__(self, objects: ObjectStore, look: DatasetSnapshot, found: Findings, *, checksums: bool) -> None:
-        num_samples = look.dataset.spec.num_iq_samples
+    def __init__(self, objects: ObjectStore, snapshot: DatasetSnapshot, found: Findings, *, checksums: bool) -> None:
+        num_samples = snapshot.dataset.spec.num_iq_samples
         self._size_bytes = len(npy_header_bytes(num_samples)) + num_samples * _SAMPLE_BYTES
         self._objects = objects
         self._found = found

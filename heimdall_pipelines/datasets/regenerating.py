@@ -18,7 +18,7 @@ from heimdall_pipelines.datasets.stored_truth import from_stored_truth
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.formats.npy import read_npy_header
 from heimdall_pipelines.formats.recording import RecordingFormatError
-from heimdall_pipelines.store.dataset_snapshot import StoredIq, look_at_dataset
+from heimdall_pipelines.store.dataset_snapshot import StoredIq, open_snapshot
 from heimdall_pipelines.store.datasets import Dataset
 from heimdall_pipelines.store.objects import ObjectLocation, ObjectNotFoundError, ObjectStore
 from heimdall_pipelines.store.stores import Stores
@@ -108,11 +108,11 @@ def regenerate_iq(stores: Stores, name: str, sample_idx: int, rx_ids: Sequence[s
     UnavailableError
         PostgreSQL or the S3 store was lost.
     """
-    with look_at_dataset(stores.database, name) as look:
-        dataset = look.dataset
+    with open_snapshot(stores.database, name) as snapshot:
+        dataset = snapshot.dataset
         recipe = Recipe.of(dataset)
         _check_sample_idx(dataset, sample_idx)
-        features, row = look.sample(sample_idx), look.iq_of(sample_idx)
+        features, row = snapshot.sample(sample_idx), snapshot.iq_of(sample_idx)
     drawn = from_stored_truth(_draw(dataset, recipe, sample_idx), features.truth if features is not None else None)
     indices = _receiver_indices(dataset, drawn, rx_ids)
     return _regenerate(stores.objects, recipe, drawn, indices, row)

@@ -21,17 +21,17 @@ FEATURE_TOLERANCE = 1e-4  # relative: features have six digits, and their transf
 
 
 def check_regenerated(
-    stores: Stores, look: DatasetSnapshot, found: Findings, looked_at: Callable[[int], None], *, deep: bool, seed: int
+    stores: Stores, snapshot: DatasetSnapshot, found: Findings, checked: Callable[[int], None], *, deep: bool, seed: int
 ) -> None:
     """Make one sample again or, if `deep`, one in a hundred; a dataset of another generator version none.
 
     Parameters
     ----------
     stores : Stores
-    look : DatasetSnapshot
+    snapshot : DatasetSnapshot
     found : Findings
         Added to; says how many samples there are to choose from.
-    looked_at : callable
+    checked : callable
         Called with the number of samples made so far.
     deep : bool
     seed : int
@@ -39,33 +39,33 @@ def check_regenerated(
     """
     outcome = found.outcomes["samples_made_again_agree"]
     outcome.numbers["samples_made_again"] = 0
-    committed = _Committed(look)
-    if look.dataset.generator_version != GENERATOR_VERSION or not committed.num_samples:
+    committed = _Committed(snapshot)
+    if snapshot.dataset.generator_version != GENERATOR_VERSION or not committed.num_samples:
         return
     num_chosen = max(1, round(DEEP_SHARE * committed.num_samples)) if deep else 1
-    recipe = Recipe.of(look.dataset)
+    recipe = Recipe.of(snapshot.dataset)
     wrong: list[int] = []
     for number in sorted(random.Random(seed).sample(range(committed.num_samples), num_chosen)):  # noqa: S311 (no secret)
         sample_idx = committed.sample_idx(number)
-        row = look.sample(sample_idx)
+        row = snapshot.sample(sample_idx)
         if row is not None and sample_idx not in found.to_regenerate:
-            _compare(stores, look, recipe, row, found)
+            _compare(stores, snapshot, recipe, row, found)
             outcome.count("samples_made_again")
-            looked_at(outcome.numbers["samples_made_again"])
+            checked(outcome.numbers["samples_made_again"])
             if sample_idx in found.to_regenerate and len(wrong) < MAX_EXAMPLES:
                 wrong.append(sample_idx)
     if wrong:  # named, since the look of a repair would choose others
         names = " ".join(f"--sample {sample_idx}" for sample_idx in wrong)
-        outcome.repair = f"heimdall dataset repair {look.dataset.name} {names} --apply"
+        outcome.repair = f"heimdall dataset repair {snapshot.dataset.name} {names} --apply"
 
 
 class _Committed:
     """Samples that batches count, numbered from 0; some may be missing."""
 
-    def __init__(self, look: DatasetSnapshot) -> None:
-        size = look.dataset.grid.batch_size
-        self._first = [batch.first_sample_idx for batch in look.batches]
-        self._before = [0, *accumulate(min(batch.num_samples, size) for batch in look.batches)]
+    def __init__(self, snapshot: DatasetSnapshot) -> None:
+        size = snapshot.dataset.grid.batch_size
+        self._first = [batch.first_sample_idx for batch in snapshot.batches]
+        self._before = [0, *accumulate(min(batch.num_samples, size) for batch in snapshot.batches)]
         self.num_samples = self._before[-1]
 
     def sample_idx(self, number: int) -> int:
@@ -88,7 +88,7 @@ def differences(row: SampleRow, made: SampleFeatureRow) -> Iterator[str]:
             yield f"features of {again.rx_id} are not those of its IQ"
 
 
-def _compare(stores: Stores, look: DatasetSnapshot, recipe: Recipe, row: SampleRow, found: Findings) -> None:
+def _compare(stores: Stores, snapshot: DatasetSnapshot, recipe: Recipe, row: SampleRow, found: Findings) -> None:
     def wrong(what: str) -> None:
         found.found("samples_made_again_agree", row.sample_idx, what)
 
@@ -96,7 +96,7 @@ def _compare(stores: Stores, look: DatasetSnapshot, recipe: Recipe, row: SampleR
     if drawn.scene is None:
         wrong("the seed gives no scene in the attempts that it took")
         return
-    iq_row = look.iq_of(row.sample_idx)
+    iq_row = snapshot.iq_of(row.sample_idx)
     files = []
     keep = None
     if iq_row is not None and keeps_iq(recipe.spec, row.sample_idx):

@@ -13,7 +13,7 @@ from typing import Any
 from heimdall_pipelines.datasets.checks import Progress, check_dataset
 from heimdall_pipelines.datasets.findings import Findings
 from heimdall_pipelines.datasets.generating import ATTEMPTS_PER_SAMPLE, BatchProgress, make_samples
-from heimdall_pipelines.datasets.object_checks import rows_beside_objects
+from heimdall_pipelines.datasets.object_checks import merge_rows_and_objects
 from heimdall_pipelines.datasets.samples import (
     GeneratorVersionError,
     Recipe,
@@ -27,7 +27,7 @@ from heimdall_pipelines.model.checks import MAX_EXAMPLES
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
 from heimdall_pipelines.store.batches import delete_iq_rows, recount
 from heimdall_pipelines.store.dataset_locks import exclusive_lock
-from heimdall_pipelines.store.dataset_snapshot import DatasetSnapshot, look_at_dataset
+from heimdall_pipelines.store.dataset_snapshot import DatasetSnapshot, open_snapshot
 from heimdall_pipelines.store.datasets import Dataset, get_living_dataset
 from heimdall_pipelines.store.iq_objects import sample_iq_key, sidecar_key
 from heimdall_pipelines.store.objects import ObjectEntry, ObjectStore
@@ -173,8 +173,8 @@ def plan_repair(
     get_living_dataset(stores.database, name)
     found = _look(stores, name, checksums, also, progress)
     orphans = _Orphans(MIN_ORPHAN_AGE)
-    with look_at_dataset(stores.database, name) as look:
-        deque(_orphans(stores.objects, look, orphans, found), maxlen=0)
+    with open_snapshot(stores.database, name) as snapshot:
+        deque(_orphans(stores.objects, snapshot, orphans, found), maxlen=0)
     return _plan(found, orphans)
 
 
@@ -238,8 +238,8 @@ def repair_dataset(
             delete_iq_rows(stores.database, dataset, before.iq_rows_to_remove)
         recount(stores.database, dataset, [dataset.grid.whole_batch(batch_no) for batch_no in sorted(found.miscounted)])
         orphans = _Orphans(min_orphan_age)
-        with look_at_dataset(stores.database, name) as look:
-            stores.objects.remove_keys(stores.objects.synthetic_iq_bucket, _orphans(stores.objects, look, orphans))
+        with open_snapshot(stores.database, name) as snapshot:
+            stores.objects.remove_keys(stores.objects.synthetic_iq_bucket, _orphans(stores.objects, snapshot, orphans))
     return _plan(found, orphans)
 
 
@@ -297,21 +297,21 @@ class _Orphans:
 
 
 def _orphans(
-    objects: ObjectStore, look: DatasetSnapshot, orphans: _Orphans, to_repair: Findings | None = None
+    objects: ObjectStore, snapshot: DatasetSnapshot, orphans: _Orphans, to_repair: Findings | None = None
 ) -> Iterator[str]:
     """Keys that no row names or, with what is yet to be repaired, will; streamed: a million of them take no memory."""
     to_regenerate, stray = (to_repair.to_regenerate, to_repair.orphan_iq_rows) if to_repair is not None else ((), ())
     made: tuple[int | None, Collection[str]] = (None, ())
-    for beside in rows_beside_objects(objects, look):
-        paths: Collection[str] = beside.row.paths.values() if beside.row is not None else ()
-        if beside.sample_idx is not None and beside.sample_idx in to_regenerate:
-            if made[0] != beside.sample_idx:
-                made = beside.sample_idx, _paths_when_made(look.dataset, beside.sample_idx)
+    for merged in merge_rows_and_objects(objects, snapshot):
+        paths: Collection[str] = merged.row.paths.values() if merged.row is not None else ()
+        if merged.sample_idx is not None and merged.sample_idx in to_regenerate:
+            if made[0] != merged.sample_idx:
+                made = merged.sample_idx, _paths_when_made(snapshot.dataset, merged.sample_idx)
             paths = made[1]
-        elif beside.sample_idx in stray:
+        elif merged.sample_idx in stray:
             paths = ()
         named = {key for path in paths for key in (path, sidecar_key(path))}
-        yield from (key for key, entry in beside.entries.items() if key not in named and orphans.is_removed(entry))
+        yield from (key for key, entry in merged.entries.items() if key not in named and orphans.is_removed(entry))
 
 
 def _named(numbers: Sequence[int], one: str, many: str) -> str:

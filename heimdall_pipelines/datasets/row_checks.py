@@ -16,23 +16,25 @@ SUM_TOLERANCE = 1e-5  # relative: what is summed up is rounded to six digits
 _TX_COLUMNS = ("tx_latitude", "tx_longitude", "tx_altitude_m", "tx_power_dbm")
 
 
-def check_rows(look: DatasetSnapshot, found: Findings, first: int, end: int, looked_at: Callable[[int], None]) -> None:
+def check_rows(
+    snapshot: DatasetSnapshot, found: Findings, first: int, end: int, checked: Callable[[int], None]
+) -> None:
     """Look at the rows with ``first <= sample_idx < end``; both are bounds of batches.
 
     Parameters
     ----------
-    look : DatasetSnapshot
+    snapshot : DatasetSnapshot
     found : Findings
         Added to.
     first, end : int
-    looked_at : callable
+    checked : callable
         Called with the number of samples so far, after each.
     """
-    checks = _RowChecks(look, found)
-    sequence = _Sequence(look, found, first, end)
-    iq_rows = look.stored_iq(first, end)
+    checks = _RowChecks(snapshot, found)
+    sequence = _Sequence(snapshot, found, first, end)
+    iq_rows = snapshot.stored_iq(first, end)
     stored = next(iq_rows, None)
-    for row in look.samples(first, end):
+    for row in snapshot.samples(first, end):
         while stored is not None and stored.sample_idx < row.sample_idx:
             checks.orphan_iq_row(stored)
             stored = next(iq_rows, None)
@@ -44,7 +46,7 @@ def check_rows(look: DatasetSnapshot, found: Findings, first: int, end: int, loo
             continue
         sequence.present(row.sample_idx)
         checks.sample(row, own)
-        looked_at(found.num_features)
+        checked(found.num_features)
     while stored is not None:
         checks.orphan_iq_row(stored)
         stored = next(iq_rows, None)
@@ -55,11 +57,11 @@ def check_rows(look: DatasetSnapshot, found: Findings, first: int, end: int, loo
 class _RowChecks:
     """One row after the other."""
 
-    def __init__(self, look: DatasetSnapshot, found: Findings) -> None:
+    def __init__(self, snapshot: DatasetSnapshot, found: Findings) -> None:
         self._found = found
-        self._dataset = look.dataset
-        self._spec = look.dataset.spec
-        self._recipe = Recipe.of(look.dataset) if look.dataset.generator_version == GENERATOR_VERSION else None
+        self._dataset = snapshot.dataset
+        self._spec = snapshot.dataset.spec
+        self._recipe = Recipe.of(snapshot.dataset) if snapshot.dataset.generator_version == GENERATOR_VERSION else None
         self._estimates = EstimateChecks(self._spec, found)
         self._truths = found.outcomes["truths_agree"]
         self._numbers = found.outcomes["numbers_in_range"]
@@ -198,12 +200,12 @@ class _RowChecks:
 class _Sequence:
     """Notices samples that are missing where a batch says that they are committed, and batches that count wrong."""
 
-    def __init__(self, look: DatasetSnapshot, found: Findings, first: int, end: int) -> None:
+    def __init__(self, snapshot: DatasetSnapshot, found: Findings, first: int, end: int) -> None:
         self._found = found
         self._outcome = found.outcomes["samples_without_gap"]
-        self._size = look.dataset.grid.batch_size
-        self._target = look.dataset.target_num_samples
-        batches = [batch for batch in look.batches if first <= batch.first_sample_idx < end]
+        self._size = snapshot.dataset.grid.batch_size
+        self._target = snapshot.dataset.target_num_samples
+        batches = [batch for batch in snapshot.batches if first <= batch.first_sample_idx < end]
         self._committed = {batch.batch_no: batch.num_samples for batch in batches}
         self._unseen = set(self._committed)
         self._batch_no = -1

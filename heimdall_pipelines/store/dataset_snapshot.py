@@ -204,7 +204,7 @@ def _is_receiver(element: dict[str, Any]) -> bool:
 
 
 @contextmanager
-def look_at_dataset(database: Database, name: str) -> Iterator[DatasetSnapshot]:
+def open_snapshot(database: Database, name: str) -> Iterator[DatasetSnapshot]:
     """Open a snapshot of a dataset's rows; whatever is committed meanwhile, it stays the same.
 
     Raises

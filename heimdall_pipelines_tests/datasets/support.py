@@ -19,7 +19,7 @@ from heimdall_pipelines.rf.scene import draw_scene
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
 from heimdall_pipelines.settings import Settings
 from heimdall_pipelines.store.batches import list_batches
-from heimdall_pipelines.store.dataset_snapshot import StoredIq, look_at_dataset
+from heimdall_pipelines.store.dataset_snapshot import StoredIq, open_snapshot
 from heimdall_pipelines.store.datasets import Dataset, add_dataset, get_dataset, raise_target
 from heimdall_pipelines.store.stores import Stores, open_stores
 from heimdall_pipelines_tests.conftest import TEMPLATE, execute_on_server
@@ -148,8 +148,8 @@ def truth_of(*rx_ids: str) -> SampleTruth:
 
 
 def stored_iq(stores: Stores, name: str, sample_idx: int) -> StoredIq | None:
-    with look_at_dataset(stores.database, name) as look:
-        return look.iq_of(sample_idx)
+    with open_snapshot(stores.database, name) as snapshot:
+        return snapshot.iq_of(sample_idx)
 
 
 def expand(stores: Stores, dataset: Dataset, target_num_samples: int) -> Dataset:

@@ -12,7 +12,7 @@ from heimdall_pipelines.datasets.samples import GeneratorVersionError
 from heimdall_pipelines.datasets.summary import summarise_dataset
 from heimdall_pipelines.datasets.validation import validate_dataset
 from heimdall_pipelines.datasets.workers import Workers
-from heimdall_pipelines.store.dataset_snapshot import look_at_dataset
+from heimdall_pipelines.store.dataset_snapshot import open_snapshot
 from heimdall_pipelines.store.datasets import find_dataset
 from heimdall_pipelines_tests.datasets.support import add, execute, feature_rows, make, object_sizes
 
@@ -53,8 +53,8 @@ def test_a_validation_finds_what_is_missing_of_it(stores, old):
 
 
 def test_its_truth_lacks_what_version_1_did_not_store(stores, old):
-    with look_at_dataset(stores.database, "old") as look:
-        links = look.sample(0).truth.receivers
+    with open_snapshot(stores.database, "old") as snapshot:
+        links = snapshot.sample(0).truth.receivers
     assert {link.rice_k_db for link in links} == {None}
     assert all(math.isfinite(link.delay_s) for link in links)
 
