@@ -246,7 +246,7 @@ def test_the_second_of_two_repairs_refuses(night, settings, fault):
 
     with held(first) as (_, result):
         before = night.snapshot()
-        with pytest.raises(DatasetLockedError, match="or another repair is at work") as caught:
+        with pytest.raises(DatasetLockedError, match="or another repair is running") as caught:
             night.repair()
         assert night.snapshot() == before
     done = result()

@@ -1,4 +1,4 @@
-"""Looks whether a dataset's rows and objects agree, with each other and with what its seed gives; never repairs."""
+"""Checks a dataset's rows and objects against each other and against what its seed gives; never repairs."""
 
 import secrets
 from collections.abc import Callable
@@ -27,8 +27,8 @@ def check_dataset(
 ) -> Findings:
     """Run every check of a dataset.
 
-    Batches may be made meanwhile: rows are those of one moment, and objects that a batch in progress has stored
-    ahead of its rows are no disagreement.
+    Batches may be made at the same time: all rows are read from one snapshot, and objects that a batch in progress has
+    stored before its rows are not a problem.
 
     Parameters
     ----------
@@ -36,9 +36,9 @@ def check_dataset(
         Read only.
     name : str
     checksums : bool
-        Read every object and compare its SHA-256, and make one in a hundred samples again instead of one.
+        Read every object and compare its SHA-256, and regenerate one in a hundred samples instead of one.
     seed : int, optional
-        Of the choice of these samples; at random if None.
+        For the choice of these samples; random if None.
     progress : callable, optional
         Called with a line every few seconds.
 
@@ -49,10 +49,10 @@ def check_dataset(
     InvalidSpecError
         This version cannot read its parameters.
     UnavailableError
-        PostgreSQL or the S3 store could not be asked: that is no failed check.
+        PostgreSQL or the S3 store could not be reached: this is not a failed check.
     """
     with open_snapshot(stores.database, name) as snapshot:
-        _ = snapshot.dataset.spec  # an error before the first check where this version cannot read it
+        _ = snapshot.dataset.spec  # raises before the first check if this version cannot read it
         found = Findings.begin(snapshot.dataset, tuple(DATASET_CHECKS))
         lines = ProgressLines(progress, name)
         check_rows(snapshot, found, 0, _NO_END, lines.of(f"of {snapshot.dataset.num_samples} samples checked"))
@@ -83,7 +83,7 @@ def check_batch(stores: Stores, name: str, batch_no: int, progress: Progress = l
 
 
 def _check_counts(snapshot: DatasetSnapshot, found: Findings) -> None:
-    """Compare what is counted with what is there."""
+    """Compare the counts of dataset and batches with the rows."""
     dataset, outcome = snapshot.dataset, found.outcomes["counts_agree"]
     missing = dataset.grid.missing(snapshot.batches)
     in_batches = sum(batch.num_samples for batch in snapshot.batches)
@@ -97,17 +97,17 @@ def _check_counts(snapshot: DatasetSnapshot, found: Findings) -> None:
         "batches_missing": len(missing),
     }
     if dataset.num_samples != found.num_features:
-        outcome.problem(f"num_samples is {dataset.num_samples}, {found.num_features} feature rows are there")
+        outcome.problem(f"num_samples is {dataset.num_samples}, {found.num_features} feature rows exist")
     if in_batches != found.num_features:
-        outcome.problem(f"batches count {in_batches} samples, {found.num_features} feature rows are there")
+        outcome.problem(f"batches count {in_batches} samples, {found.num_features} feature rows exist")
     if found.num_without_batch:
         outcome.problem(f"feature rows beyond the target, of no batch: {found.num_without_batch}")
     if found.num_iq_rows != found.num_iq_expected:
-        outcome.problem(f"{found.num_iq_rows} IQ rows are there, {found.num_iq_expected} are expected")
+        outcome.problem(f"{found.num_iq_rows} IQ rows exist, {found.num_iq_expected} are expected")
     if not missing and found.num_features < dataset.target_num_samples:
-        outcome.problem(f"no batch is missing, {found.num_features} of {dataset.target_num_samples} samples are there")
+        outcome.problem(f"no batch is missing, {found.num_features} of {dataset.target_num_samples} samples exist")
     if found.after_last > dataset.target_num_samples:
-        outcome.problem(f"sample {found.after_last - 1} is there, {dataset.target_num_samples} samples are wanted")
+        outcome.problem(f"sample {found.after_last - 1} exists, the target is {dataset.target_num_samples} samples")
 
 
 class ProgressLines:

@@ -1,4 +1,4 @@
-"""Looks whether estimates are as near the truth as they should be: what a wrong label or estimator would show."""
+"""Checks that estimates are close to the truth, to find wrong labels and wrong estimators."""
 
 import math
 from typing import Any
@@ -20,10 +20,10 @@ MAX_LEVEL_ERROR_DB = 3.0
 MAX_FREQUENCY_ERROR_HZ = 250.0
 FAR_OFF_SHARE = 0.001  # of the links, that may be further off in frequency; five times the worst measured
 MAX_BIAS_DB = 0.5
-HEARD_DB = 0.0  # true SNR from which levels are compared
-STRONG_DB = 10.0  # and from which frequencies are
+HEARD_DB = 0.0  # least true SNR at which levels are compared
+STRONG_DB = 10.0  # and at which frequencies are
 _FEWEST_FOR_BIAS = 100
-_FALSE_ALARM = 0.001  # of datasets that have just that share
+_FALSE_ALARM = 0.001  # share of datasets with exactly FAR_OFF_SHARE that fail
 _NOISE_UNSURE = "noise_floor_dbm"  # a flag that begins with it: too little free band to measure the noise in
 
 
@@ -33,9 +33,9 @@ class EstimateChecks:
     def __init__(self, spec: DatasetSpec, found: Findings) -> None:
         self._found = found
         self._outcome = found.outcomes["estimates_agree_with_truth"]
-        # Hardware that adds to the signal is rightly measured with it, while the truth is that of the air.
+        # What the hardware adds is measured with the signal, but is not part of the truth.
         self._is_clean = spec.dc_offset_db is None and spec.adc_bits is None
-        # A strong signal's skirts fill a narrow band: the noise is measured too high there.
+        # A strong signal's skirts fill a narrow band: the noise estimate is too high there.
         self._has_free_band = USABLE_BAND * spec.sample_rate_hz >= 2 * spec.bandwidth_hz
         self._far_off: list[int] = []  # sample_idx of each link
         self._far_off_words: list[str] = []  # of the first
@@ -59,15 +59,14 @@ class EstimateChecks:
                 self._frequency(row.sample_idx, receiver, link.frequency_offset_hz)
 
     def end(self) -> None:
-        """Look at the mean errors, and at how many frequencies are far off."""
+        """Check the mean errors, and the number of frequencies that are far off."""
         if len(self._far_off) > max_outliers(self._outcome.numbers.get("frequencies_compared", 0)):
             self._outcome.problems(len(self._far_off), self._far_off_words)
             self._found.affected.update(self._far_off)
         for feature, (num, total) in self._errors_db.items():
             if num >= _FEWEST_FOR_BIAS and abs(total / num) > MAX_BIAS_DB:
                 self._outcome.problem(
-                    f"{feature} is {total / num:+.2f} dB off on the average of {num} links, up to {MAX_BIAS_DB} dB are "
-                    "expected"
+                    f"{feature} is {total / num:+.2f} dB off on average over {num} links, limit {MAX_BIAS_DB} dB"
                 )
 
     def _level(self, sample_idx: int, receiver: ReceiverFeatures, feature: str, truth: float | None) -> None:

@@ -185,7 +185,7 @@ def _regenerate_row(recipe: Recipe, row: SampleRow) -> _Regenerated:
         return _Regenerated(row.sample_idx, None, f"{row.unreadable} of the feature row is malformed")
     drawn = stored_sample(recipe, row)
     if drawn.scene is None:
-        return _Regenerated(row.sample_idx, None, "the seed gives no scene in the attempts that it took")
+        return _Regenerated(row.sample_idx, None, "the seed gives no acceptable scene in the sample's attempts")
     made = make_sample(recipe, drawn)
     difference = next(differences(row, made), None)
     return _Regenerated(row.sample_idx, None if difference else features_json(made), difference)

@@ -1,4 +1,4 @@
-"""Looks at a dataset's objects beside the rows that name them, in both directions, as the listing streams by."""
+"""Checks a dataset's objects against the rows that name them: a merge join of the store's listing and the IQ rows."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
@@ -27,7 +27,7 @@ class MergedSample:
     ----------
     row : StoredIq or None
     sample_idx : int or None
-        None where an object's key is that of no sample.
+        None if the object's key belongs to no sample.
     entries : dict of str to ObjectEntry
         By key.
     """
@@ -38,7 +38,7 @@ class MergedSample:
 
 
 class ListingOrderError(UnavailableError):
-    """The store does not list objects in the order of their keys, so they cannot be compared with rows in passing."""
+    """The store does not list objects in the order of their keys, which the merge join needs."""
 
 
 def check_objects(
@@ -50,13 +50,13 @@ def check_objects(
     ----------
     stores : Stores
     snapshot : DatasetSnapshot
-        Opened before, so that the objects of all its rows are stored.
+        Opened before the listing, so that the objects of all its rows are stored.
     found : Findings
         Added to.
     checked : callable
-        Called with the number of objects so far, now and then.
+        Called from time to time with the number of objects so far.
     checksums : bool
-        Read every object, and compare its SHA-256 with the one that was kept.
+        Read every object, and compare its SHA-256 with the stored one.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def check_objects(
             checked(compare.num_objects)
     now = activity(stores.database, dataset.id)
     outcome = found.outcomes["objects_agree"]
-    # Compared with the snapshot's own last commit: a batch may have been made whole since, also before the listing.
+    # The snapshot's last commit: a whole batch may have been committed since, even before the listing.
     if unfinished.num and (was_being_written or now.is_locked or now.last_commit != snapshot.last_commit):
         outcome.numbers["objects_of_batches_in_progress"] = unfinished.num
         found.object_bytes += unfinished.num_bytes
@@ -104,7 +104,7 @@ def check_objects_of_batch(
 
 
 def merge_rows_and_objects(objects: ObjectStore, snapshot: DatasetSnapshot) -> Iterator[MergedSample]:
-    """Give each IQ row with the objects of its sample, and each object without; streamed in the order of their keys."""
+    """Merge IQ rows with the objects of their samples, and objects without row; streamed in the order of the keys."""
     rows = snapshot.stored_iq_as_listed()
     row = next(rows, None)
     last = ""
@@ -113,7 +113,9 @@ def merge_rows_and_objects(objects: ObjectStore, snapshot: DatasetSnapshot) -> I
             yield from (MergedSample(None, None, {entry.key: entry}) for _, entry in entries)
             continue
         if sample <= last:
-            raise ListingOrderError(f"{objects!r} lists sample {sample} after {last}: it has no order to compare by")
+            raise ListingOrderError(
+                f"{objects!r} lists sample {sample} after {last}: the comparison needs the order of keys"
+            )
         last = sample
         while row is not None and str(row.sample_idx) < sample:
             yield MergedSample(row, row.sample_idx, {})
@@ -155,7 +157,7 @@ class _Orphans:
 
 
 class _ObjectsOfSample:
-    """Compares the objects of one sample with its row; gives those that the row does not name."""
+    """Compares the objects of one sample with its row; returns those that the row does not name."""
 
     def __init__(self, objects: ObjectStore, snapshot: DatasetSnapshot, found: Findings, *, checksums: bool) -> None:
         num_samples = snapshot.dataset.spec.num_iq_samples
@@ -200,7 +202,7 @@ class _ObjectsOfSample:
         return list(entries.values())
 
     def _compare_checksums(self, row: StoredIq, unsure: list[tuple[str, str]]) -> None:
-        """Read objects and compare; another ETag alone proves nothing: moving a store to another gives other ones."""
+        """Read objects and compare; a different ETag proves nothing: copies in another store have other ETags."""
         remaining = iter(unsure)
         while group := list(islice(remaining, _READS_AT_ONCE)):
             for (rx_id, key), sha256 in zip(group, self._readers.map(self._sha256, group), strict=True):
@@ -208,7 +210,7 @@ class _ObjectsOfSample:
                 if sha256 is None:
                     self._wrong(row, f"{key} is missing")
                 elif sha256 != row.sha256.get(rx_id):
-                    self._wrong(row, f"{key} was changed since it was stored: its SHA-256 is another")
+                    self._wrong(row, f"{key} was changed since it was stored: its SHA-256 differs")
 
     def _sha256(self, object_: tuple[str, str]) -> str | None:
         location = ObjectLocation(self._objects.synthetic_iq_bucket, object_[1])
@@ -218,6 +220,6 @@ class _ObjectsOfSample:
             return None
 
     def _wrong(self, row: StoredIq, what: str) -> None:
-        # Of a row that should not be there nothing is missing.
+        # Nothing is missing for a row that should not exist.
         repaired_by_regeneration = row.sample_idx not in self._found.orphan_iq_rows
         self._found.found("objects_agree", row.sample_idx, what, repaired_by_regeneration=repaired_by_regeneration)

@@ -1,4 +1,4 @@
-"""Makes samples chosen at random again, and compares them with what is stored."""
+"""Regenerates samples chosen at random, and compares them with what is stored."""
 
 import random
 from bisect import bisect_right
@@ -23,19 +23,19 @@ FEATURE_TOLERANCE = 1e-4  # relative: features have six digits, and their transf
 def check_regenerated(
     stores: Stores, snapshot: DatasetSnapshot, found: Findings, checked: Callable[[int], None], *, deep: bool, seed: int
 ) -> None:
-    """Make one sample again or, if `deep`, one in a hundred; a dataset of another generator version none.
+    """Regenerate one sample or, if `deep`, one in a hundred; none of a dataset of another generator version.
 
     Parameters
     ----------
     stores : Stores
     snapshot : DatasetSnapshot
     found : Findings
-        Added to; says how many samples there are to choose from.
+        Added to.
     checked : callable
-        Called with the number of samples made so far.
+        Called with the number of samples so far.
     deep : bool
     seed : int
-        Of the choice.
+        For the choice of samples.
     """
     outcome = found.outcomes["samples_made_again_agree"]
     outcome.numbers["samples_made_again"] = 0
@@ -54,13 +54,13 @@ def check_regenerated(
             checked(outcome.numbers["samples_made_again"])
             if sample_idx in found.to_regenerate and len(wrong) < MAX_EXAMPLES:
                 wrong.append(sample_idx)
-    if wrong:  # named, since the look of a repair would choose others
+    if wrong:  # named, because a repair's own check would choose others
         names = " ".join(f"--sample {sample_idx}" for sample_idx in wrong)
         outcome.repair = f"heimdall dataset repair {snapshot.dataset.name} {names} --apply"
 
 
 class _Committed:
-    """Samples that batches count, numbered from 0; some may be missing."""
+    """Samples that batches count, numbered from 0; rows of some may be missing."""
 
     def __init__(self, snapshot: DatasetSnapshot) -> None:
         size = snapshot.dataset.grid.batch_size
@@ -75,7 +75,7 @@ class _Committed:
 
 
 def differences(row: SampleRow, made: SampleFeatureRow) -> Iterator[str]:
-    """Say how a stored row differs from the sample regenerated, in the features of the row's own version.
+    """Describe how a stored row differs from the regenerated sample, in the features of the row's own version.
 
     A feature of that version that the row lacks is a difference; one that it has beyond is another check's subject.
     """
@@ -94,7 +94,7 @@ def _compare(stores: Stores, snapshot: DatasetSnapshot, recipe: Recipe, row: Sam
 
     drawn = stored_sample(recipe, row)
     if drawn.scene is None:
-        wrong("the seed gives no scene in the attempts that it took")
+        wrong("the seed gives no acceptable scene in the sample's attempts")
         return
     iq_row = snapshot.iq_of(row.sample_idx)
     files = []

@@ -216,7 +216,7 @@ def repair_dataset(
     Raises
     ------
     DatasetLockedError
-        A batch of the dataset is being made, or another repair is at work; nothing was changed.
+        A batch of the dataset is being made, or another repair is running; nothing was changed.
     GeneratorVersionError
         Samples would have to be regenerated, but this version gives other ones; nothing was changed.
     NoSuchSampleError

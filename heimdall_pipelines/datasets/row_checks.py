@@ -1,4 +1,4 @@
-"""Looks at the rows of a dataset once through, feature rows and IQ rows side by side."""
+"""Checks the rows of a dataset in one pass: a merge join of feature rows and IQ rows."""
 
 from collections.abc import Callable
 
@@ -19,7 +19,7 @@ _TX_COLUMNS = ("tx_latitude", "tx_longitude", "tx_altitude_m", "tx_power_dbm")
 def check_rows(
     snapshot: DatasetSnapshot, found: Findings, first: int, end: int, checked: Callable[[int], None]
 ) -> None:
-    """Look at the rows with ``first <= sample_idx < end``; both are bounds of batches.
+    """Check the rows with ``first <= sample_idx < end``; both are bounds of batches.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ def check_rows(
         Added to.
     first, end : int
     checked : callable
-        Called with the number of samples so far, after each.
+        Called after each sample with the number of samples so far.
     """
     checks = _RowChecks(snapshot, found)
     sequence = _Sequence(snapshot, found, first, end)
@@ -55,7 +55,7 @@ def check_rows(
 
 
 class _RowChecks:
-    """One row after the other."""
+    """Checks one row after the other."""
 
     def __init__(self, snapshot: DatasetSnapshot, found: Findings) -> None:
         self._found = found
@@ -67,13 +67,11 @@ class _RowChecks:
         self._numbers = found.outcomes["numbers_in_range"]
 
     def sample(self, row: SampleRow, stored: StoredIq | None) -> None:
-        """Look at a sample's feature row, and at its IQ row if it has one."""
+        """Check a sample's feature row, and its IQ row if it has one."""
         self._found.num_features += 1
         self._found.after_last = row.sample_idx + 1
         if row.unreadable is not None:
-            self._found.found(
-                "numbers_in_range", row.sample_idx, f"{row.unreadable} of the feature row has not its form"
-            )
+            self._found.found("numbers_in_range", row.sample_idx, f"{row.unreadable} of the feature row is malformed")
         else:
             self._truth(row, stored)
             self._features(row)
@@ -83,25 +81,25 @@ class _RowChecks:
         expected = keeps_iq(self._spec, row.sample_idx)
         self._found.num_iq_expected += expected
         if stored is None and expected:
-            self._found.found("iq_of_every_sample", row.sample_idx, "its IQ is kept, but there is no IQ row")
+            self._found.found("iq_of_every_sample", row.sample_idx, "its IQ should be kept, but there is no IQ row")
         elif stored is not None and expected:
             self._found.num_iq_rows += 1
             self._iq_row(row, stored)
         elif stored is not None:
-            self._orphan_iq_row(stored, "an IQ row, but its IQ is not to be kept")
+            self._orphan_iq_row(stored, "an IQ row exists, but the dataset does not keep its IQ")
 
     def without_batch(self, row: SampleRow) -> None:
-        """Note a feature row that nobody can have made; it is not counted, and never deleted."""
-        what = "a feature row beyond the target, of no batch: look at it, and delete it by hand"
+        """Report a feature row that no run can have written; it is not counted and never deleted."""
+        what = "a feature row beyond the target that belongs to no batch: inspect it, and delete it with SQL"
         self._found.found("samples_without_gap", row.sample_idx, what, repaired_by_regeneration=False)
         self._found.num_without_batch += 1
 
     def orphan_iq_row(self, stored: StoredIq) -> None:
-        """Note an IQ row of a sample without features."""
-        self._orphan_iq_row(stored, "an IQ row, but no feature row")
+        """Report an IQ row of a sample without features."""
+        self._orphan_iq_row(stored, "an IQ row exists, but no feature row")
 
     def end(self) -> None:
-        """Sum up."""
+        """Write the totals of the checks."""
         self._estimates.end()
         self._numbers.numbers |= {"samples": self._found.num_features}
         self._truths.numbers |= {
@@ -136,7 +134,7 @@ class _RowChecks:
         elif self._recipe is not None:
             drawn = redrawn(self._recipe, row)
             if drawn.scene is None:
-                wrong(f"the seed gives no scene in the {drawn.attempts} attempts that it took")
+                wrong(f"the seed gives no acceptable scene in its {drawn.attempts} attempts")
             elif difference := difference_from_seed(truth, drawn):
                 wrong(f"{difference} is not what the seed gives")
 
@@ -148,7 +146,7 @@ class _RowChecks:
 
         if is_newer:
             wrong(
-                f"its features are of version {row.feature_version}, this heimdall-pipelines knows up to "
+                f"its features have version {row.feature_version}, this heimdall-pipelines knows versions up to "
                 f"{FEATURE_VERSION}: update it"
             )
             return
@@ -161,12 +159,12 @@ class _RowChecks:
         detected = sum(receiver.signal_present for receiver in row.receivers)
         if (row.num_receivers_in_sample, row.num_receivers_detected) != (len(row.receivers), detected):
             wrong(
-                f"{row.num_receivers_detected} of {row.num_receivers_in_sample} receivers are noted, "
-                f"{detected} of {len(row.receivers)} are there"
+                f"{row.num_receivers_detected} of {row.num_receivers_in_sample} receivers are stored as detected, "
+                f"the features show {detected} of {len(row.receivers)}"
             )
 
     def _receiver_aggregate(self, row: SampleRow) -> None:
-        """Compare what a sound row says of its receivers together with what they say."""
+        """Compare the aggregates in the columns with those of the receivers."""
         assert row.tx_latitude is not None
         assert row.tx_longitude is not None
         made = vars(ReceiverAggregate.of(row.receivers, (row.tx_latitude, row.tx_longitude)))
@@ -177,11 +175,11 @@ class _RowChecks:
 
     def _iq_row(self, row: SampleRow, stored: StoredIq) -> None:
         if stored.unreadable is not None:
-            what = f"{stored.unreadable} of the IQ row has not its form"
+            what = f"{stored.unreadable} of the IQ row is malformed"
             self._found.found("iq_of_every_sample", row.sample_idx, what)
             return
         if row.unreadable is not None:
-            return  # it cannot say whose objects there should be
+            return  # the expected objects are unknown
         expected = {
             receiver.rx_id: sample_iq_key(self._dataset.id, row.sample_idx, receiver.rx_id)
             for receiver in row.receivers
@@ -194,11 +192,13 @@ class _RowChecks:
                 f"{len(expected)}: {_first_difference(expected, stored.paths)}",
             )
         elif set(stored.sha256) != set(expected) or stored.num_samples != self._spec.num_iq_samples:
-            self._found.found("iq_of_every_sample", row.sample_idx, "the IQ row's checksums or length are not its own")
+            self._found.found(
+                "iq_of_every_sample", row.sample_idx, "the IQ row's checksums or length do not match the sample"
+            )
 
 
 class _Sequence:
-    """Notices samples that are missing where a batch says that they are committed, and batches that count wrong."""
+    """Finds samples that are missing although their batch counts them, and batches with a wrong count."""
 
     def __init__(self, snapshot: DatasetSnapshot, found: Findings, first: int, end: int) -> None:
         self._found = found
@@ -213,11 +213,11 @@ class _Sequence:
         self._num_rows = 0
 
     def has_no_batch(self, sample_idx: int) -> bool:
-        """Whether a feature row is where no batch was ever wanted or made: no run has written it."""
+        """Whether a feature row is beyond the target and belongs to no batch: no run has written it."""
         return sample_idx >= self._target and sample_idx // self._size not in self._committed
 
     def present(self, sample_idx: int) -> None:
-        """Take the next sample that is there."""
+        """Take the next sample that has a feature row."""
         batch_no = sample_idx // self._size
         if batch_no != self._batch_no:
             self._finish()
@@ -227,7 +227,7 @@ class _Sequence:
         self._num_rows += 1
 
     def end(self) -> None:
-        """Look at what should have followed."""
+        """Check for samples that should have followed."""
         self._finish()
         for batch_no in sorted(self._unseen):
             self._batch_no, self._next, self._num_rows = batch_no, batch_no * self._size, 0
@@ -242,13 +242,13 @@ class _Sequence:
             return
         committed = self._committed.get(self._batch_no, 0)
         self._unseen.discard(self._batch_no)
-        # A count that goes beyond the batch or the target is wrong: no samples of it are missing there.
+        # A count beyond the batch or the target is wrong; no samples are missing there.
         first = self._batch_no * self._size
         self._missing(self._next, min(first + min(committed, self._size), self._target))
         if self._num_rows != committed:
             self._found.miscounted.add(self._batch_no)
             self._outcome.problem(
-                f"batch {self._batch_no}: it counts {committed} samples, {self._num_rows} feature rows are there"
+                f"batch {self._batch_no}: it counts {committed} samples, {self._num_rows} feature rows exist"
             )
 
     def _missing(self, first: int, end: int) -> None:

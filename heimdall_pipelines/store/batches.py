@@ -1,4 +1,4 @@
-"""Batches of synthetic datasets: their samples are committed together, and what is there is counted."""
+"""Batches of synthetic datasets: their samples are committed in one transaction and counted."""
 
 import json
 from collections.abc import Sequence
@@ -38,18 +38,18 @@ BATCH_COLUMNS = columns_of(Batch)
 
 @dataclass(frozen=True, kw_only=True)
 class SampleFeatureRow(FeatureRow):
-    """One synthetic transmission heard by its receivers, with its truth."""
+    """One synthetic transmission at its receivers, with its truth."""
 
     sample_idx: int
     truth: SampleTruth
 
     def columns(self) -> dict[str, Any]:
-        """Values for `insert_feature_rows` but those that say whose row it is."""
+        """Values for `insert_feature_rows`, without the row's id and dataset."""
         return super().columns() | {"truth": self.truth.to_json()}
 
 
 def list_batches(database: Database, dataset_id: UUID) -> list[Batch]:
-    """Batches that were committed or stopped, in their order."""
+    """Batches that were committed or stopped, by number."""
     with database.transaction() as connection:
         rows = connection.execute(
             text(f"SELECT {BATCH_COLUMNS} FROM heimdall.synthetic_batches WHERE dataset_id = :id ORDER BY batch_no"),
@@ -59,7 +59,7 @@ def list_batches(database: Database, dataset_id: UUID) -> list[Batch]:
 
 
 def find_batch(database: Database, dataset_id: UUID, batch_no: int) -> Batch | None:
-    """One batch, None where it was neither committed nor stopped yet."""
+    """One batch; None if it was neither committed nor stopped."""
     with database.transaction() as connection:
         row = connection.execute(
             text(
@@ -72,7 +72,7 @@ def find_batch(database: Database, dataset_id: UUID, batch_no: int) -> Batch | N
 
 
 def committed_sample_idxs(database: Database, dataset: Dataset, span: BatchRange, iq_below: int) -> set[int]:
-    """Samples of a range that have their features and, below ``iq_below``, their IQ row too."""
+    """Samples of a range with a feature row and, below ``iq_below``, an IQ row."""
     with database.transaction() as connection:
         rows = connection.execute(
             text(
@@ -87,7 +87,7 @@ def committed_sample_idxs(database: Database, dataset: Dataset, span: BatchRange
 
 
 def feature_row_json(dataset_id: UUID, row_id: UUID, row: SampleFeatureRow) -> str:
-    """A feature row as `commit_batch` takes it; made where the row was made, so that the commit need not."""
+    """A feature row as `commit_batch` takes it; made in the worker, so that the commit is short."""
     values = row.columns() | {"id": str(row_id), "dataset_id": str(dataset_id)}
     return json.dumps(values, allow_nan=False)
 
@@ -112,32 +112,31 @@ def commit_batch(
     feature_rows: Sequence[str],
     iq_rows: Sequence[str],
 ) -> Batch:
-    """Put samples of a batch in the place of those that were there, and count, in one transaction.
+    """Replace samples of a batch, and count, in one transaction.
 
-    Commits of one dataset go one after the other; in whatever order and how often they come, the same rows and
-    counts are left.
+    Commits of one dataset are serialised; repeated and in any order they lead to the same rows and counts.
 
     Parameters
     ----------
     database : Database
     dataset : Dataset
-        As it was when the batch was begun.
+        As read when the batch began.
     span : BatchRange
         The batch.
     sample_idxs : sequence of int
-        Which of its samples are given.
+        The samples of `feature_rows`.
     feature_rows, iq_rows : sequence of str
-        From `feature_row_json` and `iq_row_json`. Every object that an IQ row names is stored already.
+        From `feature_row_json` and `iq_row_json`. Every object that an IQ row names must be stored before.
 
     Returns
     -------
     Batch
-        As it is now.
+        As stored now.
 
     Raises
     ------
     DatasetNotFoundError
-        The dataset was deleted meanwhile.
+        The dataset was deleted in the meantime.
     """
     with database.transaction() as connection:
         _lock_dataset(connection, dataset, f"{span.partition_key} was being made")
@@ -164,7 +163,7 @@ def commit_batch(
 def note_stopped_batch(
     database: Database, dataset: Dataset, span: BatchRange, *, reason: str, attempts: int, rejections: dict[str, int]
 ) -> None:
-    """Keep why a batch stopped, without touching what is committed of it."""
+    """Store why a batch stopped; its committed samples stay."""
     with database.transaction() as connection:
         connection.execute(
             text(
@@ -188,17 +187,17 @@ def note_stopped_batch(
 
 
 def recount(database: Database, dataset: Dataset, spans: Sequence[BatchRange]) -> Dataset:
-    """Count what is there: these batches, then the dataset's num_samples; a target never is below what is there.
+    """Count the feature rows of these batches, then of the dataset, and raise its target to the last sample.
 
     Returns
     -------
     Dataset
-        As it is now.
+        As stored now.
 
     Raises
     ------
     DatasetDeletedError
-        It was deleted meanwhile.
+        It was deleted in the meantime.
     """
     with database.transaction() as connection:
         _lock_dataset(connection, dataset, "it was being counted")
@@ -226,7 +225,7 @@ def features_json(row: SampleFeatureRow) -> str:
 
 
 def replace_features(database: Database, dataset: Dataset, rows: Sequence[str]) -> int:
-    """Replace what is measured in feature rows of a dataset; truth, counts and IQ rows stay.
+    """Replace the features in rows of a dataset; truth, counts and IQ rows stay.
 
     Parameters
     ----------
@@ -243,7 +242,7 @@ def replace_features(database: Database, dataset: Dataset, rows: Sequence[str]) 
     Raises
     ------
     DatasetDeletedError
-        It was deleted meanwhile.
+        It was deleted in the meantime.
     """
     changes = ", ".join(f"{name} = r.{name}" for name in _MEASURED)
     with database.transaction() as connection:
@@ -262,7 +261,7 @@ def replace_features(database: Database, dataset: Dataset, rows: Sequence[str]) 
 
 
 def delete_iq_rows(database: Database, dataset: Dataset, sample_idxs: Sequence[int]) -> None:
-    """Delete IQ rows of a dataset; their objects stay, and no row names them any more."""
+    """Delete IQ rows of a dataset; their objects become orphans."""
     with database.transaction() as connection:
         _lock_dataset(connection, dataset, "IQ rows of it were being deleted")
         connection.execute(
@@ -272,7 +271,7 @@ def delete_iq_rows(database: Database, dataset: Dataset, sample_idxs: Sequence[i
 
 
 def _lock_dataset(connection: Connection, dataset: Dataset, meanwhile: str) -> None:
-    """Let one transaction at a time change what is counted of a dataset."""
+    """Lock the dataset's row, so that one transaction at a time changes its counts."""
     found = connection.execute(
         text("SELECT deletion_began_at FROM heimdall.synthetic_datasets WHERE id = :id FOR UPDATE"), {"id": dataset.id}
     ).first()
@@ -281,9 +280,9 @@ def _lock_dataset(connection: Connection, dataset: Dataset, meanwhile: str) -> N
 
 
 def _count_batch(connection: Connection, dataset: Dataset, span: BatchRange) -> Batch:
-    """Write what the rows of a batch say of it.
+    """Write a batch's counts from its feature rows.
 
-    It is the batch as far as it goes on the grid: a run for a smaller target may end after one for a larger.
+    Counts the whole batch on the grid: a run for a smaller target may end after one for a larger target.
     """
     of_batch = {
         "id": dataset.id,

@@ -1,4 +1,4 @@
-"""A dataset's rows as they stood at one moment, for those who look whether they agree."""
+"""A dataset's rows at one moment, for checks and repairs."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -74,7 +74,7 @@ class DatasetSnapshot:
     batches : tuple of Batch
         In their order.
     last_commit : datetime or None
-        Of a batch, as this snapshot has it.
+        Of a batch, within the snapshot.
     """
 
     def __init__(self, connection: Connection, dataset: Dataset) -> None:
@@ -106,7 +106,7 @@ class DatasetSnapshot:
         return next(self.stored_iq(sample_idx, sample_idx + 1), None)
 
     def older_features(self, feature_version: int) -> Iterator[tuple[int, int]]:
-        """Index and feature version of the samples whose features are of a version before."""
+        """Index and feature version of the samples whose features have an older version."""
         rows = self._stream(
             "SELECT sample_idx, feature_version FROM heimdall.measurement_features"
             " WHERE dataset_id = :id AND feature_version < :version",
@@ -124,7 +124,7 @@ class DatasetSnapshot:
         return self._stored_iq('sample_idx >= :first AND sample_idx < :end ORDER BY sample_idx::text COLLATE "C"')
 
     def row_bytes(self) -> int:
-        """Size of the rows of a dataset, as PostgreSQL keeps them."""
+        """Size of the dataset's rows in PostgreSQL."""
         return int(
             self._connection.execute(
                 text(
@@ -205,14 +205,14 @@ def _is_receiver(element: dict[str, Any]) -> bool:
 
 @contextmanager
 def open_snapshot(database: Database, name: str) -> Iterator[DatasetSnapshot]:
-    """Open a snapshot of a dataset's rows; whatever is committed meanwhile, it stays the same.
+    """Open a snapshot of a dataset's rows; later commits do not change it.
 
     Raises
     ------
     DatasetNotFoundError
         There is no such dataset.
     DatabaseUnavailableError
-        PostgreSQL could not be asked, at the beginning or in the middle.
+        PostgreSQL could not be reached, at the beginning or later.
     """
     with database.snapshot() as connection:
         row = connection.execute(
@@ -225,14 +225,14 @@ def open_snapshot(database: Database, name: str) -> Iterator[DatasetSnapshot]:
 
 @dataclass(frozen=True)
 class Activity:
-    """Who writes a dataset at a moment, and when something was last committed."""
+    """Whether a dataset is being written, and when a batch was last committed."""
 
     is_locked: bool
     last_commit: datetime | None
 
 
 def activity(database: Database, dataset_id: UUID) -> Activity:
-    """Look whether a dataset is being written now."""
+    """Read whether a dataset is being written now."""
     with database.transaction() as connection:
         return Activity(is_locked(connection, dataset_id), _last_commit(connection, dataset_id))
 

@@ -1,4 +1,4 @@
-"""Rows of synthetic datasets: what was asked for, how healthy it is, and what is read of its samples."""
+"""Rows of synthetic datasets: parameters, target, health; and reads of their samples."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -24,24 +24,24 @@ from heimdall_pipelines.store.features import ReceiverFeatures
 
 
 class DatasetNotFoundError(HeimdallError):
-    """There is no such dataset, or none any more."""
+    """There is no such dataset, or it was deleted."""
 
 
 class DatasetExistsError(HeimdallError):
-    """A dataset of this name was there first."""
+    """A dataset of this name exists already."""
 
 
 class DatasetDeletedError(DatasetNotFoundError):
-    """The dataset is being deleted: nothing is made of it any more."""
+    """The dataset is being deleted, so no sample of it is made."""
 
 
 @dataclass(frozen=True)
 class Dataset:
     """A row of synthetic_datasets; ``deletion_began_at`` is set while it is being deleted.
 
-    ``receivers`` are those of the moment when the dataset was created.
+    ``receivers`` are the active stations at the time of its creation.
 
-    ``spec_json`` are the parameters as stored: those of another version may be shown, but not read as `spec`.
+    ``spec_json`` are the parameters as stored; those of another version may not be readable as `spec`.
     """
 
     id: UUID
@@ -88,7 +88,7 @@ DATASET_COLUMNS = columns_of(Dataset, renamed={"spec_json": "spec AS spec_json"}
 
 @dataclass(frozen=True, kw_only=True)
 class IqSampleRow:
-    """Where the IQ of one sample is stored; the row of synthetic_iq_samples."""
+    """Where the IQ of one sample is stored: a row of synthetic_iq_samples."""
 
     sample_idx: int
     start_time_unix_ns: int
@@ -100,7 +100,7 @@ class IqSampleRow:
 
 @dataclass(frozen=True)
 class DatasetCounts:
-    """What a dataset has, counted row by row."""
+    """Numbers of a dataset's rows and objects, counted row by row."""
 
     features: int
     iq_samples: int
@@ -109,7 +109,7 @@ class DatasetCounts:
 
 @dataclass(frozen=True)
 class StoredSample:
-    """What a summary reads of one sample: truth beside estimate."""
+    """Truth and estimates of one sample, for a summary."""
 
     sample_idx: int
     truth: SampleTruth
@@ -162,12 +162,12 @@ def add_dataset(
 
 
 def not_found(name: str) -> DatasetNotFoundError:
-    """Make the error of a dataset that is not there."""
+    """Error for a dataset that does not exist."""
     return DatasetNotFoundError(f"unknown dataset {name}; see: heimdall dataset list")
 
 
 def find_dataset(database: Database, name: str) -> Dataset | None:
-    """The dataset of this name, None where there is none."""
+    """The dataset of this name, None if it does not exist."""
     with database.transaction() as connection:
         row = connection.execute(
             text(f"SELECT {DATASET_COLUMNS} FROM heimdall.synthetic_datasets WHERE name = :name"), {"name": name}
@@ -181,7 +181,7 @@ def get_dataset(database: Database, name: str) -> Dataset:
     Raises
     ------
     DatasetNotFoundError
-        There is none.
+        It does not exist.
     """
     dataset = find_dataset(database, name)
     if dataset is None:
@@ -190,7 +190,7 @@ def get_dataset(database: Database, name: str) -> Dataset:
 
 
 def find_living_dataset(database: Database, name: str) -> Dataset | None:
-    """The dataset of this name, for those who write it; None where there is none.
+    """The dataset of this name, to write to it; None if it does not exist.
 
     Raises
     ------
@@ -207,12 +207,12 @@ def find_living_dataset(database: Database, name: str) -> Dataset | None:
 
 
 def get_living_dataset(database: Database, name: str) -> Dataset:
-    """The dataset of this name, for those who write it.
+    """The dataset of this name, to write to it.
 
     Raises
     ------
     DatasetNotFoundError
-        There is none, or it is being deleted.
+        It does not exist, or it is being deleted.
     """
     dataset = find_living_dataset(database, name)
     if dataset is None:
@@ -230,7 +230,7 @@ def list_datasets(database: Database) -> list[Dataset]:
 
 
 def raise_target(database: Database, dataset: Dataset, target_num_samples: int) -> Dataset:
-    """State how many samples a dataset should have; a target is never lowered.
+    """Raise the number of samples that a dataset should have; it is never lowered.
 
     Raises
     ------
@@ -251,7 +251,7 @@ def raise_target(database: Database, dataset: Dataset, target_num_samples: int) 
 
 
 def count_rows(database: Database, dataset_id: UUID) -> DatasetCounts:
-    """Count features, IQ rows and the objects that these name."""
+    """Count feature rows, IQ rows and the objects that these name."""
     with database.transaction() as connection:
         features = connection.execute(
             text("SELECT count(*) FROM heimdall.measurement_features WHERE dataset_id = :id"), {"id": dataset_id}
@@ -314,7 +314,7 @@ def set_dataset_health(
     validation_issues: Sequence[dict[str, Any]],
     storage_size_bytes: int,
 ) -> None:
-    """Keep what a validation found.
+    """Store the result of a validation.
 
     Raises
     ------
@@ -340,7 +340,7 @@ def set_dataset_health(
 
 
 def mark_dataset_deleted(database: Database, dataset: Dataset) -> None:
-    """Begin a deletion: from now on no batch of the dataset is committed."""
+    """Begin a deletion: from now on no batch of the dataset can be committed."""
     with database.transaction() as connection:
         connection.execute(
             text(

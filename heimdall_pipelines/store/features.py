@@ -48,12 +48,12 @@ FEATURE_ROW_COLUMNS = {  # of measurement_features; timestamp and tx_known are c
 
 
 class SupersededError(HeimdallError):
-    """The session was completed again while it was being extracted; the newer revision gets its own run."""
+    """The session was completed again during its extraction; the newer revision gets its own run."""
 
 
 @dataclass(frozen=True)
 class ReceiverFeatures:
-    """What one receiver heard: a JSON object of receiver_features.
+    """Features of one receiver: a JSON object of receiver_features.
 
     ``features`` maps each feature's name to its {mean, std, min, max} over the chunks and is empty
     where ``error_message`` says why nothing was extracted.
@@ -69,13 +69,13 @@ class ReceiverFeatures:
     error_message: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Flat object as design and queries have it: ``receiver_features[0]->'snr_db'->>'mean'``."""
+        """Flat object, as queries read it: ``receiver_features[0]->'snr_db'->>'mean'``."""
         base: dict[str, Any] = asdict(self)
         features: dict[str, Any] = base.pop("features")
         return base | features
 
     def of_version(self, feature_version: int) -> "ReceiverFeatures":
-        """The same without the features that came after a version."""
+        """The same without the features added after a version."""
         names = names_of_version(feature_version)
         return replace(self, features={name: value for name, value in self.features.items() if name in names})
 
@@ -99,10 +99,9 @@ _RECEIVER_FIELDS = frozenset(field.name for field in fields(ReceiverFeatures)) -
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureRow:
-    """One transmission heard by several receivers: what all rows of measurement_features have.
+    """One transmission at several receivers: what all rows of measurement_features have in common.
 
-    The position of the transmitter is None where it is not known. A row that is made has the features of the present
-    version.
+    The position of the transmitter is None if unknown. A new row has the features of the present version.
     """
 
     start_time_unix_ns: int
@@ -124,7 +123,7 @@ class FeatureRow:
         return sum(receiver.signal_present for receiver in self.receivers)
 
     def columns(self) -> dict[str, Any]:
-        """Values for `insert_feature_rows` but those that say whose row it is."""
+        """Values for `insert_feature_rows`, without the row's id and its dataset or session."""
         values = vars(self) | {
             "time_us": self.start_time_unix_ns // 1000,
             "feature_version": FEATURE_VERSION,
@@ -138,14 +137,14 @@ class FeatureRow:
 
 @dataclass(frozen=True, kw_only=True)
 class SessionFeatureRow(FeatureRow):
-    """One segment of a recording session heard by its stations."""
+    """One segment of a recording session at its stations."""
 
     segment_idx: int
 
 
 @dataclass(frozen=True)
 class StoredSessionRow:
-    """What a check reads back of one segment."""
+    """One segment as stored, for checks."""
 
     segment_idx: int
     timestamp: datetime
@@ -164,7 +163,7 @@ class StoredSessionRow:
 
 @dataclass(frozen=True)
 class StationMetrics:
-    """Means over a session that are kept with a station's measurement; None where nothing was detected."""
+    """Means over a session that are stored with a station's measurement; None if nothing was detected."""
 
     snr_db: float | None
     signal_strength_dbm: float | None
@@ -173,7 +172,7 @@ class StationMetrics:
 
 @dataclass(frozen=True)
 class StationInSession:
-    """What the rows of a session say of one station; means are over segments with the signal present."""
+    """Summary of a station's rows of a session; means are over segments with the signal present."""
 
     rx_id: str
     num_segments: int
@@ -199,14 +198,14 @@ def insert_feature_rows(connection: Connection, rows: str) -> None:
 
 
 def mean_of(receiver: ReceiverFeatures, feature: str) -> float | None:
-    """Mean of a feature over the chunks; None where it was not observed, or the row is of a version without it."""
+    """Mean of a feature over the chunks; None if it was not observed, or the row's version does not have it."""
     statistics = receiver.features.get(feature)
     return statistics["mean"] if statistics else None
 
 
 @dataclass(frozen=True)
 class ReceiverAggregate:
-    """What the receivers of a row say together; the fields of `FeatureRow` of these names."""
+    """Aggregates over the receivers of a row; the fields of `FeatureRow` of these names."""
 
     overall_confidence: float
     mean_snr_db: float | None
@@ -214,7 +213,7 @@ class ReceiverAggregate:
 
     @classmethod
     def of(cls, receivers: Sequence[ReceiverFeatures], transmitter: tuple[float, float] | None) -> "ReceiverAggregate":
-        """Sum up estimates; `transmitter` is its latitude and longitude where they are known."""
+        """Aggregate estimates; `transmitter` is its latitude and longitude, None if unknown."""
         detected = [receiver for receiver in receivers if receiver.signal_present]
         levels_db = [snr_db for receiver in detected if (snr_db := mean_of(receiver, "snr_db")) is not None]
         return cls(
@@ -238,7 +237,7 @@ class SessionFeatureWriter:
             insert_feature_rows(self._connection, json.dumps(values, allow_nan=False))
 
     def set_station_metrics(self, metrics: dict[str, StationMetrics]) -> None:
-        """Keep each station's means over the session with its measurement."""
+        """Store each station's means over the session with its measurement."""
         for rx_id, values in metrics.items():
             self._connection.execute(
                 text(
@@ -251,7 +250,7 @@ class SessionFeatureWriter:
 
     def _identity(self, segment_idx: int) -> dict[str, Any]:
         return {
-            # A re-run makes the same rows, ids included.
+            # A repeated run makes the same rows, ids included.
             "id": str(uuid5(NAMESPACE_URL, f"heimdall:session:{self._target.run_key}:{segment_idx}")),
             "recording_session_id": str(self._target.session_id),
             "session_revision": self._target.revision,
@@ -262,15 +261,14 @@ class SessionFeatureWriter:
 def replace_session_features(database: Database, target: SessionRevision) -> Iterator[SessionFeatureWriter]:
     """Replace all feature rows of a session in one transaction.
 
-    Two runs of the same session go one after the other (advisory lock); whatever fails inside
-    leaves the rows that were there before.
+    Runs of the same session are serialised by an advisory lock; on any error the previous rows stay.
 
     Raises
     ------
     SupersededError
         The session is not, or no longer, completed at this revision.
     SessionNotFoundError, SessionBeingDeletedError
-        The session was deleted meanwhile, or its deletion has begun.
+        The session was deleted in the meantime, or its deletion has begun.
     """
     deleted = f"session {target.slug} was deleted while it was being extracted"
     try:

@@ -17,11 +17,11 @@ _HEADER_READ_BYTES = 4096
 _SAMPLE_BYTES = 8
 _BLOCK_SAMPLES = 2**20
 IQ_CONTENT_TYPE = "application/octet-stream"
-LIVE_PART_SIZE_BYTES = 5 * 2**20  # the least that S3 takes
+LIVE_PART_SIZE_BYTES = 5 * 2**20  # the least part that S3 accepts
 
 
 class IqObjectError(HeimdallError):
-    """An IQ object is there, but its bytes are not the IQ that its row promises."""
+    """An IQ object exists, but its content does not match its row."""
 
 
 class StationIq:
@@ -32,7 +32,7 @@ class StationIq:
     ObjectNotFoundError
         ``IQ file not found: bucket/key``.
     IqObjectError
-        ``Invalid IQ data format: …``: truncated, wrong dtype, pickled, or not the promised length.
+        ``Invalid IQ data format: …``: truncated, wrong dtype, pickled, or another length than in its row.
     ObjectsUnavailableError
         The store could not be reached.
     """
@@ -82,7 +82,7 @@ class StationIq:
         if header.dtype != np.dtype("<c8"):
             raise self._invalid(f"dtype is {header.dtype}, complex64 is expected")
         if header.num_samples != self.num_samples:
-            raise self._invalid(f"the header says {header.num_samples} samples, the session {self.num_samples}")
+            raise self._invalid(f"the header has {header.num_samples} samples, the session {self.num_samples}")
         return header.header_bytes
 
     def _invalid(self, reason: str) -> IqObjectError:
@@ -92,30 +92,30 @@ class StationIq:
 def put_iq(
     objects: ObjectStore, location: ObjectLocation, source: ByteSource, length: int, sidecar: dict[str, Any]
 ) -> str:
-    """Store a receiver's ``.npy`` stream, then its SigMF description beside it; gives the stream's ETag."""
+    """Store a receiver's ``.npy`` stream, then its SigMF sidecar; returns the stream's ETag."""
     etag = objects.put(location, source, length, IQ_CONTENT_TYPE)
     put_sidecar(objects, location, sidecar)
     return etag
 
 
 def put_live_iq(objects: ObjectStore, location: ObjectLocation, source: ByteSource, length: int) -> None:
-    """Store a ``.npy`` stream that comes as slowly as it is recorded, in small parts, to hold little of it."""
+    """Store a ``.npy`` stream that arrives at the rate of recording, in small parts, to save memory."""
     objects.put_slowly(location, source, length, IQ_CONTENT_TYPE, LIVE_PART_SIZE_BYTES)
 
 
 def put_sidecar(objects: ObjectStore, location: ObjectLocation, sidecar: dict[str, Any]) -> None:
-    """Store the SigMF description of an IQ object beside it."""
+    """Store the SigMF sidecar of an IQ object."""
     text = json.dumps(sidecar, indent=2).encode()
     objects.put(sidecar_location(location), io.BytesIO(text), len(text), "application/json")
 
 
 def session_iq_location(objects: ObjectStore, session_id: object, rx_id: str) -> ObjectLocation:
-    """Where a station's IQ of a session lies."""
+    """Location of a station's IQ of a session."""
     return ObjectLocation(objects.raw_iq_bucket, f"sessions/{session_id}/{rx_id}.npy")
 
 
 def dataset_iq_prefix(dataset_id: object) -> str:
-    """Below which the objects of a synthetic dataset lie."""
+    """Prefix of the objects of a synthetic dataset."""
     return f"synthetic/{dataset_id}/"
 
 
@@ -125,17 +125,17 @@ def sample_iq_key(dataset_id: object, sample_idx: int, rx_id: str) -> str:
 
 
 def sample_iq_location(objects: ObjectStore, dataset_id: object, sample_idx: int, rx_id: str) -> ObjectLocation:
-    """Where a receiver's IQ of a synthetic sample lies."""
+    """Location of a receiver's IQ of a synthetic sample."""
     return ObjectLocation(objects.synthetic_iq_bucket, sample_iq_key(dataset_id, sample_idx, rx_id))
 
 
 def sidecar_key(key: str) -> str:
-    """Key of the SigMF description of an IQ object."""
+    """Key of the SigMF sidecar of an IQ object."""
     return key.removesuffix(".npy") + ".sigmf-meta"
 
 
 def sidecar_location(location: ObjectLocation) -> ObjectLocation:
-    """Where the SigMF description of an IQ object lies."""
+    """Location of the SigMF sidecar of an IQ object."""
     return ObjectLocation(location.bucket, sidecar_key(location.key))
 
 

@@ -192,7 +192,7 @@ def test_a_bias_too_small_for_any_link_is_found_in_the_mean():
     found = check(made_from, [moved(row, "rssi_dbm", MAX_BIAS_DB + 0.2) for row in rows])
     (example,) = outcome(found).examples
     assert example.startswith("rssi_dbm is +0.")
-    assert "dB off on the average of" in example
+    assert "dB off on average over" in example
     assert found.affected == set()
 
 

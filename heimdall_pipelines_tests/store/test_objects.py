@@ -129,7 +129,7 @@ def test_older_headerless_recordings_are_read_too(stores, iq):
     [
         (npy(np.ones(1000, np.complex64))[:-8], "truncated"),
         (npy(np.ones(1000, np.complex64)) + b"x", "8129 bytes are stored, 8128 are expected"),
-        (npy(np.ones(999, np.complex64)), "the header says 999 samples, the session 1000"),
+        (npy(np.ones(999, np.complex64)), "the header has 999 samples, the session 1000"),
         (npy(np.ones(1000, np.complex128)), "dtype is complex128"),
         (npy(np.ones(2000, np.float32)), "complex"),
         (npy(np.array([None], dtype=object)), "pickle|object"),
