@@ -662,7 +662,7 @@ def test_features_that_are_not_those_of_the_iq_are_found_by_making_them_again_an
     assert outcome.repair == f"heimdall dataset repair {NAME} --sample {named[1]} --apply"
     night.repair(also=range(NUM_SAMPLES))
     night.assert_sound()
-    with pytest.raises(NoSuchSampleError, match="no sample -1, 12: 0 to 11 are there"):
+    with pytest.raises(NoSuchSampleError, match="no sample -1, 12: it has 0 to 11"):
         night.repair(also=[-1, 3, 12])
     fault.record(
         found_by=f"{_seen(validation)}, if such a sample is chosen",

@@ -138,7 +138,7 @@ def print_batches(dataset: Dataset, batches: Sequence[Batch]) -> None:
         output.print(
             f"Batch {batch.batch_no} stopped: {ATTEMPTS_PER_SAMPLE} attempts per sample did not give it its scenes.\n"
             f"{rejection_table(batch.attempts, batch.rejections)}\n"
-            "Parameters are frozen: create another dataset that asks for less (min_snr_db, min_receivers, max_gdop)",
+            "Parameters are frozen: create another dataset with weaker limits (min_snr_db, min_receivers, max_gdop)",
             soft_wrap=True,
         )
 

@@ -1,4 +1,4 @@
-"""Asks for datasets: a request states the total wanted, so that asking twice is the same as asking once."""
+"""Requests for datasets. A request states the total number of samples, so that repeating it changes nothing."""
 
 import secrets
 from collections.abc import Mapping, Sequence
@@ -46,43 +46,43 @@ _RELAX = {
 
 
 class NoReceiversError(HeimdallError):
-    """There is no active station to receive anything."""
+    """There is no active station."""
 
 
 class UnacceptableSpecError(HeimdallError):
-    """Hardly any drawn scene would be accepted."""
+    """Too few of the drawn scenes would be accepted."""
 
 
 @dataclass(frozen=True)
 class Acceptance:
-    """What became of the attempts that were drawn before a dataset is created."""
+    """Acceptance of the scenes that are drawn before a dataset is created."""
 
     attempts: int
     rejections: dict[str, int]
 
     @property
     def ratio(self) -> float:
-        """Share that was accepted."""
+        """Share of accepted scenes."""
         return 1 - sum(self.rejections.values()) / self.attempts
 
     def reasons(self) -> str:
-        """Why attempts were rejected, and what would help."""
+        """Why scenes were rejected, and which parameters to change."""
         advice = [
             f"{reason}: {_RELAX[reason]}" for reason, _ in sorted(self.rejections.items(), key=lambda item: -item[1])
         ]
-        return "\n".join([rejection_table(self.attempts, self.rejections), "To have more accepted:", *advice])
+        return "\n".join([rejection_table(self.attempts, self.rejections), "To accept more:", *advice])
 
 
 @dataclass(frozen=True)
 class RequestOutcome:
-    """What a request changed.
+    """Result of a request.
 
     Attributes
     ----------
     dataset : Dataset
-        As it is now.
+        As stored now.
     num_samples_before : int
-        Total that was wanted before; 0 for a new dataset.
+        Target before the request; 0 for a new dataset.
     acceptance : Acceptance or None
         Of a new dataset.
     """
@@ -98,12 +98,12 @@ class RequestOutcome:
 
     @property
     def num_samples_added(self) -> int:
-        """Samples wanted beyond those that were wanted before."""
+        """Increase of the target."""
         return self.dataset.target_num_samples - self.num_samples_before
 
     @property
     def warning(self) -> str | None:
-        """What a person should know of the acceptance."""
+        """Warning about a low acceptance."""
         if self.acceptance is None or self.acceptance.ratio >= WARNED_BELOW:
             return None
         return (
@@ -120,7 +120,7 @@ def request_dataset(
     parameters: Mapping[str, Any] | None = None,
     seed: int | None = None,
 ) -> RequestOutcome:
-    """Create a dataset, or raise the total of one that is there.
+    """Create a dataset, or raise the target of an existing one.
 
     Parameters
     ----------
@@ -128,12 +128,12 @@ def request_dataset(
     name : str
         A slug.
     target_num_samples : int or None
-        Total wanted; None leaves that of an existing dataset as it is.
+        Target; None keeps that of an existing dataset.
     parameters : mapping, optional
-        Fields of `DatasetSpec` that the caller gave. Those left out take the defaults or, for an existing dataset, are
-        inherited; one that differs from the dataset's is an error.
+        Fields of `DatasetSpec`. Omitted ones take the defaults or those of the existing dataset; a different value
+        for an existing dataset is an error.
     seed : int, optional
-        Drawn at random and recorded if None; for an existing dataset the same as its own.
+        Drawn at random and stored if None; must equal that of an existing dataset.
 
     Returns
     -------
@@ -142,10 +142,10 @@ def request_dataset(
     Raises
     ------
     InvalidNameError, InvalidSpecError
-        What was asked for cannot be; says which field, its value and what is allowed. So it is where the stations are
-        too far apart for one sample.
+        A field is invalid; the message has its name, value and allowed range. Or the stations are too far apart for one
+        sample.
     UnacceptableSpecError
-        Under 0.5 % of 1000 drawn scenes were accepted; says why and what to relax.
+        Less than 0.5 % of 1000 drawn scenes were accepted; the message has the reasons and what to relax.
     NoReceiversError
         No station is active.
     GeneratorVersionError
@@ -165,13 +165,13 @@ def request_dataset(
             raise InvalidSpecError(f"dataset {name}: target_num_samples is missing; a new dataset needs it")
         try:
             return _create(stores, name, target_num_samples, parse_spec(given), seed)
-        except DatasetExistsError:  # somebody asked for it at the same moment
+        except DatasetExistsError:  # created by another process at the same moment
             existing = get_living_dataset(stores.database, name)
     return _expand(stores, existing, target_num_samples, given, seed)
 
 
 def expand_dataset(stores: Stores, name: str, by: int) -> RequestOutcome:
-    """Raise a dataset's total by a number of samples.
+    """Raise a dataset's target by a number of samples.
 
     Raises
     ------
@@ -230,20 +230,20 @@ def _expand(
         differing.append(f"  seed {seed}: the dataset has {dataset.seed}")
     if differing:
         raise InvalidSpecError(
-            f"dataset {dataset.name} exists and its parameters are frozen; an expansion inherits them:\n"
+            f"dataset {dataset.name} exists and its parameters are frozen; an expansion keeps them:\n"
             + "\n".join(differing)
-            + "\nLeave them out, or create a dataset of another name"
+            + "\nOmit them, or create a dataset with another name"
         )
     before = dataset.target_num_samples
     if target_num_samples is None or target_num_samples == before:
         return RequestOutcome(dataset, before)
     if target_num_samples < before:
         raise InvalidSpecError(
-            f"target_num_samples {target_num_samples}: dataset {dataset.name} is to have {before} already, "
-            "and a dataset never shrinks"
+            f"target_num_samples {target_num_samples}: dataset {dataset.name} already has the target {before}, "
+            "which cannot be lowered"
         )
     _check_num_batches(dataset.name, frozen, target_num_samples)
-    Recipe.of(dataset)  # refuses what this version cannot make
+    Recipe.of(dataset)  # raises if this version cannot make samples of it
     return RequestOutcome(raise_target(stores.database, dataset, target_num_samples), before)
 
 
@@ -273,7 +273,7 @@ def _check_receivers(spec: DatasetSpec, receivers: Sequence[ReceiverSite]) -> No
 
 
 def _farthest_m(spec: DatasetSpec, receivers: Sequence[ReceiverSite]) -> float:
-    """Longest way that a transmission may have: transmitters, and receivers if random, are anywhere in the area."""
+    """Longest possible path: transmitters, and random receivers, can be anywhere in the area."""
     area = bounding_box(receivers, spec.area_margin_deg)
     corners = [area.position(across, up) for across in (0.0, 1.0) for up in (0.0, 1.0)]
     places = [*corners, *((receiver.latitude, receiver.longitude) for receiver in receivers)]

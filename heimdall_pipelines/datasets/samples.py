@@ -1,4 +1,4 @@
-"""One sample of a dataset: its scene, what each receiver hears, the features of that, and the truth beside them.
+"""One sample of a dataset: its scene, the signal at each receiver, its features, and the truth.
 
 Everything here is a function of the dataset's seed, the sample's index and the frozen spec.
 """
@@ -25,23 +25,23 @@ from heimdall_pipelines.store.features import ReceiverAggregate, ReceiverFeature
 NUM_KEPT_IQ = 100  # samples whose IQ a feature_based dataset keeps
 FULL_SCALE_DBM = 30.0  # samples are in square roots of watts
 _PROCESSOR_DEPENDENT_VERSION = 1
-_EPOCH_UNIX_NS = 946_684_800 * 10**9  # 2000-01-01: synthetic samples have no time, so all have the same made-up one
+_EPOCH_UNIX_NS = 946_684_800 * 10**9  # 2000-01-01: synthetic samples have no time, so they get an arbitrary one
 _SAMPLE_SPACING_NS = 10**9
 
 KeepIq = Callable[[ReceiverSite, NDArray[np.complex64]], None]
 
 
 def what_of_other_version(dataset: Dataset) -> str:
-    """Say what can and cannot be done with a dataset of another generator version than this one."""
+    """Describe what can be done with a dataset of another generator version."""
     about = ""
     if dataset.generator_version == _PROCESSOR_DEPENDENT_VERSION:
         about = (
-            f"The bytes of version {_PROCESSOR_DEPENDENT_VERSION} depended on the processor that made them, so not "
-            "even its own code gives them again on every machine. "
+            f"The bytes of version {_PROCESSOR_DEPENDENT_VERSION} depended on the processor that made them, so "
+            "that even its own code does not regenerate them on every machine. "
         )
     return (
-        f"{about}The dataset can be kept: read, summarised, validated as far as that needs no samples, deleted. It "
-        f"cannot be expanded, completed or regenerated. To have it as version {GENERATOR_VERSION}, create a new "
+        f"{about}The dataset can be kept: read, summarised, validated except for regenerated samples, deleted. "
+        f"It cannot be expanded, completed or regenerated. To have it as version {GENERATOR_VERSION}, create a new "
         f"dataset with the same parameters and seed: heimdall dataset show {dataset.name}"
     )
 
@@ -57,11 +57,11 @@ class Recipe:
     Attributes
     ----------
     dataset_id : UUID
-        Names rows and objects; no number depends on it.
+        Identifies rows and objects; no number depends on it.
     seed : int
     spec : DatasetSpec
     sites : tuple of ReceiverSite
-        The dataset's receivers or, if they are random, those around which they are drawn.
+        The dataset's receivers; random receivers are drawn around them.
     """
 
     dataset_id: UUID
@@ -76,7 +76,7 @@ class Recipe:
         Raises
         ------
         GeneratorVersionError
-            This version of the code would make other samples of it.
+            This version of the code would make other samples.
         """
         if dataset.generator_version != GENERATOR_VERSION:
             raise GeneratorVersionError(
@@ -88,9 +88,9 @@ class Recipe:
 
 @dataclass(frozen=True)
 class DrawnSample:
-    """The first acceptable scene of a sample, and the attempts that it took.
+    """The first acceptable scene of a sample, and the number of attempts.
 
-    `scene` is None where `max_attempts` gave none; `attempts` counts the accepted one too.
+    `scene` is None if none of `max_attempts` was acceptable; `attempts` includes the accepted one.
     """
 
     sample_idx: int
@@ -101,7 +101,7 @@ class DrawnSample:
 
 
 def draw_sample(recipe: Recipe, sample_idx: int, max_attempts: int) -> DrawnSample:
-    """Draw scenes until one is accepted: rejected attempts never use up an index."""
+    """Draw scenes until one is accepted: rejected attempts do not use an index."""
     spec = recipe.spec
     scene_spec = spec.scene_spec()
     rejections: dict[str, int] = {}
@@ -121,7 +121,7 @@ def draw_sample(recipe: Recipe, sample_idx: int, max_attempts: int) -> DrawnSamp
 
 
 def make_sample(recipe: Recipe, drawn: DrawnSample, keep_iq: KeepIq | None = None) -> SampleFeatureRow:
-    """Synthesise what each receiver hears and extract its features.
+    """Synthesise the signal at each receiver and extract its features.
 
     Parameters
     ----------
@@ -129,8 +129,8 @@ def make_sample(recipe: Recipe, drawn: DrawnSample, keep_iq: KeepIq | None = Non
     drawn : DrawnSample
         With a scene.
     keep_iq : callable, optional
-        Is given each receiver's samples, complex64 in square roots of watts, to keep; without it they are made in one
-        array again and again.
+        Called with each receiver's samples, complex64 in square roots of watts. Without it one array is reused for
+        all receivers.
 
     Returns
     -------
@@ -178,7 +178,7 @@ def sample_receptions(
     receiver_indices: list[int] | None = None,
     out: NDArray[np.complex64] | None = None,
 ) -> Iterator[Reception]:
-    """What the receivers of a sample hear, or some of them alone, in turn; see `rf.synthesis.receptions`."""
+    """Signals at the receivers of a sample, or at some of them, one at a time; see `rf.synthesis.receptions`."""
     assert drawn.scene is not None
     spec = recipe.spec
     indices = list(range(len(drawn.sites))) if receiver_indices is None else receiver_indices
@@ -202,7 +202,7 @@ def keeps_iq(spec: DatasetSpec, sample_idx: int) -> bool:
 
 
 def start_time_unix_ns(sample_idx: int) -> int:
-    """Made-up time of a sample's first value: 2000-01-01 UTC and a second for each sample."""
+    """Arbitrary time of a sample's first value: 2000-01-01 UTC plus a second for each sample."""
     return _EPOCH_UNIX_NS + sample_idx * _SAMPLE_SPACING_NS
 
 

@@ -1,4 +1,4 @@
-"""Sums up a dataset: what it holds, what scenes were accepted, and how far estimates are from the truth."""
+"""Summarises a dataset: counts, acceptance of scenes, and errors of estimates."""
 
 import math
 from array import array
@@ -22,15 +22,15 @@ from heimdall_pipelines.store.datasets import (
 )
 from heimdall_pipelines.store.features import ReceiverFeatures, mean_of
 
-_HEARD_DB = 0.0  # true SNR from which levels are compared
-_STRONG_DB = 10.0  # and from which frequency and delay spread are
+_HEARD_DB = 0.0  # least true SNR at which levels are compared
+_STRONG_DB = 10.0  # and at which frequency and delay spread are
 _CONFIDENT = 0.5
 _FEWEST_FOR_CORRELATION = 10
 
 
 @dataclass(frozen=True)
 class EstimateError:
-    """How far the estimates of a feature are from the truth: estimate less truth.
+    """Errors of the estimates of a feature: estimate minus truth.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class EstimateError:
 
 @dataclass(frozen=True)
 class DelaySpread:
-    """What `multipath_delay_spread_us` says of the true rms delay spread; it is no estimate of it, but grows with it.
+    """Relation of `multipath_delay_spread_us` to the true rms delay spread; it grows with it, but does not estimate it.
 
     One narrow-band signal at one receiver shows how the amplitude varies with the frequency, of which the expected
     median is 0.45 of the spread. Compared are links without a direct path, whose echoes alone make the spread, with a
@@ -77,17 +77,17 @@ class DelaySpread:
 
 @dataclass(frozen=True)
 class Detection:
-    """How many links hold a signal as the features say (`signal_present`), on either side of a true SNR.
+    """Number of links with a detected signal (`signal_present`), above and below a true SNR.
 
     Attributes
     ----------
     min_snr_db : float
         The dataset's.
     num_above, present_above : int
-        Links with that true SNR or more, and those of them with a signal found.
+        Links with that true SNR or more, and those of them with a detected signal.
     num_below, present_below : int
-        The same for links below. Finding one there is no mistake: every link carries the transmission, and the
-        detector hears it well below a usual `min_snr_db`.
+        The same for links below. A detection there is not an error: every link carries the transmission, and the
+        detector works well below a usual `min_snr_db`.
     """
 
     min_snr_db: float
@@ -119,7 +119,7 @@ class Transmissions:
 
 @dataclass(frozen=True, eq=False)
 class Links:
-    """One value per receiver of every sample; errors are estimate less truth, NaN where nothing was estimated.
+    """One value per receiver of every sample; errors are estimate minus truth, NaN where nothing was estimated.
 
     Attributes
     ----------
@@ -141,7 +141,7 @@ class Links:
 
 @dataclass(frozen=True, eq=False)
 class DatasetSummary:
-    """A dataset in numbers, and what its pictures are drawn from.
+    """A dataset in numbers, and the data of its pictures.
 
     Attributes
     ----------
@@ -149,13 +149,13 @@ class DatasetSummary:
     counts : DatasetCounts
         Counted row by row.
     attempts : int
-        Scenes drawn for the samples that are committed and for batches that stopped.
+        Scenes drawn for committed samples and for batches that stopped.
     rejections : dict of str to int
-        How often which reason rejected one.
+        Number of rejections by reason.
     acceptance : float
-        Share of the attempts that was accepted; 1 where there was none.
+        Share of the attempts that was accepted; 1 without attempts.
     errors : tuple of EstimateError
-        Only of features of which there is something to compare.
+        Only of features that can be compared.
     delay_spread : DelaySpread or None
         None where fewer than ten links can be compared.
     detection : Detection
@@ -176,7 +176,7 @@ class DatasetSummary:
 
 
 def summarise_dataset(database: Database, name: str) -> DatasetSummary:
-    """Read a dataset once through; about 200 bytes are kept of a sample with 7 receivers.
+    """Read a dataset in one pass; memory is about 200 bytes for a sample with 7 receivers.
 
     Raises
     ------
@@ -207,10 +207,10 @@ def summarise_dataset(database: Database, name: str) -> DatasetSummary:
 
 
 class _Columns:
-    """What is kept of the samples: flat arrays of what is plotted or summed up, float32 unless said otherwise."""
+    """Values of the samples that are plotted or summarised, as flat arrays, mostly float32."""
 
     def __init__(self, sample_rate_hz: float) -> None:
-        self._band_db = 10 * math.log10(sample_rate_hz)  # that noise_power_dbm is of
+        self._band_db = 10 * math.log10(sample_rate_hz)  # band of noise_power_dbm
         self._sample = {name: array("f") for name in ("latitude", "longitude", "gdop", "gdop_error")}
         self._num_detected = array("h")
         self._present = array("b")
@@ -232,7 +232,7 @@ class _Columns:
         }
 
     def add(self, sample: StoredSample) -> None:
-        """Take over one sample."""
+        """Add one sample."""
         truth = sample.truth
         values = {
             "latitude": truth.tx_latitude,
@@ -257,7 +257,7 @@ class _Columns:
         return np.array(self._link[name], np.float32)
 
     def transmissions(self) -> Transmissions:
-        """What is public of the samples."""
+        """Values of each sample."""
         return Transmissions(
             latitude=self.of_sample("latitude"),
             longitude=self.of_sample("longitude"),
@@ -266,7 +266,7 @@ class _Columns:
         )
 
     def links(self) -> Links:
-        """What is public of the links."""
+        """Values of each link."""
         return Links(
             rx_latitude=self.of_link("rx_latitude"),
             rx_longitude=self.of_link("rx_longitude"),
@@ -340,7 +340,7 @@ def _error(feature: str, unit: str, errors: NDArray[np.float32], note: str) -> I
 
 
 def _frequency_note(errors_hz: NDArray[np.float32], doppler_hz: NDArray[np.float32]) -> str:
-    """Say what fading has to do with it: what is heard has a Doppler shift, too, which the truth leaves out."""
+    """Describe the effect of fading: the received signal has a Doppler shift, too, which the truth does not include."""
     note = f"signal present, true SNR of {_STRONG_DB:g} dB or more"
     errors_hz, doppler_hz = errors_hz[np.isfinite(errors_hz)], doppler_hz[np.isfinite(errors_hz)]
     if not np.any(doppler_hz > 0):

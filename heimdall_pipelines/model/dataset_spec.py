@@ -1,4 +1,4 @@
-"""What a synthetic dataset is made from: its parameters, checked once where they enter and frozen from then on."""
+"""Parameters of a synthetic dataset: checked once, frozen afterwards."""
 
 from collections.abc import Mapping
 from typing import Any, Self, get_origin
@@ -20,11 +20,11 @@ _LONGEST_SHOWN = 100
 
 
 class InvalidSpecError(HeimdallError):
-    """A parameter of a dataset is not what it may be; the message names each field, its value and what is allowed."""
+    """A parameter of a dataset is invalid; the message names each field, its value and what is allowed."""
 
 
 def _field(name: str) -> Any:
-    """A field as the table of parameters has it."""
+    """A field with default, range and description from the table of parameters."""
     row = PARAMETERS[name]
     return Field(default=row.default, ge=row.ge, gt=row.gt, le=row.le, description=row.description)
 
@@ -119,7 +119,7 @@ class DatasetSpec(BaseModel):
         return self.model_dump(mode="json")
 
     def scene_spec(self) -> SceneSpec:
-        """From what scenes are drawn."""
+        """Parameters of the scenes."""
         return SceneSpec(
             frequency_hz=self.frequency_hz,
             tx_power_dbm=self.tx_power_dbm,
@@ -136,7 +136,7 @@ class DatasetSpec(BaseModel):
         )
 
     def impairments(self) -> Impairments:
-        """What each receiver's hardware adds."""
+        """Effects of each receiver's hardware."""
         return Impairments(
             iq_gain_db=self.iq_gain_db,
             iq_phase_deg=self.iq_phase_deg,
@@ -146,7 +146,7 @@ class DatasetSpec(BaseModel):
 
 
 def parse_spec(values: Mapping[str, Any]) -> DatasetSpec:
-    """Check the parameters of a dataset; those that are not given take their defaults.
+    """Check the parameters of a dataset; omitted ones take their defaults.
 
     Raises
     ------
@@ -161,14 +161,14 @@ def parse_spec(values: Mapping[str, Any]) -> DatasetSpec:
 
 
 def check_num_samples(value: int) -> int:
-    """Total of samples that a dataset may have; an error names the allowed range."""
+    """Return the number of samples if it is allowed; the error names the range."""
     if not 1 <= value <= MAX_NUM_SAMPLES:
         raise InvalidSpecError(f"target_num_samples {value}: 1 to {MAX_NUM_SAMPLES} are allowed")
     return value
 
 
 def check_seed(value: int) -> int:
-    """Seed that a dataset may have; an error names the allowed range."""
+    """Return the seed if it is allowed; the error names the range."""
     if not 0 <= value <= MAX_SEED:
         raise InvalidSpecError(f"seed {value}: 0 to {MAX_SEED} are allowed")
     return value

@@ -399,7 +399,7 @@ def test_a_batch_without_enough_acceptable_scenes_stops_with_its_reasons_and_sto
     assert "scarce__00000 stopped (max_attempts)" in message
     assert "of 5 samples found a scene in 100 attempts, 20 per sample; nothing was committed" in message
     assert re.search(r"too_few_receivers +\d+ +\d+\.\d%", message)
-    assert "create another one that asks for less (min_snr_db, min_receivers, max_gdop)" in message
+    assert "create another one with weaker limits (min_snr_db, min_receivers, max_gdop)" in message
 
     assert_nothing_stored(stores, dataset)
     (batch,) = list_batches(stores.database, dataset.id)

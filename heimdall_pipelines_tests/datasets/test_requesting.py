@@ -144,7 +144,7 @@ def test_expanding_by_a_number_adds_it_to_the_total(stores):
 
 def test_a_smaller_total_is_refused(stores):
     add(stores, "night", 15)
-    with pytest.raises(InvalidSpecError, match=r"target_num_samples 5: dataset night is to have 15 already"):
+    with pytest.raises(InvalidSpecError, match=r"target_num_samples 5: dataset night already has the target 15"):
         request_dataset(stores, "night", target_num_samples=5)
     assert get_dataset(stores.database, "night").target_num_samples == 15
 
