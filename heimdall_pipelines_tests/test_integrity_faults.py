@@ -447,7 +447,7 @@ UNREADABLE = {
 
 
 @pytest.mark.parametrize("inject", UNREADABLE.values(), ids=list(UNREADABLE))
-def test_json_that_has_not_its_form_is_a_problem_of_its_sample_and_breaks_no_check_off(night, inject):
+def test_malformed_json_is_a_problem_of_its_sample(night, inject):
     inject(night)
     examples = [example for group in failed(night.validate()).values() for example in group]
     assert any(example.startswith("sample 3: ") for example in examples)
@@ -460,7 +460,7 @@ def test_json_that_has_not_its_form_is_a_problem_of_its_sample_and_breaks_no_che
     [pytest.param(edit, marks=pytest.mark.fault(edit.title)) for edit in [*OBJECTS, *ROWS, *NUMBERS]],
     ids=lambda edit: edit.title.replace(" ", "-"),
 )
-def test_an_edit_is_found_by_its_check_and_mended_to_the_byte(night, fault, edit):
+def test_an_edit_is_found_and_repaired_to_the_byte(night, fault, edit):
     edit.inject(night)
 
     if edit.only_with_checksums:
@@ -504,7 +504,7 @@ def test_a_sample_cannot_be_there_twice(night, fault, table):
 
 
 @pytest.mark.fault("samples are missing of a dataset that another version of the generator made")
-def test_a_dataset_of_another_generator_version_is_looked_at_and_never_mended(night, fault):
+def test_another_generator_version_is_checked_and_never_repaired(night, fault):
     version = "UPDATE heimdall.synthetic_datasets SET generator_version = 99 WHERE id = :id"
     night.execute(version)
     assert failed(night.validate(checksums=True)) == {}  # what agrees is healthy, whoever made it
@@ -528,7 +528,7 @@ def test_a_dataset_of_another_generator_version_is_looked_at_and_never_mended(ni
 
 
 @pytest.mark.fault("only what is counted is wrong of a dataset that another version of the generator made")
-def test_counts_of_a_dataset_of_another_generator_version_are_mended(night, fault):
+def test_counts_of_another_generator_version_are_repaired(night, fault):
     night.execute("UPDATE heimdall.synthetic_datasets SET generator_version = 99, num_samples = 1 WHERE id = :id")
     validation = night.validate()
     done = night.repair()
@@ -609,7 +609,7 @@ def test_few_of_many_samples_are_a_warning(few_kept, fault):
     fault.record(found_by=_seen(validation), came_of_it=f"{in_words(done)}: {AS_BEFORE}")
 
 
-def test_of_many_problems_twenty_are_told(night):
+def test_of_many_problems_twenty_are_reported(night):
     remove_every_object(night)
     (outcome,) = (outcome for outcome in night.validate().outcomes if not outcome.passed)
     assert (outcome.num_problems, len(outcome.examples)) == (NUM_SAMPLES * len(RX_IDS) * 2, 20)
@@ -649,7 +649,7 @@ def test_a_target_below_what_was_made_out_of_order_is_found_and_raised(night, fa
 
 
 @pytest.mark.fault("features are edited within what they can be")
-def test_features_that_are_not_those_of_the_iq_are_found_by_making_them_again_and_mended_by_name(night, fault):
+def test_wrong_features_are_found_by_regeneration_and_repaired(night, fault):
     night.execute(
         "UPDATE heimdall.measurement_features SET receiver_features ="
         " jsonb_set(receiver_features, '{0,multipath_delay_spread_us,std}', '0.123')"
@@ -671,7 +671,7 @@ def test_features_that_are_not_those_of_the_iq_are_found_by_making_them_again_an
 
 
 @pytest.mark.fault("a feature row is inserted far beyond the target")
-def test_a_feature_row_of_no_batch_is_told_and_neither_deleted_nor_taken_for_a_target(night, fault):
+def test_a_feature_row_of_no_batch_is_reported_and_kept(night, fault):
     night.execute(
         "INSERT INTO heimdall.measurement_features SELECT (jsonb_populate_record(f, jsonb_build_object("
         "'sample_idx', 4000000, 'id', gen_random_uuid()))).*"

@@ -31,7 +31,7 @@ class EstimateChecks:
     """Compares link by link, and the mean error over all of them."""
 
     def __init__(self, spec: DatasetSpec, found: Findings) -> None:
-        self._found = found
+        self._findings = found
         self._outcome = found.outcomes["estimates_agree_with_truth"]
         # What the hardware adds is measured with the signal, but is not part of the truth.
         self._is_clean = spec.dc_offset_db is None and spec.adc_bits is None
@@ -62,7 +62,7 @@ class EstimateChecks:
         """Check the mean errors, and the number of frequencies that are far off."""
         if len(self._far_off) > max_outliers(self._outcome.numbers.get("frequencies_compared", 0)):
             self._outcome.problems(len(self._far_off), self._far_off_words)
-            self._found.affected.update(self._far_off)
+            self._findings.affected.update(self._far_off)
         for feature, (num, total) in self._errors_db.items():
             if num >= _FEWEST_FOR_BIAS and abs(total / num) > MAX_BIAS_DB:
                 self._outcome.problem(
@@ -91,7 +91,7 @@ class EstimateChecks:
             self._far_off_words.append(f"sample {sample_idx}: {receiver.rx_id} {off}")
 
     def _wrong(self, sample_idx: int, what: str) -> None:
-        self._found.found("estimates_agree_with_truth", sample_idx, what, repaired_by_regeneration=False)
+        self._findings.add("estimates_agree_with_truth", sample_idx, what, repaired_by_regeneration=False)
 
 
 def max_outliers(num_links: int) -> int:

@@ -98,7 +98,7 @@ class Findings:
             )
         return cls(dataset, outcomes)
 
-    def found(self, check: str, sample_idx: int, what: str, *, repaired_by_regeneration: bool = True) -> None:
+    def add(self, check: str, sample_idx: int, what: str, *, repaired_by_regeneration: bool = True) -> None:
         """Add a problem of a sample."""
         self.outcomes[check].problem(f"sample {sample_idx}: {what}")
         self.affected.add(sample_idx)

@@ -163,7 +163,7 @@ class _ObjectsOfSample:
         num_samples = snapshot.dataset.spec.num_iq_samples
         self._size_bytes = len(npy_header_bytes(num_samples)) + num_samples * _SAMPLE_BYTES
         self._objects = objects
-        self._found = found
+        self._findings = found
         self._outcome = found.outcomes["objects_agree"]
         self._checksums = checksums
         self._readers = ThreadPoolExecutor(_READS_AT_ONCE, thread_name_prefix="read")
@@ -187,7 +187,7 @@ class _ObjectsOfSample:
                 self._wrong(row, f"{key} is missing")
             else:
                 self.num_objects += 1
-                self._found.object_bytes += entry.size_bytes
+                self._findings.object_bytes += entry.size_bytes
                 if entry.size_bytes != self._size_bytes:
                     self._wrong(row, f"{key} has {entry.size_bytes} bytes, {self._size_bytes} are expected")
                 elif self._checksums or entry.etag != row.etag.get(rx_id, entry.etag):
@@ -197,7 +197,7 @@ class _ObjectsOfSample:
                 self._wrong(row, f"{sidecar_key(key)} is {'missing' if sidecar is None else 'empty'}")
             else:
                 self._outcome.count("sidecars")
-                self._found.object_bytes += sidecar.size_bytes
+                self._findings.object_bytes += sidecar.size_bytes
         self._compare_checksums(row, unsure)
         return list(entries.values())
 
@@ -221,5 +221,5 @@ class _ObjectsOfSample:
 
     def _wrong(self, row: StoredIq, what: str) -> None:
         # Nothing is missing for a row that should not exist.
-        repaired_by_regeneration = row.sample_idx not in self._found.orphan_iq_rows
-        self._found.found("objects_agree", row.sample_idx, what, repaired_by_regeneration=repaired_by_regeneration)
+        repaired_by_regeneration = row.sample_idx not in self._findings.orphan_iq_rows
+        self._findings.add("objects_agree", row.sample_idx, what, repaired_by_regeneration=repaired_by_regeneration)

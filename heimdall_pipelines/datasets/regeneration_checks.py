@@ -90,7 +90,7 @@ def differences(row: SampleRow, made: SampleFeatureRow) -> Iterator[str]:
 
 def _compare(stores: Stores, snapshot: DatasetSnapshot, recipe: Recipe, row: SampleRow, found: Findings) -> None:
     def wrong(what: str) -> None:
-        found.found("samples_made_again_agree", row.sample_idx, what)
+        found.add("samples_made_again_agree", row.sample_idx, what)
 
     drawn = stored_sample(recipe, row)
     if drawn.scene is None:

@@ -58,7 +58,7 @@ class _RowChecks:
     """Checks one row after the other."""
 
     def __init__(self, snapshot: DatasetSnapshot, found: Findings) -> None:
-        self._found = found
+        self._findings = found
         self._dataset = snapshot.dataset
         self._spec = snapshot.dataset.spec
         self._recipe = Recipe.of(snapshot.dataset) if snapshot.dataset.generator_version == GENERATOR_VERSION else None
@@ -68,22 +68,22 @@ class _RowChecks:
 
     def sample(self, row: SampleRow, stored: StoredIq | None) -> None:
         """Check a sample's feature row, and its IQ row if it has one."""
-        self._found.num_features += 1
-        self._found.after_last = row.sample_idx + 1
+        self._findings.num_features += 1
+        self._findings.after_last = row.sample_idx + 1
         if row.unreadable is not None:
-            self._found.found("numbers_in_range", row.sample_idx, f"{row.unreadable} of the feature row is malformed")
+            self._findings.add("numbers_in_range", row.sample_idx, f"{row.unreadable} of the feature row is malformed")
         else:
             self._truth(row, stored)
             self._features(row)
-            if row.sample_idx not in self._found.to_regenerate:
+            if row.sample_idx not in self._findings.to_regenerate:
                 self._receiver_aggregate(row)
             self._estimates.add(row)
         expected = keeps_iq(self._spec, row.sample_idx)
-        self._found.num_iq_expected += expected
+        self._findings.num_iq_expected += expected
         if stored is None and expected:
-            self._found.found("iq_of_every_sample", row.sample_idx, "its IQ should be kept, but there is no IQ row")
+            self._findings.add("iq_of_every_sample", row.sample_idx, "its IQ should be kept, but there is no IQ row")
         elif stored is not None and expected:
-            self._found.num_iq_rows += 1
+            self._findings.num_iq_rows += 1
             self._iq_row(row, stored)
         elif stored is not None:
             self._orphan_iq_row(stored, "an IQ row exists, but the dataset does not keep its IQ")
@@ -91,8 +91,8 @@ class _RowChecks:
     def without_batch(self, row: SampleRow) -> None:
         """Report a feature row that no run can have written; it is not counted and never deleted."""
         what = "a feature row beyond the target that belongs to no batch: inspect it, and delete it with SQL"
-        self._found.found("samples_without_gap", row.sample_idx, what, repaired_by_regeneration=False)
-        self._found.num_without_batch += 1
+        self._findings.add("samples_without_gap", row.sample_idx, what, repaired_by_regeneration=False)
+        self._findings.num_without_batch += 1
 
     def orphan_iq_row(self, stored: StoredIq) -> None:
         """Report an IQ row of a sample without features."""
@@ -101,24 +101,24 @@ class _RowChecks:
     def end(self) -> None:
         """Write the totals of the checks."""
         self._estimates.end()
-        self._numbers.numbers |= {"samples": self._found.num_features}
+        self._numbers.numbers |= {"samples": self._findings.num_features}
         self._truths.numbers |= {
-            "samples": self._found.num_features,
-            "scenes_drawn_again": self._found.num_features if self._recipe else 0,
+            "samples": self._findings.num_features,
+            "scenes_drawn_again": self._findings.num_features if self._recipe else 0,
         }
-        self._found.outcomes["iq_of_every_sample"].numbers |= {
-            "iq_rows": self._found.num_iq_rows,
-            "iq_rows_expected": self._found.num_iq_expected,
+        self._findings.outcomes["iq_of_every_sample"].numbers |= {
+            "iq_rows": self._findings.num_iq_rows,
+            "iq_rows_expected": self._findings.num_iq_expected,
         }
 
     def _orphan_iq_row(self, stored: StoredIq, what: str) -> None:
-        self._found.num_iq_rows += 1
-        self._found.orphan_iq_rows.add(stored.sample_idx)
-        self._found.found("iq_of_every_sample", stored.sample_idx, what, repaired_by_regeneration=False)
+        self._findings.num_iq_rows += 1
+        self._findings.orphan_iq_rows.add(stored.sample_idx)
+        self._findings.add("iq_of_every_sample", stored.sample_idx, what, repaired_by_regeneration=False)
 
     def _truth(self, row: SampleRow, stored: StoredIq | None) -> None:
         def wrong(what: str) -> None:
-            self._found.found("truths_agree", row.sample_idx, what)
+            self._findings.add("truths_agree", row.sample_idx, what)
 
         truth = row.truth
         if truth is None:
@@ -142,7 +142,7 @@ class _RowChecks:
         is_newer = row.feature_version > FEATURE_VERSION
 
         def wrong(what: str) -> None:
-            self._found.found("numbers_in_range", row.sample_idx, what, repaired_by_regeneration=not is_newer)
+            self._findings.add("numbers_in_range", row.sample_idx, what, repaired_by_regeneration=not is_newer)
 
         if is_newer:
             wrong(
@@ -171,12 +171,12 @@ class _RowChecks:
         for name, value in made.items():
             if not agrees(getattr(row, name), value, SUM_TOLERANCE):
                 what = f"{name} is {getattr(row, name)}, its receivers give {value}"
-                self._found.found("numbers_in_range", row.sample_idx, what)
+                self._findings.add("numbers_in_range", row.sample_idx, what)
 
     def _iq_row(self, row: SampleRow, stored: StoredIq) -> None:
         if stored.unreadable is not None:
             what = f"{stored.unreadable} of the IQ row is malformed"
-            self._found.found("iq_of_every_sample", row.sample_idx, what)
+            self._findings.add("iq_of_every_sample", row.sample_idx, what)
             return
         if row.unreadable is not None:
             return  # the expected objects are unknown
@@ -185,14 +185,14 @@ class _RowChecks:
             for receiver in row.receivers
         }
         if stored.paths != expected:
-            self._found.found(
+            self._findings.add(
                 "iq_of_every_sample",
                 row.sample_idx,
                 f"the IQ row names {len(stored.paths)} objects, not the expected "
                 f"{len(expected)}: {_first_difference(expected, stored.paths)}",
             )
         elif set(stored.sha256) != set(expected) or stored.num_samples != self._spec.num_iq_samples:
-            self._found.found(
+            self._findings.add(
                 "iq_of_every_sample", row.sample_idx, "the IQ row's checksums or length do not match the sample"
             )
 
@@ -201,7 +201,7 @@ class _Sequence:
     """Finds samples that are missing although their batch counts them, and batches with a wrong count."""
 
     def __init__(self, snapshot: DatasetSnapshot, found: Findings, first: int, end: int) -> None:
-        self._found = found
+        self._findings = found
         self._outcome = found.outcomes["samples_without_gap"]
         self._size = snapshot.dataset.grid.batch_size
         self._target = snapshot.dataset.target_num_samples
@@ -233,7 +233,7 @@ class _Sequence:
             self._batch_no, self._next, self._num_rows = batch_no, batch_no * self._size, 0
             self._finish()
         self._outcome.numbers |= {
-            "samples": self._found.num_features,
+            "samples": self._findings.num_features,
             "samples_committed": sum(self._committed.values()),
         }
 
@@ -246,15 +246,15 @@ class _Sequence:
         first = self._batch_no * self._size
         self._missing(self._next, min(first + min(committed, self._size), self._target))
         if self._num_rows != committed:
-            self._found.miscounted.add(self._batch_no)
+            self._findings.miscounted.add(self._batch_no)
             self._outcome.problem(
                 f"batch {self._batch_no}: it counts {committed} samples, {self._num_rows} feature rows exist"
             )
 
     def _missing(self, first: int, end: int) -> None:
         for sample_idx in range(first, end):
-            self._found.found("samples_without_gap", sample_idx, "its feature row is missing")
-            self._found.without_features.add(sample_idx)
+            self._findings.add("samples_without_gap", sample_idx, "its feature row is missing")
+            self._findings.without_features.add(sample_idx)
 
 
 def _first_difference(one: dict[str, str], other: dict[str, str]) -> str:

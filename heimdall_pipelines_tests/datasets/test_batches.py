@@ -91,7 +91,7 @@ def test_any_other_text_is_no_partition_key(text):
         "night__" + "1" * 5000,
     ],
 )
-def test_a_key_that_nobody_writes_is_refused(key):
+def test_a_malformed_key_is_refused(key):
     with pytest.raises(InvalidNameError):
         parse_partition_key(key)
 

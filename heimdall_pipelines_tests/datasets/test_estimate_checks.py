@@ -128,7 +128,7 @@ def apart_db(row: SampleRow) -> float:
         ("snr_db", -4.0, r"snr_db is -[345]\.\d dB off the truth"),
     ],
 )
-def test_a_number_that_is_off_is_told_with_its_receiver(feature, off, words):
+def test_a_wrong_estimate_is_reported_with_its_receiver(feature, off, words):
     made_from, rows = rows_of("default")
     row = next(row for row in rows if row.receivers[0].signal_present and row.truth.receivers[0].snr_db > 15)
     found = check(made_from, [moved(row, feature, off, of=1)])
@@ -150,7 +150,7 @@ def test_a_few_frequencies_that_selective_fading_pulls_are_counted_and_no_proble
     assert seen.numbers["frequencies_compared"] == num_strong(rows)
 
 
-def test_more_frequencies_far_off_than_fading_explains_are_all_told():
+def test_too_many_frequencies_far_off_are_all_reported():
     made_from, rows = rows_of("default")
     too_many = max_outliers(num_strong(rows)) + 1
     wrong = [moved(row, "frequency_offset_hz", -400.0, of=1) for row in strong_first(rows)[:too_many]]
@@ -162,7 +162,7 @@ def test_more_frequencies_far_off_than_fading_explains_are_all_told():
         assert re.search(r" is -(39|40)\d Hz off the truth -?\d+$", example)
 
 
-def test_every_frequency_far_off_is_counted_and_twenty_are_told():
+def test_all_frequencies_far_off_are_counted_and_twenty_reported():
     made_from, rows = rows_of("default")
     found = check(made_from, [moved(row, "frequency_offset_hz", 400.0) for row in rows])
     assert outcome(found).num_problems == num_strong(rows) > MAX_EXAMPLES
@@ -218,7 +218,7 @@ def test_estimates_through_imperfect_hardware_are_not_compared(impairment):
 
 
 @pytest.mark.parametrize("damage", ["no truth", "a receiver too few", "text for a number", "a level lost"])
-def test_what_other_checks_tell_is_no_problem_here(damage):
+def test_what_other_checks_report_is_no_problem_here(damage):
     made_from, rows = rows_of("default")
     row = rows[0]
     if damage == "no truth":

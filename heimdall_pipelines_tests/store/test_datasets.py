@@ -329,7 +329,7 @@ def test_samples_are_streamed_in_their_order(stores):
     assert samples[7].receivers == feature_row(7).receivers
 
 
-def test_no_sample_is_there_twice_whoever_inserts(stores):
+def test_no_sample_exists_twice(stores):
     dataset = add(stores, "night", 5)
     commit(stores, dataset, 0, [feature_row(0)], [iq_row(0)])
     copy = "(jsonb_populate_record(f, jsonb_build_object('id', gen_random_uuid()))).*"
