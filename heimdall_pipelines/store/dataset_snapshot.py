@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -64,6 +64,14 @@ class StoredIq:
     etag: dict[str, str]
     unreadable: str | None = None
 
+    @classmethod
+    def malformed(cls, sample_idx: int, column: str) -> "StoredIq":
+        """A row of which a column is malformed; it names no object."""
+        return cls(sample_idx, truth=None, paths={}, num_samples=-1, sha256={}, etag={}, unreadable=column)
+
+
+_IQ_COLUMNS = "sample_idx, iq_storage_paths, iq_metadata"
+
 
 class DatasetSnapshot:
     """Reads a dataset's rows within one snapshot.
@@ -117,11 +125,25 @@ class DatasetSnapshot:
 
     def stored_iq(self, first: int, end: int) -> Iterator[StoredIq]:
         """IQ rows with ``first <= sample_idx < end``, in order, fetched in small groups."""
-        return self._stored_iq("sample_idx >= :first AND sample_idx < :end ORDER BY sample_idx", first, end)
+        rows = self._stream(
+            f"SELECT truth, {_IQ_COLUMNS} FROM heimdall.synthetic_iq_samples"
+            " WHERE dataset_id = :id AND sample_idx >= :first AND sample_idx < :end ORDER BY sample_idx",
+            {"first": first, "end": end},
+        )
+        for row in rows:
+            truth = readable_truth(row["truth"])
+            stored = _stored_iq(row, truth)
+            yield stored if truth is not None else replace(stored, unreadable="truth")
 
     def stored_iq_as_listed(self) -> Iterator[StoredIq]:
-        """All IQ rows in the order in which a store lists their objects: that of the digits, 1, 10, 100, 2."""
-        return self._stored_iq('sample_idx >= :first AND sample_idx < :end ORDER BY sample_idx::text COLLATE "C"')
+        """All IQ rows, without their truth, in the order in which a store lists their objects: 1, 10, 100, 2."""
+        rows = self._stream(
+            f"SELECT {_IQ_COLUMNS} FROM heimdall.synthetic_iq_samples"
+            ' WHERE dataset_id = :id ORDER BY sample_idx::text COLLATE "C"',
+            {},
+        )
+        for row in rows:
+            yield _stored_iq(row, None)
 
     def row_bytes(self) -> int:
         """Size of the dataset's rows in PostgreSQL."""
@@ -138,15 +160,6 @@ class DatasetSnapshot:
                 {"id": self.dataset.id},
             ).scalar_one()
         )
-
-    def _stored_iq(self, condition: str, first: int = 0, end: int = 2**31 - 1) -> Iterator[StoredIq]:
-        rows = self._stream(
-            "SELECT sample_idx, truth, iq_storage_paths AS paths, iq_metadata FROM heimdall.synthetic_iq_samples"
-            f" WHERE dataset_id = :id AND {condition}",
-            {"first": first, "end": end},
-        )
-        for row in rows:
-            yield _stored_iq(row)
 
     def _stream(self, statement: str, values: dict[str, object]) -> Iterator[dict[str, Any]]:
         rows = self._connection.execution_options(yield_per=_ROWS_PER_FETCH).execute(
@@ -172,23 +185,23 @@ def _sample_row(row: dict[str, Any]) -> SampleRow:
     return SampleRow(receivers=tuple(ReceiverFeatures.from_json(element) for element in elements), **row)
 
 
-def _stored_iq(row: dict[str, Any]) -> StoredIq:
-    metadata = row.pop("iq_metadata")
+def _stored_iq(row: dict[str, Any], truth: SampleTruth | None) -> StoredIq:
+    metadata, paths = row["iq_metadata"], row["iq_storage_paths"]
     if not isinstance(metadata, dict):
         metadata = {"sha256": None}
     found = {"num_samples": -1, "sha256": {}, "etag": {}} | metadata
-    row["truth"] = readable_truth(row["truth"])
-    unreadable = None
-    if row["truth"] is None:
-        unreadable = "truth"
-    elif not (isinstance(found["sha256"], dict) and isinstance(found["etag"], dict)):
-        unreadable = "iq_metadata"
-    elif not all(isinstance(path, str) for path in row["paths"].values()):
-        unreadable = "iq_storage_paths"
-    if unreadable is not None:
-        row["paths"] = {}
-        return StoredIq(num_samples=-1, sha256={}, etag={}, unreadable=unreadable, **row)
-    return StoredIq(num_samples=found["num_samples"], sha256=found["sha256"], etag=found["etag"], **row)
+    if not (isinstance(found["sha256"], dict) and isinstance(found["etag"], dict)):
+        return StoredIq.malformed(row["sample_idx"], "iq_metadata")
+    if not all(isinstance(path, str) for path in paths.values()):
+        return StoredIq.malformed(row["sample_idx"], "iq_storage_paths")
+    return StoredIq(
+        sample_idx=row["sample_idx"],
+        truth=truth,
+        paths=paths,
+        num_samples=found["num_samples"],
+        sha256=found["sha256"],
+        etag=found["etag"],
+    )
 
 
 def _are_objects(values: Any) -> bool:
