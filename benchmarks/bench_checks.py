@@ -28,7 +28,7 @@ from heimdall_pipelines.datasets.row_checks import check_rows
 from heimdall_pipelines.datasets.samples import Recipe, draw_sample, make_sample
 from heimdall_pipelines.formats.npy import npy_header_bytes
 from heimdall_pipelines.settings import load_settings
-from heimdall_pipelines.store.dataset_snapshot import look_at_dataset
+from heimdall_pipelines.store.dataset_snapshot import open_snapshot
 from heimdall_pipelines.store.iq_objects import dataset_iq_prefix
 from heimdall_pipelines.store.stores import open_stores
 
@@ -66,7 +66,7 @@ def rows_and_batches(stores, workers):
             make_sample(recipe, draw_sample(recipe, sample_idx, 1000))
 
     def look_at_rows():
-        with look_at_dataset(stores.database, name) as look:
+        with open_snapshot(stores.database, name) as look:
             found = Findings.begin(look.dataset, tuple(DATASET_CHECKS))
             check_rows(look, found, BATCH_SIZE, 2 * BATCH_SIZE, lambda _: None)
 
@@ -134,7 +134,7 @@ def list_rows(stores, name, num_samples):
             ),
             {
                 "id": str(dataset.id),
-                "truth": json.dumps(make_sample(recipe, draw_sample(recipe, 0, 1000)).truth),
+                "truth": json.dumps(make_sample(recipe, draw_sample(recipe, 0, 1000)).truth.to_json()),
                 "num": num_samples,
                 "num_iq": recipe.spec.num_iq_samples,
                 "prefix": dataset_iq_prefix(dataset.id),
@@ -161,7 +161,7 @@ def listing_server(recipe, num_samples):
 
 def look_at_objects(name):
     """Compare a dataset's objects with its rows in this process; what it took."""
-    with open_stores(load_settings()) as stores, look_at_dataset(stores.database, name) as look:
+    with open_stores(load_settings()) as stores, open_snapshot(stores.database, name) as look:
         found = Findings.begin(look.dataset, tuple(DATASET_CHECKS))
         before_mb = psutil.Process().memory_info().rss / 1e6
         begun = time.perf_counter()

@@ -20,7 +20,6 @@ import psutil
 
 from benchmarks.rounds import SMALL, Comparison, compare, timed
 from benchmarks.stack import stores_and_workers
-from heimdall_pipelines.datasets.batches import missing_batches
 from heimdall_pipelines.datasets.deleting import delete_dataset
 from heimdall_pipelines.datasets.generating import make_batch
 from heimdall_pipelines.datasets.iq_files import iq_file
@@ -68,7 +67,7 @@ def compute_all(recipe, first, num_samples, workers):
 def store_all(stores, name, workers):
     """Make and store a dataset's missing batches."""
     dataset = request_dataset(stores, name, target_num_samples=None).dataset
-    for span in missing_batches(dataset, list_batches(stores.database, dataset.id)):
+    for span in dataset.grid.missing(list_batches(stores.database, dataset.id)):
         make_batch(stores, name, span.batch_no, workers)
 
 

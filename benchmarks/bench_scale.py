@@ -37,7 +37,6 @@ import psycopg2
 from heimdall_pipelines.cli.dagster_instance import dagster_instance
 from heimdall_pipelines.cli.dataset_making import make_missing, report_request
 from heimdall_pipelines.cli.environment import PROJECT_FOLDER, servers, stores
-from heimdall_pipelines.datasets.batches import missing_batches
 from heimdall_pipelines.datasets.requesting import request_dataset
 from heimdall_pipelines.datasets.summary import summarise_dataset
 from heimdall_pipelines.defs.partitions import SYNTHETIC_BATCHES
@@ -387,7 +386,7 @@ def measure_partitions(home: Path, opened: Any, instance: dg.DagsterInstance) ->
             seconds = sum(psutil.Process(served.pid).cpu_times()[:2]) - before
             yield f"{num} partitions: UI's listing", time.monotonic() - began, f"s, {seconds:.2f} of the webserver"
             yield f"{num} partitions: UI's listing", page_bytes / 1e6, "MB"
-    listing_s = cpu_of(home, lambda: missing_batches(vast, list_batches(opened.database, vast.id)))
+    listing_s = cpu_of(home, lambda: vast.grid.missing(list_batches(opened.database, vast.id)))
     yield "missing of 20,000 batches, 10,000 there", listing_s, "s of processor"
     yield "list of datasets", cpu_of(home, lambda: list_datasets(opened.database)), "s of processor"
 

@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.field_problems import field_problems
 
 ENV_PREFIX = "HEIMDALL_"
 
@@ -186,9 +187,9 @@ def _load(kind: type[_Kind], overrides: dict[str, Any]) -> _Kind:
         return kind(**overrides)
     except ValidationError as error:
         lines = []
-        for problem in error.errors(include_input=False, include_url=False):
-            field = str(problem["loc"][0])
+        for problem in field_problems(error):
+            field = problem.location[0]
             variable = f"{ENV_PREFIX}{field.upper()}"
-            what = "is not set" if problem["type"] == "missing" else f"is malformed: {problem['msg']}"
+            what = "is not set" if problem.is_missing else f"is malformed: {problem.message}"
             lines.append(f"{variable} {what} ({kind.model_fields[field].description})")
         raise SettingsError("\n".join(lines)) from None

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
 
-from heimdall_pipelines.checks import MAX_EXAMPLES
 from heimdall_pipelines.datasets.repair import RepairPlan, plan_repair, repair_dataset
 from heimdall_pipelines.datasets.validation import DatasetValidation, validate_dataset
 from heimdall_pipelines.datasets.workers import Workers
+from heimdall_pipelines.model.checks import MAX_EXAMPLES
 from heimdall_pipelines.settings import Settings
 from heimdall_pipelines.store.datasets import Dataset, get_dataset
 from heimdall_pipelines.store.iq_objects import sample_iq_location, sidecar_location

@@ -153,7 +153,7 @@ OBJECTS = [
         "an object is replaced by another one of the same size",
         lambda night: night.put(night.key(3), night.read(night.key(4))),
         "objects_agree",
-        (rf"/3/{RX}\.npy was changed since it was stored: its SHA-256 is another",),
+        (rf"/3/{RX}\.npy was changed since it was stored: its SHA-256 differs",),
         (3,),
     ),
     Edit(
@@ -216,7 +216,7 @@ ROWS = [
         "a feature row is deleted",
         features("DELETE", 3),
         "counts_agree samples_without_gap iq_of_every_sample",
-        ("sample 3: its feature row is missing", "sample 3: an IQ row, but no feature row"),
+        ("sample 3: its feature row is missing", "sample 3: an IQ row exists, but no feature row"),
         (3,),
     ),
     Edit(
@@ -237,7 +237,7 @@ ROWS = [
         "every IQ row and every object is deleted, the features are kept",
         in_turn(iq_rows("DELETE"), remove_every_object),
         "counts_agree iq_of_every_sample",
-        ("0 IQ rows are there, 12 are expected", "sample 3: its IQ is kept, but there is no IQ row"),
+        ("0 IQ rows exist, 12 are expected", "sample 3: its IQ should be kept, but there is no IQ row"),
         ALL,
     ),
     Edit(
@@ -251,7 +251,7 @@ ROWS = [
         "an IQ row is deleted",
         iq_rows("DELETE", 3),
         "counts_agree iq_of_every_sample objects_agree",
-        ("sample 3: its IQ is kept, but there is no IQ row", "/3/.*: no row names it"),
+        ("sample 3: its IQ should be kept, but there is no IQ row", "/3/.*: no row names it"),
         (3,),
     ),
     Edit(
@@ -261,7 +261,7 @@ ROWS = [
             " FROM heimdall.synthetic_iq_samples s WHERE dataset_id = :id AND sample_idx = 3"
         ),
         "counts_agree iq_of_every_sample objects_agree",
-        ("sample 50: an IQ row, but no feature row",),
+        ("sample 50: an IQ row exists, but no feature row",),
     ),
     Edit(
         "an IQ row is inserted for a sample beyond the target, and an object",
@@ -276,7 +276,7 @@ ROWS = [
             lambda night: night.put(night.key(50), b"x"),
         ),
         "counts_agree iq_of_every_sample objects_agree",
-        ("sample 50: an IQ row, but no feature row", "/50/.* has 1 bytes"),
+        ("sample 50: an IQ row exists, but no feature row", "/50/.* has 1 bytes"),
     ),
     Edit(
         "a path in an IQ row is edited",
@@ -289,54 +289,54 @@ ROWS = [
         "a checksum in an IQ row is deleted",
         iq_rows(f"iq_metadata = iq_metadata #- '{{sha256,{RX}}}'", 3),
         "iq_of_every_sample",
-        ("sample 3: the IQ row's checksums or length are not its own",),
+        ("sample 3: the IQ row's checksums or length do not match the sample",),
         (3,),
     ),
     Edit(
         "num_samples is set to 0",
         dataset_row("num_samples = 0"),
         "counts_agree",
-        ("num_samples is 0, 12 feature rows are there",),
+        ("num_samples is 0, 12 feature rows exist",),
     ),
     Edit(
         "num_samples is set too high",
         dataset_row("num_samples = 5074"),
         "counts_agree",
-        ("num_samples is 5074, 12 feature rows are there",),
+        ("num_samples is 5074, 12 feature rows exist",),
     ),
     Edit(
         "the target is lowered",
         dataset_row("target_num_samples = 7"),
         "counts_agree",
-        ("sample 11 is there, 7 samples are wanted",),
+        ("sample 11 exists, the target is 7 samples",),
         health="warning",
     ),
     Edit(
         "the count of a batch is lowered",
         batch_row("num_samples = 3", 0),
         "counts_agree samples_without_gap",
-        ("batch 0: it counts 3 samples, 5 feature rows are there",),
+        ("batch 0: it counts 3 samples, 5 feature rows exist",),
         health="warning",
     ),
     Edit(
         "the count of a batch is set above the batch size",
         batch_row("num_samples = 9", 0),
         "counts_agree samples_without_gap",
-        ("batch 0: it counts 9 samples, 5 feature rows are there",),
+        ("batch 0: it counts 9 samples, 5 feature rows exist",),
         health="warning",
     ),
     Edit(
         "the count of the last batch is set beyond the target",
         batch_row("num_samples = 5", 2),
         "counts_agree samples_without_gap",
-        ("batch 2: it counts 5 samples, 2 feature rows are there",),
+        ("batch 2: it counts 5 samples, 2 feature rows exist",),
         health="warning",
     ),
     Edit(
         "the row of a batch is deleted",
         batch_row("DELETE", 1),
         "counts_agree samples_without_gap",
-        ("batch 1: it counts 0 samples, 5 feature rows are there",),
+        ("batch 1: it counts 0 samples, 5 feature rows exist",),
         health="warning",
     ),
 ]
@@ -423,7 +423,7 @@ NUMBERS = [
         "the count of receivers is edited",
         features("num_receivers_in_sample = 7", 3),
         "numbers_in_range",
-        ("sample 3: . of 7 receivers are noted",),
+        ("sample 3: . of 7 receivers are stored as detected",),
         (3,),
     ),
 ]
@@ -447,7 +447,7 @@ UNREADABLE = {
 
 
 @pytest.mark.parametrize("inject", UNREADABLE.values(), ids=list(UNREADABLE))
-def test_json_that_has_not_its_form_is_a_problem_of_its_sample_and_breaks_no_check_off(night, inject):
+def test_malformed_json_is_a_problem_of_its_sample(night, inject):
     inject(night)
     examples = [example for group in failed(night.validate()).values() for example in group]
     assert any(example.startswith("sample 3: ") for example in examples)
@@ -460,7 +460,7 @@ def test_json_that_has_not_its_form_is_a_problem_of_its_sample_and_breaks_no_che
     [pytest.param(edit, marks=pytest.mark.fault(edit.title)) for edit in [*OBJECTS, *ROWS, *NUMBERS]],
     ids=lambda edit: edit.title.replace(" ", "-"),
 )
-def test_an_edit_is_found_by_its_check_and_mended_to_the_byte(night, fault, edit):
+def test_an_edit_is_found_and_repaired_to_the_byte(night, fault, edit):
     edit.inject(night)
 
     if edit.only_with_checksums:
@@ -504,7 +504,7 @@ def test_a_sample_cannot_be_there_twice(night, fault, table):
 
 
 @pytest.mark.fault("samples are missing from a dataset of another generator version")
-def test_a_dataset_of_another_generator_version_is_looked_at_and_never_mended(night, fault):
+def test_another_generator_version_is_checked_and_never_repaired(night, fault):
     version = "UPDATE heimdall.synthetic_datasets SET generator_version = 99 WHERE id = :id"
     night.execute(version)
     assert failed(night.validate(checksums=True)) == {}  # what agrees is healthy, whoever made it
@@ -528,7 +528,7 @@ def test_a_dataset_of_another_generator_version_is_looked_at_and_never_mended(ni
 
 
 @pytest.mark.fault("only counts are wrong in a dataset of another generator version")
-def test_counts_of_a_dataset_of_another_generator_version_are_mended(night, fault):
+def test_counts_of_another_generator_version_are_repaired(night, fault):
     night.execute("UPDATE heimdall.synthetic_datasets SET generator_version = 99, num_samples = 1 WHERE id = :id")
     validation = night.validate()
     done = night.repair()
@@ -609,7 +609,7 @@ def test_few_of_many_samples_are_a_warning(few_kept, fault):
     fault.record(detected_by=_seen(validation), result=f"{in_words(done)}: {AS_BEFORE}")
 
 
-def test_of_many_problems_twenty_are_told(night):
+def test_of_many_problems_twenty_are_reported(night):
     remove_every_object(night)
     (outcome,) = (outcome for outcome in night.validate().outcomes if not outcome.passed)
     assert (outcome.num_problems, len(outcome.examples)) == (NUM_SAMPLES * len(RX_IDS) * 2, 20)
@@ -641,7 +641,7 @@ def test_a_target_below_what_was_made_out_of_order_is_found_and_raised(night, fa
     assert failed(night.validate()) == {}
     night.execute("UPDATE heimdall.synthetic_datasets SET target_num_samples = 7 WHERE id = :id")
     validation = night.validate()
-    assert failed(validation) == {"counts_agree": ["sample 11 is there, 7 samples are wanted"]}
+    assert failed(validation) == {"counts_agree": ["sample 11 exists, the target is 7 samples"]}
     done = night.repair()
     assert night.snapshot() == before
     assert night.plan().is_empty
@@ -649,7 +649,7 @@ def test_a_target_below_what_was_made_out_of_order_is_found_and_raised(night, fa
 
 
 @pytest.mark.fault("features are edited, within their ranges")
-def test_features_that_are_not_those_of_the_iq_are_found_by_making_them_again_and_mended_by_name(night, fault):
+def test_wrong_features_are_found_by_regeneration_and_repaired(night, fault):
     night.execute(
         "UPDATE heimdall.measurement_features SET receiver_features ="
         " jsonb_set(receiver_features, '{0,multipath_delay_spread_us,std}', '0.123')"
@@ -662,7 +662,7 @@ def test_features_that_are_not_those_of_the_iq_are_found_by_making_them_again_an
     assert outcome.repair == f"heimdall dataset repair {NAME} --sample {named[1]} --apply"
     night.repair(also=range(NUM_SAMPLES))
     night.assert_sound()
-    with pytest.raises(NoSuchSampleError, match="no sample -1, 12: 0 to 11 are there"):
+    with pytest.raises(NoSuchSampleError, match="no sample -1, 12: it has 0 to 11"):
         night.repair(also=[-1, 3, 12])
     fault.record(
         detected_by=f"{_seen(validation)}, if such a sample is chosen",
@@ -671,7 +671,7 @@ def test_features_that_are_not_those_of_the_iq_are_found_by_making_them_again_an
 
 
 @pytest.mark.fault("a feature row is inserted far beyond the target")
-def test_a_feature_row_of_no_batch_is_told_and_neither_deleted_nor_taken_for_a_target(night, fault):
+def test_a_feature_row_of_no_batch_is_reported_and_kept(night, fault):
     night.execute(
         "INSERT INTO heimdall.measurement_features SELECT (jsonb_populate_record(f, jsonb_build_object("
         "'sample_idx', 4000000, 'id', gen_random_uuid()))).*"
@@ -682,7 +682,8 @@ def test_a_feature_row_of_no_batch_is_told_and_neither_deleted_nor_taken_for_a_t
     assert failed(validation) == {
         "counts_agree": ["feature rows beyond the target, of no batch: 1"],
         "samples_without_gap": [
-            "sample 4000000: a feature row beyond the target, of no batch: look at it, and delete it by hand"
+            "sample 4000000: a feature row beyond the target that belongs to no batch: inspect it, and "
+            "delete it with SQL"
         ],
     }
     assert night.plan().is_empty

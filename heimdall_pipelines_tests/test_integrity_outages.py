@@ -103,11 +103,11 @@ def once(happens: Callable[[], object], when: Callable[[object], bool] = lambda 
 
 
 def at_samples(line: object) -> bool:
-    return "samples looked at" in str(line)
+    return "samples checked" in str(line)
 
 
 def at_objects(line: object) -> bool:
-    return "objects looked at" in str(line)
+    return "objects checked" in str(line)
 
 
 def some_are_made(progress: object) -> bool:

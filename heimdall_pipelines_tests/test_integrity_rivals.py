@@ -202,7 +202,7 @@ def test_a_batch_that_commits_in_the_middle_of_a_check_raises_no_false_alarm(nig
     made = []
 
     def progress(line: str) -> None:
-        if "samples looked at" in line and not made:
+        if "samples checked" in line and not made:
             made.append(make_with_own_stores(settings, NAME, 1))
 
     found = checks.check_dataset(night.stores, NAME, progress=progress)
@@ -246,7 +246,7 @@ def test_the_second_of_two_repairs_refuses(night, settings, fault):
 
     with held(first) as (_, result):
         before = night.snapshot()
-        with pytest.raises(DatasetLockedError, match="or another repair is at work") as caught:
+        with pytest.raises(DatasetLockedError, match="or another repair is running") as caught:
             night.repair()
         assert night.snapshot() == before
     done = result()

@@ -1,4 +1,4 @@
-"""Keeps the four layers: imports go downwards only."""
+"""Keeps the layers: imports go downwards only."""
 
 import ast
 from pathlib import Path
@@ -10,9 +10,10 @@ PACKAGE = Path(__file__).parents[1] / "heimdall_pipelines"
 LAYERS = [
     {"cli", "definitions", "defs", "cluster"},
     {"datasets", "sessions", "stations", "alerts", "status"},
-    {"store", "local", "pictures", "checks", "receivers"},
+    {"store", "local", "pictures", "receivers"},
     {"model"},
     {"rf", "formats"},
+    {"throttle", "field_problems"},
 ]
 SIDEWAYS = {
     ("cli", "definitions"),
@@ -36,7 +37,6 @@ FOREIGN = {
     "local": {"dagster"},
     "pictures": {"dagster", "sqlalchemy", "psycopg2", "minio"},
     "receivers": {"dagster", "sqlalchemy", "psycopg2", "minio"},
-    "checks": {"dagster", "sqlalchemy", "psycopg2", "minio"},
     "datasets": {"dagster", "sqlalchemy", "psycopg2", "minio"},
     "sessions": {"dagster", "sqlalchemy", "psycopg2", "minio"},
     "stations": {"dagster", "sqlalchemy", "psycopg2", "minio"},

@@ -22,7 +22,7 @@ from heimdall_pipelines.errors import HeimdallError
 if TYPE_CHECKING:
     from heimdall_pipelines.datasets.regenerating import RegeneratedIq
     from heimdall_pipelines.datasets.requesting import RequestOutcome
-    from heimdall_pipelines.store.batches import Batch
+    from heimdall_pipelines.model.batches import Batch
     from heimdall_pipelines.store.datasets import Dataset
     from heimdall_pipelines.store.stores import Stores
 
@@ -119,7 +119,6 @@ def make(name: Name, workers: NumWorkers = None) -> None:
 @app.command("list")
 def list_() -> None:
     """Show all datasets and their progress."""
-    from heimdall_pipelines.datasets.batches import missing_batches, num_batches
     from heimdall_pipelines.store.batches import list_batches
     from heimdall_pipelines.store.datasets import list_datasets
 
@@ -127,13 +126,13 @@ def list_() -> None:
     with stores() as opened:
         datasets = list_datasets(opened.database)
         for dataset in datasets:
-            missing = missing_batches(dataset, list_batches(opened.database, dataset.id))
+            missing = dataset.grid.missing(list_batches(opened.database, dataset.id))
             rows.add_row(
                 dataset.name,
                 dataset.dataset_type,
                 str(dataset.num_samples),
                 str(dataset.target_num_samples),
-                f"{len(missing)} of {num_batches(dataset)}" if missing else "none",
+                f"{len(missing)} of {dataset.grid.num_batches}" if missing else "none",
                 dataset.health_status if dataset.deletion_began_at is None else "being deleted",
                 str(dataset.seed),
                 f"{dataset.created_at:%Y-%m-%d %H:%M:%S}",
@@ -281,13 +280,12 @@ def iq(
 ) -> None:
     """Regenerate the IQ of a sample, write it as SigMF, and compare it with the stored IQ."""
     from heimdall_pipelines.datasets.regenerating import regenerate_iq, write_iq
-    from heimdall_pipelines.datasets.spec import parse_spec
     from heimdall_pipelines.store.datasets import get_dataset
 
     rows = table("receiver", "samples", "file", "stored")
     problems = []
     with stores() as opened:
-        num_samples = parse_spec(get_dataset(opened.database, name).spec).num_iq_samples
+        num_samples = get_dataset(opened.database, name).spec.num_iq_samples
         for regenerated in regenerate_iq(opened, name, sample_idx, rx or ()):
             _, meta = write_iq(folder, regenerated)
             rows.add_row(regenerated.rx_id, str(num_samples), meta.name, _compared(regenerated))
@@ -351,10 +349,9 @@ def _request(request: Callable[[Stores], RequestOutcome], local: bool, workers: 
 
 def _print_handed_over(opened: Stores, dataset: Dataset, heartbeat_age_s: float | None) -> None:
     from heimdall_pipelines.cli.tables import in_batches
-    from heimdall_pipelines.datasets.batches import missing_batches
     from heimdall_pipelines.store.batches import list_batches
 
-    missing = missing_batches(dataset, list_batches(opened.database, dataset.id))
+    missing = dataset.grid.missing(list_batches(opened.database, dataset.id))
     if not missing:
         output.print(f"all {dataset.target_num_samples} samples exist: heimdall dataset show {dataset.name}")
     elif heartbeat_age_s is not None:
@@ -383,7 +380,6 @@ def _health(dataset: Dataset) -> str:
 
 def _what_next(dataset: Dataset, batches: Sequence[Batch]) -> str:
     """Describe what is missing, and the next command."""
-    from heimdall_pipelines.datasets.batches import missing_batches, num_batches
     from heimdall_pipelines.datasets.samples import what_of_other_version
     from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
 
@@ -392,11 +388,11 @@ def _what_next(dataset: Dataset, batches: Sequence[Batch]) -> str:
         return f"It is being deleted. To complete the deletion: heimdall dataset delete {name}"
     if dataset.generator_version != GENERATOR_VERSION:
         return f"This is generator version {GENERATOR_VERSION}. {what_of_other_version(dataset)}"
-    missing = missing_batches(dataset, batches)
+    missing = dataset.grid.missing(batches)
     if not missing:
         return f"complete. Next: heimdall dataset summary {name} -o FOLDER, heimdall dataset expand {name} --by N"
     num_missing = dataset.target_num_samples - dataset.num_samples
-    found = f"missing: {num_missing} samples in {len(missing)} of {num_batches(dataset)} batches\n"
+    found = f"missing: {num_missing} samples in {len(missing)} of {dataset.grid.num_batches} batches\n"
     stopped = {batch.batch_no for batch in batches if batch.stopped_reason}
     if all(span.batch_no in stopped for span in missing):
         return f"{found}A retry would stop again. To delete the dataset: heimdall dataset delete {name}"

@@ -12,7 +12,6 @@ import typer
 from heimdall_pipelines.cli.console import errors, output
 from heimdall_pipelines.cli.dataset_progress import MakingProgress
 from heimdall_pipelines.cli.tables import in_batches, print_request
-from heimdall_pipelines.datasets.batches import InvalidNameError, missing_batches, parse_partition_key
 from heimdall_pipelines.datasets.generating import BatchReport, make_batch
 from heimdall_pipelines.datasets.requesting import RequestOutcome
 from heimdall_pipelines.datasets.validation import DatasetValidation
@@ -21,7 +20,8 @@ from heimdall_pipelines.defs.check_reporting import report_checks
 from heimdall_pipelines.defs.partitions import SYNTHETIC_BATCHES, SYNTHETIC_DATASETS
 from heimdall_pipelines.defs.synthetic import add_partitions, batch_materializations, dataset_materialization
 from heimdall_pipelines.defs.synthetic_checks import evaluations, evaluations_of_batch
-from heimdall_pipelines.store.batches import BatchRange, find_batch, list_batches
+from heimdall_pipelines.model.batches import BatchRange, InvalidNameError, parse_partition_key
+from heimdall_pipelines.store.batches import find_batch, list_batches
 from heimdall_pipelines.store.datasets import Dataset, get_dataset, get_living_dataset
 from heimdall_pipelines.store.stores import Stores
 
@@ -51,7 +51,7 @@ def make_missing(stores: Stores, instance: dg.DagsterInstance, name: str, num_wo
         The dataset does not exist, or is being deleted.
     """
     dataset = get_living_dataset(stores.database, name)
-    missing = missing_batches(dataset, list_batches(stores.database, dataset.id))
+    missing = dataset.grid.missing(list_batches(stores.database, dataset.id))
     if not missing:
         output.print(f"all {dataset.target_num_samples} samples of {name} exist; nothing to generate")
         return
@@ -153,4 +153,4 @@ def remove_partitions(instance: dg.DagsterInstance, name: str) -> bool:
 def _is_committed(stores: Stores, dataset: Dataset, span: BatchRange) -> bool:
     # Called before each batch: listing all batches each time would cost the square of their number.
     batch = find_batch(stores.database, dataset.id, span.batch_no)
-    return batch is not None and batch.num_samples >= span.end_sample_idx - span.first_sample_idx
+    return batch is not None and batch.num_samples >= span.num_samples

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from heimdall_pipelines.datasets.parameters import PARAMETERS, Parameter, allowed_values
+from heimdall_pipelines.model.dataset_parameters import PARAMETERS, Parameter, allowed_values
 
 _NAMES = {"dataset_type": "type", "use_random_receivers": "random-receivers"}  # others: the field with - instead of _
 

@@ -13,7 +13,7 @@ from heimdall_pipelines.datasets.workers import num_workers_wanted
 from heimdall_pipelines.defs.alerts import EventLogError, note_and_deliver
 from heimdall_pipelines.settings import load_settings
 from heimdall_pipelines.store.alerts import list_alerts
-from heimdall_pipelines.store.datasets import get_dataset, get_iq_sample
+from heimdall_pipelines.store.dataset_snapshot import open_snapshot
 from heimdall_pipelines.store.stores import Stores
 
 _SAMPLE_IDX = 0  # any whose IQ is kept
@@ -22,11 +22,11 @@ _MOST_ALERTS = 2  # of the batch's check and of the dataset's
 
 def lose_and_repair_an_object(stores: Stores, name: str) -> bool:
     """Delete an object of a dataset, show the failed check, repair it; True if all checks pass at the end."""
-    dataset = get_dataset(stores.database, name)
-    row = get_iq_sample(stores.database, dataset.id, _SAMPLE_IDX)
+    with open_snapshot(stores.database, name) as snapshot:
+        row = snapshot.iq_of(_SAMPLE_IDX)
     with dagster_instance() as instance:
         if row is not None:  # missing if the dataset has more damage: then only the repair is shown
-            key = min(row.iq_storage_paths.values())
+            key = min(row.paths.values())
             stores.objects.remove_keys(stores.objects.synthetic_iq_bucket, [key])
             output.print(f"deleted for this demonstration: {stores.objects.synthetic_iq_bucket}/{key}", soft_wrap=True)
         print_validation(validate_and_report(stores, instance, name))

@@ -5,14 +5,13 @@ from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 from heimdall_pipelines.cli.console import errors, output, table
-from heimdall_pipelines.datasets.batches import missing_batches, num_batches
 from heimdall_pipelines.datasets.generating import ATTEMPTS_PER_SAMPLE, MAX_ATTEMPTS, rejection_table
 from heimdall_pipelines.datasets.requesting import RequestOutcome
-from heimdall_pipelines.datasets.spec import DatasetSpec
 from heimdall_pipelines.datasets.summary import EstimateError
+from heimdall_pipelines.model.batches import Batch, total_rejections
+from heimdall_pipelines.model.dataset_spec import DatasetSpec
 from heimdall_pipelines.sessions.importing import ImportReport
 from heimdall_pipelines.sessions.notes import station_notes
-from heimdall_pipelines.store.batches import Batch
 from heimdall_pipelines.store.datasets import Dataset, DatasetCounts, count_rows
 from heimdall_pipelines.store.features import stations_in_session
 from heimdall_pipelines.store.stores import Stores
@@ -77,14 +76,14 @@ def print_request(outcome: RequestOutcome) -> None:
     if outcome.acceptance is not None:
         output.print(
             f"created: dataset {dataset.name}, {dataset.dataset_type}, {total} samples in "
-            f"{in_batches(num_batches(dataset))}, {len(dataset.receivers)} receivers, seed {dataset.seed}; "
+            f"{in_batches(dataset.grid.num_batches)}, {len(dataset.receivers)} receivers, seed {dataset.seed}; "
             f"{outcome.acceptance.ratio:.0%} of {outcome.acceptance.attempts} drawn scenes are accepted",
             soft_wrap=True,
         )
     elif outcome.num_samples_added:
         output.print(
             f"expanded: dataset {dataset.name} from {outcome.num_samples_before} to {total} samples in "
-            f"{in_batches(num_batches(dataset))}; its parameters and seed do not change",
+            f"{in_batches(dataset.grid.num_batches)}; its parameters and seed do not change",
             soft_wrap=True,
         )
     else:
@@ -98,8 +97,8 @@ def print_spec(dataset: Dataset) -> None:
     rows = table("parameter", "value", "meaning")
     rows.columns[-1].no_wrap = True  # one line each; the full text is in: heimdall dataset create --help
     for name, field in DatasetSpec.model_fields.items():
-        if name in dataset.spec:  # may be missing if another version created the dataset
-            rows.add_row(name, _value(dataset.spec[name]), field.description)
+        if name in dataset.spec_json:  # may be missing if another version created the dataset
+            rows.add_row(name, _value(dataset.spec_json[name]), field.description)
     output.print(rows)
 
 
@@ -116,7 +115,7 @@ def print_counts(stores: Stores, dataset: Dataset) -> DatasetCounts:
 
 def print_batches(dataset: Dataset, batches: Sequence[Batch]) -> None:
     """Print a dataset's batches (of very many only the incomplete ones), and why they stopped."""
-    missing = {span.batch_no for span in missing_batches(dataset, batches)}
+    missing = {span.batch_no for span in dataset.grid.missing(batches)}
     shown = batches
     if len(batches) > MAX_BATCHES_SHOWN:
         shown = [batch for batch in batches if batch.batch_no in missing][:MAX_BATCHES_SHOWN]
@@ -170,9 +169,7 @@ def in_batches(number: int) -> str:
 
 
 def _totals(batches: Sequence[Batch], num_incomplete: int) -> str:
-    rejections: Counter[str] = Counter()
-    for batch in batches:
-        rejections.update(batch.rejections)
+    rejections = Counter(total_rejections(batch.rejections for batch in batches))
     attempts = sum(batch.attempts for batch in batches)
     return (
         f"{len(batches)} batches, {f'{num_incomplete} incomplete' if num_incomplete else 'all complete'}; "

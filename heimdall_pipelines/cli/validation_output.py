@@ -7,9 +7,9 @@ from typing import Any, Protocol, TypeVar
 
 import typer
 
-from heimdall_pipelines.checks import CheckOutcome
 from heimdall_pipelines.cli.console import errors, output, table
 from heimdall_pipelines.errors import HeimdallError, UnavailableError
+from heimdall_pipelines.model.checks import CheckOutcome
 
 EXIT_HEALTHY, EXIT_ISSUES, EXIT_NOT_POSSIBLE = range(3)
 

@@ -1,1 +1,1 @@
-"""Synthetic datasets: asked for, generated in batches, summarised, and any sample regenerated. No Dagster, no SQL."""
+"""Synthetic datasets: requested, generated in batches, summarised, checked and repaired. No Dagster, no SQL."""

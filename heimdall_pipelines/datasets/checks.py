@@ -1,18 +1,15 @@
-"""Looks whether a dataset's rows and objects agree, with each other and with what its seed gives; never repairs."""
+"""Checks a dataset's rows and objects against each other and against what its seed gives; never repairs."""
 
 import secrets
-import time
 from collections.abc import Callable
 
-from heimdall_pipelines.datasets.batches import missing_batches
 from heimdall_pipelines.datasets.findings import BATCH_FEATURE_CHECKS, BATCH_IQ_CHECKS, DATASET_CHECKS, Findings
 from heimdall_pipelines.datasets.object_checks import check_objects, check_objects_of_batch
 from heimdall_pipelines.datasets.regeneration_checks import check_regenerated
 from heimdall_pipelines.datasets.row_checks import check_rows
-from heimdall_pipelines.datasets.spec import InvalidSpecError, parse_spec
-from heimdall_pipelines.store.dataset_snapshot import DatasetSnapshot, look_at_dataset
-from heimdall_pipelines.store.datasets import Dataset
+from heimdall_pipelines.store.dataset_snapshot import DatasetSnapshot, open_snapshot
 from heimdall_pipelines.store.stores import Stores
+from heimdall_pipelines.throttle import Throttle
 
 PROGRESS_INTERVAL_S = 3.0
 _NO_END = 2**31 - 1
@@ -30,8 +27,8 @@ def check_dataset(
 ) -> Findings:
     """Run every check of a dataset.
 
-    Batches may be made meanwhile: rows are those of one moment, and objects that a batch in progress has stored
-    ahead of its rows are no disagreement.
+    Batches may be made at the same time: all rows are read from one snapshot, and objects that a batch in progress has
+    stored before its rows are not a problem.
 
     Parameters
     ----------
@@ -39,9 +36,9 @@ def check_dataset(
         Read only.
     name : str
     checksums : bool
-        Read every object and compare its SHA-256, and make one in a hundred samples again instead of one.
+        Read every object and compare its SHA-256, and regenerate one in a hundred samples instead of one.
     seed : int, optional
-        Of the choice of these samples; at random if None.
+        For the choice of these samples; random if None.
     progress : callable, optional
         Called with a line every few seconds.
 
@@ -52,18 +49,18 @@ def check_dataset(
     InvalidSpecError
         This version cannot read its parameters.
     UnavailableError
-        PostgreSQL or the S3 store could not be asked: that is no failed check.
+        PostgreSQL or the S3 store could not be reached: this is not a failed check.
     """
-    with look_at_dataset(stores.database, name) as look:
-        _read_spec(look.dataset)
-        found = Findings.begin(look.dataset, tuple(DATASET_CHECKS))
-        tell = ProgressLines(progress, name)
-        check_rows(look, found, 0, _NO_END, tell.of(f"of {look.dataset.num_samples} samples looked at"))
-        _check_counts(look, found)
-        check_objects(stores, look, found, tell.of("objects looked at"), checksums=checksums)
+    with open_snapshot(stores.database, name) as snapshot:
+        _ = snapshot.dataset.spec  # raises before the first check if this version cannot read it
+        found = Findings.begin(snapshot.dataset, tuple(DATASET_CHECKS))
+        lines = ProgressLines(progress, name)
+        check_rows(snapshot, found, 0, _NO_END, lines.of(f"of {snapshot.dataset.num_samples} samples checked"))
+        _check_counts(snapshot, found)
+        check_objects(stores, snapshot, found, lines.of("objects checked"), checksums=checksums)
         chosen_by = secrets.randbits(64) if seed is None else seed
-        check_regenerated(stores, look, found, tell.of("samples regenerated"), deep=checksums, seed=chosen_by)
-        found.row_bytes = look.row_bytes()
+        check_regenerated(stores, snapshot, found, lines.of("samples regenerated"), deep=checksums, seed=chosen_by)
+        found.row_bytes = snapshot.row_bytes()
     return found
 
 
@@ -72,35 +69,24 @@ def check_batch(stores: Stores, name: str, batch_no: int, progress: Progress = l
 
     Parameters and errors are those of `check_dataset`.
     """
-    with look_at_dataset(stores.database, name) as look:
-        _read_spec(look.dataset)
-        found = Findings.begin(look.dataset, BATCH_FEATURE_CHECKS + BATCH_IQ_CHECKS)
-        size = int(look.dataset.spec["batch_size"])
-        first, end = batch_no * size, (batch_no + 1) * size
-        tell = ProgressLines(progress, f"{name}, batch {batch_no}")
-        check_rows(look, found, first, end, tell.of("samples looked at"))
-        check_objects_of_batch(stores, look, found, first, end, tell.of("objects looked at"))
-        if batch_no not in {batch.batch_no for batch in look.batches}:
+    with open_snapshot(stores.database, name) as snapshot:
+        _ = snapshot.dataset.spec
+        found = Findings.begin(snapshot.dataset, BATCH_FEATURE_CHECKS + BATCH_IQ_CHECKS)
+        span = snapshot.dataset.grid.whole_batch(batch_no)
+        first, end = span.first_sample_idx, span.end_sample_idx
+        lines = ProgressLines(progress, f"{name}, batch {batch_no}")
+        check_rows(snapshot, found, first, end, lines.of("samples checked"))
+        check_objects_of_batch(stores, snapshot, found, first, end, lines.of("objects checked"))
+        if batch_no not in {batch.batch_no for batch in snapshot.batches}:
             found.outcomes["samples_without_gap"].problem(f"batch {batch_no} is not committed")
     return found
 
 
-def _read_spec(dataset: Dataset) -> None:
-    try:
-        parse_spec(dataset.spec)
-    except InvalidSpecError as error:
-        _, _, wrong = str(error).partition("\n")
-        raise InvalidSpecError(
-            f"dataset {dataset.name}: this version cannot read its parameters; they were edited, or it is of another "
-            f"version:\n{wrong or error}"
-        ) from error
-
-
-def _check_counts(look: DatasetSnapshot, found: Findings) -> None:
-    """Compare what is counted with what is there."""
-    dataset, outcome = look.dataset, found.outcomes["counts_agree"]
-    missing = missing_batches(dataset, look.batches)
-    in_batches = sum(batch.num_samples for batch in look.batches)
+def _check_counts(snapshot: DatasetSnapshot, found: Findings) -> None:
+    """Compare the counts of dataset and batches with the rows."""
+    dataset, outcome = snapshot.dataset, found.outcomes["counts_agree"]
+    missing = dataset.grid.missing(snapshot.batches)
+    in_batches = sum(batch.num_samples for batch in snapshot.batches)
     outcome.numbers |= {
         "num_samples": dataset.num_samples,
         "feature_rows": found.num_features,
@@ -111,34 +97,32 @@ def _check_counts(look: DatasetSnapshot, found: Findings) -> None:
         "batches_missing": len(missing),
     }
     if dataset.num_samples != found.num_features:
-        outcome.problem(f"num_samples is {dataset.num_samples}, {found.num_features} feature rows are there")
+        outcome.problem(f"num_samples is {dataset.num_samples}, {found.num_features} feature rows exist")
     if in_batches != found.num_features:
-        outcome.problem(f"batches count {in_batches} samples, {found.num_features} feature rows are there")
+        outcome.problem(f"batches count {in_batches} samples, {found.num_features} feature rows exist")
     if found.num_without_batch:
         outcome.problem(f"feature rows beyond the target, of no batch: {found.num_without_batch}")
     if found.num_iq_rows != found.num_iq_expected:
-        outcome.problem(f"{found.num_iq_rows} IQ rows are there, {found.num_iq_expected} are expected")
+        outcome.problem(f"{found.num_iq_rows} IQ rows exist, {found.num_iq_expected} are expected")
     if not missing and found.num_features < dataset.target_num_samples:
-        outcome.problem(f"no batch is missing, {found.num_features} of {dataset.target_num_samples} samples are there")
+        outcome.problem(f"no batch is missing, {found.num_features} of {dataset.target_num_samples} samples exist")
     if found.after_last > dataset.target_num_samples:
-        outcome.problem(f"sample {found.after_last - 1} is there, {dataset.target_num_samples} samples are wanted")
+        outcome.problem(f"sample {found.after_last - 1} exists, the target is {dataset.target_num_samples} samples")
 
 
 class ProgressLines:
-    """Gives lines of progress every few seconds."""
+    """Reports a line of progress every few seconds."""
 
     def __init__(self, progress: Progress, what: str) -> None:
         self._progress = progress
         self._what = what
-        self._told = time.monotonic()
+        self._throttle = Throttle(PROGRESS_INTERVAL_S)
 
     def of(self, counted: str) -> Callable[[int], None]:
-        """Give what is called with each count."""
+        """Return the function that is called with each count."""
 
-        def tell(number: int) -> None:
-            now = time.monotonic()
-            if now - self._told >= PROGRESS_INTERVAL_S:
-                self._told = now
+        def report(number: int) -> None:
+            if self._throttle.is_due():
                 self._progress(f"{self._what}: {number} {counted}")
 
-        return tell
+        return report

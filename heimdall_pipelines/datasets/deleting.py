@@ -1,4 +1,4 @@
-"""Deletes datasets, so that a deletion which is broken off anywhere can be finished."""
+"""Deletes datasets; an interrupted deletion can be finished by repeating it."""
 
 from collections.abc import Callable
 
@@ -9,17 +9,17 @@ from heimdall_pipelines.store.stores import Stores
 
 
 def delete_dataset(stores: Stores, name: str, forget: Callable[[str], object] = lambda _: None) -> Dataset:
-    """Delete a dataset: its objects, what Dagster knows of it, its rows, and close the alerts that were open of it.
+    """Delete a dataset: its objects, its partitions in Dagster and its rows; close its open alerts.
 
-    It is marked first: from then on no batch of it is begun or committed, and nobody repairs or expands it. Its row
-    stays until the rest is gone, so that the same call finishes a deletion that was broken off.
+    It is marked first: from then on no batch of it begins or is committed, and it cannot be repaired or expanded. Its
+    row is deleted last, so that the same call finishes an interrupted deletion.
 
     Parameters
     ----------
     stores : Stores
     name : str
     forget : callable, optional
-        Takes the dataset's partitions out of Dagster, given its name.
+        Called with the dataset's name; deletes its partitions in Dagster.
 
     Returns
     -------
@@ -38,6 +38,6 @@ def delete_dataset(stores: Stores, name: str, forget: Callable[[str], object] = 
     remove_dataset_iq(stores.objects, dataset.id)
     forget(name)
     delete_dataset_rows(stores.database, dataset.id)
-    close_alerts_of_deleted(stores.database)  # the sensor of alerts does, too, where this is not reached
-    remove_dataset_iq(stores.objects, dataset.id)  # what a batch that was running had stored meanwhile
+    close_alerts_of_deleted(stores.database)  # if this is not reached, the alerts sensor does it
+    remove_dataset_iq(stores.objects, dataset.id)  # objects that a running batch has stored in the meantime
     return dataset

@@ -1,13 +1,13 @@
-"""Looks whether estimates are as near the truth as they should be: what a wrong label or estimator would show."""
+"""Checks that estimates are close to the truth, to find wrong labels and wrong estimators."""
 
 import math
 from typing import Any
 
 from scipy.special import pdtrc
 
-from heimdall_pipelines.checks import MAX_EXAMPLES
 from heimdall_pipelines.datasets.findings import Findings
-from heimdall_pipelines.datasets.spec import DatasetSpec
+from heimdall_pipelines.model.checks import MAX_EXAMPLES
+from heimdall_pipelines.model.dataset_spec import DatasetSpec
 from heimdall_pipelines.rf.spectrum import USABLE_BAND
 from heimdall_pipelines.store.dataset_snapshot import SampleRow
 from heimdall_pipelines.store.features import ReceiverFeatures, mean_of
@@ -20,10 +20,10 @@ MAX_LEVEL_ERROR_DB = 3.0
 MAX_FREQUENCY_ERROR_HZ = 250.0
 FAR_OFF_SHARE = 0.001  # of the links, that may be further off in frequency; five times the worst measured
 MAX_BIAS_DB = 0.5
-HEARD_DB = 0.0  # true SNR from which levels are compared
-STRONG_DB = 10.0  # and from which frequencies are
+HEARD_DB = 0.0  # least true SNR at which levels are compared
+STRONG_DB = 10.0  # and at which frequencies are
 _FEWEST_FOR_BIAS = 100
-_FALSE_ALARM = 0.001  # of datasets that have just that share
+_FALSE_ALARM = 0.001  # share of datasets with exactly FAR_OFF_SHARE that fail
 _NOISE_UNSURE = "noise_floor_dbm"  # a flag that begins with it: too little free band to measure the noise in
 
 
@@ -31,11 +31,11 @@ class EstimateChecks:
     """Compares link by link, and the mean error over all of them."""
 
     def __init__(self, spec: DatasetSpec, found: Findings) -> None:
-        self._found = found
+        self._findings = found
         self._outcome = found.outcomes["estimates_agree_with_truth"]
-        # Hardware that adds to the signal is rightly measured with it, while the truth is that of the air.
+        # What the hardware adds is measured with the signal, but is not part of the truth.
         self._is_clean = spec.dc_offset_db is None and spec.adc_bits is None
-        # A strong signal's skirts fill a narrow band: the noise is measured too high there.
+        # A strong signal's skirts fill a narrow band: the noise estimate is too high there.
         self._has_free_band = USABLE_BAND * spec.sample_rate_hz >= 2 * spec.bandwidth_hz
         self._far_off: list[int] = []  # sample_idx of each link
         self._far_off_words: list[str] = []  # of the first
@@ -43,34 +43,33 @@ class EstimateChecks:
 
     def add(self, row: SampleRow) -> None:
         """Compare a sample's links."""
-        links = (row.truth or {}).get("receivers", ())
+        links = row.truth.receivers if row.truth is not None else ()
         if len(links) != len(row.receivers):
-            return  # another check's concern
+            return  # another check reports it
         for link, receiver in zip(links, row.receivers, strict=True):
-            snr_db = link.get("snr_db")
-            if not self._is_clean or not receiver.signal_present or not _is_heard(snr_db):
+            snr_db = link.snr_db
+            if not self._is_clean or not receiver.signal_present or snr_db is None or snr_db < HEARD_DB:
                 self._outcome.count("links_not_compared")
                 continue
             self._outcome.count("links_compared")
-            self._level(row.sample_idx, receiver, "rssi_dbm", link.get("signal_power_dbm"))
+            self._level(row.sample_idx, receiver, "rssi_dbm", link.signal_power_dbm)
             if self._has_free_band and not any(flag.startswith(_NOISE_UNSURE) for flag in receiver.flags):
                 self._level(row.sample_idx, receiver, "snr_db", snr_db)
             if snr_db >= STRONG_DB:
-                self._frequency(row.sample_idx, receiver, link.get("frequency_offset_hz"))
+                self._frequency(row.sample_idx, receiver, link.frequency_offset_hz)
 
     def end(self) -> None:
-        """Look at the mean errors, and at how many frequencies are far off."""
+        """Check the mean errors, and the number of frequencies that are far off."""
         if len(self._far_off) > max_outliers(self._outcome.numbers.get("frequencies_compared", 0)):
             self._outcome.problems(len(self._far_off), self._far_off_words)
-            self._found.affected.update(self._far_off)
+            self._findings.affected.update(self._far_off)
         for feature, (num, total) in self._errors_db.items():
             if num >= _FEWEST_FOR_BIAS and abs(total / num) > MAX_BIAS_DB:
                 self._outcome.problem(
-                    f"{feature} is {total / num:+.2f} dB off on the average of {num} links, up to {MAX_BIAS_DB} dB are "
-                    "expected"
+                    f"{feature} is {total / num:+.2f} dB off on average over {num} links, limit {MAX_BIAS_DB} dB"
                 )
 
-    def _level(self, sample_idx: int, receiver: ReceiverFeatures, feature: str, truth: Any) -> None:
+    def _level(self, sample_idx: int, receiver: ReceiverFeatures, feature: str, truth: float | None) -> None:
         error_db = _error(mean_of(receiver, feature), truth)
         if abs(error_db) > MAX_LEVEL_ERROR_DB:
             self._wrong(sample_idx, f"{receiver.rx_id} {feature} is {error_db:+.1f} dB off the truth {truth:.1f}")
@@ -78,7 +77,7 @@ class EstimateChecks:
             self._errors_db[feature][0] += 1
             self._errors_db[feature][1] += error_db
 
-    def _frequency(self, sample_idx: int, receiver: ReceiverFeatures, truth_hz: Any) -> None:
+    def _frequency(self, sample_idx: int, receiver: ReceiverFeatures, truth_hz: float) -> None:
         error_hz = _error(mean_of(receiver, "frequency_offset_hz"), truth_hz)
         if not math.isfinite(error_hz):
             return
@@ -92,7 +91,7 @@ class EstimateChecks:
             self._far_off_words.append(f"sample {sample_idx}: {receiver.rx_id} {off}")
 
     def _wrong(self, sample_idx: int, what: str) -> None:
-        self._found.found("estimates_agree_with_truth", sample_idx, what, repaired_by_regeneration=False)
+        self._findings.add("estimates_agree_with_truth", sample_idx, what, repaired_by_regeneration=False)
 
 
 def max_outliers(num_links: int) -> int:
@@ -106,12 +105,8 @@ def max_outliers(num_links: int) -> int:
     return most
 
 
-def _is_heard(snr_db: Any) -> bool:
-    return isinstance(snr_db, int | float) and snr_db >= HEARD_DB
-
-
-def _error(estimate: Any, truth: Any) -> float:
-    """Estimate less truth; NaN where one of them is no number, which other checks tell."""
-    if isinstance(estimate, int | float) and isinstance(truth, int | float):
+def _error(estimate: Any, truth: float | None) -> float:
+    """Estimate less truth; NaN where one of them is not a number, which other checks report."""
+    if isinstance(estimate, int | float) and truth is not None:
         return estimate - truth
     return math.nan

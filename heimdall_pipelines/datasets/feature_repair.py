@@ -1,7 +1,7 @@
-"""Brings feature rows of older versions to the present set of features, from the dataset's seed.
+"""Upgrades feature rows of older versions to the present set of features, from the dataset's seed.
 
-IQ rows and objects, truth and counts stay as they are; a row is replaced only where the seed confirms the features that
-it has.
+IQ rows, objects, truth and counts do not change. A row is replaced only if its own features match those that the seed
+gives.
 """
 
 from collections import Counter
@@ -10,25 +10,25 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from heimdall_pipelines.checks import MAX_EXAMPLES
 from heimdall_pipelines.datasets.checks import Progress, ProgressLines
 from heimdall_pipelines.datasets.regeneration_checks import differences
 from heimdall_pipelines.datasets.samples import Recipe, make_sample
 from heimdall_pipelines.datasets.stored_truth import stored_sample
 from heimdall_pipelines.datasets.workers import Workers
+from heimdall_pipelines.model.checks import MAX_EXAMPLES
 from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION
 from heimdall_pipelines.store.batches import features_json, replace_features
 from heimdall_pipelines.store.dataset_locks import exclusive_lock
-from heimdall_pipelines.store.dataset_snapshot import SampleRow, look_at_dataset
+from heimdall_pipelines.store.dataset_snapshot import SampleRow, open_snapshot
 from heimdall_pipelines.store.datasets import Dataset, get_living_dataset
 from heimdall_pipelines.store.stores import Stores
 
-_ROWS_PER_TASK = 5  # about a tenth of a second of work: workers end about together
+_ROWS_PER_TASK = 5  # about a tenth of a second of work, so that workers end at about the same time
 
 
 @dataclass(frozen=True)
 class FeatureRepair:
-    """What bringing features to the present version would do, or did.
+    """What an upgrade of features would do, or did.
 
     Attributes
     ----------
@@ -36,11 +36,11 @@ class FeatureRepair:
     rows_of_version : dict of int to int
         Rows of each older version, before.
     batches : tuple of int
-        Batches that these are of.
+        Their batches.
     num_replaced : int
-        Rows that were replaced; 0 of a plan.
+        Rows that were replaced; 0 in a plan.
     num_kept : int
-        Rows that were left as they are, since they differ from what the seed gives; 0 of a plan.
+        Rows that were not replaced, because they differ from what the seed gives; 0 in a plan.
     examples : tuple of str
         How some of these differ.
     """
@@ -54,11 +54,11 @@ class FeatureRepair:
 
     @property
     def is_empty(self) -> bool:
-        """Whether every row is of the present version."""
+        """Whether every row has the present version."""
         return not self.rows_of_version
 
     def lines(self, *, is_done: bool) -> list[str]:
-        """Say in words what is to be done, or was."""
+        """Describe what a repair would do, or did."""
         name = self.dataset.name
         if self.is_empty:
             return [f"all features of {name} are of version {FEATURE_VERSION}"]
@@ -103,21 +103,20 @@ def plan_feature_repair(stores: Stores, name: str) -> FeatureRepair:
     DatasetNotFoundError, GeneratorVersionError, UnavailableError
     """
     dataset = get_living_dataset(stores.database, name)
-    Recipe.of(dataset)  # what cannot be regenerated must not be promised
-    size = int(dataset.spec["batch_size"])
+    Recipe.of(dataset)  # raises if this version cannot regenerate it
     rows_of_version: Counter[int] = Counter()
     batches = set()
-    with look_at_dataset(stores.database, name) as look:
-        for sample_idx, version in look.older_features(FEATURE_VERSION):
+    with open_snapshot(stores.database, name) as snapshot:
+        for sample_idx, version in snapshot.older_features(FEATURE_VERSION):
             rows_of_version[version] += 1
-            batches.add(sample_idx // size)
+            batches.add(dataset.grid.batch_no(sample_idx))
     return FeatureRepair(dataset, dict(rows_of_version), tuple(sorted(batches)))
 
 
 def repair_features(stores: Stores, name: str, workers: Workers, progress: Progress = lambda _: None) -> FeatureRepair:
-    """Regenerate the rows of older versions from the seed, batch by batch, each of which is one transaction.
+    """Regenerate the rows of older versions from the seed; each batch is one transaction.
 
-    Stopped anywhere, it can be repeated: rows that were replaced are not of an older version any more.
+    It can be stopped and repeated: rows that were replaced have the present version.
 
     Parameters
     ----------
@@ -135,7 +134,7 @@ def repair_features(stores: Stores, name: str, workers: Workers, progress: Progr
     Raises
     ------
     DatasetLockedError
-        A batch of the dataset is being made, or a repair is at work; nothing was changed.
+        A batch of the dataset is being made, or a repair is running; nothing was changed.
     GeneratorVersionError
         The seed gives other samples in this version; nothing was changed.
     DatasetNotFoundError, UnavailableError
@@ -165,8 +164,8 @@ def repair_features(stores: Stores, name: str, workers: Workers, progress: Progr
 
 def _regenerated(stores: Stores, recipe: Recipe, name: str, batch_no: int, workers: Workers) -> Iterator[_Regenerated]:
     size = recipe.spec.batch_size
-    with look_at_dataset(stores.database, name) as look:
-        samples = look.samples(batch_no * size, (batch_no + 1) * size)
+    with open_snapshot(stores.database, name) as snapshot:
+        samples = snapshot.samples(batch_no * size, (batch_no + 1) * size)
         older = [row for row in samples if row.feature_version < FEATURE_VERSION]
     tasks = [
         _Task(recipe, tuple(older[start : start + _ROWS_PER_TASK])) for start in range(0, len(older), _ROWS_PER_TASK)
@@ -186,7 +185,7 @@ def _regenerate_row(recipe: Recipe, row: SampleRow) -> _Regenerated:
         return _Regenerated(row.sample_idx, None, f"{row.unreadable} of the feature row is malformed")
     drawn = stored_sample(recipe, row)
     if drawn.scene is None:
-        return _Regenerated(row.sample_idx, None, "the seed gives no scene in the attempts that it took")
+        return _Regenerated(row.sample_idx, None, "the seed gives no acceptable scene in the sample's attempts")
     made = make_sample(recipe, drawn)
     difference = next(differences(row, made), None)
     return _Regenerated(row.sample_idx, None if difference else features_json(made), difference)

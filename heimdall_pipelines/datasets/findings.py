@@ -1,24 +1,24 @@
-"""What looking at a dataset found: a result for each check, and which samples would have to be regenerated."""
+"""Results of the checks of a dataset, and the samples that have to be regenerated."""
 
 from dataclasses import dataclass, field
 
-from heimdall_pipelines.checks import CheckOutcome, Severity
+from heimdall_pipelines.model.checks import CheckOutcome, Severity
 from heimdall_pipelines.store.datasets import Dataset
 
-# name: severity when failed, what it looks at
+# name: severity when failed, what it checks
 DATASET_CHECKS: dict[str, tuple[Severity, str]] = {
     "counts_agree": (
         "ERROR",
         "num_samples, feature rows, batches and IQ rows count the same; the target, when no batch is missing.",
     ),
-    "samples_without_gap": ("ERROR", "Every sample_idx of what is committed has its feature row."),
+    "samples_without_gap": ("ERROR", "Every committed sample_idx has its feature row."),
     "iq_of_every_sample": (
         "ERROR",
         "Every sample whose IQ is kept has an IQ row that names each receiver's object, and no other has.",
     ),
     "objects_agree": (
         "ERROR",
-        "Every object that a row names is there with its size, its ETag and a sidecar; no other object is there.",
+        "Every object that a row names exists with its size, its ETag and a sidecar; there is no other object.",
     ),
     "truths_agree": (
         "ERROR",
@@ -28,7 +28,7 @@ DATASET_CHECKS: dict[str, tuple[Severity, str]] = {
         "ERROR",
         "Every receiver has the features of the row's version, every number is finite and within its feature's range.",
     ),
-    "estimates_agree_with_truth": ("WARN", "Levels and frequencies are estimated as near the truth as they should be."),
+    "estimates_agree_with_truth": ("WARN", "Estimated levels and frequencies are close to the truth."),
     "samples_made_again_agree": (
         "ERROR",
         "Samples chosen at random, regenerated, give the rows and IQ that are stored.",
@@ -41,7 +41,7 @@ BATCH_IQ_CHECKS = ("iq_of_every_sample", "objects_agree")
 
 @dataclass
 class Findings:
-    """What was found of a dataset or of one of its batches.
+    """Results of checks of a dataset or of one of its batches.
 
     Attributes
     ----------
@@ -51,23 +51,23 @@ class Findings:
     affected : set of int
         Samples with any problem.
     to_regenerate : set of int
-        Samples of which a row or an object is missing or wrong: regenerated, they are right.
+        Samples with a missing or wrong row or object; regenerating them repairs it.
     without_features : set of int
-        Samples that are counted as committed and have no feature row; they are of `to_regenerate`.
+        Samples that a batch counts, but without feature row; part of `to_regenerate`.
     orphan_iq_rows : set of int
         Samples with an IQ row that should have none.
     miscounted : set of int
-        Batches that do not count the feature rows that are there.
+        Batches whose count differs from their feature rows.
     num_features, num_iq_rows : int
-        Rows that were looked at.
+        Rows that were checked.
     num_iq_expected : int
-        Of the feature rows, those whose IQ is kept.
+        Feature rows whose IQ is kept.
     num_without_batch : int
-        Feature rows beside those, beyond the target and of no batch.
+        Further feature rows, beyond the target and of no batch.
     after_last : int
-        The greatest sample_idx of a feature row and 1: the least that the target can be.
+        One more than the greatest sample_idx of a feature row: the least possible target.
     object_bytes, row_bytes : int
-        What the dataset takes in both stores; of a whole dataset only.
+        Storage that the dataset uses; only when the whole dataset is checked.
     """
 
     dataset: Dataset
@@ -87,19 +87,19 @@ class Findings:
 
     @classmethod
     def begin(cls, dataset: Dataset, names: tuple[str, ...]) -> "Findings":
-        """Begin to look."""
+        """Results before anything is checked."""
         repair = f"heimdall dataset repair {dataset.name} --apply"
         outcomes = {name: CheckOutcome(name, DATASET_CHECKS[name][0], repair=repair) for name in names}
         if "estimates_agree_with_truth" in outcomes:
             outcomes[
                 "estimates_agree_with_truth"
             ].repair = (
-                "regenerating them gives the same: look at the dataset's parameters, or whether the truth was edited"
+                "regenerating gives the same samples: check the dataset's parameters, and whether the truth was edited"
             )
         return cls(dataset, outcomes)
 
-    def found(self, check: str, sample_idx: int, what: str, *, repaired_by_regeneration: bool = True) -> None:
-        """Note a problem of a sample."""
+    def add(self, check: str, sample_idx: int, what: str, *, repaired_by_regeneration: bool = True) -> None:
+        """Add a problem of a sample."""
         self.outcomes[check].problem(f"sample {sample_idx}: {what}")
         self.affected.add(sample_idx)
         if repaired_by_regeneration:

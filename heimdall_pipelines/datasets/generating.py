@@ -1,4 +1,4 @@
-"""Makes batches: scenes are drawn, samples made by the workers, objects stored, then rows committed at once."""
+"""Makes batches: workers draw scenes, make samples and store objects; then one transaction commits all rows."""
 
 import io
 import time
@@ -12,7 +12,6 @@ from uuid import NAMESPACE_URL, uuid5
 import numpy as np
 from numpy.typing import NDArray
 
-from heimdall_pipelines.datasets.batches import batch_range
 from heimdall_pipelines.datasets.iq_files import IqFile, iq_file, iq_metadata
 from heimdall_pipelines.datasets.samples import (
     NUM_KEPT_IQ,
@@ -26,10 +25,9 @@ from heimdall_pipelines.datasets.samples import (
 from heimdall_pipelines.datasets.stored_truth import from_stored_truth
 from heimdall_pipelines.datasets.workers import Workers
 from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.model.batches import Batch, BatchRange, total_rejections
 from heimdall_pipelines.rf.receivers import ReceiverSite
 from heimdall_pipelines.store.batches import (
-    Batch,
-    BatchRange,
     SampleFeatureRow,
     commit_batch,
     committed_sample_idxs,
@@ -48,12 +46,13 @@ from heimdall_pipelines.store.datasets import (
 from heimdall_pipelines.store.iq_objects import put_iq, remove_dataset_iq, sample_iq_location
 from heimdall_pipelines.store.objects import ObjectLocation, ObjectStore
 from heimdall_pipelines.store.stores import Stores
+from heimdall_pipelines.throttle import Throttle
 
 ATTEMPTS_PER_SAMPLE = 20
 MAX_ATTEMPTS = "max_attempts"  # the stopped_reason
 PROGRESS_INTERVAL_S = 1.0
-_SCENES_PER_TASK = 20  # some milliseconds
-_SAMPLES_PER_TASK = 5  # a tenth of a second or, with IQ to store, one: workers end about together
+_SCENES_PER_TASK = 20  # a few milliseconds of work
+_SAMPLES_PER_TASK = 5  # a tenth of a second, or a second with IQ to store, so that workers end at about the same time
 _UPLOADS_AT_ONCE = 4
 _UPLOADS_WAITING = 8  # objects in memory of a worker at once
 
@@ -64,7 +63,7 @@ class BatchStoppedError(HeimdallError):
 
 @dataclass(frozen=True)
 class BatchProgress:
-    """How far a batch is."""
+    """Progress of a batch."""
 
     partition_key: str
     num_samples: int
@@ -80,7 +79,7 @@ class BatchProgress:
 
     @property
     def samples_per_s(self) -> float:
-        """Samples made in a second of this batch so far."""
+        """Samples made per second in this batch so far."""
         return self.num_made / self.elapsed_s if self.elapsed_s > 0 else 0.0
 
     def __str__(self) -> str:
@@ -98,7 +97,7 @@ class BatchProgress:
 
 @dataclass(frozen=True)
 class BatchReport:
-    """What came of a batch."""
+    """Result of a batch."""
 
     dataset: Dataset
     span: BatchRange
@@ -142,10 +141,10 @@ def make_batch(
     progress: Callable[[BatchProgress], None] = lambda _: None,
     waiting: Callable[[], None] = lambda: None,
 ) -> BatchReport:
-    """Make what is missing of a batch or, where nothing is, the whole batch again; the same bytes in any case.
+    """Make the missing samples of a batch or, if none is missing, regenerate all; the bytes are the same.
 
-    Objects are stored first, rows are committed in one transaction at the end: whatever stops it before leaves at
-    most objects that no row names, under keys that the next run writes again.
+    Objects are stored first, rows are committed in one transaction at the end. If the batch is interrupted before, only
+    orphans are left, under keys that the next run overwrites.
 
     Parameters
     ----------
@@ -153,31 +152,31 @@ def make_batch(
         Rows and objects.
     dataset_name : str
     batch_no : int
-        From 0; see `batches.batch_range`.
+        From 0; see `model.batches.BatchGrid`.
     workers : Workers
-        Who computes; can be used for the next batch, too.
+        Can be used for further batches.
     progress : callable, optional
         Called about once a second.
     waiting : callable, optional
-        Called twice a second while a repair has the dataset alone; the batch begins when it has ended.
+        Called twice a second while a repair holds the exclusive lock; the batch begins after it.
 
     Raises
     ------
     BatchStoppedError
-        20 attempts per sample were not enough; says why attempts were rejected. Nothing is committed but this reason.
+        20 attempts per sample were not enough; the message has the reasons. Only the reason is committed.
     DatasetNotFoundError, InvalidNameError
         There is no such dataset or batch.
     GeneratorVersionError
-        The dataset is one of another version of the generator.
+        The dataset was made by another version of the generator.
     UnavailableError
         PostgreSQL, the S3 store or a worker process was lost.
     """
     dataset = get_living_dataset(stores.database, dataset_name)
-    span = batch_range(dataset, batch_no)
+    span = dataset.grid.batch(batch_no)
     recipe = Recipe.of(dataset)
-    with shared_lock(stores.database, dataset.id, waiting) as claim:
+    with shared_lock(stores.database, dataset.id, waiting) as lock:
         sample_idxs = _samples_to_make(stores, dataset, recipe, span)
-        return make_samples(stores, dataset, span, sample_idxs, workers, progress, claim.confirm)
+        return make_samples(stores, dataset, span, sample_idxs, workers, progress, lock.confirm)
 
 
 def make_samples(
@@ -189,15 +188,15 @@ def make_samples(
     progress: Callable[[BatchProgress], None] = lambda _: None,
     before_commit: Callable[[], None] = lambda: None,
 ) -> BatchReport:
-    """Make some samples of a batch, in the place of those that are there; for who has claimed the dataset.
+    """Make some samples of a batch and replace those that exist; the caller holds a lock of the dataset.
 
-    Parameters and errors are those of `make_batch`; `sample_idxs` are of the batch, in order, and `before_commit` is
+    Parameters and errors are those of `make_batch`; `sample_idxs` belong to the batch, in order. `before_commit` is
     called when all objects are stored.
     """
     began = time.monotonic()
     recipe = Recipe.of(dataset)
-    tell = _Told(progress, span.partition_key, len(sample_idxs), began)
-    drawn = _draw_scenes(stores, dataset, recipe, span, sample_idxs, workers, tell)
+    counted = _Progress(progress, span.partition_key, len(sample_idxs), began)
+    drawn = _draw_scenes(stores, dataset, recipe, span, sample_idxs, workers, counted)
     tasks = [
         _Task(recipe, tuple(drawn[start : start + _SAMPLES_PER_TASK]), stores.objects)
         for start in range(0, len(drawn), _SAMPLES_PER_TASK)
@@ -206,7 +205,7 @@ def make_samples(
     with closing(workers.map(_make_samples, tasks)) as results:
         for result in results:
             made += result or ()
-            tell.made(len(made))
+            counted.made(len(made))
     made.sort(key=lambda sample: sample.sample_idx)
     before_commit()
     try:
@@ -219,7 +218,7 @@ def make_samples(
             iq_rows=[sample.iq_row for sample in made if sample.iq_row is not None],
         )
     except DatasetNotFoundError:
-        remove_dataset_iq(stores.objects, dataset.id)  # stored since the deletion; no later run would find them
+        remove_dataset_iq(stores.objects, dataset.id)  # objects stored since the deletion
         raise
     return BatchReport(
         dataset=dataset,
@@ -227,14 +226,14 @@ def make_samples(
         batch=batch,
         num_made=len(made),
         num_objects=sum(sample.num_objects for sample in made),
-        attempts=tell.attempts,
-        rejections=_total_rejections(drawn),
+        attempts=counted.attempts,
+        rejections=total_rejections(sample.rejections for sample in drawn),
         elapsed_s=time.monotonic() - began,
     )
 
 
 def rejection_table(attempts: int, rejections: dict[str, int]) -> str:
-    """Say how often attempts were rejected for which reason, the most frequent first."""
+    """Table of the reasons of rejection with their number of attempts, the most frequent first."""
     lines = [f"{'reason':<20}{'attempts':>10}{'share':>8}"]
     for reason, number in sorted(rejections.items(), key=lambda item: -item[1]):
         lines.append(f"{reason:<20}{number:>10}{number / attempts:>8.1%}")
@@ -255,21 +254,21 @@ def _draw_scenes(
     span: BatchRange,
     sample_idxs: Sequence[int],
     workers: Workers,
-    tell: "_Told",
+    counted: "_Progress",
 ) -> list[DrawnSample]:
-    """Draw every sample's scene before any IQ is made: a batch that cannot be filled costs and leaves nothing.
+    """Draw every sample's scene before any IQ is made: a batch that cannot be filled stops early and stores nothing.
 
-    Workers draw beside each other; the attempts count as if the samples had been drawn in their order.
+    Workers draw in parallel; attempts are counted as if the samples were drawn in their order.
     """
     budget = ATTEMPTS_PER_SAMPLE * len(sample_idxs)
 
     def tasks() -> Iterator[_SceneTask]:
         for start in range(0, len(sample_idxs), _SCENES_PER_TASK):
-            if tell.attempts >= budget:
+            if counted.attempts >= budget:
                 return
-            # What was drawn is of samples before these: never less than what they have left in order.
+            # All scenes drawn so far belong to earlier samples, so at least this many attempts are left.
             yield _SceneTask(
-                recipe, tuple(sample_idxs[start : start + _SCENES_PER_TASK]), max_attempts=budget - tell.attempts
+                recipe, tuple(sample_idxs[start : start + _SCENES_PER_TASK]), max_attempts=budget - counted.attempts
             )
 
     found: dict[int, DrawnSample] = {}
@@ -277,7 +276,7 @@ def _draw_scenes(
         for result in results:
             for sample in result or ():
                 found[sample.sample_idx] = sample
-                tell.drawn(sample.attempts)
+                counted.drawn(sample.attempts)
     drawn: list[DrawnSample] = []
     stored = get_truths(stores.database, dataset.id, span.first_sample_idx, span.end_sample_idx)
     attempts = 0
@@ -288,7 +287,7 @@ def _draw_scenes(
         attempts += sample.attempts
         drawn.append(from_stored_truth(sample, stored.get(sample_idx)))
         if sample.scene is None:
-            rejections = _total_rejections(drawn)
+            rejections = total_rejections(sample.rejections for sample in drawn)
             note_stopped_batch(
                 stores.database, dataset, span, reason=MAX_ATTEMPTS, attempts=attempts, rejections=rejections
             )
@@ -296,7 +295,7 @@ def _draw_scenes(
                 f"{span.partition_key} stopped ({MAX_ATTEMPTS}): {len(drawn) - 1} of {len(sample_idxs)} samples found "
                 f"a scene in {budget} attempts, {ATTEMPTS_PER_SAMPLE} per sample; nothing was committed.\n"
                 f"{rejection_table(attempts, rejections)}\n"
-                "A dataset's parameters are frozen: create another one that asks for less "
+                "A dataset's parameters are frozen: create another one with weaker limits "
                 "(min_snr_db, min_receivers, max_gdop)"
             )
     return drawn
@@ -315,17 +314,17 @@ def _draw_some(task: _SceneTask) -> list[DrawnSample]:
     return drawn
 
 
-class _Told:
-    """Counts, and tells of it about once a second."""
+class _Progress:
+    """Counts scenes and samples, and reports about once a second."""
 
     def __init__(
-        self, progress: Callable[[BatchProgress], None], partition_key: str, num_samples: int, began: float
+        self, report: Callable[[BatchProgress], None], partition_key: str, num_samples: int, began: float
     ) -> None:
-        self._progress = progress
+        self._report = report
         self._partition_key = partition_key
         self._num_samples = num_samples
         self._began = began
-        self._told = began
+        self._throttle = Throttle(PROGRESS_INTERVAL_S)
         self._num_drawn = 0
         self.attempts = 0
 
@@ -333,40 +332,28 @@ class _Told:
         """Count a scene."""
         self.attempts += attempts
         self._num_drawn += 1
-        self._tell(0)
+        self.made(0)
 
     def made(self, num_made: int) -> None:
-        """Tell how many samples are made."""
-        self._tell(num_made)
-
-    def _tell(self, num_made: int) -> None:
-        now = time.monotonic()
-        if now - self._told >= PROGRESS_INTERVAL_S or num_made == self._num_samples:
-            self._told = now
-            self._progress(
+        """Report how many samples are made, if a second has passed or all are made."""
+        if self._throttle.is_due() or num_made == self._num_samples:
+            elapsed_s = time.monotonic() - self._began
+            self._report(
                 BatchProgress(
-                    self._partition_key, self._num_samples, self._num_drawn, num_made, self.attempts, now - self._began
+                    self._partition_key, self._num_samples, self._num_drawn, num_made, self.attempts, elapsed_s
                 )
             )
 
 
-def _total_rejections(drawn: Sequence[DrawnSample]) -> dict[str, int]:
-    total: dict[str, int] = {}
-    for sample in drawn:
-        for reason, number in sample.rejections.items():
-            total[reason] = total.get(reason, 0) + number
-    return total
-
-
 def _make_samples(task: _Task) -> list[MadeSample]:
-    """Make some samples, their objects stored when it returns; runs in the workers."""
+    """Make some samples and store their objects; runs in the workers."""
     with _Uploads(task.objects, task.recipe) as uploads:
         made = [_make(task.recipe, drawn, uploads) for drawn in task.samples]
     return [sample() for sample in made]
 
 
 def _make(recipe: Recipe, drawn: DrawnSample, uploads: "_Uploads") -> Callable[[], MadeSample]:
-    """Make a sample; its rows are to be had when its objects are stored."""
+    """Make a sample; the function that is returned gives its rows once its objects are stored."""
     identity = uuid5(NAMESPACE_URL, f"heimdall:dataset:{recipe.dataset_id}:{drawn.sample_idx}")
     kept = _KeptIq(uploads, drawn.sample_idx)
     row = make_sample(recipe, drawn, kept.keep if keeps_iq(recipe.spec, drawn.sample_idx) else None)
@@ -381,7 +368,7 @@ def _make(recipe: Recipe, drawn: DrawnSample, uploads: "_Uploads") -> Callable[[
 
 @dataclass(frozen=True)
 class _StoredFile:
-    """A receiver's file on its way to the store."""
+    """A receiver's file that is being stored."""
 
     location: ObjectLocation
     sha256: str
@@ -390,33 +377,33 @@ class _StoredFile:
 
 @dataclass
 class _KeptIq:
-    """The IQ of one sample on its way to the store."""
+    """The IQ of one sample that is being stored."""
 
     uploads: "_Uploads"
     sample_idx: int
     stored: dict[str, _StoredFile] = field(default_factory=dict)
 
     def keep(self, site: ReceiverSite, iq: NDArray[np.complex64]) -> None:
-        """Hand over one receiver's samples."""
+        """Store one receiver's samples."""
         file = iq_file(self.uploads.recipe, self.sample_idx, site, iq)
         self.stored[site.rx_id] = self.uploads.add(self.sample_idx, site.rx_id, file)
 
     def row(self, recipe: Recipe, drawn: DrawnSample, features: SampleFeatureRow) -> IqSampleRow:
-        """Where it is, and what is true of it."""
+        """Row of the stored IQ."""
         sha256 = {rx_id: file.sha256 for rx_id, file in self.stored.items()}
         etag = {rx_id: file.etag.result() for rx_id, file in self.stored.items()}
         return IqSampleRow(
             sample_idx=self.sample_idx,
             start_time_unix_ns=start_time_unix_ns(self.sample_idx),
             truth=features.truth,
-            receivers_metadata=[vars(site) for site in drawn.sites],
+            receivers_metadata=drawn.sites,
             iq_metadata=iq_metadata(recipe, sha256, etag),
             iq_storage_paths={rx_id: file.location.key for rx_id, file in self.stored.items()},
         )
 
 
 class _Uploads:
-    """Stores objects beside the computation, a few at once; leaving it waits for them all, but not after an error."""
+    """Stores objects during the computation, a few at once; a context that ends without error waits for them."""
 
     def __init__(self, objects: ObjectStore, recipe: Recipe) -> None:
         self.recipe = recipe
@@ -430,7 +417,7 @@ class _Uploads:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
-            # A cancellation waits for no store that may not answer; what it stores yet, the next run writes again.
+            # Do not wait for a store that may not respond; the next run overwrites what is still stored.
             self._threads.shutdown(wait=False, cancel_futures=True)
             return
         self._threads.shutdown()
@@ -438,7 +425,7 @@ class _Uploads:
             upload.result()
 
     def add(self, sample_idx: int, rx_id: str, file: IqFile) -> _StoredFile:
-        """Store a file when its turn comes. Raises the error of one before it that could not be."""
+        """Queue a file to be stored. Raises the error of an earlier one."""
         location = sample_iq_location(self._objects, self.recipe.dataset_id, sample_idx, rx_id)
         self._waiting.acquire()
         done = {upload for upload in self._pending if upload.done()}

@@ -27,7 +27,7 @@ class IqFile:
     sha256 : str
         Of these bytes.
     sigmf : dict
-        Its description, to be written as {rx_id}.sigmf-meta beside it.
+        Its SigMF sidecar, {rx_id}.sigmf-meta.
     """
 
     npy: bytes
@@ -36,7 +36,7 @@ class IqFile:
 
 
 def iq_file(recipe: Recipe, sample_idx: int, site: ReceiverSite, iq: NDArray[np.complex64]) -> IqFile:
-    """Put a receiver's samples, square roots of watts, into the form in which they are stored."""
+    """Encode a receiver's samples, in square roots of watts, as they are stored."""
     header = npy_header_bytes(iq.size)
     npy = b"".join((header, iq.astype("<c8", copy=False).data.cast("B")))
     spec = recipe.spec
@@ -67,7 +67,7 @@ def iq_file(recipe: Recipe, sample_idx: int, site: ReceiverSite, iq: NDArray[np.
 
 
 def iq_metadata(recipe: Recipe, sha256: dict[str, str], etag: dict[str, str]) -> dict[str, Any]:
-    """What synthetic_iq_samples says of the objects: their format and, of each receiver's .npy, SHA-256 and ETag."""
+    """Column iq_metadata: format of the objects and, for each receiver's .npy, SHA-256 and ETag."""
     spec = recipe.spec
     return {
         "format": "npy",

@@ -1,4 +1,4 @@
-"""Looks at a dataset's objects beside the rows that name them, in both directions, as the listing streams by."""
+"""Checks a dataset's objects against the rows that name them: a merge join of the store's listing and the IQ rows."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
@@ -6,11 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby, islice
 
-from heimdall_pipelines.checks import MAX_EXAMPLES
 from heimdall_pipelines.datasets.findings import Findings
-from heimdall_pipelines.datasets.spec import parse_spec
 from heimdall_pipelines.errors import UnavailableError
 from heimdall_pipelines.formats.npy import npy_header_bytes
+from heimdall_pipelines.model.checks import MAX_EXAMPLES
 from heimdall_pipelines.store.dataset_snapshot import DatasetSnapshot, StoredIq, activity
 from heimdall_pipelines.store.iq_objects import dataset_iq_prefix, sidecar_key
 from heimdall_pipelines.store.objects import ObjectEntry, ObjectLocation, ObjectNotFoundError, ObjectStore
@@ -28,7 +27,7 @@ class MergedSample:
     ----------
     row : StoredIq or None
     sample_idx : int or None
-        None where an object's key is that of no sample.
+        None if the object's key belongs to no sample.
     entries : dict of str to ObjectEntry
         By key.
     """
@@ -39,47 +38,47 @@ class MergedSample:
 
 
 class ListingOrderError(UnavailableError):
-    """The store does not list objects in the order of their keys, so they cannot be compared with rows in passing."""
+    """The store does not list objects in the order of their keys, which the merge join needs."""
 
 
 def check_objects(
-    stores: Stores, look: DatasetSnapshot, found: Findings, looked_at: Callable[[int], None], *, checksums: bool
+    stores: Stores, snapshot: DatasetSnapshot, found: Findings, checked: Callable[[int], None], *, checksums: bool
 ) -> None:
     """Compare all objects of a dataset with all its rows; memory does not grow with their number.
 
     Parameters
     ----------
     stores : Stores
-    look : DatasetSnapshot
-        Opened before, so that the objects of all its rows are stored.
+    snapshot : DatasetSnapshot
+        Opened before the listing, so that the objects of all its rows are stored.
     found : Findings
         Added to.
-    looked_at : callable
-        Called with the number of objects so far, now and then.
+    checked : callable
+        Called from time to time with the number of objects so far.
     checksums : bool
-        Read every object, and compare its SHA-256 with the one that was kept.
+        Read every object, and compare its SHA-256 with the stored one.
 
     Raises
     ------
     UnavailableError
         The store could not be listed or read.
     """
-    dataset = look.dataset
+    dataset = snapshot.dataset
     orphans, unfinished = _Orphans(), _Orphans()
     was_being_written = activity(stores.database, dataset.id).is_locked
-    with _ObjectsOfSample(stores.objects, look, found, checksums=checksums) as compare:
-        for beside in rows_beside_objects(stores.objects, look):
-            if beside.row is not None:
-                orphans.add(compare(beside.row, beside.entries))
-            elif beside.sample_idx is not None and beside.sample_idx < dataset.target_num_samples:
-                unfinished.add(beside.entries.values())
+    with _ObjectsOfSample(stores.objects, snapshot, found, checksums=checksums) as compare:
+        for merged in merge_rows_and_objects(stores.objects, snapshot):
+            if merged.row is not None:
+                orphans.add(compare(merged.row, merged.entries))
+            elif merged.sample_idx is not None and merged.sample_idx < dataset.target_num_samples:
+                unfinished.add(merged.entries.values())
             else:
-                orphans.add(beside.entries.values())
-            looked_at(compare.num_objects)
+                orphans.add(merged.entries.values())
+            checked(compare.num_objects)
     now = activity(stores.database, dataset.id)
     outcome = found.outcomes["objects_agree"]
-    # Compared with the snapshot's own last commit: a batch may have been made whole since, also before the listing.
-    if unfinished.num and (was_being_written or now.is_locked or now.last_commit != look.last_commit):
+    # The snapshot's last commit: a whole batch may have been committed since, even before the listing.
+    if unfinished.num and (was_being_written or now.is_locked or now.last_commit != snapshot.last_commit):
         outcome.numbers["objects_of_batches_in_progress"] = unfinished.num
         found.object_bytes += unfinished.num_bytes
         unfinished = _Orphans()
@@ -90,31 +89,33 @@ def check_objects(
 
 
 def check_objects_of_batch(
-    stores: Stores, look: DatasetSnapshot, found: Findings, first: int, end: int, looked_at: Callable[[int], None]
+    stores: Stores, snapshot: DatasetSnapshot, found: Findings, first: int, end: int, checked: Callable[[int], None]
 ) -> None:
     """Compare the objects of a range of samples with their rows, one listing for each sample."""
-    bucket, prefix = stores.objects.synthetic_iq_bucket, dataset_iq_prefix(look.dataset.id)
+    bucket, prefix = stores.objects.synthetic_iq_bucket, dataset_iq_prefix(snapshot.dataset.id)
     orphans = _Orphans()
-    with _ObjectsOfSample(stores.objects, look, found, checksums=False) as compare:
-        for row in look.stored_iq(first, end):
+    with _ObjectsOfSample(stores.objects, snapshot, found, checksums=False) as compare:
+        for row in snapshot.stored_iq(first, end):
             listed = stores.objects.entries(bucket, f"{prefix}{row.sample_idx}/")
             orphans.add(compare(row, {entry.key: entry for entry in listed}))
-            looked_at(compare.num_objects)
+            checked(compare.num_objects)
     found.outcomes["objects_agree"].problems(orphans.num, orphans.examples)
     found.outcomes["objects_agree"].numbers["objects_without_row"] = orphans.num
 
 
-def rows_beside_objects(objects: ObjectStore, look: DatasetSnapshot) -> Iterator[MergedSample]:
-    """Give each IQ row with the objects of its sample, and each object without; streamed in the order of their keys."""
-    rows = look.stored_iq_as_listed()
+def merge_rows_and_objects(objects: ObjectStore, snapshot: DatasetSnapshot) -> Iterator[MergedSample]:
+    """Merge IQ rows with the objects of their samples, and objects without row; streamed in the order of the keys."""
+    rows = snapshot.stored_iq_as_listed()
     row = next(rows, None)
     last = ""
-    for sample, entries in groupby(_of_samples(objects, look), key=lambda item: item[0]):
+    for sample, entries in groupby(_of_samples(objects, snapshot), key=lambda item: item[0]):
         if not sample:
             yield from (MergedSample(None, None, {entry.key: entry}) for _, entry in entries)
             continue
         if sample <= last:
-            raise ListingOrderError(f"{objects!r} lists sample {sample} after {last}: it has no order to compare by")
+            raise ListingOrderError(
+                f"{objects!r} lists sample {sample} after {last}: the comparison needs the order of keys"
+            )
         last = sample
         while row is not None and str(row.sample_idx) < sample:
             yield MergedSample(row, row.sample_idx, {})
@@ -129,9 +130,9 @@ def rows_beside_objects(objects: ObjectStore, look: DatasetSnapshot) -> Iterator
         row = next(rows, None)
 
 
-def _of_samples(objects: ObjectStore, look: DatasetSnapshot) -> Iterator[tuple[str, ObjectEntry]]:
+def _of_samples(objects: ObjectStore, snapshot: DatasetSnapshot) -> Iterator[tuple[str, ObjectEntry]]:
     """Objects of a dataset with the text of their sample_idx, which is empty for a key that is of no sample."""
-    prefix = dataset_iq_prefix(look.dataset.id)
+    prefix = dataset_iq_prefix(snapshot.dataset.id)
     for entry in objects.entries(objects.synthetic_iq_bucket, prefix):
         sample, _, name = entry.key.removeprefix(prefix).partition("/")
         is_sample = name and sample.isascii() and sample.isdigit() and str(int(sample)) == sample
@@ -156,13 +157,13 @@ class _Orphans:
 
 
 class _ObjectsOfSample:
-    """Compares the objects of one sample with its row; gives those that the row does not name."""
+    """Compares the objects of one sample with its row; returns those that the row does not name."""
 
-    def __init__(self, objects: ObjectStore, look: DatasetSnapshot, found: Findings, *, checksums: bool) -> None:
-        num_samples = parse_spec(look.dataset.spec).num_iq_samples
+    def __init__(self, objects: ObjectStore, snapshot: DatasetSnapshot, found: Findings, *, checksums: bool) -> None:
+        num_samples = snapshot.dataset.spec.num_iq_samples
         self._size_bytes = len(npy_header_bytes(num_samples)) + num_samples * _SAMPLE_BYTES
         self._objects = objects
-        self._found = found
+        self._findings = found
         self._outcome = found.outcomes["objects_agree"]
         self._checksums = checksums
         self._readers = ThreadPoolExecutor(_READS_AT_ONCE, thread_name_prefix="read")
@@ -186,7 +187,7 @@ class _ObjectsOfSample:
                 self._wrong(row, f"{key} is missing")
             else:
                 self.num_objects += 1
-                self._found.object_bytes += entry.size_bytes
+                self._findings.object_bytes += entry.size_bytes
                 if entry.size_bytes != self._size_bytes:
                     self._wrong(row, f"{key} has {entry.size_bytes} bytes, {self._size_bytes} are expected")
                 elif self._checksums or entry.etag != row.etag.get(rx_id, entry.etag):
@@ -196,12 +197,12 @@ class _ObjectsOfSample:
                 self._wrong(row, f"{sidecar_key(key)} is {'missing' if sidecar is None else 'empty'}")
             else:
                 self._outcome.count("sidecars")
-                self._found.object_bytes += sidecar.size_bytes
+                self._findings.object_bytes += sidecar.size_bytes
         self._compare_checksums(row, unsure)
         return list(entries.values())
 
     def _compare_checksums(self, row: StoredIq, unsure: list[tuple[str, str]]) -> None:
-        """Read objects and compare; another ETag alone proves nothing: moving a store to another gives other ones."""
+        """Read objects and compare; a different ETag proves nothing: copies in another store have other ETags."""
         remaining = iter(unsure)
         while group := list(islice(remaining, _READS_AT_ONCE)):
             for (rx_id, key), sha256 in zip(group, self._readers.map(self._sha256, group), strict=True):
@@ -209,7 +210,7 @@ class _ObjectsOfSample:
                 if sha256 is None:
                     self._wrong(row, f"{key} is missing")
                 elif sha256 != row.sha256.get(rx_id):
-                    self._wrong(row, f"{key} was changed since it was stored: its SHA-256 is another")
+                    self._wrong(row, f"{key} was changed since it was stored: its SHA-256 differs")
 
     def _sha256(self, object_: tuple[str, str]) -> str | None:
         location = ObjectLocation(self._objects.synthetic_iq_bucket, object_[1])
@@ -219,6 +220,6 @@ class _ObjectsOfSample:
             return None
 
     def _wrong(self, row: StoredIq, what: str) -> None:
-        # Of a row that should not be there nothing is missing.
-        repaired_by_regeneration = row.sample_idx not in self._found.orphan_iq_rows
-        self._found.found("objects_agree", row.sample_idx, what, repaired_by_regeneration=repaired_by_regeneration)
+        # Nothing is missing for a row that should not exist.
+        repaired_by_regeneration = row.sample_idx not in self._findings.orphan_iq_rows
+        self._findings.add("objects_agree", row.sample_idx, what, repaired_by_regeneration=repaired_by_regeneration)

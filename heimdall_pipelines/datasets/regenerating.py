@@ -1,4 +1,4 @@
-"""Makes the IQ of any sample again, stored or not, and compares it with what is stored. Nothing stored is changed."""
+"""Regenerates the IQ of any sample and compares it with what is stored. Nothing stored is changed."""
 
 import hashlib
 import io
@@ -18,12 +18,13 @@ from heimdall_pipelines.datasets.stored_truth import from_stored_truth
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.formats.npy import read_npy_header
 from heimdall_pipelines.formats.recording import RecordingFormatError
-from heimdall_pipelines.store.datasets import Dataset, IqSampleRow, get_dataset, get_iq_sample, get_truth
+from heimdall_pipelines.store.dataset_snapshot import StoredIq, open_snapshot
+from heimdall_pipelines.store.datasets import Dataset
 from heimdall_pipelines.store.objects import ObjectLocation, ObjectNotFoundError, ObjectStore
 from heimdall_pipelines.store.stores import Stores
 
 MAX_RELATIVE_DIFFERENCE = (
-    1e-5  # of the RMS; a link rounded to the next digit, 1e-6 Hz, turns the carrier by 6e-6 in a second
+    1e-5  # of the RMS; a frequency that differs in the last digit, 1e-6 Hz, turns the carrier by 6e-6 rad in a second
 )
 
 
@@ -33,19 +34,19 @@ class RegenerationError(HeimdallError):
 
 @dataclass(frozen=True)
 class Comparison:
-    """Samples regenerated beside those stored.
+    """Comparison of regenerated samples with the stored ones.
 
     Attributes
     ----------
     location : ObjectLocation
-        Of what is stored.
+        Of the stored object.
     identical : bool
         Whether every byte of the .npy is the same.
     relative_difference : float
         Greatest magnitude of a difference over the root mean square of the samples; infinite where the stored object
         cannot be compared.
     problem : str or None
-        What is wrong with the stored object, or with what was regenerated.
+        What is wrong with the stored object, or how it differs.
     """
 
     location: ObjectLocation
@@ -55,7 +56,7 @@ class Comparison:
 
     @property
     def acceptable(self) -> bool:
-        """Whether the stored object is sound and differs by no more than a link in its last digit makes."""
+        """Whether the stored object is intact and differs by no more than the last digit of a link explains."""
         return self.problem is None and self.relative_difference <= MAX_RELATIVE_DIFFERENCE
 
 
@@ -67,7 +68,7 @@ class RegeneratedIq:
     ----------
     rx_id : str
     file : IqFile
-        As it is stored, or would be.
+        As it is or would be stored.
     stored : Comparison or None
         None where the IQ of the sample is not stored.
     """
@@ -78,7 +79,7 @@ class RegeneratedIq:
 
 
 def regenerate_iq(stores: Stores, name: str, sample_idx: int, rx_ids: Sequence[str] = ()) -> Iterator[RegeneratedIq]:
-    """Make the IQ of a sample again, from its stored truth where that is intact, and compare where it is stored.
+    """Regenerate the IQ of a sample, from its stored truth if that is intact, and compare it with stored IQ, if any.
 
     Parameters
     ----------
@@ -89,12 +90,12 @@ def regenerate_iq(stores: Stores, name: str, sample_idx: int, rx_ids: Sequence[s
     sample_idx : int
         0 to the dataset's target less 1, committed or not.
     rx_ids : sequence of str, optional
-        Of the receivers wanted; all of the sample if empty.
+        Receivers to regenerate; all of the sample if empty.
 
     Yields
     ------
     RegeneratedIq
-        One after the other, so that one receiver's samples are in memory at a time.
+        One at a time, so that only one receiver's samples are in memory.
 
     Raises
     ------
@@ -107,24 +108,25 @@ def regenerate_iq(stores: Stores, name: str, sample_idx: int, rx_ids: Sequence[s
     UnavailableError
         PostgreSQL or the S3 store was lost.
     """
-    dataset = get_dataset(stores.database, name)
-    recipe = Recipe.of(dataset)
-    drawn = from_stored_truth(_draw(dataset, recipe, sample_idx), get_truth(stores.database, dataset.id, sample_idx))
+    with open_snapshot(stores.database, name) as snapshot:
+        dataset = snapshot.dataset
+        recipe = Recipe.of(dataset)
+        _check_sample_idx(dataset, sample_idx)
+        features, row = snapshot.sample(sample_idx), snapshot.iq_of(sample_idx)
+    drawn = from_stored_truth(_draw(dataset, recipe, sample_idx), features.truth if features is not None else None)
     indices = _receiver_indices(dataset, drawn, rx_ids)
-    row = get_iq_sample(stores.database, dataset.id, sample_idx)
     return _regenerate(stores.objects, recipe, drawn, indices, row)
 
 
 def write_iq(folder: Path, regenerated: RegeneratedIq) -> list[Path]:
     """Write a receiver's samples and their SigMF description, ``{rx_id}.npy`` and ``{rx_id}.sigmf-meta``.
 
-    Files of the same names are replaced. Each file is there as a whole or not at all, and no description beside samples
-    that it does not describe.
+    Files of the same names are replaced. Files are never partly written, and a description always matches its samples.
 
     Parameters
     ----------
     folder : Path
-        Made where it is missing.
+        Created if it is missing.
     regenerated : RegeneratedIq
 
     Returns
@@ -149,18 +151,21 @@ def write_iq(folder: Path, regenerated: RegeneratedIq) -> list[Path]:
     return [npy, meta]
 
 
-def _draw(dataset: Dataset, recipe: Recipe, sample_idx: int) -> DrawnSample:
+def _check_sample_idx(dataset: Dataset, sample_idx: int) -> None:
     if not 0 <= sample_idx < dataset.target_num_samples:
         raise RegenerationError(
             f"dataset {dataset.name} has samples 0 to {dataset.target_num_samples - 1}, no sample {sample_idx}; "
             f"it can be expanded: heimdall dataset expand {dataset.name} --by N"
         )
-    max_attempts = ATTEMPTS_PER_SAMPLE * recipe.spec.batch_size  # a batch may use them all up for one sample
+
+
+def _draw(dataset: Dataset, recipe: Recipe, sample_idx: int) -> DrawnSample:
+    max_attempts = ATTEMPTS_PER_SAMPLE * recipe.spec.batch_size  # a batch may use all of them for one sample
     drawn = draw_sample(recipe, sample_idx, max_attempts)
     if drawn.scene is None:
         raise RegenerationError(
-            f"dataset {dataset.name}: none of {max_attempts} scenes drawn for sample {sample_idx} is acceptable; "
-            f"no batch can make it either (rejected: {drawn.rejections})"
+            f"dataset {dataset.name}: none of {max_attempts} scenes drawn for sample {sample_idx} is acceptable, "
+            f"so no batch can make it (rejected: {drawn.rejections})"
         )
     return drawn
 
@@ -177,19 +182,19 @@ def _receiver_indices(dataset: Dataset, drawn: DrawnSample, rx_ids: Sequence[str
 
 
 def _regenerate(
-    objects: ObjectStore, recipe: Recipe, drawn: DrawnSample, indices: list[int], row: IqSampleRow | None
+    objects: ObjectStore, recipe: Recipe, drawn: DrawnSample, indices: list[int], row: StoredIq | None
 ) -> Iterator[RegeneratedIq]:
-    heard = sample_receptions(recipe, drawn, receiver_indices=indices)
-    for index, reception in zip(indices, heard, strict=True):
+    receptions = sample_receptions(recipe, drawn, receiver_indices=indices)
+    for index, reception in zip(indices, receptions, strict=True):
         site = drawn.sites[index]
         file = iq_file(recipe, drawn.sample_idx, site, reception.iq)
         stored = None if row is None else compare_stored(objects, row, site.rx_id, file)
         yield RegeneratedIq(site.rx_id, file, stored)
 
 
-def compare_stored(objects: ObjectStore, row: IqSampleRow, rx_id: str, file: IqFile) -> Comparison:
+def compare_stored(objects: ObjectStore, row: StoredIq, rx_id: str, file: IqFile) -> Comparison:
     """Compare a receiver's IQ, regenerated, with the object that a row names; raises UnavailableError in an outage."""
-    key = row.iq_storage_paths.get(rx_id)
+    key = row.paths.get(rx_id)
     if key is None:
         where = ObjectLocation(objects.synthetic_iq_bucket, f"(no key for {rx_id})")
         return Comparison(where, False, math.inf, f"the row of sample {row.sample_idx} names no object of {rx_id}")
@@ -202,14 +207,14 @@ def compare_stored(objects: ObjectStore, row: IqSampleRow, rx_id: str, file: IqF
         stored = objects.read(location, 0, size)
     except ObjectNotFoundError as error:
         return Comparison(location, False, math.inf, str(error))
-    return _compare_bytes(location, stored, file.npy, row.iq_metadata["sha256"].get(rx_id))
+    return _compare_bytes(location, stored, file.npy, row.sha256.get(rx_id))
 
 
 def _compare_bytes(location: ObjectLocation, stored: bytes, made: bytes, promised_sha256: str | None) -> Comparison:
     """Compare two .npy files.
 
-    The checksum that was kept when the object was stored tells damage from a difference in rounding: what was damaged
-    in the last bits only is within the tolerance, too.
+    The checksum stored with the row distinguishes damage from a difference in rounding: damage of the last bits alone
+    would be within the tolerance.
     """
     try:
         difference = _relative_difference(_samples(stored, location), _samples(made, location))
@@ -217,7 +222,7 @@ def _compare_bytes(location: ObjectLocation, stored: bytes, made: bytes, promise
         return Comparison(location, False, math.inf, f"{location} {error.reason}")
     problem = None
     if hashlib.sha256(stored).hexdigest() != promised_sha256:
-        problem = f"{location}: the checksum is not the one kept when it was stored: the object was changed since"
+        problem = f"{location}: the checksum differs from the stored one: the object was changed since it was stored"
     elif not difference <= MAX_RELATIVE_DIFFERENCE:
         problem = (
             f"{location}: samples regenerated differ from the stored ones by up to {difference:.2g} of their RMS, more "
@@ -230,7 +235,7 @@ def _samples(npy: bytes, location: ObjectLocation) -> np.ndarray:
     header = read_npy_header(io.BytesIO(npy), str(location))
     samples = npy[header.header_bytes :]
     if header.dtype != np.dtype("<c8") or len(samples) != header.num_samples * header.dtype.itemsize:
-        raise RecordingFormatError(str(location), f"holds {header.dtype}, or not as many samples as its header says")
+        raise RecordingFormatError(str(location), f"holds {header.dtype}, or its length does not match its header")
     return np.frombuffer(samples, header.dtype)
 
 
@@ -238,7 +243,7 @@ def _relative_difference(stored: np.ndarray, made: np.ndarray) -> float:
     if stored.size != made.size:
         return math.inf
     rms = math.sqrt(np.mean(np.square(made.real, dtype=np.float64) + np.square(made.imag, dtype=np.float64)))
-    with np.errstate(invalid="ignore", over="ignore"):  # damaged bytes can be anything
+    with np.errstate(invalid="ignore", over="ignore"):  # damaged bytes can be any number
         difference = float(np.max(np.abs(stored.astype(np.complex128) - made))) / rms
     return difference if math.isfinite(difference) else math.inf
 

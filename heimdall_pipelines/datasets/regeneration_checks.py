@@ -1,20 +1,19 @@
-"""Makes samples chosen at random again, and compares them with what is stored."""
+"""Regenerates samples chosen at random, and compares them with what is stored."""
 
 import random
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from itertools import accumulate
 
-from heimdall_pipelines.checks import MAX_EXAMPLES
 from heimdall_pipelines.datasets.findings import Findings
 from heimdall_pipelines.datasets.iq_files import iq_file
 from heimdall_pipelines.datasets.regenerating import compare_stored
 from heimdall_pipelines.datasets.samples import Recipe, keeps_iq, make_sample
 from heimdall_pipelines.datasets.stored_truth import agrees, stored_sample
+from heimdall_pipelines.model.checks import MAX_EXAMPLES
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
 from heimdall_pipelines.store.batches import SampleFeatureRow
 from heimdall_pipelines.store.dataset_snapshot import DatasetSnapshot, SampleRow
-from heimdall_pipelines.store.datasets import get_iq_sample
 from heimdall_pipelines.store.stores import Stores
 
 DEEP_SHARE = 0.01
@@ -22,51 +21,51 @@ FEATURE_TOLERANCE = 1e-4  # relative: features have six digits, and their transf
 
 
 def check_regenerated(
-    stores: Stores, look: DatasetSnapshot, found: Findings, looked_at: Callable[[int], None], *, deep: bool, seed: int
+    stores: Stores, snapshot: DatasetSnapshot, found: Findings, checked: Callable[[int], None], *, deep: bool, seed: int
 ) -> None:
-    """Make one sample again or, if `deep`, one in a hundred; a dataset of another generator version none.
+    """Regenerate one sample or, if `deep`, one in a hundred; none of a dataset of another generator version.
 
     Parameters
     ----------
     stores : Stores
-    look : DatasetSnapshot
+    snapshot : DatasetSnapshot
     found : Findings
-        Added to; says how many samples there are to choose from.
-    looked_at : callable
-        Called with the number of samples made so far.
+        Added to.
+    checked : callable
+        Called with the number of samples so far.
     deep : bool
     seed : int
-        Of the choice.
+        For the choice of samples.
     """
     outcome = found.outcomes["samples_made_again_agree"]
     outcome.numbers["samples_made_again"] = 0
-    committed = _Committed(look)
-    if look.dataset.generator_version != GENERATOR_VERSION or not committed.num_samples:
+    committed = _Committed(snapshot)
+    if snapshot.dataset.generator_version != GENERATOR_VERSION or not committed.num_samples:
         return
     num_chosen = max(1, round(DEEP_SHARE * committed.num_samples)) if deep else 1
-    recipe = Recipe.of(look.dataset)
+    recipe = Recipe.of(snapshot.dataset)
     wrong: list[int] = []
     for number in sorted(random.Random(seed).sample(range(committed.num_samples), num_chosen)):  # noqa: S311 (no secret)
         sample_idx = committed.sample_idx(number)
-        row = next(look.samples(sample_idx, sample_idx + 1), None)
+        row = snapshot.sample(sample_idx)
         if row is not None and sample_idx not in found.to_regenerate:
-            _compare(stores, recipe, row, found)
+            _compare(stores, snapshot, recipe, row, found)
             outcome.count("samples_made_again")
-            looked_at(outcome.numbers["samples_made_again"])
+            checked(outcome.numbers["samples_made_again"])
             if sample_idx in found.to_regenerate and len(wrong) < MAX_EXAMPLES:
                 wrong.append(sample_idx)
-    if wrong:  # named, since the look of a repair would choose others
+    if wrong:  # named, because a repair's own check would choose others
         names = " ".join(f"--sample {sample_idx}" for sample_idx in wrong)
-        outcome.repair = f"heimdall dataset repair {look.dataset.name} {names} --apply"
+        outcome.repair = f"heimdall dataset repair {snapshot.dataset.name} {names} --apply"
 
 
 class _Committed:
-    """Samples that batches count, numbered from 0; some may be missing."""
+    """Samples that batches count, numbered from 0; rows of some may be missing."""
 
-    def __init__(self, look: DatasetSnapshot) -> None:
-        size = int(look.dataset.spec["batch_size"])
-        self._first = [batch.first_sample_idx for batch in look.batches]
-        self._before = [0, *accumulate(min(batch.num_samples, size) for batch in look.batches)]
+    def __init__(self, snapshot: DatasetSnapshot) -> None:
+        size = snapshot.dataset.grid.batch_size
+        self._first = [batch.first_sample_idx for batch in snapshot.batches]
+        self._before = [0, *accumulate(min(batch.num_samples, size) for batch in snapshot.batches)]
         self.num_samples = self._before[-1]
 
     def sample_idx(self, number: int) -> int:
@@ -76,11 +75,11 @@ class _Committed:
 
 
 def differences(row: SampleRow, made: SampleFeatureRow) -> Iterator[str]:
-    """Say how a stored row differs from the sample regenerated, in the features of the row's own version.
+    """Describe how a stored row differs from the regenerated sample, in the features of the row's own version.
 
     A feature of that version that the row lacks is a difference; one that it has beyond is another check's subject.
     """
-    if not agrees(row.truth, made.truth, FEATURE_TOLERANCE):
+    if row.truth is None or not agrees(row.truth.to_json(), made.truth.to_json(), FEATURE_TOLERANCE):
         yield "its truth is not what the seed gives"
     if len(row.receivers) != len(made.receivers):
         yield f"it has {len(row.receivers)} receivers, the seed gives {len(made.receivers)}"
@@ -89,15 +88,15 @@ def differences(row: SampleRow, made: SampleFeatureRow) -> Iterator[str]:
             yield f"features of {again.rx_id} are not those of its IQ"
 
 
-def _compare(stores: Stores, recipe: Recipe, row: SampleRow, found: Findings) -> None:
+def _compare(stores: Stores, snapshot: DatasetSnapshot, recipe: Recipe, row: SampleRow, found: Findings) -> None:
     def wrong(what: str) -> None:
-        found.found("samples_made_again_agree", row.sample_idx, what)
+        found.add("samples_made_again_agree", row.sample_idx, what)
 
     drawn = stored_sample(recipe, row)
     if drawn.scene is None:
-        wrong("the seed gives no scene in the attempts that it took")
+        wrong("the seed gives no acceptable scene in the sample's attempts")
         return
-    iq_row = get_iq_sample(stores.database, recipe.dataset_id, row.sample_idx)
+    iq_row = snapshot.iq_of(row.sample_idx)
     files = []
     keep = None
     if iq_row is not None and keeps_iq(recipe.spec, row.sample_idx):

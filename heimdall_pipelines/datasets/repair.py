@@ -1,6 +1,6 @@
-"""Repairs a dataset: what can be regenerated is regenerated, what is counted wrong is counted, the rest is swept up.
+"""Repairs a dataset: regenerates samples, corrects counts, removes orphans.
 
-The feature rows say which samples there are. Nothing is deleted that the seed would give again to where it belongs.
+The feature rows determine which samples exist. Only rows and objects that belong to no sample are deleted.
 """
 
 from collections import deque
@@ -10,12 +10,10 @@ from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import Any
 
-from heimdall_pipelines.checks import MAX_EXAMPLES
-from heimdall_pipelines.datasets.batches import grid_range
 from heimdall_pipelines.datasets.checks import Progress, check_dataset
 from heimdall_pipelines.datasets.findings import Findings
 from heimdall_pipelines.datasets.generating import ATTEMPTS_PER_SAMPLE, BatchProgress, make_samples
-from heimdall_pipelines.datasets.object_checks import rows_beside_objects
+from heimdall_pipelines.datasets.object_checks import merge_rows_and_objects
 from heimdall_pipelines.datasets.samples import (
     GeneratorVersionError,
     Recipe,
@@ -25,10 +23,11 @@ from heimdall_pipelines.datasets.samples import (
 )
 from heimdall_pipelines.datasets.workers import Workers
 from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.model.checks import MAX_EXAMPLES
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
 from heimdall_pipelines.store.batches import delete_iq_rows, recount
 from heimdall_pipelines.store.dataset_locks import exclusive_lock
-from heimdall_pipelines.store.dataset_snapshot import DatasetSnapshot, look_at_dataset
+from heimdall_pipelines.store.dataset_snapshot import DatasetSnapshot, open_snapshot
 from heimdall_pipelines.store.datasets import Dataset, get_living_dataset
 from heimdall_pipelines.store.iq_objects import sample_iq_key, sidecar_key
 from heimdall_pipelines.store.objects import ObjectEntry, ObjectStore
@@ -39,7 +38,7 @@ _MOST_NAMED = 10
 
 
 class NoSuchSampleError(HeimdallError):
-    """A sample that should be regenerated is not there."""
+    """A sample that should be regenerated does not exist."""
 
 
 @dataclass(frozen=True)
@@ -51,21 +50,21 @@ class RepairPlan:
     dataset : Dataset
         As it was before.
     to_regenerate : tuple of int
-        Samples regenerated: a row or an object of them is missing or wrong.
+        Samples with a missing or wrong row or object.
     iq_rows_to_remove : tuple of int
-        Samples whose IQ row goes: they have no features, and are not of those that are regenerated.
+        Samples without features that are not regenerated: their IQ row is removed.
     batches_to_count : tuple of int
-        Batches whose number of samples is not that of their feature rows.
+        Batches whose count differs from their feature rows.
     num_samples : int
-        Feature rows once all is done: what num_samples becomes.
+        Feature rows after the repair: the new num_samples.
     target_num_samples : int
-        What it becomes: raised where a sample beyond it is there.
+        The new target: raised if a sample beyond it exists.
     num_orphans, orphan_bytes : int
         Objects that no row names, to be removed.
     num_young_orphans : int
-        Those that are younger than an hour: they are left alone, a batch may be about to commit their rows.
+        Orphans younger than an hour: they stay, because a batch may be about to commit their rows.
     examples : tuple of str
-        Some of what was found wrong, in words.
+        Some of the problems, in words.
     """
 
     dataset: Dataset
@@ -81,12 +80,12 @@ class RepairPlan:
 
     @property
     def changes_num_samples(self) -> bool:
-        """Whether num_samples is not what is there."""
+        """Whether num_samples differs from the feature rows."""
         return self.num_samples != self.dataset.num_samples
 
     @property
     def raises_target(self) -> bool:
-        """Whether a sample beyond the target is there."""
+        """Whether a sample beyond the target exists."""
         return self.target_num_samples > self.dataset.target_num_samples
 
     @property
@@ -103,18 +102,18 @@ class RepairPlan:
 
     @property
     def is_possible(self) -> bool:
-        """Whether this version of the generator gives the samples that are to be regenerated."""
+        """Whether this version of the generator can regenerate the samples."""
         return not self.to_regenerate or self.dataset.generator_version == GENERATOR_VERSION
 
     @property
     def batches_touched(self) -> tuple[int, ...]:
-        """Batches of which something changes."""
-        size = int(self.dataset.spec["batch_size"])
+        """Batches that change."""
+        batch_no = self.dataset.grid.batch_no
         samples = (*self.to_regenerate, *self.iq_rows_to_remove)
-        return tuple(sorted({*(sample_idx // size for sample_idx in samples), *self.batches_to_count}))
+        return tuple(sorted({*map(batch_no, samples), *self.batches_to_count}))
 
     def numbers(self) -> dict[str, int]:
-        """How much there is of each kind of work."""
+        """Number of changes of each kind."""
         return {
             "samples_made_again": len(self.to_regenerate),
             "iq_rows_removed": len(self.iq_rows_to_remove),
@@ -124,9 +123,9 @@ class RepairPlan:
         }
 
     def lines(self, *, is_done: bool) -> list[str]:
-        """Say in words what is to be done, or was."""
+        """Describe what a repair would do, or did."""
         if self.is_empty:
-            return [f"nothing is to be repaired of {self.dataset.name}", *self._young()]
+            return [f"nothing to repair in {self.dataset.name}", *self._young()]
         lines = [f"{self.dataset.name}: {'repaired' if is_done else 'a repair would'}"]
         made, removed, counted = ("regenerated", "removed", "counted") if is_done else ("regenerate", "remove", "count")
         if self.to_regenerate:
@@ -149,8 +148,8 @@ class RepairPlan:
         if not self.num_young_orphans:
             return []
         return [
-            f"  left alone: {self.num_young_orphans} objects without row that are younger than an hour: a batch may be "
-            "about to commit their rows. To remove them, repair again later"
+            f"  not removed: {self.num_young_orphans} objects without row that are younger than an hour: a batch may "
+            "be about to commit their rows. To remove them, repeat the repair later"
         ]
 
     def to_json(self) -> dict[str, Any]:
@@ -167,15 +166,15 @@ def plan_repair(
     also: Collection[int] = (),
     progress: Progress = lambda _: None,
 ) -> RepairPlan:
-    """Look at a dataset, now, and say what a repair would do; changes nothing.
+    """Check a dataset now and list what a repair would do; changes nothing.
 
     Parameters and errors are those of `repair_dataset`.
     """
     get_living_dataset(stores.database, name)
-    found = _look(stores, name, checksums, also, progress)
+    found = _check(stores, name, checksums, also, progress)
     orphans = _Orphans(MIN_ORPHAN_AGE)
-    with look_at_dataset(stores.database, name) as look:
-        deque(_orphans(stores.objects, look, orphans, found), maxlen=0)
+    with open_snapshot(stores.database, name) as snapshot:
+        deque(_orphans(stores.objects, snapshot, orphans, found), maxlen=0)
     return _plan(found, orphans)
 
 
@@ -190,24 +189,24 @@ def repair_dataset(
     progress: Progress = lambda _: None,
     making: Callable[[BatchProgress], None] = lambda _: None,
 ) -> RepairPlan:
-    """Do what a look at the dataset, now, says; an earlier plan or report is not believed.
+    """Check a dataset now and repair what the check finds; an earlier plan or report is not used.
 
-    Every step leaves the dataset no worse than it was, whatever stops it after; done again, it goes on.
+    It can be interrupted after any step and repeated; the dataset is never worse than before.
 
     Parameters
     ----------
     stores : Stores
     name : str
     workers : Workers
-        Who regenerate samples.
+        To regenerate samples.
     checksums : bool
-        Read every object first, so that changes which a listing does not show are found, too.
+        Read every object, to find changes that a listing does not show.
     also : collection of int, optional
-        Samples that are regenerated whatever is found: a check that chooses at random may not choose them again.
+        Samples to regenerate in any case: a check that chooses at random may not choose them again.
     min_orphan_age : timedelta, optional
         Objects without rows that are younger stay.
     progress, making : callable, optional
-        Called every few seconds, and for each batch of which samples are made.
+        Called every few seconds, and for each batch with samples to regenerate.
 
     Returns
     -------
@@ -217,39 +216,39 @@ def repair_dataset(
     Raises
     ------
     DatasetLockedError
-        A batch of the dataset is being made, or another repair is at work; nothing was changed.
+        A batch of the dataset is being made, or another repair is running; nothing was changed.
     GeneratorVersionError
-        Samples would have to be regenerated, but this version gives other ones; nothing was changed.
+        Samples must be regenerated, but this version gives other ones; nothing was changed.
     NoSuchSampleError
         One of `also` is not committed.
     DatasetNotFoundError, UnavailableError
     """
     dataset = get_living_dataset(stores.database, name)
     with exclusive_lock(stores.database, dataset.id, name):
-        found = _look(stores, name, checksums, also, progress)
+        found = _check(stores, name, checksums, also, progress)
         before = _plan(found, _Orphans(min_orphan_age))
         if not before.is_possible:
             raise GeneratorVersionError(
-                f"dataset {name}: {len(found.to_regenerate)} samples would have to be regenerated, but it was made by "
+                f"dataset {name}: {len(found.to_regenerate)} samples must be regenerated, but it was made by "
                 f"generator version {dataset.generator_version}, and this is version {GENERATOR_VERSION}. "
                 f"{what_of_other_version(dataset)}. Nothing was changed"
             )
-        _make_again(stores, found, workers, making)
+        _regenerate(stores, found, workers, making)
         if before.iq_rows_to_remove:
             delete_iq_rows(stores.database, dataset, before.iq_rows_to_remove)
-        recount(stores.database, dataset, [grid_range(dataset, batch_no) for batch_no in sorted(found.miscounted)])
+        recount(stores.database, dataset, [dataset.grid.whole_batch(batch_no) for batch_no in sorted(found.miscounted)])
         orphans = _Orphans(min_orphan_age)
-        with look_at_dataset(stores.database, name) as look:
-            stores.objects.remove_keys(stores.objects.synthetic_iq_bucket, _orphans(stores.objects, look, orphans))
+        with open_snapshot(stores.database, name) as snapshot:
+            stores.objects.remove_keys(stores.objects.synthetic_iq_bucket, _orphans(stores.objects, snapshot, orphans))
     return _plan(found, orphans)
 
 
-def _look(stores: Stores, name: str, checksums: bool, also: Collection[int], progress: Progress) -> Findings:
+def _check(stores: Stores, name: str, checksums: bool, also: Collection[int], progress: Progress) -> Findings:
     found = check_dataset(stores, name, checksums=checksums, progress=progress)
     unknown = sorted(idx for idx in also if not 0 <= idx < found.after_last)
     if unknown:
         raise NoSuchSampleError(
-            f"dataset {name} has no sample {', '.join(map(str, unknown))}: 0 to {found.after_last - 1} are there"
+            f"dataset {name} has no sample {', '.join(map(str, unknown))}: it has 0 to {found.after_last - 1}"
         )
     found.to_regenerate.update(also)
     return found
@@ -271,15 +270,15 @@ def _plan(found: Findings, orphans: "_Orphans") -> RepairPlan:
     )
 
 
-def _make_again(stores: Stores, found: Findings, workers: Workers, making: Callable[[BatchProgress], None]) -> None:
-    """Make samples again, batch by batch: objects first, then the rows of each batch in one transaction."""
-    size = int(found.dataset.spec["batch_size"])
-    for batch_no, sample_idxs in groupby(sorted(found.to_regenerate), key=lambda sample_idx: sample_idx // size):
-        make_samples(stores, found.dataset, grid_range(found.dataset, batch_no), list(sample_idxs), workers, making)
+def _regenerate(stores: Stores, found: Findings, workers: Workers, making: Callable[[BatchProgress], None]) -> None:
+    """Regenerate samples by batch: objects first, then the rows of the batch in one transaction."""
+    grid = found.dataset.grid
+    for batch_no, sample_idxs in groupby(sorted(found.to_regenerate), key=grid.batch_no):
+        make_samples(stores, found.dataset, grid.whole_batch(batch_no), list(sample_idxs), workers, making)
 
 
 class _Orphans:
-    """Counts objects that no row names, and tells which of them are old enough to be removed."""
+    """Counts orphans and decides which are old enough to be removed."""
 
     def __init__(self, min_age: timedelta) -> None:
         self._modified_before = datetime.now(UTC) - min_age
@@ -288,7 +287,7 @@ class _Orphans:
         self.num_young = 0
 
     def is_removed(self, entry: ObjectEntry) -> bool:
-        """Count it."""
+        """Count an orphan; true if it is old enough to be removed."""
         if entry.modified_at > self._modified_before:
             self.num_young += 1
             return False
@@ -298,21 +297,23 @@ class _Orphans:
 
 
 def _orphans(
-    objects: ObjectStore, look: DatasetSnapshot, orphans: _Orphans, to_repair: Findings | None = None
+    objects: ObjectStore, snapshot: DatasetSnapshot, orphans: _Orphans, to_repair: Findings | None = None
 ) -> Iterator[str]:
-    """Keys that no row names or, with what is yet to be repaired, will; streamed: a million of them take no memory."""
-    to_regenerate, stray = (to_repair.to_regenerate, to_repair.orphan_iq_rows) if to_repair is not None else ((), ())
+    """Keys that no row names, or will name after the repair; streamed: memory does not grow with their number."""
+    to_regenerate, orphan_rows = (
+        (to_repair.to_regenerate, to_repair.orphan_iq_rows) if to_repair is not None else ((), ())
+    )
     made: tuple[int | None, Collection[str]] = (None, ())
-    for beside in rows_beside_objects(objects, look):
-        paths: Collection[str] = beside.row.paths.values() if beside.row is not None else ()
-        if beside.sample_idx is not None and beside.sample_idx in to_regenerate:
-            if made[0] != beside.sample_idx:
-                made = beside.sample_idx, _paths_when_made(look.dataset, beside.sample_idx)
+    for merged in merge_rows_and_objects(objects, snapshot):
+        paths: Collection[str] = merged.row.paths.values() if merged.row is not None else ()
+        if merged.sample_idx is not None and merged.sample_idx in to_regenerate:
+            if made[0] != merged.sample_idx:
+                made = merged.sample_idx, _paths_when_regenerated(snapshot.dataset, merged.sample_idx)
             paths = made[1]
-        elif beside.sample_idx in stray:
+        elif merged.sample_idx in orphan_rows:
             paths = ()
         named = {key for path in paths for key in (path, sidecar_key(path))}
-        yield from (key for key, entry in beside.entries.items() if key not in named and orphans.is_removed(entry))
+        yield from (key for key, entry in merged.entries.items() if key not in named and orphans.is_removed(entry))
 
 
 def _named(numbers: Sequence[int], one: str, many: str) -> str:
@@ -325,10 +326,10 @@ def _named(numbers: Sequence[int], one: str, many: str) -> str:
     return f"{len(numbers)} {one if len(numbers) == 1 else many} ({named})"
 
 
-def _paths_when_made(dataset: Dataset, sample_idx: int) -> list[str]:
-    """What the IQ row of a sample will name."""
+def _paths_when_regenerated(dataset: Dataset, sample_idx: int) -> list[str]:
+    """Keys that the IQ row of a sample will name."""
     if dataset.generator_version != GENERATOR_VERSION:
-        return []  # it is not made
+        return []  # not regenerated
     recipe = Recipe.of(dataset)
     if not keeps_iq(recipe.spec, sample_idx):
         return []

@@ -1,4 +1,4 @@
-"""Asks for datasets: a request states the total wanted, so that asking twice is the same as asking once."""
+"""Requests for datasets. A request states the total number of samples, so that repeating it changes nothing."""
 
 import secrets
 from collections.abc import Mapping, Sequence
@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from heimdall_pipelines.datasets.batches import check_name
 from heimdall_pipelines.datasets.generating import rejection_table
 from heimdall_pipelines.datasets.samples import Recipe, draw_sample
-from heimdall_pipelines.datasets.spec import (
+from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.model.batches import BatchGrid, check_name, total_rejections
+from heimdall_pipelines.model.dataset_spec import (
     MAX_SEED,
     DatasetSpec,
     InvalidSpecError,
@@ -17,14 +18,12 @@ from heimdall_pipelines.datasets.spec import (
     check_seed,
     parse_spec,
 )
-from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.rf.geodesy import distance_and_azimuth
 from heimdall_pipelines.rf.receivers import ReceiverSite, bounding_box
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
 from heimdall_pipelines.store.datasets import (
     Dataset,
     DatasetExistsError,
-    Receiver,
     add_dataset,
     find_living_dataset,
     get_living_dataset,
@@ -47,43 +46,43 @@ _RELAX = {
 
 
 class NoReceiversError(HeimdallError):
-    """There is no active station to receive anything."""
+    """There is no active station."""
 
 
 class UnacceptableSpecError(HeimdallError):
-    """Hardly any drawn scene would be accepted."""
+    """Too few of the drawn scenes would be accepted."""
 
 
 @dataclass(frozen=True)
 class Acceptance:
-    """What became of the attempts that were drawn before a dataset is created."""
+    """Acceptance of the scenes that are drawn before a dataset is created."""
 
     attempts: int
     rejections: dict[str, int]
 
     @property
     def ratio(self) -> float:
-        """Share that was accepted."""
+        """Share of accepted scenes."""
         return 1 - sum(self.rejections.values()) / self.attempts
 
     def reasons(self) -> str:
-        """Why attempts were rejected, and what would help."""
+        """Why scenes were rejected, and which parameters to change."""
         advice = [
             f"{reason}: {_RELAX[reason]}" for reason, _ in sorted(self.rejections.items(), key=lambda item: -item[1])
         ]
-        return "\n".join([rejection_table(self.attempts, self.rejections), "To have more accepted:", *advice])
+        return "\n".join([rejection_table(self.attempts, self.rejections), "To accept more:", *advice])
 
 
 @dataclass(frozen=True)
 class RequestOutcome:
-    """What a request changed.
+    """Result of a request.
 
     Attributes
     ----------
     dataset : Dataset
-        As it is now.
+        As stored now.
     num_samples_before : int
-        Total that was wanted before; 0 for a new dataset.
+        Target before the request; 0 for a new dataset.
     acceptance : Acceptance or None
         Of a new dataset.
     """
@@ -99,12 +98,12 @@ class RequestOutcome:
 
     @property
     def num_samples_added(self) -> int:
-        """Samples wanted beyond those that were wanted before."""
+        """Increase of the target."""
         return self.dataset.target_num_samples - self.num_samples_before
 
     @property
     def warning(self) -> str | None:
-        """What a person should know of the acceptance."""
+        """Warning about a low acceptance."""
         if self.acceptance is None or self.acceptance.ratio >= WARNED_BELOW:
             return None
         return (
@@ -121,7 +120,7 @@ def request_dataset(
     parameters: Mapping[str, Any] | None = None,
     seed: int | None = None,
 ) -> RequestOutcome:
-    """Create a dataset, or raise the total of one that is there.
+    """Create a dataset, or raise the target of an existing one.
 
     Parameters
     ----------
@@ -129,12 +128,12 @@ def request_dataset(
     name : str
         A slug.
     target_num_samples : int or None
-        Total wanted; None leaves that of an existing dataset as it is.
+        Target; None keeps that of an existing dataset.
     parameters : mapping, optional
-        Fields of `DatasetSpec` that the caller gave. Those left out take the defaults or, for an existing dataset, are
-        inherited; one that differs from the dataset's is an error.
+        Fields of `DatasetSpec`. Omitted ones take the defaults or those of the existing dataset; a different value
+        for an existing dataset is an error.
     seed : int, optional
-        Drawn at random and recorded if None; for an existing dataset the same as its own.
+        Drawn at random and stored if None; must equal that of an existing dataset.
 
     Returns
     -------
@@ -143,10 +142,10 @@ def request_dataset(
     Raises
     ------
     InvalidNameError, InvalidSpecError
-        What was asked for cannot be; says which field, its value and what is allowed. So it is where the stations are
-        too far apart for one sample.
+        A field is invalid; the message has its name, value and allowed range. Or the stations are too far apart for one
+        sample.
     UnacceptableSpecError
-        Under 0.5 % of 1000 drawn scenes were accepted; says why and what to relax.
+        Less than 0.5 % of 1000 drawn scenes were accepted; the message has the reasons and what to relax.
     NoReceiversError
         No station is active.
     GeneratorVersionError
@@ -166,13 +165,13 @@ def request_dataset(
             raise InvalidSpecError(f"dataset {name}: target_num_samples is missing; a new dataset needs it")
         try:
             return _create(stores, name, target_num_samples, parse_spec(given), seed)
-        except DatasetExistsError:  # somebody asked for it at the same moment
+        except DatasetExistsError:  # created by another process at the same moment
             existing = get_living_dataset(stores.database, name)
     return _expand(stores, existing, target_num_samples, given, seed)
 
 
 def expand_dataset(stores: Stores, name: str, by: int) -> RequestOutcome:
-    """Raise a dataset's total by a number of samples.
+    """Raise a dataset's target by a number of samples.
 
     Raises
     ------
@@ -186,25 +185,20 @@ def expand_dataset(stores: Stores, name: str, by: int) -> RequestOutcome:
 
 def probe_acceptance(recipe: Recipe, attempts: int = PROBE_ATTEMPTS) -> Acceptance:
     """Draw one scene for each of the first samples and count the rejections."""
-    rejections: dict[str, int] = {}
-    for sample_idx in range(attempts):
-        for reason, number in draw_sample(recipe, sample_idx, max_attempts=1).rejections.items():
-            rejections[reason] = rejections.get(reason, 0) + number
-    return Acceptance(attempts, rejections)
+    drawn = (draw_sample(recipe, sample_idx, max_attempts=1) for sample_idx in range(attempts))
+    return Acceptance(attempts, total_rejections(sample.rejections for sample in drawn))
 
 
 def _create(stores: Stores, name: str, target_num_samples: int, spec: DatasetSpec, seed: int | None) -> RequestOutcome:
-    _check_num_batches(spec, target_num_samples)
-    receivers = [
-        Receiver(station.rx_id, station.latitude, station.longitude, station.altitude_m)
+    _check_num_batches(name, spec, target_num_samples)
+    receivers = tuple(
+        ReceiverSite(station.rx_id, station.latitude, station.longitude, station.altitude_m)
         for station in list_stations(stores.database)
         if station.is_active
-    ]
+    )
     _check_receivers(spec, receivers)
     seed = secrets.randbelow(MAX_SEED + 1) if seed is None else seed
-    acceptance = probe_acceptance(
-        Recipe(UUID(int=0), seed, spec, tuple(ReceiverSite(**vars(receiver)) for receiver in receivers))
-    )
+    acceptance = probe_acceptance(Recipe(UUID(int=0), seed, spec, receivers))
     if acceptance.ratio < REFUSED_BELOW:
         raise UnacceptableSpecError(
             f"dataset {name} was not created: {acceptance.ratio:.1%} of {acceptance.attempts} drawn scenes are "
@@ -213,7 +207,7 @@ def _create(stores: Stores, name: str, target_num_samples: int, spec: DatasetSpe
     dataset = add_dataset(
         stores.database,
         name=name,
-        spec=spec.model_dump(mode="json"),
+        spec=spec,
         receivers=receivers,
         seed=seed,
         target_num_samples=target_num_samples,
@@ -225,8 +219,8 @@ def _create(stores: Stores, name: str, target_num_samples: int, spec: DatasetSpe
 def _expand(
     stores: Stores, dataset: Dataset, target_num_samples: int | None, given: Mapping[str, Any], seed: int | None
 ) -> RequestOutcome:
-    frozen = parse_spec(dataset.spec)
-    asked = parse_spec(dataset.spec | dict(given))
+    frozen = dataset.spec
+    asked = parse_spec(frozen.to_json() | dict(given))
     differing = [
         f"  {name} {getattr(asked, name)!r}: the dataset has {getattr(frozen, name)!r}"
         for name in given
@@ -236,25 +230,25 @@ def _expand(
         differing.append(f"  seed {seed}: the dataset has {dataset.seed}")
     if differing:
         raise InvalidSpecError(
-            f"dataset {dataset.name} exists and its parameters are frozen; an expansion inherits them:\n"
+            f"dataset {dataset.name} exists and its parameters are frozen; an expansion keeps them:\n"
             + "\n".join(differing)
-            + "\nLeave them out, or create a dataset of another name"
+            + "\nOmit them, or create a dataset with another name"
         )
     before = dataset.target_num_samples
     if target_num_samples is None or target_num_samples == before:
         return RequestOutcome(dataset, before)
     if target_num_samples < before:
         raise InvalidSpecError(
-            f"target_num_samples {target_num_samples}: dataset {dataset.name} is to have {before} already, "
-            "and a dataset never shrinks"
+            f"target_num_samples {target_num_samples}: dataset {dataset.name} already has the target {before}, "
+            "which cannot be lowered"
         )
-    _check_num_batches(frozen, target_num_samples)
-    Recipe.of(dataset)  # refuses what this version cannot make
+    _check_num_batches(dataset.name, frozen, target_num_samples)
+    Recipe.of(dataset)  # raises if this version cannot make samples of it
     return RequestOutcome(raise_target(stores.database, dataset, target_num_samples), before)
 
 
-def _check_num_batches(spec: DatasetSpec, target_num_samples: int) -> None:
-    num_batches = -(-target_num_samples // spec.batch_size)
+def _check_num_batches(name: str, spec: DatasetSpec, target_num_samples: int) -> None:
+    num_batches = BatchGrid(name, spec.batch_size, target_num_samples).num_batches
     if num_batches > MAX_BATCHES:
         raise InvalidSpecError(
             f"target_num_samples {target_num_samples} at batch_size {spec.batch_size} are {num_batches} batches, "
@@ -262,7 +256,7 @@ def _check_num_batches(spec: DatasetSpec, target_num_samples: int) -> None:
         )
 
 
-def _check_receivers(spec: DatasetSpec, receivers: Sequence[Receiver]) -> None:
+def _check_receivers(spec: DatasetSpec, receivers: Sequence[ReceiverSite]) -> None:
     if not receivers:
         raise NoReceiversError("no station is active; see: heimdall station list")
     if not spec.use_random_receivers and spec.min_receivers > len(receivers):
@@ -278,9 +272,9 @@ def _check_receivers(spec: DatasetSpec, receivers: Sequence[Receiver]) -> None:
         )
 
 
-def _farthest_m(spec: DatasetSpec, receivers: Sequence[Receiver]) -> float:
-    """Longest way that a transmission may have: transmitters, and receivers if random, are anywhere in the area."""
-    area = bounding_box([ReceiverSite(**vars(receiver)) for receiver in receivers], spec.area_margin_deg)
+def _farthest_m(spec: DatasetSpec, receivers: Sequence[ReceiverSite]) -> float:
+    """Longest possible path: transmitters, and random receivers, can be anywhere in the area."""
+    area = bounding_box(receivers, spec.area_margin_deg)
     corners = [area.position(across, up) for across in (0.0, 1.0) for up in (0.0, 1.0)]
     places = [*corners, *((receiver.latitude, receiver.longitude) for receiver in receivers)]
     pairs = [(*place, *corner) for place in places for corner in corners]

@@ -1,13 +1,11 @@
-"""Looks at the rows of a dataset once through, feature rows and IQ rows side by side."""
+"""Checks the rows of a dataset in one pass: a merge join of feature rows and IQ rows."""
 
 from collections.abc import Callable
-from typing import Any
 
 from heimdall_pipelines.datasets.estimate_checks import EstimateChecks
 from heimdall_pipelines.datasets.findings import Findings
-from heimdall_pipelines.datasets.samples import Recipe, keeps_iq, scene_truth
-from heimdall_pipelines.datasets.spec import parse_spec
-from heimdall_pipelines.datasets.stored_truth import agrees, redrawn, truth_agrees
+from heimdall_pipelines.datasets.samples import Recipe, keeps_iq
+from heimdall_pipelines.datasets.stored_truth import agrees, difference_from_seed, redrawn, truth_difference
 from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION, STATISTICS, out_of_range, wrong_feature_set
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
 from heimdall_pipelines.store.dataset_snapshot import DatasetSnapshot, SampleRow, StoredIq
@@ -18,23 +16,25 @@ SUM_TOLERANCE = 1e-5  # relative: what is summed up is rounded to six digits
 _TX_COLUMNS = ("tx_latitude", "tx_longitude", "tx_altitude_m", "tx_power_dbm")
 
 
-def check_rows(look: DatasetSnapshot, found: Findings, first: int, end: int, looked_at: Callable[[int], None]) -> None:
-    """Look at the rows with ``first <= sample_idx < end``; both are bounds of batches.
+def check_rows(
+    snapshot: DatasetSnapshot, found: Findings, first: int, end: int, checked: Callable[[int], None]
+) -> None:
+    """Check the rows with ``first <= sample_idx < end``; both are bounds of batches.
 
     Parameters
     ----------
-    look : DatasetSnapshot
+    snapshot : DatasetSnapshot
     found : Findings
         Added to.
     first, end : int
-    looked_at : callable
-        Called with the number of samples so far, after each.
+    checked : callable
+        Called after each sample with the number of samples so far.
     """
-    checks = _RowChecks(look, found)
-    sequence = _Sequence(look, found, first, end)
-    iq_rows = look.stored_iq(first, end)
+    checks = _RowChecks(snapshot, found)
+    sequence = _Sequence(snapshot, found, first, end)
+    iq_rows = snapshot.stored_iq(first, end)
     stored = next(iq_rows, None)
-    for row in look.samples(first, end):
+    for row in snapshot.samples(first, end):
         while stored is not None and stored.sample_idx < row.sample_idx:
             checks.orphan_iq_row(stored)
             stored = next(iq_rows, None)
@@ -46,7 +46,7 @@ def check_rows(look: DatasetSnapshot, found: Findings, first: int, end: int, loo
             continue
         sequence.present(row.sample_idx)
         checks.sample(row, own)
-        looked_at(found.num_features)
+        checked(found.num_features)
     while stored is not None:
         checks.orphan_iq_row(stored)
         stored = next(iq_rows, None)
@@ -55,100 +55,98 @@ def check_rows(look: DatasetSnapshot, found: Findings, first: int, end: int, loo
 
 
 class _RowChecks:
-    """One row after the other."""
+    """Checks one row after the other."""
 
-    def __init__(self, look: DatasetSnapshot, found: Findings) -> None:
-        self._found = found
-        self._dataset = look.dataset
-        self._spec = parse_spec(look.dataset.spec)
-        self._recipe = Recipe.of(look.dataset) if look.dataset.generator_version == GENERATOR_VERSION else None
+    def __init__(self, snapshot: DatasetSnapshot, found: Findings) -> None:
+        self._findings = found
+        self._dataset = snapshot.dataset
+        self._spec = snapshot.dataset.spec
+        self._recipe = Recipe.of(snapshot.dataset) if snapshot.dataset.generator_version == GENERATOR_VERSION else None
         self._estimates = EstimateChecks(self._spec, found)
         self._truths = found.outcomes["truths_agree"]
         self._numbers = found.outcomes["numbers_in_range"]
 
     def sample(self, row: SampleRow, stored: StoredIq | None) -> None:
-        """Look at a sample's feature row, and at its IQ row if it has one."""
-        self._found.num_features += 1
-        self._found.after_last = row.sample_idx + 1
+        """Check a sample's feature row, and its IQ row if it has one."""
+        self._findings.num_features += 1
+        self._findings.after_last = row.sample_idx + 1
         if row.unreadable is not None:
-            self._found.found(
-                "numbers_in_range", row.sample_idx, f"{row.unreadable} of the feature row has not its form"
-            )
+            self._findings.add("numbers_in_range", row.sample_idx, f"{row.unreadable} of the feature row is malformed")
         else:
             self._truth(row, stored)
             self._features(row)
-            if row.sample_idx not in self._found.to_regenerate:
+            if row.sample_idx not in self._findings.to_regenerate:
                 self._receiver_aggregate(row)
             self._estimates.add(row)
         expected = keeps_iq(self._spec, row.sample_idx)
-        self._found.num_iq_expected += expected
+        self._findings.num_iq_expected += expected
         if stored is None and expected:
-            self._found.found("iq_of_every_sample", row.sample_idx, "its IQ is kept, but there is no IQ row")
+            self._findings.add("iq_of_every_sample", row.sample_idx, "its IQ should be kept, but there is no IQ row")
         elif stored is not None and expected:
-            self._found.num_iq_rows += 1
+            self._findings.num_iq_rows += 1
             self._iq_row(row, stored)
         elif stored is not None:
-            self._orphan_iq_row(stored, "an IQ row, but its IQ is not to be kept")
+            self._orphan_iq_row(stored, "an IQ row exists, but the dataset does not keep its IQ")
 
     def without_batch(self, row: SampleRow) -> None:
-        """Note a feature row that nobody can have made; it is not counted, and never deleted."""
-        what = "a feature row beyond the target, of no batch: look at it, and delete it by hand"
-        self._found.found("samples_without_gap", row.sample_idx, what, repaired_by_regeneration=False)
-        self._found.num_without_batch += 1
+        """Report a feature row that no run can have written; it is not counted and never deleted."""
+        what = "a feature row beyond the target that belongs to no batch: inspect it, and delete it with SQL"
+        self._findings.add("samples_without_gap", row.sample_idx, what, repaired_by_regeneration=False)
+        self._findings.num_without_batch += 1
 
     def orphan_iq_row(self, stored: StoredIq) -> None:
-        """Note an IQ row of a sample without features."""
-        self._orphan_iq_row(stored, "an IQ row, but no feature row")
+        """Report an IQ row of a sample without features."""
+        self._orphan_iq_row(stored, "an IQ row exists, but no feature row")
 
     def end(self) -> None:
-        """Sum up."""
+        """Write the totals of the checks."""
         self._estimates.end()
-        self._numbers.numbers |= {"samples": self._found.num_features}
+        self._numbers.numbers |= {"samples": self._findings.num_features}
         self._truths.numbers |= {
-            "samples": self._found.num_features,
-            "scenes_drawn_again": self._found.num_features if self._recipe else 0,
+            "samples": self._findings.num_features,
+            "scenes_drawn_again": self._findings.num_features if self._recipe else 0,
         }
-        self._found.outcomes["iq_of_every_sample"].numbers |= {
-            "iq_rows": self._found.num_iq_rows,
-            "iq_rows_expected": self._found.num_iq_expected,
+        self._findings.outcomes["iq_of_every_sample"].numbers |= {
+            "iq_rows": self._findings.num_iq_rows,
+            "iq_rows_expected": self._findings.num_iq_expected,
         }
 
     def _orphan_iq_row(self, stored: StoredIq, what: str) -> None:
-        self._found.num_iq_rows += 1
-        self._found.orphan_iq_rows.add(stored.sample_idx)
-        self._found.found("iq_of_every_sample", stored.sample_idx, what, repaired_by_regeneration=False)
+        self._findings.num_iq_rows += 1
+        self._findings.orphan_iq_rows.add(stored.sample_idx)
+        self._findings.add("iq_of_every_sample", stored.sample_idx, what, repaired_by_regeneration=False)
 
     def _truth(self, row: SampleRow, stored: StoredIq | None) -> None:
         def wrong(what: str) -> None:
-            self._found.found("truths_agree", row.sample_idx, what)
+            self._findings.add("truths_agree", row.sample_idx, what)
 
         truth = row.truth
         if truth is None:
             wrong("the feature row has no truth")
             return
         for name in _TX_COLUMNS:
-            if truth.get(name) != getattr(row, name):
-                wrong(f"{name} is {getattr(row, name)} in its column and {truth.get(name)} in the truth")
-        if stored is not None and stored.unreadable is None and stored.truth != truth:
-            wrong(f"{_first_difference(truth, stored.truth)} differs between feature row and IQ row")
-        if [link.get("rx_id") for link in truth.get("receivers", ())] != [x.rx_id for x in row.receivers]:
+            if getattr(truth, name) != getattr(row, name):
+                wrong(f"{name} is {getattr(row, name)} in its column and {getattr(truth, name)} in the truth")
+        if stored is not None and stored.truth is not None and (difference := truth_difference(truth, stored.truth)):
+            wrong(f"{difference} differs between feature row and IQ row")
+        if [link.rx_id for link in truth.receivers] != [x.rx_id for x in row.receivers]:
             wrong("receivers of the truth are not those of the features")
         elif self._recipe is not None:
             drawn = redrawn(self._recipe, row)
             if drawn.scene is None:
-                wrong(f"the seed gives no scene in the {drawn.attempts} attempts that it took")
-            elif not truth_agrees(truth, made := scene_truth(drawn)):
-                wrong(f"{_first_difference(made, truth, truth_agrees)} is not what the seed gives")
+                wrong(f"the seed gives no acceptable scene in its {drawn.attempts} attempts")
+            elif difference := difference_from_seed(truth, drawn):
+                wrong(f"{difference} is not what the seed gives")
 
     def _features(self, row: SampleRow) -> None:
         is_newer = row.feature_version > FEATURE_VERSION
 
         def wrong(what: str) -> None:
-            self._found.found("numbers_in_range", row.sample_idx, what, repaired_by_regeneration=not is_newer)
+            self._findings.add("numbers_in_range", row.sample_idx, what, repaired_by_regeneration=not is_newer)
 
         if is_newer:
             wrong(
-                f"its features are of version {row.feature_version}, this heimdall-pipelines knows up to "
+                f"its features have version {row.feature_version}, this heimdall-pipelines knows versions up to "
                 f"{FEATURE_VERSION}: update it"
             )
             return
@@ -161,51 +159,53 @@ class _RowChecks:
         detected = sum(receiver.signal_present for receiver in row.receivers)
         if (row.num_receivers_in_sample, row.num_receivers_detected) != (len(row.receivers), detected):
             wrong(
-                f"{row.num_receivers_detected} of {row.num_receivers_in_sample} receivers are noted, "
-                f"{detected} of {len(row.receivers)} are there"
+                f"{row.num_receivers_detected} of {row.num_receivers_in_sample} receivers are stored as detected, "
+                f"the features show {detected} of {len(row.receivers)}"
             )
 
     def _receiver_aggregate(self, row: SampleRow) -> None:
-        """Compare what a sound row says of its receivers together with what they say."""
+        """Compare the aggregates in the columns with those of the receivers."""
         assert row.tx_latitude is not None
         assert row.tx_longitude is not None
         made = vars(ReceiverAggregate.of(row.receivers, (row.tx_latitude, row.tx_longitude)))
         for name, value in made.items():
             if not agrees(getattr(row, name), value, SUM_TOLERANCE):
                 what = f"{name} is {getattr(row, name)}, its receivers give {value}"
-                self._found.found("numbers_in_range", row.sample_idx, what)
+                self._findings.add("numbers_in_range", row.sample_idx, what)
 
     def _iq_row(self, row: SampleRow, stored: StoredIq) -> None:
         if stored.unreadable is not None:
-            what = f"{stored.unreadable} of the IQ row has not its form"
-            self._found.found("iq_of_every_sample", row.sample_idx, what)
+            what = f"{stored.unreadable} of the IQ row is malformed"
+            self._findings.add("iq_of_every_sample", row.sample_idx, what)
             return
         if row.unreadable is not None:
-            return  # it cannot say whose objects there should be
+            return  # the expected objects are unknown
         expected = {
             receiver.rx_id: sample_iq_key(self._dataset.id, row.sample_idx, receiver.rx_id)
             for receiver in row.receivers
         }
         if stored.paths != expected:
-            self._found.found(
+            self._findings.add(
                 "iq_of_every_sample",
                 row.sample_idx,
                 f"the IQ row names {len(stored.paths)} objects, not the expected "
                 f"{len(expected)}: {_first_difference(expected, stored.paths)}",
             )
         elif set(stored.sha256) != set(expected) or stored.num_samples != self._spec.num_iq_samples:
-            self._found.found("iq_of_every_sample", row.sample_idx, "the IQ row's checksums or length are not its own")
+            self._findings.add(
+                "iq_of_every_sample", row.sample_idx, "the IQ row's checksums or length do not match the sample"
+            )
 
 
 class _Sequence:
-    """Notices samples that are missing where a batch says that they are committed, and batches that count wrong."""
+    """Finds samples that are missing although their batch counts them, and batches with a wrong count."""
 
-    def __init__(self, look: DatasetSnapshot, found: Findings, first: int, end: int) -> None:
-        self._found = found
+    def __init__(self, snapshot: DatasetSnapshot, found: Findings, first: int, end: int) -> None:
+        self._findings = found
         self._outcome = found.outcomes["samples_without_gap"]
-        self._size = int(look.dataset.spec["batch_size"])
-        self._target = look.dataset.target_num_samples
-        batches = [batch for batch in look.batches if first <= batch.first_sample_idx < end]
+        self._size = snapshot.dataset.grid.batch_size
+        self._target = snapshot.dataset.target_num_samples
+        batches = [batch for batch in snapshot.batches if first <= batch.first_sample_idx < end]
         self._committed = {batch.batch_no: batch.num_samples for batch in batches}
         self._unseen = set(self._committed)
         self._batch_no = -1
@@ -213,11 +213,11 @@ class _Sequence:
         self._num_rows = 0
 
     def has_no_batch(self, sample_idx: int) -> bool:
-        """Whether a feature row is where no batch was ever wanted or made: no run has written it."""
+        """Whether a feature row is beyond the target and belongs to no batch: no run has written it."""
         return sample_idx >= self._target and sample_idx // self._size not in self._committed
 
     def present(self, sample_idx: int) -> None:
-        """Take the next sample that is there."""
+        """Take the next sample that has a feature row."""
         batch_no = sample_idx // self._size
         if batch_no != self._batch_no:
             self._finish()
@@ -227,13 +227,13 @@ class _Sequence:
         self._num_rows += 1
 
     def end(self) -> None:
-        """Look at what should have followed."""
+        """Check for samples that should have followed."""
         self._finish()
         for batch_no in sorted(self._unseen):
             self._batch_no, self._next, self._num_rows = batch_no, batch_no * self._size, 0
             self._finish()
         self._outcome.numbers |= {
-            "samples": self._found.num_features,
+            "samples": self._findings.num_features,
             "samples_committed": sum(self._committed.values()),
         }
 
@@ -242,32 +242,22 @@ class _Sequence:
             return
         committed = self._committed.get(self._batch_no, 0)
         self._unseen.discard(self._batch_no)
-        # A count that goes beyond the batch or the target is wrong: no samples of it are missing there.
+        # A count beyond the batch or the target is wrong; no samples are missing there.
         first = self._batch_no * self._size
         self._missing(self._next, min(first + min(committed, self._size), self._target))
         if self._num_rows != committed:
-            self._found.miscounted.add(self._batch_no)
+            self._findings.miscounted.add(self._batch_no)
             self._outcome.problem(
-                f"batch {self._batch_no}: it counts {committed} samples, {self._num_rows} feature rows are there"
+                f"batch {self._batch_no}: it counts {committed} samples, {self._num_rows} feature rows exist"
             )
 
     def _missing(self, first: int, end: int) -> None:
         for sample_idx in range(first, end):
-            self._found.found("samples_without_gap", sample_idx, "its feature row is missing")
-            self._found.without_features.add(sample_idx)
+            self._findings.add("samples_without_gap", sample_idx, "its feature row is missing")
+            self._findings.without_features.add(sample_idx)
 
 
-def _first_difference(
-    one: dict[str, Any], other: dict[str, Any], same: Callable[[Any, Any, str], bool] = lambda x, y, _: bool(x == y)
-) -> str:
-    """Name the first field that differs, and how."""
-    for name in [*one, *(name for name in other if name not in one)]:
-        ours, theirs = one.get(name), other.get(name)
-        if same(theirs, ours, name):
-            continue
-        if name == "receivers" and isinstance(ours, list) and isinstance(theirs, list):
-            for link, link_too in zip(ours, theirs, strict=False):
-                if not same(link_too, link, name):
-                    return f"{link.get('rx_id')} {_first_difference(link, link_too, same)}"
-        return f"{name} ({ours} and {theirs})"
-    return "a field"
+def _first_difference(one: dict[str, str], other: dict[str, str]) -> str:
+    """Name the first key whose values differ, and these."""
+    name = next(name for name in [*one, *other] if one.get(name) != other.get(name))
+    return f"{name} ({one.get(name)} and {other.get(name)})"

@@ -1,21 +1,19 @@
-"""One sample of a dataset: its scene, what each receiver hears, the features of that, and the truth beside them.
+"""One sample of a dataset: its scene, the signal at each receiver, its features, and the truth.
 
 Everything here is a function of the dataset's seed, the sample's index and the frozen spec.
 """
 
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
 
-from heimdall_pipelines.datasets.spec import DatasetSpec, parse_spec
 from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.model.dataset_spec import DatasetSpec
+from heimdall_pipelines.model.truth import SampleTruth
 from heimdall_pipelines.rf.features import extract_features
-from heimdall_pipelines.rf.link import Link
 from heimdall_pipelines.rf.philox import Purpose, generator
 from heimdall_pipelines.rf.receivers import ReceiverSite, draw_receiver_sites
 from heimdall_pipelines.rf.scene import Scene, draw_scene, rejection_reason
@@ -27,23 +25,23 @@ from heimdall_pipelines.store.features import ReceiverAggregate, ReceiverFeature
 NUM_KEPT_IQ = 100  # samples whose IQ a feature_based dataset keeps
 FULL_SCALE_DBM = 30.0  # samples are in square roots of watts
 _PROCESSOR_DEPENDENT_VERSION = 1
-_EPOCH_UNIX_NS = 946_684_800 * 10**9  # 2000-01-01: synthetic samples have no time, so all have the same made-up one
+_EPOCH_UNIX_NS = 946_684_800 * 10**9  # 2000-01-01: synthetic samples have no time, so they get an arbitrary one
 _SAMPLE_SPACING_NS = 10**9
 
 KeepIq = Callable[[ReceiverSite, NDArray[np.complex64]], None]
 
 
 def what_of_other_version(dataset: Dataset) -> str:
-    """Say what can and cannot be done with a dataset of another generator version than this one."""
+    """Describe what can be done with a dataset of another generator version."""
     about = ""
     if dataset.generator_version == _PROCESSOR_DEPENDENT_VERSION:
         about = (
-            f"The bytes of version {_PROCESSOR_DEPENDENT_VERSION} depended on the processor that made them, so not "
-            "even its own code gives them again on every machine. "
+            f"The bytes of version {_PROCESSOR_DEPENDENT_VERSION} depended on the processor that made them, so "
+            "that even its own code does not regenerate them on every machine. "
         )
     return (
-        f"{about}The dataset can be kept: read, summarised, validated as far as that needs no samples, deleted. It "
-        f"cannot be expanded, completed or regenerated. To have it as version {GENERATOR_VERSION}, create a new "
+        f"{about}The dataset can be kept: read, summarised, validated except for regenerated samples, deleted. "
+        f"It cannot be expanded, completed or regenerated. To have it as version {GENERATOR_VERSION}, create a new "
         f"dataset with the same parameters and seed: heimdall dataset show {dataset.name}"
     )
 
@@ -59,11 +57,11 @@ class Recipe:
     Attributes
     ----------
     dataset_id : UUID
-        Names rows and objects; no number depends on it.
+        Identifies rows and objects; no number depends on it.
     seed : int
     spec : DatasetSpec
     sites : tuple of ReceiverSite
-        The dataset's receivers or, if they are random, those around which they are drawn.
+        The dataset's receivers; random receivers are drawn around them.
     """
 
     dataset_id: UUID
@@ -78,22 +76,21 @@ class Recipe:
         Raises
         ------
         GeneratorVersionError
-            This version of the code would make other samples of it.
+            This version of the code would make other samples.
         """
         if dataset.generator_version != GENERATOR_VERSION:
             raise GeneratorVersionError(
                 f"dataset {dataset.name} was made by generator version {dataset.generator_version}, this is version "
                 f"{GENERATOR_VERSION}, which gives other samples. {what_of_other_version(dataset)}"
             )
-        sites = tuple(ReceiverSite(**vars(receiver)) for receiver in dataset.receivers)
-        return cls(dataset.id, dataset.seed, parse_spec(dataset.spec), sites)
+        return cls(dataset.id, dataset.seed, dataset.spec, dataset.receivers)
 
 
 @dataclass(frozen=True)
 class DrawnSample:
-    """The first acceptable scene of a sample, and the attempts that it took.
+    """The first acceptable scene of a sample, and the number of attempts.
 
-    `scene` is None where `max_attempts` gave none; `attempts` counts the accepted one too.
+    `scene` is None if none of `max_attempts` was acceptable; `attempts` includes the accepted one.
     """
 
     sample_idx: int
@@ -104,7 +101,7 @@ class DrawnSample:
 
 
 def draw_sample(recipe: Recipe, sample_idx: int, max_attempts: int) -> DrawnSample:
-    """Draw scenes until one is accepted: rejected attempts never use up an index."""
+    """Draw scenes until one is accepted: rejected attempts do not use an index."""
     spec = recipe.spec
     scene_spec = spec.scene_spec()
     rejections: dict[str, int] = {}
@@ -124,7 +121,7 @@ def draw_sample(recipe: Recipe, sample_idx: int, max_attempts: int) -> DrawnSamp
 
 
 def make_sample(recipe: Recipe, drawn: DrawnSample, keep_iq: KeepIq | None = None) -> SampleFeatureRow:
-    """Synthesise what each receiver hears and extract its features.
+    """Synthesise the signal at each receiver and extract its features.
 
     Parameters
     ----------
@@ -132,8 +129,8 @@ def make_sample(recipe: Recipe, drawn: DrawnSample, keep_iq: KeepIq | None = Non
     drawn : DrawnSample
         With a scene.
     keep_iq : callable, optional
-        Is given each receiver's samples, complex64 in square roots of watts, to keep; without it they are made in one
-        array again and again.
+        Called with each receiver's samples, complex64 in square roots of watts. Without it one array is reused for
+        all receivers.
 
     Returns
     -------
@@ -142,19 +139,17 @@ def make_sample(recipe: Recipe, drawn: DrawnSample, keep_iq: KeepIq | None = Non
     assert drawn.scene is not None
     spec = recipe.spec
     elements = []
-    links = []
+    powers_dbm = []
     audio = ""
     reused = None if keep_iq else np.empty((1, spec.num_iq_samples), np.complex64)
-    for site, link, reception in zip(
-        drawn.sites, drawn.scene.links, sample_receptions(recipe, drawn, out=reused), strict=True
-    ):
+    for site, reception in zip(drawn.sites, sample_receptions(recipe, drawn, out=reused), strict=True):
         if keep_iq is not None:
             keep_iq(site, reception.iq)
         elements.append(_element(spec, site, reception.iq))
-        links.append(_link_truth(site, link, reception))
+        powers_dbm.append(float(reception.signal_power_dbm.mean()))
         audio = reception.audio
     receivers = tuple(elements)
-    truth = _truth(drawn.scene, links, audio)
+    truth = SampleTruth.of(drawn.scene, [site.rx_id for site in drawn.sites], powers_dbm, audio)
     return SampleFeatureRow(
         sample_idx=drawn.sample_idx,
         truth=truth,
@@ -183,7 +178,7 @@ def sample_receptions(
     receiver_indices: list[int] | None = None,
     out: NDArray[np.complex64] | None = None,
 ) -> Iterator[Reception]:
-    """What the receivers of a sample hear, or some of them alone, in turn; see `rf.synthesis.receptions`."""
+    """Signals at the receivers of a sample, or at some of them, one at a time; see `rf.synthesis.receptions`."""
     assert drawn.scene is not None
     spec = recipe.spec
     indices = list(range(len(drawn.sites))) if receiver_indices is None else receiver_indices
@@ -207,7 +202,7 @@ def keeps_iq(spec: DatasetSpec, sample_idx: int) -> bool:
 
 
 def start_time_unix_ns(sample_idx: int) -> int:
-    """Made-up time of a sample's first value: 2000-01-01 UTC and a second for each sample."""
+    """Arbitrary time of a sample's first value: 2000-01-01 UTC plus a second for each sample."""
     return _EPOCH_UNIX_NS + sample_idx * _SAMPLE_SPACING_NS
 
 
@@ -229,93 +224,7 @@ def _element(spec: DatasetSpec, site: ReceiverSite, iq: NDArray[np.complex64]) -
     )
 
 
-def scene_truth(drawn: DrawnSample) -> dict[str, Any]:
-    """What of a sample's truth its scene alone tells, without any IQ: all but the audio and what fading makes of it."""
+def scene_truth(drawn: DrawnSample) -> SampleTruth:
+    """Truth of a sample's scene, without any IQ: all but the audio and the powers that fading decides."""
     assert drawn.scene is not None
-    links = [_link_truth(site, link) for site, link in zip(drawn.sites, drawn.scene.links, strict=True)]
-    return _truth(drawn.scene, links)
-
-
-def _truth(scene: Scene, links: list[dict[str, Any]], audio: str | None = None) -> dict[str, Any]:
-    return {
-        "tx_latitude": scene.tx_latitude,
-        "tx_longitude": scene.tx_longitude,
-        "tx_altitude_m": scene.tx_altitude_m,
-        "tx_antenna_height_m": _rounded(scene.tx_antenna_height_m),
-        "tx_kind": scene.tx_kind,
-        "tx_power_dbm": scene.tx_power_dbm,
-        "tx_antenna_gain_dbi": _rounded(scene.tx_antenna_gain_dbi),
-        **({} if audio is None else {"audio": audio}),
-        "gdop": _rounded(scene.gdop),
-        "mean_snr_db": _rounded(scene.mean_snr_db),
-        "receivers": [
-            link | {"line_of_sight": line_of_sight, "detected": detected}
-            for link, line_of_sight, detected in zip(links, scene.line_of_sight, scene.detected, strict=True)
-        ],
-    }
-
-
-def _link_truth(site: ReceiverSite, link: Link, reception: Reception | None = None) -> dict[str, Any]:
-    """What is true of one receiver; powers and SNR are those of this draw of the fading, mean of the chunks' decibels.
-
-    The link's own numbers are stored as they are: `link_of_truth` gives the link again, to the last bit. The Rice
-    factor is there as a plain ratio, 0 for Rayleigh fading and None for no fading, and in dB where that is finite.
-    """
-    power, snr = {}, {}
-    if reception is not None:
-        signal_power_dbm = float(reception.signal_power_dbm.mean())
-        power = {"signal_power_dbm": _rounded(signal_power_dbm)}
-        snr = {"snr_db": _rounded(signal_power_dbm - link.noise_power_dbm)}
-    return {
-        "rx_id": site.rx_id,
-        "delay_s": link.delay_s,
-        "mean_received_power_dbm": link.received_power_dbm,
-        **power,
-        "noise_power_dbm": link.noise_power_dbm,
-        **snr,
-        "frequency_offset_hz": link.frequency_offset_hz,
-        "rice_k": None if link.rice_k_db == math.inf else _rounded(10 ** (link.rice_k_db / 10)),
-        "rice_k_db": link.rice_k_db if math.isfinite(link.rice_k_db) else None,
-        "doppler_hz": link.doppler_hz,
-        "rms_delay_spread_s": link.rms_delay_spread_s,
-    }
-
-
-def link_of_truth(truth: Mapping[str, Any]) -> Link:
-    """Read the link from which a receiver's samples were made; of a truth of generator version 2 or later."""
-    rice_k_db = truth["rice_k_db"]
-    if rice_k_db is None:
-        rice_k_db = math.inf if truth["rice_k"] is None else -math.inf
-    return Link(
-        delay_s=float(truth["delay_s"]),
-        received_power_dbm=float(truth["mean_received_power_dbm"]),
-        noise_power_dbm=float(truth["noise_power_dbm"]),
-        rice_k_db=float(rice_k_db),
-        doppler_hz=float(truth["doppler_hz"]),
-        rms_delay_spread_s=float(truth["rms_delay_spread_s"]),
-        frequency_offset_hz=float(truth["frequency_offset_hz"]),
-    )
-
-
-def scene_of_truth(truth: Mapping[str, Any]) -> Scene:
-    """Read the scene of which `scene_truth` was stored; of a truth of generator version 2 or later."""
-    receivers = truth["receivers"]
-    return Scene(
-        tx_latitude=truth["tx_latitude"],
-        tx_longitude=truth["tx_longitude"],
-        tx_altitude_m=truth["tx_altitude_m"],
-        tx_antenna_height_m=truth["tx_antenna_height_m"],
-        tx_kind=truth["tx_kind"],
-        tx_power_dbm=truth["tx_power_dbm"],
-        tx_antenna_gain_dbi=truth["tx_antenna_gain_dbi"],
-        links=tuple(link_of_truth(receiver) for receiver in receivers),
-        line_of_sight=tuple(receiver["line_of_sight"] for receiver in receivers),
-        detected=tuple(receiver["detected"] for receiver in receivers),
-        mean_snr_db=truth["mean_snr_db"],
-        gdop=truth["gdop"],
-    )
-
-
-def _rounded(value: float) -> float:
-    """Nine significant digits: a picosecond of 500 us."""
-    return float(f"{value:.9g}")
+    return SampleTruth.of(drawn.scene, [site.rx_id for site in drawn.sites])

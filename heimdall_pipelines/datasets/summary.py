@@ -1,16 +1,15 @@
-"""Sums up a dataset: what it holds, what scenes were accepted, and how far estimates are from the truth."""
+"""Summarises a dataset: counts, acceptance of scenes, and errors of estimates."""
 
 import math
 from array import array
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from heimdall_pipelines.datasets.spec import parse_spec
+from heimdall_pipelines.model.batches import total_rejections
+from heimdall_pipelines.model.truth import LinkTruth
 from heimdall_pipelines.store.batches import list_batches
 from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.datasets import (
@@ -23,15 +22,15 @@ from heimdall_pipelines.store.datasets import (
 )
 from heimdall_pipelines.store.features import ReceiverFeatures, mean_of
 
-_HEARD_DB = 0.0  # true SNR from which levels are compared
-_STRONG_DB = 10.0  # and from which frequency and delay spread are
+_HEARD_DB = 0.0  # least true SNR at which levels are compared
+_STRONG_DB = 10.0  # and at which frequency and delay spread are
 _CONFIDENT = 0.5
 _FEWEST_FOR_CORRELATION = 10
 
 
 @dataclass(frozen=True)
 class EstimateError:
-    """How far the estimates of a feature are from the truth: estimate less truth.
+    """Errors of the estimates of a feature: estimate minus truth.
 
     Attributes
     ----------
@@ -55,7 +54,7 @@ class EstimateError:
 
 @dataclass(frozen=True)
 class DelaySpread:
-    """What `multipath_delay_spread_us` says of the true rms delay spread; it is no estimate of it, but grows with it.
+    """Relation of `multipath_delay_spread_us` to the true rms delay spread; it grows with it, but does not estimate it.
 
     One narrow-band signal at one receiver shows how the amplitude varies with the frequency, of which the expected
     median is 0.45 of the spread. Compared are links without a direct path, whose echoes alone make the spread, with a
@@ -78,17 +77,17 @@ class DelaySpread:
 
 @dataclass(frozen=True)
 class Detection:
-    """How many links hold a signal as the features say (`signal_present`), on either side of a true SNR.
+    """Number of links with a detected signal (`signal_present`), above and below a true SNR.
 
     Attributes
     ----------
     min_snr_db : float
         The dataset's.
     num_above, present_above : int
-        Links with that true SNR or more, and those of them with a signal found.
+        Links with that true SNR or more, and those of them with a detected signal.
     num_below, present_below : int
-        The same for links below. Finding one there is no mistake: every link carries the transmission, and the
-        detector hears it well below a usual `min_snr_db`.
+        The same for links below. A detection there is not an error: every link carries the transmission, and the
+        detector works well below a usual `min_snr_db`.
     """
 
     min_snr_db: float
@@ -120,7 +119,7 @@ class Transmissions:
 
 @dataclass(frozen=True, eq=False)
 class Links:
-    """One value per receiver of every sample; errors are estimate less truth, NaN where nothing was estimated.
+    """One value per receiver of every sample; errors are estimate minus truth, NaN where nothing was estimated.
 
     Attributes
     ----------
@@ -142,7 +141,7 @@ class Links:
 
 @dataclass(frozen=True, eq=False)
 class DatasetSummary:
-    """A dataset in numbers, and what its pictures are drawn from.
+    """A dataset in numbers, and the data of its pictures.
 
     Attributes
     ----------
@@ -150,13 +149,13 @@ class DatasetSummary:
     counts : DatasetCounts
         Counted row by row.
     attempts : int
-        Scenes drawn for the samples that are committed and for batches that stopped.
+        Scenes drawn for committed samples and for batches that stopped.
     rejections : dict of str to int
-        How often which reason rejected one.
+        Number of rejections by reason.
     acceptance : float
-        Share of the attempts that was accepted; 1 where there was none.
+        Share of the attempts that was accepted; 1 without attempts.
     errors : tuple of EstimateError
-        Only of features of which there is something to compare.
+        Only of features that can be compared.
     delay_spread : DelaySpread or None
         None where fewer than ten links can be compared.
     detection : Detection
@@ -177,7 +176,7 @@ class DatasetSummary:
 
 
 def summarise_dataset(database: Database, name: str) -> DatasetSummary:
-    """Read a dataset once through; about 200 bytes are kept of a sample with 7 receivers.
+    """Read a dataset in one pass; memory is about 200 bytes for a sample with 7 receivers.
 
     Raises
     ------
@@ -185,22 +184,20 @@ def summarise_dataset(database: Database, name: str) -> DatasetSummary:
         There is no such dataset.
     """
     dataset = get_dataset(database, name)
-    spec = parse_spec(dataset.spec)
+    spec = dataset.spec
     columns = _Columns(spec.sample_rate_hz)
     for sample in stream_samples(database, dataset.id):
         columns.add(sample)
     batches = list_batches(database, dataset.id)
-    rejections: Counter[str] = Counter()
-    for batch in batches:
-        rejections.update(batch.rejections)
+    rejections = total_rejections(batch.rejections for batch in batches)
     attempts = sum(batch.attempts for batch in batches)
     links = columns.links()
     return DatasetSummary(
         dataset=dataset,
         counts=count_rows(database, dataset.id),
         attempts=attempts,
-        rejections=dict(rejections),
-        acceptance=1 - rejections.total() / attempts if attempts else 1.0,
+        rejections=rejections,
+        acceptance=1 - sum(rejections.values()) / attempts if attempts else 1.0,
         errors=tuple(_errors(columns, links)),
         delay_spread=_delay_spread(columns, links),
         detection=_detection(links, spec.min_snr_db),
@@ -210,10 +207,10 @@ def summarise_dataset(database: Database, name: str) -> DatasetSummary:
 
 
 class _Columns:
-    """What is kept of the samples: flat arrays of what is plotted or summed up, float32 unless said otherwise."""
+    """Values of the samples that are plotted or summarised, as flat arrays, mostly float32."""
 
     def __init__(self, sample_rate_hz: float) -> None:
-        self._band_db = 10 * math.log10(sample_rate_hz)  # that noise_power_dbm is of
+        self._band_db = 10 * math.log10(sample_rate_hz)  # band of noise_power_dbm
         self._sample = {name: array("f") for name in ("latitude", "longitude", "gdop", "gdop_error")}
         self._num_detected = array("h")
         self._present = array("b")
@@ -235,18 +232,18 @@ class _Columns:
         }
 
     def add(self, sample: StoredSample) -> None:
-        """Take over one sample."""
+        """Add one sample."""
         truth = sample.truth
         values = {
-            "latitude": truth["tx_latitude"],
-            "longitude": truth["tx_longitude"],
-            "gdop": truth["gdop"],
-            "gdop_error": _difference(sample.gdop, truth["gdop"]),
+            "latitude": truth.tx_latitude,
+            "longitude": truth.tx_longitude,
+            "gdop": truth.gdop,
+            "gdop_error": _difference(sample.gdop, truth.gdop),
         }
         for name, value in values.items():
             self._sample[name].append(value)
-        self._num_detected.append(sum(link["detected"] for link in truth["receivers"]))
-        for link, receiver in zip(truth["receivers"], sample.receivers, strict=True):
+        self._num_detected.append(sum(link.detected for link in truth.receivers))
+        for link, receiver in zip(truth.receivers, sample.receivers, strict=True):
             self._present.append(receiver.signal_present)
             for name, value in _link_values(link, receiver, self._band_db).items():
                 self._link[name].append(value)
@@ -260,7 +257,7 @@ class _Columns:
         return np.array(self._link[name], np.float32)
 
     def transmissions(self) -> Transmissions:
-        """What is public of the samples."""
+        """Values of each sample."""
         return Transmissions(
             latitude=self.of_sample("latitude"),
             longitude=self.of_sample("longitude"),
@@ -269,7 +266,7 @@ class _Columns:
         )
 
     def links(self) -> Links:
-        """What is public of the links."""
+        """Values of each link."""
         return Links(
             rx_latitude=self.of_link("rx_latitude"),
             rx_longitude=self.of_link("rx_longitude"),
@@ -280,23 +277,25 @@ class _Columns:
         )
 
 
-def _link_values(link: dict[str, Any], receiver: ReceiverFeatures, band_db: float) -> dict[str, float]:
+def _link_values(link: LinkTruth, receiver: ReceiverFeatures, band_db: float) -> dict[str, float]:
     """One receiver's values of the columns; NaN where there is nothing to compare."""
     confidence = mean_of(receiver, "delay_spread_confidence") or 0.0
-    only_echoes = link["rice_k"] == 0 and link["rms_delay_spread_s"] > 0 and confidence >= _CONFIDENT
+    only_echoes = link.rice_k == 0 and link.rms_delay_spread_s > 0 and confidence >= _CONFIDENT
     spread_us = mean_of(receiver, "multipath_delay_spread_us") if only_echoes else None
-    noise_dbm_per_hz = link["noise_power_dbm"] - band_db
+    noise_dbm_per_hz = link.noise_power_dbm - band_db
+    snr_db = math.nan if link.snr_db is None else link.snr_db
+    signal_dbm = math.nan if link.signal_power_dbm is None else link.signal_power_dbm
     return {
         "rx_latitude": receiver.rx_lat,
         "rx_longitude": receiver.rx_lon,
-        "snr_db": link["snr_db"],
-        "snr_error_db": _difference(mean_of(receiver, "snr_db"), link["snr_db"]),
-        "rssi_error_db": _difference(mean_of(receiver, "rssi_dbm"), link["signal_power_dbm"]),
-        "noise_error_db": _difference(mean_of(receiver, "noise_floor_dbm"), link["noise_power_dbm"]),
-        "cn0_error_db": _difference(mean_of(receiver, "cn0_dbhz"), link["signal_power_dbm"] - noise_dbm_per_hz),
-        "frequency_error_hz": _difference(mean_of(receiver, "frequency_offset_hz"), link["frequency_offset_hz"]),
-        "doppler_hz": 0.0 if link["rice_k"] is None else link["doppler_hz"],
-        "spread_us": 1e6 * link["rms_delay_spread_s"],
+        "snr_db": snr_db,
+        "snr_error_db": _difference(mean_of(receiver, "snr_db"), snr_db),
+        "rssi_error_db": _difference(mean_of(receiver, "rssi_dbm"), signal_dbm),
+        "noise_error_db": _difference(mean_of(receiver, "noise_floor_dbm"), link.noise_power_dbm),
+        "cn0_error_db": _difference(mean_of(receiver, "cn0_dbhz"), signal_dbm - noise_dbm_per_hz),
+        "frequency_error_hz": _difference(mean_of(receiver, "frequency_offset_hz"), link.frequency_offset_hz),
+        "doppler_hz": 0.0 if link.rice_k is None else link.doppler_hz,
+        "spread_us": 1e6 * link.rms_delay_spread_s,
         "estimated_spread_us": math.nan if spread_us is None else spread_us,
     }
 
@@ -341,7 +340,7 @@ def _error(feature: str, unit: str, errors: NDArray[np.float32], note: str) -> I
 
 
 def _frequency_note(errors_hz: NDArray[np.float32], doppler_hz: NDArray[np.float32]) -> str:
-    """Say what fading has to do with it: what is heard has a Doppler shift, too, which the truth leaves out."""
+    """Describe the effect of fading: the received signal has a Doppler shift, too, which the truth does not include."""
     note = f"signal present, true SNR of {_STRONG_DB:g} dB or more"
     errors_hz, doppler_hz = errors_hz[np.isfinite(errors_hz)], doppler_hz[np.isfinite(errors_hz)]
     if not np.any(doppler_hz > 0):
@@ -354,6 +353,8 @@ def _frequency_note(errors_hz: NDArray[np.float32], doppler_hz: NDArray[np.float
 
 
 def _delay_spread(columns: _Columns, links: Links) -> DelaySpread | None:
+    from scipy.stats import rankdata  # slow to import
+
     estimates_us, truths_us = columns.of_link("estimated_spread_us"), columns.of_link("spread_us")
     compared = links.signal_present & (links.snr_db >= _STRONG_DB) & np.isfinite(estimates_us)
     estimates_us, truths_us = estimates_us[compared], truths_us[compared]
@@ -362,7 +363,7 @@ def _delay_spread(columns: _Columns, links: Links) -> DelaySpread | None:
     return DelaySpread(
         num=estimates_us.size,
         median_ratio=float(np.median(estimates_us / truths_us)),
-        rank_correlation=float(np.corrcoef(_ranks(estimates_us), _ranks(truths_us))[0, 1]),
+        rank_correlation=float(np.corrcoef(rankdata(estimates_us), rankdata(truths_us))[0, 1]),
     )
 
 
@@ -379,7 +380,3 @@ def _detection(links: Links, min_snr_db: float) -> Detection:
 
 def _difference(estimate: float | None, truth: float) -> float:
     return math.nan if estimate is None else estimate - truth
-
-
-def _ranks(values: NDArray[np.float32]) -> NDArray[np.intp]:
-    return np.asarray(values.argsort().argsort())

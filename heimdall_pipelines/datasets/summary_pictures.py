@@ -12,8 +12,8 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-from heimdall_pipelines.datasets.spec import DatasetSpec, parse_spec
 from heimdall_pipelines.datasets.summary import DatasetSummary
+from heimdall_pipelines.model.dataset_spec import DatasetSpec
 from heimdall_pipelines.pictures import small_png
 
 _WIDTH_IN = 8.0  # 720 pixels
@@ -41,7 +41,7 @@ def summary_pictures(summary: DatasetSummary) -> dict[str, bytes]:
     if not summary.transmissions.latitude.size:
         return {}
     with mpl.rc_context({"font.size": 9, "axes.titlesize": 10, "axes.spines.top": False, "axes.spines.right": False}):
-        spec = parse_spec(summary.dataset.spec)
+        spec = summary.dataset.spec
         figures = {
             "Transmitters and receivers": _map(summary, spec),
             "SNR and GDOP": _histograms(summary, spec),

@@ -1,32 +1,32 @@
-"""Validates a dataset: every check, and their sum in the dataset's row."""
+"""Validates a dataset: runs every check and stores the health in the dataset's row."""
 
 from dataclasses import dataclass
 from typing import Any
 
-from heimdall_pipelines.checks import CheckOutcome, HealthStatus, health_status
 from heimdall_pipelines.datasets.checks import Progress, check_dataset
 from heimdall_pipelines.datasets.findings import Findings
+from heimdall_pipelines.model.checks import CheckOutcome, HealthStatus, health_status
 from heimdall_pipelines.store.datasets import Dataset, get_living_dataset, set_dataset_health
 from heimdall_pipelines.store.stores import Stores
 
 
 @dataclass(frozen=True)
 class DatasetValidation:
-    """What a validation found.
+    """Result of a validation.
 
     Attributes
     ----------
     dataset : Dataset
-        As it was looked at.
+        As it was checked.
     outcomes : tuple of CheckOutcome
-        Of every check of `DATASET_CHECKS`, in its order.
+        One for each check, in the order of `DATASET_CHECKS`.
     health_status : {"healthy", "warning", "critical"}
     num_affected, num_all : int
-        Samples with a problem, and samples that are there or should be.
+        Samples with a problem, and samples that exist or should exist.
     storage_size_bytes : int
         Of its objects and rows.
     concerned_batches : tuple of int
-        Batches with such a sample, or that count wrong.
+        Batches with such a sample or a wrong count.
     """
 
     dataset: Dataset
@@ -39,11 +39,10 @@ class DatasetValidation:
 
     @classmethod
     def of(cls, found: Findings) -> "DatasetValidation":
-        """Sum up what was found."""
+        """Summarise findings."""
         outcomes = tuple(found.outcomes.values())
         num_all = max(found.num_features, found.dataset.num_samples)
         num_affected = max(len(found.affected), abs(found.num_features - found.dataset.num_samples))
-        size = int(found.dataset.spec["batch_size"])
         return cls(
             dataset=found.dataset,
             outcomes=outcomes,
@@ -51,7 +50,7 @@ class DatasetValidation:
             num_affected=num_affected,
             num_all=num_all,
             storage_size_bytes=found.object_bytes + found.row_bytes,
-            concerned_batches=tuple(sorted({*(idx // size for idx in found.affected), *found.miscounted})),
+            concerned_batches=tuple(sorted({*map(found.dataset.grid.batch_no, found.affected), *found.miscounted})),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -74,9 +73,9 @@ def validate_dataset(
     seed: int | None = None,
     progress: Progress = lambda _: None,
 ) -> DatasetValidation:
-    """Run every check of a dataset, and keep its health, what disagrees, and what it takes of storage.
+    """Run every check of a dataset, and store its health, its problems and its size.
 
-    Parameters and errors are those of `checks.check_dataset`; nothing but these columns of the dataset is written. A
+    Parameters and errors are those of `checks.check_dataset`; only these columns of the dataset are written. A
     dataset that is being deleted is an error, too.
     """
     get_living_dataset(stores.database, name)
@@ -86,12 +85,12 @@ def validate_dataset(
 
 
 def keep_validation(stores: Stores, validation: DatasetValidation) -> None:
-    """Keep what a validation found in the dataset's row.
+    """Store the result of a validation in the dataset's row.
 
     Raises
     ------
     DatasetNotFoundError
-        The dataset was deleted meanwhile, or is being deleted.
+        The dataset was or is being deleted.
     """
     set_dataset_health(
         stores.database,

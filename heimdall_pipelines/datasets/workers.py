@@ -1,4 +1,4 @@
-"""Processes that compute side by side, fed through pipes.
+"""Processes that compute in parallel, fed through pipes.
 
 Threads were measured first: under the interpreter's lock two of them are 1.0 to 1.6 times as fast as one, two processes
 1.8 to 2.1 times. `multiprocessing` and what builds on it (concurrent.futures, loky) refuse to start processes in a
@@ -31,19 +31,19 @@ Made = TypeVar("Made")
 
 
 class WorkerLostError(UnavailableError):
-    """A worker process ended in the middle of its work, mostly for want of memory."""
+    """A worker process ended unexpectedly, mostly for lack of memory."""
 
 
 def num_workers_wanted() -> int:
-    """HEIMDALL_WORKERS or, where that is not set, one for each core that this process may use, at most 24."""
+    """HEIMDALL_WORKERS or, if it is not set, one for each core that this process may use, at most 24."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return load_local_settings().workers or min(cores, MAX_WORKERS)
 
 
 class Workers:
-    """Up to 24 processes that apply functions; none for a single worker, whose work is done right here.
+    """Up to 24 processes that apply functions; a single worker computes in this process.
 
-    Use it as a context manager: at the end, whatever they are doing, the processes are gone.
+    A context manager: at its end the processes are killed.
 
     Parameters
     ----------
@@ -66,11 +66,11 @@ class Workers:
         self.stop()
 
     def start(self) -> None:
-        """Start the processes if they don't run; they need a second or two, in which other things can be done."""
+        """Start the processes if they do not run; they need a second or two, during which the caller can go on."""
         while self.num_workers > 1 and len(self._processes) < self.num_workers:
             ours, theirs = Pipe()
             command = [sys.executable, "-m", __name__, str(theirs.fileno())]
-            # In a session of its own: Ctrl-C is for the parent, which then ends its children.
+            # In its own session: only the parent receives Ctrl-C, and ends its children.
             process = subprocess.Popen(  # noqa: S603
                 command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
             )
@@ -91,19 +91,19 @@ class Workers:
         Parameters
         ----------
         function : callable
-            Of a module, as are the types of tasks and results: they are pickled.
+            Defined in a module, like the types of tasks and results: they are pickled.
         tasks : iterable
-            Taken as workers get free.
+            Taken when a worker is free.
 
         Yields
         ------
         result or None
-            None about once a second while nothing is ready, for whoever wants to show progress or stop.
+            None about once a second while nothing is ready, so that the caller can report progress or stop.
 
         Raises
         ------
         WorkerLostError
-            A process was killed. Errors of the function are raised as they are. After either the processes are gone.
+            A process was killed. Errors of the function are raised unchanged. After an error the processes end.
         """
         if self.num_workers == 1:
             yield from map(function, tasks)
@@ -112,7 +112,7 @@ class Workers:
         try:
             yield from self._map(function, iter(tasks))
         except BaseException:
-            self.stop()  # what is under way is not wanted any more
+            self.stop()  # the results are not needed any more
             raise
 
     def _map(self, function: Callable[[Given], Made], tasks: Iterator[Given]) -> Generator[Made | None, None, None]:
@@ -148,20 +148,20 @@ def _lost(process: subprocess.Popen[bytes]) -> Iterator[None]:
         yield
     except (EOFError, OSError) as error:
         try:
-            code = process.wait(timeout=_ENDING_S)  # its pipe is closed: it is about to end, with a code that tells why
+            code = process.wait(timeout=_ENDING_S)  # its pipe is closed: it is about to end, and the exit code says why
         except subprocess.TimeoutExpired:
             process.kill()
             code = process.wait()
         raise WorkerLostError(
-            f"worker process {process.pid} ended with exit code {code} in the middle of its work: if memory "
+            f"worker process {process.pid} ended with exit code {code} during its work: if memory "
             "is short, use fewer workers (HEIMDALL_WORKERS); nothing was committed"
         ) from error
 
 
 def _keep_freed_memory() -> None:
-    """Keep what arrays of a few MB leave behind for the next ones, where the C library is glibc.
+    """Reuse the memory of freed arrays of a few MB, if the C library is glibc.
 
-    It would give it back to the system and take it again page by page, a tenth of a sample's time.
+    By default it returns that memory to the system and requests it again page by page: a tenth of a sample's time.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
@@ -170,7 +170,7 @@ def _keep_freed_memory() -> None:
 
 
 def _work(pipe: Connection) -> None:
-    """Answer tasks until the parent is gone."""
+    """Execute tasks until the parent ends."""
     _keep_freed_memory()
     with contextlib.suppress(EOFError, OSError, KeyboardInterrupt):
         while True:
@@ -179,7 +179,7 @@ def _work(pipe: Connection) -> None:
 
 
 def _answer(given: bytes) -> bytes:
-    """Result and error of a task, pickled; what cannot be unpickled or pickled is such an error too."""
+    """Result and error of a task, pickled; a failure to pickle or unpickle is an error of the task, too."""
     try:
         function, task = pickle.loads(given)  # noqa: S301  (our parent's bytes)
         return pickle.dumps((function(task), None))
@@ -188,7 +188,7 @@ def _answer(given: bytes) -> bytes:
 
 
 def _portable(error: Exception) -> Exception:
-    """Return an error that can be sent, with the trace that would be lost on the way."""
+    """Return an error that can be pickled, with its trace as a note."""
     trace = "".join(traceback.format_exception(error))
     try:
         pickle.loads(pickle.dumps(error))  # noqa: S301  (our own bytes)

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from heimdall_pipelines.checks import CheckOutcome
+from heimdall_pipelines.model.checks import CheckOutcome
 
 
 def check_result(outcome: CheckOutcome, asset: dg.AssetKey) -> dg.AssetCheckResult:

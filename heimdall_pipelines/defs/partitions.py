@@ -12,5 +12,5 @@ recording_sessions = dg.DynamicPartitionsDefinition(name=RECORDING_SESSIONS)
 # Key: the dataset's name.
 synthetic_datasets = dg.DynamicPartitionsDefinition(name=SYNTHETIC_DATASETS)
 
-# Key: made by datasets.batches.partition_key.
+# Key: that of model.batches.partition_key.
 synthetic_batches = dg.DynamicPartitionsDefinition(name=SYNTHETIC_BATCHES)

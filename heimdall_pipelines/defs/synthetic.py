@@ -7,10 +7,8 @@ from typing import Any
 
 import dagster as dg
 
-from heimdall_pipelines.datasets.batches import batch_range, num_batches, parse_partition_key
 from heimdall_pipelines.datasets.generating import BatchProgress, BatchReport, make_batch
 from heimdall_pipelines.datasets.requesting import Acceptance, request_dataset
-from heimdall_pipelines.datasets.spec import DatasetSpec
 from heimdall_pipelines.datasets.summary import DatasetSummary, summarise_dataset
 from heimdall_pipelines.datasets.workers import Workers, num_workers_wanted
 from heimdall_pipelines.defs.asset_metadata import OWNERS, stored_in_bucket, stored_in_table
@@ -23,6 +21,8 @@ from heimdall_pipelines.defs.partitions import (
     synthetic_datasets,
 )
 from heimdall_pipelines.defs.synthetic_config import SyntheticDatasetConfig
+from heimdall_pipelines.model.batches import parse_partition_key
+from heimdall_pipelines.model.dataset_spec import DatasetSpec
 from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION
 from heimdall_pipelines.settings import load_bucket_settings
 from heimdall_pipelines.stations.network import load_network, sync_network
@@ -187,7 +187,7 @@ def add_partitions(instance: dg.DagsterInstance, dataset: Dataset) -> None:
 
 def batch_keys(dataset: Dataset) -> list[str]:
     """Partition keys of the batches that a dataset's target needs."""
-    return [batch_range(dataset, batch_no).partition_key for batch_no in range(num_batches(dataset))]
+    return [span.partition_key for span in dataset.grid.all()]
 
 
 def dataset_materialization(dataset: Dataset, acceptance: Acceptance | None) -> dg.AssetMaterialization:
@@ -195,10 +195,10 @@ def dataset_materialization(dataset: Dataset, acceptance: Acceptance | None) -> 
     metadata: dict[str, dg.MetadataValue] = {
         "target": dg.MetadataValue.int(dataset.target_num_samples),
         "committed": dg.MetadataValue.int(dataset.num_samples),
-        "batches": dg.MetadataValue.int(num_batches(dataset)),
+        "batches": dg.MetadataValue.int(dataset.grid.num_batches),
         "receivers": dg.MetadataValue.int(len(dataset.receivers)),
         "seed": dg.MetadataValue.text(str(dataset.seed)),  # the UI rounds large integers
-        "spec": table_metadata(("parameter", "value"), _in_order(dataset.spec)),
+        "spec": table_metadata(("parameter", "value"), _in_order(dataset.spec_json)),
     }
     if acceptance is not None:
         metadata["acceptance"] = dg.MetadataValue.float(round(acceptance.ratio, 4))

@@ -5,7 +5,6 @@ from itertools import islice
 
 import dagster as dg
 
-from heimdall_pipelines.datasets.batches import parse_partition_key, partition_key
 from heimdall_pipelines.datasets.checks import check_batch
 from heimdall_pipelines.datasets.feature_repair import plan_feature_repair, repair_features
 from heimdall_pipelines.datasets.findings import BATCH_FEATURE_CHECKS, BATCH_IQ_CHECKS, DATASET_CHECKS
@@ -24,6 +23,7 @@ from heimdall_pipelines.defs.synthetic import (
     synthetic_dataset,
     synthetic_dataset_summary,
 )
+from heimdall_pipelines.model.batches import parse_partition_key, partition_key
 from heimdall_pipelines.store.batches import list_batches
 from heimdall_pipelines.store.datasets import Dataset, get_dataset
 from heimdall_pipelines.store.stores import Stores

@@ -8,8 +8,8 @@ import dagster as dg
 from pydantic import Field, create_model
 from pydantic.fields import FieldInfo
 
-from heimdall_pipelines.datasets.parameters import allowed_values
-from heimdall_pipelines.datasets.spec import MAX_NUM_SAMPLES, DatasetSpec
+from heimdall_pipelines.model.dataset_parameters import allowed_values
+from heimdall_pipelines.model.dataset_spec import MAX_NUM_SAMPLES, DatasetSpec
 
 
 def _optional(name: str, field: FieldInfo) -> tuple[Any, Any]:

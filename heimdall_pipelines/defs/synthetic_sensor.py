@@ -6,7 +6,6 @@ from itertools import islice
 
 import dagster as dg
 
-from heimdall_pipelines.datasets.batches import missing_batches
 from heimdall_pipelines.defs.partitions import (
     SYNTHETIC_BATCHES,
     SYNTHETIC_DATASETS,
@@ -20,8 +19,9 @@ from heimdall_pipelines.defs.synthetic import (
     make_synthetic_batches,
     summarise_synthetic_dataset,
 )
+from heimdall_pipelines.model.batches import BatchRange
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
-from heimdall_pipelines.store.batches import BatchRange, list_batches
+from heimdall_pipelines.store.batches import list_batches
 from heimdall_pipelines.store.datasets import Dataset, list_datasets
 from heimdall_pipelines.store.stores import Stores
 
@@ -60,7 +60,7 @@ def wanted_batches(stores: Stores, datasets: Iterable[Dataset]) -> Iterator[RunW
     """Missing batches in the order of the datasets; those of another generator version cannot be made here."""
     for dataset in datasets:
         if not is_complete(dataset) and dataset.generator_version == GENERATOR_VERSION:
-            for span in missing_batches(dataset, list_batches(stores.database, dataset.id)):
+            for span in dataset.grid.missing(list_batches(stores.database, dataset.id)):
                 yield RunWanted.of_batch(dataset, span)
 
 

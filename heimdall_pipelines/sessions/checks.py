@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from heimdall_pipelines.checks import CheckOutcome, Severity
 from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.model.checks import CheckOutcome, Severity
 from heimdall_pipelines.rf.feature_registry import STATISTICS, out_of_range, wrong_feature_set
 from heimdall_pipelines.sessions.object_checks import Progress, check_objects
 from heimdall_pipelines.store.features import StoredSessionRow, read_session_rows

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from heimdall_pipelines.checks import CheckOutcome
+from heimdall_pipelines.model.checks import CheckOutcome
 from heimdall_pipelines.store.iq_objects import IqObjectError, StationIq
 from heimdall_pipelines.store.measurements import StationRecording
 from heimdall_pipelines.store.objects import ObjectLocation, ObjectNotFoundError

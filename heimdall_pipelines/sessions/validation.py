@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from heimdall_pipelines.checks import CheckOutcome, HealthStatus, health_status
+from heimdall_pipelines.model.checks import CheckOutcome, HealthStatus, health_status
 from heimdall_pipelines.sessions.checks import check_session
 from heimdall_pipelines.sessions.object_checks import Progress
 from heimdall_pipelines.store.session_health import record_health

@@ -9,6 +9,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.field_problems import field_problems
+from heimdall_pipelines.rf.receivers import ReceiverSite
 from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.stations import (
     KnownSource,
@@ -52,20 +54,12 @@ class SyncReport:
     drift: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class _Place:
-    rx_id: str
-    latitude: float
-    longitude: float
-    altitude_m: float = 0.0
-
-
 class _File(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     stations: tuple[Station, ...] = ()
     known_sources: tuple[KnownSource, ...] = ()
-    receivers_of_recordings: tuple[_Place, ...] = ()
+    receivers_of_recordings: tuple[ReceiverSite, ...] = ()
 
 
 def load_network(*files: Path) -> Network:
@@ -89,8 +83,7 @@ def load_network(*files: Path) -> Network:
         stations |= {station.rx_id: station for station in content.stations}
         sources |= {source.name: source for source in content.known_sources}
         positions |= {
-            place.rx_id: (place.latitude, place.longitude, place.altitude_m)
-            for place in content.receivers_of_recordings
+            site.rx_id: (site.latitude, site.longitude, site.altitude_m) for site in content.receivers_of_recordings
         }
     return Network(tuple(stations.values()), tuple(sources.values()), positions)
 
@@ -127,8 +120,12 @@ def _parse(file: Path) -> _File:
         raise NetworkFileError(f"{file}: a mapping with stations is expected")
     defaults = content.pop("defaults", {})
     content["stations"] = [defaults | entry for entry in content.get("stations") or ()]
+    content["receivers_of_recordings"] = [
+        {"altitude_m": 0.0} | entry if isinstance(entry, dict) else entry
+        for entry in content.get("receivers_of_recordings") or ()
+    ]
     try:
         return _File.model_validate(content)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
+        problems = "; ".join(f"{problem.path}: {problem.message}" for problem in field_problems(error))
         raise NetworkFileError(f"{file}: {problems}") from None

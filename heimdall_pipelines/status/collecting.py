@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from heimdall_pipelines.datasets.samples import NUM_KEPT_IQ
-from heimdall_pipelines.datasets.spec import parse_spec
 from heimdall_pipelines.sessions.abandoned import SILENT_FOR_S
 from heimdall_pipelines.settings import Settings
 from heimdall_pipelines.status.bounded import Unavailable, collect_with_timeout
@@ -153,7 +152,7 @@ def storage_status(settings: Settings, database: Database) -> StorageStatus:
     kept = samples_below(database, NUM_KEPT_IQ)
     num_objects = iq_bytes = 0
     for dataset in list_datasets(database):
-        spec = parse_spec(dataset.spec)
+        spec = dataset.spec
         num_iq = dataset.num_samples if spec.dataset_type == "iq_raw" else kept.get(dataset.id, 0)
         num_files = round(num_iq * _receivers_of_sample(dataset))
         num_objects += 2 * num_files
@@ -166,7 +165,7 @@ def storage_status(settings: Settings, database: Database) -> StorageStatus:
 
 
 def _receivers_of_sample(dataset: Dataset) -> float:
-    spec = parse_spec(dataset.spec)
+    spec = dataset.spec
     if spec.use_random_receivers:
         return (spec.min_receivers_count + spec.max_receivers_count) / 2
     return len(dataset.receivers)

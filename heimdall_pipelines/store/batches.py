@@ -1,4 +1,4 @@
-"""Batches of synthetic datasets: their samples are committed together, and what is there is counted."""
+"""Batches of synthetic datasets: their samples are committed in one transaction and counted."""
 
 import json
 from collections.abc import Sequence
@@ -8,58 +8,48 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from heimdall_pipelines.model.batches import Batch, BatchRange
+from heimdall_pipelines.model.receiver_sites import sites_to_json
+from heimdall_pipelines.model.truth import SampleTruth
+from heimdall_pipelines.store.columns import columns_of, listed, typed
 from heimdall_pipelines.store.database import Database, time_sql
 from heimdall_pipelines.store.datasets import DATASET_COLUMNS, Dataset, DatasetDeletedError, IqSampleRow, dataset_of_row
-from heimdall_pipelines.store.features import FeatureRow, insert_feature_rows
+from heimdall_pipelines.store.features import FEATURE_ROW_COLUMNS, FeatureRow, insert_feature_rows
 
 _ROWS_PER_INSERT = 100
-_OF_FEATURES = {  # columns of a feature row that its features decide
-    "feature_version": "smallint",
-    "receiver_features": "jsonb",
-    "overall_confidence": "float8",
-    "mean_snr_db": "float8",
-    "num_receivers_detected": "integer",
-    "gdop": "float8",
+_MEASURED = (  # columns of a feature row that its features decide
+    "feature_version",
+    "receiver_features",
+    "overall_confidence",
+    "mean_snr_db",
+    "num_receivers_detected",
+    "gdop",
+)
+_MEASURED_OF_SAMPLE = {name: FEATURE_ROW_COLUMNS[name] for name in ("sample_idx", *_MEASURED)}
+_IQ_COLUMNS = {  # of synthetic_iq_samples; the dataset's id and timestamp are added when a row is inserted
+    "sample_idx": "integer",
+    "truth": "jsonb",
+    "receivers_metadata": "jsonb",
+    "iq_metadata": "jsonb",
+    "iq_storage_paths": "jsonb",
 }
-BATCH_COLUMNS = "batch_no, first_sample_idx, num_samples, attempts, rejections, stopped_reason"
-
-
-@dataclass(frozen=True)
-class Batch:
-    """A row of synthetic_batches: how far a range of sample_idx is committed, or why it is not.
-
-    ``num_samples`` are committed, beginning with ``first_sample_idx``; attempts and rejections are those of the
-    committed samples or, with a ``stopped_reason``, of the try that stopped.
-    """
-
-    batch_no: int
-    first_sample_idx: int
-    num_samples: int
-    attempts: int
-    rejections: dict[str, int]
-    stopped_reason: str | None
+BATCH_COLUMNS = columns_of(Batch)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SampleFeatureRow(FeatureRow):
-    """One synthetic transmission heard by its receivers, with its truth."""
+    """One synthetic transmission at its receivers, with its truth."""
 
     sample_idx: int
-    truth: dict[str, Any]
+    truth: SampleTruth
 
-
-@dataclass(frozen=True)
-class BatchRange:
-    """A batch's place on the grid: ``first_sample_idx`` to ``end_sample_idx``, the latter excluded."""
-
-    batch_no: int
-    partition_key: str
-    first_sample_idx: int
-    end_sample_idx: int
+    def columns(self) -> dict[str, Any]:
+        """Values for `insert_feature_rows`, without the row's id and dataset."""
+        return super().columns() | {"truth": self.truth.to_json()}
 
 
 def list_batches(database: Database, dataset_id: UUID) -> list[Batch]:
-    """Batches that were committed or stopped, in their order."""
+    """Batches that were committed or stopped, by number."""
     with database.transaction() as connection:
         rows = connection.execute(
             text(f"SELECT {BATCH_COLUMNS} FROM heimdall.synthetic_batches WHERE dataset_id = :id ORDER BY batch_no"),
@@ -69,7 +59,7 @@ def list_batches(database: Database, dataset_id: UUID) -> list[Batch]:
 
 
 def find_batch(database: Database, dataset_id: UUID, batch_no: int) -> Batch | None:
-    """One batch, None where it was neither committed nor stopped yet."""
+    """One batch; None if it was neither committed nor stopped."""
     with database.transaction() as connection:
         row = connection.execute(
             text(
@@ -82,7 +72,7 @@ def find_batch(database: Database, dataset_id: UUID, batch_no: int) -> Batch | N
 
 
 def committed_sample_idxs(database: Database, dataset: Dataset, span: BatchRange, iq_below: int) -> set[int]:
-    """Samples of a range that have their features and, below ``iq_below``, their IQ row too."""
+    """Samples of a range with a feature row and, below ``iq_below``, an IQ row."""
     with database.transaction() as connection:
         rows = connection.execute(
             text(
@@ -97,14 +87,18 @@ def committed_sample_idxs(database: Database, dataset: Dataset, span: BatchRange
 
 
 def feature_row_json(dataset_id: UUID, row_id: UUID, row: SampleFeatureRow) -> str:
-    """A feature row as `commit_batch` takes it; made where the row was made, so that the commit need not."""
+    """A feature row as `commit_batch` takes it; made in the worker, so that the commit is short."""
     values = row.columns() | {"id": str(row_id), "dataset_id": str(dataset_id)}
     return json.dumps(values, allow_nan=False)
 
 
 def iq_row_json(row: IqSampleRow) -> str:
     """A row of synthetic_iq_samples as `commit_batch` takes it."""
-    values = vars(row) | {"time_us": row.start_time_unix_ns // 1000}
+    values = vars(row) | {
+        "truth": row.truth.to_json(),
+        "receivers_metadata": sites_to_json(row.receivers_metadata),
+        "time_us": row.start_time_unix_ns // 1000,
+    }
     del values["start_time_unix_ns"]
     return json.dumps(values, allow_nan=False)
 
@@ -118,32 +112,31 @@ def commit_batch(
     feature_rows: Sequence[str],
     iq_rows: Sequence[str],
 ) -> Batch:
-    """Put samples of a batch in the place of those that were there, and count, in one transaction.
+    """Replace samples of a batch, and count, in one transaction.
 
-    Commits of one dataset go one after the other; in whatever order and how often they come, the same rows and
-    counts are left.
+    Commits of one dataset are serialised; repeated and in any order they lead to the same rows and counts.
 
     Parameters
     ----------
     database : Database
     dataset : Dataset
-        As it was when the batch was begun.
+        As read when the batch began.
     span : BatchRange
         The batch.
     sample_idxs : sequence of int
-        Which of its samples are given.
+        The samples of `feature_rows`.
     feature_rows, iq_rows : sequence of str
-        From `feature_row_json` and `iq_row_json`. Every object that an IQ row names is stored already.
+        From `feature_row_json` and `iq_row_json`. Every object that an IQ row names must be stored before.
 
     Returns
     -------
     Batch
-        As it is now.
+        As stored now.
 
     Raises
     ------
     DatasetNotFoundError
-        The dataset was deleted meanwhile.
+        The dataset was deleted in the meantime.
     """
     with database.transaction() as connection:
         _lock_dataset(connection, dataset, f"{span.partition_key} was being made")
@@ -170,7 +163,7 @@ def commit_batch(
 def note_stopped_batch(
     database: Database, dataset: Dataset, span: BatchRange, *, reason: str, attempts: int, rejections: dict[str, int]
 ) -> None:
-    """Keep why a batch stopped, without touching what is committed of it."""
+    """Store why a batch stopped; its committed samples stay."""
     with database.transaction() as connection:
         connection.execute(
             text(
@@ -194,17 +187,17 @@ def note_stopped_batch(
 
 
 def recount(database: Database, dataset: Dataset, spans: Sequence[BatchRange]) -> Dataset:
-    """Count what is there: these batches, then the dataset's num_samples; a target never is below what is there.
+    """Count the feature rows of these batches, then of the dataset, and raise its target to the last sample.
 
     Returns
     -------
     Dataset
-        As it is now.
+        As stored now.
 
     Raises
     ------
     DatasetDeletedError
-        It was deleted meanwhile.
+        It was deleted in the meantime.
     """
     with database.transaction() as connection:
         _lock_dataset(connection, dataset, "it was being counted")
@@ -220,7 +213,7 @@ def recount(database: Database, dataset: Dataset, spans: Sequence[BatchRange]) -
                 " WHERE f.dataset_id = :id) AS counted"
                 f" WHERE id = :id RETURNING {DATASET_COLUMNS}"
             ),
-            {"id": dataset.id, "batch_size": int(dataset.spec["batch_size"])},
+            {"id": dataset.id, "batch_size": dataset.grid.batch_size},
         ).one()
         return dataset_of_row(row)
 
@@ -228,11 +221,11 @@ def recount(database: Database, dataset: Dataset, spans: Sequence[BatchRange]) -
 def features_json(row: SampleFeatureRow) -> str:
     """A row as `replace_features` takes it."""
     columns = row.columns()
-    return json.dumps({name: columns[name] for name in ("sample_idx", *_OF_FEATURES)}, allow_nan=False)
+    return json.dumps({name: columns[name] for name in _MEASURED_OF_SAMPLE}, allow_nan=False)
 
 
 def replace_features(database: Database, dataset: Dataset, rows: Sequence[str]) -> int:
-    """Replace what is measured in feature rows of a dataset; truth, counts and IQ rows stay.
+    """Replace the features in rows of a dataset; truth, counts and IQ rows stay.
 
     Parameters
     ----------
@@ -249,17 +242,16 @@ def replace_features(database: Database, dataset: Dataset, rows: Sequence[str]) 
     Raises
     ------
     DatasetDeletedError
-        It was deleted meanwhile.
+        It was deleted in the meantime.
     """
-    columns = ", ".join(f"{name} = r.{name}" for name in _OF_FEATURES)
-    types = ", ".join(f"{name} {kind}" for name, kind in _OF_FEATURES.items())
+    changes = ", ".join(f"{name} = r.{name}" for name in _MEASURED)
     with database.transaction() as connection:
         _lock_dataset(connection, dataset, "features of it were being replaced")
         return sum(
             connection.execute(
                 text(
-                    f"UPDATE heimdall.measurement_features f SET {columns}"
-                    f" FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r (sample_idx integer, {types})"
+                    f"UPDATE heimdall.measurement_features f SET {changes}"
+                    f" FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r ({typed(_MEASURED_OF_SAMPLE)})"
                     " WHERE f.dataset_id = :id AND f.sample_idx = r.sample_idx"
                 ),
                 {"id": dataset.id, "rows": f"[{','.join(rows[start : start + _ROWS_PER_INSERT])}]"},
@@ -269,7 +261,7 @@ def replace_features(database: Database, dataset: Dataset, rows: Sequence[str]) 
 
 
 def delete_iq_rows(database: Database, dataset: Dataset, sample_idxs: Sequence[int]) -> None:
-    """Delete IQ rows of a dataset; their objects stay, and no row names them any more."""
+    """Delete IQ rows of a dataset; their objects become orphans."""
     with database.transaction() as connection:
         _lock_dataset(connection, dataset, "IQ rows of it were being deleted")
         connection.execute(
@@ -279,7 +271,7 @@ def delete_iq_rows(database: Database, dataset: Dataset, sample_idxs: Sequence[i
 
 
 def _lock_dataset(connection: Connection, dataset: Dataset, meanwhile: str) -> None:
-    """Let one transaction at a time change what is counted of a dataset."""
+    """Lock the dataset's row, so that one transaction at a time changes its counts."""
     found = connection.execute(
         text("SELECT deletion_began_at FROM heimdall.synthetic_datasets WHERE id = :id FOR UPDATE"), {"id": dataset.id}
     ).first()
@@ -288,15 +280,15 @@ def _lock_dataset(connection: Connection, dataset: Dataset, meanwhile: str) -> N
 
 
 def _count_batch(connection: Connection, dataset: Dataset, span: BatchRange) -> Batch:
-    """Write what the rows of a batch say of it.
+    """Write a batch's counts from its feature rows.
 
-    It is the batch as far as it goes on the grid: a run for a smaller target may end after one for a larger.
+    Counts the whole batch on the grid: a run for a smaller target may end after one for a larger target.
     """
     of_batch = {
         "id": dataset.id,
         "batch_no": span.batch_no,
         "first": span.first_sample_idx,
-        "end": span.first_sample_idx + int(dataset.spec["batch_size"]),
+        "end": dataset.grid.whole_batch(span.batch_no).end_sample_idx,
     }
     connection.execute(
         text(
@@ -317,8 +309,7 @@ def _count_batch(connection: Connection, dataset: Dataset, span: BatchRange) -> 
             " FROM (SELECT reason, sum(number::integer) AS n FROM heimdall.measurement_features,"
             " jsonb_each_text(extraction_metadata -> 'rejections') AS rejected (reason, number)"
             " WHERE dataset_id = :id AND sample_idx >= :first AND sample_idx < :end GROUP BY reason) AS reasons)"
-            " WHERE dataset_id = :id AND batch_no = :batch_no RETURNING batch_no, first_sample_idx, num_samples,"
-            " attempts, rejections, stopped_reason"
+            f" WHERE dataset_id = :id AND batch_no = :batch_no RETURNING {BATCH_COLUMNS}"
         ),
         of_batch,
     ).one()
@@ -328,12 +319,9 @@ def _count_batch(connection: Connection, dataset: Dataset, span: BatchRange) -> 
 def _insert_iq_rows(connection: Connection, dataset_id: UUID, rows: str) -> None:
     connection.execute(
         text(
-            "INSERT INTO heimdall.synthetic_iq_samples (dataset_id, sample_idx, timestamp, truth, receivers_metadata,"
-            " iq_metadata, iq_storage_paths)"
-            f" SELECT :id, r.sample_idx, {time_sql('r.time_us')}, r.truth,"
-            " r.receivers_metadata, r.iq_metadata, r.iq_storage_paths"
-            " FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r (sample_idx integer, time_us bigint, truth jsonb,"
-            " receivers_metadata jsonb, iq_metadata jsonb, iq_storage_paths jsonb)"
+            f"INSERT INTO heimdall.synthetic_iq_samples (dataset_id, timestamp, {listed(_IQ_COLUMNS)})"
+            f" SELECT :id, {time_sql('r.time_us')}, {listed(_IQ_COLUMNS, 'r')}"
+            f" FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r (time_us bigint, {typed(_IQ_COLUMNS)})"
         ),
         {"id": dataset_id, "rows": rows},
     )

@@ -1,4 +1,4 @@
-"""Who is writing a dataset: batches share it, a repair has it alone. A claim ends with its process, never later."""
+"""Locks of datasets: shared by batches, exclusive for a repair. A lock ends with its process at the latest."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -17,15 +17,15 @@ _KEY = "hashtextextended('heimdall writes ' || CAST(:id AS text), 0)"
 
 
 class DatasetLockedError(HeimdallError):
-    """Somebody else is writing the dataset."""
+    """Another process is writing the dataset."""
 
 
 class LockLostError(DatabaseUnavailableError):
-    """The claim ended while the batch went on, so that a repair may have removed objects of it."""
+    """The lock was lost before the batch was committed, so that a repair may have removed its objects."""
 
 
 class DatasetLock:
-    """A dataset claimed for a batch, for as long as its connection lasts."""
+    """A shared lock, held as long as its connection lasts."""
 
     def __init__(self, connection: Connection, dataset_id: UUID) -> None:
         self._connection = connection
@@ -33,13 +33,13 @@ class DatasetLock:
         self._began = time.monotonic()
 
     def confirm(self) -> None:
-        """Make sure, before rows are committed, that no repair can have removed what the batch has stored.
+        """Check, before rows are committed, that no repair can have removed the batch's objects.
 
         Raises
         ------
         LockLostError
-            The connection broke off, and the batch is so old that a repair would have taken its first objects for
-            leftovers. Regenerated, the batch stores them again.
+            The connection broke, and the batch is so old that a repair would have removed its first objects as orphans.
+            The next run of the batch stores them again.
         """
         if time.monotonic() - self._began < SAFE_WITHOUT_LOCK_S:
             return
@@ -47,8 +47,8 @@ class DatasetLock:
             self._connection.execute(text("SELECT 1"))
         except DBAPIError as error:
             raise LockLostError(
-                f"the connection to PostgreSQL that claimed dataset {self._dataset_id} broke off: a repair may have "
-                "removed objects of this batch, so nothing was committed; it is to be regenerated"
+                f"the connection to PostgreSQL that held the lock of dataset {self._dataset_id} broke: a repair may "
+                "have removed objects of this batch, so nothing was committed; run the batch again"
             ) from error
 
 
@@ -56,47 +56,47 @@ class DatasetLock:
 def shared_lock(
     database: Database, dataset_id: UUID, waiting: Callable[[], None] = lambda: None
 ) -> Iterator[DatasetLock]:
-    """Claim a dataset for a batch, beside other batches of it.
+    """Lock a dataset for a batch; other batches may hold the lock at the same time.
 
     Parameters
     ----------
     database : Database
-        One connection of it is held until the claim ends.
+        One of its connections is held until the lock ends.
     dataset_id : UUID
     waiting : callable, optional
-        Called twice a second while a repair has the dataset alone; it may raise, to give up.
+        Called twice a second while a repair holds the exclusive lock; it may raise to give up.
     """
     with _held(database) as connection:
         while not _try(connection, "pg_try_advisory_xact_lock_shared", dataset_id):
             waiting()
-            time.sleep(_POLL_S)  # here, where a cancellation breaks it off
+            time.sleep(_POLL_S)  # in Python, so that a cancellation can interrupt it
         yield DatasetLock(connection, dataset_id)
 
 
 @contextmanager
 def exclusive_lock(database: Database, dataset_id: UUID, name: str) -> Iterator[None]:
-    """Claim a dataset for a repair: nobody else writes it meanwhile.
+    """Lock a dataset for a repair: no other process writes it.
 
     Raises
     ------
     DatasetLockedError
-        A batch is being made, or another repair is at work.
+        A batch is being made, or another repair is running.
     """
     with _held(database) as connection:
         if not _try(connection, "pg_try_advisory_xact_lock", dataset_id):
             raise DatasetLockedError(
-                f"dataset {name} is being written: a batch of it is being made, or another repair is at work. "
+                f"dataset {name} is being written: a batch of it is being made, or another repair is running. "
                 "Nothing was changed; try again when it has ended"
             )
         yield
 
 
 def is_locked(connection: Connection, dataset_id: UUID) -> bool:
-    """Whether a batch or a repair of a dataset is at work now; asks without claiming anything."""
+    """Whether a batch or a repair of a dataset is running now; takes no lock."""
     return bool(
         connection.execute(
             text(
-                "SELECT EXISTS (SELECT FROM pg_locks, (SELECT " + _KEY + " AS key) AS claim"
+                "SELECT EXISTS (SELECT FROM pg_locks, (SELECT " + _KEY + " AS key) AS lock_key"
                 " WHERE locktype = 'advisory' AND objsubid = 1 AND granted"
                 " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
                 " AND classid::bigint = (key >> 32) & 4294967295 AND objid::bigint = key & 4294967295)"
@@ -112,7 +112,7 @@ def _try(connection: Connection, function: str, dataset_id: UUID) -> bool:
 
 @contextmanager
 def _held(database: Database) -> Iterator[Connection]:
-    """Give the connection that holds a claim; losing it after the work is done is no failure of the work."""
+    """Connection that holds a lock; losing it after the work is done is not an error."""
     is_done = False
     try:
         with database.transaction() as connection:

@@ -1,15 +1,18 @@
-"""A dataset's rows as they stood at one moment, for those who look whether they agree."""
+"""A dataset's rows at one moment, for checks and repairs."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from heimdall_pipelines.store.batches import BATCH_COLUMNS, Batch
+from heimdall_pipelines.model.batches import Batch
+from heimdall_pipelines.model.truth import SampleTruth, readable_truth
+from heimdall_pipelines.store.batches import BATCH_COLUMNS
+from heimdall_pipelines.store.columns import columns_of
 from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.dataset_locks import is_locked
 from heimdall_pipelines.store.datasets import DATASET_COLUMNS, Dataset, dataset_of_row, not_found
@@ -22,13 +25,13 @@ _ROWS_PER_FETCH = 100
 class SampleRow:
     """A sample's row of measurement_features.
 
-    ``unreadable`` says what of its JSON has not the form in which it was written; truth, receivers and metadata then
-    are empty.
+    ``unreadable`` names the column whose JSON is malformed; receivers and metadata are then empty. ``truth`` is None
+    where it is missing or malformed.
     """
 
     sample_idx: int
     feature_version: int
-    truth: dict[str, Any] | None
+    truth: SampleTruth | None
     receivers: tuple[ReceiverFeatures, ...]
     tx_latitude: float | None
     tx_longitude: float | None
@@ -43,6 +46,9 @@ class SampleRow:
     unreadable: str | None = None
 
 
+_SAMPLE_COLUMNS = columns_of(SampleRow, renamed={"receivers": "receiver_features"}, without=["unreadable"])
+
+
 @dataclass(frozen=True)
 class StoredIq:
     """A sample's row of synthetic_iq_samples.
@@ -51,12 +57,20 @@ class StoredIq:
     """
 
     sample_idx: int
-    truth: dict[str, Any]
+    truth: SampleTruth | None
     paths: dict[str, str]
     num_samples: int
     sha256: dict[str, str]
     etag: dict[str, str]
     unreadable: str | None = None
+
+    @classmethod
+    def malformed(cls, sample_idx: int, column: str) -> "StoredIq":
+        """A row of which a column is malformed; it names no object."""
+        return cls(sample_idx, truth=None, paths={}, num_samples=-1, sha256={}, etag={}, unreadable=column)
+
+
+_IQ_COLUMNS = "sample_idx, iq_storage_paths, iq_metadata"
 
 
 class DatasetSnapshot:
@@ -68,7 +82,7 @@ class DatasetSnapshot:
     batches : tuple of Batch
         In their order.
     last_commit : datetime or None
-        Of a batch, as this snapshot has it.
+        Of a batch, within the snapshot.
     """
 
     def __init__(self, connection: Connection, dataset: Dataset) -> None:
@@ -84,17 +98,23 @@ class DatasetSnapshot:
     def samples(self, first: int, end: int) -> Iterator[SampleRow]:
         """Feature rows with ``first <= sample_idx < end``, in order, fetched in small groups."""
         rows = self._stream(
-            "SELECT sample_idx, feature_version, truth, receiver_features, tx_latitude, tx_longitude, tx_altitude_m,"
-            " tx_power_dbm, extraction_metadata, num_receivers_in_sample, num_receivers_detected, overall_confidence,"
-            " mean_snr_db, gdop FROM heimdall.measurement_features"
+            f"SELECT {_SAMPLE_COLUMNS} FROM heimdall.measurement_features"
             " WHERE dataset_id = :id AND sample_idx >= :first AND sample_idx < :end ORDER BY sample_idx",
             {"first": first, "end": end},
         )
         for row in rows:
             yield _sample_row(row)
 
+    def sample(self, sample_idx: int) -> SampleRow | None:
+        """The feature row of a sample, None where there is none."""
+        return next(self.samples(sample_idx, sample_idx + 1), None)
+
+    def iq_of(self, sample_idx: int) -> StoredIq | None:
+        """The IQ row of a sample, None where there is none."""
+        return next(self.stored_iq(sample_idx, sample_idx + 1), None)
+
     def older_features(self, feature_version: int) -> Iterator[tuple[int, int]]:
-        """Index and feature version of the samples whose features are of a version before."""
+        """Index and feature version of the samples whose features have an older version."""
         rows = self._stream(
             "SELECT sample_idx, feature_version FROM heimdall.measurement_features"
             " WHERE dataset_id = :id AND feature_version < :version",
@@ -105,14 +125,28 @@ class DatasetSnapshot:
 
     def stored_iq(self, first: int, end: int) -> Iterator[StoredIq]:
         """IQ rows with ``first <= sample_idx < end``, in order, fetched in small groups."""
-        return self._stored_iq("sample_idx >= :first AND sample_idx < :end ORDER BY sample_idx", first, end)
+        rows = self._stream(
+            f"SELECT truth, {_IQ_COLUMNS} FROM heimdall.synthetic_iq_samples"
+            " WHERE dataset_id = :id AND sample_idx >= :first AND sample_idx < :end ORDER BY sample_idx",
+            {"first": first, "end": end},
+        )
+        for row in rows:
+            truth = readable_truth(row["truth"])
+            stored = _stored_iq(row, truth)
+            yield stored if truth is not None else replace(stored, unreadable="truth")
 
     def stored_iq_as_listed(self) -> Iterator[StoredIq]:
-        """All IQ rows in the order in which a store lists their objects: that of the digits, 1, 10, 100, 2."""
-        return self._stored_iq('sample_idx >= :first AND sample_idx < :end ORDER BY sample_idx::text COLLATE "C"')
+        """All IQ rows, without their truth, in the order in which a store lists their objects: 1, 10, 100, 2."""
+        rows = self._stream(
+            f"SELECT {_IQ_COLUMNS} FROM heimdall.synthetic_iq_samples"
+            ' WHERE dataset_id = :id ORDER BY sample_idx::text COLLATE "C"',
+            {},
+        )
+        for row in rows:
+            yield _stored_iq(row, None)
 
     def row_bytes(self) -> int:
-        """Size of the rows of a dataset, as PostgreSQL keeps them."""
+        """Size of the dataset's rows in PostgreSQL."""
         return int(
             self._connection.execute(
                 text(
@@ -127,15 +161,6 @@ class DatasetSnapshot:
             ).scalar_one()
         )
 
-    def _stored_iq(self, condition: str, first: int = 0, end: int = 2**31 - 1) -> Iterator[StoredIq]:
-        rows = self._stream(
-            "SELECT sample_idx, truth, iq_storage_paths AS paths, iq_metadata FROM heimdall.synthetic_iq_samples"
-            f" WHERE dataset_id = :id AND {condition}",
-            {"first": first, "end": end},
-        )
-        for row in rows:
-            yield _stored_iq(row)
-
     def _stream(self, statement: str, values: dict[str, object]) -> Iterator[dict[str, Any]]:
         rows = self._connection.execution_options(yield_per=_ROWS_PER_FETCH).execute(
             text(statement), values | {"id": self.dataset.id}
@@ -145,38 +170,38 @@ class DatasetSnapshot:
 
 
 def _sample_row(row: dict[str, Any]) -> SampleRow:
-    elements = row.pop("receiver_features")
-    truth, metadata = row["truth"], row["extraction_metadata"]
-    links = truth.get("receivers") if isinstance(truth, dict) else []
+    elements, truth, metadata = row.pop("receiver_features"), row["truth"], row["extraction_metadata"]
+    row["truth"] = readable_truth(truth)
     unreadable = None
-    if truth is not None and not (isinstance(truth, dict) and _are_objects(links)):
+    if truth is not None and row["truth"] is None:
         unreadable = "truth"
     elif not (isinstance(metadata, dict) and isinstance(metadata.get("attempts"), int)):
         unreadable = "extraction_metadata"
     elif not (_are_objects(elements) and all(_is_receiver(element) for element in elements)):
         unreadable = "receiver_features"
     if unreadable is not None:
-        row |= {"truth": {}, "extraction_metadata": {}}
+        row["extraction_metadata"] = {}
         return SampleRow(receivers=(), unreadable=unreadable, **row)
     return SampleRow(receivers=tuple(ReceiverFeatures.from_json(element) for element in elements), **row)
 
 
-def _stored_iq(row: dict[str, Any]) -> StoredIq:
-    metadata = row.pop("iq_metadata")
+def _stored_iq(row: dict[str, Any], truth: SampleTruth | None) -> StoredIq:
+    metadata, paths = row["iq_metadata"], row["iq_storage_paths"]
     if not isinstance(metadata, dict):
         metadata = {"sha256": None}
     found = {"num_samples": -1, "sha256": {}, "etag": {}} | metadata
-    unreadable = None
-    if not isinstance(row["truth"], dict):
-        unreadable = "truth"
-    elif not (isinstance(found["sha256"], dict) and isinstance(found["etag"], dict)):
-        unreadable = "iq_metadata"
-    elif not all(isinstance(path, str) for path in row["paths"].values()):
-        unreadable = "iq_storage_paths"
-    if unreadable is not None:
-        row |= {"truth": {}, "paths": {}}
-        return StoredIq(num_samples=-1, sha256={}, etag={}, unreadable=unreadable, **row)
-    return StoredIq(num_samples=found["num_samples"], sha256=found["sha256"], etag=found["etag"], **row)
+    if not (isinstance(found["sha256"], dict) and isinstance(found["etag"], dict)):
+        return StoredIq.malformed(row["sample_idx"], "iq_metadata")
+    if not all(isinstance(path, str) for path in paths.values()):
+        return StoredIq.malformed(row["sample_idx"], "iq_storage_paths")
+    return StoredIq(
+        sample_idx=row["sample_idx"],
+        truth=truth,
+        paths=paths,
+        num_samples=found["num_samples"],
+        sha256=found["sha256"],
+        etag=found["etag"],
+    )
 
 
 def _are_objects(values: Any) -> bool:
@@ -192,15 +217,15 @@ def _is_receiver(element: dict[str, Any]) -> bool:
 
 
 @contextmanager
-def look_at_dataset(database: Database, name: str) -> Iterator[DatasetSnapshot]:
-    """Open a snapshot of a dataset's rows; whatever is committed meanwhile, it stays the same.
+def open_snapshot(database: Database, name: str) -> Iterator[DatasetSnapshot]:
+    """Open a snapshot of a dataset's rows; later commits do not change it.
 
     Raises
     ------
     DatasetNotFoundError
         There is no such dataset.
     DatabaseUnavailableError
-        PostgreSQL could not be asked, at the beginning or in the middle.
+        PostgreSQL could not be reached, at the beginning or later.
     """
     with database.snapshot() as connection:
         row = connection.execute(
@@ -213,14 +238,14 @@ def look_at_dataset(database: Database, name: str) -> Iterator[DatasetSnapshot]:
 
 @dataclass(frozen=True)
 class Activity:
-    """Who writes a dataset at a moment, and when something was last committed."""
+    """Whether a dataset is being written, and when a batch was last committed."""
 
     is_locked: bool
     last_commit: datetime | None
 
 
 def activity(database: Database, dataset_id: UUID) -> Activity:
-    """Look whether a dataset is being written now."""
+    """Read whether a dataset is being written now."""
     with database.transaction() as connection:
         return Activity(is_locked(connection, dataset_id), _last_commit(connection, dataset_id))
 

@@ -1,9 +1,10 @@
-"""Rows of synthetic datasets: what was asked for, how healthy it is, and what is read of its samples."""
+"""Rows of synthetic datasets: parameters, target, health; and reads of their samples."""
 
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 from uuid import UUID
 
@@ -12,46 +13,42 @@ from sqlalchemy import Row, text
 from sqlalchemy.exc import IntegrityError
 
 from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.model.batches import BatchGrid
+from heimdall_pipelines.model.dataset_spec import DatasetSpec, InvalidSpecError, parse_spec
+from heimdall_pipelines.model.receiver_sites import sites_from_json, sites_to_json
+from heimdall_pipelines.model.truth import MalformedTruthError, SampleTruth, readable_truth
+from heimdall_pipelines.rf.receivers import ReceiverSite
+from heimdall_pipelines.store.columns import columns_of
 from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.features import ReceiverFeatures
 
-DATASET_COLUMNS = (
-    "id, name, dataset_type, spec, receivers, seed, target_num_samples, num_samples, generator_version, created_at,"
-    " health_status, last_validated_at, storage_size_bytes, deletion_began_at"
-)
-
 
 class DatasetNotFoundError(HeimdallError):
-    """There is no such dataset, or none any more."""
+    """There is no such dataset, or it was deleted."""
 
 
 class DatasetExistsError(HeimdallError):
-    """A dataset of this name was there first."""
+    """A dataset of this name exists already."""
 
 
 class DatasetDeletedError(DatasetNotFoundError):
-    """The dataset is being deleted: nothing is made of it any more."""
-
-
-@dataclass(frozen=True)
-class Receiver:
-    """A receiver of a dataset as it stood when the dataset was created; degrees, m."""
-
-    rx_id: str
-    latitude: float
-    longitude: float
-    altitude_m: float
+    """The dataset is being deleted, so no sample of it is made."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A row of synthetic_datasets; ``deletion_began_at`` is set while it is being deleted."""
+    """A row of synthetic_datasets; ``deletion_began_at`` is set while it is being deleted.
+
+    ``receivers`` are the active stations at the time of its creation.
+
+    ``spec_json`` are the parameters as stored; those of another version may not be readable as `spec`.
+    """
 
     id: UUID
     name: str
     dataset_type: str
-    spec: dict[str, Any]
-    receivers: tuple[Receiver, ...]
+    spec_json: dict[str, Any]
+    receivers: tuple[ReceiverSite, ...]
     seed: int
     target_num_samples: int
     num_samples: int
@@ -62,22 +59,48 @@ class Dataset:
     storage_size_bytes: int | None = None
     deletion_began_at: datetime | None = None
 
+    @cached_property
+    def spec(self) -> DatasetSpec:
+        """Parameters of the samples.
+
+        Raises
+        ------
+        InvalidSpecError
+            This version cannot read them.
+        """
+        try:
+            return parse_spec(self.spec_json)
+        except InvalidSpecError as error:
+            _, _, problems = str(error).partition("\n")
+            raise InvalidSpecError(
+                f"dataset {self.name}: this version cannot read its parameters; they were edited, or it is of another "
+                f"version:\n{problems or error}"
+            ) from error
+
+    @property
+    def grid(self) -> BatchGrid:
+        """Batches of the dataset, also where this version cannot read its other parameters."""
+        return BatchGrid(self.name, int(self.spec_json["batch_size"]), self.target_num_samples)
+
+
+DATASET_COLUMNS = columns_of(Dataset, renamed={"spec_json": "spec AS spec_json"})
+
 
 @dataclass(frozen=True, kw_only=True)
 class IqSampleRow:
-    """Where the IQ of one sample is stored; the row of synthetic_iq_samples."""
+    """Where the IQ of one sample is stored: a row of synthetic_iq_samples."""
 
     sample_idx: int
     start_time_unix_ns: int
-    truth: dict[str, Any]
-    receivers_metadata: list[dict[str, Any]]
+    truth: SampleTruth
+    receivers_metadata: tuple[ReceiverSite, ...]
     iq_metadata: dict[str, Any]
     iq_storage_paths: dict[str, str]
 
 
 @dataclass(frozen=True)
 class DatasetCounts:
-    """What a dataset has, counted row by row."""
+    """Numbers of a dataset's rows and objects, counted row by row."""
 
     features: int
     iq_samples: int
@@ -86,10 +109,10 @@ class DatasetCounts:
 
 @dataclass(frozen=True)
 class StoredSample:
-    """What a summary reads of one sample: truth beside estimate."""
+    """Truth and estimates of one sample, for a summary."""
 
     sample_idx: int
-    truth: dict[str, Any]
+    truth: SampleTruth
     receivers: tuple[ReceiverFeatures, ...]
     gdop: float | None
     mean_snr_db: float | None
@@ -99,8 +122,8 @@ def add_dataset(
     database: Database,
     *,
     name: str,
-    spec: dict[str, Any],
-    receivers: Sequence[Receiver],
+    spec: DatasetSpec,
+    receivers: Sequence[ReceiverSite],
     seed: int,
     target_num_samples: int,
     generator_version: int,
@@ -123,9 +146,9 @@ def add_dataset(
                 ),
                 {
                     "name": name,
-                    "dataset_type": spec["dataset_type"],
-                    "spec": json.dumps(spec, allow_nan=False),
-                    "receivers": json.dumps([vars(receiver) for receiver in receivers]),
+                    "dataset_type": spec.dataset_type,
+                    "spec": json.dumps(spec.to_json(), allow_nan=False),
+                    "receivers": json.dumps(sites_to_json(receivers)),
                     "seed": seed,
                     "target": target_num_samples,
                     "generator_version": generator_version,
@@ -139,12 +162,12 @@ def add_dataset(
 
 
 def not_found(name: str) -> DatasetNotFoundError:
-    """Make the error of a dataset that is not there."""
+    """Error for a dataset that does not exist."""
     return DatasetNotFoundError(f"unknown dataset {name}; see: heimdall dataset list")
 
 
 def find_dataset(database: Database, name: str) -> Dataset | None:
-    """The dataset of this name, None where there is none."""
+    """The dataset of this name, None if it does not exist."""
     with database.transaction() as connection:
         row = connection.execute(
             text(f"SELECT {DATASET_COLUMNS} FROM heimdall.synthetic_datasets WHERE name = :name"), {"name": name}
@@ -158,7 +181,7 @@ def get_dataset(database: Database, name: str) -> Dataset:
     Raises
     ------
     DatasetNotFoundError
-        There is none.
+        It does not exist.
     """
     dataset = find_dataset(database, name)
     if dataset is None:
@@ -167,7 +190,7 @@ def get_dataset(database: Database, name: str) -> Dataset:
 
 
 def find_living_dataset(database: Database, name: str) -> Dataset | None:
-    """The dataset of this name, for those who write it; None where there is none.
+    """The dataset of this name, to write to it; None if it does not exist.
 
     Raises
     ------
@@ -184,12 +207,12 @@ def find_living_dataset(database: Database, name: str) -> Dataset | None:
 
 
 def get_living_dataset(database: Database, name: str) -> Dataset:
-    """The dataset of this name, for those who write it.
+    """The dataset of this name, to write to it.
 
     Raises
     ------
     DatasetNotFoundError
-        There is none, or it is being deleted.
+        It does not exist, or it is being deleted.
     """
     dataset = find_living_dataset(database, name)
     if dataset is None:
@@ -207,7 +230,7 @@ def list_datasets(database: Database) -> list[Dataset]:
 
 
 def raise_target(database: Database, dataset: Dataset, target_num_samples: int) -> Dataset:
-    """State how many samples a dataset should have; a target is never lowered.
+    """Raise the number of samples that a dataset should have; it is never lowered.
 
     Raises
     ------
@@ -228,7 +251,7 @@ def raise_target(database: Database, dataset: Dataset, target_num_samples: int) 
 
 
 def count_rows(database: Database, dataset_id: UUID) -> DatasetCounts:
-    """Count features, IQ rows and the objects that these name."""
+    """Count feature rows, IQ rows and the objects that these name."""
     with database.transaction() as connection:
         features = connection.execute(
             text("SELECT count(*) FROM heimdall.measurement_features WHERE dataset_id = :id"), {"id": dataset_id}
@@ -244,7 +267,13 @@ def count_rows(database: Database, dataset_id: UUID) -> DatasetCounts:
 
 
 def stream_samples(database: Database, dataset_id: UUID) -> Iterator[StoredSample]:
-    """Truth and estimates of a dataset in the order of sample_idx, fetched in small groups."""
+    """Truth and estimates of a dataset in the order of sample_idx, fetched in small groups.
+
+    Raises
+    ------
+    MalformedTruthError
+        Names the sample whose truth is missing or malformed.
+    """
     with database.transaction() as connection:
         rows = connection.execution_options(yield_per=100).execute(
             text(
@@ -256,34 +285,15 @@ def stream_samples(database: Database, dataset_id: UUID) -> Iterator[StoredSampl
         for row in rows:
             yield StoredSample(
                 sample_idx=row.sample_idx,
-                truth=row.truth,
+                truth=_truth(row.sample_idx, row.truth),
                 receivers=tuple(ReceiverFeatures.from_json(element) for element in row.receiver_features),
                 gdop=row.gdop,
                 mean_snr_db=row.mean_snr_db,
             )
 
 
-def get_iq_sample(database: Database, dataset_id: UUID, sample_idx: int) -> IqSampleRow | None:
-    """Where the IQ of a sample is stored, None where it is not."""
-    with database.transaction() as connection:
-        row = connection.execute(
-            text(
-                "SELECT sample_idx, (extract(epoch FROM timestamp) * 1000000)::bigint * 1000 AS start_time_unix_ns,"
-                " truth, receivers_metadata, iq_metadata, iq_storage_paths FROM heimdall.synthetic_iq_samples"
-                " WHERE dataset_id = :id AND sample_idx = :sample_idx"
-            ),
-            {"id": dataset_id, "sample_idx": sample_idx},
-        ).first()
-        return None if row is None else IqSampleRow(**row._mapping)
-
-
-def get_truth(database: Database, dataset_id: UUID, sample_idx: int) -> dict[str, Any] | None:
-    """Truth of a sample as its feature row holds it, None where there is no such row."""
-    return get_truths(database, dataset_id, sample_idx, sample_idx + 1).get(sample_idx)
-
-
-def get_truths(database: Database, dataset_id: UUID, first: int, end: int) -> dict[int, dict[str, Any]]:
-    """Truths of the feature rows with ``first <= sample_idx < end``, by sample; none of rows without."""
+def get_truths(database: Database, dataset_id: UUID, first: int, end: int) -> dict[int, SampleTruth]:
+    """Truths of the feature rows with ``first <= sample_idx < end``, by sample; missing and malformed ones left out."""
     with database.transaction() as connection:
         rows = connection.execute(
             text(
@@ -292,7 +302,8 @@ def get_truths(database: Database, dataset_id: UUID, first: int, end: int) -> di
             ),
             {"id": dataset_id, "first": first, "end": end},
         )
-        return {row.sample_idx: row.truth for row in rows}
+        truths = {row.sample_idx: readable_truth(row.truth) for row in rows}
+        return {sample_idx: truth for sample_idx, truth in truths.items() if truth is not None}
 
 
 def set_dataset_health(
@@ -303,7 +314,7 @@ def set_dataset_health(
     validation_issues: Sequence[dict[str, Any]],
     storage_size_bytes: int,
 ) -> None:
-    """Keep what a validation found.
+    """Store the result of a validation.
 
     Raises
     ------
@@ -329,7 +340,7 @@ def set_dataset_health(
 
 
 def mark_dataset_deleted(database: Database, dataset: Dataset) -> None:
-    """Begin a deletion: from now on no batch of the dataset is committed."""
+    """Begin a deletion: from now on no batch of the dataset can be committed."""
     with database.transaction() as connection:
         connection.execute(
             text(
@@ -346,8 +357,15 @@ def delete_dataset_rows(database: Database, dataset_id: UUID) -> None:
         connection.execute(text("DELETE FROM heimdall.synthetic_datasets WHERE id = :id"), {"id": dataset_id})
 
 
+def _truth(sample_idx: int, value: Any) -> SampleTruth:
+    try:
+        return SampleTruth.from_json(value)
+    except MalformedTruthError as error:
+        raise MalformedTruthError(f"sample {sample_idx}: {error}; see: heimdall dataset validate") from error
+
+
 def dataset_of_row(row: Row[Any]) -> Dataset:
     """Read a row with DATASET_COLUMNS."""
     values = dict(row._mapping)
-    values["receivers"] = tuple(Receiver(**receiver) for receiver in values["receivers"])
+    values["receivers"] = sites_from_json(values["receivers"])
     return Dataset(**values)

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from math import isfinite
 from statistics import fmean
@@ -17,18 +17,43 @@ from sqlalchemy.exc import IntegrityError
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION, names_of_version
 from heimdall_pipelines.rf.geodesy import gdop
+from heimdall_pipelines.store.columns import columns_of, listed, typed
 from heimdall_pipelines.store.database import Database, time_sql
 from heimdall_pipelines.store.session_revisions import SessionRevision
 from heimdall_pipelines.store.sessions import SessionBeingDeletedError, SessionNotFoundError
 
+FEATURE_ROW_COLUMNS = {  # of measurement_features; timestamp and tx_known are computed when a row is inserted
+    "id": "uuid",
+    "dataset_id": "uuid",
+    "sample_idx": "integer",
+    "recording_session_id": "uuid",
+    "segment_idx": "integer",
+    "session_revision": "integer",
+    "feature_version": "smallint",
+    "receiver_features": "jsonb",
+    "tx_latitude": "float8",
+    "tx_longitude": "float8",
+    "tx_altitude_m": "float8",
+    "tx_power_dbm": "float8",
+    "truth": "jsonb",
+    "extraction_metadata": "jsonb",
+    "overall_confidence": "float8",
+    "mean_snr_db": "float8",
+    "num_receivers_detected": "integer",
+    "num_receivers_in_sample": "integer",
+    "gdop": "float8",
+    "extraction_failed": "boolean",
+    "error_message": "text",
+}
+
 
 class SupersededError(HeimdallError):
-    """The session was completed again while it was being extracted; the newer revision gets its own run."""
+    """The session was completed again during its extraction; the newer revision gets its own run."""
 
 
 @dataclass(frozen=True)
 class ReceiverFeatures:
-    """What one receiver heard: a JSON object of receiver_features.
+    """Features of one receiver: a JSON object of receiver_features.
 
     ``features`` maps each feature's name to its {mean, std, min, max} over the chunks and is empty
     where ``error_message`` says why nothing was extracted.
@@ -44,38 +69,39 @@ class ReceiverFeatures:
     error_message: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Flat object as design and queries have it: ``receiver_features[0]->'snr_db'->>'mean'``."""
+        """Flat object, as queries read it: ``receiver_features[0]->'snr_db'->>'mean'``."""
         base: dict[str, Any] = asdict(self)
         features: dict[str, Any] = base.pop("features")
         return base | features
 
     def of_version(self, feature_version: int) -> "ReceiverFeatures":
-        """The same without the features that came after a version."""
+        """The same without the features added after a version."""
         names = names_of_version(feature_version)
         return replace(self, features={name: value for name, value in self.features.items() if name in names})
 
     @classmethod
     def from_json(cls, element: dict[str, Any]) -> "ReceiverFeatures":
         """Read an element of receiver_features."""
-        own = ("rx_id", "rx_lat", "rx_lon", "rx_alt_m", "signal_present", "flags", "error_message")
         return cls(
             rx_id=element["rx_id"],
             rx_lat=element["rx_lat"],
             rx_lon=element["rx_lon"],
             rx_alt_m=element["rx_alt_m"],
             signal_present=element["signal_present"],
-            features={name: value for name, value in element.items() if name not in own},
+            features={name: value for name, value in element.items() if name not in _RECEIVER_FIELDS},
             flags=tuple(element.get("flags", ())),
             error_message=element.get("error_message"),
         )
 
 
+_RECEIVER_FIELDS = frozenset(field.name for field in fields(ReceiverFeatures)) - {"features"}
+
+
 @dataclass(frozen=True, kw_only=True)
 class FeatureRow:
-    """One transmission heard by several receivers: what all rows of measurement_features have.
+    """One transmission at several receivers: what all rows of measurement_features have in common.
 
-    The position of the transmitter is None where it is not known. A row that is made has the features of the present
-    version.
+    The position of the transmitter is None if unknown. A new row has the features of the present version.
     """
 
     start_time_unix_ns: int
@@ -97,7 +123,7 @@ class FeatureRow:
         return sum(receiver.signal_present for receiver in self.receivers)
 
     def columns(self) -> dict[str, Any]:
-        """Values for `insert_feature_rows` but those that say whose row it is."""
+        """Values for `insert_feature_rows`, without the row's id and its dataset or session."""
         values = vars(self) | {
             "time_us": self.start_time_unix_ns // 1000,
             "feature_version": FEATURE_VERSION,
@@ -111,14 +137,14 @@ class FeatureRow:
 
 @dataclass(frozen=True, kw_only=True)
 class SessionFeatureRow(FeatureRow):
-    """One segment of a recording session heard by its stations."""
+    """One segment of a recording session at its stations."""
 
     segment_idx: int
 
 
 @dataclass(frozen=True)
 class StoredSessionRow:
-    """What a check reads back of one segment."""
+    """One segment as stored, for checks."""
 
     segment_idx: int
     timestamp: datetime
@@ -137,7 +163,7 @@ class StoredSessionRow:
 
 @dataclass(frozen=True)
 class StationMetrics:
-    """Means over a session that are kept with a station's measurement; None where nothing was detected."""
+    """Means over a session that are stored with a station's measurement; None if nothing was detected."""
 
     snr_db: float | None
     signal_strength_dbm: float | None
@@ -146,7 +172,7 @@ class StationMetrics:
 
 @dataclass(frozen=True)
 class StationInSession:
-    """What the rows of a session say of one station; means are over segments with the signal present."""
+    """Summary of a station's rows of a session; means are over segments with the signal present."""
 
     rx_id: str
     num_segments: int
@@ -160,38 +186,26 @@ class StationInSession:
 
 
 def insert_feature_rows(connection: Connection, rows: str) -> None:
-    """Insert rows of measurement_features, given as a JSON array of objects with the columns' values."""
+    """Insert rows of measurement_features, given as a JSON array of objects with `FEATURE_ROW_COLUMNS` and time_us."""
     connection.execute(
         text(
-            "INSERT INTO heimdall.measurement_features (id, timestamp, dataset_id, sample_idx, recording_session_id,"
-            " segment_idx, session_revision, feature_version, receiver_features, tx_latitude, tx_longitude,"
-            " tx_altitude_m, tx_power_dbm, tx_known, truth, extraction_metadata, overall_confidence, mean_snr_db,"
-            " num_receivers_detected, num_receivers_in_sample, gdop, extraction_failed, error_message)"
-            f" SELECT r.id, {time_sql('r.time_us')}, r.dataset_id, r.sample_idx,"
-            " r.recording_session_id, r.segment_idx, r.session_revision, r.feature_version, r.receiver_features,"
-            " r.tx_latitude, r.tx_longitude, r.tx_altitude_m, r.tx_power_dbm, r.tx_latitude IS NOT NULL, r.truth,"
-            " r.extraction_metadata, r.overall_confidence, r.mean_snr_db, r.num_receivers_detected,"
-            " r.num_receivers_in_sample, r.gdop, r.extraction_failed, r.error_message"
-            " FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r (id uuid, time_us bigint, dataset_id uuid,"
-            " sample_idx integer, recording_session_id uuid, segment_idx integer, session_revision integer,"
-            " feature_version smallint, receiver_features jsonb, tx_latitude float8, tx_longitude float8,"
-            " tx_altitude_m float8, tx_power_dbm float8, truth jsonb, extraction_metadata jsonb,"
-            " overall_confidence float8, mean_snr_db float8, num_receivers_detected integer,"
-            " num_receivers_in_sample integer, gdop float8, extraction_failed boolean, error_message text)"
+            f"INSERT INTO heimdall.measurement_features (timestamp, tx_known, {listed(FEATURE_ROW_COLUMNS)})"
+            f" SELECT {time_sql('r.time_us')}, r.tx_latitude IS NOT NULL, {listed(FEATURE_ROW_COLUMNS, 'r')}"
+            f" FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r (time_us bigint, {typed(FEATURE_ROW_COLUMNS)})"
         ),
         {"rows": rows},
     )
 
 
 def mean_of(receiver: ReceiverFeatures, feature: str) -> float | None:
-    """Mean of a feature over the chunks; None where it was not observed, or the row is of a version without it."""
+    """Mean of a feature over the chunks; None if it was not observed, or the row's version does not have it."""
     statistics = receiver.features.get(feature)
     return statistics["mean"] if statistics else None
 
 
 @dataclass(frozen=True)
 class ReceiverAggregate:
-    """What the receivers of a row say together; the fields of `FeatureRow` of these names."""
+    """Aggregates over the receivers of a row; the fields of `FeatureRow` of these names."""
 
     overall_confidence: float
     mean_snr_db: float | None
@@ -199,7 +213,7 @@ class ReceiverAggregate:
 
     @classmethod
     def of(cls, receivers: Sequence[ReceiverFeatures], transmitter: tuple[float, float] | None) -> "ReceiverAggregate":
-        """Sum up estimates; `transmitter` is its latitude and longitude where they are known."""
+        """Aggregate estimates; `transmitter` is its latitude and longitude, None if unknown."""
         detected = [receiver for receiver in receivers if receiver.signal_present]
         levels_db = [snr_db for receiver in detected if (snr_db := mean_of(receiver, "snr_db")) is not None]
         return cls(
@@ -223,7 +237,7 @@ class SessionFeatureWriter:
             insert_feature_rows(self._connection, json.dumps(values, allow_nan=False))
 
     def set_station_metrics(self, metrics: dict[str, StationMetrics]) -> None:
-        """Keep each station's means over the session with its measurement."""
+        """Store each station's means over the session with its measurement."""
         for rx_id, values in metrics.items():
             self._connection.execute(
                 text(
@@ -236,7 +250,7 @@ class SessionFeatureWriter:
 
     def _identity(self, segment_idx: int) -> dict[str, Any]:
         return {
-            # A re-run makes the same rows, ids included.
+            # A repeated run makes the same rows, ids included.
             "id": str(uuid5(NAMESPACE_URL, f"heimdall:session:{self._target.run_key}:{segment_idx}")),
             "recording_session_id": str(self._target.session_id),
             "session_revision": self._target.revision,
@@ -247,15 +261,14 @@ class SessionFeatureWriter:
 def replace_session_features(database: Database, target: SessionRevision) -> Iterator[SessionFeatureWriter]:
     """Replace all feature rows of a session in one transaction.
 
-    Two runs of the same session go one after the other (advisory lock); whatever fails inside
-    leaves the rows that were there before.
+    Runs of the same session are serialised by an advisory lock; on any error the previous rows stay.
 
     Raises
     ------
     SupersededError
         The session is not, or no longer, completed at this revision.
     SessionNotFoundError, SessionBeingDeletedError
-        The session was deleted meanwhile, or its deletion has begun.
+        The session was deleted in the meantime, or its deletion has begun.
     """
     deleted = f"session {target.slug} was deleted while it was being extracted"
     try:
@@ -300,9 +313,7 @@ def read_session_rows(connection: Connection, session_id: UUID) -> Iterator[Stor
     """As `stream_session_rows`, within a transaction or snapshot."""
     rows = connection.execute(
         text(
-            "SELECT segment_idx, timestamp, session_revision, feature_version, receiver_features, extraction_metadata,"
-            " num_receivers_in_sample, num_receivers_detected, overall_confidence, mean_snr_db, gdop,"
-            " extraction_failed, error_message"
+            f"SELECT {columns_of(StoredSessionRow, renamed={'receivers': 'receiver_features'})}"
             " FROM heimdall.measurement_features WHERE recording_session_id = :id ORDER BY segment_idx"
         ),
         {"id": session_id},

@@ -130,7 +130,7 @@ def sample_iq_location(objects: ObjectStore, dataset_id: object, sample_idx: int
 
 
 def sidecar_key(key: str) -> str:
-    """Key of the SigMF description of an IQ object."""
+    """Key of the SigMF sidecar of an IQ object."""
     return key.removesuffix(".npy") + ".sigmf-meta"
 
 

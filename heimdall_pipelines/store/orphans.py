@@ -1,4 +1,4 @@
-"""Objects of datasets and sessions that are no more: what a process killed in the middle of a deletion leaves."""
+"""Orphans: objects of datasets and sessions without row, which a process killed during a deletion leaves behind."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class OrphanFolder:
     bucket, prefix : str
     num_objects, num_bytes : int
     is_young : bool
-        An object in it is younger than an hour: somebody may be writing it, so it is left alone.
+        An object in it is younger than an hour: it may still be written, so the folder is not removed.
     """
 
     bucket: str
@@ -31,35 +31,35 @@ class OrphanFolder:
 
 
 def find_orphans(stores: Stores, min_age: timedelta = MIN_AGE) -> Iterator[OrphanFolder]:
-    """Look through both buckets; a dataset or session that is added meanwhile is none, its row comes before objects.
+    """Search both buckets; a dataset or session that is added meanwhile is not reported: its row precedes objects.
 
     Raises
     ------
     UnavailableError
-        PostgreSQL or the S3 store could not be asked.
+        PostgreSQL or the S3 store could not be reached.
     """
     objects = stores.objects
     for bucket, prefix, table in (
         (objects.synthetic_iq_bucket, "synthetic/", "synthetic_datasets"),
         (objects.raw_iq_bucket, "sessions/", "recording_sessions"),
     ):
-        folders = list(objects.folders(bucket, prefix))  # before the rows are asked for, see above
+        folders = list(objects.folders(bucket, prefix))  # before the rows are read, see above
         with stores.database.transaction() as connection:
             known = set(connection.execute(text(f"SELECT id::text FROM heimdall.{table}")).scalars())
         for folder in folders:
             if folder in known:
                 continue
-            leftover = _leftover(stores, bucket, f"{prefix}{folder}/", datetime.now(UTC) - min_age)
-            if leftover.num_objects:  # SeaweedFS goes on listing a folder whose objects were removed
-                yield leftover
+            orphan = _orphan(stores, bucket, f"{prefix}{folder}/", datetime.now(UTC) - min_age)
+            if orphan.num_objects:  # SeaweedFS still lists a folder whose objects were removed
+                yield orphan
 
 
-def remove_orphan(stores: Stores, leftover: OrphanFolder) -> None:
-    """Remove the objects of a leftover that is not young."""
-    stores.objects.remove(leftover.bucket, leftover.prefix)
+def remove_orphan(stores: Stores, orphan: OrphanFolder) -> None:
+    """Remove the objects of an orphan folder."""
+    stores.objects.remove(orphan.bucket, orphan.prefix)
 
 
-def _leftover(stores: Stores, bucket: str, prefix: str, old_before: datetime) -> OrphanFolder:
+def _orphan(stores: Stores, bucket: str, prefix: str, old_before: datetime) -> OrphanFolder:
     num_objects = num_bytes = 0
     is_young = False
     for entry in stores.objects.entries(bucket, prefix):

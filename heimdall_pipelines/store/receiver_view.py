@@ -41,7 +41,7 @@ def view_columns() -> dict[str, str]:
 
 
 def lacks_columns(connection: Connection) -> bool:
-    """Whether the view that is there was made for fewer features than this version knows."""
+    """Whether the existing view lacks features that this version knows."""
     present = connection.execute(
         text("SELECT attname FROM pg_attribute WHERE attrelid = to_regclass('heimdall.receiver_features')")
     ).scalars()
@@ -49,7 +49,7 @@ def lacks_columns(connection: Connection) -> bool:
 
 
 def rebuild_view(connection: Connection) -> None:
-    """Give the view its columns."""
+    """Replace the view by one with all columns."""
     columns = ", ".join(f"{expression} AS {name}" for name, expression in view_columns().items())
     # Not text(): it would take a colon in SQL for a parameter.
     connection.exec_driver_sql(

@@ -20,13 +20,14 @@ from heimdall_pipelines.cli import dataset as dataset_command
 from heimdall_pipelines.cli import dataset_making, dataset_progress
 from heimdall_pipelines.cli.dataset_options import option_name, with_spec_options
 from heimdall_pipelines.cli.tables import print_batches
-from heimdall_pipelines.datasets.spec import DatasetSpec
 from heimdall_pipelines.defs.partitions import SYNTHETIC_BATCHES, SYNTHETIC_DATASETS
-from heimdall_pipelines.store.batches import Batch, list_batches
+from heimdall_pipelines.model.batches import Batch
+from heimdall_pipelines.model.dataset_spec import DatasetSpec
+from heimdall_pipelines.store.batches import list_batches
 from heimdall_pipelines.store.database import DatabaseUnavailableError
-from heimdall_pipelines.store.datasets import count_rows, find_dataset, get_dataset, get_iq_sample, mark_dataset_deleted
+from heimdall_pipelines.store.datasets import count_rows, find_dataset, get_dataset, mark_dataset_deleted
 from heimdall_pipelines.store.objects import ObjectLocation
-from heimdall_pipelines_tests.datasets.support import execute
+from heimdall_pipelines_tests.datasets.support import execute, stored_iq
 from heimdall_pipelines_tests.dev_server import wait_for
 from heimdall_pipelines_tests.waiting import TIMEOUT_S
 
@@ -122,7 +123,7 @@ def test_a_dataset_is_created_expanded_listed_and_shown(heimdall, create, stores
     assert line.split()[:7] == ["night", "feature_based", "15", "15", "none", "unknown", str(dataset.seed)]
 
     out = heimdall("dataset", "show", "night")[1]
-    for name, value in dataset.spec.items():
+    for name, value in dataset.spec.to_json().items():
         assert re.search(rf"^ *{name} +{SHOWN.get(str(value), value)} ", out, re.MULTILINE), name
     assert "committed: 15 of 15 samples; counted: 15 feature rows, 15 samples with IQ, 105 IQ objects" in out
     for batch in list_batches(stores.database, dataset.id):
@@ -149,9 +150,9 @@ def test_zero_is_a_value_and_not_a_missing_one(heimdall, create, stores):
     create("quiet", 1, "--tx-power-dbm", 0, "--seed", 0, "--area-margin-deg", 0, "--no-fading")
     heimdall("dataset", "create", "usual", "--num-samples", 1)
     quiet, usual = (get_dataset(stores.database, name) for name in ("quiet", "usual"))
-    assert (quiet.seed, quiet.spec["tx_power_dbm"], quiet.spec["area_margin_deg"]) == (0, 0, 0)
-    assert quiet.spec["fading"] is False
-    assert (usual.spec["tx_power_dbm"], usual.spec["area_margin_deg"], usual.spec["fading"]) == (37, 0.2, True)
+    assert (quiet.seed, quiet.spec.tx_power_dbm, quiet.spec.area_margin_deg) == (0, 0, 0)
+    assert quiet.spec.fading is False
+    assert (usual.spec.tx_power_dbm, usual.spec.area_margin_deg, usual.spec.fading) == (37, 0.2, True)
     assert usual.seed > 0
 
 
@@ -214,7 +215,7 @@ def test_the_same_total_again_changes_nothing_and_more_expands(heimdall, create,
     assert "from 8 to 9 samples" in heimdall("dataset", "expand", "night", "--to", 9)[1]
     assert "nothing changed" in heimdall("dataset", "expand", "night", "--to", 9)[1]
     code, _, err = heimdall("dataset", "expand", "night", "--to", 3)
-    assert (code, "a dataset never shrinks" in err) == (1, True)
+    assert (code, "which cannot be lowered" in err) == (1, True)
     assert get_dataset(stores.database, "night").target_num_samples == 9
 
 
@@ -233,7 +234,7 @@ def test_a_dataset_that_few_scenes_suit_is_warned_of(heimdall):
     code, out, err = heimdall("dataset", "create", "hard", "--num-samples", 5, *HARD)
     assert code == 0, err
     assert "Warning: only " in err
-    assert "To have more accepted:" in err
+    assert "To accept more:" in err
     assert "created: dataset hard" in out
 
 
@@ -342,8 +343,8 @@ def test_iq_of_any_sample_is_written_as_sigmf_and_compared_with_what_is_stored(h
     code, out, err = heimdall("dataset", "iq", "night", 1, "-o", folder)
     assert code == 0, err
     assert out.count("yes, identical") == NUM_STATIONS
-    row = get_iq_sample(stores.database, get_dataset(stores.database, "night").id, 1)
-    for rx_id in row.iq_storage_paths:
+    row = stored_iq(stores, "night", 1)
+    for rx_id in row.paths:
         read = sigmf.fromfile(folder / f"{rx_id}.sigmf-meta").read_samples()
         assert read.size == 40_000
         assert np.array_equal(read, np.load(folder / f"{rx_id}.npy"))
@@ -354,7 +355,7 @@ def test_iq_of_any_sample_is_written_as_sigmf_and_compared_with_what_is_stored(h
     assert re.search(r"torino +40000 +torino.sigmf-meta +no", out)
     assert sorted(path.name for path in (tmp_path / "one").iterdir()) == ["torino.npy", "torino.sigmf-meta"]
 
-    damaged = ObjectLocation(stores.objects.synthetic_iq_bucket, row.iq_storage_paths["torino"])
+    damaged = ObjectLocation(stores.objects.synthetic_iq_bucket, row.paths["torino"])
     with (tmp_path / "one" / "torino.npy").open("rb") as other:
         stores.objects.put(damaged, other, (tmp_path / "one" / "torino.npy").stat().st_size, "application/octet-stream")
     code, out, err = heimdall("dataset", "iq", "night", 1, "-o", folder)

@@ -77,7 +77,7 @@ def test_an_unknown_command_is_compared_with_the_known_ones():
 
 
 def test_the_smallest_chunk_is_the_one_that_features_need():
-    from heimdall_pipelines.datasets.parameters import MIN_CHUNK_MS
+    from heimdall_pipelines.model.dataset_parameters import MIN_CHUNK_MS
     from heimdall_pipelines.rf.features import MIN_CHUNK_S
 
     assert round(MIN_CHUNK_S * 1e3) == MIN_CHUNK_MS

@@ -10,15 +10,17 @@ from sqlalchemy import text
 
 from heimdall_pipelines.datasets.generating import BatchReport, make_batch
 from heimdall_pipelines.datasets.samples import DrawnSample, Recipe, draw_sample, keeps_iq, make_sample
-from heimdall_pipelines.datasets.spec import parse_spec
 from heimdall_pipelines.datasets.workers import Workers
+from heimdall_pipelines.model.dataset_spec import parse_spec
+from heimdall_pipelines.model.truth import LinkTruth, SampleTruth
 from heimdall_pipelines.rf.philox import Purpose, generator
 from heimdall_pipelines.rf.receivers import ReceiverSite, draw_receiver_sites
 from heimdall_pipelines.rf.scene import draw_scene
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
 from heimdall_pipelines.settings import Settings
 from heimdall_pipelines.store.batches import list_batches
-from heimdall_pipelines.store.datasets import Dataset, Receiver, add_dataset, get_dataset, raise_target
+from heimdall_pipelines.store.dataset_snapshot import StoredIq, open_snapshot
+from heimdall_pipelines.store.datasets import Dataset, add_dataset, get_dataset, raise_target
 from heimdall_pipelines.store.stores import Stores, open_stores
 from heimdall_pipelines_tests.conftest import TEMPLATE, execute_on_server
 
@@ -102,12 +104,52 @@ def add(
     return add_dataset(
         stores.database,
         name=name,
-        spec=parse_spec(SMALL | parameters).model_dump(mode="json"),
-        receivers=[Receiver(**vars(site)) for site in sites],
+        spec=parse_spec(SMALL | parameters),
+        receivers=tuple(sites),
         seed=SEED,
         target_num_samples=target_num_samples,
         generator_version=generator_version,
     )
+
+
+def truth_of(*rx_ids: str) -> SampleTruth:
+    """Some truth of a sample with these receivers."""
+    links = tuple(
+        LinkTruth(
+            rx_id=rx_id,
+            delay_s=1e-4,
+            mean_received_power_dbm=-90.0,
+            signal_power_dbm=-91.5,
+            noise_power_dbm=-110.0,
+            snr_db=18.5,
+            frequency_offset_hz=-12.0,
+            rice_k=None,
+            rice_k_db=None,
+            doppler_hz=0.0,
+            rms_delay_spread_s=0.0,
+            line_of_sight=True,
+            detected=True,
+        )
+        for rx_id in rx_ids
+    )
+    return SampleTruth(
+        tx_latitude=45.0,
+        tx_longitude=8.0,
+        tx_altitude_m=200.0,
+        tx_antenna_height_m=10.0,
+        tx_kind="base",
+        tx_power_dbm=0.0,
+        tx_antenna_gain_dbi=2.0,
+        audio="tone",
+        gdop=1.5,
+        mean_snr_db=20.0,
+        receivers=links,
+    )
+
+
+def stored_iq(stores: Stores, name: str, sample_idx: int) -> StoredIq | None:
+    with open_snapshot(stores.database, name) as snapshot:
+        return snapshot.iq_of(sample_idx)
 
 
 def expand(stores: Stores, dataset: Dataset, target_num_samples: int) -> Dataset:
@@ -170,7 +212,7 @@ def iq_sha256(stores: Stores, dataset: Dataset) -> dict[str, str]:
 def assert_agrees(stores: Stores, name: str, sample_idxs: Iterable[int]) -> None:
     """Rows, counts and objects of a dataset say the same, and these samples are there, no other."""
     dataset = get_dataset(stores.database, name)
-    spec = parse_spec(dataset.spec)
+    spec = dataset.spec
     expected = sorted(sample_idxs)
     kept = [idx for idx in expected if keeps_iq(spec, idx)]
     features = query(
@@ -213,7 +255,7 @@ def assert_agrees(stores: Stores, name: str, sample_idxs: Iterable[int]) -> None
 
 def assert_batches_agree(stores: Stores, dataset: Dataset, features: list[dict]) -> None:
     """Batches count what is committed of each, attempts and reasons included."""
-    size = dataset.spec["batch_size"]
+    size = dataset.grid.batch_size
     batches = list_batches(stores.database, dataset.id)
     assert {batch.batch_no for batch in batches} == {row["sample_idx"] // size for row in features}
     for batch in batches:

@@ -1,52 +1,36 @@
 """Names, partition keys, and the grid that batches lie on."""
 
 import re
-from datetime import UTC, datetime
-from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heimdall_pipelines.datasets.batches import (
+from heimdall_pipelines.model.batches import (
     MAX_NAME_LENGTH,
+    Batch,
+    BatchGrid,
     InvalidNameError,
-    batch_range,
     check_name,
-    missing_batches,
-    num_batches,
     parse_partition_key,
     partition_key,
 )
-from heimdall_pipelines.store.batches import Batch
-from heimdall_pipelines.store.datasets import Dataset
 
 ALPHABET = "abz019-_"
 NAMES = st.from_regex(r"[a-z0-9]+([-_][a-z0-9]+)*", fullmatch=True).filter(lambda name: len(name) <= MAX_NAME_LENGTH)
 GRIDS = st.tuples(st.integers(1, 60), st.integers(1, 12))
 
 
-def dataset(target_num_samples: int, batch_size: int, name: str = "night") -> Dataset:
-    return Dataset(
-        id=UUID(int=1),
-        name=name,
-        dataset_type="iq_raw",
-        spec={"batch_size": batch_size},
-        receivers=(),
-        seed=0,
-        target_num_samples=target_num_samples,
-        num_samples=0,
-        generator_version=1,
-        created_at=datetime(2026, 1, 1, tzinfo=UTC),
-    )
+def grid_of(target_num_samples: int, batch_size: int, name: str = "night") -> BatchGrid:
+    return BatchGrid(name, batch_size, target_num_samples)
 
 
 def batch(batch_no: int, num_samples: int, stopped_reason: str | None = None) -> Batch:
     return Batch(batch_no, 0, num_samples, 0, {}, stopped_reason)
 
 
-def spans(of: Dataset) -> list[tuple[int, int]]:
-    ranges = [batch_range(of, batch_no) for batch_no in range(num_batches(of))]
+def spans(of: BatchGrid) -> list[tuple[int, int]]:
+    ranges = of.all()
     return [(span.first_sample_idx, span.end_sample_idx) for span in ranges]
 
 
@@ -107,7 +91,7 @@ def test_any_other_text_is_no_partition_key(text):
         "night__" + "1" * 5000,
     ],
 )
-def test_a_key_that_nobody_writes_is_refused(key):
+def test_a_malformed_key_is_refused(key):
     with pytest.raises(InvalidNameError):
         parse_partition_key(key)
 
@@ -115,7 +99,7 @@ def test_a_key_that_nobody_writes_is_refused(key):
 @given(GRIDS)
 def test_batches_cover_every_index_once(grid):
     target, size = grid
-    found = spans(dataset(target, size))
+    found = spans(grid_of(target, size))
     assert [idx for first, end in found for idx in range(first, end)] == list(range(target))
     assert all(end - first == size for first, end in found[:-1])
 
@@ -123,7 +107,7 @@ def test_batches_cover_every_index_once(grid):
 @given(GRIDS, st.integers(0, 60))
 def test_an_expansion_keeps_the_grid(grid, more):
     target, size = grid
-    before, after = spans(dataset(target, size)), spans(dataset(target + more, size))
+    before, after = spans(grid_of(target, size)), spans(grid_of(target + more, size))
     assert [first for first, _ in before] == [first for first, _ in after[: len(before)]]
     assert before[:-1] == after[: len(before) - 1]
 
@@ -131,38 +115,38 @@ def test_an_expansion_keeps_the_grid(grid, more):
 @pytest.mark.parametrize("batch_no", [-1, 2, 5])
 def test_a_batch_beyond_the_target_is_none(batch_no):
     with pytest.raises(InvalidNameError, match=rf"night has batches 0 to 1 for its 15 samples, no batch {batch_no}"):
-        batch_range(dataset(15, 10), batch_no)
+        grid_of(15, 10).batch(batch_no)
 
 
 def test_a_batch_is_named_after_its_dataset_and_number():
-    assert batch_range(dataset(25, 10), 2).partition_key == "night__00002"
+    assert grid_of(25, 10).batch(2).partition_key == "night__00002"
 
 
 def test_missing_is_what_should_be_less_what_is():
-    of = dataset(25, 10)
+    of = grid_of(25, 10)
     there = [batch(2, 5), batch(0, 10)]
-    assert [span.batch_no for span in missing_batches(of, there)] == [1]
-    assert [span.batch_no for span in missing_batches(of, [])] == [0, 1, 2]
-    assert missing_batches(of, [batch(n, 10) for n in range(2)] + [batch(2, 5)]) == []
+    assert [span.batch_no for span in of.missing(there)] == [1]
+    assert [span.batch_no for span in of.missing([])] == [0, 1, 2]
+    assert of.missing([batch(n, 10) for n in range(2)] + [batch(2, 5)]) == []
 
 
 def test_an_expansion_makes_the_last_batch_missing_again():
-    missing = missing_batches(dataset(28, 10), [batch(0, 10), batch(1, 10), batch(2, 5)])
+    missing = grid_of(28, 10).missing([batch(0, 10), batch(1, 10), batch(2, 5)])
     assert [(span.batch_no, span.first_sample_idx, span.end_sample_idx) for span in missing] == [(2, 20, 28)]
 
 
 def test_a_stopped_batch_is_missing_until_it_is_full():
-    of = dataset(20, 10)
-    assert [s.batch_no for s in missing_batches(of, [batch(0, 0, "max_attempts"), batch(1, 10)])] == [0]
-    assert [s.batch_no for s in missing_batches(of, [batch(0, 5, "max_attempts"), batch(1, 10)])] == [0]
+    of = grid_of(20, 10)
+    assert [s.batch_no for s in of.missing([batch(0, 0, "max_attempts"), batch(1, 10)])] == [0]
+    assert [s.batch_no for s in of.missing([batch(0, 5, "max_attempts"), batch(1, 10)])] == [0]
 
 
 @given(GRIDS, st.sets(st.integers(0, 59)))
 def test_batches_that_are_there_and_missing_ones_are_all_of_them(grid, there):
     target, size = grid
-    of = dataset(target, size)
-    ranges = [batch_range(of, batch_no) for batch_no in range(num_batches(of))]
-    full = [batch(s.batch_no, s.end_sample_idx - s.first_sample_idx) for s in ranges if s.batch_no in there]
-    missing = [span.batch_no for span in missing_batches(of, full)]
+    of = grid_of(target, size)
+    ranges = of.all()
+    full = [batch(s.batch_no, s.num_samples) for s in ranges if s.batch_no in there]
+    missing = [span.batch_no for span in of.missing(full)]
     assert sorted(missing + [b.batch_no for b in full]) == [s.batch_no for s in ranges]
     assert missing == sorted(missing)

@@ -7,7 +7,6 @@ from functools import cache
 
 import pytest
 
-from heimdall_pipelines.checks import MAX_EXAMPLES
 from heimdall_pipelines.datasets.estimate_checks import (
     HEARD_DB,
     MAX_BIAS_DB,
@@ -18,6 +17,7 @@ from heimdall_pipelines.datasets.estimate_checks import (
 )
 from heimdall_pipelines.datasets.findings import Findings
 from heimdall_pipelines.datasets.samples import Recipe, make_sample
+from heimdall_pipelines.model.checks import MAX_EXAMPLES
 from heimdall_pipelines.store.dataset_snapshot import SampleRow
 from heimdall_pipelines.store.datasets import Dataset
 from heimdall_pipelines_tests.datasets.support import DATASET_ID, SEED, drawn, recipe
@@ -41,9 +41,11 @@ def rows_of(kind: str) -> tuple[Recipe, tuple[SampleRow, ...]]:
 def row_of(made_from: Recipe, sample_idx: int) -> SampleRow:
     made = make_sample(made_from, drawn(made_from, sample_idx))
     values = made.columns()
+    own = {"receivers", "truth", "unreadable"}
     return SampleRow(
         receivers=made.receivers,
-        **{name: values[name] for name in SampleRow.__dataclass_fields__ if name not in ("receivers", "unreadable")},
+        truth=made.truth,
+        **{name: values[name] for name in SampleRow.__dataclass_fields__ if name not in own},
     )
 
 
@@ -52,7 +54,7 @@ def check(made_from: Recipe, rows) -> Findings:
         id=DATASET_ID,
         name="night",
         dataset_type="feature_based",
-        spec=made_from.spec.model_dump(mode="json"),
+        spec_json=made_from.spec.to_json(),
         receivers=(),
         seed=SEED,
         target_num_samples=len(rows),
@@ -95,9 +97,9 @@ def test_labels_of_two_receivers_that_are_swapped_are_found(kind):
 
 def strongest_and_weakest(row: SampleRow) -> tuple[int, int]:
     """Of the receivers that hear it, by their place in the row."""
-    links = row.truth["receivers"]
-    heard = [i for i, x in enumerate(row.receivers) if x.signal_present and links[i]["snr_db"] >= HEARD_DB]
-    by_level = sorted(heard, key=lambda i: links[i]["signal_power_dbm"])
+    links = row.truth.receivers
+    heard = [i for i, x in enumerate(row.receivers) if x.signal_present and links[i].snr_db >= HEARD_DB]
+    by_level = sorted(heard, key=lambda i: links[i].signal_power_dbm)
     return by_level[-1], by_level[0]
 
 
@@ -115,7 +117,7 @@ def with_two_swapped(row: SampleRow) -> SampleRow:
 
 def apart_db(row: SampleRow) -> float:
     """How far the levels of the two are from each other."""
-    one, other = (row.truth["receivers"][i]["signal_power_dbm"] for i in strongest_and_weakest(row))
+    one, other = (row.truth.receivers[i].signal_power_dbm for i in strongest_and_weakest(row))
     return one - other
 
 
@@ -126,9 +128,9 @@ def apart_db(row: SampleRow) -> float:
         ("snr_db", -4.0, r"snr_db is -[345]\.\d dB off the truth"),
     ],
 )
-def test_a_number_that_is_off_is_told_with_its_receiver(feature, off, words):
+def test_a_wrong_estimate_is_reported_with_its_receiver(feature, off, words):
     made_from, rows = rows_of("default")
-    row = next(row for row in rows if row.receivers[0].signal_present and row.truth["receivers"][0]["snr_db"] > 15)
+    row = next(row for row in rows if row.receivers[0].signal_present and row.truth.receivers[0].snr_db > 15)
     found = check(made_from, [moved(row, feature, off, of=1)])
     assert found.affected == {row.sample_idx}
     (example,) = outcome(found).examples
@@ -148,7 +150,7 @@ def test_a_few_frequencies_that_selective_fading_pulls_are_counted_and_no_proble
     assert seen.numbers["frequencies_compared"] == num_strong(rows)
 
 
-def test_more_frequencies_far_off_than_fading_explains_are_all_told():
+def test_too_many_frequencies_far_off_are_all_reported():
     made_from, rows = rows_of("default")
     too_many = max_outliers(num_strong(rows)) + 1
     wrong = [moved(row, "frequency_offset_hz", -400.0, of=1) for row in strong_first(rows)[:too_many]]
@@ -160,7 +162,7 @@ def test_more_frequencies_far_off_than_fading_explains_are_all_told():
         assert re.search(r" is -(39|40)\d Hz off the truth -?\d+$", example)
 
 
-def test_every_frequency_far_off_is_counted_and_twenty_are_told():
+def test_all_frequencies_far_off_are_counted_and_twenty_reported():
     made_from, rows = rows_of("default")
     found = check(made_from, [moved(row, "frequency_offset_hz", 400.0) for row in rows])
     assert outcome(found).num_problems == num_strong(rows) > MAX_EXAMPLES
@@ -177,7 +179,7 @@ def strong_first(rows) -> list[SampleRow]:
 
 
 def is_strong(row: SampleRow, receiver: int) -> bool:
-    return row.receivers[receiver].signal_present and row.truth["receivers"][receiver]["snr_db"] >= STRONG_DB
+    return row.receivers[receiver].signal_present and row.truth.receivers[receiver].snr_db >= STRONG_DB
 
 
 def with_others(changed: list[SampleRow], rows) -> list[SampleRow]:
@@ -190,7 +192,7 @@ def test_a_bias_too_small_for_any_link_is_found_in_the_mean():
     found = check(made_from, [moved(row, "rssi_dbm", MAX_BIAS_DB + 0.2) for row in rows])
     (example,) = outcome(found).examples
     assert example.startswith("rssi_dbm is +0.")
-    assert "dB off on the average of" in example
+    assert "dB off on average over" in example
     assert found.affected == set()
 
 
@@ -216,7 +218,7 @@ def test_estimates_through_imperfect_hardware_are_not_compared(impairment):
 
 
 @pytest.mark.parametrize("damage", ["no truth", "a receiver too few", "text for a number", "a level lost"])
-def test_what_other_checks_tell_is_no_problem_here(damage):
+def test_what_other_checks_report_is_no_problem_here(damage):
     made_from, rows = rows_of("default")
     row = rows[0]
     if damage == "no truth":
@@ -224,8 +226,8 @@ def test_what_other_checks_tell_is_no_problem_here(damage):
     elif damage == "a receiver too few":
         row = replace(row, receivers=row.receivers[1:])
     elif damage == "a level lost":
-        links = [{name: value for name, value in link.items() if name != "snr_db"} for link in row.truth["receivers"]]
-        row = replace(row, truth=row.truth | {"receivers": links})
+        links = tuple(replace(link, snr_db=None) for link in row.truth.receivers)
+        row = replace(row, truth=replace(row.truth, receivers=links))
     else:
         first = row.receivers[0]
         row = replace(

@@ -101,7 +101,7 @@ def test_a_dataset_of_two_versions_is_healthy(stores, older):
         ("feature_version = 2", "aquila-di-giaveno lacks cn0_dbhz"),
         (
             f"feature_version = {FEATURE_VERSION + 1}",
-            f"its features are of version {FEATURE_VERSION + 1}, this heimdall-pipelines knows up to "
+            f"its features have version {FEATURE_VERSION + 1}, this heimdall-pipelines knows versions up to "
             f"{FEATURE_VERSION}: update it",
         ),
     ],

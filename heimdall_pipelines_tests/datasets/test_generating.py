@@ -17,7 +17,6 @@ from pydantic import SecretStr
 from sqlalchemy import text
 
 from heimdall_pipelines.datasets import generating
-from heimdall_pipelines.datasets.batches import InvalidNameError, batch_range
 from heimdall_pipelines.datasets.deleting import delete_dataset
 from heimdall_pipelines.datasets.generating import (
     ATTEMPTS_PER_SAMPLE,
@@ -30,6 +29,7 @@ from heimdall_pipelines.datasets.requesting import probe_acceptance
 from heimdall_pipelines.datasets.samples import GeneratorVersionError, Recipe
 from heimdall_pipelines.datasets.workers import Workers
 from heimdall_pipelines.local.processes import is_alive
+from heimdall_pipelines.model.batches import InvalidNameError
 from heimdall_pipelines.store.batches import list_batches
 from heimdall_pipelines.store.datasets import DatasetNotFoundError, get_dataset
 from heimdall_pipelines.store.objects import ObjectsRefusedError, ObjectStore
@@ -391,7 +391,7 @@ def test_a_batch_without_enough_acceptable_scenes_stops_with_its_reasons_and_sto
     assert "scarce__00000 stopped (max_attempts)" in message
     assert "of 5 samples found a scene in 100 attempts, 20 per sample; nothing was committed" in message
     assert re.search(r"too_few_receivers +\d+ +\d+\.\d%", message)
-    assert "create another one that asks for less (min_snr_db, min_receivers, max_gdop)" in message
+    assert "create another one with weaker limits (min_snr_db, min_receivers, max_gdop)" in message
 
     assert_nothing_stored(stores, dataset)
     (batch,) = list_batches(stores.database, dataset.id)
@@ -452,7 +452,7 @@ def test_the_table_of_reasons_has_the_most_frequent_first():
 def test_a_batch_reports_what_it_made(stores):
     dataset = add(stores, "night", 8, sites=SEVEN, min_receivers=6)
     report = make(stores, "night")
-    assert report.span == batch_range(dataset, 0)
+    assert report.span == dataset.grid.batch(0)
     assert (report.num_made, report.num_objects) == (8, 8 * 7)
     assert report.attempts == 8 + sum(report.rejections.values()) == report.batch.attempts
     assert report.rejections == report.batch.rejections != {}

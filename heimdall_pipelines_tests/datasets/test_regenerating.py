@@ -22,9 +22,9 @@ from heimdall_pipelines.datasets.samples import (
 )
 from heimdall_pipelines.rf.features import extract_features
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
-from heimdall_pipelines.store.datasets import DatasetNotFoundError, get_iq_sample
+from heimdall_pipelines.store.datasets import DatasetNotFoundError
 from heimdall_pipelines.store.iq_objects import sample_iq_location, sidecar_location
-from heimdall_pipelines_tests.datasets.support import THREE, add, execute, make, object_sizes, query
+from heimdall_pipelines_tests.datasets.support import THREE, add, execute, make, object_sizes, query, stored_iq
 
 RX = THREE[1].rx_id
 
@@ -71,14 +71,14 @@ def test_every_byte_is_the_stored_one(stores, dataset):
     for sample_idx in (0, 1):
         regenerated = list(regenerate_iq(stores, "night", sample_idx))
         assert [one.rx_id for one in regenerated] == [site.rx_id for site in THREE]
-        row = get_iq_sample(stores.database, dataset.id, sample_idx)
+        row = stored_iq(stores, "night", sample_idx)
         for one in regenerated:
             where = location(stores, dataset, sample_idx, one.rx_id)
             assert one.stored.location == where
             assert (one.stored.identical, one.stored.relative_difference, one.stored.problem) == (True, 0.0, None)
             assert one.stored.acceptable
             assert one.file.npy == read(stores, where)
-            assert one.file.sha256 == row.iq_metadata["sha256"][one.rx_id]
+            assert one.file.sha256 == row.sha256[one.rx_id]
             assert one.file.sigmf == json.loads(read(stores, sidecar_location(where)))
 
 
@@ -111,9 +111,9 @@ def test_a_sample_whose_iq_was_never_stored_has_the_features_of_its_row(stores):
     for one, stored in zip(regenerated, row["receiver_features"], strict=True):
         assert (one.rx_id, one.stored) == (stored["rx_id"], None)
         extracted = extract_features(
-            np.load(io.BytesIO(one.file.npy)).reshape(dataset.spec["num_chunks"], -1),
-            sample_rate_hz=float(dataset.spec["sample_rate_hz"]),
-            channel_bandwidth_hz=float(dataset.spec["bandwidth_hz"]),
+            np.load(io.BytesIO(one.file.npy)).reshape(dataset.spec.num_chunks, -1),
+            sample_rate_hz=float(dataset.spec.sample_rate_hz),
+            channel_bandwidth_hz=float(dataset.spec.bandwidth_hz),
             full_scale_dbm=FULL_SCALE_DBM,
         )
         assert extracted.summary() == {name: stored[name] for name in extracted.summary()}
@@ -273,7 +273,7 @@ def test_files_are_read_by_sigmf_and_numpy(stores, dataset, tmp_path):
         assert meta.read_bytes() == read(stores, sidecar_location(regenerated.stored.location))
         samples = np.load(npy, allow_pickle=False)
         assert samples.dtype == np.complex64
-        assert samples.shape == (dataset.spec["sample_rate_hz"] * dataset.spec["duration_ms"] // 1000,)
+        assert samples.shape == (dataset.spec.sample_rate_hz * dataset.spec.duration_ms // 1000,)
         recording = sigmf.fromfile(str(meta))
         np.testing.assert_array_equal(recording.read_samples(), samples)
         assert recording.get_global_field("heimdall:sample_idx") == 0

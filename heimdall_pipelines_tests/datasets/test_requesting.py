@@ -6,7 +6,6 @@ from threading import Barrier
 
 import pytest
 
-from heimdall_pipelines.datasets.batches import InvalidNameError
 from heimdall_pipelines.datasets.deleting import delete_dataset
 from heimdall_pipelines.datasets.generating import BatchStoppedError
 from heimdall_pipelines.datasets.requesting import (
@@ -19,7 +18,8 @@ from heimdall_pipelines.datasets.requesting import (
     request_dataset,
 )
 from heimdall_pipelines.datasets.samples import GeneratorVersionError, Recipe
-from heimdall_pipelines.datasets.spec import InvalidSpecError, parse_spec
+from heimdall_pipelines.model.batches import InvalidNameError
+from heimdall_pipelines.model.dataset_spec import InvalidSpecError, parse_spec
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
 from heimdall_pipelines.stations.network import load_network, sync_network
 from heimdall_pipelines.store.datasets import (
@@ -81,7 +81,7 @@ def test_a_new_dataset_has_the_spec_the_stations_and_no_sample(stores, network):
     assert (outcome.is_new, outcome.num_samples_before, outcome.num_samples_added) == (True, 0, 5)
     assert outcome.warning is None
     assert (outcome.acceptance.attempts, PROBE_ATTEMPTS) == (1000, 1000)
-    assert dataset.spec == parse_spec(SMALL | {"tx_power_dbm": 30}).model_dump(mode="json")
+    assert dataset.spec == parse_spec(SMALL | {"tx_power_dbm": 30})
     assert [receiver.rx_id for receiver in dataset.receivers] == [site.rx_id for site in SEVEN]
     assert (dataset.seed, dataset.generator_version) == (SEED, GENERATOR_VERSION)
     assert (dataset.target_num_samples, dataset.num_samples) == (5, 0)
@@ -144,7 +144,7 @@ def test_expanding_by_a_number_adds_it_to_the_total(stores):
 
 def test_a_smaller_total_is_refused(stores):
     add(stores, "night", 15)
-    with pytest.raises(InvalidSpecError, match=r"target_num_samples 5: dataset night is to have 15 already"):
+    with pytest.raises(InvalidSpecError, match=r"target_num_samples 5: dataset night already has the target 15"):
         request_dataset(stores, "night", target_num_samples=5)
     assert get_dataset(stores.database, "night").target_num_samples == 15
 

@@ -20,12 +20,12 @@ from heimdall_pipelines.datasets.samples import (
     keeps_iq,
     make_sample,
     sample_receptions,
-    scene_of_truth,
     scene_truth,
     start_time_unix_ns,
 )
-from heimdall_pipelines.datasets.spec import MAX_SEED
 from heimdall_pipelines.datasets.stored_truth import from_stored_truth
+from heimdall_pipelines.model.dataset_spec import MAX_SEED
+from heimdall_pipelines.model.truth import SampleTruth
 from heimdall_pipelines.rf.feature_registry import FEATURE_NAMES
 from heimdall_pipelines.rf.geodesy import SPEED_OF_LIGHT_M_PER_S
 from heimdall_pipelines.rf.scene import rejection_reason
@@ -97,17 +97,17 @@ def test_features_truth_and_links_are_in_the_order_of_the_receivers():
     row = make_sample(of, sample)
     in_order = [site.rx_id for site in SEVEN]
     assert [receiver.rx_id for receiver in row.receivers] == in_order
-    assert [link["rx_id"] for link in row.truth["receivers"]] == in_order
+    assert [link.rx_id for link in row.truth.receivers] == in_order
     for site, receiver in zip(SEVEN, row.receivers, strict=True):
         assert (receiver.rx_lat, receiver.rx_lon, receiver.rx_alt_m) == (
             site.latitude,
             site.longitude,
             site.altitude_m,
         )
-    for link, truth in zip(sample.scene.links, row.truth["receivers"], strict=True):
-        assert truth["delay_s"] == pytest.approx(link.delay_s, rel=1e-8)
-    assert [truth["detected"] for truth in row.truth["receivers"]] == list(sample.scene.detected)
-    assert [truth["line_of_sight"] for truth in row.truth["receivers"]] == list(sample.scene.line_of_sight)
+    for link, truth in zip(sample.scene.links, row.truth.receivers, strict=True):
+        assert truth.delay_s == pytest.approx(link.delay_s, rel=1e-8)
+    assert [truth.detected for truth in row.truth.receivers] == list(sample.scene.detected)
+    assert [truth.line_of_sight for truth in row.truth.receivers] == list(sample.scene.line_of_sight)
 
 
 def test_each_receivers_features_are_those_of_its_own_link():
@@ -116,9 +116,9 @@ def test_each_receivers_features_are_those_of_its_own_link():
     for sample_idx in range(3):
         row = make_sample(of, drawn(of, sample_idx))
         heard = [
-            (receiver.features["snr_db"]["mean"], truth["snr_db"])
-            for receiver, truth in zip(row.receivers, row.truth["receivers"], strict=True)
-            if truth["snr_db"] > 3
+            (receiver.features["snr_db"]["mean"], truth.snr_db)
+            for receiver, truth in zip(row.receivers, row.truth.receivers, strict=True)
+            if truth.snr_db > 3
         ]
         assert len(heard) >= 3
         assert max(abs(estimate - truth) for estimate, truth in heard) < 1
@@ -127,12 +127,12 @@ def test_each_receivers_features_are_those_of_its_own_link():
 def test_the_delay_is_that_of_the_way_from_transmitter_to_receiver():
     of = recipe(**SMALL)
     truth = make_sample(of, drawn(of)).truth
-    for site, link in zip(SEVEN, truth["receivers"], strict=True):
-        north_m = (site.latitude - truth["tx_latitude"]) * 111_150
-        east_m = (site.longitude - truth["tx_longitude"]) * 111_320 * math.cos(math.radians(site.latitude))
-        distance_m = math.hypot(north_m, east_m, site.altitude_m - truth["tx_altitude_m"])
+    for site, link in zip(SEVEN, truth.receivers, strict=True):
+        north_m = (site.latitude - truth.tx_latitude) * 111_150
+        east_m = (site.longitude - truth.tx_longitude) * 111_320 * math.cos(math.radians(site.latitude))
+        distance_m = math.hypot(north_m, east_m, site.altitude_m - truth.tx_altitude_m)
         # A flat Earth is good for half a percent over 100 km.
-        assert link["delay_s"] == pytest.approx(distance_m / SPEED_OF_LIGHT_M_PER_S, rel=0.01)
+        assert link.delay_s == pytest.approx(distance_m / SPEED_OF_LIGHT_M_PER_S, rel=0.01)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_a_sample_that_is_too_weak_to_be_detected_is_a_row_all_the_same():
     weakest = min(rows, key=lambda row: row.num_receivers_detected)
     assert weakest.num_receivers_detected < 3
     assert weakest.gdop is None
-    assert all(math.isfinite(row.truth["gdop"]) for row in rows)
+    assert all(math.isfinite(row.truth.gdop) for row in rows)
     json.dumps([row.columns() for row in rows], allow_nan=False)
 
 
@@ -207,10 +207,10 @@ def test_a_scene_is_read_from_its_truth_to_the_last_bit(parameters):
     of = recipe(**SMALL | parameters)
     for sample_idx in range(20):
         sample = drawn(of, sample_idx)
-        stored = json.loads(json.dumps(scene_truth(sample), allow_nan=False))
-        assert scene_of_truth(stored).links == sample.scene.links
+        stored = SampleTruth.from_json(json.loads(json.dumps(scene_truth(sample).to_json(), allow_nan=False)))
+        assert stored.scene().links == sample.scene.links
         assert from_stored_truth(sample, stored).scene.links == sample.scene.links
-        assert scene_truth(replace(sample, scene=scene_of_truth(stored))) == stored
+        assert scene_truth(replace(sample, scene=stored.scene())) == stored
 
 
 def test_links_are_rounded_to_what_is_stored():
@@ -292,9 +292,9 @@ def test_iq_of_full_scale_one_has_the_power_that_the_truth_states():
     """30 dBm at abs(x) = 1: the mean power of a receiver's samples is its signal's plus its noise's."""
     of = recipe(**SMALL, multipath=False, fading=False)
     sample = drawn(of)
-    truth = make_sample(of, sample).truth["receivers"]
+    truth = make_sample(of, sample).truth.receivers
     for link, heard in zip(truth, sample_receptions(of, sample), strict=True):
         power_dbm = 10 * math.log10(np.mean(np.abs(heard.iq.astype(complex)) ** 2)) + FULL_SCALE_DBM
-        expected_dbm = 10 * math.log10(10 ** (link["signal_power_dbm"] / 10) + 10 ** (link["noise_power_dbm"] / 10))
+        expected_dbm = 10 * math.log10(10 ** (link.signal_power_dbm / 10) + 10 ** (link.noise_power_dbm / 10))
         # 2500 samples of noise scatter by 4.3 dB / sqrt(2500) = 0.09 dB
         assert power_dbm == pytest.approx(expected_dbm, abs=0.4)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heimdall_pipelines.datasets.samples import draw_sample, make_sample
-from heimdall_pipelines.datasets.spec import (
+from heimdall_pipelines.model.dataset_spec import (
     MAX_NUM_SAMPLES,
     MAX_SEED,
     DatasetSpec,

@@ -33,7 +33,7 @@ def summarise_full(stores, **parameters):
 def links_of(stores, summary):
     """Truth and estimate of every link, straight from the rows."""
     for sample in stream_samples(stores.database, summary.dataset.id):
-        yield from zip(sample.truth["receivers"], sample.receivers, strict=True)
+        yield from zip(sample.truth.receivers, sample.receivers, strict=True)
 
 
 @pytest.fixture
@@ -100,13 +100,13 @@ def test_an_unknown_dataset_is_said_so(stores):
 def test_arrays_are_the_truth_of_the_rows(stores, summary):
     samples = list(stream_samples(stores.database, summary.dataset.id))
     sent, links = summary.transmissions, summary.links
-    np.testing.assert_allclose(sent.latitude, [sample.truth["tx_latitude"] for sample in samples], rtol=1e-6)
-    np.testing.assert_allclose(sent.longitude, [sample.truth["tx_longitude"] for sample in samples], rtol=1e-6)
-    np.testing.assert_allclose(sent.gdop, [sample.truth["gdop"] for sample in samples], rtol=1e-6)
-    detected = [sum(link["detected"] for link in sample.truth["receivers"]) for sample in samples]
+    np.testing.assert_allclose(sent.latitude, [sample.truth.tx_latitude for sample in samples], rtol=1e-6)
+    np.testing.assert_allclose(sent.longitude, [sample.truth.tx_longitude for sample in samples], rtol=1e-6)
+    np.testing.assert_allclose(sent.gdop, [sample.truth.gdop for sample in samples], rtol=1e-6)
+    detected = [sum(link.detected for link in sample.truth.receivers) for sample in samples]
     np.testing.assert_array_equal(sent.num_detected, detected)
     pairs = list(links_of(stores, summary))
-    np.testing.assert_allclose(links.snr_db, [link["snr_db"] for link, _ in pairs], rtol=1e-6)
+    np.testing.assert_allclose(links.snr_db, [link.snr_db for link, _ in pairs], rtol=1e-6)
     np.testing.assert_array_equal(links.signal_present, [receiver.signal_present for _, receiver in pairs])
     np.testing.assert_allclose(links.rx_latitude, [receiver.rx_lat for _, receiver in pairs], rtol=1e-6)
 
@@ -120,9 +120,9 @@ def test_bias_rmse_and_worst_are_those_of_the_rows(stores, summary):
     ):
         (error,) = [error for error in summary.errors if error.feature == feature]
         errors = [
-            mean_of(receiver, feature) - link[truth]
+            mean_of(receiver, feature) - getattr(link, truth)
             for link, receiver in links_of(stores, summary)
-            if (receiver.signal_present or feature == "noise_floor_dbm") and link["snr_db"] >= least_snr_db
+            if (receiver.signal_present or feature == "noise_floor_dbm") and link.snr_db >= least_snr_db
         ]
         assert error.num == len(errors)
         assert error.bias == pytest.approx(np.mean(errors), rel=1e-5, abs=1e-6)
@@ -173,9 +173,9 @@ def assert_frequency_errs_by_doppler(stores, summary):
     deep that the phase slipped.
     """
     strong = [
-        (mean_of(receiver, "frequency_offset_hz") - link["frequency_offset_hz"], link["doppler_hz"])
+        (mean_of(receiver, "frequency_offset_hz") - link.frequency_offset_hz, link.doppler_hz)
         for link, receiver in links_of(stores, summary)
-        if receiver.signal_present and link["snr_db"] >= 10
+        if receiver.signal_present and link.snr_db >= 10
     ]
     within = [abs(error_hz) <= doppler_hz + 1 for error_hz, doppler_hz in strong]
     assert np.mean(within) > 0.98

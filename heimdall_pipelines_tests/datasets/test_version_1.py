@@ -1,5 +1,7 @@
 """A dataset that generator version 1 made: it can be read, validated and deleted, and no sample is made of it."""
 
+import math
+
 import pytest
 
 from heimdall_pipelines.datasets.deleting import delete_dataset
@@ -10,6 +12,7 @@ from heimdall_pipelines.datasets.samples import GeneratorVersionError
 from heimdall_pipelines.datasets.summary import summarise_dataset
 from heimdall_pipelines.datasets.validation import validate_dataset
 from heimdall_pipelines.datasets.workers import Workers
+from heimdall_pipelines.store.dataset_snapshot import open_snapshot
 from heimdall_pipelines.store.datasets import find_dataset
 from heimdall_pipelines_tests.datasets.support import add, execute, feature_rows, make, object_sizes
 
@@ -47,6 +50,13 @@ def test_a_validation_finds_what_is_missing_of_it(stores, old):
     damaged(stores, old)
     failed = {outcome.name for outcome in validate_dataset(stores, "old").outcomes if not outcome.passed}
     assert {"counts_agree", "samples_without_gap"} <= failed
+
+
+def test_its_truth_lacks_what_version_1_did_not_store(stores, old):
+    with open_snapshot(stores.database, "old") as snapshot:
+        links = snapshot.sample(0).truth.receivers
+    assert {link.rice_k_db for link in links} == {None}
+    assert all(math.isfinite(link.delay_s) for link in links)
 
 
 def test_its_summary_reads_it(stores, old):

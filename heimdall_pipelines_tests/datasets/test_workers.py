@@ -227,7 +227,7 @@ def test_after_an_error_the_workers_can_be_used_again():
         assert sorted(filter(None, workers.map(squared, [1, 2, 3]))) == [1, 4, 9]
 
 
-def test_a_killed_worker_is_told_and_the_others_end():
+def test_a_killed_worker_is_reported_and_the_others_end():
     with Workers(2) as workers:
         workers.start()
         found = pids(workers)
@@ -238,7 +238,7 @@ def test_a_killed_worker_is_told_and_the_others_end():
         assert running(found) == []
 
 
-def test_a_worker_killed_while_it_had_nothing_to_do_is_told_too():
+def test_a_killed_idle_worker_is_reported_too():
     with Workers(2) as workers:
         assert len([x for x in workers.map(squared, range(4)) if x is not None]) == 4
         found = pids(workers)

@@ -4,9 +4,9 @@ from contextlib import contextmanager
 
 import dagster as dg
 
-from heimdall_pipelines.datasets.batches import partition_key
 from heimdall_pipelines.datasets.findings import BATCH_FEATURE_CHECKS, BATCH_IQ_CHECKS, DATASET_CHECKS
 from heimdall_pipelines.defs.synthetic import MEASUREMENT_FEATURES, RAW_IQ_OBJECTS, synthetic_dataset_summary
+from heimdall_pipelines.model.batches import partition_key
 from heimdall_pipelines_tests.conftest import execute_on_server
 
 BATCH_CHECKS = {

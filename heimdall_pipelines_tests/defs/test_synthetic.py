@@ -10,8 +10,6 @@ import yaml
 
 from heimdall_pipelines.cli.environment import PROJECT_FOLDER
 from heimdall_pipelines.datasets import workers
-from heimdall_pipelines.datasets.batches import partition_key
-from heimdall_pipelines.datasets.spec import DatasetSpec, parse_spec
 from heimdall_pipelines.definitions import build_definitions
 from heimdall_pipelines.defs import outages, synthetic_sensor
 from heimdall_pipelines.defs.partitions import SYNTHETIC_BATCHES, SYNTHETIC_DATASETS
@@ -29,6 +27,8 @@ from heimdall_pipelines.defs.synthetic import (
 )
 from heimdall_pipelines.defs.synthetic_config import SyntheticDatasetConfig
 from heimdall_pipelines.defs.synthetic_sensor import requested_synthetic_batches
+from heimdall_pipelines.model.batches import partition_key
+from heimdall_pipelines.model.dataset_spec import DatasetSpec
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
 from heimdall_pipelines.store.batches import list_batches
 from heimdall_pipelines.store.database import DatabaseUnavailableError
@@ -140,7 +140,7 @@ def test_a_dataset_is_asked_for_on_an_empty_deployment(instance, stores):
     assert result.success
     dataset = get_dataset(stores.database, "night")
     assert (dataset.target_num_samples, dataset.num_samples, dataset.seed) == (25, 0, 4)
-    assert parse_spec(dataset.spec) == DatasetSpec(batch_size=10, dataset_type="iq_raw")
+    assert dataset.spec == DatasetSpec(batch_size=10, dataset_type="iq_raw")
     assert len(dataset.receivers) > 1, "the project's network was added"
     assert instance.get_dynamic_partitions(SYNTHETIC_BATCHES) == [partition_key("night", number) for number in range(3)]
     metadata = metadata_of(result, synthetic_dataset.key)
@@ -159,7 +159,7 @@ def test_zero_and_false_are_values(instance, stores):
     assert result.success
     dataset = get_dataset(stores.database, "zero")
     assert dataset.seed == 0
-    assert parse_spec(dataset.spec) == DatasetSpec(min_snr_db=0, inside_ratio=0, multipath=False)
+    assert dataset.spec == DatasetSpec(min_snr_db=0, inside_ratio=0, multipath=False)
 
 
 def test_an_expansion_inherits_what_it_does_not_give(instance, stores):

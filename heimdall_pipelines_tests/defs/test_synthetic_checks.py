@@ -8,15 +8,15 @@ from functools import partial
 import dagster as dg
 import pytest
 
-from heimdall_pipelines.checks import MAX_EXAMPLES
 from heimdall_pipelines.datasets import repair
-from heimdall_pipelines.datasets.batches import partition_key
 from heimdall_pipelines.datasets.findings import DATASET_CHECKS
 from heimdall_pipelines.definitions import build_definitions
 from heimdall_pipelines.defs import outages, synthetic_checks, validation
 from heimdall_pipelines.defs.partitions import SYNTHETIC_BATCHES, SYNTHETIC_DATASETS
 from heimdall_pipelines.defs.synthetic import RAW_IQ_OBJECTS, add_partitions, synthetic_dataset_summary
 from heimdall_pipelines.defs.synthetic_sensor import requested_synthetic_batches
+from heimdall_pipelines.model.batches import partition_key
+from heimdall_pipelines.model.checks import MAX_EXAMPLES
 from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION
 from heimdall_pipelines.store.dataset_locks import shared_lock
 from heimdall_pipelines.store.datasets import get_dataset, mark_dataset_deleted
@@ -293,7 +293,7 @@ def test_the_validation_job_reads_objects_only_if_it_is_told_to(instance, stores
     reported = [
         e for e in thorough.get_asset_check_evaluations() if (e.partition, e.check_name) == ("night", "objects_agree")
     ]
-    assert "its SHA-256 is another" in values(reported[0])["examples"]
+    assert "its SHA-256 differs" in values(reported[0])["examples"]
 
 
 def test_a_batch_whose_checks_failed_before_is_looked_at_again_once_it_is_well(instance, stores):

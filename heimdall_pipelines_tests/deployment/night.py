@@ -10,9 +10,9 @@ from pathlib import Path
 import psutil
 from sqlalchemy import text
 
-from heimdall_pipelines.datasets.batches import parse_partition_key
 from heimdall_pipelines.datasets.validation import validate_dataset
 from heimdall_pipelines.errors import UnavailableError
+from heimdall_pipelines.model.batches import parse_partition_key
 from heimdall_pipelines.store.batches import list_batches
 from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.datasets import find_dataset, get_dataset

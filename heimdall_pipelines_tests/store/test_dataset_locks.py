@@ -118,7 +118,7 @@ def test_an_error_ends_a_claim(database, how):
 
 # Keys of advisory locks are 64 bits, signed, and pg_locks shows them in two halves: every sign of both comes up.
 @pytest.mark.parametrize("how", ["batch", "repair"])
-def test_whoever_looks_sees_the_datasets_that_are_written_and_no_other(database, how):
+def test_exactly_the_datasets_being_written_are_locked(database, how):
     ids = [UUID(int=number) for number in range(40)]
     for dataset_id in ids[::2]:
         with claimed(database, dataset_id, how):
@@ -144,7 +144,7 @@ def test_a_claim_of_another_database_is_not_seen(database, server_settings):
             pass
 
 
-def hold_a_claim(settings: Settings, dataset_id: UUID, how: str, tell: Connection) -> None:
+def hold_a_lock(settings: Settings, dataset_id: UUID, how: str, tell: Connection) -> None:
     with Database(settings) as database, claimed(database, dataset_id, how):
         tell.send("claimed")
         time.sleep(3600)
@@ -154,7 +154,7 @@ def hold_a_claim(settings: Settings, dataset_id: UUID, how: str, tell: Connectio
 def test_a_claim_ends_with_its_process_when_that_is_killed(settings, database, how):
     dataset_id = uuid4()
     ours, theirs = _CONTEXT.Pipe()
-    process = _CONTEXT.Process(target=hold_a_claim, args=(settings, dataset_id, how, theirs))
+    process = _CONTEXT.Process(target=hold_a_lock, args=(settings, dataset_id, how, theirs))
     process.start()
     assert process.pid is not None
     try:

@@ -7,7 +7,6 @@ from uuid import uuid4
 import pytest
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from heimdall_pipelines.datasets.batches import batch_range
 from heimdall_pipelines.rf.feature_registry import FEATURE_NAMES
 from heimdall_pipelines.store.batches import (
     SampleFeatureRow,
@@ -18,6 +17,7 @@ from heimdall_pipelines.store.batches import (
     list_batches,
     note_stopped_batch,
 )
+from heimdall_pipelines.store.dataset_snapshot import StoredIq
 from heimdall_pipelines.store.datasets import (
     DatasetCounts,
     DatasetExistsError,
@@ -27,7 +27,6 @@ from heimdall_pipelines.store.datasets import (
     delete_dataset_rows,
     find_dataset,
     get_dataset,
-    get_iq_sample,
     list_datasets,
     raise_target,
     stream_samples,
@@ -43,6 +42,8 @@ from heimdall_pipelines_tests.datasets.support import (
     make,
     object_sizes,
     query,
+    stored_iq,
+    truth_of,
 )
 
 
@@ -69,7 +70,7 @@ def feature_row(sample_idx: int, attempts: int = 1, snr_db: float = 12.5, **reas
     )
     return SampleFeatureRow(
         sample_idx=sample_idx,
-        truth={"tx_kind": "base", "receivers": [{"rx_id": "torino"}]},
+        truth=truth_of("torino"),
         start_time_unix_ns=sample_idx * 10**9,
         receivers=(receiver,),
         tx_latitude=45.0,
@@ -87,9 +88,9 @@ def iq_row(sample_idx: int) -> IqSampleRow:
     return IqSampleRow(
         sample_idx=sample_idx,
         start_time_unix_ns=946_684_800_000_000_000 + sample_idx * 10**9,
-        truth={"tx_kind": "base"},
-        receivers_metadata=[{"rx_id": "torino"}],
-        iq_metadata={"format": "npy"},
+        truth=truth_of("torino"),
+        receivers_metadata=SEVEN[-1:],
+        iq_metadata={"format": "npy", "num_samples": 2500, "sha256": {"torino": "ab"}, "etag": {"torino": "cd"}},
         iq_storage_paths={"torino": "a", "genova": "b"},
     )
 
@@ -98,7 +99,7 @@ def commit(stores, dataset, batch_no, rows, iq=()):
     return commit_batch(
         stores.database,
         dataset,
-        batch_range(dataset, batch_no),
+        dataset.grid.batch(batch_no),
         sample_idxs=[row.sample_idx for row in rows],
         feature_rows=[feature_row_json(dataset.id, uuid4(), row) for row in rows],
         iq_rows=[iq_row_json(row) for row in iq],
@@ -121,8 +122,8 @@ def num_samples(stores, name: str = "night") -> int:
 def test_a_dataset_is_stored_as_it_was_given(stores):
     added = add(stores, "night", 15, sites=SEVEN, tx_power_dbm=0, min_snr_db=-0.1)
     assert get_dataset(stores.database, "night") == find_dataset(stores.database, "night") == added
-    assert [vars(receiver) for receiver in added.receivers] == [vars(site) for site in SEVEN]
-    assert (added.spec["tx_power_dbm"], added.spec["min_snr_db"], added.spec["adc_bits"]) == (0.0, -0.1, None)
+    assert added.receivers == SEVEN
+    assert (added.spec.tx_power_dbm, added.spec.min_snr_db, added.spec.adc_bits) == (0.0, -0.1, None)
     assert (added.num_samples, added.target_num_samples) == (0, 15)
     assert list_batches(stores.database, added.id) == []
     assert count_rows(stores.database, added.id) == DatasetCounts(0, 0, 0)
@@ -260,7 +261,7 @@ def test_commits_of_one_dataset_touch_no_other(stores):
 
 def test_a_stopped_batch_is_noted_without_touching_what_is_committed(stores):
     dataset = add(stores, "night", 20, batch_size=10)
-    span = batch_range(dataset, 0)
+    span = dataset.grid.batch(0)
     note_stopped_batch(stores.database, dataset, span, reason="max_attempts", attempts=200, rejections={"gdop": 200})
     (batch,) = list_batches(stores.database, dataset.id)
     assert (batch.num_samples, batch.attempts, batch.stopped_reason) == (0, 200, "max_attempts")
@@ -279,7 +280,7 @@ def test_a_stopped_batch_is_noted_without_touching_what_is_committed(stores):
 def test_nothing_is_noted_of_a_deleted_dataset(stores):
     dataset = add(stores, "night", 5)
     delete_dataset_rows(stores.database, dataset.id)
-    note_stopped_batch(stores.database, dataset, batch_range(dataset, 0), reason="x", attempts=1, rejections={})
+    note_stopped_batch(stores.database, dataset, dataset.grid.batch(0), reason="x", attempts=1, rejections={})
     assert query(stores, "SELECT 1 FROM heimdall.synthetic_batches") == []
 
 
@@ -296,18 +297,26 @@ def test_committed_are_the_samples_that_have_all_they_should(stores):
     dataset = add(stores, "night", 20, batch_size=10)
     commit(stores, dataset, 0, [feature_row(idx) for idx in range(5)], [iq_row(idx) for idx in (0, 2)])
     commit(stores, dataset, 1, [feature_row(12)], [iq_row(12)])
-    span = batch_range(dataset, 0)
+    span = dataset.grid.batch(0)
     assert committed_sample_idxs(stores.database, dataset, span, iq_below=0) == {0, 1, 2, 3, 4}
     assert committed_sample_idxs(stores.database, dataset, span, iq_below=3) == {0, 2, 3, 4}
     assert committed_sample_idxs(stores.database, dataset, span, iq_below=100) == {0, 2}
-    assert committed_sample_idxs(stores.database, dataset, batch_range(dataset, 1), iq_below=100) == {12}
+    assert committed_sample_idxs(stores.database, dataset, dataset.grid.batch(1), iq_below=100) == {12}
 
 
 def test_an_iq_row_comes_back_as_it_was_given(stores):
     dataset = add(stores, "night", 5)
     commit(stores, dataset, 0, [feature_row(3)], [iq_row(3)])
-    assert get_iq_sample(stores.database, dataset.id, 3) == iq_row(3)
-    assert get_iq_sample(stores.database, dataset.id, 4) is None
+    given = iq_row(3)
+    assert stored_iq(stores, "night", 3) == StoredIq(
+        sample_idx=3,
+        truth=given.truth,
+        paths=given.iq_storage_paths,
+        num_samples=2500,
+        sha256={"torino": "ab"},
+        etag={"torino": "cd"},
+    )
+    assert stored_iq(stores, "night", 4) is None
 
 
 def test_samples_are_streamed_in_their_order(stores):
@@ -320,7 +329,7 @@ def test_samples_are_streamed_in_their_order(stores):
     assert samples[7].receivers == feature_row(7).receivers
 
 
-def test_no_sample_is_there_twice_whoever_inserts(stores):
+def test_no_sample_exists_twice(stores):
     dataset = add(stores, "night", 5)
     commit(stores, dataset, 0, [feature_row(0)], [iq_row(0)])
     copy = "(jsonb_populate_record(f, jsonb_build_object('id', gen_random_uuid()))).*"

@@ -1,12 +1,13 @@
-"""What a synthetic dataset is made from: its parameters, checked once where they enter and frozen from then on."""
+"""Parameters of a synthetic dataset: checked once, frozen afterwards."""
 
 from collections.abc import Mapping
 from typing import Any, Self, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from heimdall_pipelines.datasets.parameters import PARAMETERS, Bandwidth, DatasetType, allowed_values
 from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.field_problems import FieldProblem, field_problems
+from heimdall_pipelines.model.dataset_parameters import PARAMETERS, Bandwidth, DatasetType, allowed_values
 from heimdall_pipelines.rf.channel import Impairments
 from heimdall_pipelines.rf.environment import Environment
 from heimdall_pipelines.rf.scene import SceneSpec
@@ -19,11 +20,11 @@ _LONGEST_SHOWN = 100
 
 
 class InvalidSpecError(HeimdallError):
-    """A parameter of a dataset is not what it may be; the message names each field, its value and what is allowed."""
+    """A parameter of a dataset is invalid; the message names each field, its value and what is allowed."""
 
 
 def _field(name: str) -> Any:
-    """A field as the table of parameters has it."""
+    """A field with default, range and description from the table of parameters."""
     row = PARAMETERS[name]
     return Field(default=row.default, ge=row.ge, gt=row.gt, le=row.le, description=row.description)
 
@@ -31,7 +32,7 @@ def _field(name: str) -> Any:
 class DatasetSpec(BaseModel):
     """Parameters of a dataset; with a seed they determine every sample.
 
-    Defaults, ranges and descriptions are in the table `datasets.parameters`.
+    Defaults, ranges and descriptions are in the table `model.dataset_parameters`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -113,8 +114,12 @@ class DatasetSpec(BaseModel):
         """Complex samples of one receiver's IQ."""
         return round(self.sample_rate_hz * self.duration_ms / 1e3)
 
+    def to_json(self) -> dict[str, Any]:
+        """Every parameter, as `parse_spec` reads it."""
+        return self.model_dump(mode="json")
+
     def scene_spec(self) -> SceneSpec:
-        """From what scenes are drawn."""
+        """Parameters of the scenes."""
         return SceneSpec(
             frequency_hz=self.frequency_hz,
             tx_power_dbm=self.tx_power_dbm,
@@ -131,7 +136,7 @@ class DatasetSpec(BaseModel):
         )
 
     def impairments(self) -> Impairments:
-        """What each receiver's hardware adds."""
+        """Effects of each receiver's hardware."""
         return Impairments(
             iq_gain_db=self.iq_gain_db,
             iq_phase_deg=self.iq_phase_deg,
@@ -141,7 +146,7 @@ class DatasetSpec(BaseModel):
 
 
 def parse_spec(values: Mapping[str, Any]) -> DatasetSpec:
-    """Check the parameters of a dataset; those that are not given take their defaults.
+    """Check the parameters of a dataset; omitted ones take their defaults.
 
     Raises
     ------
@@ -151,36 +156,34 @@ def parse_spec(values: Mapping[str, Any]) -> DatasetSpec:
     try:
         return DatasetSpec.model_validate(dict(values))
     except ValidationError as error:
-        lines = [
-            _problem(problem["loc"], problem["msg"], problem["input"]) for problem in error.errors(include_url=False)
-        ]
-        raise InvalidSpecError("the dataset cannot be as asked for:\n" + "\n".join(lines)) from None
+        lines = [_problem_line(problem) for problem in field_problems(error)]
+        raise InvalidSpecError("parameters of the dataset are invalid:\n" + "\n".join(lines)) from None
 
 
 def check_num_samples(value: int) -> int:
-    """Total of samples that a dataset may have; an error names the allowed range."""
+    """Return the number of samples if it is allowed; the error names the range."""
     if not 1 <= value <= MAX_NUM_SAMPLES:
         raise InvalidSpecError(f"target_num_samples {value}: 1 to {MAX_NUM_SAMPLES} are allowed")
     return value
 
 
 def check_seed(value: int) -> int:
-    """Seed that a dataset may have; an error names the allowed range."""
+    """Return the seed if it is allowed; the error names the range."""
     if not 0 <= value <= MAX_SEED:
         raise InvalidSpecError(f"seed {value}: 0 to {MAX_SEED} are allowed")
     return value
 
 
-def _problem(location: tuple[int | str, ...], message: str, value: Any) -> str:
-    if not location:
-        return "  " + message.removeprefix("Value error, ")
-    name = str(location[0])
+def _problem_line(problem: FieldProblem) -> str:
+    if not problem.location:
+        return f"  {problem.message}"
+    name = problem.location[0]
     if name not in DatasetSpec.model_fields:
         return f"  {name}: there is no such parameter"
-    why = message.removeprefix("Input should be ")
+    why = problem.message.removeprefix("Input should be ")
     says_it_all = "than" in why or get_origin(DatasetSpec.model_fields[name].annotation) is not None
     allowed = allowed_values(name)
-    return f"  {name} {_shown(value)}: {allowed or why} is allowed" + (
+    return f"  {name} {_shown(problem.value)}: {allowed or why} is allowed" + (
         "" if says_it_all or not allowed else f" ({why})"
     )
 

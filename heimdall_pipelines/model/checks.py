@@ -1,4 +1,4 @@
-"""Outcome of a check: the numbers that it compared, and the problems. Detection only, see datasets/repair.py."""
+"""Outcome of a check: what was compared, and the problems. Detection only; repairs are in datasets/repair.py."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ CRITICAL_SHARE = 0.05  # of the samples or segments affected, from which health 
 
 @dataclass
 class CheckOutcome:
-    """What one check saw.
+    """Result of one check.
 
     Attributes
     ----------
@@ -47,11 +47,11 @@ class CheckOutcome:
         self.numbers[number] = self.numbers.get(number, 0) + by
 
     def problem(self, example: str) -> None:
-        """Note something that disagrees; the first 20 are kept in words."""
+        """Add a problem; the first 20 are kept as examples."""
         self.problems(1, [example])
 
     def problems(self, number: int, examples: Iterable[str]) -> None:
-        """Note several at once, of which only some are given in words."""
+        """Add several at once, of which only some have an example."""
         self.num_problems += number
         for example in examples:
             if len(self.examples) < MAX_EXAMPLES:

@@ -81,7 +81,7 @@ PARAMETERS = {row.name: row for row in _ROWS}
 
 
 def allowed_values(name: str) -> str:
-    """What a parameter may be, in words; empty for those that are on or off.
+    """Allowed values of a parameter, in words; empty for booleans.
 
     >>> allowed_values("frequency_mhz")
     '30 to 3000'

@@ -1,0 +1,223 @@
+"""What is true of a synthetic sample: its transmitter, and its link to each receiver; also as JSON."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Self, cast
+
+from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.rf.link import Link
+from heimdall_pipelines.rf.scene import Scene, TransmitterKind
+
+
+class MalformedTruthError(HeimdallError):
+    """The stored truth of a sample cannot be read."""
+
+
+@dataclass(frozen=True)
+class LinkTruth:
+    """What is true of the link to one receiver.
+
+    Attributes
+    ----------
+    rx_id : str
+    delay_s, mean_received_power_dbm, noise_power_dbm, frequency_offset_hz, doppler_hz, rms_delay_spread_s : float
+        Those of `rf.link.Link`, to the last bit.
+    signal_power_dbm, snr_db : float or None
+        With the fading of this sample, mean of the chunks' decibels. None while no IQ is made.
+    rice_k : float or None
+        As a ratio; 0 for Rayleigh fading, None for no fading.
+    rice_k_db : float or None
+        None where it is not finite, and in a truth of generator version 1.
+    line_of_sight, detected : bool
+    """
+
+    rx_id: str
+    delay_s: float
+    mean_received_power_dbm: float
+    signal_power_dbm: float | None
+    noise_power_dbm: float
+    snr_db: float | None
+    frequency_offset_hz: float
+    rice_k: float | None
+    rice_k_db: float | None
+    doppler_hz: float
+    rms_delay_spread_s: float
+    line_of_sight: bool
+    detected: bool
+
+    @classmethod
+    def of(
+        cls, rx_id: str, link: Link, *, line_of_sight: bool, detected: bool, signal_power_dbm: float | None = None
+    ) -> Self:
+        """Truth of a link that a scene has drawn."""
+        snr_db = None if signal_power_dbm is None else signal_power_dbm - link.noise_power_dbm
+        return cls(
+            rx_id=rx_id,
+            delay_s=link.delay_s,
+            mean_received_power_dbm=link.received_power_dbm,
+            signal_power_dbm=_rounded_or_none(signal_power_dbm),
+            noise_power_dbm=link.noise_power_dbm,
+            snr_db=_rounded_or_none(snr_db),
+            frequency_offset_hz=link.frequency_offset_hz,
+            rice_k=None if link.rice_k_db == math.inf else _rounded(10 ** (link.rice_k_db / 10)),
+            rice_k_db=link.rice_k_db if math.isfinite(link.rice_k_db) else None,
+            doppler_hz=link.doppler_hz,
+            rms_delay_spread_s=link.rms_delay_spread_s,
+            line_of_sight=line_of_sight,
+            detected=detected,
+        )
+
+    def link(self) -> Link:
+        """The link from which the receiver's samples are made; of a truth of generator version 2 or later."""
+        rice_k_db = self.rice_k_db
+        if rice_k_db is None:
+            rice_k_db = math.inf if self.rice_k is None else -math.inf
+        return Link(
+            delay_s=float(self.delay_s),
+            received_power_dbm=float(self.mean_received_power_dbm),
+            noise_power_dbm=float(self.noise_power_dbm),
+            rice_k_db=float(rice_k_db),
+            doppler_hz=float(self.doppler_hz),
+            rms_delay_spread_s=float(self.rms_delay_spread_s),
+            frequency_offset_hz=float(self.frequency_offset_hz),
+        )
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self:
+        """Read an element of ``receivers``; raises MalformedTruthError."""
+        return cls(**_read(value, _LINK_TYPES, "a receiver"))
+
+
+@dataclass(frozen=True)
+class SampleTruth:
+    """What is true of one sample.
+
+    Attributes
+    ----------
+    tx_latitude, tx_longitude : float
+        Degrees.
+    tx_altitude_m, tx_antenna_height_m : float
+        Of the antenna: on the scale of the receivers' altitudes, and above its ground.
+    tx_kind : str
+        One of `rf.scene.TransmitterKind`.
+    tx_power_dbm, tx_antenna_gain_dbi : float
+    audio : str or None
+        What was modulated. None while no IQ is made.
+    gdop, mean_snr_db : float
+        Of the receivers that detect.
+    receivers : tuple of LinkTruth
+        In the order of the sample's receivers.
+    """
+
+    tx_latitude: float
+    tx_longitude: float
+    tx_altitude_m: float
+    tx_antenna_height_m: float
+    tx_kind: str
+    tx_power_dbm: float
+    tx_antenna_gain_dbi: float
+    audio: str | None
+    gdop: float
+    mean_snr_db: float
+    receivers: tuple[LinkTruth, ...]
+
+    @classmethod
+    def of(
+        cls,
+        scene: Scene,
+        rx_ids: Sequence[str],
+        signal_powers_dbm: Sequence[float] | None = None,
+        audio: str | None = None,
+    ) -> Self:
+        """Truth of a scene and, where IQ was made of it, of what each receiver received."""
+        powers_dbm: Sequence[float | None] = signal_powers_dbm or [None] * len(rx_ids)
+        links = zip(rx_ids, scene.links, scene.line_of_sight, scene.detected, powers_dbm, strict=True)
+        return cls(
+            tx_latitude=scene.tx_latitude,
+            tx_longitude=scene.tx_longitude,
+            tx_altitude_m=scene.tx_altitude_m,
+            tx_antenna_height_m=_rounded(scene.tx_antenna_height_m),
+            tx_kind=scene.tx_kind,
+            tx_power_dbm=scene.tx_power_dbm,
+            tx_antenna_gain_dbi=_rounded(scene.tx_antenna_gain_dbi),
+            audio=audio,
+            gdop=_rounded(scene.gdop),
+            mean_snr_db=_rounded(scene.mean_snr_db),
+            receivers=tuple(
+                LinkTruth.of(rx_id, link, line_of_sight=in_sight, detected=detected, signal_power_dbm=power_dbm)
+                for rx_id, link, in_sight, detected, power_dbm in links
+            ),
+        )
+
+    def scene(self) -> Scene:
+        """The scene of which this is the truth; of generator version 2 or later."""
+        return Scene(
+            tx_latitude=self.tx_latitude,
+            tx_longitude=self.tx_longitude,
+            tx_altitude_m=self.tx_altitude_m,
+            tx_antenna_height_m=self.tx_antenna_height_m,
+            tx_kind=cast(TransmitterKind, self.tx_kind),
+            tx_power_dbm=self.tx_power_dbm,
+            tx_antenna_gain_dbi=self.tx_antenna_gain_dbi,
+            links=tuple(receiver.link() for receiver in self.receivers),
+            line_of_sight=tuple(receiver.line_of_sight for receiver in self.receivers),
+            detected=tuple(receiver.detected for receiver in self.receivers),
+            mean_snr_db=self.mean_snr_db,
+            gdop=self.gdop,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that the columns ``truth`` hold."""
+        return vars(self) | {"receivers": [dict(vars(receiver)) for receiver in self.receivers]}
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self:
+        """Read what a column ``truth`` holds; fields that this version does not know are left out.
+
+        Raises
+        ------
+        MalformedTruthError
+            A field is missing or of another type.
+        """
+        values = _read(value, _SAMPLE_TYPES, "the truth")
+        return cls(**values | {"receivers": tuple(LinkTruth.from_json(element) for element in values["receivers"])})
+
+
+def readable_truth(value: Any) -> SampleTruth | None:
+    """Read what a column ``truth`` holds; None where it holds nothing or is malformed."""
+    try:
+        return SampleTruth.from_json(value)
+    except MalformedTruthError:
+        return None
+
+
+_JSON_TYPES: dict[Any, frozenset[type]] = {  # what a JSON reader makes of a field of this type
+    str: frozenset({str}),
+    bool: frozenset({bool}),
+    float: frozenset({float, int}),
+    str | None: frozenset({str, type(None)}),
+    float | None: frozenset({float, int, type(None)}),
+    tuple[LinkTruth, ...]: frozenset({list}),
+}
+_LINK_TYPES = {field.name: _JSON_TYPES[field.type] for field in fields(LinkTruth)}
+_SAMPLE_TYPES = {field.name: _JSON_TYPES[field.type] for field in fields(SampleTruth)}
+
+
+def _read(value: Any, types: Mapping[str, frozenset[type]], what: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise MalformedTruthError(f"{what} is malformed: it is not an object")
+    values = {name: value.get(name) for name in types}
+    for name, accepted in types.items():
+        if type(values[name]) not in accepted:
+            raise MalformedTruthError(f"{what} is malformed: {name} is {values[name]!r}")
+    return values
+
+
+def _rounded(value: float) -> float:
+    """Nine significant digits: a picosecond of 500 us."""
+    return float(f"{value:.9g}")
+
+
+def _rounded_or_none(value: float | None) -> float | None:
+    return None if value is None else _rounded(value)
