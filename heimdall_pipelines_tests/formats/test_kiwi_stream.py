@@ -129,7 +129,7 @@ def test_a_message_written_is_read(values):
     [
         (b"MSGbadp=0", "begins with b'MSGbadp=' instead of MSG"),
         (b"SND", "begins with b'SND' instead of MSG"),
-        (b"MSG a=\xff", "no UTF-8 at byte 6"),
+        (b"MSG a=\xff", "not UTF-8 at byte 6"),
         (b"MSG a=1 =2", "a value without a key: '=2'"),
         (b"MSG a=" + b"x" * (1 << 20), "has 1048582 bytes, more than 1048576"),
     ],

@@ -180,7 +180,7 @@ WHOLE_CHUNK = WAV_HEADER_BYTES + 40 * BLOCK.itemsize
         (lambda b: b[:4] + bytes(4) + b[8 : WHOLE_CHUNK + 12], "is truncated within the chunk b'kiwi'"),
         (lambda b: b[:4] + bytes(4) + b[8 : WHOLE_CHUNK + 3], "is truncated within the chunk b'kiw'"),
         (lambda b: b[:4] + bytes(4) + b[8:WAV_HEADER_BYTES], "has no data chunk"),
-        (lambda b: b[:4] + bytes(4) + b[8 : WAV_HEADER_BYTES + 2 * BLOCK.itemsize], "2 blocks, of which"),
+        (lambda b: b[:4] + bytes(4) + b[8 : WAV_HEADER_BYTES + 2 * BLOCK.itemsize], "2 blocks, but the first"),
         (lambda b: b[:20] + b"\x03" + b[21:], "format 3, 2 channels"),
         (lambda b: b[:22] + b"\x01" + b[23:], "1 channels of 16 bits"),
         (lambda b: b[:24] + bytes(4) + b[28:], "sample rate of 0"),

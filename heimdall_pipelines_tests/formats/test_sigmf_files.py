@@ -183,7 +183,7 @@ def test_metadata_that_do_not_fit_are_refused(tmp_path, core, reason):
         ('{"global": {"core:sample_rate": NaN}}', "NaN is not a JSON number"),
         ("[]", "violates the SigMF schema"),
         ("{}", "violates the SigMF schema"),
-        (" " * (4 << 20) + "{}", "no metadata are that long"),
+        (" " * (4 << 20) + "{}", "too long for metadata"),
     ],
 )
 def test_a_file_that_is_no_metadata_is_refused(tmp_path, text, reason):

@@ -288,7 +288,7 @@ def test_an_error_of_the_recording_side_passes_unchanged():
 
 
 def test_a_user_name_and_a_frequency_out_of_range_are_refused():
-    assert "know no user names" in failure(SimulatedKiwiSdr(synthetic()), user_info="me:secret@").reason
+    assert "have no user names" in failure(SimulatedKiwiSdr(synthetic()), user_info="me:secret@").reason
     error = failure(SimulatedKiwiSdr(synthetic()), tuning=Tuning(145e6, 8_000.0, 1.0))
     assert error.reason == "receives 0 to 30 MHz, not 145 MHz"
     assert not error.is_transient
