@@ -103,7 +103,8 @@ def test_assets_of_features_carry_their_version_and_columns():
 
 
 ASSETS = [
-    pytest.param(node, id=node.key.to_user_string()) for node in build_definitions().resolve_asset_graph().asset_nodes
+    pytest.param(node, id=node.key.to_user_string())
+    for node in sorted(build_definitions().resolve_asset_graph().asset_nodes, key=lambda node: node.key)
 ]
 ONLY_IN_METADATA = {dg.AssetKey(["synthetic", "dataset_summary"])}  # its numbers are in its materializations
 
