@@ -5,12 +5,12 @@ deployment (where the operator sets them). Nothing else in the project reads the
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from heimdall_pipelines.errors import HeimdallError
 
@@ -21,10 +21,10 @@ class SettingsError(HeimdallError):
     """An environment variable is missing or malformed; the message names each one."""
 
 
-class LocalSettings(BaseSettings):
+class LocalSettings(BaseModel):
     """What is needed before any server runs, or without one: the embedded stack's own, and where alerts go."""
 
-    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="ignore", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True, defer_build=True)
 
     home: Path = Field(default=Path(".heimdall"), description="Folder of the embedded stack's data and credentials")
     pg_bindir: Path | None = Field(
@@ -161,8 +161,11 @@ _Kind = TypeVar("_Kind", bound=LocalSettings)
 
 
 def _load(kind: type[_Kind], overrides: dict[str, Any]) -> _Kind:
+    variables = {name.lower(): text for name, text in os.environ.items()}  # HEIMDALL_pg_host works too
+    prefix = ENV_PREFIX.lower()
+    given = {name: variables[prefix + name] for name in kind.model_fields if prefix + name in variables}
     try:
-        return kind(**overrides)
+        return kind(**given | overrides)
     except ValidationError as error:
         lines = []
         for problem in error.errors(include_input=False, include_url=False):

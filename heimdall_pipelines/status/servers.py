@@ -11,8 +11,8 @@ from heimdall_pipelines.status.bounded import Unavailable, collect_within
 from heimdall_pipelines.status.report import Server, Worker, Workers
 from heimdall_pipelines.status.waiting_runs import QUEUE, num_waiting_runs
 from heimdall_pipelines.store.database import Database
-from heimdall_pipelines.store.migrate import schema_revisions
 from heimdall_pipelines.store.objects import ObjectStore
+from heimdall_pipelines.store.revision import newest_revision, revision_in
 from heimdall_pipelines.store.status import server_version
 
 POSTGRES, S3, REDIS, UI = "PostgreSQL", "S3 store", "Redis", "Dagster UI"
@@ -100,7 +100,7 @@ def _ui(url: str) -> str:
 
 def schema_remark(database: Database) -> str | None:
     """What is wrong with the schema's revision, None where it is that of this version."""
-    present, needed = schema_revisions(database)
+    present, needed = revision_in(database.read), newest_revision()
     if present == needed:
         return None
     return f"the schema is at revision {present or 'none'}, this version needs {needed}: heimdall db migrate"

@@ -1,19 +1,23 @@
 """Rows of synthetic datasets: what was asked for, how healthy it is, and what is read of its samples."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from psycopg2.errors import UniqueViolation
-from sqlalchemy import Row, text
-from sqlalchemy.exc import IntegrityError
 
 from heimdall_pipelines.errors import HeimdallError
-from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.features import ReceiverFeatures
+from heimdall_pipelines.store.sql import text
+
+if TYPE_CHECKING:
+    from heimdall_pipelines.store.database import Database
+    from heimdall_pipelines.store.reading import Reading
 
 DATASET_COLUMNS = (
     "id, name, dataset_type, spec, receivers, seed, target_num_samples, num_samples, generator_version, created_at,"
@@ -112,6 +116,8 @@ def add_dataset(
     DatasetExistsError
         The name is taken.
     """
+    from sqlalchemy.exc import IntegrityError
+
     try:
         with database.transaction() as connection:
             row = connection.execute(
@@ -197,13 +203,10 @@ def get_living_dataset(database: Database, name: str) -> Dataset:
     return dataset
 
 
-def list_datasets(database: Database) -> list[Dataset]:
+def list_datasets(database: Reading) -> list[Dataset]:
     """All datasets, oldest first."""
-    with database.transaction() as connection:
-        rows = connection.execute(
-            text(f"SELECT {DATASET_COLUMNS} FROM heimdall.synthetic_datasets ORDER BY created_at, name")
-        )
-        return [dataset_of_row(row) for row in rows]
+    rows = database.read(f"SELECT {DATASET_COLUMNS} FROM heimdall.synthetic_datasets ORDER BY created_at, name")
+    return [dataset_of_row(row) for row in rows]
 
 
 def raise_target(database: Database, dataset: Dataset, target_num_samples: int) -> Dataset:
@@ -346,8 +349,8 @@ def delete_dataset_rows(database: Database, dataset_id: UUID) -> None:
         connection.execute(text("DELETE FROM heimdall.synthetic_datasets WHERE id = :id"), {"id": dataset_id})
 
 
-def dataset_of_row(row: Row[Any]) -> Dataset:
-    """Read a row with DATASET_COLUMNS."""
-    values = dict(row._mapping)
+def dataset_of_row(row: Any) -> Dataset:
+    """Read a row with DATASET_COLUMNS, of `Reading.read` or of SQLAlchemy."""
+    values = row._asdict()
     values["receivers"] = tuple(Receiver(**receiver) for receiver in values["receivers"])
     return Dataset(**values)

@@ -23,9 +23,9 @@ from heimdall_pipelines.cli.tables import print_batches
 from heimdall_pipelines.datasets.spec import DatasetSpec
 from heimdall_pipelines.defs.partitions import SYNTHETIC_BATCHES, SYNTHETIC_DATASETS
 from heimdall_pipelines.store.batches import Batch, list_batches
-from heimdall_pipelines.store.database import DatabaseUnavailableError
 from heimdall_pipelines.store.datasets import count_rows, find_dataset, get_dataset, get_iq_sample, mark_dataset_deleted
 from heimdall_pipelines.store.objects import ObjectLocation
+from heimdall_pipelines.store.outages import DatabaseUnavailableError
 from heimdall_pipelines_tests.datasets.support import execute
 from heimdall_pipelines_tests.dev_server import wait_for
 from heimdall_pipelines_tests.waiting import TIMEOUT_S

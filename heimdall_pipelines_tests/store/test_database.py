@@ -4,7 +4,8 @@ import uuid
 import pytest
 from sqlalchemy import text
 
-from heimdall_pipelines.store.database import Database, DatabaseRefusedError, DatabaseUnavailableError
+from heimdall_pipelines.store.database import Database
+from heimdall_pipelines.store.outages import DatabaseRefusedError, DatabaseUnavailableError
 from heimdall_pipelines_tests.conftest import execute_on_server
 from heimdall_pipelines_tests.integrity import wait_until
 
