@@ -12,6 +12,7 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
+from heimdall_pipelines.datasets.limits import NUM_KEPT_IQ
 from heimdall_pipelines.datasets.spec import DatasetSpec, parse_spec
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.rf.features import extract_features
@@ -24,7 +25,6 @@ from heimdall_pipelines.store.batches import SampleFeatureRow
 from heimdall_pipelines.store.datasets import Dataset
 from heimdall_pipelines.store.features import ReceiverAggregate, ReceiverFeatures
 
-NUM_KEPT_IQ = 100  # samples whose IQ a feature_based dataset keeps
 FULL_SCALE_DBM = 30.0  # samples are in square roots of watts
 _PROCESSOR_DEPENDENT_VERSION = 1
 _EPOCH_UNIX_NS = 946_684_800 * 10**9  # 2000-01-01: synthetic samples have no time, so all have the same made-up one

@@ -15,6 +15,7 @@ from heimdall_pipelines.alerts.wording import FailedCheck, failed_check_text, fa
 from heimdall_pipelines.defs.run_errors import step_failure_words
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.settings import Settings
+from heimdall_pipelines.status.dagster_ui import PARTITION_TAG, WILL_RETRY_TAG
 from heimdall_pipelines.store.alerts import (
     CheckEvaluation,
     FailedRun,
@@ -35,8 +36,6 @@ SETTLED_AFTER_S = 60.0
 # A log that is read from its beginning is told when its end is in sight: what it says of old times may be over.
 TOLD_FROM_AGE_S = 600.0
 MAX_CHANGES_LOGGED = 20
-WILL_RETRY_TAG = "dagster/will_retry"
-PARTITION_TAG = "dagster/partition"
 
 
 class EventLogError(HeimdallError):

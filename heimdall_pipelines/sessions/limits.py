@@ -1,4 +1,5 @@
-"""Limits that the command line's options name; this module imports nothing, so that their help costs nothing."""
+"""Limits that the command line names; this module imports nothing, so that help and status load quickly."""
 
 MAX_DURATION_S = 3600.0
 MAX_STATIONS = 32  # of a session; each takes two threads, a connection to its receiver and some buffers
+SILENT_FOR_S = 120.0  # without a heartbeat, which come every 5 s, a recorder counts as dead

@@ -2,30 +2,28 @@
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from heimdall_pipelines.datasets.samples import NUM_KEPT_IQ
-from heimdall_pipelines.datasets.spec import parse_spec
-from heimdall_pipelines.sessions.abandoned import SILENT_FOR_S
+from heimdall_pipelines.datasets.limits import NUM_KEPT_IQ
+from heimdall_pipelines.datasets.parameters import stored_parameter
+from heimdall_pipelines.sessions.limits import SILENT_FOR_S
 from heimdall_pipelines.settings import Settings
 from heimdall_pipelines.status.bounded import Unavailable, collect_within
+from heimdall_pipelines.status.dagster_ui import DagsterStatus, UiAnswerError, status_of_ui
 from heimdall_pipelines.status.report import (
     BucketStatus,
     ChecksStatus,
-    Daemon,
     DatasetStatus,
     FailingCheck,
-    Runs,
     SessionsStatus,
     Status,
     StorageStatus,
 )
-from heimdall_pipelines.status.servers import POSTGRES, REDIS, schema_remark, servers_status, workers_status
+from heimdall_pipelines.status.servers import POSTGRES, REDIS, UI, schema_remark, servers_status, workers_status
 from heimdall_pipelines.store.alerts import list_alerts
-from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.datasets import Dataset, list_datasets
+from heimdall_pipelines.store.reading import Reader, Reading
 from heimdall_pipelines.store.recordings import abandoned_sessions
 from heimdall_pipelines.store.status import (
     count_open_incidents,
@@ -40,47 +38,43 @@ MAX_CHECKS_NAMED = 10
 _COMPLEX64_BYTES = 8
 
 
-@dataclass(frozen=True)
-class DagsterStatus:
-    """What Dagster's instance knows."""
-
-    daemons: tuple[Daemon, ...]
-    runs: Runs
+DagsterReader = Callable[[datetime], DagsterStatus]
 
 
-def look(settings: Settings, dagster_status: Callable[[datetime], DagsterStatus]) -> Status:
+def look(settings: Settings, load_dagster: Callable[[], DagsterReader]) -> Status:
     """Look at servers, runs, datasets, sessions, checks and storage; an outage costs its part alone.
 
     Parameters
     ----------
     settings : Settings
         Of a deployment or of embedded servers that run.
-    dagster_status : callable
-        Asks Dagster's instance, with ages as of the time it is given; may raise anything.
+    load_dagster : callable
+        Loads Dagster and gives a function that reads its instance, with ages as of the time it is given; that may
+        raise anything. Not called where the Dagster UI answers.
 
     Returns
     -------
     Status
-        After at most `servers.ANSWER_WITHIN_S` + `READ_WITHIN_S`, whatever hangs.
+        After at most `servers.ANSWER_WITHIN_S` + `READ_WITHIN_S`, whatever hangs, and the time to load Dagster.
     """
-    with Database(settings) as database:
-        now = datetime.now(UTC)
-        servers = servers_status(settings, database)
-        up = {server.name for server in servers if server.is_up}
-        looks: dict[str, Callable[[], Any]] = {}
-        if POSTGRES in up:
-            looks = {
-                "runs": lambda: dagster_status(now),
-                "schema": lambda: schema_remark(database),
-                "datasets": lambda: datasets_status(database, now),
-                "sessions": lambda: sessions_status(database),
-                "checks": lambda: checks_status(database, now),
-                "storage": lambda: storage_status(settings, database),
-            }
-        redis_url = settings.redis_url
-        if settings.run_launcher == "celery" and redis_url is not None and REDIS in up:
-            looks["workers"] = lambda: workers_status(redis_url.get_secret_value())
-        found = collect_within(READ_WITHIN_S, looks)
+    now = datetime.now(UTC)
+    servers = servers_status(settings)
+    up = {server.name for server in servers if server.is_up}
+    looks: dict[str, Callable[[], Any]] = {}
+    if POSTGRES in up:
+        runs = _dagster_reader(settings.ui_url if UI in up else None, load_dagster)
+        looks = {
+            "runs": lambda: runs(now),
+            "schema": lambda: _read(settings, schema_remark),
+            "datasets": lambda: _read(settings, lambda database: datasets_status(database, now)),
+            "sessions": lambda: _read(settings, sessions_status),
+            "checks": lambda: _read(settings, lambda database: checks_status(database, now)),
+            "storage": lambda: _read(settings, lambda database: storage_status(settings, database)),
+        }
+    redis_url = settings.redis_url
+    if settings.run_launcher == "celery" and redis_url is not None and REDIS in up:
+        looks["workers"] = lambda: workers_status(redis_url.get_secret_value())
+    found = collect_within(READ_WITHIN_S, looks)
     wanted = {"runs", "datasets", "sessions", "checks", "storage"}
     if settings.run_launcher == "celery":
         wanted.add("workers")
@@ -106,7 +100,27 @@ def look(settings: Settings, dagster_status: Callable[[datetime], DagsterStatus]
     )
 
 
-def datasets_status(database: Database, now: datetime) -> tuple[DatasetStatus, ...]:
+def _dagster_reader(ui_url: str | None, load_dagster: Callable[[], DagsterReader]) -> DagsterReader:
+    """Choose the way to Dagster, which is loaded before the looks, whose time is bounded, where there is no UI."""
+    if ui_url is None:
+        return load_dagster()
+
+    def read(now: datetime) -> DagsterStatus:
+        try:
+            return status_of_ui(ui_url, now)
+        except UiAnswerError:  # a proxy that wants a password, another server
+            return load_dagster()(now)
+
+    return read
+
+
+def _read(settings: Settings, look: Callable[[Reading], Any]) -> Any:
+    """Call a look with a connection of its own: one that hangs keeps no other waiting."""
+    with Reader(settings) as database:
+        return look(database)
+
+
+def datasets_status(database: Reading, now: datetime) -> tuple[DatasetStatus, ...]:
     """How far each dataset is, oldest first, by the counts that are kept with it."""
     return tuple(
         DatasetStatus(
@@ -122,14 +136,14 @@ def datasets_status(database: Database, now: datetime) -> tuple[DatasetStatus, .
     )
 
 
-def sessions_status(database: Database) -> SessionsStatus:
+def sessions_status(database: Reading) -> SessionsStatus:
     """Count recording sessions, and name those that nobody records any more."""
     counts = count_sessions(database)
     abandoned = tuple(session.slug for session in abandoned_sessions(database, SILENT_FOR_S))
     return SessionsStatus(counts.by_status, counts.by_health, counts.due_for_extraction, abandoned)
 
 
-def checks_status(database: Database, now: datetime) -> ChecksStatus:
+def checks_status(database: Reading, now: datetime) -> ChecksStatus:
     """Count the incidents that are open, and name the newest."""
     counts = count_open_incidents(database)
     newest = tuple(
@@ -145,7 +159,7 @@ def checks_status(database: Database, now: datetime) -> ChecksStatus:
     return ChecksStatus(counts.by_severity, _age_s(counts.oldest_raised_at, now), newest)
 
 
-def storage_status(settings: Settings, database: Database) -> StorageStatus:
+def storage_status(settings: Settings, database: Reading) -> StorageStatus:
     """Sum up what rows name in the buckets, and the databases' bytes on disk; no bucket is listed.
 
     Where a dataset draws its receivers at random for each sample, their mean number counts.
@@ -153,11 +167,11 @@ def storage_status(settings: Settings, database: Database) -> StorageStatus:
     kept = samples_below(database, NUM_KEPT_IQ)
     num_objects = iq_bytes = 0
     for dataset in list_datasets(database):
-        spec = parse_spec(dataset.spec)
-        num_iq = dataset.num_samples if spec.dataset_type == "iq_raw" else kept.get(dataset.id, 0)
+        keeps_all = dataset.dataset_type == "iq_raw"
+        num_iq = dataset.num_samples if keeps_all else kept.get(dataset.id, 0)
         num_files = round(num_iq * _receivers_of_sample(dataset))
         num_objects += 2 * num_files
-        iq_bytes += num_files * spec.num_iq_samples * _COMPLEX64_BYTES
+        iq_bytes += num_files * _num_iq_samples(dataset) * _COMPLEX64_BYTES
     buckets = (
         BucketStatus(settings.s3_bucket_raw_iq, *recorded_iq(database)),
         BucketStatus(settings.s3_bucket_synthetic_iq, num_objects, iq_bytes),
@@ -166,10 +180,15 @@ def storage_status(settings: Settings, database: Database) -> StorageStatus:
 
 
 def _receivers_of_sample(dataset: Dataset) -> float:
-    spec = parse_spec(dataset.spec)
-    if spec.use_random_receivers:
-        return (spec.min_receivers_count + spec.max_receivers_count) / 2
+    if stored_parameter(dataset.spec, "use_random_receivers"):
+        fewest, most = (stored_parameter(dataset.spec, f"{name}_receivers_count") for name in ("min", "max"))
+        return float(fewest + most) / 2
     return len(dataset.receivers)
+
+
+def _num_iq_samples(dataset: Dataset) -> int:
+    rate_hz, duration_ms = (int(stored_parameter(dataset.spec, name)) for name in ("sample_rate_hz", "duration_ms"))
+    return round(rate_hz * duration_ms / 1e3)
 
 
 def _disk_free_bytes(settings: Settings) -> int | None:

@@ -10,8 +10,8 @@ from heimdall_pipelines.settings import Settings
 from heimdall_pipelines.status.bounded import Unavailable, collect_within
 from heimdall_pipelines.status.report import Server, Worker, Workers
 from heimdall_pipelines.status.waiting_runs import QUEUE, num_waiting_runs
-from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.objects import ObjectStore
+from heimdall_pipelines.store.reading import Reader, Reading
 from heimdall_pipelines.store.revision import newest_revision, revision_in
 from heimdall_pipelines.store.status import server_version
 
@@ -23,9 +23,9 @@ _WORKERS_ANSWER_WITHIN_S = 1.0
 _END_LENGTH = 70
 
 
-def servers_status(settings: Settings, database: Database) -> tuple[Server, ...]:
+def servers_status(settings: Settings) -> tuple[Server, ...]:
     """Ask PostgreSQL, the S3 store and, where the settings name them, Redis and the Dagster UI, all at once."""
-    looks = {POSTGRES: lambda: _postgres(database), S3: lambda: _s3(settings)}
+    looks = {POSTGRES: lambda: _postgres(settings), S3: lambda: _s3(settings)}
     addresses = {POSTGRES: f"{settings.pg_host}:{settings.pg_port}", S3: settings.s3_endpoint}
     if settings.redis_url is not None:
         url = settings.redis_url.get_secret_value()
@@ -66,8 +66,9 @@ def _timed(look: Callable[[], str]) -> Callable[[], tuple[float, str]]:
     return timed
 
 
-def _postgres(database: Database) -> str:
-    return server_version(database)
+def _postgres(settings: Settings) -> str:
+    with Reader(settings) as database:
+        return server_version(database)
 
 
 def _s3(settings: Settings) -> str:
@@ -98,7 +99,7 @@ def _ui(url: str) -> str:
         raise
 
 
-def schema_remark(database: Database) -> str | None:
+def schema_remark(database: Reading) -> str | None:
     """What is wrong with the schema's revision, None where it is that of this version."""
     present, needed = revision_in(database.read), newest_revision()
     if present == needed:

@@ -74,7 +74,7 @@ class Reader:
             cursor_factory=NamedTupleCursor,
         )
         connection.set_session(readonly=True, autocommit=True)
-        register_uuid(conn_or_curs=connection)
+        register_uuid(conn_or_curs=connection)  # type: ignore[no-untyped-call]
         return connection
 
     @contextmanager
