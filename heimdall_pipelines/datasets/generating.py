@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from heimdall_pipelines.datasets.batches import batch_range
 from heimdall_pipelines.datasets.iq_files import IqFile, iq_file, iq_metadata
+from heimdall_pipelines.datasets.limits import NUM_KEPT_IQ
 from heimdall_pipelines.datasets.samples import (
-    NUM_KEPT_IQ,
     DrawnSample,
     Recipe,
     draw_sample,

@@ -10,7 +10,7 @@ from heimdall_pipelines.settings import Settings
 from heimdall_pipelines.status.bounded import Unavailable, collect_within
 from heimdall_pipelines.status.report import Server, Worker, Workers
 from heimdall_pipelines.status.waiting_runs import QUEUE, num_waiting_runs
-from heimdall_pipelines.store.objects import ObjectStore
+from heimdall_pipelines.store.bucket_probe import UnclearAnswerError, probed_missing_buckets
 from heimdall_pipelines.store.reading import Reader, Reading
 from heimdall_pipelines.store.revision import newest_revision, revision_in
 from heimdall_pipelines.store.status import server_version
@@ -72,12 +72,21 @@ def _postgres(settings: Settings) -> str:
 
 
 def _s3(settings: Settings) -> str:
+    try:
+        missing = probed_missing_buckets(settings)
+    except UnclearAnswerError:
+        missing = _missing_buckets_by_client(settings)
+    return f"no bucket {', '.join(missing)}: heimdall db migrate" if missing else ""
+
+
+def _missing_buckets_by_client(settings: Settings) -> list[str]:
+    from heimdall_pipelines.store.objects import ObjectStore  # takes longer to load than all else of a status
+
     objects = ObjectStore(settings, attempts=1)
     try:
-        missing = objects.missing_buckets()
+        return objects.missing_buckets()
     finally:
         objects.close()
-    return f"no bucket {', '.join(missing)}: heimdall db migrate" if missing else ""
 
 
 def _redis(url: str) -> str:
