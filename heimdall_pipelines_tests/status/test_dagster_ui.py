@@ -1,12 +1,6 @@
 """Dagster's daemon and runs, by its UI and from its instance: both say the same."""
 
-import os
-import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
-from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -17,36 +11,9 @@ from dagster._daemon.types import DaemonHeartbeat
 
 from heimdall_pipelines.cli.dagster_status import dagster_status
 from heimdall_pipelines.status.dagster_ui import UiAnswerError, status_of_ui
-from heimdall_pipelines_tests.held_port import held_port
-from heimdall_pipelines_tests.waiting import wait_for
+from heimdall_pipelines_tests.dagster_ui import running_ui
 
 pytestmark = pytest.mark.programs
-
-
-@contextmanager
-def running_ui(folder):
-    """A Dagster UI without a code location, on the instance of DAGSTER_HOME; gives its address."""
-    port = held_port()
-    command = ["dagster_webserver", "--empty-workspace", "-h", "127.0.0.1", "-p", str(port)]
-    with (folder / "ui.log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", *command], cwd=folder, stdout=log, stderr=subprocess.STDOUT, env=os.environ
-        )
-        try:
-
-            def answers():
-                assert process.poll() is None, (folder / "ui.log").read_text()
-                try:
-                    with urllib.request.urlopen(f"http://127.0.0.1:{port}/server_info"):
-                        return True
-                except urllib.error.URLError:
-                    return False
-
-            wait_for("the UI", answers)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.kill()
-            process.wait()
 
 
 def test_the_ui_says_what_the_instance_says(tmp_path, monkeypatch):
