@@ -1,15 +1,18 @@
 """What every validation prints, and the exit code that it ends with: 0 healthy, 1 issues, 2 it could not look."""
 
-import json
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import typer
 
-from heimdall_pipelines.checks import CheckOutcome
 from heimdall_pipelines.cli.console import errors, output, table
 from heimdall_pipelines.errors import HeimdallError, UnavailableError
+
+if TYPE_CHECKING:
+    from heimdall_pipelines.checks import CheckOutcome
 
 EXIT_HEALTHY, EXIT_ISSUES, EXIT_COULD_NOT_LOOK = range(3)
 
@@ -112,6 +115,8 @@ def print_outcomes(outcomes: Sequence[CheckOutcome]) -> None:
 
 def print_json(document: Any) -> None:
     """Write one JSON document, and nothing else, to standard output."""
+    import json
+
     typer.echo(json.dumps(document, indent=2, allow_nan=False))
 
 

@@ -103,7 +103,7 @@ def line_of(output, words):
     return line
 
 
-def test_all_is_well_with_a_dataset_under_way_and_a_session(heimdall, settings, daemon, night, session):
+def test_all_is_well_with_a_dataset_under_way_and_a_session(heimdall, settings, night, session, daemon):
     code, output, error = heimdall("status")
     assert (code, error) == (0, "")
     shown = section(output, "Servers")
