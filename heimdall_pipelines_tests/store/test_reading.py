@@ -36,6 +36,7 @@ def test_a_reader_cannot_write(settings):
         reader.read("DELETE FROM heimdall.known_sources RETURNING id")
 
 
+@pytest.mark.parametrize("kind", [Reader, Database])
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [
@@ -44,14 +45,14 @@ def test_a_reader_cannot_write(settings):
         ({"pg_database": "nowhere"}, DatabaseRefusedError, "does not exist"),
     ],
 )
-def test_an_unreachable_database_is_named_without_its_password(settings, change, error, words):
+def test_an_unreachable_database_is_named_without_its_password(settings, change, error, words, kind):
     with (
-        Reader(type(settings)(**settings.model_dump() | change)) as reader,
+        kind(type(settings)(**settings.model_dump() | change)) as reader,
         pytest.raises(error, match=words) as caught,
     ):
         reader.read("SELECT 1")
     assert str(caught.value).startswith(f"PostgreSQL at {settings.pg_host}:")
-    assert settings.pg_password.get_secret_value() not in str(caught.value)
+    assert settings.pg_password.get_secret_value() not in str(caught.value) + repr(reader)
 
 
 def test_a_connection_that_breaks_off_is_an_outage(settings):
