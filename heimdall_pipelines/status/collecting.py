@@ -1,6 +1,7 @@
 """Looks at everything: first which servers answer, then what those that do can be asked."""
 
 import shutil
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -37,7 +38,6 @@ READ_WITHIN_S = 10.0
 MAX_CHECKS_NAMED = 10
 _COMPLEX64_BYTES = 8
 
-
 DagsterReader = Callable[[datetime], DagsterStatus]
 
 
@@ -60,16 +60,24 @@ def look(settings: Settings, load_dagster: Callable[[], DagsterReader]) -> Statu
     now = datetime.now(UTC)
     servers = servers_status(settings)
     up = {server.name for server in servers if server.is_up}
+    connections = threading.BoundedSemaphore(settings.pg_pool_size)
+
+    def read(part: Callable[[Reading], Any]) -> Any:
+        """Read with a connection of its own: a part that hangs does not delay the others."""
+        with connections, Reader(settings) as database:
+            return part(database)
+
     looks: dict[str, Callable[[], Any]] = {}
     if POSTGRES in up:
-        runs = _dagster_reader(settings.ui_url if UI in up else None, load_dagster)
+        ui_answers = any(server.name == UI and server.is_up and not server.detail for server in servers)
+        runs = _dagster_reader(settings.ui_url if ui_answers else None, load_dagster)
         looks = {
             "runs": lambda: runs(now),
-            "schema": lambda: _read(settings, schema_remark),
-            "datasets": lambda: _read(settings, lambda database: datasets_status(database, now)),
-            "sessions": lambda: _read(settings, sessions_status),
-            "checks": lambda: _read(settings, lambda database: checks_status(database, now)),
-            "storage": lambda: _read(settings, lambda database: storage_status(settings, database)),
+            "schema": lambda: read(schema_remark),
+            "datasets": lambda: read(lambda database: datasets_status(database, now)),
+            "sessions": lambda: read(sessions_status),
+            "checks": lambda: read(lambda database: checks_status(database, now)),
+            "storage": lambda: read(lambda database: storage_status(settings, database)),
         }
     redis_url = settings.redis_url
     if settings.run_launcher == "celery" and redis_url is not None and REDIS in up:
@@ -101,23 +109,16 @@ def look(settings: Settings, load_dagster: Callable[[], DagsterReader]) -> Statu
 
 
 def _dagster_reader(ui_url: str | None, load_dagster: Callable[[], DagsterReader]) -> DagsterReader:
-    """Choose the way to Dagster, which is loaded before the looks, whose time is bounded, where there is no UI."""
     if ui_url is None:
-        return load_dagster()
+        return load_dagster()  # not in a thread of the looks, whose time is limited
 
-    def read(now: datetime) -> DagsterStatus:
+    def from_ui_or_instance(now: datetime) -> DagsterStatus:
         try:
             return status_of_ui(ui_url, now)
-        except UiAnswerError:  # a proxy that wants a password, another server
+        except UiAnswerError:  # something else answers at this address
             return load_dagster()(now)
 
-    return read
-
-
-def _read(settings: Settings, look: Callable[[Reading], Any]) -> Any:
-    """Call a look with a connection of its own: one that hangs keeps no other waiting."""
-    with Reader(settings) as database:
-        return look(database)
+    return from_ui_or_instance
 
 
 def datasets_status(database: Reading, now: datetime) -> tuple[DatasetStatus, ...]:
