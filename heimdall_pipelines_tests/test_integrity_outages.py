@@ -22,11 +22,11 @@ from heimdall_pipelines.local.ports import is_free
 from heimdall_pipelines.local.postgres import SUPERUSER, EmbeddedPostgres, ensure_databases
 from heimdall_pipelines.settings import Settings
 from heimdall_pipelines.store import dataset_locks
-from heimdall_pipelines.store.database import DatabaseUnavailableError
 from heimdall_pipelines.store.dataset_locks import LockLostError
 from heimdall_pipelines.store.datasets import DatasetNotFoundError
 from heimdall_pipelines.store.migrate import migrate
 from heimdall_pipelines.store.objects import ObjectsFullError, ObjectsUnavailableError
+from heimdall_pipelines.store.outages import DatabaseUnavailableError
 from heimdall_pipelines.store.stores import Stores, open_stores
 from heimdall_pipelines_tests.datasets.support import make
 from heimdall_pipelines_tests.integrity import (

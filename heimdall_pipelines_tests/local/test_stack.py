@@ -166,6 +166,15 @@ def test_modes_of_folders_above_stay_and_our_own_are_closed_to_listing(stack, ho
     assert (home / "postgres" / "data").stat().st_mode & 0o777 == 0o700
 
 
+def test_work_that_needs_no_s3_starts_both_servers_and_shares_them(stack, home):
+    with stack.use(needs_s3=False) as first:
+        assert running(stack) == (True, True)
+        with Stack(home).use(needs_s3=False) as second:
+            assert second == first == stack.environment()
+        assert {b.name for b in connect_s3(first).list_buckets()} >= {"heimdall-raw-iq", "heimdall-synthetic-iq"}
+    assert running(stack) == (False, False)
+
+
 def test_two_processes_that_start_at_once_share_the_servers_and_the_last_one_out_stops_them(stack, home, users):
     first, second = enter(users, home), enter(users, home)
     assert first.stdout.readline() == second.stdout.readline() != ""
