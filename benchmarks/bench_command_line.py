@@ -52,7 +52,7 @@ def beside_pass(words, rounds, environment=None):
 
 @contextmanager
 def running_dev(folder: Path, environment: dict[str, str]) -> Iterator[None]:
-    """Run `heimdall dev` from when its UI answers; it is asked to end at the end."""
+    """Run `heimdall dev`; enters when its UI answers, and terminates it at the end."""
     command = [HEIMDALL, "dev", "--port", str(free_port(None, UI_PORTS))]
     with subprocess.Popen(
         command, env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

@@ -13,7 +13,7 @@ from heimdall_pipelines_tests.waiting import wait_for
 
 @contextmanager
 def running_ui(folder):
-    """Run one on the instance of DAGSTER_HOME, and give its address; `folder` gets its log."""
+    """Run a UI on the instance of DAGSTER_HOME and yield its address; its log is in `folder`."""
     port = held_port()
     command = ["dagster_webserver", "--empty-workspace", "-h", "127.0.0.1", "-p", str(port)]
     with (folder / "ui.log").open("wb") as log:

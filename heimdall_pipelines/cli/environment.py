@@ -116,7 +116,7 @@ def stores() -> Iterator[Stores]:
 
 @contextmanager
 def reader() -> Iterator[Reader]:
-    """The database for commands that only read it: nothing is migrated where the schema is of this version."""
+    """Open the database for commands that only read it; migrates only if the schema is of another version."""
     from heimdall_pipelines.settings import load_settings
     from heimdall_pipelines.store.reading import Reader
     from heimdall_pipelines.store.revision import newest_revision, revision_in

@@ -1,4 +1,4 @@
-"""Dagster's daemon and runs as the UI that runs gives them by GraphQL: to load Dagster here takes much longer."""
+"""Daemons and runs of Dagster, read from its running UI by GraphQL: importing Dagster here would take much longer."""
 
 import http.client
 import json
@@ -27,24 +27,24 @@ _RESULTS = {
 
 
 class UiAnswerError(HeimdallError):
-    """What answers at the UI's address does not give what Dagster's UI gives."""
+    """The server at the UI's address did not answer in time, or its answer is not one of Dagster's UI."""
 
 
 @dataclass(frozen=True)
 class DagsterStatus:
-    """What Dagster's instance knows."""
+    """Daemons and runs of Dagster's instance."""
 
     daemons: tuple[Daemon, ...]
     runs: Runs
 
 
 def status_of_ui(ui_url: str, now: datetime) -> DagsterStatus:
-    """Read daemons and runs from the UI; ages are as of the given time.
+    """Read daemons and runs from the UI; ages refer to the given time.
 
     Raises
     ------
     UiAnswerError
-        It does not answer in time, or not as Dagster's UI does.
+        It does not answer in time, or the answer is not one of Dagster's UI.
     """
     try:
         found = _answer(ui_url, _query(now))
@@ -54,9 +54,9 @@ def status_of_ui(ui_url: str, now: datetime) -> DagsterStatus:
 
 
 def first_line(messages: tuple[str, ...]) -> str | None:
-    r"""Give the first line of a daemon's errors, None where there are none.
+    r"""Return the first line of a daemon's errors; None without errors.
 
-    >>> first_line(("", "no such table: it is missing\\nat line 3"))
+    >>> first_line(("", "no such table: it is missing\nat line 3"))
     'no such table: it is missing'
     """
     lines = [line for message in messages for line in message.strip().splitlines()]

@@ -1,4 +1,4 @@
-"""Whether the buckets are there, without the S3 client, whose import takes longer than all else of `heimdall status`.
+"""Checks that the buckets exist without the S3 client, whose import takes longer than the rest of `heimdall status`.
 
 The request is HEAD of a bucket, signed as Amazon's documentation of S3 describes for version 4
 (docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html).
@@ -18,11 +18,11 @@ _SIGNED_HEADERS = ("host", "x-amz-content-sha256", "x-amz-date")
 
 
 class UnclearAnswerError(Exception):
-    """The store says neither that a bucket is there nor that it is missing: ask the S3 client, which knows why."""
+    """The answer shows neither that a bucket exists nor that it is missing; the S3 client reports the reason."""
 
 
 def probed_missing_buckets(settings: Settings) -> list[str]:
-    """Those of the settings' buckets that are not there, as `ObjectStore.missing_buckets`.
+    """Buckets of the settings that do not exist, as `ObjectStore.missing_buckets`.
 
     Raises
     ------

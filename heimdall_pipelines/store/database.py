@@ -57,7 +57,7 @@ class Database:
         self._engine.dispose()
 
     def read(self, sql: str, parameters: Mapping[str, Any] | None = None) -> Sequence[Row[Any]]:
-        """Give the rows of a query in a transaction of its own, as `Reader.read` does; raises as `transaction`."""
+        """Return the rows of a query, in its own transaction, as `Reader.read`; raises as `transaction`."""
         with self.transaction() as connection:
             return read_rows(connection, sql, parameters)
 
@@ -106,7 +106,7 @@ class Database:
 
 
 def read_rows(connection: Connection, sql: str, parameters: Mapping[str, Any] | None = None) -> Sequence[Row[Any]]:
-    """Give the rows of a query inside a transaction; parameters are ``%(name)s`` in the SQL."""
+    """Return the rows of a query inside a transaction; parameters are ``%(name)s`` in the SQL."""
     return connection.exec_driver_sql(sql, dict(parameters) if parameters is not None else None).all()
 
 

@@ -1,4 +1,4 @@
-"""Reading without SQLAlchemy, whose import takes longer than the whole of a list: one connection, read only."""
+"""Reads through one read-only connection without SQLAlchemy, whose import takes longer than a whole list."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,14 +15,14 @@ CONNECT_TIMEOUT_S = 10
 
 
 class Reading(Protocol):
-    """What a function that reads needs: `Reader`, or `heimdall_pipelines.store.database.Database`."""
+    """Argument of functions that only read: a `Reader` or a `heimdall_pipelines.store.database.Database`."""
 
     def read(self, sql: str, parameters: Mapping[str, Any] | None = None) -> Sequence[Any]:
-        """Give the rows, with columns as attributes; parameters are ``%(name)s`` in the SQL."""
+        """Return the rows, with columns as attributes; parameters are ``%(name)s`` in the SQL."""
 
 
 class Reader:
-    """One connection that only reads, made when it is first needed; for one thread.
+    """One read-only connection, opened by the first read; for one thread.
 
     Use it as a context manager, so that its connection is closed.
     """
@@ -45,12 +45,12 @@ class Reader:
             self._connection.close()
 
     def read(self, sql: str, parameters: Mapping[str, Any] | None = None) -> Sequence[Any]:
-        """Give the rows of a query in a transaction of its own.
+        """Return the rows of a query, in its own transaction.
 
         Raises
         ------
         DatabaseUnavailableError
-            PostgreSQL could not be reached or the connection broke off.
+            PostgreSQL could not be reached or closed the connection.
         DatabaseRefusedError
             It refuses the role, the password or the database, or the role lacks a right (LackingRightError). Other
             errors pass as they are.

@@ -1,4 +1,4 @@
-"""The schema's revision in the database and in this version, without Alembic: most commands find both the same."""
+"""The schema's revision in the database and in this version, without Alembic, which most commands do not need."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ VERSIONS_FOLDER = Path(__file__).parent / "migrations" / "versions"
 
 
 def revision_in(read: Callable[[str], Sequence[Any]]) -> str | None:
-    """Read the schema's revision, None where there is no schema yet.
+    """Read the schema's revision; None if there is no schema yet.
 
     Parameters
     ----------
@@ -23,5 +23,5 @@ def revision_in(read: Callable[[str], Sequence[Any]]) -> str | None:
 
 
 def newest_revision() -> str:
-    """Give the revision that this version needs: the last of its migrations, whose files begin with their revision."""
+    """Return the revision that this version needs: its newest migration, by the numbers that begin the file names."""
     return max(path.name.partition("_")[0] for path in VERSIONS_FOLDER.glob("[0-9]*_*.py"))

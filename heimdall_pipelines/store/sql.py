@@ -1,4 +1,4 @@
-"""SQL as SQLAlchemy takes it, which is loaded with the first statement: the lists read without it."""
+"""SQL statements for SQLAlchemy, which is imported with the first statement, since the lists do not need it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`status`, `dataset list` and `session list`: what they load, and what they do with the schema of another version."""
+"""`status`, `dataset list` and `session list`: what they load, and how they handle the schema of another version."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ LISTS = (("dataset", "list"), ("session", "list"))
 
 
 def loaded_by(*words):
-    """What a command that ends with 0 prints, and the modules outside Python's own that it loads."""
+    """Output of a command that ends with 0, and the modules that it loads."""
     command = [sys.executable, "-c", LOADED, *words]
     answer = subprocess.run(command, capture_output=True, text=True, check=True)
     printed, _, modules = answer.stdout.rpartition("LOADED")
@@ -60,6 +60,6 @@ def test_a_newer_schema_is_refused_with_what_to_do(heimdall, stores, words):
 
 
 @pytest.mark.parametrize("words", LISTS, ids=" ".join)
-def test_a_list_makes_the_schema_that_is_not_there_yet(heimdall, stores, words):
+def test_a_list_creates_a_missing_schema(heimdall, stores, words):
     execute(stores, "DROP SCHEMA heimdall CASCADE")
     assert heimdall(*words)[0] == 0

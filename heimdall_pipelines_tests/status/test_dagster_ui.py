@@ -1,4 +1,4 @@
-"""Dagster's daemon and runs, by its UI and from its instance: both say the same."""
+"""Daemons and runs of Dagster are the same from its UI and from its instance."""
 
 import time
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ from heimdall_pipelines_tests.dagster_ui import running_ui
 pytestmark = pytest.mark.programs
 
 
-def test_the_ui_says_what_the_instance_says(tmp_path, monkeypatch):
+def test_the_ui_gives_the_same_as_the_instance(tmp_path, monkeypatch):
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
 
     @dg.op

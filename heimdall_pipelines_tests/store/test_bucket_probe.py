@@ -5,7 +5,7 @@ from heimdall_pipelines.store.bucket_probe import UnclearAnswerError, probed_mis
 from heimdall_pipelines.store.objects import ObjectStore
 
 
-def test_the_probe_says_what_the_client_says(settings):
+def test_the_probe_gives_the_same_as_the_client(settings):
     assert probed_missing_buckets(settings) == []
     other = settings.model_copy(update={"s3_bucket_raw_iq": "no-such", "s3_bucket_compute_logs": "no-logs"})
     objects = ObjectStore(other)
@@ -19,7 +19,7 @@ def test_the_probe_says_what_the_client_says(settings):
     ("change", "words"),
     [
         ({"s3_secret_key": SecretStr("wrong")}, "403"),  # the signature is compared
-        ({"s3_access_key": "nobody"}, "403"),
+        ({"s3_access_key": "unknown"}, "403"),
         ({"s3_endpoint": "127.0.0.1:1"}, "Connection refused"),
     ],
 )
