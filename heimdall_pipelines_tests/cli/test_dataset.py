@@ -413,7 +413,7 @@ def test_ctrl_c_ends_at_once_commits_nothing_of_the_running_batch_and_says_how_t
     assert committed in range(20, MORE_THAN_ARE_MADE, 20)
     assert count_rows(stores.database, dataset.id).features == committed
     assert f"Interrupted: {committed} of {MORE_THAN_ARE_MADE} samples are committed" in err
-    assert "To go on: heimdall dataset make night" in err
+    assert "To continue: heimdall dataset make night" in err
     assert "Traceback" not in err
 
 

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.programs
 
 # Uses the stack, tells when it does, and leaves at the end of its input.
 USER_PROGRAM = """
-import encodings.idna, os, sys
+import encodings.idna, importlib.metadata, minio, os, sys, urllib3
 from pathlib import Path
 from heimdall_pipelines.local.stack import Stack
 
