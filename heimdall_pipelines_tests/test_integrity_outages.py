@@ -316,7 +316,7 @@ def test_a_long_batch_that_lost_its_claim_is_made_again(own_night, own_postgres,
     own_night.unmake(1)
     before = own_night.rows()
     monkeypatch.setattr(dataset_locks, "SAFE_WITHOUT_LOCK_S", 0.0)
-    with pytest.raises(LockLostError, match="it is to be regenerated") as lost:
+    with pytest.raises(LockLostError, match="run the batch again") as lost:
         make(own_night.stores, NAME, 1, progress=once(own_postgres.restart, some_are_made))
     assert own_night.rows() == before
     make(own_night.stores, NAME, 1)
