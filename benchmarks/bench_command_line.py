@@ -1,7 +1,10 @@
 """How quickly the command line answers: processor time of whole processes beside `python -c pass`, in turn."""
 
 import os
+import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import typer
@@ -9,10 +12,12 @@ import typer
 from benchmarks.rounds import SMALL, compare
 from benchmarks.stack import scratch_folder
 from heimdall_pipelines.cli import app
-from heimdall_pipelines.local.stack import Stack
+from heimdall_pipelines.local.ports import free_port
 
 ROUNDS = 2 if SMALL else 15
 ROUNDS_OF_EVERY_HELP = 1 if SMALL else 5
+UI_PORTS = range(24_300, 24_400)
+END_TIMEOUT_S = 120.0
 LISTS = (("status",), ("dataset", "list"), ("session", "list"))
 HEIMDALL = str(Path(sys.executable).with_name("heimdall"))
 
@@ -45,6 +50,23 @@ def beside_pass(words, rounds, environment=None):
     return compare(processor_s([HEIMDALL, *words], environment), alone, rounds)
 
 
+@contextmanager
+def running_dev(folder: Path, environment: dict[str, str]) -> Iterator[None]:
+    """Run `heimdall dev`; enters when its UI answers, and terminates it at the end."""
+    command = [HEIMDALL, "dev", "--port", str(free_port(None, UI_PORTS))]
+    with subprocess.Popen(
+        command, env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as dev:
+        try:
+            assert dev.stdout is not None
+            if not any("Dagster UI: " in line for line in dev.stdout):
+                raise RuntimeError(f"heimdall dev ended with {dev.wait()} before its UI answered")
+            yield
+        finally:
+            dev.terminate()
+            dev.communicate(timeout=END_TIMEOUT_S)
+
+
 def run():
     """Measure: rows of what, how much, in which unit."""
     unit = "times python -c pass"
@@ -55,9 +77,10 @@ def run():
     }
     slowest = max(every, key=lambda words: every[words].ratio)
     yield every[slowest].row(f"slowest of {len(every)} --help", f"{unit}: {' '.join(slowest)}")
-    with scratch_folder() as folder, Stack(folder / "home").use():
+    with scratch_folder() as folder:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("HEIMDALL_")}
         environment["HEIMDALL_HOME"] = str(folder / "home")
-        processor_s([HEIMDALL, "dataset", "list"], environment)  # migrates
-        for words in LISTS:
-            yield beside_pass(words, ROUNDS, environment).row(f"heimdall {' '.join(words)}", f"{unit}, servers running")
+        with running_dev(folder, environment):
+            for words in LISTS:
+                compared = beside_pass(words, ROUNDS, environment)
+                yield compared.row(f"heimdall {' '.join(words)}", f"{unit}, heimdall dev running")

@@ -5,12 +5,12 @@ deployment (where the operator sets them). Nothing else in the project reads the
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.field_problems import field_problems
@@ -22,10 +22,10 @@ class SettingsError(HeimdallError):
     """An environment variable is missing or malformed; the message names each one."""
 
 
-class BucketSettings(BaseSettings):
+class BucketSettings(BaseModel):
     """Names of the buckets, which the definitions show as addresses of assets; every value is valid."""
 
-    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="ignore", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True, defer_build=True)
 
     s3_bucket_raw_iq: str = Field(default="heimdall-raw-iq", description="Bucket of recorded IQ")
     s3_bucket_synthetic_iq: str = Field(default="heimdall-synthetic-iq", description="Bucket of synthetic IQ")
@@ -176,15 +176,18 @@ def load_local_settings() -> LocalSettings:
 
 def load_bucket_settings() -> BucketSettings:
     """Read the names of the buckets from the environment; they have defaults, and every value is valid."""
-    return BucketSettings()
+    return _load(BucketSettings, {})
 
 
-_Kind = TypeVar("_Kind", bound=LocalSettings)
+_Kind = TypeVar("_Kind", bound=BucketSettings)
 
 
 def _load(kind: type[_Kind], overrides: dict[str, Any]) -> _Kind:
+    variables = {name.lower(): text for name, text in os.environ.items()}  # HEIMDALL_pg_host works too
+    prefix = ENV_PREFIX.lower()
+    given = {name: variables[prefix + name] for name in kind.model_fields if prefix + name in variables}
     try:
-        return kind(**overrides)
+        return kind(**given | overrides)
     except ValidationError as error:
         lines = []
         for problem in field_problems(error):

@@ -22,11 +22,11 @@ from heimdall_pipelines.local.ports import is_free
 from heimdall_pipelines.local.postgres import SUPERUSER, EmbeddedPostgres, ensure_databases
 from heimdall_pipelines.settings import Settings
 from heimdall_pipelines.store import dataset_locks
-from heimdall_pipelines.store.database import DatabaseUnavailableError
 from heimdall_pipelines.store.dataset_locks import LockLostError
 from heimdall_pipelines.store.datasets import DatasetNotFoundError
 from heimdall_pipelines.store.migrate import migrate
 from heimdall_pipelines.store.objects import ObjectsFullError, ObjectsUnavailableError
+from heimdall_pipelines.store.outages import DatabaseUnavailableError
 from heimdall_pipelines.store.stores import Stores, open_stores
 from heimdall_pipelines_tests.datasets.support import make
 from heimdall_pipelines_tests.integrity import (
@@ -316,7 +316,7 @@ def test_a_long_batch_that_lost_its_claim_is_made_again(own_night, own_postgres,
     own_night.unmake(1)
     before = own_night.rows()
     monkeypatch.setattr(dataset_locks, "SAFE_WITHOUT_LOCK_S", 0.0)
-    with pytest.raises(LockLostError, match="it is to be regenerated") as lost:
+    with pytest.raises(LockLostError, match="run the batch again") as lost:
         make(own_night.stores, NAME, 1, progress=once(own_postgres.restart, some_are_made))
     assert own_night.rows() == before
     make(own_night.stores, NAME, 1)

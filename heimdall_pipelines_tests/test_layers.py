@@ -26,7 +26,7 @@ SIDEWAYS = {
     ("status", "datasets"),
     ("status", "sessions"),
 }
-EVERYWHERE = {"errors", "throttle"}
+EVERYWHERE = {"errors"}
 NO_SETTINGS = {"rf", "formats", "model"}
 # What a room may not touch, whatever it is called there.
 FOREIGN = {

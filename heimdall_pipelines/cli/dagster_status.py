@@ -1,22 +1,22 @@
-"""The part of `heimdall status` from Dagster's instance: heartbeats of its daemon, and runs."""
+"""Daemon heartbeats and runs from Dagster's instance, for `heimdall status` if no Dagster UI gives them."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import dagster as dg
 import dagster_postgres  # noqa: F401  # loaded here, because opening the instance, which loads it, has a timeout
 from dagster._daemon.types import DaemonHeartbeat
 
 from heimdall_pipelines.cli.dagster_instance import dagster_instance
-from heimdall_pipelines.defs.alerts import WILL_RETRY_TAG
-from heimdall_pipelines.defs.run_tags import PARTITION_TAG
-from heimdall_pipelines.status.collecting import DagsterStatus
+from heimdall_pipelines.status.dagster_ui import (
+    ENDED,
+    MAX_FAILED_NAMED,
+    RECENT,
+    UNFINISHED,
+    DagsterStatus,
+    first_line,
+)
 from heimdall_pipelines.status.report import Daemon, RecentFailedRun, Runs
-
-RECENT = timedelta(hours=24)
-MAX_FAILED_NAMED = 100
-
-_UNFINISHED = ("QUEUED", "STARTING", "STARTED", "CANCELING")
-_ENDED = ("SUCCESS", "FAILURE", "CANCELED")
+from heimdall_pipelines.status.run_tags import PARTITION_TAG, WILL_RETRY_TAG
 
 
 def dagster_status(now: datetime) -> DagsterStatus:
@@ -40,8 +40,7 @@ def _daemon(name: str, heartbeat: DaemonHeartbeat | None, now: datetime) -> Daem
     if heartbeat is None:
         return Daemon(name, None)
     age_s = max(0.0, now.timestamp() - heartbeat.timestamp)
-    words = [line for error in heartbeat.errors or () for line in error.message.strip().splitlines()]
-    return Daemon(name, age_s, words[0] if words else None)
+    return Daemon(name, age_s, first_line(tuple(error.message for error in heartbeat.errors or ())))
 
 
 def _runs(instance: dg.DagsterInstance, now: datetime) -> Runs:
@@ -51,10 +50,10 @@ def _runs(instance: dg.DagsterInstance, now: datetime) -> Runs:
     return Runs(
         unfinished={
             name.lower(): instance.get_runs_count(dg.RunsFilter(statuses=[dg.DagsterRunStatus[name]]))
-            for name in _UNFINISHED
+            for name in UNFINISHED
         },
-        ended_last_24_h={name.lower(): instance.get_runs_count(_ended(name, now)) for name in _ENDED},
-        oldest_queued_age_s=(now - oldest[0].create_timestamp).total_seconds() if oldest else None,
+        ended_last_24_h={name.lower(): instance.get_runs_count(_ended(name, now)) for name in ENDED},
+        oldest_queued_age_s=now.timestamp() - oldest[0].create_timestamp.timestamp() if oldest else None,
         failed=tuple(
             RecentFailedRun(
                 record.dagster_run.run_id,

@@ -13,7 +13,7 @@ import typer
 from heimdall_pipelines.cli.confirming import confirm_deletion
 from heimdall_pipelines.cli.console import errors, output, table
 from heimdall_pipelines.cli.dataset_options import with_spec_options
-from heimdall_pipelines.cli.environment import stores
+from heimdall_pipelines.cli.environment import reader, stores
 from heimdall_pipelines.cli.lazy_commands import SectionedCommand
 from heimdall_pipelines.cli.validation_output import exit_2_on_outage, exit_code
 from heimdall_pipelines.datasets.limits import MAX_WORKERS
@@ -123,10 +123,10 @@ def list_() -> None:
     from heimdall_pipelines.store.datasets import list_datasets
 
     rows = table("name", "type", "samples", "of", "batches missing", "health", "seed", "created, UTC")
-    with stores() as opened:
-        datasets = list_datasets(opened.database)
+    with reader() as database:
+        datasets = list_datasets(database)
         for dataset in datasets:
-            missing = dataset.grid.missing(list_batches(opened.database, dataset.id))
+            missing = dataset.grid.missing(list_batches(database, dataset.id))
             rows.add_row(
                 dataset.name,
                 dataset.dataset_type,

@@ -74,8 +74,8 @@ def _make_dataset(opened: Stores) -> bool:
     from heimdall_pipelines.cli.dagster_instance import dagster_instance
     from heimdall_pipelines.cli.dataset_making import make_missing, report_request
     from heimdall_pipelines.cli.tables import print_counts
+    from heimdall_pipelines.datasets.limits import NUM_KEPT_IQ
     from heimdall_pipelines.datasets.requesting import request_dataset
-    from heimdall_pipelines.datasets.samples import NUM_KEPT_IQ
     from heimdall_pipelines.datasets.workers import num_workers_wanted
     from heimdall_pipelines.store.datasets import find_dataset, get_dataset
 

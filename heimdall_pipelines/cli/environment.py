@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from heimdall_pipelines.settings import Settings
+    from heimdall_pipelines.store.reading import Reader
     from heimdall_pipelines.store.stores import Stores
 
 PROJECT_FOLDER = Path(__file__).parents[2]
@@ -22,7 +24,7 @@ DAGSTER_FILES = (
 
 
 @contextmanager
-def servers() -> Iterator[None]:
+def servers(*, need_s3: bool = True) -> Iterator[None]:
     """Put HEIMDALL_* and DAGSTER_HOME into the environment, for this process and those it starts.
 
     If HEIMDALL_PG_HOST is set, external servers are used and the environment does not change.
@@ -37,7 +39,7 @@ def servers() -> Iterator[None]:
     from heimdall_pipelines.local.stack import Stack  # not installed in a deployment
 
     home = local.home.resolve()
-    with _interrupted_by_signals(), Stack(home, pg_bindir=local.pg_bindir).use() as environment:
+    with _interrupted_by_signals(), Stack(home, pg_bindir=local.pg_bindir).use(needs_s3=need_s3) as environment:
         _put(environment, home)
         yield
 
@@ -110,6 +112,28 @@ def stores() -> Iterator[Stores]:
     with servers(), open_stores(load_settings()) as opened:
         prepare(opened)
         yield opened
+
+
+@contextmanager
+def reader() -> Iterator[Reader]:
+    """Open the database for commands that only read it; migrates only if the schema is of another version."""
+    from heimdall_pipelines.settings import load_settings
+    from heimdall_pipelines.store.reading import Reader
+    from heimdall_pipelines.store.revision import newest_revision, revision_in
+
+    with servers(need_s3=False):
+        settings = load_settings()
+        with Reader(settings) as opened:
+            if revision_in(opened.read) != newest_revision():
+                _prepare(settings)
+            yield opened
+
+
+def _prepare(settings: Settings) -> None:
+    from heimdall_pipelines.store.stores import open_stores
+
+    with open_stores(settings) as opened:
+        prepare(opened)
 
 
 def prepare(opened: Stores) -> tuple[str | None, str]:

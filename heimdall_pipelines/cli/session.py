@@ -11,7 +11,7 @@ import typer
 from heimdall_pipelines.cli import session_recording
 from heimdall_pipelines.cli.confirming import confirm_deletion
 from heimdall_pipelines.cli.console import escape, output, show_progress, table
-from heimdall_pipelines.cli.environment import stores
+from heimdall_pipelines.cli.environment import reader, stores
 from heimdall_pipelines.cli.validation_output import exit_2_on_outage
 from heimdall_pipelines.formats.file_formats import names_of_formats
 from heimdall_pipelines.formats.utc import unix_ns_from_iso
@@ -102,8 +102,8 @@ def list_(limit: Annotated[int, typer.Option(help="Maximum number, newest first"
     """Show sessions and their state."""
     from heimdall_pipelines.store.sessions import list_sessions
 
-    with stores() as opened:
-        sessions = list_sessions(opened.database, limit)
+    with reader() as database:
+        sessions = list_sessions(database, limit)
     rows = table(
         *("session", "name", "status", "revision", "stations", "seconds", "segments", "features"),
         *("health", "validated, UTC"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +16,7 @@ from heimdall_pipelines.errors import HeimdallError
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from heimdall_pipelines.status.dagster_ui import DagsterStatus
     from heimdall_pipelines.status.report import (
         ChecksStatus,
         Daemon,
@@ -71,13 +72,15 @@ def look_around() -> Status:
 
     if not running_servers():
         return _stopped()
-    from heimdall_pipelines.cli.dagster_status import (
-        dagster_status,
-    )  # loaded before the status is read, which has a timeout
-
     local = load_local_settings()
     ui_url = local.ui_url or running_ui(local.home.resolve())
-    return collect_status(load_settings(ui_url=ui_url), dagster_status)
+    return collect_status(load_settings(ui_url=ui_url), _load_dagster)
+
+
+def _load_dagster() -> Callable[[datetime], DagsterStatus]:
+    from heimdall_pipelines.cli.dagster_status import dagster_status  # takes seconds
+
+    return dagster_status
 
 
 def _stopped() -> Status:

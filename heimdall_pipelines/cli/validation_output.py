@@ -1,15 +1,19 @@
 """Output and exit code of every validation: 0 healthy, 1 issues, 2 validation was not possible."""
 
-import json
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import typer
 
 from heimdall_pipelines.cli.console import errors, output, table
 from heimdall_pipelines.errors import HeimdallError, UnavailableError
 from heimdall_pipelines.model.checks import CheckOutcome
+
+if TYPE_CHECKING:
+    from heimdall_pipelines.model.checks import CheckOutcome
 
 EXIT_HEALTHY, EXIT_ISSUES, EXIT_NOT_POSSIBLE = range(3)
 
@@ -112,6 +116,8 @@ def print_outcomes(outcomes: Sequence[CheckOutcome]) -> None:
 
 def print_json(document: Any) -> None:
     """Write one JSON document to standard output."""
+    import json
+
     typer.echo(json.dumps(document, indent=2, allow_nan=False))
 
 

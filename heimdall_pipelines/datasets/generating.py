@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heimdall_pipelines.datasets.iq_files import IqFile, iq_file, iq_metadata
+from heimdall_pipelines.datasets.limits import NUM_KEPT_IQ
 from heimdall_pipelines.datasets.samples import (
-    NUM_KEPT_IQ,
     DrawnSample,
     Recipe,
     draw_sample,
@@ -26,7 +26,7 @@ from heimdall_pipelines.datasets.stored_truth import from_stored_truth
 from heimdall_pipelines.datasets.workers import Workers
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.model.batches import Batch, BatchRange, total_rejections
-from heimdall_pipelines.rf.receivers import ReceiverSite
+from heimdall_pipelines.rf.receiver_site import ReceiverSite
 from heimdall_pipelines.store.batches import (
     SampleFeatureRow,
     commit_batch,

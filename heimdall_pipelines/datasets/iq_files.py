@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from heimdall_pipelines.datasets.samples import FULL_SCALE_DBM, Recipe, start_time_unix_ns
 from heimdall_pipelines.formats.npy import npy_header_bytes
 from heimdall_pipelines.formats.sigmf_files import sigmf_meta
-from heimdall_pipelines.rf.receivers import ReceiverSite
+from heimdall_pipelines.rf.receiver_site import ReceiverSite
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
 
 RECORDER = f"heimdall-pipelines, generator version {GENERATOR_VERSION}"

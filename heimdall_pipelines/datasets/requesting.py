@@ -19,7 +19,8 @@ from heimdall_pipelines.model.dataset_spec import (
     parse_spec,
 )
 from heimdall_pipelines.rf.geodesy import distance_and_azimuth
-from heimdall_pipelines.rf.receivers import ReceiverSite, bounding_box
+from heimdall_pipelines.rf.receiver_site import ReceiverSite
+from heimdall_pipelines.rf.receivers import bounding_box
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
 from heimdall_pipelines.store.datasets import (
     Dataset,

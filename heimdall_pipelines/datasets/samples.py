@@ -10,19 +10,20 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
+from heimdall_pipelines.datasets.limits import NUM_KEPT_IQ
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.model.dataset_spec import DatasetSpec
 from heimdall_pipelines.model.truth import SampleTruth
 from heimdall_pipelines.rf.features import extract_features
 from heimdall_pipelines.rf.philox import Purpose, generator
-from heimdall_pipelines.rf.receivers import ReceiverSite, draw_receiver_sites
+from heimdall_pipelines.rf.receiver_site import ReceiverSite
+from heimdall_pipelines.rf.receivers import draw_receiver_sites
 from heimdall_pipelines.rf.scene import Scene, draw_scene, rejection_reason
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION, Reception, receptions
 from heimdall_pipelines.store.batches import SampleFeatureRow
 from heimdall_pipelines.store.datasets import Dataset
 from heimdall_pipelines.store.features import ReceiverAggregate, ReceiverFeatures
 
-NUM_KEPT_IQ = 100  # samples whose IQ a feature_based dataset keeps
 FULL_SCALE_DBM = 30.0  # samples are in square roots of watts
 _PROCESSOR_DEPENDENT_VERSION = 1
 _EPOCH_UNIX_NS = 946_684_800 * 10**9  # 2000-01-01: synthetic samples have no time, so they get an arbitrary one

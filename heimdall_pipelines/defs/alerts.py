@@ -13,9 +13,9 @@ import dagster as dg
 from heimdall_pipelines.alerts.delivery import DestinationResult, deliver, destinations
 from heimdall_pipelines.alerts.wording import FailedCheck, failed_check_text, failed_run_text
 from heimdall_pipelines.defs.run_errors import step_failure_text
-from heimdall_pipelines.defs.run_tags import PARTITION_TAG
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.settings import Settings
+from heimdall_pipelines.status.run_tags import PARTITION_TAG, WILL_RETRY_TAG
 from heimdall_pipelines.store.alerts import (
     CheckEvaluation,
     FailedRun,
@@ -36,7 +36,6 @@ SETTLED_AFTER_S = 60.0
 # Old events are read to the end before anything is sent: what they report may have recovered since.
 CAUGHT_UP_AGE_S = 600.0
 MAX_CHANGES_LOGGED = 20
-WILL_RETRY_TAG = "dagster/will_retry"
 
 
 class EventLogError(HeimdallError):

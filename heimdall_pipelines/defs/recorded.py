@@ -10,13 +10,13 @@ from heimdall_pipelines.defs.check_results import check_evaluation, check_result
 from heimdall_pipelines.defs.metadata import picture_metadata
 from heimdall_pipelines.defs.outages import RUN_AGAIN_WHOLE, retried_after_outage
 from heimdall_pipelines.defs.partitions import recording_sessions
-from heimdall_pipelines.defs.run_tags import RUN_KEY_TAG
 from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION
 from heimdall_pipelines.sessions.checks import SESSION_CHECKS
 from heimdall_pipelines.sessions.extraction import ExtractionReport, StationSummary, extract_session
 from heimdall_pipelines.sessions.notes import station_notes
 from heimdall_pipelines.sessions.validation import SessionValidation, validate_session
 from heimdall_pipelines.settings import load_bucket_settings
+from heimdall_pipelines.status.run_tags import RUN_KEY_TAG
 from heimdall_pipelines.store.measurements import list_recordings
 from heimdall_pipelines.store.session_revisions import SessionRevision, due_for_extraction
 from heimdall_pipelines.store.stores import Stores

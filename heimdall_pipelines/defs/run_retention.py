@@ -7,8 +7,8 @@ import dagster as dg
 
 from heimdall_pipelines.defs.outages import RUN_AGAIN_WHOLE, started_again_after_outage
 from heimdall_pipelines.defs.partitions import RECORDING_SESSIONS, SYNTHETIC_BATCHES, SYNTHETIC_DATASETS
-from heimdall_pipelines.defs.run_tags import PARTITION_TAG, RUN_KEY_TAG
 from heimdall_pipelines.settings import Settings
+from heimdall_pipelines.status.run_tags import PARTITION_TAG, RUN_KEY_TAG
 
 _FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 _PAGE = 200

@@ -12,7 +12,6 @@ from heimdall_pipelines.defs.partitions import (
     synthetic_batches,
     synthetic_datasets,
 )
-from heimdall_pipelines.defs.run_tags import RUN_KEY_TAG
 from heimdall_pipelines.defs.synthetic import (
     batch_keys,
     dataset_materialization,
@@ -21,6 +20,7 @@ from heimdall_pipelines.defs.synthetic import (
 )
 from heimdall_pipelines.model.batches import BatchRange
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
+from heimdall_pipelines.status.run_tags import RUN_KEY_TAG
 from heimdall_pipelines.store.batches import list_batches
 from heimdall_pipelines.store.datasets import Dataset, list_datasets
 from heimdall_pipelines.store.stores import Stores

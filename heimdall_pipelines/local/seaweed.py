@@ -1,5 +1,7 @@
 """An embedded S3 server: the lifecycle of one SeaweedFS (``weed mini``) on loopback out of a Python wheel."""
 
+from __future__ import annotations
+
 import io
 import json
 import secrets
@@ -12,15 +14,16 @@ from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
-import urllib3
-from minio import Minio
-from minio.error import MinioException, S3Error
 
 from heimdall_pipelines.local.places import make_folder
 from heimdall_pipelines.local.ports import LOOPBACK, free_port, is_free, reserve
 from heimdall_pipelines.local.processes import LocalServerError, end, launch, servers_of, wait_until_ready
+
+if TYPE_CHECKING:
+    from minio import Minio
 
 REGION = "us-east-1"
 PORTS = range(15_000, 22_000)
@@ -75,6 +78,10 @@ class EmbeddedS3:
         LocalServerError
             The server cannot start or refuses the credentials; with the reason and the last lines of its log.
         """
+        import urllib3  # with its client it takes longer to load than to see that both servers run
+        from minio import Minio
+        from minio.error import MinioException
+
         wanted = {*buckets, PROBE_BUCKET}
         with ExitStack() as reservations:
             running = self._running()
@@ -195,6 +202,8 @@ def _make_ready(client: Minio, buckets: set[str]) -> None:
 
     After a kill, SeaweedFS was observed to list its buckets some seconds before it served any object.
     """
+    from minio.error import S3Error
+
     for bucket in sorted(buckets - {bucket.name for bucket in client.list_buckets()}):
         client.make_bucket(bucket)
     try:

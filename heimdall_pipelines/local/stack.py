@@ -74,18 +74,23 @@ class Stack:
         return f"Stack({str(self._home)!r})"
 
     @contextmanager
-    def use(self) -> Iterator[dict[str, str]]:
+    def use(self, *, needs_s3: bool = True) -> Iterator[dict[str, str]]:
         """Start the servers, or share running ones, and give the environment to reach them.
 
         The servers stop when their last user leaves. A killed user no longer counts; the servers then
         keep running, and the next user shares them.
+
+        Parameters
+        ----------
+        needs_s3
+            False: an S3 server that already runs is used without waiting for it to answer.
         """
         self._make_home()
         with _open_lock(self._home / "users.lock") as users:
             try:
                 with self._exclusively():
                     fcntl.flock(users, fcntl.LOCK_SH)  # never waits: exclusive is held only inside stack.lock
-                    environment = self._start()
+                    environment = self._start(needs_s3=needs_s3)
                 yield environment
             finally:
                 with self._exclusively():
@@ -99,7 +104,7 @@ class Stack:
         """
         self._make_home()
         with self._exclusively():
-            return self._start()
+            return self._start(needs_s3=True)
 
     def stop(self) -> None:
         """Stop the servers, even if they are in use."""
@@ -139,9 +144,12 @@ class Stack:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
-    def _start(self) -> dict[str, str]:
+    def _start(self, *, needs_s3: bool) -> dict[str, str]:
         credentials = _load_or_make_credentials(self._home / "credentials.json")
         interrupted = threading.Event()
+        s3_port = self._s3.port()
+        if not needs_s3 and s3_port is not None and self._s3.running_pid() is not None:
+            return _environment(credentials, self._start_postgres(credentials, interrupted), s3_port)
         with ThreadPoolExecutor(max_workers=2) as both:
             postgres = both.submit(self._start_postgres, credentials, interrupted)
             s3 = both.submit(self._s3.start, credentials.s3_access_key, credentials.s3_secret_key, BUCKETS, interrupted)

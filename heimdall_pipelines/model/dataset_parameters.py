@@ -4,6 +4,7 @@ The fields of `DatasetSpec` and the options of `heimdall dataset create` are mad
 any numerical module, so that the command's help is quick.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -78,6 +79,11 @@ _ROWS = (
     Parameter("adc_bits", int, None, "Bits of I and of Q; not quantised if null", ge=2, le=24),
 )
 PARAMETERS = {row.name: row for row in _ROWS}
+
+
+def stored_parameter(spec: Mapping[str, Any], name: str) -> Any:
+    """Read a parameter from a dataset's row; its default where the row is older than the parameter."""
+    return spec.get(name, PARAMETERS[name].default)
 
 
 def allowed_values(name: str) -> str:

@@ -1,9 +1,9 @@
-"""Receiver sites as they are stored: a JSON array of objects. The class itself is `rf.receivers.ReceiverSite`."""
+"""Receiver sites as they are stored: a JSON array of objects. The class itself is `rf.receiver_site.ReceiverSite`."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from heimdall_pipelines.rf.receivers import ReceiverSite
+from heimdall_pipelines.rf.receiver_site import ReceiverSite
 
 
 def sites_to_json(sites: Iterable[ReceiverSite]) -> list[dict[str, Any]]:

@@ -5,30 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from heimdall_pipelines.rf.receiver_site import ReceiverSite
+
 MAX_RECEIVERS = 100  # numbered with two digits
 _DECIMALS_OF_DEGREES = 9  # 0.1 mm
 _DECIMALS_OF_METRES = 6
 _MAST_M = (10.0, 30.0)  # from a house's roof to a small tower
-
-
-@dataclass(frozen=True)
-class ReceiverSite:
-    """Site of one receiver.
-
-    Attributes
-    ----------
-    rx_id : str
-    latitude, longitude : float
-        Degrees.
-    altitude_m : float
-        Of its antenna above the ellipsoid; in this network's area altitudes above sea level serve as well, since the
-        geoid shifts all of them by the same 45 m.
-    """
-
-    rx_id: str
-    latitude: float
-    longitude: float
-    altitude_m: float
 
 
 @dataclass(frozen=True)

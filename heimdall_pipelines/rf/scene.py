@@ -12,7 +12,8 @@ from heimdall_pipelines.rf.environment import Environment, noise_power_dbm
 from heimdall_pipelines.rf.geodesy import SPEED_OF_LIGHT_M_PER_S, distance_and_azimuth, gdop, propagation_delay_s
 from heimdall_pipelines.rf.link import Link
 from heimdall_pipelines.rf.propagation import PathLoss, smooth_earth_path_loss_db
-from heimdall_pipelines.rf.receivers import ReceiverSite, bounding_box, rounded_altitude_m, rounded_position
+from heimdall_pipelines.rf.receiver_site import ReceiverSite
+from heimdall_pipelines.rf.receivers import bounding_box, rounded_altitude_m, rounded_position
 
 TransmitterKind = Literal["mobile", "base"]
 RejectionReason = Literal["too_few_receivers", "mean_snr_too_low", "gdop_too_high"]

@@ -1,10 +1,9 @@
 """The watchdog of recordings: closes sessions whose recorder was killed, so that none stays in progress forever."""
 
-from heimdall_pipelines.sessions.recording import HEARTBEAT_INTERVAL_S, close_recording
+from heimdall_pipelines.sessions.limits import SILENT_FOR_S
+from heimdall_pipelines.sessions.recording import close_recording
 from heimdall_pipelines.store.recordings import AbandonedSession, abandoned_sessions
 from heimdall_pipelines.store.stores import Stores
-
-SILENT_FOR_S = 24 * HEARTBEAT_INTERVAL_S
 
 
 def close_abandoned_sessions(stores: Stores, *, silent_for_s: float = SILENT_FOR_S) -> list[AbandonedSession]:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.field_problems import field_problems
-from heimdall_pipelines.rf.receivers import ReceiverSite
+from heimdall_pipelines.rf.receiver_site import ReceiverSite
 from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.stations import (
     KnownSource,

@@ -1,30 +1,30 @@
 """Collects the status: first which servers answer, then the data of those that do."""
 
 import shutil
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from heimdall_pipelines.datasets.samples import NUM_KEPT_IQ
-from heimdall_pipelines.sessions.abandoned import SILENT_FOR_S
+from heimdall_pipelines.datasets.limits import NUM_KEPT_IQ
+from heimdall_pipelines.model.dataset_parameters import stored_parameter
+from heimdall_pipelines.sessions.limits import SILENT_FOR_S
 from heimdall_pipelines.settings import Settings
 from heimdall_pipelines.status.bounded import Unavailable, collect_with_timeout
+from heimdall_pipelines.status.dagster_ui import DagsterStatus, UiAnswerError, status_of_ui
 from heimdall_pipelines.status.report import (
     BucketStatus,
     ChecksStatus,
-    Daemon,
     DatasetStatus,
     FailingCheck,
-    Runs,
     SessionsStatus,
     Status,
     StorageStatus,
 )
-from heimdall_pipelines.status.servers import POSTGRES, REDIS, schema_remark, servers_status, workers_status
+from heimdall_pipelines.status.servers import POSTGRES, REDIS, UI, schema_remark, servers_status, workers_status
 from heimdall_pipelines.store.alerts import list_alerts
-from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.datasets import Dataset, list_datasets
+from heimdall_pipelines.store.reading import Reader, Reading
 from heimdall_pipelines.store.recordings import abandoned_sessions
 from heimdall_pipelines.store.status import (
     count_open_incidents,
@@ -38,48 +38,51 @@ READ_TIMEOUT_S = 10.0
 MAX_CHECKS_NAMED = 10
 _COMPLEX64_BYTES = 8
 
-
-@dataclass(frozen=True)
-class DagsterStatus:
-    """Daemons and runs, read from Dagster's instance."""
-
-    daemons: tuple[Daemon, ...]
-    runs: Runs
+DagsterReader = Callable[[datetime], DagsterStatus]
 
 
-def collect_status(settings: Settings, dagster_status: Callable[[datetime], DagsterStatus]) -> Status:
+def collect_status(settings: Settings, load_dagster: Callable[[], DagsterReader]) -> Status:
     """Read servers, runs, datasets, sessions, checks and storage; an outage affects only its part.
 
     Parameters
     ----------
     settings : Settings
         Of a deployment or of running embedded servers.
-    dagster_status : callable
-        Reads Dagster's instance, with ages relative to its argument; may raise any error.
+    load_dagster : callable
+        Loads Dagster and returns a function that reads its instance, with ages relative to its argument; that may
+        raise any error. Not called if the Dagster UI answers.
 
     Returns
     -------
     Status
-        After at most `servers.ANSWER_TIMEOUT_S` + `READ_TIMEOUT_S`, even if servers hang.
+        After at most `servers.ANSWER_TIMEOUT_S` + `READ_TIMEOUT_S`, even if servers hang, and the time to load Dagster.
     """
-    with Database(settings) as database:
-        now = datetime.now(UTC)
-        servers = servers_status(settings, database)
-        up = {server.name for server in servers if server.is_up}
-        reads: dict[str, Callable[[], Any]] = {}
-        if POSTGRES in up:
-            reads = {
-                "runs": lambda: dagster_status(now),
-                "schema": lambda: schema_remark(database),
-                "datasets": lambda: datasets_status(database, now),
-                "sessions": lambda: sessions_status(database),
-                "checks": lambda: checks_status(database, now),
-                "storage": lambda: storage_status(settings, database),
-            }
-        redis_url = settings.redis_url
-        if settings.run_launcher == "celery" and redis_url is not None and REDIS in up:
-            reads["workers"] = lambda: workers_status(redis_url.get_secret_value())
-        found = collect_with_timeout(READ_TIMEOUT_S, reads)
+    now = datetime.now(UTC)
+    servers = servers_status(settings)
+    up = {server.name for server in servers if server.is_up}
+    connections = threading.BoundedSemaphore(settings.pg_pool_size)
+
+    def read(part: Callable[[Reading], Any]) -> Any:
+        """Read with a connection of its own: a part that hangs does not delay the others."""
+        with connections, Reader(settings) as database:
+            return part(database)
+
+    reads: dict[str, Callable[[], Any]] = {}
+    if POSTGRES in up:
+        ui_answers = any(server.name == UI and server.is_up and not server.detail for server in servers)
+        runs = _dagster_reader(settings.ui_url if ui_answers else None, load_dagster)
+        reads = {
+            "runs": lambda: runs(now),
+            "schema": lambda: read(schema_remark),
+            "datasets": lambda: read(lambda database: datasets_status(database, now)),
+            "sessions": lambda: read(sessions_status),
+            "checks": lambda: read(lambda database: checks_status(database, now)),
+            "storage": lambda: read(lambda database: storage_status(settings, database)),
+        }
+    redis_url = settings.redis_url
+    if settings.run_launcher == "celery" and redis_url is not None and REDIS in up:
+        reads["workers"] = lambda: workers_status(redis_url.get_secret_value())
+    found = collect_with_timeout(READ_TIMEOUT_S, reads)
     wanted = {"runs", "datasets", "sessions", "checks", "storage"}
     if settings.run_launcher == "celery":
         wanted.add("workers")
@@ -105,7 +108,20 @@ def collect_status(settings: Settings, dagster_status: Callable[[datetime], Dags
     )
 
 
-def datasets_status(database: Database, now: datetime) -> tuple[DatasetStatus, ...]:
+def _dagster_reader(ui_url: str | None, load_dagster: Callable[[], DagsterReader]) -> DagsterReader:
+    if ui_url is None:
+        return load_dagster()  # not in a thread, where it would have a timeout
+
+    def from_ui_or_instance(now: datetime) -> DagsterStatus:
+        try:
+            return status_of_ui(ui_url, now)
+        except UiAnswerError:  # something else answers at this address
+            return load_dagster()(now)
+
+    return from_ui_or_instance
+
+
+def datasets_status(database: Reading, now: datetime) -> tuple[DatasetStatus, ...]:
     """Progress of each dataset, oldest first, from the counts stored with it."""
     return tuple(
         DatasetStatus(
@@ -121,14 +137,14 @@ def datasets_status(database: Database, now: datetime) -> tuple[DatasetStatus, .
     )
 
 
-def sessions_status(database: Database) -> SessionsStatus:
+def sessions_status(database: Reading) -> SessionsStatus:
     """Count recording sessions, and name the abandoned ones."""
     counts = count_sessions(database)
     abandoned = tuple(session.slug for session in abandoned_sessions(database, SILENT_FOR_S))
     return SessionsStatus(counts.by_status, counts.by_health, counts.due_for_extraction, abandoned)
 
 
-def checks_status(database: Database, now: datetime) -> ChecksStatus:
+def checks_status(database: Reading, now: datetime) -> ChecksStatus:
     """Count the open incidents, and name the newest."""
     counts = count_open_incidents(database)
     newest = tuple(
@@ -144,7 +160,7 @@ def checks_status(database: Database, now: datetime) -> ChecksStatus:
     return ChecksStatus(counts.by_severity, _age_s(counts.oldest_raised_at, now), newest)
 
 
-def storage_status(settings: Settings, database: Database) -> StorageStatus:
+def storage_status(settings: Settings, database: Reading) -> StorageStatus:
     """Sum up the objects that rows reference, and the bytes of the databases on disk; no bucket is listed.
 
     For a dataset with random receivers per sample, their mean number counts.
@@ -152,11 +168,11 @@ def storage_status(settings: Settings, database: Database) -> StorageStatus:
     kept = samples_below(database, NUM_KEPT_IQ)
     num_objects = iq_bytes = 0
     for dataset in list_datasets(database):
-        spec = dataset.spec
-        num_iq = dataset.num_samples if spec.dataset_type == "iq_raw" else kept.get(dataset.id, 0)
+        keeps_all = dataset.dataset_type == "iq_raw"
+        num_iq = dataset.num_samples if keeps_all else kept.get(dataset.id, 0)
         num_files = round(num_iq * _receivers_of_sample(dataset))
         num_objects += 2 * num_files
-        iq_bytes += num_files * spec.num_iq_samples * _COMPLEX64_BYTES
+        iq_bytes += num_files * _num_iq_samples(dataset) * _COMPLEX64_BYTES
     buckets = (
         BucketStatus(settings.s3_bucket_raw_iq, *recorded_iq(database)),
         BucketStatus(settings.s3_bucket_synthetic_iq, num_objects, iq_bytes),
@@ -165,10 +181,17 @@ def storage_status(settings: Settings, database: Database) -> StorageStatus:
 
 
 def _receivers_of_sample(dataset: Dataset) -> float:
-    spec = dataset.spec
-    if spec.use_random_receivers:
-        return (spec.min_receivers_count + spec.max_receivers_count) / 2
+    if stored_parameter(dataset.spec_json, "use_random_receivers"):
+        fewest, most = (stored_parameter(dataset.spec_json, f"{name}_receivers_count") for name in ("min", "max"))
+        return float(fewest + most) / 2
     return len(dataset.receivers)
+
+
+def _num_iq_samples(dataset: Dataset) -> int:
+    rate_hz, duration_ms = (
+        int(stored_parameter(dataset.spec_json, name)) for name in ("sample_rate_hz", "duration_ms")
+    )
+    return round(rate_hz * duration_ms / 1e3)
 
 
 def _disk_free_bytes(settings: Settings) -> int | None:

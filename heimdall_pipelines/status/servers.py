@@ -10,9 +10,9 @@ from heimdall_pipelines.settings import Settings
 from heimdall_pipelines.status.bounded import Unavailable, collect_with_timeout
 from heimdall_pipelines.status.report import Server, Worker, Workers
 from heimdall_pipelines.status.waiting_runs import QUEUE, num_waiting_runs
-from heimdall_pipelines.store.database import Database
-from heimdall_pipelines.store.migrate import schema_revisions
-from heimdall_pipelines.store.objects import ObjectStore
+from heimdall_pipelines.store.bucket_probe import UnclearAnswerError, probed_missing_buckets
+from heimdall_pipelines.store.reading import Reader, Reading
+from heimdall_pipelines.store.revision import newest_revision, revision_in
 from heimdall_pipelines.store.status import server_version
 
 POSTGRES, S3, REDIS, UI = "PostgreSQL", "S3 store", "Redis", "Dagster UI"
@@ -23,9 +23,9 @@ _WORKERS_TIMEOUT_S = 1.0
 _END_LENGTH = 70
 
 
-def servers_status(settings: Settings, database: Database) -> tuple[Server, ...]:
+def servers_status(settings: Settings) -> tuple[Server, ...]:
     """Check PostgreSQL, the S3 store and, if configured, Redis and the Dagster UI, in parallel."""
-    reads = {POSTGRES: lambda: _postgres(database), S3: lambda: _s3(settings)}
+    reads = {POSTGRES: lambda: _postgres(settings), S3: lambda: _s3(settings)}
     addresses = {POSTGRES: f"{settings.pg_host}:{settings.pg_port}", S3: settings.s3_endpoint}
     if settings.redis_url is not None:
         url = settings.redis_url.get_secret_value()
@@ -66,17 +66,27 @@ def _timed(read: Callable[[], str]) -> Callable[[], tuple[float, str]]:
     return timed
 
 
-def _postgres(database: Database) -> str:
-    return server_version(database)
+def _postgres(settings: Settings) -> str:
+    with Reader(settings) as database:
+        return server_version(database)
 
 
 def _s3(settings: Settings) -> str:
+    try:
+        missing = probed_missing_buckets(settings)
+    except UnclearAnswerError:
+        missing = _missing_buckets_by_client(settings)
+    return f"no bucket {', '.join(missing)}: heimdall db migrate" if missing else ""
+
+
+def _missing_buckets_by_client(settings: Settings) -> list[str]:
+    from heimdall_pipelines.store.objects import ObjectStore  # takes longer to load than all else of a status
+
     objects = ObjectStore(settings, attempts=1)
     try:
-        missing = objects.missing_buckets()
+        return objects.missing_buckets()
     finally:
         objects.close()
-    return f"no bucket {', '.join(missing)}: heimdall db migrate" if missing else ""
 
 
 def _redis(url: str) -> str:
@@ -96,9 +106,9 @@ def _ui(url: str) -> str:
         raise
 
 
-def schema_remark(database: Database) -> str | None:
+def schema_remark(database: Reading) -> str | None:
     """Problem with the schema's revision; None if it is the revision of this version."""
-    present, needed = schema_revisions(database)
+    present, needed = revision_in(database.read), newest_revision()
     if present == needed:
         return None
     return f"the schema is at revision {present or 'none'}, this version needs {needed}: heimdall db migrate"

@@ -1,15 +1,21 @@
 """Rows of alerts and alert_deliveries: incidents, and the messages sent to each destination."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy import Connection, Row, text
+from heimdall_pipelines.store.sql import text
 
-from heimdall_pipelines.store.database import Database
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Row
+
+    from heimdall_pipelines.store.database import Database
+    from heimdall_pipelines.store.reading import Reading
 
 Severity = Literal["WARN", "ERROR"]
 Change = Literal["raised", "worsened", "recovered"]
@@ -373,35 +379,26 @@ def _upsert(
         )
 
 
-def list_alerts(database: Database, limit: int, *, only_open: bool = False) -> list[AlertOverview]:
+def list_alerts(database: Reading, limit: int, *, only_open: bool = False) -> list[AlertOverview]:
     """The newest alerts with their deliveries; ``only_open``: only checks that still fail."""
-    with database.transaction() as connection:
-        alerts = [
-            _alert(row)
-            for row in connection.execute(
-                text(
-                    f"SELECT {_COLUMNS} FROM heimdall.alerts"
-                    + (f" WHERE {_OPEN}" if only_open else "")
-                    + " ORDER BY raised_at DESC, id DESC LIMIT :limit"
-                ),
-                {"limit": limit},
-            )
-        ]
-        rows = connection.execute(
-            text(
-                "SELECT alert_id, message, destination, attempts, last_error, delivered_at"
-                " FROM heimdall.alert_deliveries WHERE alert_id = ANY(:ids)"
-                " ORDER BY alert_id, message, destination"
-            ),
-            {"ids": [alert.id for alert in alerts]},
-        )
-        deliveries: dict[int, list[Delivery]] = {}
-        for alert_id, *values in rows:
-            deliveries.setdefault(alert_id, []).append(Delivery(*values))
+    where = f" WHERE {_OPEN}" if only_open else ""
+    rows = database.read(
+        f"SELECT {_COLUMNS} FROM heimdall.alerts{where} ORDER BY raised_at DESC, id DESC LIMIT %(limit)s",
+        {"limit": limit},
+    )
+    alerts = [_alert(row) for row in rows]
+    deliveries: dict[int, list[Delivery]] = {}
+    for alert_id, *values in database.read(
+        "SELECT alert_id, message, destination, attempts, last_error, delivered_at"
+        " FROM heimdall.alert_deliveries WHERE alert_id = ANY(%(ids)s)"
+        " ORDER BY alert_id, message, destination",
+        {"ids": [alert.id for alert in alerts]},
+    ):
+        deliveries.setdefault(alert_id, []).append(Delivery(*values))
     return [AlertOverview(alert, tuple(deliveries.get(alert.id, ()))) for alert in alerts]
 
 
-def _alert(row: Row[Any]) -> Alert:
+def _alert(row: Any) -> Alert:
     return Alert(
         id=row.id,
         kind=row.kind,

@@ -1,20 +1,26 @@
 """Batches of synthetic datasets: their samples are committed in one transaction and counted."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
-
-from sqlalchemy import Connection, text
 
 from heimdall_pipelines.model.batches import Batch, BatchRange
 from heimdall_pipelines.model.receiver_sites import sites_to_json
-from heimdall_pipelines.model.truth import SampleTruth
 from heimdall_pipelines.store.columns import columns_of, listed, typed
-from heimdall_pipelines.store.database import Database, time_sql
 from heimdall_pipelines.store.datasets import DATASET_COLUMNS, Dataset, DatasetDeletedError, IqSampleRow, dataset_of_row
 from heimdall_pipelines.store.features import FEATURE_ROW_COLUMNS, FeatureRow, insert_feature_rows
+from heimdall_pipelines.store.sql import text, time_sql
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from heimdall_pipelines.model.truth import SampleTruth
+    from heimdall_pipelines.store.database import Database
+    from heimdall_pipelines.store.reading import Reading
 
 _ROWS_PER_INSERT = 100
 _MEASURED = (  # columns of a feature row that its features decide
@@ -48,14 +54,13 @@ class SampleFeatureRow(FeatureRow):
         return super().columns() | {"truth": self.truth.to_json()}
 
 
-def list_batches(database: Database, dataset_id: UUID) -> list[Batch]:
+def list_batches(database: Reading, dataset_id: UUID) -> list[Batch]:
     """Batches that were committed or stopped, by number."""
-    with database.transaction() as connection:
-        rows = connection.execute(
-            text(f"SELECT {BATCH_COLUMNS} FROM heimdall.synthetic_batches WHERE dataset_id = :id ORDER BY batch_no"),
-            {"id": dataset_id},
-        )
-        return [Batch(**row._mapping) for row in rows]
+    rows = database.read(
+        f"SELECT {BATCH_COLUMNS} FROM heimdall.synthetic_batches WHERE dataset_id = %(id)s ORDER BY batch_no",
+        {"id": dataset_id},
+    )
+    return [Batch(**row._asdict()) for row in rows]
 
 
 def find_batch(database: Database, dataset_id: UUID, batch_no: int) -> Batch | None:

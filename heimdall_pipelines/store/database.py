@@ -1,43 +1,19 @@
 """Pooled connections to PostgreSQL: transactions, and outages distinguished from other errors."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-from psycopg2 import errors as psycopg2_errors
-from sqlalchemy import URL, Connection, create_engine
+from sqlalchemy import URL, Connection, Row, create_engine
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from heimdall_pipelines.errors import HeimdallError, UnavailableError
 from heimdall_pipelines.settings import Settings
+from heimdall_pipelines.store.outages import DatabaseUnavailableError, address, meaning_of
+from heimdall_pipelines.store.reading import CONNECT_TIMEOUT_S
 
-CONNECT_TIMEOUT_S = 10
 POOL_WAIT_S = 30
-
-# By the server's message (lc_messages C or English), since libpq has no SQLSTATE for a refused connection.
-_REFUSALS = {
-    "authentication failed": "see HEIMDALL_PG_USER and HEIMDALL_PG_PASSWORD",
-    "no password supplied": "see HEIMDALL_PG_PASSWORD",
-    "not permitted to log in": "see HEIMDALL_PG_USER",
-    "no pg_hba.conf entry": "see HEIMDALL_PG_USER and HEIMDALL_PG_DATABASE, and pg_hba.conf on the server",
-    "permission denied for database": "see HEIMDALL_PG_DATABASE and HEIMDALL_PG_USER",
-    'FATAL:  role "': "see HEIMDALL_PG_USER",
-    'FATAL:  database "': "see HEIMDALL_PG_DATABASE",
-}
-
-
-class DatabaseUnavailableError(UnavailableError):
-    """PostgreSQL could not be reached, closed the connection or has none free; the transaction was rolled back."""
-
-
-class DatabaseRefusedError(HeimdallError):
-    """PostgreSQL refuses the role, its password or the database, or the role lacks a right: retrying does not help."""
-
-
-class LackingRightError(DatabaseRefusedError):
-    """The role lacks the right for this statement."""
 
 
 class Database:
@@ -47,7 +23,7 @@ class Database:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._where = f"PostgreSQL at {settings.pg_host}:{settings.pg_port}/{settings.pg_database}"
+        self._settings = settings
         self.role = settings.pg_user
         self._engine = create_engine(
             URL.create(
@@ -66,7 +42,7 @@ class Database:
         )
 
     def __repr__(self) -> str:
-        return f"Database({self._where})"
+        return f"Database({address(self._settings)})"
 
     def __enter__(self) -> Self:
         return self
@@ -79,6 +55,11 @@ class Database:
     def close(self) -> None:
         """Close every connection of the pool."""
         self._engine.dispose()
+
+    def read(self, sql: str, parameters: Mapping[str, Any] | None = None) -> Sequence[Row[Any]]:
+        """Return the rows of a query, in its own transaction, as `Reader.read`; raises as `transaction`."""
+        with self.transaction() as connection:
+            return read_rows(connection, sql, parameters)
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -113,35 +94,22 @@ class Database:
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except OperationalError as error:
-            for words, what_to_do in _REFUSALS.items():
-                if words in str(error.orig):
-                    raise DatabaseRefusedError(f"{self._where}: {_first_line(error)}: {what_to_do}") from error
-            raise DatabaseUnavailableError(f"{self._where}: {_first_line(error)}") from error
         except PoolTimeoutError as error:
             raise DatabaseUnavailableError(
-                f"{self._where}: no free connection of this process after {POOL_WAIT_S} s"
+                f"{address(self._settings)}: no free connection of this process after {POOL_WAIT_S} s"
             ) from error
         except DBAPIError as error:
-            if error.connection_invalidated:
-                raise DatabaseUnavailableError(f"{self._where}: {_first_line(error)}") from error
-            if isinstance(error.orig, psycopg2_errors.InsufficientPrivilege):
-                raise LackingRightError(
-                    f"{self._where}: {_first_line(error)}: the role {self.role} (HEIMDALL_PG_USER) lacks a right, "
-                    "see deploy/postgresql/roles.sql"
-                ) from error
-            raise
+            meaning = meaning_of(error.orig or error, self._settings, is_broken_off=error.connection_invalidated)
+            if meaning is None:
+                raise
+            raise meaning from error
+
+
+def read_rows(connection: Connection, sql: str, parameters: Mapping[str, Any] | None = None) -> Sequence[Row[Any]]:
+    """Return the rows of a query inside a transaction; parameters are ``%(name)s`` in the SQL."""
+    return connection.exec_driver_sql(sql, dict(parameters) if parameters is not None else None).all()
 
 
 def is_broken_off(error: BaseException | None) -> bool:
     """Whether a SQLAlchemy error means that PostgreSQL could not be reached or the connection was closed."""
     return isinstance(error, OperationalError) or (isinstance(error, DBAPIError) and error.connection_invalidated)
-
-
-def time_sql(microseconds: str) -> str:
-    """SQL for the time of whole microseconds after the epoch; to_timestamp takes a float, which is too imprecise."""
-    return f"TIMESTAMPTZ 'epoch' + ({microseconds}) * INTERVAL '1 microsecond'"
-
-
-def _first_line(error: DBAPIError) -> str:
-    return str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__

@@ -9,7 +9,8 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from heimdall_pipelines.errors import HeimdallError
-from heimdall_pipelines.store.database import Database, DatabaseUnavailableError
+from heimdall_pipelines.store.database import Database
+from heimdall_pipelines.store.outages import DatabaseUnavailableError
 
 SAFE_WITHOUT_LOCK_S = 1800.0  # a repair leaves objects younger than an hour alone
 _POLL_S = 0.5

@@ -1,26 +1,30 @@
 """Rows of synthetic datasets: parameters, target, health; and reads of their samples."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from psycopg2.errors import UniqueViolation
-from sqlalchemy import Row, text
-from sqlalchemy.exc import IntegrityError
 
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.model.batches import BatchGrid
-from heimdall_pipelines.model.dataset_spec import DatasetSpec, InvalidSpecError, parse_spec
 from heimdall_pipelines.model.receiver_sites import sites_from_json, sites_to_json
-from heimdall_pipelines.model.truth import MalformedTruthError, SampleTruth, readable_truth
-from heimdall_pipelines.rf.receivers import ReceiverSite
 from heimdall_pipelines.store.columns import columns_of
-from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.features import ReceiverFeatures
+from heimdall_pipelines.store.sql import text
+
+if TYPE_CHECKING:
+    from heimdall_pipelines.model.dataset_spec import DatasetSpec
+    from heimdall_pipelines.model.truth import SampleTruth
+    from heimdall_pipelines.rf.receiver_site import ReceiverSite
+    from heimdall_pipelines.store.database import Database
+    from heimdall_pipelines.store.reading import Reading
 
 
 class DatasetNotFoundError(HeimdallError):
@@ -68,6 +72,8 @@ class Dataset:
         InvalidSpecError
             This version cannot read them.
         """
+        from heimdall_pipelines.model.dataset_spec import InvalidSpecError, parse_spec  # loads numpy
+
         try:
             return parse_spec(self.spec_json)
         except InvalidSpecError as error:
@@ -135,6 +141,8 @@ def add_dataset(
     DatasetExistsError
         The name is taken.
     """
+    from sqlalchemy.exc import IntegrityError
+
     try:
         with database.transaction() as connection:
             row = connection.execute(
@@ -220,13 +228,10 @@ def get_living_dataset(database: Database, name: str) -> Dataset:
     return dataset
 
 
-def list_datasets(database: Database) -> list[Dataset]:
+def list_datasets(database: Reading) -> list[Dataset]:
     """All datasets, oldest first."""
-    with database.transaction() as connection:
-        rows = connection.execute(
-            text(f"SELECT {DATASET_COLUMNS} FROM heimdall.synthetic_datasets ORDER BY created_at, name")
-        )
-        return [dataset_of_row(row) for row in rows]
+    rows = database.read(f"SELECT {DATASET_COLUMNS} FROM heimdall.synthetic_datasets ORDER BY created_at, name")
+    return [dataset_of_row(row) for row in rows]
 
 
 def raise_target(database: Database, dataset: Dataset, target_num_samples: int) -> Dataset:
@@ -285,15 +290,26 @@ def stream_samples(database: Database, dataset_id: UUID) -> Iterator[StoredSampl
         for row in rows:
             yield StoredSample(
                 sample_idx=row.sample_idx,
-                truth=_truth(row.sample_idx, row.truth),
+                truth=_truth(row),
                 receivers=tuple(ReceiverFeatures.from_json(element) for element in row.receiver_features),
                 gdop=row.gdop,
                 mean_snr_db=row.mean_snr_db,
             )
 
 
+def _truth(row: Any) -> SampleTruth:
+    from heimdall_pipelines.model.truth import MalformedTruthError, SampleTruth  # loads numpy
+
+    try:
+        return SampleTruth.from_json(row.truth)
+    except MalformedTruthError as error:
+        raise MalformedTruthError(f"sample {row.sample_idx}: {error}; see: heimdall dataset validate") from error
+
+
 def get_truths(database: Database, dataset_id: UUID, first: int, end: int) -> dict[int, SampleTruth]:
     """Truths of the feature rows with ``first <= sample_idx < end``, by sample; missing and malformed ones left out."""
+    from heimdall_pipelines.model.truth import readable_truth  # loads numpy
+
     with database.transaction() as connection:
         rows = connection.execute(
             text(
@@ -357,15 +373,8 @@ def delete_dataset_rows(database: Database, dataset_id: UUID) -> None:
         connection.execute(text("DELETE FROM heimdall.synthetic_datasets WHERE id = :id"), {"id": dataset_id})
 
 
-def _truth(sample_idx: int, value: Any) -> SampleTruth:
-    try:
-        return SampleTruth.from_json(value)
-    except MalformedTruthError as error:
-        raise MalformedTruthError(f"sample {sample_idx}: {error}; see: heimdall dataset validate") from error
-
-
-def dataset_of_row(row: Row[Any]) -> Dataset:
-    """Read a row with DATASET_COLUMNS."""
-    values = dict(row._mapping)
+def dataset_of_row(row: Any) -> Dataset:
+    """Read a row with DATASET_COLUMNS, of `Reading.read` or of SQLAlchemy."""
+    values = row._asdict()
     values["receivers"] = sites_from_json(values["receivers"])
     return Dataset(**values)

@@ -1,5 +1,7 @@
 """Rows of measurement_features."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -7,20 +9,22 @@ from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from math import isfinite
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from psycopg2.errors import ForeignKeyViolation
-from sqlalchemy import Connection, text
-from sqlalchemy.exc import IntegrityError
 
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION, names_of_version
-from heimdall_pipelines.rf.geodesy import gdop
 from heimdall_pipelines.store.columns import columns_of, listed, typed
-from heimdall_pipelines.store.database import Database, time_sql
-from heimdall_pipelines.store.session_revisions import SessionRevision
 from heimdall_pipelines.store.sessions import SessionBeingDeletedError, SessionNotFoundError
+from heimdall_pipelines.store.sql import text, time_sql
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from heimdall_pipelines.store.database import Database
+    from heimdall_pipelines.store.session_revisions import SessionRevision
 
 FEATURE_ROW_COLUMNS = {  # of measurement_features; timestamp and tx_known are computed when a row is inserted
     "id": "uuid",
@@ -74,13 +78,13 @@ class ReceiverFeatures:
         features: dict[str, Any] = base.pop("features")
         return base | features
 
-    def of_version(self, feature_version: int) -> "ReceiverFeatures":
+    def of_version(self, feature_version: int) -> ReceiverFeatures:
         """The same without the features added after a version."""
         names = names_of_version(feature_version)
         return replace(self, features={name: value for name, value in self.features.items() if name in names})
 
     @classmethod
-    def from_json(cls, element: dict[str, Any]) -> "ReceiverFeatures":
+    def from_json(cls, element: dict[str, Any]) -> ReceiverFeatures:
         """Read an element of receiver_features."""
         return cls(
             rx_id=element["rx_id"],
@@ -212,7 +216,7 @@ class ReceiverAggregate:
     gdop: float | None
 
     @classmethod
-    def of(cls, receivers: Sequence[ReceiverFeatures], transmitter: tuple[float, float] | None) -> "ReceiverAggregate":
+    def of(cls, receivers: Sequence[ReceiverFeatures], transmitter: tuple[float, float] | None) -> ReceiverAggregate:
         """Aggregate estimates; `transmitter` is its latitude and longitude, None if unknown."""
         detected = [receiver for receiver in receivers if receiver.signal_present]
         levels_db = [snr_db for receiver in detected if (snr_db := mean_of(receiver, "snr_db")) is not None]
@@ -270,6 +274,8 @@ def replace_session_features(database: Database, target: SessionRevision) -> Ite
     SessionNotFoundError, SessionBeingDeletedError
         The session was deleted in the meantime, or its deletion has begun.
     """
+    from sqlalchemy.exc import IntegrityError
+
     deleted = f"session {target.slug} was deleted while it was being extracted"
     try:
         with database.transaction() as connection:
@@ -350,5 +356,7 @@ def stations_in_session(database: Database, session_id: UUID) -> list[StationInS
 
 
 def _gdop(latitude: float, longitude: float, detected: Sequence[ReceiverFeatures]) -> float | None:
+    from heimdall_pipelines.rf.geodesy import gdop  # loads numpy and PROJ
+
     value = gdop(latitude, longitude, [x.rx_lat for x in detected], [x.rx_lon for x in detected])
     return float(f"{value:.6g}") if isfinite(value) else None

@@ -8,8 +8,9 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, text
 
-from heimdall_pipelines.store.database import Database, time_sql
+from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.objects import ObjectLocation
+from heimdall_pipelines.store.sql import time_sql
 from heimdall_pipelines.store.stations import Station, station_ids
 
 

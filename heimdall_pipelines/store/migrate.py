@@ -1,15 +1,21 @@
 """Migrates the database's schema to the version that this code needs."""
 
-from pathlib import Path
+from __future__ import annotations
 
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, text
+from functools import partial
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
 
 from heimdall_pipelines.errors import HeimdallError
-from heimdall_pipelines.store.database import Database, LackingRightError
+from heimdall_pipelines.store.database import Database, read_rows
+from heimdall_pipelines.store.outages import LackingRightError
 from heimdall_pipelines.store.receiver_view import lacks_columns, rebuild_view
+from heimdall_pipelines.store.revision import VERSIONS_FOLDER, newest_revision, revision_in
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
 
 # Any constant works, if every version of this project uses the same one.
 SCHEMA_LOCK = 0x4845494D  # "HEIM"
@@ -66,14 +72,14 @@ def migrate(database: Database) -> tuple[str | None, str]:
     DatabaseRefusedError
         PostgreSQL refuses the role, or the role may not read the revision.
     """
-    config, script, head = _migrations()
+    head = newest_revision()
     with database.transaction() as connection:
-        before = _revision(connection)
+        before = revision_in(partial(read_rows, connection))
         is_current = before == head and not lacks_columns(connection)
     if is_current:
         return before, head
     try:
-        return _upgrade(database, config, script, head), head
+        return _upgrade(database), head
     except LackingRightError as error:
         found = f"the schema is at revision {before}, older than this version" if before else "there is no schema yet"
         raise SchemaTooOldError(
@@ -82,12 +88,15 @@ def migrate(database: Database) -> tuple[str | None, str]:
         ) from error
 
 
-def _upgrade(database: Database, config: Config, script: ScriptDirectory, head: str) -> str | None:
+def _upgrade(database: Database) -> str | None:
+    from alembic import command  # takes longer to load than most commands to run, and is seldom needed
+
+    config, script, head = _migrations()
     with database.transaction() as connection:
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": SCHEMA_LOCK})
         if connection.execute(text("SELECT to_regnamespace('heimdall')")).scalar() is None:
             connection.execute(text("CREATE SCHEMA heimdall"))
-        before = _revision(connection)
+        before = revision_in(partial(read_rows, connection))
         if before is not None and before not in {revision.revision for revision in script.walk_revisions()}:
             raise SchemaTooNewError(
                 f"{database!r} has schema revision {before}, newer than the {head} of this version: "
@@ -101,23 +110,13 @@ def _upgrade(database: Database, config: Config, script: ScriptDirectory, head: 
     return before
 
 
-def schema_revisions(database: Database) -> tuple[str | None, str]:
-    """The schema's revision (None if there is none yet) and the one that this version needs; changes nothing."""
-    with database.transaction() as connection:
-        return _revision(connection), _migrations()[2]
-
-
 def _migrations() -> tuple[Config, ScriptDirectory, str]:
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(VERSIONS_FOLDER.parent))
     script = ScriptDirectory.from_config(config)
     head = script.get_current_head()
     assert head is not None
     return config, script, head
-
-
-def _revision(connection: Connection) -> str | None:
-    if connection.execute(text("SELECT to_regclass('heimdall.schema_version')")).scalar() is None:
-        return None
-    revision: str | None = connection.execute(text("SELECT version_num FROM heimdall.schema_version")).scalar()
-    return revision

@@ -1,15 +1,21 @@
 """Sessions during recording: open, heartbeat, close as failed, find abandoned ones."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from sqlalchemy import Row, text
-
-from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.session_slugs import insert_with_slug
 from heimdall_pipelines.store.sessions import SessionIdentity
+from heimdall_pipelines.store.sql import text
 from heimdall_pipelines.store.stations import known_source_id
+
+if TYPE_CHECKING:
+    from sqlalchemy import Row
+
+    from heimdall_pipelines.store.database import Database
+    from heimdall_pipelines.store.reading import Reading
 
 # An import has no deadline: importing the same files again continues it.
 _IS_RECORDING = "recording_deadline_at IS NOT NULL"
@@ -90,27 +96,24 @@ def note_recording_removed(database: Database, session_id: UUID) -> None:
         )
 
 
-def abandoned_sessions(database: Database, silent_for_s: float) -> list[AbandonedSession]:
+def abandoned_sessions(database: Reading, silent_for_s: float) -> list[AbandonedSession]:
     """Sessions whose recorder died, and failed ones whose objects are still to be removed; oldest first.
 
     Parameters
     ----------
-    database : Database
+    database : Reading
     silent_for_s : float
         Time without a heartbeat after which a recorder counts as dead.
     """
-    with database.transaction() as connection:
-        rows = connection.execute(
-            text(
-                "SELECT id, slug, name, status, error_message, recording_deadline_at < clock_timestamp() AS is_late,"
-                " EXTRACT(EPOCH FROM clock_timestamp() - recorder_seen_at) AS silent_s"
-                f" FROM heimdall.recording_sessions WHERE {_IS_RECORDING} AND deletion_began_at IS NULL"
-                " AND status <> 'completed' AND (recording_deadline_at < clock_timestamp()"
-                " OR recorder_seen_at < clock_timestamp() - :silent_for_s * INTERVAL '1 second')"
-                " ORDER BY created_at, id"
-            ),
-            {"silent_for_s": silent_for_s},
-        ).all()
+    rows = database.read(
+        "SELECT id, slug, name, status, error_message, recording_deadline_at < clock_timestamp() AS is_late,"
+        " EXTRACT(EPOCH FROM clock_timestamp() - recorder_seen_at) AS silent_s"
+        f" FROM heimdall.recording_sessions WHERE {_IS_RECORDING} AND deletion_began_at IS NULL"
+        " AND status <> 'completed' AND (recording_deadline_at < clock_timestamp()"
+        " OR recorder_seen_at < clock_timestamp() - %(silent_for_s)s * INTERVAL '1 second')"
+        " ORDER BY created_at, id",
+        {"silent_for_s": silent_for_s},
+    )
     return [
         AbandonedSession(
             row.id,

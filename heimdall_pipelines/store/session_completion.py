@@ -6,9 +6,10 @@ from uuid import UUID
 from sqlalchemy import text
 
 from heimdall_pipelines.errors import HeimdallError
-from heimdall_pipelines.store.database import Database, time_sql
+from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.measurements import StationRecording, replace_measurements
 from heimdall_pipelines.store.sessions import SessionBeingDeletedError, SessionNotFoundError
+from heimdall_pipelines.store.sql import time_sql
 from heimdall_pipelines.store.stations import add_missing_stations
 
 

@@ -4,18 +4,23 @@ A slug is words of a-z and 0-9 joined by single hyphens, 100 characters at most,
 `20171127T104156Z-77500hz-dcf77`. A UUID is not a slug, so that a slug is never taken for an id.
 """
 
+from __future__ import annotations
+
 import re
 import unicodedata
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, text
-
 from heimdall_pipelines.errors import HeimdallError
-from heimdall_pipelines.store.database import Database
+from heimdall_pipelines.store.sql import text
 from heimdall_pipelines.store.stations import slug as words_of
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Row
+
+    from heimdall_pipelines.store.database import Database
 
 # The constraint of the column is the same; see the migration 0007.
 _SLUG = re.compile(r"([0-9]{8}T[0-9]{6}Z-)?[a-z0-9]+(-[a-z0-9]+)*")

@@ -1,15 +1,21 @@
 """Rows of recording_sessions, as they are read."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, fields
 from datetime import datetime
+from typing import TYPE_CHECKING
 from uuid import UUID
 
-from sqlalchemy import Connection, text
-
 from heimdall_pipelines.errors import HeimdallError
-from heimdall_pipelines.store.database import Database
-from heimdall_pipelines.store.session_slugs import as_uuid
-from heimdall_pipelines.store.stations import SOURCE_COLUMNS, KnownSource
+from heimdall_pipelines.store.sql import text
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from heimdall_pipelines.store.database import Database
+    from heimdall_pipelines.store.reading import Reading
+    from heimdall_pipelines.store.stations import KnownSource
 
 SessionKey = UUID | str  # a session's id, or its slug
 
@@ -93,6 +99,9 @@ def get_session(database: Database, key: SessionKey) -> RecordingSession:
 
 def read_session(connection: Connection, key: SessionKey) -> RecordingSession:
     """One session, within a transaction or snapshot; raises as `get_session`."""
+    from heimdall_pipelines.store.session_slugs import as_uuid
+    from heimdall_pipelines.store.stations import SOURCE_COLUMNS, KnownSource
+
     source_columns = ", ".join(f"k.{column} AS source_{column}" for column in SOURCE_COLUMNS)
     row = connection.execute(
         text(
@@ -109,22 +118,19 @@ def read_session(connection: Connection, key: SessionKey) -> RecordingSession:
     return RecordingSession(known_source=None if source["name"] is None else KnownSource(**source), **values)
 
 
-def list_sessions(database: Database, limit: int = 100) -> list[SessionOverview]:
+def list_sessions(database: Reading, limit: int = 100) -> list[SessionOverview]:
     """Sessions with counts of the segments of their current revision, newest first."""
-    with database.transaction() as connection:
-        rows = connection.execute(
-            text(
-                f"SELECT {_OVERVIEW_COLUMNS},"
-                " (SELECT count(*) FROM heimdall.measurements m WHERE m.recording_session_id = s.id) AS num_stations,"
-                " count(f.id) AS num_segments,"
-                " count(f.id) FILTER (WHERE f.extraction_failed) AS num_failed_segments"
-                " FROM heimdall.recording_sessions s LEFT JOIN heimdall.measurement_features f"
-                " ON f.recording_session_id = s.id AND f.session_revision = s.revision"
-                " GROUP BY s.id ORDER BY s.created_at DESC LIMIT :limit"
-            ),
-            {"limit": limit},
-        )
-        return [SessionOverview(**row._mapping) for row in rows]
+    rows = database.read(
+        f"SELECT {_OVERVIEW_COLUMNS},"
+        " (SELECT count(*) FROM heimdall.measurements m WHERE m.recording_session_id = s.id) AS num_stations,"
+        " count(f.id) AS num_segments,"
+        " count(f.id) FILTER (WHERE f.extraction_failed) AS num_failed_segments"
+        " FROM heimdall.recording_sessions s LEFT JOIN heimdall.measurement_features f"
+        " ON f.recording_session_id = s.id AND f.session_revision = s.revision"
+        " GROUP BY s.id ORDER BY s.created_at DESC LIMIT %(limit)s",
+        {"limit": limit},
+    )
+    return [SessionOverview(**row._asdict()) for row in rows]
 
 
 def completed_sessions(database: Database) -> list[SessionIdentity]:

@@ -1,18 +1,23 @@
 """Rows of websdr_stations and known_sources."""
 
+from __future__ import annotations
+
 import json
 import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
-
-from sqlalchemy import Connection, Row, text
 
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.model.receiver_kind import ReceiverKind, kinds_text
-from heimdall_pipelines.store.database import Database
+from heimdall_pipelines.store.sql import text
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Row
+
+    from heimdall_pipelines.store.database import Database
 
 _LONGEST_SCHEME = 8
 _SLUG = re.compile(r"[a-z0-9]+([-_][a-z0-9]+)*")

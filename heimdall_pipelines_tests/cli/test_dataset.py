@@ -24,9 +24,9 @@ from heimdall_pipelines.defs.partitions import SYNTHETIC_BATCHES, SYNTHETIC_DATA
 from heimdall_pipelines.model.batches import Batch
 from heimdall_pipelines.model.dataset_spec import DatasetSpec
 from heimdall_pipelines.store.batches import list_batches
-from heimdall_pipelines.store.database import DatabaseUnavailableError
 from heimdall_pipelines.store.datasets import count_rows, find_dataset, get_dataset, mark_dataset_deleted
 from heimdall_pipelines.store.objects import ObjectLocation
+from heimdall_pipelines.store.outages import DatabaseUnavailableError
 from heimdall_pipelines_tests.datasets.support import execute, stored_iq
 from heimdall_pipelines_tests.dev_server import wait_for
 from heimdall_pipelines_tests.waiting import TIMEOUT_S
@@ -413,7 +413,7 @@ def test_ctrl_c_ends_at_once_commits_nothing_of_the_running_batch_and_says_how_t
     assert committed in range(20, MORE_THAN_ARE_MADE, 20)
     assert count_rows(stores.database, dataset.id).features == committed
     assert f"Interrupted: {committed} of {MORE_THAN_ARE_MADE} samples are committed" in err
-    assert "To go on: heimdall dataset make night" in err
+    assert "To continue: heimdall dataset make night" in err
     assert "Traceback" not in err
 
 

@@ -14,7 +14,8 @@ from heimdall_pipelines.datasets.workers import Workers
 from heimdall_pipelines.model.dataset_spec import parse_spec
 from heimdall_pipelines.model.truth import LinkTruth, SampleTruth
 from heimdall_pipelines.rf.philox import Purpose, generator
-from heimdall_pipelines.rf.receivers import ReceiverSite, draw_receiver_sites
+from heimdall_pipelines.rf.receiver_site import ReceiverSite
+from heimdall_pipelines.rf.receivers import draw_receiver_sites
 from heimdall_pipelines.rf.scene import draw_scene
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
 from heimdall_pipelines.settings import Settings

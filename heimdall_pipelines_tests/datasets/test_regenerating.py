@@ -11,10 +11,10 @@ import pytest
 import sigmf
 
 from heimdall_pipelines.datasets.iq_files import iq_file
+from heimdall_pipelines.datasets.limits import NUM_KEPT_IQ
 from heimdall_pipelines.datasets.regenerating import MAX_RELATIVE_DIFFERENCE, RegenerationError, regenerate_iq, write_iq
 from heimdall_pipelines.datasets.samples import (
     FULL_SCALE_DBM,
-    NUM_KEPT_IQ,
     GeneratorVersionError,
     Recipe,
     draw_sample,

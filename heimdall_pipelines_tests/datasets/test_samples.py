@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from heimdall_pipelines.datasets.iq_files import iq_file, iq_metadata
+from heimdall_pipelines.datasets.limits import NUM_KEPT_IQ
 from heimdall_pipelines.datasets.samples import (
     FULL_SCALE_DBM,
-    NUM_KEPT_IQ,
     draw_sample,
     keeps_iq,
     make_sample,

@@ -15,7 +15,7 @@ from heimdall_pipelines.defs import alerts
 from heimdall_pipelines.defs.alerts import Cursor, failed_asset_check_alerts, note_and_deliver
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.store.alerts import close_alerts_of_deleted, list_alerts, note_evaluations
-from heimdall_pipelines.store.database import DatabaseUnavailableError
+from heimdall_pipelines.store.outages import DatabaseUnavailableError
 from heimdall_pipelines.store.recordings import RecordedSession, open_recording_session
 from heimdall_pipelines.store.stores import open_stores
 from heimdall_pipelines_tests.alerts.support import LOG, PASSWORD, TOKEN, Webhook, evaluation

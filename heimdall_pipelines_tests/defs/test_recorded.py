@@ -19,7 +19,7 @@ from heimdall_pipelines.defs.recorded import (
 from heimdall_pipelines.sessions.checks import SESSION_CHECKS
 from heimdall_pipelines.sessions.deleting import delete_session
 from heimdall_pipelines.sessions.extraction import extract_session
-from heimdall_pipelines.store.database import DatabaseUnavailableError
+from heimdall_pipelines.store.outages import DatabaseUnavailableError
 from heimdall_pipelines.store.session_deletion import begin_deletion
 from heimdall_pipelines.store.sessions import SessionIdentity, get_session
 from heimdall_pipelines.store.stores import open_stores

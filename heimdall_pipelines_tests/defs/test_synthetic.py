@@ -31,8 +31,8 @@ from heimdall_pipelines.model.batches import partition_key
 from heimdall_pipelines.model.dataset_spec import DatasetSpec
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
 from heimdall_pipelines.store.batches import list_batches
-from heimdall_pipelines.store.database import DatabaseUnavailableError
 from heimdall_pipelines.store.datasets import find_dataset, get_dataset
+from heimdall_pipelines.store.outages import DatabaseUnavailableError
 from heimdall_pipelines.store.stores import open_stores
 from heimdall_pipelines_tests.datasets.support import (
     add,

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.programs
 
 # Uses the stack, tells when it does, and leaves at the end of its input.
 USER_PROGRAM = """
-import encodings.idna, os, sys
+import encodings.idna, importlib.metadata, minio, os, sys, urllib3
 from pathlib import Path
 from heimdall_pipelines.local.stack import Stack
 
@@ -164,6 +164,15 @@ def test_modes_of_folders_above_stay_and_our_own_are_closed_to_listing(stack, ho
     assert home.stat().st_mode & 0o066 == 0
     assert (home / "s3").stat().st_mode & 0o777 == 0o700
     assert (home / "postgres" / "data").stat().st_mode & 0o777 == 0o700
+
+
+def test_work_that_needs_no_s3_starts_both_servers_and_shares_them(stack, home):
+    with stack.use(needs_s3=False) as first:
+        assert running(stack) == (True, True)
+        with Stack(home).use(needs_s3=False) as second:
+            assert second == first == stack.environment()
+        assert {b.name for b in connect_s3(first).list_buckets()} >= {"heimdall-raw-iq", "heimdall-synthetic-iq"}
+    assert running(stack) == (False, False)
 
 
 def test_two_processes_that_start_at_once_share_the_servers_and_the_last_one_out_stops_them(stack, home, users):

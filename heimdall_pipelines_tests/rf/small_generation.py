@@ -12,7 +12,8 @@ from dataclasses import asdict
 from heimdall_pipelines.rf.channel import Impairments
 from heimdall_pipelines.rf.link import Link
 from heimdall_pipelines.rf.philox import Purpose, generator
-from heimdall_pipelines.rf.receivers import ReceiverSite, draw_receiver_sites
+from heimdall_pipelines.rf.receiver_site import ReceiverSite
+from heimdall_pipelines.rf.receivers import draw_receiver_sites
 from heimdall_pipelines.rf.scene import SceneSpec, draw_scene
 from heimdall_pipelines.rf.synthesis import receptions
 

@@ -13,7 +13,8 @@ from scipy.special import j0
 
 from heimdall_pipelines.rf.channel import draw_fading
 from heimdall_pipelines.rf.link import Link
-from heimdall_pipelines.rf.receivers import ReceiverSite, draw_receiver_sites
+from heimdall_pipelines.rf.receiver_site import ReceiverSite
+from heimdall_pipelines.rf.receivers import draw_receiver_sites
 from heimdall_pipelines.rf.scene import SceneSpec, draw_scene, rejection_reason
 from heimdall_pipelines.rf.synthesis import receptions
 from heimdall_pipelines.stations.network import load_network

@@ -9,7 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from heimdall_pipelines.rf.receivers import ReceiverSite, bounding_box, draw_receiver_sites
+from heimdall_pipelines.rf.receiver_site import ReceiverSite
+from heimdall_pipelines.rf.receivers import bounding_box, draw_receiver_sites
 from heimdall_pipelines.rf.scene import SceneSpec, draw_scene, rejection_reason
 from heimdall_pipelines.stations.network import load_network
 

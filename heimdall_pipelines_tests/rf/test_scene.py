@@ -9,7 +9,7 @@ import pytest
 
 from heimdall_pipelines.rf.environment import noise_power_dbm
 from heimdall_pipelines.rf.geodesy import distance_m, propagation_delay_s
-from heimdall_pipelines.rf.receivers import ReceiverSite
+from heimdall_pipelines.rf.receiver_site import ReceiverSite
 from heimdall_pipelines.rf.scene import SceneSpec, draw_scene, draw_shadowing_db, rejection_reason
 
 SITES = (

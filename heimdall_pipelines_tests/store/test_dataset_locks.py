@@ -12,9 +12,10 @@ import pytest
 
 from heimdall_pipelines.settings import Settings
 from heimdall_pipelines.store import dataset_locks
-from heimdall_pipelines.store.database import Database, DatabaseUnavailableError
+from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.dataset_locks import DatasetLockedError, exclusive_lock, is_locked, shared_lock
 from heimdall_pipelines.store.dataset_snapshot import activity
+from heimdall_pipelines.store.outages import DatabaseUnavailableError
 from heimdall_pipelines_tests.tcp_link import TcpLink
 from heimdall_pipelines_tests.waiting import TIMEOUT_S, wait_for
 
