@@ -474,7 +474,7 @@ def test_an_edit_is_found_and_repaired_to_the_byte(night, fault, edit):
         assert any(re.search(name, example) for example in examples), examples
 
     plan = night.plan(checksums=edit.only_with_checksums)
-    assert plan.is_empty == bool(re.fullmatch(r"\d+ young objects? left alone", in_words(plan)))
+    assert plan.is_empty == bool(re.fullmatch(r"\d+ young orphans? kept", in_words(plan)))
     assert plan.to_regenerate == edit.to_regenerate
     done = night.repair(checksums=edit.only_with_checksums)
     for promised in ("to_regenerate", "iq_rows_to_remove", "batches_to_count", "num_samples"):

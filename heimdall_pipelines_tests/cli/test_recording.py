@@ -51,7 +51,7 @@ def test_a_session_that_no_station_recorded_is_exit_code_1_with_the_reason(heimd
         (("--frequency", "-1kHz", "--all-active"), "a number with its unit is expected"),
         (("--frequency", "1kHz"), "either --stations a,b,c or --all-active"),
         (("--frequency", "1kHz", "--stations", "a", "--all-active"), "either --stations a,b,c or --all-active"),
-        (("--frequency", "1kHz", "--stations", ","), "no station was named"),
+        (("--frequency", "1kHz", "--stations", ","), "no station was given"),
         (("--frequency", "1kHz", "--stations", "a", "--duration", "-5"), "a duration of -5 s cannot be recorded"),
         (("--frequency", "1kHz", "--stations", "a,a"), "station a is given twice"),
         (("--frequency", "1kHz", "--stations", "x"), "unknown station x"),

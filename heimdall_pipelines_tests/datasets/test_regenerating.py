@@ -177,7 +177,7 @@ def test_a_flipped_byte_of_the_stored_object_is_noticed_and_left(stores, dataset
         (lambda npy: npy + b"\0", "bytes are stored, .* are expected"),
         (lambda npy: b"", "0 bytes are stored"),
         (lambda npy: bytes(len(npy)), r"is not a \.npy file"),
-        (lambda npy: npy[:-8] + np.array([np.nan], "<c8").tobytes(), "the checksum is not the one"),
+        (lambda npy: npy[:-8] + np.array([np.nan], "<c8").tobytes(), "the checksum differs from the stored one"),
     ],
     ids=["truncated", "longer", "empty", "zeros", "NaN"],
 )

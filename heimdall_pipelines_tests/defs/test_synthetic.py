@@ -285,7 +285,7 @@ def test_the_run_of_a_stopped_batch_fails_at_once_with_its_reasons_and_leaves_no
 @pytest.mark.parametrize(
     ("key", "message"),
     [
-        ("night", "'night' is no batch: DATASET__NNNNN is expected"),
+        ("night", "'night' is not a batch: DATASET__NNNNN is expected"),
         ("day__00000", "unknown dataset day"),
         ("night__00001", "dataset night has batches 0 to 0"),
     ],

@@ -337,7 +337,7 @@ def test_a_repair_by_default_changes_nothing_and_shows_what_it_would_do(instance
     assert result.success
     shown = observation(result)
     assert (shown.partition, shown.description) == ("night", "what a repair would do")
-    assert "| samples regenerated | 1 |" in shown.metadata["planned"].value
+    assert "| samples made again | 1 |" in shown.metadata["planned"].value
     assert "1/milano-baggio.npy is missing" in shown.metadata["found"].value
     assert result.get_asset_check_evaluations() == []
     assert object_sizes(stores, damaged) == sizes
@@ -352,12 +352,12 @@ def test_a_repair_mends_and_dagsters_last_word_of_dataset_and_batch_is_that_all_
     assert_agrees(stores, "night", range(4))
     shown = observation(result)
     assert shown.description == "repaired"
-    assert "| samples regenerated | 1 |" in shown.metadata["done"].value
+    assert "| samples made again | 1 |" in shown.metadata["done"].value
     assert last_words_of_dataset(instance, "night") == ALL_PASS
     assert failed(last_words_of_batch(instance, "night", 0)) == set()
     assert get_dataset(stores.database, "night").health_status == "healthy"
     again = run(instance, REPAIR, "night", {"repair": {"config": {"apply": True}}})
-    assert "| samples regenerated | 0 |" in observation(again).metadata["done"].value
+    assert "| samples made again | 0 |" in observation(again).metadata["done"].value
 
 
 def test_a_repair_removes_objects_without_row_that_are_old_enough(instance, stores, damaged, monkeypatch):

@@ -67,7 +67,7 @@ def test_a_station_that_stands_twice_or_is_a_stranger_is_found(stores, session_i
         """ '"torino"') WHERE segment_idx = 0""",
     )
     (outcome,) = [x for x in check_session(stores, session_id).outcomes if not x.passed]
-    assert outcome.examples == ["segment 0: station genova is missing", "segment 0: station torino stands twice"]
+    assert outcome.examples == ["segment 0: station genova is missing", "segment 0: station torino is listed twice"]
 
 
 def test_an_entry_without_a_feature_is_found(stores, session_id):

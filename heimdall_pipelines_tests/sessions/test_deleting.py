@@ -27,7 +27,7 @@ from heimdall_pipelines_tests.tcp_link import TcpLink
 from heimdall_pipelines_tests.waiting import TIMEOUT_S, wait_for
 
 # Every step that a deletion tells of, in their order: broken off before each, it has to be finished.
-STEPS = ["marking", "removing its objects", "removing its partition", "deleting its rows", "looking for what came in"]
+STEPS = ["marking", "removing its objects", "removing its partition", "deleting its rows", "removing objects that were stored meanwhile"]
 
 # The only thing that differs from a real deletion: it stops where the test wants it.
 STOPPING_DELETION = """
@@ -98,7 +98,7 @@ def test_the_partition_of_a_session_that_took_the_slug_stays(stores, session_id,
     slug, removed = get_session(stores.database, session_id).slug, []
 
     def import_again(line):
-        if line.startswith("looking for what came in"):
+        if line.startswith("removing objects that were stored meanwhile"):
             assert import_files(stores, example_recordings).slug == slug
 
     delete_session(stores, session_id, removed.append, import_again)

@@ -274,7 +274,7 @@ def test_two_imports_of_the_same_files_at_once_do_not_disturb_each_other(stores,
         digest = connection.execute(text("SELECT content_sha256 FROM heimdall.recording_sessions")).scalar()
     with (
         import_lock(stores.database, digest),
-        pytest.raises(ImportInProgressError, match="by another process"),
+        pytest.raises(ImportInProgressError, match="another process is importing these files"),
     ):
         import_files(stores, example_recordings)
     assert import_files(stores, example_recordings).session_id == report.session_id

@@ -165,7 +165,7 @@ def test_there_is_nothing_to_validate_of_a_session_that_is_unknown_or_not_comple
     with pytest.raises(SessionNotFoundError, match="heimdall session list"):
         validate_session(stores, uuid4())
     execute(stores, "UPDATE heimdall.recording_sessions SET status = 'in_progress'")
-    with pytest.raises(SessionNotCompleteError, match="is in_progress: nothing of it can be checked"):
+    with pytest.raises(SessionNotCompleteError, match="is in_progress: it can be checked only when it is completed"):
         validate_session(stores, imported)
     execute(stores, "UPDATE heimdall.recording_sessions SET deletion_began_at = now()")
     slug = slug_of(stores, imported)
