@@ -27,7 +27,13 @@ from heimdall_pipelines_tests.tcp_link import TcpLink
 from heimdall_pipelines_tests.waiting import TIMEOUT_S, wait_for
 
 # Every step that a deletion tells of, in their order: broken off before each, it has to be finished.
-STEPS = ["marking", "removing its objects", "removing its partition", "deleting its rows", "removing objects that were stored meanwhile"]
+STEPS = [
+    "marking",
+    "removing its objects",
+    "removing its partition",
+    "deleting its rows",
+    "removing objects that were stored meanwhile",
+]
 
 # The only thing that differs from a real deletion: it stops where the test wants it.
 STOPPING_DELETION = """
