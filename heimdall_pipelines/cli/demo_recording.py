@@ -8,12 +8,14 @@ from heimdall_pipelines.cli.extraction import extract_now, print_checks
 from heimdall_pipelines.cli.session_recording import print_recording
 from heimdall_pipelines.cli.tables import print_stations
 from heimdall_pipelines.model.receiver_kind import ReceiverKind
+from heimdall_pipelines.receivers.clients import receiver_of
 from heimdall_pipelines.receivers.signal_sources import Place, SyntheticSource, Transmission
 from heimdall_pipelines.receivers.simulated_receivers import SimulatedKiwiSdr
 from heimdall_pipelines.receivers.simulator import run_simulated
+from heimdall_pipelines.receivers.stream import Receiver, WaitLimits
 from heimdall_pipelines.sessions import example
 from heimdall_pipelines.sessions.record_request import RecordRequest
-from heimdall_pipelines.sessions.recording import record_session
+from heimdall_pipelines.sessions.recording import RecordingEnvironment, record_session
 from heimdall_pipelines.stations.network import Network, load_network, sync_network
 from heimdall_pipelines.store.sessions import get_session
 from heimdall_pipelines.store.stations import Station, set_station_active, set_station_url
@@ -21,6 +23,8 @@ from heimdall_pipelines.store.stores import Stores
 
 DURATION_S = 5.0
 SPEED = 1.0  # times real time
+# Clients and receivers share this process: on a busy machine both are slow, and no silence means a lost receiver.
+TIMEOUT_S = 600.0
 # Simulated receivers at the positions of stations of the network, whose rows do not change.
 RECEIVERS = (("demo-1", "torino"), ("demo-2", "genova"), ("demo-3", "milano-baggio"))
 
@@ -42,12 +46,13 @@ def record_from_simulated_receivers(stores: Stores) -> bool:
                 places[rx_id].altitude_m,
                 url=url,
                 api_type=ReceiverKind.KIWISDR,
+                timeout_seconds=TIMEOUT_S,
             )
             for (rx_id, where), url in zip(RECEIVERS, urls, strict=True)
         ]
         with _active(stores, stations):
             request = RecordRequest(source.frequency_hz, DURATION_S, tuple(places), source.name)
-            report = record_session(stores, request, show_progress)
+            report = record_session(stores, request, show_progress, RecordingEnvironment(receiver_of=_patient_client))
     print_recording(report)
     if report.status != "completed":
         return False
@@ -56,6 +61,10 @@ def record_from_simulated_receivers(stores: Stores) -> bool:
     print_stations(stores, report.session_id)
     print_checks(outcome)
     return outcome.passed and report.error_message is None
+
+
+def _patient_client(api_type: str, _limits: WaitLimits) -> Receiver:
+    return receiver_of(api_type, WaitLimits(TIMEOUT_S, TIMEOUT_S, TIMEOUT_S, TIMEOUT_S))
 
 
 @contextmanager

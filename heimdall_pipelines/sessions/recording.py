@@ -58,7 +58,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class RecordingEnvironment:
-    """Receivers, time and random numbers of a recording; tests inject their own."""
+    """Receivers, time and random numbers of a recording; tests inject their own, the demonstration its clients."""
 
     receiver_of: Callable[[str, WaitLimits], Receiver] = receiver_of
     sleep: Sleep = asyncio.sleep
@@ -113,7 +113,7 @@ def record_session(
     progress : callable
         Called with a line to show, every few seconds; interrupts the recording by raising.
     environment : RecordingEnvironment, optional
-        For tests.
+        Clients, clock and random numbers other than the default ones.
 
     Raises
     ------
