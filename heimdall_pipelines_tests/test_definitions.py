@@ -110,7 +110,7 @@ ONLY_IN_METADATA = {dg.AssetKey(["synthetic", "dataset_summary"])}  # its number
 
 
 @pytest.mark.parametrize("asset", ASSETS)
-def test_every_asset_says_whose_what_and_where_it_is(asset):
+def test_every_asset_has_owner_columns_and_location(asset):
     assert asset.owners == ["team:heimdall"]
     assert asset.description
     assert asset.kinds

@@ -95,7 +95,7 @@ def seen(validation: DatasetValidation) -> str:
         ]
     ],
 )
-def test_a_killed_batch_is_whole_or_not_there_and_is_made_again(night, settings, fault, moment, found):
+def test_a_killed_batch_is_complete_or_absent_and_is_retried(night, settings, fault, moment, found):
     night.unmake(1)
     missing = night.rows()
     with stopped("batch", moment, settings, NAME):
@@ -179,7 +179,7 @@ def test_the_same_batch_made_twice_at_once_is_there_once(night, settings, fault)
 
 
 @pytest.mark.fault("a check while a batch has stored objects and not committed its rows")
-def test_a_check_beside_a_batch_raises_no_false_alarm(night, settings, fault):
+def test_a_check_during_a_batch_raises_no_false_alarm(night, settings, fault):
     night.unmake(1)
 
     def batch(hold: Held) -> object:
@@ -214,7 +214,7 @@ def test_a_batch_that_commits_in_the_middle_of_a_check_raises_no_false_alarm(nig
 
 
 @pytest.mark.fault("a repair while a batch is being made")
-def test_a_repair_beside_a_batch_refuses_and_changes_nothing(night, settings, fault):
+def test_a_repair_during_a_batch_fails_without_changes(night, settings, fault):
     night.delete(night.key(0))
     night.unmake(1)
 

@@ -129,7 +129,7 @@ def heimdall(least, monkeypatch, capsys, tmp_path):
     return run
 
 
-def test_the_least_rights_suffice_for_the_whole_way(heimdall, least, names, s3, example_recordings):
+def test_least_privileges_suffice_for_all_operations(heimdall, least, names, s3, example_recordings):
     code, _, err = heimdall("session", "list")
     assert (code, "there is no schema yet" in err, "as the schema's owner" in err) == (1, True, True)
     assert heimdall("db", "migrate", settings=owner_of(least, names))[0] == 0

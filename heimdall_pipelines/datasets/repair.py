@@ -115,11 +115,11 @@ class RepairPlan:
     def numbers(self) -> dict[str, int]:
         """Number of changes of each kind."""
         return {
-            "samples_made_again": len(self.to_regenerate),
+            "samples_regenerated": len(self.to_regenerate),
             "iq_rows_removed": len(self.iq_rows_to_remove),
             "batches_counted": len(self.batches_to_count),
-            "objects_without_row_removed": self.num_orphans,
-            "objects_without_row_left_alone": self.num_young_orphans,
+            "orphans_removed": self.num_orphans,
+            "young_orphans_kept": self.num_young_orphans,
         }
 
     def lines(self, *, is_done: bool) -> list[str]:

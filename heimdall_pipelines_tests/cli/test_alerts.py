@@ -52,7 +52,7 @@ def test_no_alert_is_said_in_words(heimdall):
     assert heimdall("alerts", "list", "--open")[:2] == (0, "no check fails\n")
 
 
-def test_alerts_are_listed_with_state_numbers_and_who_was_told_or_why_not(heimdall, stores, noted, webhooks):
+def test_alerts_are_listed_with_state_numbers_and_deliveries(heimdall, stores, noted, webhooks):
     urls = SecretStr(" ".join(webhook.url for webhook in webhooks))
     deliver(stores.database, destinations(urls), START, time_limit_s=TIMEOUT_S)
     code, output, error = heimdall("alerts", "list")

@@ -36,7 +36,7 @@ def imported(heimdall, files):
     return re.search(r"imported: session (\S+)", out)[1]
 
 
-def test_migrate_says_what_it_did_and_then_that_nothing_was_to_do(heimdall, empty_database_settings, monkeypatch):
+def test_a_second_migration_reports_that_nothing_changed(heimdall, empty_database_settings, monkeypatch):
     for name, value in environment_of(empty_database_settings).items():
         monkeypatch.setenv(name, value)
     assert heimdall("db", "migrate")[:2] == (0, "schema migrated from nothing to revision 0007\n")

@@ -103,7 +103,7 @@ def line_of(output, words):
     return line
 
 
-def test_all_is_well_with_a_dataset_under_way_and_a_session(heimdall, settings, night, session, daemon):
+def test_a_dataset_in_progress_and_a_session_are_no_problem(heimdall, settings, night, session, daemon):
     code, output, error = heimdall("status")
     assert (code, error) == (0, "")
     shown = section(output, "Servers")

@@ -110,7 +110,7 @@ def test_the_limits_of_the_environment_hold_from_the_first_run_on(instance):
     assert instance.get_concurrency_config().run_queue_config.max_concurrent_runs == 6
 
 
-def test_no_secret_shows_in_what_the_ui_says_of_the_instance(worker, cluster, instance):
+def test_the_ui_shows_no_secret_of_the_instance(worker, cluster, instance):
     shown = instance.info_str() + str(instance.info_dict()) + str(instance.get_ref())
     settings = cluster.settings
     for secret in (settings.pg_password, settings.s3_secret_key):
@@ -122,7 +122,7 @@ def test_no_secret_shows_in_what_the_ui_says_of_the_instance(worker, cluster, in
 
 
 @pytest.mark.fault("a run in a worker and a run waiting in Redis are cancelled")
-def test_cancelled_runs_end_cancelled_and_are_not_made_again(worker, cluster, instance, cluster_stores, fault):
+def test_cancelled_runs_stay_cancelled_and_are_not_retried(worker, cluster, instance, cluster_stores, fault):
     dataset = add(cluster_stores, "endless", **ENDLESS | {"target_num_samples": 20_000})
     both = [batch_run(instance, f"endless__0000{number}").run_id for number in (0, 1)]
 
@@ -178,7 +178,7 @@ def test_a_run_outlives_redis_and_later_ones_wait_for_it(worker, cluster, instan
 
 
 @pytest.mark.fault("the process that executes a run is killed, its worker is not")
-def test_a_run_whose_process_died_fails_soon_and_is_made_again(worker, cluster, instance, cluster_stores, fault):
+def test_a_run_whose_process_died_fails_and_is_retried(worker, cluster, instance, cluster_stores, fault):
     with batches_held_back(cluster_stores.database):  # it is at work until it is killed
         add(cluster_stores, "orphaned", A_WHILE, batch_size=A_WHILE)
         first = batch_run(instance, "orphaned__00000").run_id
@@ -199,9 +199,7 @@ def test_a_run_whose_process_died_fails_soon_and_is_made_again(worker, cluster, 
 
 
 @pytest.mark.fault("the process that executes a run dies after its last step, before it reports success")
-def test_a_run_that_died_after_its_last_step_is_made_again_and_succeeds(
-    worker, cluster, instance, cluster_stores, fault
-):
+def test_a_run_that_died_after_its_last_step_is_retried(worker, cluster, instance, cluster_stores, fault):
     with dagster_database(cluster) as database, contextlib.ExitStack() as until_killed:
         with batches_held_back(cluster_stores.database):  # its success is the next one
             add(cluster_stores, "almost", A_WHILE, batch_size=A_WHILE)
@@ -221,7 +219,7 @@ def test_a_run_that_died_after_its_last_step_is_made_again_and_succeeds(
 
 
 @pytest.mark.fault("a worker gets SIGTERM in the middle of a run")
-def test_a_worker_that_is_told_to_stop_lets_its_run_end(worker, cluster, instance, cluster_stores, fault):
+def test_a_worker_finishes_its_run_after_one_signal(worker, cluster, instance, cluster_stores, fault):
     with batches_held_back(cluster_stores.database):  # it ends when we say so
         add(cluster_stores, "evening", 10)
         run_id = batch_run(instance, "evening__00000").run_id
@@ -238,7 +236,7 @@ def test_a_worker_that_is_told_to_stop_lets_its_run_end(worker, cluster, instanc
 
 
 @pytest.mark.fault("a worker gets Ctrl-C in the middle of a run, then SIGTERM")
-def test_a_worker_that_is_told_twice_ends_its_run_which_is_made_again(worker, cluster, instance, cluster_stores, fault):
+def test_a_second_signal_ends_the_run_which_is_retried(worker, cluster, instance, cluster_stores, fault):
     dataset = add(cluster_stores, "hurried", **ENDLESS)
     run_id = batch_run(instance, "hurried__00000").run_id
     wait_for_status(instance, run_id, STARTED)
@@ -263,7 +261,7 @@ def test_a_worker_that_is_told_twice_ends_its_run_which_is_made_again(worker, cl
 
 
 @pytest.mark.fault("Redis loses the runs that wait for a worker")
-def test_a_run_that_no_worker_will_ever_get_fails_and_is_made_again(cluster, instance, cluster_stores, fault):
+def test_a_run_lost_by_redis_fails_and_is_retried(cluster, instance, cluster_stores, fault):
     if cluster.is_running("one"):
         cluster.kill("one")
     add(cluster_stores, "forgotten", 1)

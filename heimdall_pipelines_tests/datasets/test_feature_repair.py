@@ -137,7 +137,7 @@ def test_features_are_regenerated_and_nothing_else_changes(stores, present, olde
     assert plan_feature_repair(stores, NAME).is_empty
 
 
-def test_rows_of_the_present_version_are_left_alone(stores, present, older):
+def test_rows_of_the_current_version_are_unchanged(stores, present, older):
     make_older(stores)
     execute(
         stores,

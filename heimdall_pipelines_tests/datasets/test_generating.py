@@ -194,7 +194,7 @@ def test_the_same_batch_made_while_it_is_being_made_is_there_once(settings, stor
     assert len(feature_rows(stores, dataset)) == 10
 
 
-def test_a_batch_made_again_is_the_same_to_the_byte(stores):
+def test_a_regenerated_batch_has_identical_bytes(stores):
     dataset = add(stores, "night", 6)
     first = make(stores, "night")
     rows, objects = feature_rows(stores, dataset), iq_sha256(stores, dataset)
@@ -325,7 +325,7 @@ def no_transaction_is_open(stores: Stores) -> bool:
     )
 
 
-def test_killed_while_objects_are_stored_a_batch_leaves_no_row_and_is_made_again(settings, stores):
+def test_a_batch_killed_during_uploads_leaves_no_row(settings, stores):
     dataset = add(stores, "night", 30)
     # However late it is killed, it has not committed.
     with held_at_the_commit(stores, NOBODY_COMMITS), batch_process(settings, "night", 2) as process:

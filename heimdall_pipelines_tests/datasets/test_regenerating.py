@@ -189,7 +189,7 @@ def test_a_damaged_object_is_a_problem_that_says_what(stores, dataset, content, 
     assert re.search(said, stored.problem)
 
 
-def test_a_missing_object_is_a_problem_and_is_not_made_again(stores, dataset):
+def test_a_missing_object_is_reported_and_not_regenerated(stores, dataset):
     where = location(stores, dataset)
     stores.objects.remove(where.bucket, where.key)
     assert again(stores).stored.problem == f"IQ file not found: {where}"

@@ -244,7 +244,7 @@ def test_a_network_edited_afterwards_changes_no_sample(stores, network):
     assert feature_rows(stores, edited) == feature_rows(stores, untouched)
 
 
-def test_hardly_any_acceptable_scene_refuses_the_request_and_says_what_to_relax(stores, network):
+def test_a_request_with_hardly_any_acceptable_scene_is_refused(stores, network):
     with pytest.raises(UnacceptableSpecError) as caught:
         request(stores, **SMALL, min_snr_db=60, min_receivers=7)
     message = str(caught.value)

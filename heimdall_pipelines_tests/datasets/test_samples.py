@@ -191,7 +191,7 @@ def test_attempts_are_the_rejected_ones_and_the_accepted_one():
         assert sample.scene.num_detected == 7
 
 
-def test_a_sample_that_finds_no_scene_has_none_and_says_why():
+def test_a_sample_without_an_acceptable_scene_gives_the_reason():
     of = recipe(**SMALL, min_receivers=7)
     hard = next(idx for idx in range(30) if drawn(of, idx).attempts > 2)
     needed = drawn(of, hard).attempts
@@ -240,7 +240,7 @@ def test_the_iq_given_to_be_kept_stays_what_it_is():
         assert (heard.iq.dtype, heard.iq.shape) == (np.complex64, (2500,))
 
 
-def test_a_receiver_alone_hears_the_same():
+def test_a_single_receiver_gives_the_same_iq():
     of = recipe(**SMALL)
     every = [heard.iq for heard in sample_receptions(of, drawn(of))]
     for index in (6, 2):

@@ -118,7 +118,7 @@ def test_beyond_either_end_the_error_names_field_value_and_range(name):
 
 
 @pytest.mark.parametrize("name", CHOICES)
-def test_what_is_none_of_the_choices_is_named_with_them(name):
+def test_an_invalid_choice_is_named_with_the_valid_ones(name):
     message = problems(**{name: "other"})
     assert f"{name} 'other': " in message
     assert all(str(choice) in message for choice in CHOICES[name])

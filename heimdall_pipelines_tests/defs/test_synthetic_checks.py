@@ -151,9 +151,7 @@ def test_checks_come_along_with_a_summary_and_keep_the_health(instance, stores):
     assert (dataset.health_status, dataset.last_validated_at is None) == ("healthy", False)
 
 
-def test_a_fault_is_found_by_the_checks_of_the_batch_and_of_the_dataset_with_what_mends_it(
-    instance, stores, monkeypatch
-):
+def test_checks_of_batch_and_dataset_find_a_fault_and_name_its_repair(instance, stores, monkeypatch):
     dataset = add(stores, "night", 3, batch_size=2)
     for batch_no in (0, 1):
         make(stores, "night", batch_no)
@@ -197,7 +195,7 @@ def test_a_missing_feature_row_is_found_by_the_checks_of_the_batch_and_of_the_da
     assert not any(partition == "night__00000" for partition, _ in failed_in(result))
 
 
-def test_of_many_problems_twenty_are_told_and_all_are_counted(instance, stores):
+def test_of_many_problems_twenty_are_shown_and_all_counted(instance, stores):
     dataset = add(stores, "night", 10, batch_size=10)
     make(stores, "night")
     remove_objects(stores, dataset, *object_sizes(stores, dataset))
@@ -275,7 +273,7 @@ def test_a_server_that_comes_back_is_asked_again_and_the_checks_pass(instance, s
 # The job that validates
 
 
-def test_the_validation_job_reads_objects_only_if_it_is_told_to(instance, stores):
+def test_the_validation_job_reads_objects_only_on_request(instance, stores):
     dataset = add(stores, "night", 2)
     make(stores, "night")
     changed = ObjectLocation(stores.objects.synthetic_iq_bucket, f"synthetic/{dataset.id}/1/milano-baggio.npy")
@@ -286,7 +284,7 @@ def test_the_validation_job_reads_objects_only_if_it_is_told_to(instance, stores
 
     quick = run(instance, VALIDATE, "night")
     assert ("night", "objects_agree") not in failed_in(quick)
-    assert values(evaluations(quick)["samples_made_again_agree"])["samples_made_again"] == 1
+    assert values(evaluations(quick)["samples_regenerate_identically"])["samples_regenerated"] == 1
     thorough = run(instance, VALIDATE, "night", {"validate": {"config": {"checksums": True}}})
     assert thorough.success
     assert ("night", "objects_agree") in failed_in(thorough)
@@ -337,7 +335,7 @@ def test_a_repair_by_default_changes_nothing_and_shows_what_it_would_do(instance
     assert result.success
     shown = observation(result)
     assert (shown.partition, shown.description) == ("night", "what a repair would do")
-    assert "| samples made again | 1 |" in shown.metadata["planned"].value
+    assert "| samples regenerated | 1 |" in shown.metadata["planned"].value
     assert "1/milano-baggio.npy is missing" in shown.metadata["found"].value
     assert result.get_asset_check_evaluations() == []
     assert object_sizes(stores, damaged) == sizes
@@ -346,18 +344,18 @@ def test_a_repair_by_default_changes_nothing_and_shows_what_it_would_do(instance
     assert failed(last_words_of_batch(instance, "night", 0)) == {"objects_agree"}
 
 
-def test_a_repair_mends_and_dagsters_last_word_of_dataset_and_batch_is_that_all_is_well(instance, stores, damaged):
+def test_after_a_repair_the_checks_of_dataset_and_batch_pass(instance, stores, damaged):
     result = run(instance, REPAIR, "night", {"repair": {"config": {"apply": True}}})
     assert result.success
     assert_agrees(stores, "night", range(4))
     shown = observation(result)
     assert shown.description == "repaired"
-    assert "| samples made again | 1 |" in shown.metadata["done"].value
+    assert "| samples regenerated | 1 |" in shown.metadata["done"].value
     assert last_words_of_dataset(instance, "night") == ALL_PASS
     assert failed(last_words_of_batch(instance, "night", 0)) == set()
     assert get_dataset(stores.database, "night").health_status == "healthy"
     again = run(instance, REPAIR, "night", {"repair": {"config": {"apply": True}}})
-    assert "| samples made again | 0 |" in observation(again).metadata["done"].value
+    assert "| samples regenerated | 0 |" in observation(again).metadata["done"].value
 
 
 def test_a_repair_removes_objects_without_row_that_are_old_enough(instance, stores, damaged, monkeypatch):

@@ -126,7 +126,7 @@ def test_the_proxy_lets_in_who_knows_the_password(deployment, tmp_path):
         assert b"cannot be empty" in refused.stderr, lacking
 
 
-def test_nothing_is_written_beside_the_folders_that_may_be(deployment):
+def test_only_the_writable_folders_are_written(deployment):
     """The containers' file systems are read-only, but for /tmp and storage, where files come and go."""
     for service in deployment.services.values():
         if service.name == "redis":

@@ -102,7 +102,7 @@ def test_fewer_than_three_fixes_or_two_seconds_are_no_clock():
     assert fit(receiver_stamps(seconds=3.0, fix_every_s=0.5)) is None
 
 
-def test_a_receiver_that_never_had_a_fix_is_no_clock():
+def test_a_receiver_without_any_fix_gives_no_clock():
     stamps = receiver_stamps()
     assert fit(GnssStamps(stamps.samples, np.full_like(stamps.age_s, 255), stamps.second, stamps.nanosecond)) is None
     zeros = np.zeros_like(stamps.second)

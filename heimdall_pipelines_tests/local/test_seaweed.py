@@ -117,7 +117,7 @@ def test_two_servers_that_start_at_once_choose_different_ports(server, folder, m
         other.stop()
 
 
-def test_nobody_gets_in_without_the_credentials(server, folder):
+def test_requests_without_the_credentials_are_refused(server, folder):
     port = start(server)
     keep_objects(port)
 
@@ -194,7 +194,7 @@ def test_a_server_that_ends_at_once_tells_the_last_lines_of_its_log(server, fold
         start(server)
 
 
-def test_a_missing_binary_is_told(server, folder, monkeypatch):
+def test_a_missing_binary_is_reported(server, folder, monkeypatch):
     monkeypatch.setattr("sys.executable", str(folder / "python"))
     with pytest.raises(LocalServerError, match="make install"):
         start(server)

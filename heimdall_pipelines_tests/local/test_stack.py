@@ -148,7 +148,7 @@ def test_credentials_are_for_the_owner_alone_and_show_nowhere_else(stack, home, 
         assert [path for path in others if secret.encode() in path.read_bytes()] == []
 
 
-def test_damaged_credentials_are_told_without_their_content(home):
+def test_damaged_credentials_are_reported_without_their_content(home):
     home.mkdir()
     (home / "credentials.json").write_text('{"pg_password": "hush"')
     with pytest.raises(LocalServerError, match="is damaged: restore it") as error:

@@ -51,7 +51,7 @@ def test_a_port_that_is_taken_is_an_error_that_says_so():
 
 
 @pytest.mark.parametrize("speed", [0.0, -1.0, float("nan")])
-def test_a_speed_that_is_none_is_refused(speed):
+def test_an_invalid_speed_is_refused(speed):
     with pytest.raises(ValueError, match="speed must be positive"):
         SimulatedKiwiSdr(synthetic(), speed=speed)
 

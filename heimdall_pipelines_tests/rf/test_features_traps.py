@@ -239,7 +239,7 @@ def test_an_echo_shows_as_the_slope_of_the_amplitude_over_frequency(echo_phase_r
 
 
 @pytest.mark.parametrize("snr_db", [0, 20, 60])
-def test_a_carrier_that_does_not_sweep_says_nothing_about_delay_spread(snr_db):
+def test_a_carrier_without_sweep_gives_no_delay_spread(snr_db):
     measured = features_of(received(generator(23), np.exp(2j * np.pi * 700 * TIME_S), rssi_dbm=-80, snr_db=snr_db))
     assert np.isnan(measured.chunks["multipath_delay_spread_us"]).all()
     assert np.isnan(measured.chunks["coherence_bandwidth_khz"]).all()
@@ -263,7 +263,7 @@ def test_flat_fading_is_not_taken_for_multipath():
     assert np.all(measured.chunks["multipath_delay_spread_us"] < 0.05)
 
 
-def test_an_unmodulated_carrier_that_fades_says_nothing_about_delay_spread():
+def test_a_fading_unmodulated_carrier_gives_no_delay_spread():
     # Two paths 12 Hz of Doppler apart: in each fade amplitude and frequency move together, by some tens of hertz.
     waveform = (1 + 0.9 * np.exp(2j * np.pi * 12 * TIME_S)) / np.sqrt(1.81)
     measured = features_of(received(generator(32), waveform, rssi_dbm=-80, snr_db=70)).chunks
@@ -300,7 +300,7 @@ def test_envelope_and_zero_crossings_are_those_of_the_channel_not_of_the_whole_b
 # --- repeatability
 
 
-def test_the_same_samples_give_the_same_numbers_and_nobodys_random_numbers_are_drawn():
+def test_features_are_deterministic_and_draw_no_random_numbers():
     iq = received(generator(28), voice_fm(generator(29), NUM_SAMPLES, SAMPLE_RATE_HZ), rssi_dbm=-80, snr_db=5)
     np.random.seed(1)  # noqa: NPY002
     state = np.random.get_state()[1].copy()  # noqa: NPY002

@@ -156,7 +156,7 @@ def straight_line_delays_s(scene, sites):
 
 
 @pytest.mark.parametrize("is_random", [False, True])
-def test_the_receivers_of_a_whole_scene_hear_it_as_far_apart_as_they_stand_on_the_ellipsoid(is_random):
+def test_arrival_times_of_a_scene_match_ellipsoidal_distances(is_random):
     rng = np.random.default_rng(1)
     sites = draw_receiver_sites(SITES, min_count=5, max_count=8, rng=rng) if is_random else SITES
     scene = scene_without_fading(5, sites)

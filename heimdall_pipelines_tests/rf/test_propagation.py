@@ -173,7 +173,7 @@ def test_many_receivers_come_as_one_array():
         ([0, 500, 1000], [1, 1, 1], (0, 10), "above the ground"),
     ],
 )
-def test_a_profile_that_is_none_is_refused(distances_m, heights_m, masts_m, problem):
+def test_an_invalid_profile_is_refused(distances_m, heights_m, masts_m, problem):
     with pytest.raises(ValueError, match=problem):
         path_loss_db(145e6, distances_m, heights_m, *masts_m)
 

@@ -198,7 +198,7 @@ def test_the_session_is_pending_and_then_in_progress_while_it_is_recorded_and_no
 
 
 @pytest.mark.fault("live stations send nothing, or stop sending")
-def test_a_station_that_says_nothing_or_falls_silent_fails_after_its_own_timeout(stores, fault):
+def test_a_silent_station_fails_after_its_own_timeout(stores, fault):
     add_receivers(stores, "mute", "silent", timeout_seconds=60.0, retry_count=0)
     add_receivers(stores, "ok", timeout_seconds=3600.0)
     recorded = Recorded("ok")
@@ -273,7 +273,7 @@ def test_a_broken_attempt_is_repeated_with_growing_pauses_and_its_samples_are_dr
     )
 
 
-def test_a_station_is_asked_no_more_often_than_it_allows_and_never_again_after_a_lasting_error(stores):
+def test_retries_respect_a_stations_limit_and_end_at_a_lasting_error(stores):
     add_receivers(stores, "busy", retry_count=2)
     add_receivers(stores, "closed", retry_count=2)
 
@@ -303,7 +303,7 @@ def test_a_station_is_not_retried_with_too_little_in_common(stores):
     assert report.error_message == "busy: is busy; there was no time to try again"
 
 
-def test_an_error_that_nobody_thought_of_fails_its_station_only(stores):
+def test_an_unexpected_error_fails_its_station_only(stores):
     add_receivers(stores, "a", "b")
 
     async def play(rx_id, attempt):

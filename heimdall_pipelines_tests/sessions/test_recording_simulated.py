@@ -177,7 +177,7 @@ def test_with_automatic_gain_levels_are_uncalibrated_and_with_a_fixed_one_they_a
     assert sum("agc=0" in command and "manGain=60" in command for command in receiver.commands) == 1
 
 
-def test_a_channel_wider_than_a_station_receives_is_told_at_once_and_noted(stores, tmp_path):
+def test_a_channel_wider_than_a_station_receives_is_reported_and_noted(stores, tmp_path):
     with run_simulated(SimulatedKiwiSdr(WavSource(kiwi_file(tmp_path, seconds=2.0)), speed=FAST)) as (url,):
         add_receivers(stores, "kiwi", url=url)
         lines = []

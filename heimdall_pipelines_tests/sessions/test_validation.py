@@ -142,7 +142,7 @@ def test_an_object_too_many_concerns_no_segment_and_is_a_warning(stores, session
     assert issue["repair"].endswith(f"heimdall session delete {slug_of(stores, session_id)}")
 
 
-def test_missing_iq_concerns_every_segment_and_cannot_be_made_again(stores, session_id):
+def test_missing_iq_affects_every_segment_and_cannot_be_regenerated(stores, session_id):
     location = list_recordings(stores.database, session_id)[0].location
     stores.objects.remove(location.bucket, location.key)
     found = validate_session(stores, session_id)
@@ -151,7 +151,7 @@ def test_missing_iq_concerns_every_segment_and_cannot_be_made_again(stores, sess
     assert issue["repair"].startswith("IQ of recordings cannot be regenerated")
 
 
-def test_a_session_whose_features_are_due_has_an_issue_that_extracting_mends(stores, imported):
+def test_due_features_are_an_issue_that_an_extraction_repairs(stores, imported):
     assert validate_session(stores, imported).health_status == "critical"
     issues = {issue["check"]: issue for issue in kept(stores).validation_issues}
     assert issues["stations_extracted"]["examples"] == ["nothing was extracted"]

@@ -80,7 +80,7 @@ def test_workers_that_answer_need_no_attention():
     assert replace(WELL, workers=Workers((Worker("celery@a", 1),), "dagster", 9)).exit_code == 0
 
 
-def test_json_says_what_the_words_say():
+def test_json_has_the_values_of_the_report():
     made = as_json(replace(WELL, remarks=("the schema is behind",)))
     assert made["looked_at"] == "2026-01-31T12:00:00+00:00"
     assert made["attention"] == ["the schema is behind"]

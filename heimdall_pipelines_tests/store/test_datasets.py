@@ -149,7 +149,7 @@ def test_datasets_are_listed_oldest_first(stores):
     assert [dataset.name for dataset in list_datasets(stores.database)] == names
 
 
-def test_what_is_not_there_is_none_or_an_error(stores):
+def test_an_unknown_dataset_is_none_or_an_error(stores):
     assert find_dataset(stores.database, "night") is None
     with pytest.raises(DatasetNotFoundError, match="unknown dataset night; see: heimdall dataset list"):
         get_dataset(stores.database, "night")
