@@ -430,7 +430,7 @@ def kill_in_the_middle(stores: Stores, session_id: str, reached: Path) -> None:
                 return reached.exists()
 
             wait_for("the extraction to be in its middle", stands_in_the_middle)
-            assert stored(stores, session_id) == before  # nobody sees half of it
+            assert stored(stores, session_id) == before  # no partial result is visible
         finally:
             run.kill()
 

@@ -507,7 +507,7 @@ def test_a_sample_cannot_be_there_twice(night, fault, table):
 def test_another_generator_version_is_checked_and_never_repaired(night, fault):
     version = "UPDATE heimdall.synthetic_datasets SET generator_version = 99 WHERE id = :id"
     night.execute(version)
-    assert failed(night.validate(checksums=True)) == {}  # what agrees is healthy, whoever made it
+    assert failed(night.validate(checksums=True)) == {}  # consistent data are healthy in any generator version
     assert night.plan().is_empty
     in_turn(features("DELETE", 3), lambda night: night.delete(night.key(5)))(night)
     night.put(f"synthetic/{night.dataset.id}/notes.txt", b"x")

@@ -72,7 +72,7 @@ def at_the_end(do: Callable[[], object]) -> Callable[[BatchProgress], None]:
     return told
 
 
-def nobody_writes(night: Night) -> bool:
+def is_unlocked(night: Night) -> bool:
     return not activity(night.stores.database, night.dataset.id).is_locked
 
 
@@ -99,8 +99,8 @@ def test_a_killed_batch_is_complete_or_absent_and_is_retried(night, settings, fa
     night.unmake(1)
     missing = night.rows()
     with stopped("batch", moment, settings, NAME):
-        assert not nobody_writes(night)
-    wait_for("the lock to end with its process", lambda: nobody_writes(night))
+        assert not is_unlocked(night)
+    wait_for("the lock to end with its process", lambda: is_unlocked(night))
     if moment == "after the commit":
         assert night.snapshot() == night.sound
     else:
@@ -147,7 +147,7 @@ def test_a_killed_repair_leaves_nothing_worse_and_is_done_again(night, settings,
     before = night.snapshot()
     with stopped("repair", moment, settings, NAME), pytest.raises(DatasetLockedError):
         night.repair()
-    wait_for("the lock to end with its process", lambda: nobody_writes(night))
+    wait_for("the lock to end with its process", lambda: is_unlocked(night))
     left = night.snapshot()
     assert before.objects.items() <= left.objects.items()
     assert set(before.rows["measurement_features"]) <= set(left.rows["measurement_features"])

@@ -31,7 +31,7 @@ DATASET_CHECKS: dict[str, tuple[Severity, str]] = {
     "estimates_agree_with_truth": ("WARN", "Estimated levels and frequencies are close to the truth."),
     "samples_regenerate_identically": (
         "ERROR",
-        "Samples chosen at random, regenerated, give the rows and IQ that are stored.",
+        "Samples chosen at random, regenerated, equal the stored rows and IQ.",
     ),
 }
 # Of a batch, on its feature rows and on its IQ.

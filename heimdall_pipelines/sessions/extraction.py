@@ -72,7 +72,7 @@ class StationSummary:
 
     @property
     def mean_cn0_dbhz(self) -> float | None:
-        """Mean over the segments in which the signal was present; None if there are none."""
+        """Mean over the segments in which the signal was present; None without any."""
         return _mean(self.cn0_dbhz)
 
     def metrics(self) -> StationMetrics:

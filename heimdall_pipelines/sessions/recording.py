@@ -324,7 +324,7 @@ class _Job:
 def _conclude(
     stores: Stores, job: _Job, recordings: Sequence[StationRecording], skipped: tuple[tuple[str, str], ...]
 ) -> RecordReport:
-    """Complete the session with the recorded stations, or close it as failed if there are none."""
+    """Complete the session if a station was recorded, otherwise close it as failed."""
     recorded = [recording for recording in recordings if recording.error_message is None]
     problems = [f"{x.station.rx_id}: {x.error_message}" for x in recordings if x.error_message is not None]
     problems += [f"{rx_id}: skipped: {reason}" for rx_id, reason in skipped]

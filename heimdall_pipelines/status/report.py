@@ -162,7 +162,7 @@ class Status:
 
     @property
     def attention(self) -> tuple[str, ...]:
-        """Problems that need attention, as text; empty if there are none."""
+        """Problems that need attention, as text; empty without any."""
         return tuple(_attention(self))
 
     @property

@@ -149,7 +149,7 @@ def test_the_demonstration_takes_the_real_recordings(heimdall, real_recordings):
         (("session", "import", "{file}", "--known-source", "DCF78"), 1, "unknown source DCF78; known are: DCF77"),
         (("session", "extract", "12"), 1, "no session 12; see: heimdall session list"),
         (("session", "show", "00000000-0000-0000-0000-000000000000"), 1, "heimdall session list"),
-        (("station", "disable", "nobody"), 1, "unknown station nobody"),
+        (("station", "disable", "unknown"), 1, "unknown station unknown"),
         (("station", "add", "x", "--latitude", "91", "--longitude", "0"), 1, "latitude 91.0 is outside"),
         (
             ("station", "add", "x", "--latitude", "1", "--longitude", "0", "--frequency-range", "a-b"),

@@ -157,7 +157,7 @@ def test_json_is_one_document_on_standard_output(heimdall, stores, night):
     assert wrong["repair"] == "heimdall dataset repair night --apply"
 
 
-@pytest.mark.parametrize("arguments", [("nobody",), ("nobody", "--json"), ("../", "--checksums")])
+@pytest.mark.parametrize("arguments", [("absent",), ("absent", "--json"), ("../", "--checksums")])
 def test_a_dataset_that_cannot_be_looked_at_ends_with_2_and_a_message(heimdall, arguments):
     code, out, err = heimdall(*VALIDATE, *arguments)
     assert (code, out) == (2, "")
@@ -298,9 +298,9 @@ def test_a_repair_as_json_is_one_document_with_what_was_done_and_what_is_found_n
 
 def test_young_orphans_are_kept(heimdall, stores, night, monkeypatch):
     put(stores, stores.objects.synthetic_iq_bucket, f"synthetic/{night.id}/1/stranger.npy")
-    left_alone = "not removed: 1 objects without row that are younger than an hour"
+    is_kept = "not removed: 1 objects without row that are younger than an hour"
     code, out, _ = heimdall(*REPAIR, "night", "--apply")
-    assert (code, left_alone in out) == (1, True), "it is not well yet"
+    assert (code, is_kept in out) == (1, True), "it is not well yet"
     monkeypatch.setattr(repair, "MIN_ORPHAN_AGE", timedelta(0))
     assert "  remove: 1 objects without row, 0.0 MB" in heimdall(*REPAIR, "night")[1]
 
@@ -319,10 +319,10 @@ def test_a_repair_refuses_while_a_batch_is_being_made(heimdall, stores, night):
 
 @pytest.mark.parametrize("options", [(), ("--apply",), ("--apply", "--json")])
 def test_what_is_unknown_or_being_deleted_is_not_repaired(heimdall, stores, options):
-    assert heimdall(*REPAIR, "nobody", *options) == (
+    assert heimdall(*REPAIR, "absent", *options) == (
         1,
         "",
-        "Error: unknown dataset nobody; see: heimdall dataset list\n",
+        "Error: unknown dataset absent; see: heimdall dataset list\n",
     )
     mark_dataset_deleted(stores.database, add(stores, "to_delete", 1))
     code, out, err = heimdall(*REPAIR, "to_delete", *options)

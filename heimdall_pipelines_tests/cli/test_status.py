@@ -253,7 +253,7 @@ def test_redis_and_workers_are_shown_where_runs_go_to_workers(heimdall, daemon, 
         monkeypatch.setenv("HEIMDALL_REDIS_URL", redis.url)
         with Celery(broker=redis.url, set_as_current=False) as app:
             for _ in range(2):
-                app.send_task("nobody_knows_it", queue=servers.QUEUE)
+                app.send_task("unknown_task", queue=servers.QUEUE)
         code, output, _ = heimdall("status")
         assert code == 1
         assert server(output, "Redis").startswith(f"up 127.0.0.1:{redis.port}, ")

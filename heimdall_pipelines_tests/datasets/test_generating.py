@@ -1,4 +1,4 @@
-"""Batches: the same bytes whoever makes them, rows and objects that agree, nothing half-made after a fall."""
+"""Batches: the same bytes with any workers, consistent rows and objects, no partial batch after a failure."""
 
 import json
 import os
@@ -279,7 +279,7 @@ def test_a_lost_object_is_there_again_after_the_batch(stores):
     assert_agrees(stores, "night", range(4))
 
 
-NOBODY_COMMITS = "SELECT 1 FROM heimdall.synthetic_datasets FOR UPDATE"
+NO_COMMIT = "SELECT 1 FROM heimdall.synthetic_datasets FOR UPDATE"
 MAKE_A_BATCH = """
 import sys
 from heimdall_pipelines.datasets.generating import make_batch
@@ -328,7 +328,7 @@ def no_transaction_is_open(stores: Stores) -> bool:
 def test_a_batch_killed_during_uploads_leaves_no_row(settings, stores):
     dataset = add(stores, "night", 30)
     # However late it is killed, it has not committed.
-    with held_at_the_commit(stores, NOBODY_COMMITS), batch_process(settings, "night", 2) as process:
+    with held_at_the_commit(stores, NO_COMMIT), batch_process(settings, "night", 2) as process:
         wait_for("the first object", lambda: object_sizes(stores, dataset))
         assert process.poll() is None
     wait_for("the killed process's connections to close", lambda: no_transaction_is_open(stores))
@@ -342,7 +342,7 @@ def test_a_batch_killed_during_uploads_leaves_no_row(settings, stores):
 @pytest.mark.parametrize(
     "lock",
     [
-        NOBODY_COMMITS,  # nothing of the commit is done
+        NO_COMMIT,  # nothing of the commit is done
         "LOCK TABLE heimdall.synthetic_batches IN EXCLUSIVE MODE",  # features and IQ rows are inserted
     ],
     ids=["before", "within"],

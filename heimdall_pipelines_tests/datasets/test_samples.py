@@ -230,7 +230,7 @@ def test_random_receivers_are_drawn_anew_for_each_sample():
 
 
 def test_the_iq_given_to_be_kept_stays_what_it_is():
-    """The samples' memory is used again only where nobody keeps them; features are the same in both cases."""
+    """The samples' memory is reused only if they are not kept; features are the same in both cases."""
     of = recipe(**SMALL)
     kept = {}
     row = make_sample(of, drawn(of), lambda site, iq: kept.__setitem__(site.rx_id, iq))

@@ -361,12 +361,10 @@ def test_after_a_repair_the_checks_of_dataset_and_batch_pass(instance, stores, d
 def test_a_repair_removes_objects_without_row_that_are_old_enough(instance, stores, damaged, monkeypatch):
     put_stranger(stores, f"synthetic/{damaged.id}/1/")
     shown = observation(run(instance, REPAIR, "night")).metadata["planned"].value
-    assert "| objects without row removed | 0 |" in shown
-    assert "| objects without row left alone | 1 |" in shown
+    assert "| orphans removed | 0 |" in shown
+    assert "| young orphans kept | 1 |" in shown
     monkeypatch.setattr(repair, "MIN_ORPHAN_AGE", timedelta(0))
-    assert (
-        "| objects without row removed | 1 |" in observation(run(instance, REPAIR, "night")).metadata["planned"].value
-    )
+    assert "| orphans removed | 1 |" in observation(run(instance, REPAIR, "night")).metadata["planned"].value
 
 
 def test_a_repair_refuses_while_a_batch_is_being_made(instance, stores, damaged):
@@ -394,7 +392,7 @@ def test_a_repair_of_features_is_planned_then_done(instance, stores):
 
 @pytest.mark.parametrize(("job", "op"), [(VALIDATE, "validate"), (REPAIR, "repair")])
 def test_what_is_unknown_or_being_deleted_is_neither_validated_nor_repaired(instance, stores, job, op):
-    assert "unknown dataset nobody; see: heimdall dataset list" in failure(run(instance, job, "nobody"))
+    assert "unknown dataset absent; see: heimdall dataset list" in failure(run(instance, job, "absent"))
     mark_dataset_deleted(stores.database, add(stores, "night", 1))
     result = run(instance, job, "night")
     assert "finish it with: heimdall dataset delete night" in failure(result)

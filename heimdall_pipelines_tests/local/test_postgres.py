@@ -293,7 +293,7 @@ def test_below_a_folder_that_is_closed_to_others_the_data_lie_outside(closed_fol
     assert_row_is_kept(port)
     server.stop()
 
-    shutil.rmtree(closed_folder / "project")  # whoever deletes the project begins anew, and loses nothing silently
+    shutil.rmtree(closed_folder / "project")  # the data of a deleted project are not reused silently
     new = EmbeddedPostgres(link)
     assert query(new.start(PASSWORD), "SELECT to_regclass('kept')") == [(None,)]
     new.stop()

@@ -107,7 +107,7 @@ def test_a_start_goes_on_when_an_answer_comes_too_late(server, monkeypatch):
 
 
 def test_two_servers_that_start_at_once_choose_different_ports(server, folder, monkeypatch):
-    # Few ports, which nobody else chooses from: each server takes 5 of 14, and would often want one of the other's.
+    # Few ports, for these two servers only: each takes 5 of 14, so that they often choose the same.
     monkeypatch.setattr(seaweed, "PORTS", range(22_720, 22_734))
     other = EmbeddedS3(folder / "other")
     try:

@@ -15,6 +15,7 @@ import psycopg2
 import pytest
 from minio import Minio
 
+from heimdall_pipelines.local.account import UNPRIVILEGED_NAMES
 from heimdall_pipelines.local.ports import is_free
 from heimdall_pipelines.local.processes import LocalServerError
 from heimdall_pipelines.local.seaweed import GRPC_OFFSET
@@ -234,14 +235,14 @@ def test_status_and_stop_of_a_folder_that_was_never_used_make_nothing(stack, hom
 
 @needs_root
 def test_an_ordinary_user_runs_everything_as_itself(home, users):
-    nobody = pwd.getpwnam("nobody")
+    ordinary = pwd.getpwnam(UNPRIVILEGED_NAMES[1])
     home.mkdir()
-    os.chown(home, nobody.pw_uid, nobody.pw_gid)
-    user = enter(users, home, nobody.pw_uid, nobody.pw_gid)
+    os.chown(home, ordinary.pw_uid, ordinary.pw_gid)
+    user = enter(users, home, ordinary.pw_uid, ordinary.pw_gid)
     assert user.stdout.readline()
     status = Stack(home).status()
     for pid in (status.postgres.pid, status.s3.pid):
-        assert psutil.Process(pid).uids().real == nobody.pw_uid
+        assert psutil.Process(pid).uids().real == ordinary.pw_uid
     leave(user)
     assert running(Stack(home)) == (False, False)
 
@@ -249,6 +250,6 @@ def test_an_ordinary_user_runs_everything_as_itself(home, users):
 @needs_root
 def test_the_folder_of_another_user_is_refused(home):
     home.mkdir()
-    os.chown(home, pwd.getpwnam("nobody").pw_uid, -1)
+    os.chown(home, pwd.getpwnam(UNPRIVILEGED_NAMES[1]).pw_uid, -1)
     with pytest.raises(LocalServerError, match="work here as that user"):
         Stack(home).start()

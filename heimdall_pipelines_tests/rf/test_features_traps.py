@@ -332,4 +332,4 @@ def test_a_receiver_with_a_narrow_filter_is_measured_against_the_noise_inside_it
     # 20 bins of 39 averages: 0.16 dB per chunk, 0.03 dB over 25; the carrier's skirts take a few bins.
     assert abs(seen.chunks["snr_db"].mean() - 10.0) < 0.2
     blind = extract_features(iq, sample_rate_hz=rate_hz)
-    assert blind.chunks["snr_db"].mean() > 50  # what the samples say where nobody tells of the filter
+    assert blind.chunks["snr_db"].mean() > 50  # the estimate without knowledge of the filter

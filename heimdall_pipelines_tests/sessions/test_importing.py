@@ -145,7 +145,7 @@ def test_a_sigmf_recording_brings_its_position_frequency_and_time(stores, tmp_pa
     (recording,) = list_recordings(stores.database, report.session_id)
     station = recording.station
     assert (station.latitude, station.longitude, station.altitude_m) == (45.25, 7.5, 321.0)
-    assert not station.is_active  # an import adds nobody to the network that is asked for recordings
+    assert not station.is_active  # an import does not activate stations
     assert recording.start_time_unix_ns == 1_777_863_721_000_000_007
     assert get_session(stores.database, report.session_id).frequency_hz == 433.5e6
 

@@ -300,7 +300,7 @@ def test_a_station_is_not_retried_with_too_little_in_common(stores):
             ok_began.set()
 
     report = record(stores, ScriptedReceiver(play), duration_s=0.4)
-    assert report.error_message == "busy: is busy; there was no time to try again"
+    assert report.error_message == "busy: is busy; too little of the recording is left for another attempt"
 
 
 def test_an_unexpected_error_fails_its_station_only(stores):

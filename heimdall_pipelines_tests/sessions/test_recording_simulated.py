@@ -61,7 +61,7 @@ def then():
 
 
 def steady_ns():
-    """A clock that nobody sets."""
+    """A clock that is never adjusted."""
     return START_NS + time.monotonic_ns()
 
 

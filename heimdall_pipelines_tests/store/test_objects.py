@@ -85,7 +85,7 @@ def test_removing_a_prefix_leaves_the_neighbours(stores):
     assert [entry.key for entry in stores.objects.entries(stores.objects.raw_iq_bucket, "")] == ["sessions/10/a.npy"]
 
 
-@pytest.mark.parametrize("change", [{"s3_secret_key": "wrong"}, {"s3_access_key": "nobody"}])
+@pytest.mark.parametrize("change", [{"s3_secret_key": "wrong"}, {"s3_access_key": "stranger"}])
 def test_wrong_credentials_are_refused_with_the_variables_to_look_at(settings, change):
     objects = ObjectStore(type(settings)(**settings.model_dump() | {"s3_secret_key": settings.s3_secret_key} | change))
     with pytest.raises(ObjectsRefusedError, match="HEIMDALL_S3_ACCESS_KEY and HEIMDALL_S3_SECRET_KEY"):

@@ -71,7 +71,7 @@ _TABLES = {
             "partition": "Partition key of the check or run; null: none",
             "run_id": "Dagster run that failed, or whose check failed last; null: checked without a run",
             "title": "The message in one line",
-            "body": "The message: numbers, examples, what mends it, link",
+            "body": "The message: numbers, examples, the repair, link",
             "numbers": "What the check counted at its last failure, by name",
             "event_log": "Dagster instance whose events event_id counts",
             "event_id": "The last Dagster event that changed this row; earlier ones of its subject are ignored",
