@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
-
 UNPRIVILEGED_NAMES = ("postgres", "nobody")  # the first that the machine has is used
 
 
