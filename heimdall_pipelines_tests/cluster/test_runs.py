@@ -14,10 +14,11 @@ from heimdall_pipelines.cluster.lost_runs import lost_runs
 from heimdall_pipelines.defs.synthetic import ALL_CORES
 from heimdall_pipelines.settings import load_settings
 from heimdall_pipelines.store.database import Database
-from heimdall_pipelines_tests.cluster.deployment import batch_run, wait_for_status, words
+from heimdall_pipelines_tests.cluster.runs import batch_run, wait_for_status, words
 from heimdall_pipelines_tests.datasets.support import add, assert_agrees, assert_nothing_committed
-from heimdall_pipelines_tests.dev_server import TIMEOUT_S, command_line, wait_for
+from heimdall_pipelines_tests.dev_server import command_line
 from heimdall_pipelines_tests.held_back import batches_held_back, success_held_back
+from heimdall_pipelines_tests.waiting import TIMEOUT_S, wait_for
 
 pytestmark = pytest.mark.programs
 STARTING, STARTED, SUCCESS, FAILURE, CANCELED = (
@@ -31,7 +32,17 @@ A_WHILE = 400  # samples: seconds
 def worker(cluster):
     """A worker takes runs; the one of the test before, where that has left it."""
     if not cluster.is_running("one"):
-        cluster.start_worker("one")
+        start_worker(cluster)
+
+
+def start_worker(cluster) -> None:
+    cluster.add_worker("one")
+    cluster.wait_until_up("one")
+
+
+def restart_redis_empty(cluster) -> None:
+    cluster.delete_data("redis")
+    cluster.restart("redis")
 
 
 def is_retried(run: dg.DagsterRun) -> bool:
@@ -73,7 +84,7 @@ def look_for_lost_runs(instance, a_minute_later: str) -> None:
 
 def maker_of_samples(cluster) -> psutil.Process | None:
     """A process that a run of the worker has started to make its samples."""
-    return next((p for p in cluster.family("one") if "heimdall_pipelines.datasets.workers" in command_line(p)), None)
+    return next((p for p in cluster.processes("one") if "heimdall_pipelines.datasets.workers" in command_line(p)), None)
 
 
 def dagster_database(cluster) -> Database:
@@ -116,9 +127,12 @@ def test_the_ui_shows_no_secret_of_the_instance(worker, cluster, instance):
     for secret in (settings.pg_password, settings.s3_secret_key):
         assert secret.get_secret_value() not in shown
     assert settings.s3_access_key not in shown
-    assert cluster.redis.password not in shown
-    assert cluster.redis.password not in cluster.log("one") + cluster.log("daemon")
-    assert not any(cluster.redis.password in " ".join(command_line(process)) for process in cluster.family("one"))
+    assert cluster.variables["HEIMDALL_REDIS_PASSWORD"] not in shown
+    assert cluster.variables["HEIMDALL_REDIS_PASSWORD"] not in cluster.log("one") + cluster.log("daemon")
+    assert not any(
+        cluster.variables["HEIMDALL_REDIS_PASSWORD"] in " ".join(command_line(process))
+        for process in cluster.processes("one")
+    )
 
 
 @pytest.mark.fault("a run in a worker and a run waiting in Redis are cancelled")
@@ -157,7 +171,7 @@ def test_a_run_outlives_redis_and_later_ones_wait_for_it(worker, cluster, instan
     add(cluster_stores, "long", **ENDLESS)
     run_id = batch_run(instance, "long__00000").run_id
     wait_for_status(instance, run_id, STARTED)
-    cluster.redis.kill()
+    cluster.kill("redis")
     seen = monitored_times(cluster, run_id)
     add(cluster_stores, "patient", 1)
     waiting = batch_run(instance, "patient__00000").run_id
@@ -168,7 +182,7 @@ def test_a_run_outlives_redis_and_later_ones_wait_for_it(worker, cluster, instan
 
     assert instance.run_coordinator.cancel_run(run_id)  # works without Redis
     wait_for_status(instance, run_id, CANCELED)
-    cluster.redis.start()
+    restart_redis_empty(cluster)
     wait_for_status(instance, waiting, SUCCESS)
     assert len(instance.get_run_group(waiting)[1]) == 1
     fault.record(
@@ -230,7 +244,7 @@ def test_a_worker_finishes_its_run_after_one_signal(worker, cluster, instance, c
         wait_for("monitoring of the run", lambda: monitored_times(cluster, run_id) >= seen + 2 * MISSES_OF_A_DEAD_RUN)
         assert instance.get_run_by_id(run_id).status is STARTED
     wait_for_status(instance, run_id, SUCCESS)
-    assert cluster.wait("one") == 0
+    assert cluster.wait_until_ended("one") == 0
     assert len(instance.get_run_group(run_id)[1]) == 1
     fault.record(detected_by="the worker", result="it accepts no other run and ends after this one, which succeeds")
 
@@ -246,7 +260,7 @@ def test_a_second_signal_ends_the_run_which_is_retried(worker, cluster, instance
     wait_for("monitoring of the run", lambda: monitored_times(cluster, run_id) >= seen + MISSES_OF_A_DEAD_RUN)
     assert instance.get_run_by_id(run_id).status is STARTED
     cluster.signal("one", signal.SIGTERM)
-    cluster.wait("one")
+    cluster.wait_until_ended("one")
     wait_for_status(instance, run_id, FAILURE)
     wait_for("the tag that it gets after that", lambda: is_retried(instance.get_run_by_id(run_id)))
     assert_nothing_committed(cluster_stores, dataset)
@@ -269,12 +283,12 @@ def test_a_run_lost_by_redis_fails_and_is_retried(cluster, instance, cluster_sto
     wait_until_in_redis(instance, lost)
     look_for_lost_runs(instance, a_minute_later=lost)
     assert instance.get_run_by_id(lost).status is STARTING  # it waits
-    cluster.redis.kill()
-    cluster.redis.start()
+    cluster.kill("redis")
+    restart_redis_empty(cluster)
     look_for_lost_runs(instance, a_minute_later=lost)
     assert instance.get_run_by_id(lost).status is FAILURE
     assert any("No worker got this run" in line for line in words(instance, lost))
-    cluster.start_worker("one")
+    start_worker(cluster)
     wait_for_status(instance, second_run(instance, lost).run_id, SUCCESS)
     assert len(instance.get_run_group(lost)[1]) == 2
     fault.record(

@@ -60,12 +60,12 @@ def test_two_machines_work_off_one_dataset_and_make_the_bytes_that_one_makes(
 ):
     if cluster.is_running("one"):  # of other tests: it would take batches
         cluster.kill("one")
-    with two_machines(cluster.settings, cluster.redis) as machines:
+    with two_machines(cluster) as machines:
         try:
             for machine in machines:
-                cluster.launch_worker(machine.name, prefix=machine.prefix, **machine.environment)
+                cluster.add_worker(machine.name, prefix=machine.prefix, **machine.environment)
             for machine in machines:
-                cluster.wait_for_worker(machine.name)
+                cluster.wait_until_up(machine.name)
 
             def runs(*statuses: dg.DagsterRunStatus) -> set[str]:
                 filters = dg.RunsFilter(job_name="make_synthetic_batches", statuses=statuses)
