@@ -55,6 +55,7 @@ def contents(stores) -> tuple[dict[int, str], list[dict], dict[str, str]]:
     return feature_rows(stores, dataset), truth, iq_sha256(stores, dataset)
 
 
+@pytest.mark.usefixtures("_template")
 def test_two_machines_work_off_one_dataset_and_make_the_bytes_that_one_makes(
     cluster, instance, cluster_stores, server_settings
 ):

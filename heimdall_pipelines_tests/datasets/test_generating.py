@@ -40,8 +40,6 @@ from heimdall_pipelines_tests.datasets.support import (
     add,
     assert_agrees,
     assert_nothing_stored,
-    database_of_module,
-    empty,
     execute,
     expand,
     feature_rows,
@@ -58,16 +56,9 @@ BOTH_TYPES = pytest.mark.parametrize("dataset_type", ["feature_based", "iq_raw"]
 SCARCE = {"min_snr_db": 34, "min_receivers": 7}
 
 
-@pytest.fixture(scope="module")
-def shared_settings(server_settings, _template):
-    with database_of_module(server_settings) as settings:
-        yield settings
-
-
 @pytest.fixture
-def settings(shared_settings):
-    yield shared_settings
-    empty(shared_settings)
+def settings(module_settings):
+    return module_settings
 
 
 @pytest.fixture(scope="module")

@@ -36,8 +36,6 @@ from heimdall_pipelines_tests.datasets.support import (
     SEVEN,
     add,
     assert_agrees,
-    database_of_module,
-    empty,
     execute,
     make,
     object_sizes,
@@ -47,16 +45,9 @@ from heimdall_pipelines_tests.datasets.support import (
 )
 
 
-@pytest.fixture(scope="module")
-def shared_settings(server_settings, _template):
-    with database_of_module(server_settings) as settings:
-        yield settings
-
-
 @pytest.fixture
-def settings(shared_settings):
-    yield shared_settings
-    empty(shared_settings)
+def settings(module_settings):
+    return module_settings
 
 
 def feature_row(sample_idx: int, attempts: int = 1, snr_db: float = 12.5, **reasons: int) -> SampleFeatureRow:
