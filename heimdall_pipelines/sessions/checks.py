@@ -167,7 +167,7 @@ class _RowChecks:
         if self._previous is None:
             gaps.problem("there are no rows")
         else:
-            self._num_planned = self._previous.extraction_metadata.get("num_segments", 0)
+            self._num_planned = self._previous.extraction_metadata.num_segments
             gaps.numbers["segments_planned"] = self._num_planned
             if self._num_rows != max(self._num_planned, 1):
                 gaps.problem(f"{self._num_rows} rows are there, the extraction planned {self._num_planned}")

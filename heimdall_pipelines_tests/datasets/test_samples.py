@@ -170,7 +170,7 @@ def test_a_row_holds_the_truth_in_its_columns_and_how_it_was_taken():
     row = make_sample(of, sample)
     assert (row.tx_latitude, row.tx_longitude) == (sample.scene.tx_latitude, sample.scene.tx_longitude)
     assert (row.tx_altitude_m, row.tx_power_dbm) == (sample.scene.tx_altitude_m, 20)
-    assert row.extraction_metadata == {
+    assert row.columns()["extraction_metadata"] == {
         "bandwidth_hz": 12500,
         "segment_ms": 100,
         "chunk_ms": 20,
@@ -276,7 +276,7 @@ def test_the_iq_file_is_a_npy_of_these_samples_and_its_description_fits():
 
 def test_the_iq_metadata_say_how_to_read_it():
     of = recipe(**SMALL)
-    assert iq_metadata(of, {"torino": "ab"}, {"torino": "cd"}) == {
+    assert iq_metadata(of, {"torino": "ab"}, {"torino": "cd"}).to_json() == {
         "format": "npy",
         "dtype": "complex64",
         "num_samples": 2500,

@@ -190,8 +190,8 @@ def test_a_short_recording_uses_its_whole_chunks_and_says_so(stores, tmp_path):
     )  # 650 ms
     report = extract_session(stores, session.session_id, quiet)
     (row,) = rows_of(stores, session.session_id)
-    assert row.extraction_metadata["num_chunks"] == 3
-    assert "3 whole chunks of 200 ms were used instead of 5" in row.extraction_metadata["notes"][0]
+    assert row.extraction_metadata.num_chunks == 3
+    assert "3 whole chunks of 200 ms were used instead of 5" in row.extraction_metadata.notes[0]
     assert report.duration_s == pytest.approx(0.6)
     assert row.receivers[0].signal_present
 

@@ -7,6 +7,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
+from heimdall_pipelines.model.row_metadata import IqMetadata, SampleExtraction
 from heimdall_pipelines.rf.feature_registry import FEATURE_NAMES
 from heimdall_pipelines.store.batches import (
     SampleFeatureRow,
@@ -68,7 +69,9 @@ def feature_row(sample_idx: int, attempts: int = 1, snr_db: float = 12.5, **reas
         tx_longitude=8.0,
         tx_altitude_m=200.0,
         tx_power_dbm=0.0,
-        extraction_metadata={"attempts": attempts, "rejections": reasons},
+        extraction_metadata=SampleExtraction(
+            bandwidth_hz=12_500, segment_ms=100, chunk_ms=20, num_chunks=5, attempts=attempts, rejections=reasons
+        ),
         overall_confidence=0.9,
         mean_snr_db=snr_db,
         gdop=None,
@@ -81,7 +84,7 @@ def iq_row(sample_idx: int) -> IqSampleRow:
         start_time_unix_ns=946_684_800_000_000_000 + sample_idx * 10**9,
         truth=truth_of("torino"),
         receivers_metadata=SEVEN[-1:],
-        iq_metadata={"format": "npy", "num_samples": 2500, "sha256": {"torino": "ab"}, "etag": {"torino": "cd"}},
+        iq_metadata=IqMetadata(num_samples=2500, sha256={"torino": "ab"}, etag={"torino": "cd"}),
         iq_storage_paths={"torino": "a", "genova": "b"},
     )
 
@@ -216,7 +219,7 @@ def test_numbers_that_json_does_not_have_are_refused_before_anything_is_sent(sto
     with pytest.raises(ValueError, match="JSON"):
         commit(stores, dataset, 0, [feature_row(0, snr_db=float("nan"))])
     with pytest.raises(ValueError, match="JSON"):
-        iq_row_json(replace(iq_row(0), iq_metadata={"level": float("inf")}))
+        iq_row_json(replace(iq_row(0), iq_metadata=IqMetadata(full_scale_dbm=float("inf"))))
 
 
 def test_a_commit_for_a_deleted_dataset_is_a_clear_error(stores):
