@@ -16,10 +16,10 @@ import pytest
 from heimdall_pipelines.local.ports import free_port
 from heimdall_pipelines.local.processes import servers_of
 from heimdall_pipelines.settings import ENV_PREFIX
+from heimdall_pipelines_tests import PROJECT_FOLDER
 from heimdall_pipelines_tests.dev_server import wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]  # a whole demonstration each
-PROJECT = Path(__file__).parents[1]
 FIRST_PORTS = range(24_600, 24_700)
 UNPRIVILEGED_ID = "65534"
 # An ordinary user who may read whatever folder Python and its packages lie in, and write nowhere but at home.
@@ -80,7 +80,7 @@ def environment_of_wheel() -> Iterator[Path]:
     folder.chmod(0o755)
     try:
         build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder / "wheel")]
-        subprocess.run(build, cwd=PROJECT, check=True, capture_output=True)
+        subprocess.run(build, cwd=PROJECT_FOLDER, check=True, capture_output=True)
         (wheel,) = (folder / "wheel").glob("*.whl")
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True)
         python = str(folder / "venv" / "bin" / "python")

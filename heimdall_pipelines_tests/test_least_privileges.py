@@ -15,11 +15,11 @@ import psycopg2
 import pytest
 
 from heimdall_pipelines import cli
-from heimdall_pipelines.cli.environment import PROJECT_FOLDER
 from heimdall_pipelines.settings import Settings
 from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.migrate import SchemaTooOldError, migrate
 from heimdall_pipelines.store.objects import ObjectLocation, ObjectsRefusedError, ObjectStore
+from heimdall_pipelines_tests import PROJECT_FOLDER
 from heimdall_pipelines_tests.conftest import environment_of, execute_on_server
 from heimdall_pipelines_tests.s3_server import S3Server
 

@@ -1,7 +1,6 @@
 """Checks whether a session's rows, measurements and objects agree. Detection only; nothing is repaired."""
 
 from dataclasses import dataclass
-from datetime import datetime
 
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.model.checks import CheckOutcome, Severity
@@ -212,8 +211,10 @@ def _check_order(
     outcome: CheckOutcome, row: StoredSessionRow, previous: StoredSessionRow | None, revision: int
 ) -> None:
     follows = previous is not None and row.segment_idx == previous.segment_idx + 1
-    if previous is not None and follows and (step := _seconds(previous.timestamp, row.timestamp)) != 1.0:
-        outcome.problem(f"segment {row.segment_idx} begins {step} s after the one before")
+    if previous is not None and follows:
+        step_s = (row.timestamp - previous.timestamp).total_seconds()
+        if step_s != 1.0:
+            outcome.problem(f"segment {row.segment_idx} begins {step_s} s after the one before")
     if row.session_revision != revision:
         outcome.problem(f"segment {row.segment_idx} is of revision {row.session_revision}, the session of {revision}")
 
@@ -234,7 +235,3 @@ def _check_extracted(outcome: CheckOutcome, row: StoredSessionRow) -> int:
             outcome.problem(f"segment {row.segment_idx}: {receiver.rx_id}: {receiver.error_message}")
     outcome.count("entries_extracted", extracted)
     return extracted
-
-
-def _seconds(earlier: datetime, later: datetime) -> float:
-    return (later - earlier).total_seconds()

@@ -311,14 +311,8 @@ def replace_session_features(database: Database, target: SessionRevision) -> Ite
         raise
 
 
-def stream_session_rows(database: Database, session_id: UUID) -> Iterator[StoredSessionRow]:
-    """The feature rows of a session in the order of segments, fetched in small groups."""
-    with database.transaction() as connection:
-        yield from read_session_rows(connection, session_id)
-
-
 def read_session_rows(connection: Connection, session_id: UUID) -> Iterator[StoredSessionRow]:
-    """As `stream_session_rows`, within a transaction or snapshot."""
+    """The feature rows of a session in the order of segments, fetched in small groups."""
     rows = connection.execute(
         text(
             f"SELECT {columns_of(StoredSessionRow, renamed={'receivers': 'receiver_features'})}"

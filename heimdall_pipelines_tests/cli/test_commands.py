@@ -7,10 +7,10 @@ from functools import partial
 import pytest
 
 from heimdall_pipelines.cli import demo, demo_recording
-from heimdall_pipelines.cli.environment import PROJECT_FOLDER
 from heimdall_pipelines.receivers.signal_sources import SyntheticSource
 from heimdall_pipelines.stations.network import load_network
 from heimdall_pipelines.store.stations import Station, list_stations
+from heimdall_pipelines_tests import PROJECT_FOLDER
 from heimdall_pipelines_tests.cli.conftest import TIMEOUT_S
 from heimdall_pipelines_tests.conftest import environment_of
 

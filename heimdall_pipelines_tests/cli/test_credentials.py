@@ -3,8 +3,8 @@
 import dagster as dg
 import pytest
 
-from heimdall_pipelines.cli.environment import PROJECT_FOLDER
 from heimdall_pipelines.definitions import build_definitions
+from heimdall_pipelines_tests import PROJECT_FOLDER
 from heimdall_pipelines_tests.sessions.support import import_files
 
 WRONG = {

@@ -7,9 +7,9 @@ import subprocess
 import dagster as dg
 import pytest
 
-from heimdall_pipelines.cli.environment import PROJECT_FOLDER
 from heimdall_pipelines.store.datasets import get_dataset
 from heimdall_pipelines.store.stores import open_stores
+from heimdall_pipelines_tests import PROJECT_FOLDER
 from heimdall_pipelines_tests.cluster.machines import Machine, two_machines
 from heimdall_pipelines_tests.conftest import environment_of
 from heimdall_pipelines_tests.datasets.support import (

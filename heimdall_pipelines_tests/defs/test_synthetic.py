@@ -8,7 +8,6 @@ import dagster as dg
 import pytest
 import yaml
 
-from heimdall_pipelines.cli.environment import PROJECT_FOLDER
 from heimdall_pipelines.datasets import workers
 from heimdall_pipelines.definitions import build_definitions
 from heimdall_pipelines.defs import outages, synthetic_sensor
@@ -34,6 +33,7 @@ from heimdall_pipelines.store.batches import list_batches
 from heimdall_pipelines.store.datasets import find_dataset, get_dataset
 from heimdall_pipelines.store.outages import DatabaseUnavailableError
 from heimdall_pipelines.store.stores import open_stores
+from heimdall_pipelines_tests import PROJECT_FOLDER
 from heimdall_pipelines_tests.datasets.support import (
     add,
     assert_agrees,

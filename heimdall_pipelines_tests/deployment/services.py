@@ -33,8 +33,9 @@ import yaml
 
 from heimdall_pipelines.local.ports import LOOPBACK
 from heimdall_pipelines.settings import ENV_PREFIX, Settings
+from heimdall_pipelines_tests import PROJECT_FOLDER
 from heimdall_pipelines_tests.conftest import environment_of
-from heimdall_pipelines_tests.deployment.compose import OUR_IMAGE, PROJECT, load_compose
+from heimdall_pipelines_tests.deployment.compose import OUR_IMAGE, load_compose
 from heimdall_pipelines_tests.dev_server import ask_graphql
 from heimdall_pipelines_tests.held_port import held_port, is_listening
 from heimdall_pipelines_tests.redis_server import redis_program
@@ -117,7 +118,9 @@ class Deployment:
         self.settings = settings
         self._id = secrets.token_hex(8)
         self._folder = folder
-        self._dagster_config = _merged(yaml.safe_load((PROJECT / "dagster.yaml").read_text()), dagster_config or {})
+        self._dagster_config = _merged(
+            yaml.safe_load((PROJECT_FOLDER / "dagster.yaml").read_text()), dagster_config or {}
+        )
         self._environment = dict(environment or {})
         self.variables = _variables(settings) | dict(variables or {})
         self.address = f"http://{LOOPBACK}:{self.variables['HEIMDALL_UI_PORT']}"
@@ -314,9 +317,11 @@ class Deployment:
         # Redis writes its title over its environment: the guard of the run knows it by its folder.
         folder = open_folder(name) if name == "redis" else self._folder / name
         (folder / "tmp").mkdir(parents=True, exist_ok=True)
+        # Our programs are those of the tests' own Python, whose folder may hold another Redis.
+        program = redis_program() if name == "redis" else sys.executable
         environment = {
-            "PATH": os.pathsep.join([_folder_of_programs(name), os.defpath]),
-            "PYTHONPATH": str(PROJECT),
+            "PATH": os.pathsep.join([str(Path(program).parent), os.defpath]),
+            "PYTHONPATH": str(PROJECT_FOLDER),
             "PYTHONUNBUFFERED": "1",
             "HOME": str(folder / "tmp"),
             "TMPDIR": str(folder / "tmp"),
@@ -326,7 +331,7 @@ class Deployment:
         }
         if name != "redis":  # what the image brings along: its working directory is DAGSTER_HOME
             (folder / "dagster.yaml").write_text(yaml.safe_dump(self._dagster_config))
-            (folder / "workspace.yaml").write_text((PROJECT / "deploy" / "workspace.yaml").read_text())
+            (folder / "workspace.yaml").write_text((PROJECT_FOLDER / "deploy" / "workspace.yaml").read_text())
             environment["DAGSTER_HOME"] = str(folder)
         for variable, value in spec.get("environment", {}).items():
             if value is not None:
@@ -423,12 +428,6 @@ class Deployment:
                 yield "\n".join([f"---- the last lines of {name}", *lines])
 
         return "\n".join([message, *tails()])
-
-
-def _folder_of_programs(service: str) -> str:
-    """Ours are those of the tests' own Python, of which the virtual environment may hold another Redis."""
-    program = redis_program() if service == "redis" else sys.executable
-    return str(Path(program).parent)
 
 
 def _variables(settings: Settings) -> dict[str, str]:

@@ -11,7 +11,7 @@ from heimdall_pipelines.sessions.example import STATIONS
 from heimdall_pipelines.sessions.extraction import NotExtractableError, extract_session
 from heimdall_pipelines.sessions.importing import ImportFile
 from heimdall_pipelines.sessions.pictures import MAX_PNG_BYTES, spectrogram_png
-from heimdall_pipelines.store.features import stations_in_session, stream_session_rows
+from heimdall_pipelines.store.features import read_session_rows, stations_in_session
 from heimdall_pipelines.store.measurements import list_recordings
 from heimdall_pipelines.store.objects import ObjectLocation
 from heimdall_pipelines.store.sessions import SessionNotFoundError
@@ -31,7 +31,8 @@ def transmission(num_samples, power, key):
 
 
 def rows_of(stores, session_id):
-    return list(stream_session_rows(stores.database, session_id))
+    with stores.database.snapshot() as connection:
+        return list(read_session_rows(connection, session_id))
 
 
 @pytest.fixture
