@@ -146,7 +146,7 @@ class Status:
     also None if runs do not go to workers.
     """
 
-    looked_at: datetime
+    observed_at: datetime
     launcher: str
     servers: tuple[Server, ...]
     daemons: tuple[Daemon, ...] | None = None
@@ -177,7 +177,7 @@ def as_json(status: Status) -> dict[str, Any]:
     """Return the document that `heimdall status --json` prints; docs/operations.md describes it."""
     made = asdict(status)
     del made["remarks"]
-    made["looked_at"] = status.looked_at.astimezone(UTC).isoformat()
+    made["observed_at"] = status.observed_at.astimezone(UTC).isoformat()
     for daemon, as_read in zip(made["daemons"] or (), status.daemons or (), strict=True):
         daemon["is_alive"] = as_read.is_alive
     return made | {"attention": list(status.attention), "exit_code": status.exit_code}

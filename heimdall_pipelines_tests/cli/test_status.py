@@ -162,7 +162,7 @@ def test_json_has_stable_names(heimdall, stores, daemon, night, session):
     found = json.loads(output)
     assert code == found["exit_code"] == 1
     assert found.keys() == {
-        "looked_at", "launcher", "servers", "daemons", "workers", "runs", "datasets", "sessions", "checks", "storage",
+        "observed_at", "launcher", "servers", "daemons", "workers", "runs", "datasets", "sessions", "checks", "storage",
         "disk_free_bytes", "not_read", "attention", "exit_code",
     }  # fmt: skip
     assert found["servers"][0].keys() == {"name", "address", "is_up", "response_s", "detail"}

@@ -1,4 +1,4 @@
-"""Alerts: failed checks and runs as incidents, and what each destination was told of them."""
+"""Alerts: failed checks and runs as incidents, and their deliveries to each destination."""
 
 from alembic import op
 
@@ -81,12 +81,12 @@ _TABLES = {
         },
     ),
     "alert_deliveries": (
-        "What one destination was told of an alert, or why not yet",
+        "Delivery of an alert to one destination, or why it is not delivered yet",
         {
             "alert_id": "The alert",
             "message": "raised or recovered",
             "destination": "Digest of the Apprise URL, which holds secrets and is kept nowhere",
-            "severity": "Severity that was told; a rise from WARN to ERROR is told again",
+            "severity": "Severity that was sent; a rise from WARN to ERROR is sent again",
             "attempts": "How often it was tried",
             "last_error": "Why the last attempt failed; null: it did not",
             "delivered_at": "When the destination took it; null: not yet",
