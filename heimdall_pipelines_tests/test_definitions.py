@@ -81,7 +81,7 @@ def test_definitions_are_valid_and_resources_can_be_replaced():
     assert definitions.resources["stores"] is stores
 
 
-def test_every_job_is_run_again_when_its_process_died_but_the_one_that_records():
+def test_every_job_except_recording_is_retried_after_a_crash():
     again = {
         job.name: job.tags.get("dagster/retry_strategy") == "ALL_STEPS"
         for job in build_definitions().get_repository_def().get_all_jobs()

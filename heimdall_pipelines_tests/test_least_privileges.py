@@ -200,7 +200,7 @@ def test_the_applications_key_can_do_nothing_else_in_the_object_store(least, s3)
         objects.close()
 
 
-def test_a_missing_bucket_that_the_key_may_not_create_is_named_with_what_to_do(least, s3):
+def test_a_bucket_that_cannot_be_created_is_named(least, s3):
     s3.admin().remove_bucket("heimdall-raw-iq")
     objects = ObjectStore(least)
     try:

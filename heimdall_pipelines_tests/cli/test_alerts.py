@@ -104,7 +104,7 @@ def test_alerts_as_json(heimdall, stores, noted, webhooks):
     }
 
 
-def test_a_test_message_goes_to_each_destination_and_what_came_of_it_is_said(heimdall, webhooks):
+def test_a_test_message_reports_the_result_of_each_destination(heimdall, webhooks):
     code, output, error = heimdall("alerts", "test")
     assert code == 1
     assert "sent" in line_of(output, "1 (json)")

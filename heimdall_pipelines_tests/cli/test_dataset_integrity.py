@@ -158,7 +158,7 @@ def test_json_is_one_document_on_standard_output(heimdall, stores, night):
 
 
 @pytest.mark.parametrize("arguments", [("absent",), ("absent", "--json"), ("../", "--checksums")])
-def test_a_dataset_that_cannot_be_looked_at_ends_with_2_and_a_message(heimdall, arguments):
+def test_an_impossible_validation_exits_with_2_and_a_message(heimdall, arguments):
     code, out, err = heimdall(*VALIDATE, *arguments)
     assert (code, out) == (2, "")
     assert err == f"Error: unknown dataset {arguments[0]}; see: heimdall dataset list\n"
@@ -199,7 +199,7 @@ def test_all_are_validated_but_those_being_deleted(heimdall, stores, night):
     assert "finish it with: heimdall dataset delete to_delete" in err
 
 
-def test_one_that_cannot_be_looked_at_is_named_and_does_not_stop_the_others(heimdall, stores, night):
+def test_an_impossible_validation_does_not_stop_the_others(heimdall, stores, night):
     add(stores, "newer", 1)
     execute(
         stores, "UPDATE heimdall.synthetic_datasets SET spec = spec || '{\"colour\": \"red\"}' WHERE name = 'newer'"
@@ -289,7 +289,7 @@ def test_a_repair_exits_with_0_and_records_that_all_checks_pass(heimdall, stores
     assert heimdall(*REPAIR, "night")[:2] == (0, "nothing to repair in night\n")
 
 
-def test_a_repair_as_json_is_one_document_with_what_was_done_and_what_is_found_now(heimdall, stores, night):
+def test_a_repair_prints_one_json_document(heimdall, stores, night):
     remove_object(stores, night, "0/milano-baggio.npy")
     code, out, _ = heimdall(*REPAIR, "night", "--apply", "--json")
     document = json.loads(out)

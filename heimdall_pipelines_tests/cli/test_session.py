@@ -144,7 +144,7 @@ def test_json_is_one_document_on_standard_output(heimdall, stores, session, shor
 
 
 @pytest.mark.parametrize("arguments", [(UNKNOWN,), ("12",), (UNKNOWN, "--json")])
-def test_a_session_that_cannot_be_looked_at_ends_with_2_and_a_message(heimdall, arguments):
+def test_an_impossible_session_validation_exits_with_2(heimdall, arguments):
     code, out, err = heimdall("session", "validate", *arguments)
     assert (code, out) == (2, "")
     assert err.startswith("Error: no")

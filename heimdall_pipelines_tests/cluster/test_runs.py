@@ -100,7 +100,7 @@ def told_to_stop(cluster) -> Iterator[None]:
     wait_for("the worker to stop", lambda: cluster.log("one").count("Warm shutdown") > times_before)
 
 
-def test_a_batch_is_made_in_a_worker_and_what_it_printed_is_in_the_store(worker, cluster, instance, cluster_stores):
+def test_a_batch_runs_in_a_worker_and_its_log_is_stored(worker, cluster, instance, cluster_stores):
     add(cluster_stores, "night", 1)
     run = wait_for_status(instance, batch_run(instance, "night__00000").run_id, SUCCESS)
     assert_agrees(cluster_stores, "night", [0])

@@ -154,7 +154,7 @@ def test_the_json_of_a_sample_has_no_nan_and_every_feature(parameters):
         assert all(set(element[name]) == {"mean", "std", "min", "max"} for name in FEATURE_NAMES)
 
 
-def test_a_sample_that_is_too_weak_to_be_detected_is_a_row_all_the_same():
+def test_an_undetected_sample_has_a_row():
     of = recipe(**SMALL, tx_power_dbm=-10, min_snr_db=-20)
     rows = [make_sample(of, drawn(of, idx)) for idx in range(10)]
     weakest = min(rows, key=lambda row: row.num_receivers_detected)

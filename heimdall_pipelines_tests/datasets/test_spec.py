@@ -302,7 +302,7 @@ VALID = st.fixed_dictionaries(
 
 @settings(max_examples=4 * settings().max_examples, deadline=None)  # of the profile
 @given(st.dictionaries(NAMES, VALUES, max_size=5) | VALID)
-def test_any_mapping_is_a_spec_that_goes_there_and_back_or_an_invalid_one(values):
+def test_any_mapping_round_trips_or_is_invalid(values):
     try:
         spec = parse_spec(values)
     except InvalidSpecError:

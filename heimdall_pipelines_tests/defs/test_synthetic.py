@@ -271,7 +271,7 @@ def test_batches_run_out_of_order_and_twice(instance, stores):
     assert_agrees(stores, "night", range(4))
 
 
-def test_the_run_of_a_stopped_batch_fails_at_once_with_its_reasons_and_leaves_nothing(instance, stores):
+def test_the_run_of_a_stopped_batch_fails_with_its_reasons(instance, stores):
     dataset = add(stores, "night", 3, **UNFILLABLE)
     result = run_batch(instance, "night__00000")
     assert not result.success

@@ -181,7 +181,7 @@ def test_checks_of_batch_and_dataset_find_a_fault_and_name_its_repair(instance, 
     assert get_dataset(stores.database, "night").health_status == "critical"
 
 
-def test_a_missing_feature_row_is_found_by_the_checks_of_the_batch_and_of_the_dataset(instance, stores):
+def test_checks_of_batch_and_dataset_find_a_missing_row(instance, stores):
     add(stores, "night", 4, batch_size=2)
     for batch_no in (0, 1):
         make(stores, "night", batch_no)
@@ -230,9 +230,7 @@ CHECKED = {"make": (MAKE, "night__00000", "check_batch"), "summarise": (SUMMARIS
 
 @pytest.mark.parametrize("what", CHECKED)
 @pytest.mark.parametrize("server", ["PostgreSQL", "S3 store"])
-def test_an_outage_during_checks_is_a_failed_run_that_names_the_server_and_no_result(
-    instance, stores, link, monkeypatch, what, server
-):
+def test_an_outage_during_checks_fails_the_run_without_results(instance, stores, link, monkeypatch, what, server):
     job, partition, looking = CHECKED[what]
     monkeypatch.setattr(outages, "OUTAGE_RETRIES", 1)
     add(stores, "night", 2)
@@ -294,7 +292,7 @@ def test_the_validation_job_reads_objects_only_on_request(instance, stores):
     assert "its SHA-256 differs" in values(reported[0])["examples"]
 
 
-def test_a_batch_whose_checks_failed_before_is_looked_at_again_once_it_is_well(instance, stores):
+def test_a_batch_that_failed_before_is_checked_again_after_its_repair(instance, stores):
     add(stores, "night", 3, batch_size=1)
     for batch_no in range(3):
         make(stores, "night", batch_no)
@@ -486,7 +484,7 @@ def test_after_an_outage_in_its_middle_it_goes_on_where_it_was(
     assert get_session(stores.database, session).last_validated_at is not None
 
 
-def test_an_outage_after_a_dataset_was_looked_at_loses_no_word_of_it(instance, stores, link, monkeypatch):
+def test_an_outage_after_a_check_keeps_its_results(instance, stores, link, monkeypatch):
     add(stores, "night", 2)
     make(stores, "night")
     delete_feature_row(stores, 1)
@@ -506,7 +504,7 @@ def test_an_outage_after_a_dataset_was_looked_at_loses_no_word_of_it(instance, s
     assert "samples_without_gap" in failed(last_words_of_batch(instance, "night"))
 
 
-def test_a_dataset_that_is_deleted_while_it_is_looked_at_does_not_stop_the_others(instance, stores, monkeypatch):
+def test_a_dataset_deleted_during_its_check_does_not_stop_the_others(instance, stores, monkeypatch):
     for name in ("first", "second"):
         add(stores, name, 1)
         make(stores, name)
@@ -523,7 +521,7 @@ def test_a_dataset_that_is_deleted_while_it_is_looked_at_does_not_stop_the_other
     assert {e.partition for e in result.get_asset_check_evaluations()} == {"second"}
 
 
-def test_a_dataset_that_cannot_be_looked_at_fails_the_run_but_does_not_stop_it(instance, stores, short_session):
+def test_an_impossible_validation_fails_the_run_at_its_end(instance, stores, short_session):
     for name in ("first", "second"):
         add(stores, name, 1)
         make(stores, name)

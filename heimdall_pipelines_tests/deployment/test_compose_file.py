@@ -120,7 +120,7 @@ def test_health_checks_need_no_variable_that_only_some_engines_set(compose):
             assert default or variable in service["environment"], f"{name}: {variable}"
 
 
-def test_processes_of_ours_write_into_memory_and_a_cache_alone_and_wait_for_the_migration(compose):
+def test_our_services_are_read_only_and_wait_for_the_migration(compose):
     for name, service in compose["services"].items():
         if "build" not in service:
             continue

@@ -159,7 +159,7 @@ def test_it_listens_on_loopback_alone(server):
     assert {ip for ip, _ in listening()} == {LOOPBACK}
 
 
-def test_secrets_show_in_no_command_line_and_no_file_and_nothing_is_left_in_tmp(server, folder):
+def test_no_command_line_or_file_has_secrets(server, folder):
     start(server)
     command_line = " ".join(psutil.Process(server.running_pid()).cmdline())
     assert SECRET_KEY not in command_line
@@ -172,7 +172,7 @@ def test_secrets_show_in_no_command_line_and_no_file_and_nothing_is_left_in_tmp(
     assert [path for path in folder.rglob("*") if path.is_file() and SECRET_KEY.encode() in path.read_bytes()] == []
 
 
-def test_an_object_in_many_parts_comes_back_whole_and_takes_no_more_disk_than_it_needs(server, folder):
+def test_a_multipart_object_is_complete_and_uses_no_extra_disk(server, folder):
     port = start(server)
     size = 64 * 2**20
     content = os.urandom(2**20) * 64

@@ -176,7 +176,7 @@ def test_work_that_needs_no_s3_starts_both_servers_and_shares_them(stack, home):
     assert running(stack) == (False, False)
 
 
-def test_two_processes_that_start_at_once_share_the_servers_and_the_last_one_out_stops_them(stack, home, users):
+def test_simultaneous_starts_share_the_servers_until_the_last_stop(stack, home, users):
     first, second = enter(users, home), enter(users, home)
     assert first.stdout.readline() == second.stdout.readline() != ""
     assert running(stack) == (True, True)
@@ -187,7 +187,7 @@ def test_two_processes_that_start_at_once_share_the_servers_and_the_last_one_out
     assert running(stack) == (False, False)
 
 
-def test_a_user_that_is_killed_leaves_the_servers_to_the_next_who_stops_them(stack, home, users):
+def test_servers_of_a_killed_user_are_stopped_by_the_next(stack, home, users):
     user = enter(users, home)
     assert user.stdout.readline()
     before = stack.status()

@@ -200,7 +200,7 @@ def test_a_keyed_carrier_is_not_pulled_by_its_gaps(snr_db):
 
 
 @pytest.mark.parametrize("offset_hz", [0.0, 400.0])
-def test_a_fade_that_takes_one_side_of_a_signal_does_not_pull_its_frequency(offset_hz):
+def test_a_one_sided_fade_does_not_bias_the_frequency(offset_hz):
     # Notch 1.2 kHz beside the carrier: weighted by power the mean frequency is off by 700 Hz. The phase is off
     # by the channel's own modulation only, whose mean over the audio is under 1 Hz; noise leaves 0.01 Hz at 30 dB.
     waveform = voice_fm(generator(23), NUM_SAMPLES, SAMPLE_RATE_HZ, offset_hz=offset_hz)

@@ -199,7 +199,7 @@ def test_oscillators_err_by_their_ppm_and_share_the_transmitters_error(drawn):
     assert np.all(values(scenes(5, oscillator_ppm=0.0), "frequency_offset_hz") == 0)
 
 
-def test_shadowing_is_shared_by_receivers_that_look_the_same_way():
+def test_shadowing_is_correlated_for_receivers_in_the_same_direction():
     bearings_deg = [350.0, 10.0, 10.0, 100.0, 190.0]
     rng = np.random.default_rng(0)
     shadowing_db = np.array([draw_shadowing_db(bearings_deg, 7.0, rng) for _ in range(8000)])

@@ -214,7 +214,7 @@ def damage(stores, session_id, rx_id, content):
     return location
 
 
-def test_a_station_whose_object_is_gone_is_an_entry_with_the_reason_and_the_others_are_kept(stores, tmp_path):
+def test_a_missing_object_is_an_entry_with_its_reason(stores, tmp_path):
     session = three_stations(stores, tmp_path)
     location = damage(stores, session.session_id, "genova", None)
     report = extract_session(stores, session.session_id, quiet)

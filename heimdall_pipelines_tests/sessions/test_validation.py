@@ -161,7 +161,7 @@ def test_due_features_are_an_issue_that_an_extraction_repairs(stores, imported):
     assert kept(stores).validation_issues == []
 
 
-def test_there_is_nothing_to_validate_of_a_session_that_is_unknown_or_not_completed_or_being_deleted(stores, imported):
+def test_only_completed_sessions_can_be_validated(stores, imported):
     with pytest.raises(SessionNotFoundError, match="heimdall session list"):
         validate_session(stores, uuid4())
     execute(stores, "UPDATE heimdall.recording_sessions SET status = 'in_progress'")
@@ -190,9 +190,7 @@ def test_there_is_nothing_to_validate_of_a_session_that_is_unknown_or_not_comple
         ),
     ],
 )
-def test_a_session_that_changes_while_it_is_validated_keeps_no_health_of_what_it_was(
-    stores, session_id, monkeypatch, meanwhile, error, words
-):
+def test_a_session_changed_during_validation_gets_no_health(stores, session_id, monkeypatch, meanwhile, error, words):
     check = validation.check_session
 
     def check_and_let_it_change(*arguments, **more):

@@ -99,7 +99,7 @@ def test_however_events_are_cut_into_ticks_the_incidents_are_the_same(database):
     assert sorted(found) == [(f"cut-{cut}", problems, end) for cut in range(9) for problems, end in ends.items()]
 
 
-def test_an_event_that_comes_late_is_ignored_by_its_own_subject_and_counts_for_another(database):
+def test_a_late_event_is_ignored_for_its_subject_only(database):
     note(database, evaluation(5), evaluation(7, passed=True))
     assert note(database, evaluation(6), evaluation(6, partition="p2")) == ["raised"]
     assert [o.alert.partition for o in list_alerts(database, 10) if o.alert.recovered_at is None] == ["p2"]

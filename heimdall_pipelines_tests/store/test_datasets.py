@@ -193,7 +193,7 @@ def test_a_sample_committed_again_takes_the_place_of_the_former(stores):
 
 
 @pytest.mark.parametrize("bad", [{"overall_confidence": 1.5}, {"gdop": -1.0}, {"tx_latitude": 91.0}])
-def test_an_error_in_the_middle_of_a_commit_leaves_rows_and_counts_as_they_were(stores, bad):
+def test_an_error_during_a_commit_changes_no_row_or_count(stores, bad):
     dataset = add(stores, "night", 300)
     commit(stores, dataset, 0, [feature_row(0), feature_row(1, 2, gdop_too_high=1)], [iq_row(0)])
     before = (count_rows(stores.database, dataset.id), list_batches(stores.database, dataset.id), num_samples(stores))

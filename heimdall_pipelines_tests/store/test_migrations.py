@@ -143,7 +143,7 @@ def test_a_sample_index_cannot_be_used_twice(migrated):
         execute(migrated, FEATURES_OF_DATASET, dataset=dataset, idx=7)
 
 
-def test_a_feature_row_belongs_to_a_dataset_or_to_a_session_but_never_to_none(migrated):
+def test_a_feature_row_belongs_to_a_dataset_or_a_session(migrated):
     with pytest.raises(IntegrityError, match="check constraint"):
         execute(migrated, FEATURES_OF_DATASET, dataset=None, idx=0)
 
