@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.model.checks import CheckOutcome, Severity
 from heimdall_pipelines.rf.feature_registry import STATISTICS, out_of_range, wrong_feature_set
-from heimdall_pipelines.sessions.object_checks import Progress, check_objects
+from heimdall_pipelines.sessions.object_checks import check_objects
 from heimdall_pipelines.store.features import StoredSessionRow, read_session_rows
 from heimdall_pipelines.store.measurements import read_recordings
 from heimdall_pipelines.store.session_health import session_row_bytes
 from heimdall_pipelines.store.sessions import RecordingSession, SessionBeingDeletedError, SessionKey, read_session
 from heimdall_pipelines.store.stores import Stores
+from heimdall_pipelines.throttle import Progress
 
 # name: severity when failed, what it checks
 SESSION_CHECKS: dict[str, tuple[Severity, str]] = {

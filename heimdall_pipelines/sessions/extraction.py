@@ -3,7 +3,7 @@
 import logging
 import math
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,7 +38,7 @@ from heimdall_pipelines.store.objects import ObjectNotFoundError
 from heimdall_pipelines.store.session_revisions import SessionRevision
 from heimdall_pipelines.store.sessions import RecordingSession, SessionBeingDeletedError, SessionKey, get_session
 from heimdall_pipelines.store.stores import Stores
-from heimdall_pipelines.throttle import Throttle
+from heimdall_pipelines.throttle import Progress, Throttle
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +47,6 @@ PROGRESS_INTERVAL_S = 5.0
 AT_QUANTISATION_DB = 3.0
 SPECTROGRAM_TIMES = 600
 SPECTROGRAM_TIMES_PER_SEGMENT = 20
-
-Progress = Callable[[str], None]
 
 
 class NotExtractableError(HeimdallError):

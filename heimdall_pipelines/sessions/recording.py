@@ -44,7 +44,7 @@ from heimdall_pipelines.store.session_slugs import default_session_name, session
 from heimdall_pipelines.store.sessions import SessionIdentity, SessionNotFoundError, get_session
 from heimdall_pipelines.store.stations import Station, list_stations
 from heimdall_pipelines.store.stores import Stores
-from heimdall_pipelines.throttle import Throttle
+from heimdall_pipelines.throttle import Progress, Throttle
 
 logger = logging.getLogger(__name__)
 
@@ -52,8 +52,6 @@ PROGRESS_INTERVAL_S = 2.0
 HEARTBEAT_INTERVAL_S = 5.0
 STORING_S = 600.0  # to store and commit the rest after the last sample
 COMPLETION_DELAYS_S = (1.0, 2.0, 4.0, 8.0, 16.0)
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from heimdall_pipelines.store.alerts import Severity
+from heimdall_pipelines.model.checks import Severity
 
 MAX_HEARTBEAT_AGE_S = 90.0  # sent every 30 s; Dagster itself treats a daemon as healthy for half an hour
 LOW_DISK_BYTES = 2 * 10**9  # the IQ of the first 100 samples of a dataset takes 1.1 GB

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
+from heimdall_pipelines.model.checks import Severity
 from heimdall_pipelines.store.sql import text
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from heimdall_pipelines.store.database import Database
     from heimdall_pipelines.store.reading import Reading
 
-Severity = Literal["WARN", "ERROR"]
 Change = Literal["raised", "worsened", "recovered"]
 
 # Any constants work if every version of this project uses the same ones.
