@@ -25,7 +25,6 @@ VARIABLES = {
     "HEIMDALL_MAX_CONCURRENT_RUNS": "6",
     "HEIMDALL_MAX_GENERATION_RUNS": "2",
     "HEIMDALL_WORKER_SLOTS": str(NUM_SLOTS),
-    "HEIMDALL_WORKERS": "2",
 }
 TIMEOUT_S = 1200
 
@@ -45,7 +44,7 @@ def run():
                     variables=VARIABLES,
                     dagster_config=FAST,
                     services=("redis", "migrate", "code", "daemon", "worker"),
-                    environment={"HEIMDALL_RUN_LAUNCHER": launcher},
+                    environment={"HEIMDALL_RUN_LAUNCHER": launcher, "HEIMDALL_WORKERS": "2"},
                 ) as made,
                 made.environment_of_this_process(),
             ):

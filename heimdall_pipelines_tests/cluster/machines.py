@@ -75,5 +75,5 @@ def two_machines(deployment: Deployment) -> Iterator[list[Machine]]:
             _ip("-n", namespace, "addr", "add", f"{network}.{number}/24", "dev", inner)
             _ip("-n", namespace, "link", "set", inner, "up")
             _ip("-n", namespace, "link", "set", "lo", "up")
-            machines.append(Machine(name, ("ip", "netns", "exec", namespace), environment))
+            machines.append(Machine(name, (shutil.which("ip") or "ip", "netns", "exec", namespace), environment))
         yield machines
