@@ -14,23 +14,40 @@ from benchmarks.stack import scratch_folder
 from heimdall_pipelines.local.stack import Stack
 from heimdall_pipelines.settings import ENV_PREFIX, load_settings
 from heimdall_pipelines.store.stores import open_stores
-from heimdall_pipelines_tests.cluster.deployment import deployment
 from heimdall_pipelines_tests.datasets.support import add
+from heimdall_pipelines_tests.deployment.servers import empty_servers
+from heimdall_pipelines_tests.deployment.services import FAST, Deployment
+from heimdall_pipelines_tests.run_guard import RUN_FOLDER
 
 NUM_RUNS = int(os.environ.get("HEIMDALL_TEST_BENCH_RUNS", "100"))
 NUM_SLOTS = 2
+VARIABLES = {
+    "HEIMDALL_MAX_CONCURRENT_RUNS": "6",
+    "HEIMDALL_MAX_GENERATION_RUNS": "2",
+    "HEIMDALL_WORKER_SLOTS": str(NUM_SLOTS),
+}
 TIMEOUT_S = 1200
 
 
 def run():
     """Yield (what, amount, unit)."""
     with scratch_folder() as folder, Stack(folder / "home").use() as variables:
+        os.environ.setdefault(RUN_FOLDER, str(folder))  # where the test harness puts Redis
         settings = load_settings(**{k.removeprefix(ENV_PREFIX).lower(): v for k, v in variables.items()})
         for launcher in ("celery", "local"):
-            (folder / launcher).mkdir()
-            with deployment(folder / launcher, settings, HEIMDALL_RUN_LAUNCHER=launcher) as made:
-                if launcher == "celery":
-                    made.start_worker("one", slots=NUM_SLOTS)
+            with (
+                empty_servers(settings) as own_databases,
+                Deployment(
+                    own_databases,
+                    folder / launcher,
+                    num_workers=int(launcher == "celery"),
+                    variables=VARIABLES,
+                    dagster_config=FAST,
+                    services=("redis", "migrate", "code", "daemon", "worker"),
+                    environment={"HEIMDALL_RUN_LAUNCHER": launcher, "HEIMDALL_WORKERS": "2"},
+                ) as made,
+                made.environment_of_this_process(),
+            ):
                 runs = trivial_runs(made, launcher)
             yield f"a trivial run, {launcher}, two at once", seconds_per_run(runs), "s"
             own = [run.end_time - run.start_time for run in sorted(runs, key=lambda run: run.start_time)]

@@ -36,7 +36,7 @@ import psycopg2
 
 from heimdall_pipelines.cli.dagster_instance import dagster_instance
 from heimdall_pipelines.cli.dataset_making import make_missing, report_request
-from heimdall_pipelines.cli.environment import PROJECT_FOLDER, servers, stores
+from heimdall_pipelines.cli.environment import servers, stores
 from heimdall_pipelines.datasets.requesting import request_dataset
 from heimdall_pipelines.datasets.summary import summarise_dataset
 from heimdall_pipelines.defs.partitions import SYNTHETIC_BATCHES
@@ -48,6 +48,7 @@ from heimdall_pipelines.settings import load_settings
 from heimdall_pipelines.stations.network import load_network, sync_network
 from heimdall_pipelines.store.batches import list_batches
 from heimdall_pipelines.store.datasets import get_dataset, list_datasets
+from heimdall_pipelines_tests import PROJECT_FOLDER
 
 BUDGET_S = 25 * 60  # of part (2); the next step is begun if it will end within
 NUM_CORES = len(os.sched_getaffinity(0))

@@ -1,7 +1,10 @@
-"""Limits how often long work reports its progress."""
+"""Progress of long work, and a limit of how often it is reported."""
 
 import time
 from collections.abc import Callable
+
+# Shows a line of progress.
+Progress = Callable[[str], None]
 
 
 class Throttle:

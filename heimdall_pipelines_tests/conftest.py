@@ -152,6 +152,23 @@ def settings(server_settings, _template) -> Iterator[Settings]:
     execute_on_server(server_settings, f"DROP DATABASE {name} WITH (FORCE)")
 
 
+@pytest.fixture(scope="module")
+def _database_of_module(server_settings, _template) -> Iterator[Settings]:
+    from heimdall_pipelines_tests.datasets.support import database_of_module
+
+    with database_of_module(server_settings) as own:
+        yield own
+
+
+@pytest.fixture
+def module_settings(_database_of_module) -> Iterator[Settings]:
+    """As `settings`, but with one database for all tests of a module, emptied after each: for tests of datasets."""
+    from heimdall_pipelines_tests.datasets.support import empty
+
+    yield _database_of_module
+    empty(_database_of_module)
+
+
 def environment_of(settings: Settings) -> dict[str, str]:
     """The HEIMDALL_* variables that say the same as these settings."""
     values = settings.model_dump(exclude={"home", "pg_bindir"}, exclude_none=True)

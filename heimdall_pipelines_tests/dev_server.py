@@ -26,7 +26,7 @@ from heimdall_pipelines_tests.run_guard import open_folder
 from heimdall_pipelines_tests.waiting import TIMEOUT_S, wait_for
 
 HEIMDALL = [sys.executable, "-c", "from heimdall_pipelines.cli import main; main()"]
-FIRST_PORTS = range(24_400, 24_500)  # the system hands them out to nobody between the choice and the start
+FIRST_PORTS = range(24_400, 24_500)  # outside the system's range: no other process gets them before the start
 _READY = re.compile(r"Dagster UI: (http://127\.0\.0\.1:\d+)")
 
 

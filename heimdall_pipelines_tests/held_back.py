@@ -35,7 +35,7 @@ class HeldBack:
 
 @contextlib.contextmanager
 def held_back(database: Database, table: str, condition: str) -> Iterator[HeldBack]:
-    """Let nobody insert a row of which a condition of SQL holds, NEW being the row, until the end of the block."""
+    """Block inserts of rows for which a condition in SQL holds (NEW is the row) until the end of the block."""
     with database.transaction() as connection:
         connection.execute(text(_HOLD_BACK.format(table=table, condition=condition)))
     try:

@@ -229,7 +229,7 @@ def night_of_module(server_settings: Settings) -> Iterator[tuple[Settings, Night
 
 
 class Held:
-    """Stops whoever calls it, once, until it is let go."""
+    """Blocks its caller, once, until it is released."""
 
     def __init__(self) -> None:
         self.reached = threading.Event()

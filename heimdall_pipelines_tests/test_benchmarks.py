@@ -11,8 +11,7 @@ import psutil
 import pytest
 
 from benchmarks.rounds import Comparison, compare
-
-PROJECT_FOLDER = Path(__file__).parents[1]
+from heimdall_pipelines_tests import PROJECT_FOLDER
 
 
 def test_a_disturbed_round_changes_neither_ratio_nor_median():

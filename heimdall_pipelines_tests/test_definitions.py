@@ -81,7 +81,7 @@ def test_definitions_are_valid_and_resources_can_be_replaced():
     assert definitions.resources["stores"] is stores
 
 
-def test_every_job_is_run_again_when_its_process_died_but_the_one_that_records():
+def test_every_job_except_recording_is_retried_after_a_crash():
     again = {
         job.name: job.tags.get("dagster/retry_strategy") == "ALL_STEPS"
         for job in build_definitions().get_repository_def().get_all_jobs()
@@ -110,7 +110,7 @@ ONLY_IN_METADATA = {dg.AssetKey(["synthetic", "dataset_summary"])}  # its number
 
 
 @pytest.mark.parametrize("asset", ASSETS)
-def test_every_asset_says_whose_what_and_where_it_is(asset):
+def test_every_asset_has_owner_columns_and_location(asset):
     assert asset.owners == ["team:heimdall"]
     assert asset.description
     assert asset.kinds

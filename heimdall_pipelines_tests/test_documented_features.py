@@ -1,11 +1,11 @@
 """The table of features in docs/science.md is that of the registry; HEIMDALL_TEST_WRITE_DOCS=1 writes it."""
 
 import os
-from pathlib import Path
 
 from heimdall_pipelines.rf.feature_registry import FEATURES, Feature
+from heimdall_pipelines_tests import PROJECT_FOLDER
 
-PAGE = Path(__file__).parents[1] / "docs" / "science.md"
+PAGE = PROJECT_FOLDER / "docs" / "science.md"
 BEGIN, END = "<!-- features: begin -->\n", "<!-- features: end -->\n"
 
 
@@ -26,4 +26,4 @@ def test_the_documented_features_are_those_of_the_registry():
     if os.environ.get("HEIMDALL_TEST_WRITE_DOCS") == "1":
         PAGE.write_text(f"{before}{BEGIN}{table()}{END}{after}")
         return
-    assert written == table(), "write it with: HEIMDALL_TEST_WRITE_DOCS=1 python -m pytest -k documented_features"
+    assert written == table(), "write it with: HEIMDALL_TEST_WRITE_DOCS=1 python -m pytest -k documented"

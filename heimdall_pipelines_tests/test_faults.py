@@ -334,9 +334,7 @@ def test_an_outage_during_the_checks_is_neither_a_failed_nor_a_passed_check(
 
 
 @pytest.mark.parametrize("num_bytes", [100, 200_000])  # in the listing, in an object that is read again
-def test_s3_that_breaks_off_while_a_session_is_validated_raises_and_keeps_the_health_from_before(
-    s3_link, stores, session_id, num_bytes
-):
+def test_an_s3_outage_during_validation_keeps_the_previous_health(s3_link, stores, session_id, num_bytes):
     extract_session(stores, session_id)
     before = validate_session(stores, session_id)
     s3_link.cut_after(num_bytes)
@@ -430,7 +428,7 @@ def kill_in_the_middle(stores: Stores, session_id: str, reached: Path) -> None:
                 return reached.exists()
 
             wait_for("the extraction to be in its middle", stands_in_the_middle)
-            assert stored(stores, session_id) == before  # nobody sees half of it
+            assert stored(stores, session_id) == before  # no partial result is visible
         finally:
             run.kill()
 

@@ -16,17 +16,17 @@ import pytest
 from heimdall_pipelines.local.ports import free_port
 from heimdall_pipelines.local.processes import servers_of
 from heimdall_pipelines.settings import ENV_PREFIX
+from heimdall_pipelines_tests import PROJECT_FOLDER
 from heimdall_pipelines_tests.dev_server import wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]  # a whole demonstration each
-PROJECT = Path(__file__).parents[1]
 FIRST_PORTS = range(24_600, 24_700)
-NOBODY = "65534"
+UNPRIVILEGED_ID = "65534"
 # An ordinary user who may read whatever folder Python and its packages lie in, and write nowhere but at home.
-AS_NOBODY = (
+UNPRIVILEGED = (
     "setpriv",
-    f"--reuid={NOBODY}",
-    f"--regid={NOBODY}",
+    f"--reuid={UNPRIVILEGED_ID}",
+    f"--regid={UNPRIVILEGED_ID}",
     "--clear-groups",
     "--inh-caps=-all,+dac_read_search",
     "--ambient-caps=+dac_read_search",
@@ -80,7 +80,7 @@ def environment_of_wheel() -> Iterator[Path]:
     folder.chmod(0o755)
     try:
         build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder / "wheel")]
-        subprocess.run(build, cwd=PROJECT, check=True, capture_output=True)
+        subprocess.run(build, cwd=PROJECT_FOLDER, check=True, capture_output=True)
         (wheel,) = (folder / "wheel").glob("*.whl")
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True)
         python = str(folder / "venv" / "bin" / "python")
@@ -103,13 +103,13 @@ def installed(request, environment_of_wheel) -> Iterator[Installed]:
             pytest.skip("not root: the present user is an ordinary one")
         if shutil.which("setpriv") is None:
             pytest.skip("there is no setpriv (util-linux) to become an ordinary user with")
-        prefix = AS_NOBODY
+        prefix = UNPRIVILEGED
     folder = Path(tempfile.mkdtemp(prefix="heimdall-empty-"))
     folder.chmod(0o755)
     (folder / "person").mkdir()
     if prefix:
         for path in (folder, folder / "person"):
-            os.chown(path, int(NOBODY), int(NOBODY))
+            os.chown(path, int(UNPRIVILEGED_ID), int(UNPRIVILEGED_ID))
     made = Installed(environment_of_wheel / "bin" / "heimdall", folder, prefix)
     try:
         yield made
@@ -152,7 +152,7 @@ def test_kernels_compile_where_no_folder_can_be_written(environment_of_wheel):
         pytest.skip("a folder that cannot be written takes root and setpriv (util-linux)")
     program = "from heimdall_pipelines.rf.philox import philox_words; print(philox_words.stats.cache_path)"
     kernels = subprocess.run(
-        [*AS_NOBODY, str(environment_of_wheel / "bin" / "python"), "-c", program],
+        [*UNPRIVILEGED, str(environment_of_wheel / "bin" / "python"), "-c", program],
         cwd="/",
         env={"PATH": os.defpath, "HOME": "/nonexistent"},
         capture_output=True,

@@ -507,7 +507,7 @@ def test_a_sample_cannot_be_there_twice(night, fault, table):
 def test_another_generator_version_is_checked_and_never_repaired(night, fault):
     version = "UPDATE heimdall.synthetic_datasets SET generator_version = 99 WHERE id = :id"
     night.execute(version)
-    assert failed(night.validate(checksums=True)) == {}  # what agrees is healthy, whoever made it
+    assert failed(night.validate(checksums=True)) == {}  # consistent data are healthy in any generator version
     assert night.plan().is_empty
     in_turn(features("DELETE", 3), lambda night: night.delete(night.key(5)))(night)
     night.put(f"synthetic/{night.dataset.id}/notes.txt", b"x")
@@ -539,7 +539,7 @@ def test_counts_of_another_generator_version_are_repaired(night, fault):
 
 
 @pytest.mark.fault("orphans are younger than an hour")
-def test_young_objects_without_row_are_left_alone_and_old_ones_removed(night, fault):
+def test_young_orphans_are_kept_and_old_ones_removed(night, fault):
     night.unmake(1)
     missing = night.snapshot()
     with pytest.raises(_BrokenOffError):
@@ -579,7 +579,7 @@ def test_an_iq_row_too_many_is_removed(few_kept, fault):
 
 
 @pytest.mark.fault("the feature row of a sample without IQ is deleted, and an object exists for it")
-def test_a_sample_without_iq_is_made_again_and_its_folder_is_swept_at_once(few_kept, fault):
+def test_orphan_objects_of_a_regenerated_sample_are_removed_at_once(few_kept, fault):
     night = few_kept
     night.execute("DELETE FROM heimdall.measurement_features WHERE dataset_id = :id AND sample_idx = 9")
     night.put(night.key(9), b"x")
@@ -657,7 +657,7 @@ def test_wrong_features_are_found_by_regeneration_and_repaired(night, fault):
     )
     validation = night.validate()
     (outcome,) = (one for one in validation.outcomes if not one.passed)
-    assert outcome.name == "samples_made_again_agree"
+    assert outcome.name == "samples_regenerate_identically"
     named = re.match(r"sample (\d+): features of .* are not those of its IQ", outcome.examples[0])
     assert outcome.repair == f"heimdall dataset repair {NAME} --sample {named[1]} --apply"
     night.repair(also=range(NUM_SAMPLES))
@@ -692,10 +692,10 @@ def test_a_feature_row_of_no_batch_is_reported_and_kept(night, fault):
     fault.record(detected_by=_seen(validation), result="the row and the target are not changed; a person must decide")
 
 
-def test_samples_are_made_again_also_where_only_the_last_batch_is_there(night):
+def test_samples_of_a_lone_last_batch_are_regenerated(night):
     night.unmake(0)
     night.unmake(1)
-    assert numbers(night.validate(), "samples_made_again_agree")["samples_made_again"] == 1
+    assert numbers(night.validate(), "samples_regenerate_identically")["samples_regenerated"] == 1
     night.execute("UPDATE heimdall.synthetic_batches SET num_samples = 2000000000 WHERE dataset_id = :id")
     assert set(failed(night.validate())) == {"counts_agree", "samples_without_gap"}
 

@@ -311,8 +311,8 @@ def test_a_restart_of_postgres_in_a_batch_is_outlived(own_night, own_postgres, f
 
 
 @pytest.mark.fault("PostgreSQL is restarted in a batch that takes longer than half an hour")
-def test_a_long_batch_that_lost_its_claim_is_made_again(own_night, own_postgres, fault, monkeypatch):
-    """A repair meanwhile would have taken its first objects, an hour old, for leftovers."""
+def test_a_long_batch_that_lost_its_lock_commits_nothing(own_night, own_postgres, fault, monkeypatch):
+    """A repair meanwhile would have removed its first objects, an hour old, as orphans."""
     own_night.unmake(1)
     before = own_night.rows()
     monkeypatch.setattr(dataset_locks, "SAFE_WITHOUT_LOCK_S", 0.0)
@@ -370,7 +370,7 @@ def test_without_room_nothing_is_committed_and_with_room_again_all_is_made(night
     fault.record(detected_by=[type(full.value).__name__], result=f"no row is committed; with free space: {AS_BEFORE}")
 
 
-def test_no_room_is_told_as_what_it_is_by_worker_processes(night, settings):
+def test_worker_processes_report_a_full_disk_as_such(night, settings):
     night.unmake(1)
     with S3Proxy(port_of(settings.s3_endpoint)) as proxy, Workers(2) as workers:
         proxy.puts_until_full = 2
@@ -382,7 +382,7 @@ def test_no_room_is_told_as_what_it_is_by_worker_processes(night, settings):
     night.assert_sound()
 
 
-def test_a_check_that_finds_no_dataset_says_so(night):
+def test_a_check_of_an_unknown_dataset_fails(night):
     for do in (check_dataset, validate_dataset, plan_repair):
         with pytest.raises(DatasetNotFoundError, match="unknown dataset day"):
             do(night.stores, "day")

@@ -72,7 +72,7 @@ def at_the_end(do: Callable[[], object]) -> Callable[[BatchProgress], None]:
     return told
 
 
-def nobody_writes(night: Night) -> bool:
+def is_unlocked(night: Night) -> bool:
     return not activity(night.stores.database, night.dataset.id).is_locked
 
 
@@ -95,12 +95,12 @@ def seen(validation: DatasetValidation) -> str:
         ]
     ],
 )
-def test_a_killed_batch_is_whole_or_not_there_and_is_made_again(night, settings, fault, moment, found):
+def test_a_killed_batch_is_complete_or_absent_and_is_retried(night, settings, fault, moment, found):
     night.unmake(1)
     missing = night.rows()
     with stopped("batch", moment, settings, NAME):
-        assert not nobody_writes(night)
-    wait_for("the lock to end with its process", lambda: nobody_writes(night))
+        assert not is_unlocked(night)
+    wait_for("the lock to end with its process", lambda: is_unlocked(night))
     if moment == "after the commit":
         assert night.snapshot() == night.sound
     else:
@@ -147,7 +147,7 @@ def test_a_killed_repair_leaves_nothing_worse_and_is_done_again(night, settings,
     before = night.snapshot()
     with stopped("repair", moment, settings, NAME), pytest.raises(DatasetLockedError):
         night.repair()
-    wait_for("the lock to end with its process", lambda: nobody_writes(night))
+    wait_for("the lock to end with its process", lambda: is_unlocked(night))
     left = night.snapshot()
     assert before.objects.items() <= left.objects.items()
     assert set(before.rows["measurement_features"]) <= set(left.rows["measurement_features"])
@@ -179,7 +179,7 @@ def test_the_same_batch_made_twice_at_once_is_there_once(night, settings, fault)
 
 
 @pytest.mark.fault("a check while a batch has stored objects and not committed its rows")
-def test_a_check_beside_a_batch_raises_no_false_alarm(night, settings, fault):
+def test_a_check_during_a_batch_raises_no_false_alarm(night, settings, fault):
     night.unmake(1)
 
     def batch(hold: Held) -> object:
@@ -214,7 +214,7 @@ def test_a_batch_that_commits_in_the_middle_of_a_check_raises_no_false_alarm(nig
 
 
 @pytest.mark.fault("a repair while a batch is being made")
-def test_a_repair_beside_a_batch_refuses_and_changes_nothing(night, settings, fault):
+def test_a_repair_during_a_batch_fails_without_changes(night, settings, fault):
     night.delete(night.key(0))
     night.unmake(1)
 

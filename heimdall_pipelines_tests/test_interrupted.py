@@ -1,4 +1,4 @@
-"""A test run that is interrupted leaves nothing running, whoever interrupts it and however it was started."""
+"""An interrupted test run leaves no process, for each way to start and to interrupt it."""
 
 import os
 import signal

@@ -15,11 +15,11 @@ import psycopg2
 import pytest
 
 from heimdall_pipelines import cli
-from heimdall_pipelines.cli.environment import PROJECT_FOLDER
 from heimdall_pipelines.settings import Settings
 from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.migrate import SchemaTooOldError, migrate
 from heimdall_pipelines.store.objects import ObjectLocation, ObjectsRefusedError, ObjectStore
+from heimdall_pipelines_tests import PROJECT_FOLDER
 from heimdall_pipelines_tests.conftest import environment_of, execute_on_server
 from heimdall_pipelines_tests.s3_server import S3Server
 
@@ -129,7 +129,7 @@ def heimdall(least, monkeypatch, capsys, tmp_path):
     return run
 
 
-def test_the_least_rights_suffice_for_the_whole_way(heimdall, least, names, s3, example_recordings):
+def test_least_privileges_suffice_for_all_operations(heimdall, least, names, s3, example_recordings):
     code, _, err = heimdall("session", "list")
     assert (code, "there is no schema yet" in err, "as the schema's owner" in err) == (1, True, True)
     assert heimdall("db", "migrate", settings=owner_of(least, names))[0] == 0
@@ -200,7 +200,7 @@ def test_the_applications_key_can_do_nothing_else_in_the_object_store(least, s3)
         objects.close()
 
 
-def test_a_missing_bucket_that_the_key_may_not_create_is_named_with_what_to_do(least, s3):
+def test_a_bucket_that_cannot_be_created_is_named(least, s3):
     s3.admin().remove_bucket("heimdall-raw-iq")
     objects = ObjectStore(least)
     try:

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-PROJECT = Path(__file__).parents[1]
-PACKAGE = PROJECT / "heimdall_pipelines"
-VERSION = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+from heimdall_pipelines_tests import PROJECT_FOLDER
+
+PACKAGE = PROJECT_FOLDER / "heimdall_pipelines"
+VERSION = tomllib.loads((PROJECT_FOLDER / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
 BESIDE_PACKAGE = {
     *("CHANGELOG.md", "LICENSE", "README.md", "dagster.yaml", "pyproject.toml", "workspace.yaml"),
     *(".gitignore", "PKG-INFO"),  # hatchling's own
@@ -26,16 +27,16 @@ BESIDE_PACKAGE = {
 @pytest.fixture(scope="module")
 def dist(tmp_path_factory) -> Path:
     if given := os.environ.get("HEIMDALL_TEST_DIST"):
-        return PROJECT / given
+        return PROJECT_FOLDER / given
     folder = tmp_path_factory.mktemp("dist")
-    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(PROJECT)]
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(PROJECT_FOLDER)]
     subprocess.run(command, check=True, capture_output=True)
     return folder
 
 
 def package_files() -> set[str]:
     return {
-        path.relative_to(PROJECT).as_posix()
+        path.relative_to(PROJECT_FOLDER).as_posix()
         for path in PACKAGE.rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
@@ -67,7 +68,7 @@ def test_the_sdist_has_no_tests_and_no_data(dist):
 
 
 def test_version_is_the_first_of_the_changelog(dist):
-    changelog = (PROJECT / "CHANGELOG.md").read_text(encoding="utf-8")
+    changelog = (PROJECT_FOLDER / "CHANGELOG.md").read_text(encoding="utf-8")
     newest = re.search(r"^## (\S+) \((unreleased|\d{4}-\d{2}-\d{2})\)$", changelog, re.MULTILINE)
     assert newest is not None, "CHANGELOG.md has no heading such as '## 0.1.0 (unreleased)' or '## 0.1.0 (2026-01-31)'"
     assert newest[1] == VERSION

@@ -72,7 +72,7 @@ def test_the_address_of_the_ui_is_kept_without_its_last_slash(complete, monkeypa
     assert load_settings().ui_url == kept
 
 
-def test_a_deployment_is_told_from_the_embedded_stack_by_the_host_alone(complete, monkeypatch):
+def test_only_the_host_decides_between_deployment_and_embedded_stack(complete, monkeypatch):
     assert load_local_settings().pg_host == "db.example"
     monkeypatch.delenv("HEIMDALL_PG_HOST")
     assert load_local_settings().pg_host is None

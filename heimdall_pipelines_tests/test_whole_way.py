@@ -95,7 +95,7 @@ def test_a_taken_port_is_avoided(whole_way):
     assert whole_way.taken_port < port < whole_way.taken_port + 100
 
 
-def test_a_second_start_in_the_same_folder_says_so_and_does_no_harm(whole_way):
+def test_a_second_start_in_the_same_folder_is_refused(whole_way):
     before = services(whole_way.dev)
     assert len(before) == 2
     second = whole_way.dev.run("dev", "--port", whole_way.taken_port)

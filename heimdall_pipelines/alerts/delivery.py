@@ -123,7 +123,7 @@ def open_service(destination: Destination) -> "apprise.NotifyBase":
     service: apprise.NotifyBase | None = library.Apprise.instantiate(destination.url, asset=asset)
     if service is None:
         raise AlertUrlError(
-            f"{VARIABLE}: URL {destination.label} is not a URL that Apprise accepts: compare its form with "
+            f"{VARIABLE}: URL {destination.label} is not a URL that Apprise accepts: compare its format with "
             "https://appriseit.com/services/ ; special characters in passwords are written as %XX"
         )
     return service

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from typing import Literal
 from urllib.parse import quote
 
-from heimdall_pipelines.store.alerts import Alert, PendingAlert, Severity
+from heimdall_pipelines.model.checks import Severity
+from heimdall_pipelines.store.alerts import Alert, PendingAlert
 
 MAX_SUMMARY_LINES = 20
 MAX_BODY_CHARACTERS = 4000

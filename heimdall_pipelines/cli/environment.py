@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from heimdall_pipelines.store.reading import Reader
     from heimdall_pipelines.store.stores import Stores
 
-PROJECT_FOLDER = Path(__file__).parents[2]
 DAGSTER_FILES = (
     "dagster.yaml",
     "workspace.yaml",

@@ -99,7 +99,7 @@ def _print(found: Status) -> None:
         output.print(f"{found.not_read[0][0].upper()}{found.not_read[0][1:]}", soft_wrap=True)
         output.print("These commands show data without a daemon: heimdall dataset list, heimdall session list")
         return
-    output.print(f"[bold]heimdall[/]  {found.looked_at:%Y-%m-%d %H:%M:%S} UTC, run launcher: {found.launcher}")
+    output.print(f"[bold]heimdall[/]  {found.observed_at:%Y-%m-%d %H:%M:%S} UTC, run launcher: {found.launcher}")
     _section("Servers", _servers(found.servers, found.daemons, found.workers))
     if found.runs is not None:
         _section("Runs", _lines(_runs(found.runs)))

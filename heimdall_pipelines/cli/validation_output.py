@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import typer
 
 from heimdall_pipelines.cli.console import errors, output, table
 from heimdall_pipelines.errors import HeimdallError, UnavailableError
 from heimdall_pipelines.model.checks import CheckOutcome
-
-if TYPE_CHECKING:
-    from heimdall_pipelines.model.checks import CheckOutcome
 
 EXIT_HEALTHY, EXIT_ISSUES, EXIT_NOT_POSSIBLE = range(3)
 

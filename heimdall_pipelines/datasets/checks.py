@@ -9,12 +9,10 @@ from heimdall_pipelines.datasets.regeneration_checks import check_regenerated
 from heimdall_pipelines.datasets.row_checks import check_rows
 from heimdall_pipelines.store.dataset_snapshot import DatasetSnapshot, open_snapshot
 from heimdall_pipelines.store.stores import Stores
-from heimdall_pipelines.throttle import Throttle
+from heimdall_pipelines.throttle import Progress, Throttle
 
 PROGRESS_INTERVAL_S = 3.0
 _NO_END = 2**31 - 1
-
-Progress = Callable[[str], None]
 
 
 def check_dataset(

@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from heimdall_pipelines.datasets.checks import Progress, ProgressLines
+from heimdall_pipelines.datasets.checks import ProgressLines
 from heimdall_pipelines.datasets.regeneration_checks import differences
 from heimdall_pipelines.datasets.samples import Recipe, make_sample
 from heimdall_pipelines.datasets.stored_truth import stored_sample
@@ -22,6 +22,7 @@ from heimdall_pipelines.store.dataset_locks import exclusive_lock
 from heimdall_pipelines.store.dataset_snapshot import SampleRow, open_snapshot
 from heimdall_pipelines.store.datasets import Dataset, get_living_dataset
 from heimdall_pipelines.store.stores import Stores
+from heimdall_pipelines.throttle import Progress
 
 _ROWS_PER_TASK = 5  # about a tenth of a second of work, so that workers end at about the same time
 

@@ -29,9 +29,9 @@ DATASET_CHECKS: dict[str, tuple[Severity, str]] = {
         "Every receiver has the features of the row's version, every number is finite and within its feature's range.",
     ),
     "estimates_agree_with_truth": ("WARN", "Estimated levels and frequencies are close to the truth."),
-    "samples_made_again_agree": (
+    "samples_regenerate_identically": (
         "ERROR",
-        "Samples chosen at random, regenerated, give the rows and IQ that are stored.",
+        "Samples chosen at random, regenerated, equal the stored rows and IQ.",
     ),
 }
 # Of a batch, on its feature rows and on its IQ.

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from heimdall_pipelines.datasets.samples import FULL_SCALE_DBM, Recipe, start_time_unix_ns
 from heimdall_pipelines.formats.npy import npy_header_bytes
 from heimdall_pipelines.formats.sigmf_files import sigmf_meta
+from heimdall_pipelines.model.row_metadata import IqMetadata
 from heimdall_pipelines.rf.receiver_site import ReceiverSite
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
 
@@ -66,16 +67,14 @@ def iq_file(recipe: Recipe, sample_idx: int, site: ReceiverSite, iq: NDArray[np.
     )
 
 
-def iq_metadata(recipe: Recipe, sha256: dict[str, str], etag: dict[str, str]) -> dict[str, Any]:
-    """Column iq_metadata: format of the objects and, for each receiver's .npy, SHA-256 and ETag."""
+def iq_metadata(recipe: Recipe, sha256: dict[str, str], etag: dict[str, str]) -> IqMetadata:
+    """Format of the objects and, for each receiver's .npy, SHA-256 and ETag."""
     spec = recipe.spec
-    return {
-        "format": "npy",
-        "dtype": "complex64",
-        "num_samples": spec.num_iq_samples,
-        "sample_rate_hz": spec.sample_rate_hz,
-        "frequency_hz": spec.frequency_hz,
-        "full_scale_dbm": FULL_SCALE_DBM,
-        "sha256": sha256,
-        "etag": etag,
-    }
+    return IqMetadata(
+        num_samples=spec.num_iq_samples,
+        sample_rate_hz=spec.sample_rate_hz,
+        frequency_hz=spec.frequency_hz,
+        full_scale_dbm=FULL_SCALE_DBM,
+        sha256=sha256,
+        etag=etag,
+    )

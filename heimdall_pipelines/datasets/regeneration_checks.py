@@ -37,8 +37,8 @@ def check_regenerated(
     seed : int
         For the choice of samples.
     """
-    outcome = found.outcomes["samples_made_again_agree"]
-    outcome.numbers["samples_made_again"] = 0
+    outcome = found.outcomes["samples_regenerate_identically"]
+    outcome.numbers["samples_regenerated"] = 0
     committed = _Committed(snapshot)
     if snapshot.dataset.generator_version != GENERATOR_VERSION or not committed.num_samples:
         return
@@ -50,8 +50,8 @@ def check_regenerated(
         row = snapshot.sample(sample_idx)
         if row is not None and sample_idx not in found.to_regenerate:
             _compare(stores, snapshot, recipe, row, found)
-            outcome.count("samples_made_again")
-            checked(outcome.numbers["samples_made_again"])
+            outcome.count("samples_regenerated")
+            checked(outcome.numbers["samples_regenerated"])
             if sample_idx in found.to_regenerate and len(wrong) < MAX_EXAMPLES:
                 wrong.append(sample_idx)
     if wrong:  # named, because a repair's own check would choose others
@@ -90,7 +90,7 @@ def differences(row: SampleRow, made: SampleFeatureRow) -> Iterator[str]:
 
 def _compare(stores: Stores, snapshot: DatasetSnapshot, recipe: Recipe, row: SampleRow, found: Findings) -> None:
     def wrong(what: str) -> None:
-        found.add("samples_made_again_agree", row.sample_idx, what)
+        found.add("samples_regenerate_identically", row.sample_idx, what)
 
     drawn = stored_sample(recipe, row)
     if drawn.scene is None:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import Any
 
-from heimdall_pipelines.datasets.checks import Progress, check_dataset
+from heimdall_pipelines.datasets.checks import check_dataset
 from heimdall_pipelines.datasets.findings import Findings
 from heimdall_pipelines.datasets.generating import ATTEMPTS_PER_SAMPLE, BatchProgress, make_samples
 from heimdall_pipelines.datasets.object_checks import merge_rows_and_objects
@@ -32,6 +32,7 @@ from heimdall_pipelines.store.datasets import Dataset, get_living_dataset
 from heimdall_pipelines.store.iq_objects import sample_iq_key, sidecar_key
 from heimdall_pipelines.store.objects import ObjectEntry, ObjectStore
 from heimdall_pipelines.store.stores import Stores
+from heimdall_pipelines.throttle import Progress
 
 MIN_ORPHAN_AGE = timedelta(hours=1)
 _MOST_NAMED = 10
@@ -115,11 +116,11 @@ class RepairPlan:
     def numbers(self) -> dict[str, int]:
         """Number of changes of each kind."""
         return {
-            "samples_made_again": len(self.to_regenerate),
+            "samples_regenerated": len(self.to_regenerate),
             "iq_rows_removed": len(self.iq_rows_to_remove),
             "batches_counted": len(self.batches_to_count),
-            "objects_without_row_removed": self.num_orphans,
-            "objects_without_row_left_alone": self.num_young_orphans,
+            "orphans_removed": self.num_orphans,
+            "young_orphans_kept": self.num_young_orphans,
         }
 
     def lines(self, *, is_done: bool) -> list[str]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from heimdall_pipelines.datasets.limits import NUM_KEPT_IQ
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.model.dataset_spec import DatasetSpec
+from heimdall_pipelines.model.row_metadata import SampleExtraction
 from heimdall_pipelines.model.truth import SampleTruth
 from heimdall_pipelines.rf.features import extract_features
 from heimdall_pipelines.rf.philox import Purpose, generator
@@ -160,14 +161,14 @@ def make_sample(recipe: Recipe, drawn: DrawnSample, keep_iq: KeepIq | None = Non
         tx_longitude=drawn.scene.tx_longitude,
         tx_altitude_m=drawn.scene.tx_altitude_m,
         tx_power_dbm=drawn.scene.tx_power_dbm,
-        extraction_metadata={
-            "bandwidth_hz": spec.bandwidth_hz,
-            "segment_ms": spec.duration_ms,
-            "chunk_ms": spec.chunk_duration_ms,
-            "num_chunks": spec.num_chunks,
-            "attempts": drawn.attempts,
-            "rejections": drawn.rejections,
-        },
+        extraction_metadata=SampleExtraction(
+            bandwidth_hz=spec.bandwidth_hz,
+            segment_ms=spec.duration_ms,
+            chunk_ms=spec.chunk_duration_ms,
+            num_chunks=spec.num_chunks,
+            attempts=drawn.attempts,
+            rejections=drawn.rejections,
+        ),
         **vars(ReceiverAggregate.of(receivers, (drawn.scene.tx_latitude, drawn.scene.tx_longitude))),
     )
 

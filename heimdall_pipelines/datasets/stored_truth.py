@@ -59,7 +59,7 @@ def difference_from_seed(truth: SampleTruth, drawn: DrawnSample) -> str | None:
 
 def redrawn(recipe: Recipe, row: SampleRow) -> DrawnSample:
     """The scene of a stored sample from its seed, in as many attempts as it took."""
-    return draw_sample(recipe, row.sample_idx, max(1, int(row.extraction_metadata.get("attempts", 1))))
+    return draw_sample(recipe, row.sample_idx, max(1, row.attempts or 1))
 
 
 def stored_sample(recipe: Recipe, row: SampleRow) -> DrawnSample:

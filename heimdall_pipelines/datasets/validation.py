@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from typing import Any
 
-from heimdall_pipelines.datasets.checks import Progress, check_dataset
+from heimdall_pipelines.datasets.checks import check_dataset
 from heimdall_pipelines.datasets.findings import Findings
 from heimdall_pipelines.model.checks import CheckOutcome, HealthStatus, health_status
 from heimdall_pipelines.store.datasets import Dataset, get_living_dataset, set_dataset_health
 from heimdall_pipelines.store.stores import Stores
+from heimdall_pipelines.throttle import Progress
 
 
 @dataclass(frozen=True)

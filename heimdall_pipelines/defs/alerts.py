@@ -146,7 +146,7 @@ def note_and_deliver(
     num_closed = close_alerts_of_deleted(stores.database)
     _log_changes(log, reading.changes)
     if num_closed:
-        log.info(f"{num_closed} alerts were closed: their datasets or sessions were deleted")
+        log.info(f"{num_closed} alerts were closed: their datasets or sessions were deleted, or their checks renamed")
     deliveries = None
     if not reading.is_behind:
         deliveries = deliver(stores.database, destinations(settings.alert_urls), now, settings.ui_url)

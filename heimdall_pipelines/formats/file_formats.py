@@ -143,9 +143,3 @@ def names_of_formats() -> str:
 def suffixes_text() -> str:
     """List the formats with their suffixes for an error message."""
     return "; ".join(f"{', '.join(one.suffixes)} ({one.name})" for one in FILE_FORMATS)
-
-
-def markdown_table() -> str:
-    """Return the table of formats for docs/recordings.md."""
-    rows = [f"| {one.description} | {one.states} | {one.options} |".replace("|  |", "| |") for one in FILE_FORMATS]
-    return "\n".join(["| file | contains | options needed |", "|---|---|---|", *rows])

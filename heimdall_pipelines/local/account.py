@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
+UNPRIVILEGED_NAMES = ("postgres", "nobody")  # the first that the machine has is used
+
 
 @dataclass(frozen=True)
 class Account:
@@ -26,13 +28,13 @@ class PopenIdentity(TypedDict, total=False):
 
 
 def unprivileged_account() -> Account | None:
-    """Return the user ``postgres``, else ``nobody``, if this process runs as root; None otherwise."""
+    """Return the first of `UNPRIVILEGED_NAMES` that exists, if this process runs as root; None otherwise."""
     if os.geteuid() != 0:
         return None
     try:
-        entry = pwd.getpwnam("postgres")
+        entry = pwd.getpwnam(UNPRIVILEGED_NAMES[0])
     except KeyError:
-        entry = pwd.getpwnam("nobody")
+        entry = pwd.getpwnam(UNPRIVILEGED_NAMES[1])
     return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
 
 

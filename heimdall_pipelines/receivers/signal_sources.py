@@ -91,7 +91,7 @@ class WavSource:
 
     @property
     def num_samples(self) -> int:
-        """Samples of the file without the leftover blocks."""
+        """Samples of the file without the remaining blocks."""
         counted = self._chunks.data_bytes[STALE_BLOCKS:] if self._chunks.stamps else self._chunks.data_bytes
         return sum(counted) // CI16_LE.sample_bytes
 

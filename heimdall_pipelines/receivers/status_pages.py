@@ -11,7 +11,7 @@ from heimdall_pipelines.receivers.stream import ReceiverStatus
 
 
 async def fetch_status(session: aiohttp.ClientSession, url: ReceiverUrl) -> ReceiverStatus:
-    """Request ``{url}/status``; raises the errors of aiohttp. Values that are not on the page are None."""
+    """Request ``{url}/status``; raises the errors of aiohttp. A value missing on the page is None."""
     began = time.monotonic()
     async with session.get(url.page("status"), headers=url.authorization()) as response:
         latency_s = time.monotonic() - began

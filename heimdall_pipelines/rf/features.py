@@ -150,7 +150,7 @@ def extract_features(
     is present where sum(D) / sqrt(num_chunks) is 5 or more. On noise alone this has mean 0 and standard deviation 1,
     with the upper tail of a gamma distribution of shape num_chunks B T: under one false alarm in a million segments for
     a channel of 12.5 kHz and one chunk of 200 ms, one in 50,000 at the least B T of 50. Where the channel is the whole
-    usable band (12 kHz) N0 comes from the same bins, the standard deviation is 0.15 and there are none; but then a
+    usable band (12 kHz) N0 comes from the same bins, the standard deviation is 0.15, without outliers; but then a
     signal that fills most of the band lifts N0: 5.9 kHz of voice over FM by 0.8, 0.9, 2.7 and 18 dB at 0, 10, 20 and
     40 dB SNR, while S is 0.8, 0.1, 0.03 and 0.03 dB too low. From 10 dB on that is flagged.
 

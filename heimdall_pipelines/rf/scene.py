@@ -120,7 +120,7 @@ class Scene:
     line_of_sight, detected : tuple of bool
         For each link.
     mean_snr_db : float
-        Mean, in dB, over the detected links; NaN if there are none.
+        Mean, in dB, over the detected links; NaN without any.
     gdop : float
         Of the receivers that detect the signal; infinite for fewer than 3.
     """

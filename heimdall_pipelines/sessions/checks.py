@@ -1,17 +1,17 @@
 """Checks whether a session's rows, measurements and objects agree. Detection only; nothing is repaired."""
 
 from dataclasses import dataclass
-from datetime import datetime
 
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.model.checks import CheckOutcome, Severity
 from heimdall_pipelines.rf.feature_registry import STATISTICS, out_of_range, wrong_feature_set
-from heimdall_pipelines.sessions.object_checks import Progress, check_objects
+from heimdall_pipelines.sessions.object_checks import check_objects
 from heimdall_pipelines.store.features import StoredSessionRow, read_session_rows
 from heimdall_pipelines.store.measurements import read_recordings
 from heimdall_pipelines.store.session_health import session_row_bytes
 from heimdall_pipelines.store.sessions import RecordingSession, SessionBeingDeletedError, SessionKey, read_session
 from heimdall_pipelines.store.stores import Stores
+from heimdall_pipelines.throttle import Progress
 
 # name: severity when failed, what it checks
 SESSION_CHECKS: dict[str, tuple[Severity, str]] = {
@@ -167,7 +167,7 @@ class _RowChecks:
         if self._previous is None:
             gaps.problem("there are no rows")
         else:
-            self._num_planned = self._previous.extraction_metadata.get("num_segments", 0)
+            self._num_planned = self._previous.extraction_metadata.num_segments
             gaps.numbers["segments_planned"] = self._num_planned
             if self._num_rows != max(self._num_planned, 1):
                 gaps.problem(f"{self._num_rows} rows are there, the extraction planned {self._num_planned}")
@@ -212,8 +212,10 @@ def _check_order(
     outcome: CheckOutcome, row: StoredSessionRow, previous: StoredSessionRow | None, revision: int
 ) -> None:
     follows = previous is not None and row.segment_idx == previous.segment_idx + 1
-    if previous is not None and follows and (step := _seconds(previous.timestamp, row.timestamp)) != 1.0:
-        outcome.problem(f"segment {row.segment_idx} begins {step} s after the one before")
+    if previous is not None and follows:
+        step_s = (row.timestamp - previous.timestamp).total_seconds()
+        if step_s != 1.0:
+            outcome.problem(f"segment {row.segment_idx} begins {step_s} s after the one before")
     if row.session_revision != revision:
         outcome.problem(f"segment {row.segment_idx} is of revision {row.session_revision}, the session of {revision}")
 
@@ -234,7 +236,3 @@ def _check_extracted(outcome: CheckOutcome, row: StoredSessionRow) -> int:
             outcome.problem(f"segment {row.segment_idx}: {receiver.rx_id}: {receiver.error_message}")
     outcome.count("entries_extracted", extracted)
     return extracted
-
-
-def _seconds(earlier: datetime, later: datetime) -> float:
-    return (later - earlier).total_seconds()

@@ -24,10 +24,9 @@ from heimdall_pipelines.store.session_objects import (
 from heimdall_pipelines.store.session_slugs import as_uuid
 from heimdall_pipelines.store.sessions import SessionKey, SessionNotFoundError, get_session
 from heimdall_pipelines.store.stores import Stores
+from heimdall_pipelines.throttle import Progress
 
 _POLL_S = 0.5
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import logging
 import math
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.model.row_metadata import SessionExtraction
 from heimdall_pipelines.rf.features import InvalidIqError, extract_features
 from heimdall_pipelines.rf.segments import (
     CHUNK_NS,
@@ -37,7 +38,7 @@ from heimdall_pipelines.store.objects import ObjectNotFoundError
 from heimdall_pipelines.store.session_revisions import SessionRevision
 from heimdall_pipelines.store.sessions import RecordingSession, SessionBeingDeletedError, SessionKey, get_session
 from heimdall_pipelines.store.stores import Stores
-from heimdall_pipelines.throttle import Throttle
+from heimdall_pipelines.throttle import Progress, Throttle
 
 logger = logging.getLogger(__name__)
 
@@ -46,8 +47,6 @@ PROGRESS_INTERVAL_S = 5.0
 AT_QUANTISATION_DB = 3.0
 SPECTROGRAM_TIMES = 600
 SPECTROGRAM_TIMES_PER_SEGMENT = 20
-
-Progress = Callable[[str], None]
 
 
 class NotExtractableError(HeimdallError):
@@ -72,7 +71,7 @@ class StationSummary:
 
     @property
     def mean_cn0_dbhz(self) -> float | None:
-        """Mean over the segments in which the signal was present; None if there are none."""
+        """Mean over the segments in which the signal was present; None without any."""
         return _mean(self.cn0_dbhz)
 
     def metrics(self) -> StationMetrics:
@@ -300,15 +299,15 @@ def _row(
         start_time_unix_ns=grid.segment_start_ns(segment_idx),
         receivers=receivers,
         **_truth(session),
-        extraction_metadata={
-            "bandwidth_hz": session.bandwidth_hz,
-            "num_segments": grid.num_segments,
-            "segment_ms": SEGMENT_NS // 10**6,
-            "chunk_ms": CHUNK_NS // 10**6,
-            "num_chunks": grid.chunks_per_segment,
-            "start_time_unix_ns": grid.segment_start_ns(segment_idx),
-            "notes": list(_notes(grid)),
-        },
+        extraction_metadata=SessionExtraction(
+            bandwidth_hz=session.bandwidth_hz,
+            num_segments=grid.num_segments,
+            segment_ms=SEGMENT_NS // 10**6,
+            chunk_ms=CHUNK_NS // 10**6,
+            num_chunks=grid.chunks_per_segment,
+            start_time_unix_ns=grid.segment_start_ns(segment_idx),
+            notes=_notes(grid),
+        ),
         **vars(ReceiverAggregate.of(receivers, (source.latitude, source.longitude) if source else None)),
         extraction_failed=all_failed,
         error_message="; ".join(f"{x.rx_id}: {x.error_message}" for x in receivers) if all_failed else None,
@@ -323,7 +322,7 @@ def _failed_row(
         start_time_unix_ns=min(extractor.interval.start_ns for extractor in extractors),
         receivers=tuple(x.without_features(x.summary.error_message or "not extracted") for x in extractors),
         **_truth(session),
-        extraction_metadata={"bandwidth_hz": session.bandwidth_hz, "num_segments": 0, "notes": []},
+        extraction_metadata=SessionExtraction(bandwidth_hz=session.bandwidth_hz, num_segments=0),
         overall_confidence=0.0,
         mean_snr_db=None,
         gdop=None,

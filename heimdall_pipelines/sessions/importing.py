@@ -39,15 +39,13 @@ from heimdall_pipelines.store.session_slugs import check_slug, default_session_n
 from heimdall_pipelines.store.sessions import SessionIdentity, SessionNotFoundError, get_session
 from heimdall_pipelines.store.stations import Station, list_stations, slug
 from heimdall_pipelines.store.stores import Stores
-from heimdall_pipelines.throttle import Throttle
+from heimdall_pipelines.throttle import Progress, Throttle
 
 logger = logging.getLogger(__name__)
 
 MIN_BANDWIDTH_HZ = MIN_CHANNEL_BINS / (CHUNK_NS / 1e9)
 FREQUENCY_TOLERANCE_HZ = 1.0
 PROGRESS_INTERVAL_S = 2.0
-
-Progress = Callable[[str], None]
 
 
 class ImportRefusedError(HeimdallError):

@@ -128,7 +128,7 @@ class LiveSamples:
         )
 
     def note(self) -> str | None:
-        """Limits of the recording; None if there are none. Call after `clock`."""
+        """Limits of the recording; None without any. Call after `clock`."""
         words = [] if self._note is None else [self._note]
         if self.holes:
             words.append(
@@ -226,7 +226,7 @@ class LiveLevels:
                     self._counts[name] += 1
 
     def mean(self, feature: str) -> float | None:
-        """Mean over the seconds in which a signal was present; None if there are none."""
+        """Mean over the seconds in which a signal was present; None without any."""
         count = self._counts[feature]
         return float(f"{self._sums[feature] / count:.6g}") if count else None
 

@@ -1,7 +1,7 @@
 """Checks whether the objects of a session are those that its measurements name."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -11,12 +11,10 @@ from heimdall_pipelines.store.measurements import StationRecording
 from heimdall_pipelines.store.objects import ObjectLocation, ObjectNotFoundError
 from heimdall_pipelines.store.session_objects import session_entries, with_sidecar
 from heimdall_pipelines.store.stores import Stores
-from heimdall_pipelines.throttle import Throttle
+from heimdall_pipelines.throttle import Progress, Throttle
 
 READ_BYTES = 8 * 2**20
 PROGRESS_INTERVAL_S = 2.0
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)

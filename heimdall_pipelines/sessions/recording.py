@@ -44,7 +44,7 @@ from heimdall_pipelines.store.session_slugs import default_session_name, session
 from heimdall_pipelines.store.sessions import SessionIdentity, SessionNotFoundError, get_session
 from heimdall_pipelines.store.stations import Station, list_stations
 from heimdall_pipelines.store.stores import Stores
-from heimdall_pipelines.throttle import Throttle
+from heimdall_pipelines.throttle import Progress, Throttle
 
 logger = logging.getLogger(__name__)
 
@@ -52,8 +52,6 @@ PROGRESS_INTERVAL_S = 2.0
 HEARTBEAT_INTERVAL_S = 5.0
 STORING_S = 600.0  # to store and commit the rest after the last sample
 COMPLETION_DELAYS_S = (1.0, 2.0, 4.0, 8.0, 16.0)
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -324,7 +322,7 @@ class _Job:
 def _conclude(
     stores: Stores, job: _Job, recordings: Sequence[StationRecording], skipped: tuple[tuple[str, str], ...]
 ) -> RecordReport:
-    """Complete the session with the recorded stations, or close it as failed if there are none."""
+    """Complete the session if a station was recorded, otherwise close it as failed."""
     recorded = [recording for recording in recordings if recording.error_message is None]
     problems = [f"{x.station.rx_id}: {x.error_message}" for x in recordings if x.error_message is not None]
     problems += [f"{rx_id}: skipped: {reason}" for rx_id, reason in skipped]

@@ -135,7 +135,8 @@ class StationRecorder:
                     raise HeimdallError(f"{error.reason}{tried}") from error
                 delay_s = FIRST_DELAY_S * 2 ** (attempt - 1) * (1 - 0.5 * shared.rng.random())
                 if not shared.has_time_at(asyncio.get_running_loop().time() + delay_s):
-                    raise HeimdallError(f"{error.reason}{tried}; there was no time to try again") from error
+                    left = "too little of the recording is left for another attempt"
+                    raise HeimdallError(f"{error.reason}{tried}; {left}") from error
                 shared.report(f"{rx_id}: {error.reason}; retrying in {delay_s:.1f} s")
             await shared.sleep(delay_s)
 

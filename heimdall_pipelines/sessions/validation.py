@@ -6,10 +6,10 @@ from typing import Any
 
 from heimdall_pipelines.model.checks import CheckOutcome, HealthStatus, health_status
 from heimdall_pipelines.sessions.checks import check_session
-from heimdall_pipelines.sessions.object_checks import Progress
 from heimdall_pipelines.store.session_health import record_health
 from heimdall_pipelines.store.sessions import RecordingSession, SessionKey
 from heimdall_pipelines.store.stores import Stores
+from heimdall_pipelines.throttle import Progress
 
 
 @dataclass(frozen=True)

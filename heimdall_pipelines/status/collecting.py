@@ -92,7 +92,7 @@ def collect_status(settings: Settings, load_dagster: Callable[[], DagsterReader]
         reasons[name] = f"{REDIS if name == 'workers' else POSTGRES} does not answer"
     dagster = seen.get("runs")
     return Status(
-        looked_at=now,
+        observed_at=now,
         launcher=settings.run_launcher,
         servers=servers,
         daemons=None if dagster is None else dagster.daemons,

@@ -34,7 +34,7 @@ class StatusCollector(Collector):
                 self._metrics = list(metrics_of(self._read()))
                 duration_s = time.perf_counter() - began
                 self._metrics.append(
-                    _gauge("look_duration_seconds", "How long it took to read these numbers", duration_s)
+                    _gauge("read_duration_seconds", "How long it took to read these numbers", duration_s)
                 )
                 self._read_at = time.monotonic()
             return self._metrics
@@ -42,7 +42,7 @@ class StatusCollector(Collector):
 
 def metrics_of(status: Status) -> Iterator[Metric]:
     """Every number of a status."""
-    at_s = status.looked_at.timestamp()
+    at_s = status.observed_at.timestamp()
     yield _by_label("up", "Whether a server answers", "server", {s.name: float(s.is_up) for s in status.servers})
     yield _by_label(
         "response_seconds",
@@ -50,7 +50,7 @@ def metrics_of(status: Status) -> Iterator[Metric]:
         "server",
         {server.name: server.response_s for server in status.servers},
     )
-    yield _gauge("look_timestamp_seconds", "When these numbers were read", at_s)
+    yield _gauge("observed_timestamp_seconds", "When these numbers were read", at_s)
     yield _gauge("unread_parts", "Parts that could not be read; their metrics are missing", len(status.not_read))
     yield _gauge("attention_reasons", "Problems that need attention; heimdall status lists them", len(status.attention))
     if status.daemons is not None:

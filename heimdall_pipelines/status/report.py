@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from heimdall_pipelines.store.alerts import Severity
+from heimdall_pipelines.model.checks import Severity
 
 MAX_HEARTBEAT_AGE_S = 90.0  # sent every 30 s; Dagster itself treats a daemon as healthy for half an hour
 LOW_DISK_BYTES = 2 * 10**9  # the IQ of the first 100 samples of a dataset takes 1.1 GB
@@ -146,7 +146,7 @@ class Status:
     also None if runs do not go to workers.
     """
 
-    looked_at: datetime
+    observed_at: datetime
     launcher: str
     servers: tuple[Server, ...]
     daemons: tuple[Daemon, ...] | None = None
@@ -162,7 +162,7 @@ class Status:
 
     @property
     def attention(self) -> tuple[str, ...]:
-        """Problems that need attention, as text; empty if there are none."""
+        """Problems that need attention, as text; empty without any."""
         return tuple(_attention(self))
 
     @property
@@ -177,7 +177,7 @@ def as_json(status: Status) -> dict[str, Any]:
     """Return the document that `heimdall status --json` prints; docs/operations.md describes it."""
     made = asdict(status)
     del made["remarks"]
-    made["looked_at"] = status.looked_at.astimezone(UTC).isoformat()
+    made["observed_at"] = status.observed_at.astimezone(UTC).isoformat()
     for daemon, as_read in zip(made["daemons"] or (), status.daemons or (), strict=True):
         daemon["is_alive"] = as_read.is_alive
     return made | {"attention": list(status.attention), "exit_code": status.exit_code}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
+from heimdall_pipelines.model.checks import Severity
 from heimdall_pipelines.store.sql import text
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from heimdall_pipelines.store.database import Database
     from heimdall_pipelines.store.reading import Reading
 
-Severity = Literal["WARN", "ERROR"]
 Change = Literal["raised", "worsened", "recovered"]
 
 # Any constants work if every version of this project uses the same ones.
@@ -132,6 +132,7 @@ _COLUMNS = (
     " raised_at, recovered_at, closed_at"
 )
 _OPEN = "kind = 'failed_check' AND recovered_at IS NULL AND closed_at IS NULL"
+_RENAMED_CHECKS = ["samples_made_again_agree"]  # samples_regenerate_identically since 0.1
 _BATCH = "'__[0-9]{5,7}$'"  # suffix of a batch's partition key after the dataset's name
 
 
@@ -265,9 +266,9 @@ def note_failed_runs(database: Database, event_log: str, runs: Iterable[FailedRu
 
 
 def close_alerts_of_deleted(database: Database) -> int:
-    """Close open alerts of deleted datasets and sessions; no recovery is sent.
+    """Close open alerts of deleted datasets and sessions, and of renamed checks; no recovery is sent.
 
-    Their checks do not run again, so these alerts would stay open. A failure that is recorded after the deletion is
+    These checks do not run again, so these alerts would stay open. A failure that is recorded after the deletion is
     closed by the next call.
 
     Returns
@@ -278,15 +279,16 @@ def close_alerts_of_deleted(database: Database) -> int:
     with _recording(database) as connection:
         closed = connection.execute(
             text(
-                f"UPDATE heimdall.alerts SET closed_at = now() WHERE {_OPEN} AND CASE"
+                f"UPDATE heimdall.alerts SET closed_at = now() WHERE {_OPEN} AND (check_name = ANY(:renamed) OR CASE"
                 "   WHEN asset = 'recorded/measurement_features' THEN NOT EXISTS"
                 "     (SELECT FROM heimdall.recording_sessions WHERE slug = partition)"
                 "   WHEN asset = 'synthetic/dataset_summary' THEN NOT EXISTS"
                 "     (SELECT FROM heimdall.synthetic_datasets WHERE name = partition)"
                 "   WHEN asset IN ('synthetic/measurement_features', 'synthetic/raw_iq_objects') THEN NOT EXISTS"
                 f"     (SELECT FROM heimdall.synthetic_datasets WHERE name = regexp_replace(partition, {_BATCH}, ''))"
-                "   ELSE false END"
-            )
+                "   ELSE false END)"
+            ),
+            {"renamed": _RENAMED_CHECKS},
         )
         return closed.rowcount
 

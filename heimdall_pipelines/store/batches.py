@@ -102,6 +102,7 @@ def iq_row_json(row: IqSampleRow) -> str:
     values = vars(row) | {
         "truth": row.truth.to_json(),
         "receivers_metadata": sites_to_json(row.receivers_metadata),
+        "iq_metadata": row.iq_metadata.to_json(),
         "time_us": row.start_time_unix_ns // 1000,
     }
     del values["start_time_unix_ns"]

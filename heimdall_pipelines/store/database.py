@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from sqlalchemy import URL, Connection, Row, create_engine
 from sqlalchemy.exc import DBAPIError, OperationalError
@@ -11,12 +10,12 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from heimdall_pipelines.settings import Settings
 from heimdall_pipelines.store.outages import DatabaseUnavailableError, address, meaning_of
-from heimdall_pipelines.store.reading import CONNECT_TIMEOUT_S
+from heimdall_pipelines.store.reading import CONNECT_TIMEOUT_S, ClosedOnExit
 
 POOL_WAIT_S = 30
 
 
-class Database:
+class Database(ClosedOnExit):
     """The project's tables, through at most ``settings.pg_pool_size`` connections of this process.
 
     Use it as a context manager, so that its connections are closed.
@@ -43,14 +42,6 @@ class Database:
 
     def __repr__(self) -> str:
         return f"Database({address(self._settings)})"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close every connection of the pool."""

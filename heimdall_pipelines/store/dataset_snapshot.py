@@ -1,6 +1,6 @@
 """A dataset's rows at one moment, for checks and repairs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from heimdall_pipelines.model.batches import Batch
+from heimdall_pipelines.model.row_metadata import readable_iq_metadata
 from heimdall_pipelines.model.truth import SampleTruth, readable_truth
 from heimdall_pipelines.store.batches import BATCH_COLUMNS
 from heimdall_pipelines.store.columns import columns_of
@@ -25,7 +26,7 @@ _ROWS_PER_FETCH = 100
 class SampleRow:
     """A sample's row of measurement_features.
 
-    ``unreadable`` names the column whose JSON is malformed; receivers and metadata are then empty. ``truth`` is None
+    ``unreadable`` names the column whose JSON is malformed; there are then no receivers. ``truth`` is None
     where it is missing or malformed.
     """
 
@@ -37,7 +38,7 @@ class SampleRow:
     tx_longitude: float | None
     tx_altitude_m: float | None
     tx_power_dbm: float | None
-    extraction_metadata: dict[str, Any]
+    attempts: int | None
     num_receivers_in_sample: int
     num_receivers_detected: int
     overall_confidence: float | None
@@ -46,7 +47,11 @@ class SampleRow:
     unreadable: str | None = None
 
 
-_SAMPLE_COLUMNS = columns_of(SampleRow, renamed={"receivers": "receiver_features"}, without=["unreadable"])
+_SAMPLE_COLUMNS = columns_of(
+    SampleRow,
+    renamed={"receivers": "receiver_features", "attempts": "extraction_metadata -> 'attempts' AS attempts"},
+    without=["unreadable"],
+)
 
 
 @dataclass(frozen=True)
@@ -59,15 +64,15 @@ class StoredIq:
     sample_idx: int
     truth: SampleTruth | None
     paths: dict[str, str]
-    num_samples: int
-    sha256: dict[str, str]
-    etag: dict[str, str]
+    num_samples: int | None
+    sha256: Mapping[str, str]
+    etag: Mapping[str, str]
     unreadable: str | None = None
 
     @classmethod
     def malformed(cls, sample_idx: int, column: str) -> "StoredIq":
         """A row of which a column is malformed; it names no object."""
-        return cls(sample_idx, truth=None, paths={}, num_samples=-1, sha256={}, etag={}, unreadable=column)
+        return cls(sample_idx, truth=None, paths={}, num_samples=None, sha256={}, etag={}, unreadable=column)
 
 
 _IQ_COLUMNS = "sample_idx, iq_storage_paths, iq_metadata"
@@ -170,27 +175,24 @@ class DatasetSnapshot:
 
 
 def _sample_row(row: dict[str, Any]) -> SampleRow:
-    elements, truth, metadata = row.pop("receiver_features"), row["truth"], row["extraction_metadata"]
+    elements, truth = row.pop("receiver_features"), row["truth"]
     row["truth"] = readable_truth(truth)
     unreadable = None
     if truth is not None and row["truth"] is None:
         unreadable = "truth"
-    elif not (isinstance(metadata, dict) and isinstance(metadata.get("attempts"), int)):
+    elif not isinstance(row["attempts"], int):
+        row["attempts"] = None
         unreadable = "extraction_metadata"
     elif not (_are_objects(elements) and all(_is_receiver(element) for element in elements)):
         unreadable = "receiver_features"
     if unreadable is not None:
-        row["extraction_metadata"] = {}
         return SampleRow(receivers=(), unreadable=unreadable, **row)
     return SampleRow(receivers=tuple(ReceiverFeatures.from_json(element) for element in elements), **row)
 
 
 def _stored_iq(row: dict[str, Any], truth: SampleTruth | None) -> StoredIq:
-    metadata, paths = row["iq_metadata"], row["iq_storage_paths"]
-    if not isinstance(metadata, dict):
-        metadata = {"sha256": None}
-    found = {"num_samples": -1, "sha256": {}, "etag": {}} | metadata
-    if not (isinstance(found["sha256"], dict) and isinstance(found["etag"], dict)):
+    metadata, paths = readable_iq_metadata(row["iq_metadata"]), row["iq_storage_paths"]
+    if metadata is None:
         return StoredIq.malformed(row["sample_idx"], "iq_metadata")
     if not all(isinstance(path, str) for path in paths.values()):
         return StoredIq.malformed(row["sample_idx"], "iq_storage_paths")
@@ -198,9 +200,9 @@ def _stored_iq(row: dict[str, Any], truth: SampleTruth | None) -> StoredIq:
         sample_idx=row["sample_idx"],
         truth=truth,
         paths=paths,
-        num_samples=found["num_samples"],
-        sha256=found["sha256"],
-        etag=found["etag"],
+        num_samples=metadata.num_samples,
+        sha256=metadata.sha256,
+        etag=metadata.etag,
     )
 
 

@@ -21,6 +21,7 @@ from heimdall_pipelines.store.sql import text
 
 if TYPE_CHECKING:
     from heimdall_pipelines.model.dataset_spec import DatasetSpec
+    from heimdall_pipelines.model.row_metadata import IqMetadata
     from heimdall_pipelines.model.truth import SampleTruth
     from heimdall_pipelines.rf.receiver_site import ReceiverSite
     from heimdall_pipelines.store.database import Database
@@ -100,7 +101,7 @@ class IqSampleRow:
     start_time_unix_ns: int
     truth: SampleTruth
     receivers_metadata: tuple[ReceiverSite, ...]
-    iq_metadata: dict[str, Any]
+    iq_metadata: IqMetadata
     iq_storage_paths: dict[str, str]
 
 

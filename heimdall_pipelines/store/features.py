@@ -15,6 +15,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 from psycopg2.errors import ForeignKeyViolation
 
 from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.model.row_metadata import SampleExtraction, SessionExtraction
 from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION, names_of_version
 from heimdall_pipelines.store.columns import columns_of, listed, typed
 from heimdall_pipelines.store.sessions import SessionBeingDeletedError, SessionNotFoundError
@@ -114,7 +115,7 @@ class FeatureRow:
     tx_longitude: float | None
     tx_altitude_m: float | None
     tx_power_dbm: float | None
-    extraction_metadata: dict[str, Any]
+    extraction_metadata: SampleExtraction | SessionExtraction
     overall_confidence: float | None
     mean_snr_db: float | None
     gdop: float | None
@@ -132,6 +133,7 @@ class FeatureRow:
             "time_us": self.start_time_unix_ns // 1000,
             "feature_version": FEATURE_VERSION,
             "receiver_features": [receiver.to_json() for receiver in self.receivers],
+            "extraction_metadata": self.extraction_metadata.to_json(),
             "num_receivers_detected": self.num_receivers_detected,
             "num_receivers_in_sample": len(self.receivers),
         }
@@ -155,7 +157,7 @@ class StoredSessionRow:
     session_revision: int
     feature_version: int
     receivers: tuple[ReceiverFeatures, ...]
-    extraction_metadata: dict[str, Any]
+    extraction_metadata: SessionExtraction
     num_receivers_in_sample: int
     num_receivers_detected: int
     overall_confidence: float | None
@@ -309,14 +311,8 @@ def replace_session_features(database: Database, target: SessionRevision) -> Ite
         raise
 
 
-def stream_session_rows(database: Database, session_id: UUID) -> Iterator[StoredSessionRow]:
-    """The feature rows of a session in the order of segments, fetched in small groups."""
-    with database.transaction() as connection:
-        yield from read_session_rows(connection, session_id)
-
-
 def read_session_rows(connection: Connection, session_id: UUID) -> Iterator[StoredSessionRow]:
-    """As `stream_session_rows`, within a transaction or snapshot."""
+    """The feature rows of a session in the order of segments, fetched in small groups."""
     rows = connection.execute(
         text(
             f"SELECT {columns_of(StoredSessionRow, renamed={'receivers': 'receiver_features'})}"
@@ -328,6 +324,7 @@ def read_session_rows(connection: Connection, session_id: UUID) -> Iterator[Stor
     for row in rows:
         values = dict(row._mapping)
         elements = values.pop("receiver_features")
+        values["extraction_metadata"] = SessionExtraction.from_json(values["extraction_metadata"])
         yield StoredSessionRow(receivers=tuple(ReceiverFeatures.from_json(element) for element in elements), **values)
 
 

@@ -1,8 +1,8 @@
 """Reads through one read-only connection without SQLAlchemy, whose import takes longer than a whole list."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from types import TracebackType
 from typing import Any, Protocol, Self
 
 import psycopg2
@@ -21,7 +21,21 @@ class Reading(Protocol):
         """Return the rows, with columns as attributes; parameters are ``%(name)s`` in the SQL."""
 
 
-class Reader:
+class ClosedOnExit(ABC):
+    """A context manager that is closed at the end of the block."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close all connections."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Reader(ClosedOnExit):
     """One read-only connection, opened by the first read; for one thread.
 
     Use it as a context manager, so that its connection is closed.
@@ -30,14 +44,6 @@ class Reader:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._connection: psycopg2.extensions.connection | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the connection."""

@@ -8,20 +8,6 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
-# Of columns that have no comment in the database, the same in every table.
-WITHOUT_COMMENT = {
-    "id": "Primary key",
-    "name": "Name for people",
-    "created_at": "When the row was added",
-    "timestamp": "Start of the IQ",
-    "recording_session_id": "Session, by its id in recording_sessions",
-    "websdr_station_id": "Station, by its id in websdr_stations",
-    "dataset_id": "Dataset, by its id in synthetic_datasets",
-    "sample_idx": "Sample of the dataset, 0 to n - 1",
-    "segment_idx": "Segment of the session, 0 to n - 1, one second each",
-    "batch_no": "Batch of the dataset, from 0",
-}
-
 
 @dataclass(frozen=True)
 class TableColumn:

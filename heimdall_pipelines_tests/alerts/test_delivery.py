@@ -65,9 +65,7 @@ def test_failure_and_recovery_are_two_messages(database, webhook):
     assert webhook.titles[1] == "Passes again: check rows_agree of recorded/measurement_features for p1"
 
 
-def test_a_webhook_that_is_down_for_an_hour_gets_all_once_when_it_is_back_and_the_other_had_it_once(
-    database, webhook, second_webhook
-):
+def test_a_webhook_outage_delays_its_messages_and_duplicates_none(database, webhook, second_webhook):
     second_webhook.down()
     for number in range(120):  # every 30 s
         if number % 40 == 0:
@@ -87,7 +85,7 @@ def test_a_webhook_that_is_down_for_an_hour_gets_all_once_when_it_is_back_and_th
     assert errors(database) == [None] * 6
 
 
-def test_what_failed_and_passed_again_while_the_webhook_was_down_is_sent_as_one_message(database, webhook):
+def test_failure_and_recovery_during_an_outage_are_one_message(database, webhook):
     webhook.down()
     note(database, evaluation(1))
     tick(database, webhook)
@@ -111,7 +109,7 @@ def test_a_server_that_refuses_is_tried_once_a_tick_and_says_why(database, webho
     assert len(webhook.messages) == 2
 
 
-def test_a_server_that_never_answers_keeps_no_other_from_its_messages(database, webhook):
+def test_a_silent_server_does_not_delay_the_others(database, webhook):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"json://127.0.0.1:{silent.getsockname()[1]}?rto=0.2"
         note(database, evaluation(1))
@@ -133,7 +131,7 @@ def test_five_alerts_are_five_messages_and_five_hundred_are_one_summary(database
     assert len(list_alerts(database, 1000)) == 505
 
 
-def test_a_summary_that_could_not_be_sent_is_sent_later_with_what_came_in_meanwhile(database, webhook):
+def test_an_unsent_summary_is_sent_later_with_newer_alerts(database, webhook):
     webhook.down()
     note(database, *(evaluation(number, partition=f"p{number}") for number in range(1, 11)))
     tick(database, webhook)
@@ -174,7 +172,7 @@ def test_no_message_begins_when_the_time_of_a_turn_is_over(database, webhook):
     assert len(webhook.messages) == 1
 
 
-def test_a_url_that_apprise_cannot_use_is_named_and_keeps_no_other_from_its_messages(database, webhook):
+def test_an_unusable_url_is_named_and_does_not_block_others(database, webhook):
     note(database, evaluation(1))
     broken, working = tick(database, BROKEN, webhook)
     assert "HEIMDALL_ALERT_URLS: URL 1 (slack) is not a URL that Apprise accepts" in broken.error
@@ -191,7 +189,7 @@ def test_failed_runs_and_incidents_of_last_week_are_not_sent(database, webhook):
 
 
 @pytest.mark.parametrize("url", [BROKEN, "nothing s3cret-token", "s3cret-token", "foo://s3cret-token", "json://"])
-def test_a_broken_url_is_sent_by_position_and_scheme_and_never_by_what_it_holds(url, capfd, logged):
+def test_a_broken_url_is_named_by_position_and_scheme_only(url, capfd, logged):
     found = to("json://127.0.0.1", url)
     open_service(found[0])
     with pytest.raises(AlertUrlError) as caught:

@@ -52,7 +52,7 @@ def test_no_alert_is_said_in_words(heimdall):
     assert heimdall("alerts", "list", "--open")[:2] == (0, "no check fails\n")
 
 
-def test_alerts_are_listed_with_state_numbers_and_who_was_told_or_why_not(heimdall, stores, noted, webhooks):
+def test_alerts_are_listed_with_state_numbers_and_deliveries(heimdall, stores, noted, webhooks):
     urls = SecretStr(" ".join(webhook.url for webhook in webhooks))
     deliver(stores.database, destinations(urls), START, time_limit_s=TIMEOUT_S)
     code, output, error = heimdall("alerts", "list")
@@ -104,7 +104,7 @@ def test_alerts_as_json(heimdall, stores, noted, webhooks):
     }
 
 
-def test_a_test_message_goes_to_each_destination_and_what_came_of_it_is_said(heimdall, webhooks):
+def test_a_test_message_reports_the_result_of_each_destination(heimdall, webhooks):
     code, output, error = heimdall("alerts", "test")
     assert code == 1
     assert "sent" in line_of(output, "1 (json)")

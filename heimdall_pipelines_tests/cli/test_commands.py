@@ -7,10 +7,10 @@ from functools import partial
 import pytest
 
 from heimdall_pipelines.cli import demo, demo_recording
-from heimdall_pipelines.cli.environment import PROJECT_FOLDER
 from heimdall_pipelines.receivers.signal_sources import SyntheticSource
 from heimdall_pipelines.stations.network import load_network
 from heimdall_pipelines.store.stations import Station, list_stations
+from heimdall_pipelines_tests import PROJECT_FOLDER
 from heimdall_pipelines_tests.cli.conftest import TIMEOUT_S
 from heimdall_pipelines_tests.conftest import environment_of
 
@@ -36,7 +36,7 @@ def imported(heimdall, files):
     return re.search(r"imported: session (\S+)", out)[1]
 
 
-def test_migrate_says_what_it_did_and_then_that_nothing_was_to_do(heimdall, empty_database_settings, monkeypatch):
+def test_a_second_migration_reports_that_nothing_changed(heimdall, empty_database_settings, monkeypatch):
     for name, value in environment_of(empty_database_settings).items():
         monkeypatch.setenv(name, value)
     assert heimdall("db", "migrate")[:2] == (0, "schema migrated from nothing to revision 0007\n")
@@ -149,7 +149,7 @@ def test_the_demonstration_takes_the_real_recordings(heimdall, real_recordings):
         (("session", "import", "{file}", "--known-source", "DCF78"), 1, "unknown source DCF78; known are: DCF77"),
         (("session", "extract", "12"), 1, "no session 12; see: heimdall session list"),
         (("session", "show", "00000000-0000-0000-0000-000000000000"), 1, "heimdall session list"),
-        (("station", "disable", "nobody"), 1, "unknown station nobody"),
+        (("station", "disable", "unknown"), 1, "unknown station unknown"),
         (("station", "add", "x", "--latitude", "91", "--longitude", "0"), 1, "latitude 91.0 is outside"),
         (
             ("station", "add", "x", "--latitude", "1", "--longitude", "0", "--frequency-range", "a-b"),

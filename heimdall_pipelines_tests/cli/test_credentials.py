@@ -3,15 +3,15 @@
 import dagster as dg
 import pytest
 
-from heimdall_pipelines.cli.environment import PROJECT_FOLDER
 from heimdall_pipelines.definitions import build_definitions
+from heimdall_pipelines_tests import PROJECT_FOLDER
 from heimdall_pipelines_tests.sessions.support import import_files
 
 WRONG = {
     "HEIMDALL_PG_PASSWORD": ("wrong-one", "see HEIMDALL_PG_USER and HEIMDALL_PG_PASSWORD"),
-    "HEIMDALL_PG_USER": ("nobody", "see HEIMDALL_PG_USER and HEIMDALL_PG_PASSWORD"),
+    "HEIMDALL_PG_USER": ("stranger", "see HEIMDALL_PG_USER and HEIMDALL_PG_PASSWORD"),
     "HEIMDALL_PG_DATABASE": ("nowhere", "see HEIMDALL_PG_DATABASE"),
-    "HEIMDALL_S3_ACCESS_KEY": ("nobody", "see HEIMDALL_S3_ACCESS_KEY and HEIMDALL_S3_SECRET_KEY"),
+    "HEIMDALL_S3_ACCESS_KEY": ("stranger", "see HEIMDALL_S3_ACCESS_KEY and HEIMDALL_S3_SECRET_KEY"),
     "HEIMDALL_S3_SECRET_KEY": ("wrong-one", "see HEIMDALL_S3_ACCESS_KEY and HEIMDALL_S3_SECRET_KEY"),
 }
 

@@ -179,16 +179,16 @@ def test_zero_is_a_value_and_not_a_missing_one(heimdall, create, stores):
             1,
             "dataset x was not created: 0.0% of 1000",
         ),
-        (("expand", "nobody", "--by", 1), 1, "unknown dataset nobody; see: heimdall dataset list"),
-        (("expand", "nobody", "--to", 1), 1, "unknown dataset nobody; see: heimdall dataset list"),
-        (("expand", "nobody"), 2, "either --by N or --to TOTAL is expected"),
-        (("expand", "nobody", "--by", 1, "--to", 2), 2, "either --by N or --to TOTAL is expected"),
-        (("expand", "nobody", "--by", 1, "--frequency-mhz", 145), 2, "No such option"),
-        (("make", "nobody"), 1, "unknown dataset nobody"),
-        (("show", "nobody"), 1, "unknown dataset nobody"),
-        (("delete", "nobody"), 1, "unknown dataset nobody"),
-        (("iq", "nobody", 0, "-o", "there"), 1, "unknown dataset nobody"),
-        (("summary", "nobody", "-o", "there"), 1, "unknown dataset nobody"),
+        (("expand", "absent", "--by", 1), 1, "unknown dataset absent; see: heimdall dataset list"),
+        (("expand", "absent", "--to", 1), 1, "unknown dataset absent; see: heimdall dataset list"),
+        (("expand", "absent"), 2, "either --by N or --to TOTAL is expected"),
+        (("expand", "absent", "--by", 1, "--to", 2), 2, "either --by N or --to TOTAL is expected"),
+        (("expand", "absent", "--by", 1, "--frequency-mhz", 145), 2, "No such option"),
+        (("make", "absent"), 1, "unknown dataset absent"),
+        (("show", "absent"), 1, "unknown dataset absent"),
+        (("delete", "absent"), 1, "unknown dataset absent"),
+        (("iq", "absent", 0, "-o", "there"), 1, "unknown dataset absent"),
+        (("summary", "absent", "-o", "there"), 1, "unknown dataset absent"),
     ],
 )
 def test_a_wrong_command_ends_with_one_message_and_changes_nothing(heimdall, stores, arguments, code, words):
@@ -238,14 +238,14 @@ def test_a_dataset_that_few_scenes_suit_is_warned_of(heimdall):
     assert "created: dataset hard" in out
 
 
-def test_without_a_daemon_the_command_says_that_nobody_works_and_what_to_do(create):
+def test_without_a_daemon_the_command_says_what_to_start(create):
     out = create("night", 5)
     assert "No Dagster daemon is running to generate 1 batch. Start one: heimdall dev" in out
     assert "heimdall dataset make night" in out
 
 
 @pytest.mark.parametrize(("age_s", "words"), [(10, "s ago) generates 1 batch"), (300, "No Dagster daemon is")])
-def test_a_daemon_runs_where_its_last_sign_of_life_is_recent(create, age_s, words):
+def test_a_daemon_runs_if_its_last_heartbeat_is_recent(create, age_s, words):
     create("first", 1)
     with dg.DagsterInstance.get() as instance:
         instance.add_daemon_heartbeat(DaemonHeartbeat(time.time() - age_s, "SENSOR", "of this test", []))
@@ -381,7 +381,7 @@ def test_the_summary_is_a_table_and_pictures(heimdall, create, tmp_path):
     assert (code, "could not be written" in err) == (1, True)
 
 
-def test_ctrl_c_ends_at_once_commits_nothing_of_the_running_batch_and_says_how_to_go_on(create, stores):
+def test_ctrl_c_discards_the_running_batch_and_says_how_to_continue(create, stores):
     create("night", MORE_THAN_ARE_MADE, "--batch-size", 20)
     dataset = get_dataset(stores.database, "night")
     making = subprocess.Popen(
@@ -417,9 +417,7 @@ def test_ctrl_c_ends_at_once_commits_nothing_of_the_running_batch_and_says_how_t
     assert "Traceback" not in err
 
 
-def test_what_the_daemon_makes_meanwhile_is_not_made_again_and_batches_are_listed_once(
-    create, heimdall, stores, monkeypatch
-):
+def test_batches_that_the_daemon_generates_meanwhile_are_skipped(create, heimdall, stores, monkeypatch):
     create("night", 4, "--batch-size", 1)
     make, listings = dataset_making.make_batch, []
 

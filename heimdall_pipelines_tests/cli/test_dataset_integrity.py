@@ -107,7 +107,7 @@ def test_checksums_are_compared_where_it_is_asked_for(heimdall, stores, night):
     assert f"  - sample 1: {location.key} was changed since it was stored: its SHA-256 differs" in out
 
 
-def test_issues_end_with_1_and_are_named_with_numbers_examples_and_what_mends_them(heimdall, stores, night):
+def test_issues_exit_with_1_and_show_numbers_examples_and_repair(heimdall, stores, night):
     remove_object(stores, night, "0/milano-baggio.npy")
     delete_feature_row(stores, 3)
     code, out, _ = heimdall(*VALIDATE, "night")
@@ -157,8 +157,8 @@ def test_json_is_one_document_on_standard_output(heimdall, stores, night):
     assert wrong["repair"] == "heimdall dataset repair night --apply"
 
 
-@pytest.mark.parametrize("arguments", [("nobody",), ("nobody", "--json"), ("../", "--checksums")])
-def test_a_dataset_that_cannot_be_looked_at_ends_with_2_and_a_message(heimdall, arguments):
+@pytest.mark.parametrize("arguments", [("absent",), ("absent", "--json"), ("../", "--checksums")])
+def test_an_impossible_validation_exits_with_2_and_a_message(heimdall, arguments):
     code, out, err = heimdall(*VALIDATE, *arguments)
     assert (code, out) == (2, "")
     assert err == f"Error: unknown dataset {arguments[0]}; see: heimdall dataset list\n"
@@ -199,7 +199,7 @@ def test_all_are_validated_but_those_being_deleted(heimdall, stores, night):
     assert "finish it with: heimdall dataset delete to_delete" in err
 
 
-def test_one_that_cannot_be_looked_at_is_named_and_does_not_stop_the_others(heimdall, stores, night):
+def test_an_impossible_validation_does_not_stop_the_others(heimdall, stores, night):
     add(stores, "newer", 1)
     execute(
         stores, "UPDATE heimdall.synthetic_datasets SET spec = spec || '{\"colour\": \"red\"}' WHERE name = 'newer'"
@@ -228,7 +228,7 @@ def test_without_datasets_all_are_validated(heimdall):
 # make
 
 
-def test_making_looks_at_each_batch_and_dagster_is_told(heimdall, stores, monkeypatch):
+def test_dataset_make_checks_each_batch_and_records_it_in_dagster(heimdall, stores, monkeypatch):
     add(stores, "night", 4, batch_size=2)
     code, out, err = heimdall("dataset", "make", "night")
     assert (code, "generated: 4 samples in 2 batches" in out) == (0, True)
@@ -256,7 +256,7 @@ def test_what_a_batch_that_was_made_lacks_is_said_at_once(heimdall, stores, monk
 # repair
 
 
-def test_a_repair_by_default_says_what_it_would_do_and_changes_nothing(heimdall, stores, night):
+def test_a_repair_without_apply_prints_its_plan_only(heimdall, stores, night):
     remove_object(stores, night, "0/milano-baggio.npy")
     delete_feature_row(stores, 3)
     rows = query(stores, "SELECT id, created_at FROM heimdall.measurement_features ORDER BY sample_idx")
@@ -272,7 +272,7 @@ def test_a_repair_by_default_says_what_it_would_do_and_changes_nothing(heimdall,
     assert health(stores) == ("unknown", False)
 
 
-def test_a_repair_mends_ends_with_0_and_dagsters_last_word_is_that_all_is_well(heimdall, stores, night):
+def test_a_repair_exits_with_0_and_records_that_all_checks_pass(heimdall, stores, night):
     remove_object(stores, night, "0/milano-baggio.npy")
     delete_feature_row(stores, 3)
     heimdall(*VALIDATE, "night")
@@ -289,18 +289,18 @@ def test_a_repair_mends_ends_with_0_and_dagsters_last_word_is_that_all_is_well(h
     assert heimdall(*REPAIR, "night")[:2] == (0, "nothing to repair in night\n")
 
 
-def test_a_repair_as_json_is_one_document_with_what_was_done_and_what_is_found_now(heimdall, stores, night):
+def test_a_repair_prints_one_json_document(heimdall, stores, night):
     remove_object(stores, night, "0/milano-baggio.npy")
     code, out, _ = heimdall(*REPAIR, "night", "--apply", "--json")
     document = json.loads(out)
     assert (code, document["repaired"]["to_regenerate"], document["validation"]["health_status"]) == (0, [0], "healthy")
 
 
-def test_objects_without_row_are_left_alone_while_they_are_young(heimdall, stores, night, monkeypatch):
+def test_young_orphans_are_kept(heimdall, stores, night, monkeypatch):
     put(stores, stores.objects.synthetic_iq_bucket, f"synthetic/{night.id}/1/stranger.npy")
-    left_alone = "not removed: 1 objects without row that are younger than an hour"
+    is_kept = "not removed: 1 objects without row that are younger than an hour"
     code, out, _ = heimdall(*REPAIR, "night", "--apply")
-    assert (code, left_alone in out) == (1, True), "it is not well yet"
+    assert (code, is_kept in out) == (1, True), "it is not well yet"
     monkeypatch.setattr(repair, "MIN_ORPHAN_AGE", timedelta(0))
     assert "  remove: 1 objects without row, 0.0 MB" in heimdall(*REPAIR, "night")[1]
 
@@ -319,10 +319,10 @@ def test_a_repair_refuses_while_a_batch_is_being_made(heimdall, stores, night):
 
 @pytest.mark.parametrize("options", [(), ("--apply",), ("--apply", "--json")])
 def test_what_is_unknown_or_being_deleted_is_not_repaired(heimdall, stores, options):
-    assert heimdall(*REPAIR, "nobody", *options) == (
+    assert heimdall(*REPAIR, "absent", *options) == (
         1,
         "",
-        "Error: unknown dataset nobody; see: heimdall dataset list\n",
+        "Error: unknown dataset absent; see: heimdall dataset list\n",
     )
     mark_dataset_deleted(stores.database, add(stores, "to_delete", 1))
     code, out, err = heimdall(*REPAIR, "to_delete", *options)
@@ -347,7 +347,7 @@ def test_an_outage_during_a_repair_ends_with_1_and_names_the_server(heimdall, st
 # repair --features
 
 
-def test_older_features_are_counted_then_regenerated_and_dagster_is_told(heimdall, stores, night):
+def test_older_features_are_counted_then_regenerated_and_recorded(heimdall, stores, night):
     present = query(stores, "SELECT receiver_features FROM heimdall.measurement_features ORDER BY sample_idx")
     sizes = object_sizes(stores, night)
     make_older(stores)

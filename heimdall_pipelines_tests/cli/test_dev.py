@@ -40,7 +40,7 @@ def port() -> int:
 def test_a_killed_dev_loses_no_data_and_no_run(dev, port, example_recordings):
     with Stack(dev.home).use() as environment:
         session_id = import_without_daemon(environment, example_recordings)
-        # Whoever holds this lock extracts the session: the run begins and waits for us, in the middle.
+        # An extraction takes this lock: the run starts and waits for it.
         rival = connect(environment)
         rival.cursor().execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", (session_id,))
         dev.start_dev(first_port=port)

@@ -90,7 +90,7 @@ def partitions():
 # validate
 
 
-def test_a_healthy_session_ends_with_0_and_dagster_is_told(heimdall, session):
+def test_a_healthy_session_exits_with_0_and_is_recorded(heimdall, session):
     code, out, _ = heimdall("session", "validate", session, "--checksums")
     assert (code, out.count(" passed ")) == (0, len(SESSION_CHECKS))
     assert f"session {session}" in out
@@ -112,7 +112,7 @@ def test_a_session_may_be_validated_again_and_the_last_result_is_dagsters(heimda
     assert evaluations(session) == dict.fromkeys(SESSION_CHECKS, True)
 
 
-def test_issues_end_with_1_and_are_named_with_what_mends_them(heimdall, stores, session):
+def test_issues_exit_with_1_and_show_the_repair(heimdall, stores, session):
     stranger = put_stranger(stores, session)
     execute(stores, "UPDATE heimdall.measurement_features SET receiver_features = '[]' WHERE segment_idx < 2")
     code, out, _ = heimdall("session", "validate", session)
@@ -144,7 +144,7 @@ def test_json_is_one_document_on_standard_output(heimdall, stores, session, shor
 
 
 @pytest.mark.parametrize("arguments", [(UNKNOWN,), ("12",), (UNKNOWN, "--json")])
-def test_a_session_that_cannot_be_looked_at_ends_with_2_and_a_message(heimdall, arguments):
+def test_an_impossible_session_validation_exits_with_2(heimdall, arguments):
     code, out, err = heimdall("session", "validate", *arguments)
     assert (code, out) == (2, "")
     assert err.startswith("Error: no")
@@ -262,7 +262,7 @@ cli.main()
 """
 
 
-def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(heimdall, stores, short_session):
+def test_ctrl_c_keeps_finished_sessions_and_says_how_to_continue(heimdall, stores, short_session):
     ids = [short_session(number) for number in (1, 2, 3)]
     with subprocess.Popen(
         [sys.executable, "-c", STOPPING_BACKFILL],
@@ -306,7 +306,7 @@ def test_without_a_terminal_nothing_is_deleted_unless_yes_is_given(heimdall, sto
     assert (code, "no data of one" in err) == (1, True)
 
 
-def test_a_person_is_told_that_recordings_cannot_be_made_again(heimdall, stores, session, monkeypatch):
+def test_a_deletion_warns_that_recordings_cannot_be_regenerated(heimdall, stores, session, monkeypatch):
     asked = []
     monkeypatch.setattr(confirming.sys.stdin, "isatty", lambda: True, raising=False)
 

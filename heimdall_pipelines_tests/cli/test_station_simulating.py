@@ -47,7 +47,7 @@ def urls_of(lines):
 
 
 @pytest.mark.programs
-def test_three_stations_of_the_network_play_and_the_commands_to_record_them_are_shown():
+def test_simulated_stations_show_the_commands_that_record_them():
     with simulating("--speed=100", "--frequency=145.5MHz") as lines:
         urls = urls_of(lines)
         assert len(urls) == 3

@@ -103,7 +103,7 @@ def line_of(output, words):
     return line
 
 
-def test_all_is_well_with_a_dataset_under_way_and_a_session(heimdall, settings, night, session, daemon):
+def test_a_dataset_in_progress_and_a_session_are_no_problem(heimdall, settings, night, session, daemon):
     code, output, error = heimdall("status")
     assert (code, error) == (0, "")
     shown = section(output, "Servers")
@@ -162,7 +162,7 @@ def test_json_has_stable_names(heimdall, stores, daemon, night, session):
     found = json.loads(output)
     assert code == found["exit_code"] == 1
     assert found.keys() == {
-        "looked_at", "launcher", "servers", "daemons", "workers", "runs", "datasets", "sessions", "checks", "storage",
+        "observed_at", "launcher", "servers", "daemons", "workers", "runs", "datasets", "sessions", "checks", "storage",
         "disk_free_bytes", "not_read", "attention", "exit_code",
     }  # fmt: skip
     assert found["servers"][0].keys() == {"name", "address", "is_up", "response_s", "detail"}
@@ -253,7 +253,7 @@ def test_redis_and_workers_are_shown_where_runs_go_to_workers(heimdall, daemon, 
         monkeypatch.setenv("HEIMDALL_REDIS_URL", redis.url)
         with Celery(broker=redis.url, set_as_current=False) as app:
             for _ in range(2):
-                app.send_task("nobody_knows_it", queue=servers.QUEUE)
+                app.send_task("unknown_task", queue=servers.QUEUE)
         code, output, _ = heimdall("status")
         assert code == 1
         assert server(output, "Redis").startswith(f"up 127.0.0.1:{redis.port}, ")

@@ -1,4 +1,4 @@
-"""One deployment for all of these tests: Dagster's daemon and a worker take half a minute to start."""
+"""One deployment for all of these tests, whose services take half a minute to start; each test starts its workers."""
 
 from collections.abc import Iterator
 
@@ -7,25 +7,40 @@ import pytest
 
 from heimdall_pipelines.cluster import heartbeat
 from heimdall_pipelines.store.stores import Stores, open_stores
-from heimdall_pipelines_tests.cluster.deployment import Deployment, deployment
-from heimdall_pipelines_tests.datasets.support import database_of_module, empty
+from heimdall_pipelines_tests.deployment.servers import empty_servers
+from heimdall_pipelines_tests.deployment.services import FAST, Deployment
+
+VARIABLES = {
+    "HEIMDALL_MAX_CONCURRENT_RUNS": "6",  # so that no summary in Redis keeps what a test waits for in the queue
+    "HEIMDALL_MAX_GENERATION_RUNS": "2",
+    "HEIMDALL_WORKER_SLOTS": "1",
+    "HEIMDALL_WORKERS": "2",
+}
 
 
 @pytest.fixture(autouse=True)
-def _patience_with_redis(monkeypatch) -> None:
+def _long_redis_timeout(monkeypatch) -> None:
     """Let tests wait for Redis where a run would go on without: a busy machine may stand still for a moment."""
     monkeypatch.setattr(heartbeat, "REDIS_TIMEOUT_S", 600.0)
 
 
 @pytest.fixture(scope="package")
-def cluster(server_settings, _template, tmp_path_factory) -> Iterator[Deployment]:
-    with (
-        database_of_module(server_settings) as settings,
-        deployment(tmp_path_factory.mktemp("cluster"), settings) as made,
-    ):
-        yield made
-        made.end_everything()  # what a run stores after the buckets were emptied, the next file of tests would find
-        empty(settings)
+def cluster(server_settings, tmp_path_factory) -> Iterator[Deployment]:
+    with empty_servers(server_settings) as settings:
+        made = Deployment(
+            settings,
+            tmp_path_factory.mktemp("cluster"),
+            num_workers=0,
+            variables=VARIABLES,
+            dagster_config=FAST,
+            services=("redis", "migrate", "code", "daemon"),
+        )
+        try:
+            made.start()
+            with made.environment_of_this_process():
+                yield made
+        finally:
+            made.end_everything()
 
 
 @pytest.fixture(scope="package")

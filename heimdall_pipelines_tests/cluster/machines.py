@@ -8,8 +8,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from heimdall_pipelines.settings import Settings
-from heimdall_pipelines_tests.redis_server import RedisServer
+from heimdall_pipelines_tests.deployment.services import Deployment
 from heimdall_pipelines_tests.tcp_link import TcpLink
 
 
@@ -40,7 +39,7 @@ def namespaces_are_allowed() -> bool:
 
 
 @contextlib.contextmanager
-def two_machines(settings: Settings, redis: RedisServer) -> Iterator[list[Machine]]:
+def two_machines(deployment: Deployment) -> Iterator[list[Machine]]:
     """Two machines on one bridge; PostgreSQL, S3 and Redis listen at the bridge's address, by forwarders.
 
     Where namespaces are not allowed, they are plain process groups of this machine.
@@ -57,15 +56,14 @@ def two_machines(settings: Settings, redis: RedisServer) -> Iterator[list[Machin
         undo.callback(_ip, "link", "delete", bridge)
         _ip("addr", "add", f"{here}/24", "dev", bridge)
         _ip("link", "set", bridge, "up")
-        s3_port = settings.s3_endpoint.rpartition(":")[2]
-        postgres, s3, queue = (
-            undo.enter_context(TcpLink(port, here)) for port in (settings.pg_port, int(s3_port), redis.port)
-        )
+        settings, variables = deployment.settings, deployment.variables
+        ports = (settings.pg_port, settings.s3_endpoint.rpartition(":")[2], variables["HEIMDALL_REDIS_PORT"])
+        postgres, s3, queue = (undo.enter_context(TcpLink(int(port), here)) for port in ports)
         environment = {
             "HEIMDALL_PG_HOST": here,
             "HEIMDALL_PG_PORT": str(postgres.port),
             "HEIMDALL_S3_ENDPOINT": f"{here}:{s3.port}",
-            "HEIMDALL_REDIS_URL": f"redis://:{redis.password}@{here}:{queue.port}/0",
+            "HEIMDALL_REDIS_URL": f"redis://:{variables['HEIMDALL_REDIS_PASSWORD']}@{here}:{queue.port}/0",
         }
         machines = []
         for number, name in enumerate(("alpha", "beta"), start=2):
@@ -77,5 +75,5 @@ def two_machines(settings: Settings, redis: RedisServer) -> Iterator[list[Machin
             _ip("-n", namespace, "addr", "add", f"{network}.{number}/24", "dev", inner)
             _ip("-n", namespace, "link", "set", inner, "up")
             _ip("-n", namespace, "link", "set", "lo", "up")
-            machines.append(Machine(name, ("ip", "netns", "exec", namespace), environment))
+            machines.append(Machine(name, (shutil.which("ip") or "ip", "netns", "exec", namespace), environment))
         yield machines

@@ -10,7 +10,7 @@ from heimdall_pipelines_tests.redis_server import RedisServer
 pytestmark = pytest.mark.programs
 
 
-def test_a_run_leaves_signs_until_it_ends_also_in_a_redis_that_lost_them():
+def test_a_run_writes_heartbeats_also_after_redis_lost_them():
     with RedisServer() as redis:
         settings = LocalSettings(run_launcher="celery", redis_url=redis.url)
         signs = heartbeats_in(settings)

@@ -65,7 +65,7 @@ def look(celery_settings, monkeypatch) -> Iterator[Looks]:
         yield Looks(celery_settings, instance)
 
 
-def test_a_run_that_nobody_has_fails_at_the_second_look_and_no_other_does(look, redis, celery_settings):
+def test_only_a_run_missing_in_two_ticks_is_lost(look, redis, celery_settings):
     lost, alive, *waiting = (look.starting_run() for _ in range(5))
     with Celery(broker=redis.url, set_as_current=False) as app:
         for run_id, priority in zip(waiting, (0, 5, 9), strict=True):  # Kombu keeps them in lists of their own
@@ -98,7 +98,7 @@ def test_while_redis_is_away_no_run_is_missed(look, redis):
     assert look() == f"lost: {run_id}"
 
 
-def test_runs_beside_the_code_server_are_left_alone():
+def test_runs_of_the_local_launcher_are_ignored():
     with dg.DagsterInstance.ephemeral() as instance:
         context = dg.build_sensor_context(instance=instance)
         said = lost_runs(context, settings=LocalSettings(run_launcher="local"))

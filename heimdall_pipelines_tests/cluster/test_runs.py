@@ -14,10 +14,11 @@ from heimdall_pipelines.cluster.lost_runs import lost_runs
 from heimdall_pipelines.defs.synthetic import ALL_CORES
 from heimdall_pipelines.settings import load_settings
 from heimdall_pipelines.store.database import Database
-from heimdall_pipelines_tests.cluster.deployment import batch_run, wait_for_status, words
+from heimdall_pipelines_tests.cluster.runs import batch_run, wait_for_status, words
 from heimdall_pipelines_tests.datasets.support import add, assert_agrees, assert_nothing_committed
-from heimdall_pipelines_tests.dev_server import TIMEOUT_S, command_line, wait_for
+from heimdall_pipelines_tests.dev_server import command_line
 from heimdall_pipelines_tests.held_back import batches_held_back, success_held_back
+from heimdall_pipelines_tests.waiting import TIMEOUT_S, wait_for
 
 pytestmark = pytest.mark.programs
 STARTING, STARTED, SUCCESS, FAILURE, CANCELED = (
@@ -31,7 +32,17 @@ A_WHILE = 400  # samples: seconds
 def worker(cluster):
     """A worker takes runs; the one of the test before, where that has left it."""
     if not cluster.is_running("one"):
-        cluster.start_worker("one")
+        start_worker(cluster)
+
+
+def start_worker(cluster) -> None:
+    cluster.add_worker("one")
+    cluster.wait_until_up("one")
+
+
+def restart_redis_empty(cluster) -> None:
+    cluster.delete_data("redis")
+    cluster.restart("redis")
 
 
 def is_retried(run: dg.DagsterRun) -> bool:
@@ -73,7 +84,7 @@ def look_for_lost_runs(instance, a_minute_later: str) -> None:
 
 def maker_of_samples(cluster) -> psutil.Process | None:
     """A process that a run of the worker has started to make its samples."""
-    return next((p for p in cluster.family("one") if "heimdall_pipelines.datasets.workers" in command_line(p)), None)
+    return next((p for p in cluster.processes("one") if "heimdall_pipelines.datasets.workers" in command_line(p)), None)
 
 
 def dagster_database(cluster) -> Database:
@@ -89,7 +100,7 @@ def told_to_stop(cluster) -> Iterator[None]:
     wait_for("the worker to stop", lambda: cluster.log("one").count("Warm shutdown") > times_before)
 
 
-def test_a_batch_is_made_in_a_worker_and_what_it_printed_is_in_the_store(worker, cluster, instance, cluster_stores):
+def test_a_batch_runs_in_a_worker_and_its_log_is_stored(worker, cluster, instance, cluster_stores):
     add(cluster_stores, "night", 1)
     run = wait_for_status(instance, batch_run(instance, "night__00000").run_id, SUCCESS)
     assert_agrees(cluster_stores, "night", [0])
@@ -110,19 +121,22 @@ def test_the_limits_of_the_environment_hold_from_the_first_run_on(instance):
     assert instance.get_concurrency_config().run_queue_config.max_concurrent_runs == 6
 
 
-def test_no_secret_shows_in_what_the_ui_says_of_the_instance(worker, cluster, instance):
+def test_the_ui_shows_no_secret_of_the_instance(worker, cluster, instance):
     shown = instance.info_str() + str(instance.info_dict()) + str(instance.get_ref())
     settings = cluster.settings
     for secret in (settings.pg_password, settings.s3_secret_key):
         assert secret.get_secret_value() not in shown
     assert settings.s3_access_key not in shown
-    assert cluster.redis.password not in shown
-    assert cluster.redis.password not in cluster.log("one") + cluster.log("daemon")
-    assert not any(cluster.redis.password in " ".join(command_line(process)) for process in cluster.family("one"))
+    assert cluster.variables["HEIMDALL_REDIS_PASSWORD"] not in shown
+    assert cluster.variables["HEIMDALL_REDIS_PASSWORD"] not in cluster.log("one") + cluster.log("daemon")
+    assert not any(
+        cluster.variables["HEIMDALL_REDIS_PASSWORD"] in " ".join(command_line(process))
+        for process in cluster.processes("one")
+    )
 
 
 @pytest.mark.fault("a run in a worker and a run waiting in Redis are cancelled")
-def test_cancelled_runs_end_cancelled_and_are_not_made_again(worker, cluster, instance, cluster_stores, fault):
+def test_cancelled_runs_stay_cancelled_and_are_not_retried(worker, cluster, instance, cluster_stores, fault):
     dataset = add(cluster_stores, "endless", **ENDLESS | {"target_num_samples": 20_000})
     both = [batch_run(instance, f"endless__0000{number}").run_id for number in (0, 1)]
 
@@ -157,7 +171,7 @@ def test_a_run_outlives_redis_and_later_ones_wait_for_it(worker, cluster, instan
     add(cluster_stores, "long", **ENDLESS)
     run_id = batch_run(instance, "long__00000").run_id
     wait_for_status(instance, run_id, STARTED)
-    cluster.redis.kill()
+    cluster.kill("redis")
     seen = monitored_times(cluster, run_id)
     add(cluster_stores, "patient", 1)
     waiting = batch_run(instance, "patient__00000").run_id
@@ -168,7 +182,7 @@ def test_a_run_outlives_redis_and_later_ones_wait_for_it(worker, cluster, instan
 
     assert instance.run_coordinator.cancel_run(run_id)  # works without Redis
     wait_for_status(instance, run_id, CANCELED)
-    cluster.redis.start()
+    restart_redis_empty(cluster)
     wait_for_status(instance, waiting, SUCCESS)
     assert len(instance.get_run_group(waiting)[1]) == 1
     fault.record(
@@ -178,7 +192,7 @@ def test_a_run_outlives_redis_and_later_ones_wait_for_it(worker, cluster, instan
 
 
 @pytest.mark.fault("the process that executes a run is killed, its worker is not")
-def test_a_run_whose_process_died_fails_soon_and_is_made_again(worker, cluster, instance, cluster_stores, fault):
+def test_a_run_whose_process_died_fails_and_is_retried(worker, cluster, instance, cluster_stores, fault):
     with batches_held_back(cluster_stores.database):  # it is at work until it is killed
         add(cluster_stores, "orphaned", A_WHILE, batch_size=A_WHILE)
         first = batch_run(instance, "orphaned__00000").run_id
@@ -199,9 +213,7 @@ def test_a_run_whose_process_died_fails_soon_and_is_made_again(worker, cluster, 
 
 
 @pytest.mark.fault("the process that executes a run dies after its last step, before it reports success")
-def test_a_run_that_died_after_its_last_step_is_made_again_and_succeeds(
-    worker, cluster, instance, cluster_stores, fault
-):
+def test_a_run_that_died_after_its_last_step_is_retried(worker, cluster, instance, cluster_stores, fault):
     with dagster_database(cluster) as database, contextlib.ExitStack() as until_killed:
         with batches_held_back(cluster_stores.database):  # its success is the next one
             add(cluster_stores, "almost", A_WHILE, batch_size=A_WHILE)
@@ -221,7 +233,7 @@ def test_a_run_that_died_after_its_last_step_is_made_again_and_succeeds(
 
 
 @pytest.mark.fault("a worker gets SIGTERM in the middle of a run")
-def test_a_worker_that_is_told_to_stop_lets_its_run_end(worker, cluster, instance, cluster_stores, fault):
+def test_a_worker_finishes_its_run_after_one_signal(worker, cluster, instance, cluster_stores, fault):
     with batches_held_back(cluster_stores.database):  # it ends when we say so
         add(cluster_stores, "evening", 10)
         run_id = batch_run(instance, "evening__00000").run_id
@@ -232,13 +244,13 @@ def test_a_worker_that_is_told_to_stop_lets_its_run_end(worker, cluster, instanc
         wait_for("monitoring of the run", lambda: monitored_times(cluster, run_id) >= seen + 2 * MISSES_OF_A_DEAD_RUN)
         assert instance.get_run_by_id(run_id).status is STARTED
     wait_for_status(instance, run_id, SUCCESS)
-    assert cluster.wait("one") == 0
+    assert cluster.wait_until_ended("one") == 0
     assert len(instance.get_run_group(run_id)[1]) == 1
     fault.record(detected_by="the worker", result="it accepts no other run and ends after this one, which succeeds")
 
 
 @pytest.mark.fault("a worker gets Ctrl-C in the middle of a run, then SIGTERM")
-def test_a_worker_that_is_told_twice_ends_its_run_which_is_made_again(worker, cluster, instance, cluster_stores, fault):
+def test_a_second_signal_ends_the_run_which_is_retried(worker, cluster, instance, cluster_stores, fault):
     dataset = add(cluster_stores, "hurried", **ENDLESS)
     run_id = batch_run(instance, "hurried__00000").run_id
     wait_for_status(instance, run_id, STARTED)
@@ -248,7 +260,7 @@ def test_a_worker_that_is_told_twice_ends_its_run_which_is_made_again(worker, cl
     wait_for("monitoring of the run", lambda: monitored_times(cluster, run_id) >= seen + MISSES_OF_A_DEAD_RUN)
     assert instance.get_run_by_id(run_id).status is STARTED
     cluster.signal("one", signal.SIGTERM)
-    cluster.wait("one")
+    cluster.wait_until_ended("one")
     wait_for_status(instance, run_id, FAILURE)
     wait_for("the tag that it gets after that", lambda: is_retried(instance.get_run_by_id(run_id)))
     assert_nothing_committed(cluster_stores, dataset)
@@ -263,7 +275,7 @@ def test_a_worker_that_is_told_twice_ends_its_run_which_is_made_again(worker, cl
 
 
 @pytest.mark.fault("Redis loses the runs that wait for a worker")
-def test_a_run_that_no_worker_will_ever_get_fails_and_is_made_again(cluster, instance, cluster_stores, fault):
+def test_a_run_lost_by_redis_fails_and_is_retried(cluster, instance, cluster_stores, fault):
     if cluster.is_running("one"):
         cluster.kill("one")
     add(cluster_stores, "forgotten", 1)
@@ -271,12 +283,12 @@ def test_a_run_that_no_worker_will_ever_get_fails_and_is_made_again(cluster, ins
     wait_until_in_redis(instance, lost)
     look_for_lost_runs(instance, a_minute_later=lost)
     assert instance.get_run_by_id(lost).status is STARTING  # it waits
-    cluster.redis.kill()
-    cluster.redis.start()
+    cluster.kill("redis")
+    restart_redis_empty(cluster)
     look_for_lost_runs(instance, a_minute_later=lost)
     assert instance.get_run_by_id(lost).status is FAILURE
     assert any("No worker got this run" in line for line in words(instance, lost))
-    cluster.start_worker("one")
+    start_worker(cluster)
     wait_for_status(instance, second_run(instance, lost).run_id, SUCCESS)
     assert len(instance.get_run_group(lost)[1]) == 2
     fault.record(

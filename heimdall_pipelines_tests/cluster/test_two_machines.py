@@ -7,9 +7,9 @@ import subprocess
 import dagster as dg
 import pytest
 
-from heimdall_pipelines.cli.environment import PROJECT_FOLDER
 from heimdall_pipelines.store.datasets import get_dataset
 from heimdall_pipelines.store.stores import open_stores
+from heimdall_pipelines_tests import PROJECT_FOLDER
 from heimdall_pipelines_tests.cluster.machines import Machine, two_machines
 from heimdall_pipelines_tests.conftest import environment_of
 from heimdall_pipelines_tests.datasets.support import (
@@ -55,17 +55,18 @@ def contents(stores) -> tuple[dict[int, str], list[dict], dict[str, str]]:
     return feature_rows(stores, dataset), truth, iq_sha256(stores, dataset)
 
 
+@pytest.mark.usefixtures("_template")
 def test_two_machines_work_off_one_dataset_and_make_the_bytes_that_one_makes(
     cluster, instance, cluster_stores, server_settings
 ):
     if cluster.is_running("one"):  # of other tests: it would take batches
         cluster.kill("one")
-    with two_machines(cluster.settings, cluster.redis) as machines:
+    with two_machines(cluster) as machines:
         try:
             for machine in machines:
-                cluster.launch_worker(machine.name, prefix=machine.prefix, **machine.environment)
+                cluster.add_worker(machine.name, prefix=machine.prefix, **machine.environment)
             for machine in machines:
-                cluster.wait_for_worker(machine.name)
+                cluster.wait_until_up(machine.name)
 
             def runs(*statuses: dg.DagsterRunStatus) -> set[str]:
                 filters = dg.RunsFilter(job_name="make_synthetic_batches", statuses=statuses)

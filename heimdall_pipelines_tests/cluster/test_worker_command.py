@@ -5,8 +5,8 @@ import subprocess
 
 import pytest
 
-from heimdall_pipelines.cli.environment import PROJECT_FOLDER
 from heimdall_pipelines.settings import ENV_PREFIX
+from heimdall_pipelines_tests import PROJECT_FOLDER
 from heimdall_pipelines_tests.dev_server import HEIMDALL
 from heimdall_pipelines_tests.redis_server import RedisServer
 

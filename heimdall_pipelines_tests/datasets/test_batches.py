@@ -113,7 +113,7 @@ def test_an_expansion_keeps_the_grid(grid, more):
 
 
 @pytest.mark.parametrize("batch_no", [-1, 2, 5])
-def test_a_batch_beyond_the_target_is_none(batch_no):
+def test_a_batch_beyond_the_target_does_not_exist(batch_no):
     with pytest.raises(InvalidNameError, match=rf"night has batches 0 to 1 for its 15 samples, no batch {batch_no}"):
         grid_of(15, 10).batch(batch_no)
 

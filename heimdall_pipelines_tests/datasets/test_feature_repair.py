@@ -13,8 +13,6 @@ from heimdall_pipelines.store.dataset_locks import DatasetLockedError, shared_lo
 from heimdall_pipelines.store.datasets import get_dataset
 from heimdall_pipelines_tests.datasets.support import (
     add,
-    database_of_module,
-    empty,
     execute,
     expand,
     feature_rows,
@@ -27,16 +25,9 @@ NAME = "night"
 NUM_SAMPLES = 7  # in batches of 3, 3 and 1
 
 
-@pytest.fixture(scope="module")
-def shared_settings(server_settings, _template):
-    with database_of_module(server_settings) as settings:
-        yield settings
-
-
 @pytest.fixture
-def settings(shared_settings):
-    yield shared_settings
-    empty(shared_settings)
+def settings(module_settings):
+    return module_settings
 
 
 @pytest.fixture
@@ -137,7 +128,7 @@ def test_features_are_regenerated_and_nothing_else_changes(stores, present, olde
     assert plan_feature_repair(stores, NAME).is_empty
 
 
-def test_rows_of_the_present_version_are_left_alone(stores, present, older):
+def test_rows_of_the_current_version_are_unchanged(stores, present, older):
     make_older(stores)
     execute(
         stores,

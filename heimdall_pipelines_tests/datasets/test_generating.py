@@ -1,4 +1,4 @@
-"""Batches: the same bytes whoever makes them, rows and objects that agree, nothing half-made after a fall."""
+"""Batches: the same bytes with any workers, consistent rows and objects, no partial batch after a failure."""
 
 import json
 import os
@@ -40,8 +40,6 @@ from heimdall_pipelines_tests.datasets.support import (
     add,
     assert_agrees,
     assert_nothing_stored,
-    database_of_module,
-    empty,
     execute,
     expand,
     feature_rows,
@@ -58,16 +56,9 @@ BOTH_TYPES = pytest.mark.parametrize("dataset_type", ["feature_based", "iq_raw"]
 SCARCE = {"min_snr_db": 34, "min_receivers": 7}
 
 
-@pytest.fixture(scope="module")
-def shared_settings(server_settings, _template):
-    with database_of_module(server_settings) as settings:
-        yield settings
-
-
 @pytest.fixture
-def settings(shared_settings):
-    yield shared_settings
-    empty(shared_settings)
+def settings(module_settings):
+    return module_settings
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +185,7 @@ def test_the_same_batch_made_while_it_is_being_made_is_there_once(settings, stor
     assert len(feature_rows(stores, dataset)) == 10
 
 
-def test_a_batch_made_again_is_the_same_to_the_byte(stores):
+def test_a_regenerated_batch_has_identical_bytes(stores):
     dataset = add(stores, "night", 6)
     first = make(stores, "night")
     rows, objects = feature_rows(stores, dataset), iq_sha256(stores, dataset)
@@ -279,7 +270,7 @@ def test_a_lost_object_is_there_again_after_the_batch(stores):
     assert_agrees(stores, "night", range(4))
 
 
-NOBODY_COMMITS = "SELECT 1 FROM heimdall.synthetic_datasets FOR UPDATE"
+NO_COMMIT = "SELECT 1 FROM heimdall.synthetic_datasets FOR UPDATE"
 MAKE_A_BATCH = """
 import sys
 from heimdall_pipelines.datasets.generating import make_batch
@@ -325,10 +316,10 @@ def no_transaction_is_open(stores: Stores) -> bool:
     )
 
 
-def test_killed_while_objects_are_stored_a_batch_leaves_no_row_and_is_made_again(settings, stores):
+def test_a_batch_killed_during_uploads_leaves_no_row(settings, stores):
     dataset = add(stores, "night", 30)
     # However late it is killed, it has not committed.
-    with held_at_the_commit(stores, NOBODY_COMMITS), batch_process(settings, "night", 2) as process:
+    with held_at_the_commit(stores, NO_COMMIT), batch_process(settings, "night", 2) as process:
         wait_for("the first object", lambda: object_sizes(stores, dataset))
         assert process.poll() is None
     wait_for("the killed process's connections to close", lambda: no_transaction_is_open(stores))
@@ -342,7 +333,7 @@ def test_killed_while_objects_are_stored_a_batch_leaves_no_row_and_is_made_again
 @pytest.mark.parametrize(
     "lock",
     [
-        NOBODY_COMMITS,  # nothing of the commit is done
+        NO_COMMIT,  # nothing of the commit is done
         "LOCK TABLE heimdall.synthetic_batches IN EXCLUSIVE MODE",  # features and IQ rows are inserted
     ],
     ids=["before", "within"],

@@ -134,7 +134,7 @@ def test_a_sample_that_the_dataset_does_not_have_is_refused_with_the_range(store
         regenerate_iq(stores, "night", sample_idx)
 
 
-def test_a_receiver_that_the_sample_does_not_have_is_refused_with_those_that_it_has(stores, dataset):
+def test_an_unknown_receiver_is_refused_with_the_known_ones(stores, dataset):
     with pytest.raises(RegenerationError, match=f"no receiver atlantis; it has {THREE[0].rx_id}, {RX}, "):
         regenerate_iq(stores, "night", 0, [RX, "atlantis"])
 
@@ -189,7 +189,7 @@ def test_a_damaged_object_is_a_problem_that_says_what(stores, dataset, content, 
     assert re.search(said, stored.problem)
 
 
-def test_a_missing_object_is_a_problem_and_is_not_made_again(stores, dataset):
+def test_a_missing_object_is_reported_and_not_regenerated(stores, dataset):
     where = location(stores, dataset)
     stores.objects.remove(where.bucket, where.key)
     assert again(stores).stored.problem == f"IQ file not found: {where}"

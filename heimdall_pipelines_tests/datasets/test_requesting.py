@@ -38,8 +38,6 @@ from heimdall_pipelines_tests.datasets.support import (
     add,
     assert_agrees,
     assert_nothing_stored,
-    database_of_module,
-    empty,
     execute,
     feature_rows,
     make,
@@ -52,16 +50,9 @@ from heimdall_pipelines_tests.datasets.support import (
 SCARCE = SMALL | {"min_snr_db": 34, "min_receivers": 7}
 
 
-@pytest.fixture(scope="module")
-def shared_settings(server_settings, _template):
-    with database_of_module(server_settings) as settings:
-        yield settings
-
-
 @pytest.fixture
-def settings(shared_settings):
-    yield shared_settings
-    empty(shared_settings)
+def settings(module_settings):
+    return module_settings
 
 
 @pytest.fixture
@@ -244,7 +235,7 @@ def test_a_network_edited_afterwards_changes_no_sample(stores, network):
     assert feature_rows(stores, edited) == feature_rows(stores, untouched)
 
 
-def test_hardly_any_acceptable_scene_refuses_the_request_and_says_what_to_relax(stores, network):
+def test_a_request_with_hardly_any_acceptable_scene_is_refused(stores, network):
     with pytest.raises(UnacceptableSpecError) as caught:
         request(stores, **SMALL, min_snr_db=60, min_receivers=7)
     message = str(caught.value)

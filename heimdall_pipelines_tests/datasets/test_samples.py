@@ -154,7 +154,7 @@ def test_the_json_of_a_sample_has_no_nan_and_every_feature(parameters):
         assert all(set(element[name]) == {"mean", "std", "min", "max"} for name in FEATURE_NAMES)
 
 
-def test_a_sample_that_is_too_weak_to_be_detected_is_a_row_all_the_same():
+def test_an_undetected_sample_has_a_row():
     of = recipe(**SMALL, tx_power_dbm=-10, min_snr_db=-20)
     rows = [make_sample(of, drawn(of, idx)) for idx in range(10)]
     weakest = min(rows, key=lambda row: row.num_receivers_detected)
@@ -170,7 +170,7 @@ def test_a_row_holds_the_truth_in_its_columns_and_how_it_was_taken():
     row = make_sample(of, sample)
     assert (row.tx_latitude, row.tx_longitude) == (sample.scene.tx_latitude, sample.scene.tx_longitude)
     assert (row.tx_altitude_m, row.tx_power_dbm) == (sample.scene.tx_altitude_m, 20)
-    assert row.extraction_metadata == {
+    assert row.columns()["extraction_metadata"] == {
         "bandwidth_hz": 12500,
         "segment_ms": 100,
         "chunk_ms": 20,
@@ -191,7 +191,7 @@ def test_attempts_are_the_rejected_ones_and_the_accepted_one():
         assert sample.scene.num_detected == 7
 
 
-def test_a_sample_that_finds_no_scene_has_none_and_says_why():
+def test_a_sample_without_an_acceptable_scene_gives_the_reason():
     of = recipe(**SMALL, min_receivers=7)
     hard = next(idx for idx in range(30) if drawn(of, idx).attempts > 2)
     needed = drawn(of, hard).attempts
@@ -230,7 +230,7 @@ def test_random_receivers_are_drawn_anew_for_each_sample():
 
 
 def test_the_iq_given_to_be_kept_stays_what_it_is():
-    """The samples' memory is used again only where nobody keeps them; features are the same in both cases."""
+    """The samples' memory is reused only if they are not kept; features are the same in both cases."""
     of = recipe(**SMALL)
     kept = {}
     row = make_sample(of, drawn(of), lambda site, iq: kept.__setitem__(site.rx_id, iq))
@@ -240,7 +240,7 @@ def test_the_iq_given_to_be_kept_stays_what_it_is():
         assert (heard.iq.dtype, heard.iq.shape) == (np.complex64, (2500,))
 
 
-def test_a_receiver_alone_hears_the_same():
+def test_a_single_receiver_gives_the_same_iq():
     of = recipe(**SMALL)
     every = [heard.iq for heard in sample_receptions(of, drawn(of))]
     for index in (6, 2):
@@ -276,7 +276,7 @@ def test_the_iq_file_is_a_npy_of_these_samples_and_its_description_fits():
 
 def test_the_iq_metadata_say_how_to_read_it():
     of = recipe(**SMALL)
-    assert iq_metadata(of, {"torino": "ab"}, {"torino": "cd"}) == {
+    assert iq_metadata(of, {"torino": "ab"}, {"torino": "cd"}).to_json() == {
         "format": "npy",
         "dtype": "complex64",
         "num_samples": 2500,

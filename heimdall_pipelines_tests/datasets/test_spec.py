@@ -118,7 +118,7 @@ def test_beyond_either_end_the_error_names_field_value_and_range(name):
 
 
 @pytest.mark.parametrize("name", CHOICES)
-def test_what_is_none_of_the_choices_is_named_with_them(name):
+def test_an_invalid_choice_is_named_with_the_valid_ones(name):
     message = problems(**{name: "other"})
     assert f"{name} 'other': " in message
     assert all(str(choice) in message for choice in CHOICES[name])
@@ -302,7 +302,7 @@ VALID = st.fixed_dictionaries(
 
 @settings(max_examples=4 * settings().max_examples, deadline=None)  # of the profile
 @given(st.dictionaries(NAMES, VALUES, max_size=5) | VALID)
-def test_any_mapping_is_a_spec_that_goes_there_and_back_or_an_invalid_one(values):
+def test_any_mapping_round_trips_or_is_invalid(values):
     try:
         spec = parse_spec(values)
     except InvalidSpecError:

@@ -43,7 +43,7 @@ def test_it_is_validated_without_making_a_sample(stores, old):
     validation = validate_dataset(stores, "old", checksums=True)
     assert [outcome for outcome in validation.outcomes if not outcome.passed] == []
     numbers = {name: value for outcome in validation.outcomes for name, value in outcome.numbers.items()}
-    assert (numbers["samples_made_again"], numbers["scenes_drawn_again"]) == (0, 0)
+    assert (numbers["samples_regenerated"], numbers["scenes_drawn_again"]) == (0, 0)
 
 
 def test_a_validation_finds_what_is_missing_of_it(stores, old):

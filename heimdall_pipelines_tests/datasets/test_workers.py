@@ -342,7 +342,7 @@ def test_a_console_script_may_have_workers_and_is_not_run_again_by_them(tmp_path
         "import sys\n"
         "from heimdall_pipelines.datasets.workers import Workers\n"
         "from heimdall_pipelines_tests.datasets.test_workers import squared\n"
-        "print('started')\n"  # not guarded: whoever imports this main module says so
+        "print('started')\n"  # not guarded: an import of this main module prints it
         "with Workers(2) as workers:\n"
         "    print(sorted(filter(None, workers.map(squared, [1, 2, 3]))))\n"
     )

@@ -157,7 +157,7 @@ class Alerting:
         return [overview.alert for overview in reversed(list_alerts(self.stores.database, 1000))]
 
 
-def test_each_failed_check_of_a_run_is_sent_once_with_what_it_saw_and_a_link_to_the_run(alerting, webhook):
+def test_each_failed_check_is_sent_once_with_numbers_and_link(alerting, webhook):
     run_id = alerting.run().run_id
     for later_s in (0, 30, 60, 90, 120):
         alerting.tick(later_s)
@@ -179,7 +179,7 @@ def test_a_warning_is_one_and_its_rise_to_an_error_is_sent_again(alerting, webho
     assert len(alerting.table) == 1
 
 
-def test_a_check_that_passes_again_is_sent_and_one_that_fails_again_is_a_new_incident(alerting, webhook):
+def test_a_recovery_is_sent_and_a_later_failure_is_a_new_incident(alerting, webhook):
     for passed in (False, False, True, False):
         alerting.run(passed=passed)
         alerting.tick()
@@ -187,7 +187,7 @@ def test_a_check_that_passes_again_is_sent_and_one_that_fails_again_is_a_new_inc
     assert [alert.recovered_at is None for alert in alerting.table] == [False, True]
 
 
-def test_a_check_that_was_made_without_a_run_is_sent_for_its_partition_with_a_link_to_its_asset(alerting, webhook):
+def test_a_check_without_a_run_is_sent_with_a_link_to_its_asset(alerting, webhook):
     alerting.report("night one")
     alerting.tick()
     (message,) = webhook.messages
@@ -332,9 +332,7 @@ def test_a_lost_cursor_reads_everything_again_and_changes_nothing(alerting, webh
     fault.record(detected_by="nothing to detect", result="all events are read again; no additional row or message")
 
 
-def test_more_events_than_one_call_reads_are_all_noted_and_old_ones_are_sent_when_the_end_is_read(
-    alerting, webhook, monkeypatch
-):
+def test_many_events_are_recorded_in_pages_and_sent_at_the_end(alerting, webhook, monkeypatch):
     monkeypatch.setattr(alerts, "EVENTS_PER_PAGE", 2)
     monkeypatch.setattr(alerts, "PAGES_PER_CALL", dict.fromkeys(KINDS.values(), 3))
     for number in range(10):

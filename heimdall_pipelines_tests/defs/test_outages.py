@@ -55,7 +55,7 @@ def engine() -> Iterator[sqlalchemy.Engine]:
     """Engine of an unavailable server: its port is reserved, but nothing listens on it."""
     with socket.socket() as silent:
         silent.bind((LOOPBACK, 0))
-        yield sqlalchemy.create_engine(f"postgresql+psycopg2://nobody@{LOOPBACK}:{silent.getsockname()[1]}/dagster")
+        yield sqlalchemy.create_engine(f"postgresql+psycopg2://stranger@{LOOPBACK}:{silent.getsockname()[1]}/dagster")
 
 
 def cannot_connect() -> None:

@@ -160,7 +160,7 @@ def test_many_failed_sessions_do_not_stand_in_the_way_of_newer_ones(environment,
     ]
 
 
-def test_a_tick_that_cannot_look_fails_and_is_no_empty_answer(settings, instance):
+def test_a_tick_without_the_database_fails(settings, instance):
     down = settings.model_copy(update={"pg_port": 1})
     with open_stores(down) as stores, pytest.raises(DatabaseUnavailableError):
         tick(instance, stores)

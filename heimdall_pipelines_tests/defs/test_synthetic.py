@@ -8,7 +8,6 @@ import dagster as dg
 import pytest
 import yaml
 
-from heimdall_pipelines.cli.environment import PROJECT_FOLDER
 from heimdall_pipelines.datasets import workers
 from heimdall_pipelines.definitions import build_definitions
 from heimdall_pipelines.defs import outages, synthetic_sensor
@@ -34,6 +33,7 @@ from heimdall_pipelines.store.batches import list_batches
 from heimdall_pipelines.store.datasets import find_dataset, get_dataset
 from heimdall_pipelines.store.outages import DatabaseUnavailableError
 from heimdall_pipelines.store.stores import open_stores
+from heimdall_pipelines_tests import PROJECT_FOLDER
 from heimdall_pipelines_tests.datasets.support import (
     add,
     assert_agrees,
@@ -198,7 +198,7 @@ def test_a_value_that_is_not_allowed_fails_and_names_the_range(instance, stores)
     assert find_dataset(stores.database, "night") is None
 
 
-def test_a_partition_that_is_no_name_fails_and_says_what_a_name_is(instance, stores):
+def test_an_invalid_partition_name_fails_with_the_rule(instance, stores):
     result = ask(instance, "Bad Name", target_num_samples=5)
     assert not result.success
     assert "dataset name 'Bad Name': a slug is expected" in failure(result)
@@ -271,7 +271,7 @@ def test_batches_run_out_of_order_and_twice(instance, stores):
     assert_agrees(stores, "night", range(4))
 
 
-def test_the_run_of_a_stopped_batch_fails_at_once_with_its_reasons_and_leaves_nothing(instance, stores):
+def test_the_run_of_a_stopped_batch_fails_with_its_reasons(instance, stores):
     dataset = add(stores, "night", 3, **UNFILLABLE)
     result = run_batch(instance, "night__00000")
     assert not result.success
@@ -290,7 +290,7 @@ def test_the_run_of_a_stopped_batch_fails_at_once_with_its_reasons_and_leaves_no
         ("night__00001", "dataset night has batches 0 to 0"),
     ],
 )
-def test_a_partition_that_is_no_batch_fails_and_says_why(instance, stores, key, message):
+def test_an_invalid_batch_partition_fails_with_the_reason(instance, stores, key, message):
     add(stores, "night", 3)
     assert message in failure(run_batch(instance, key))
 
@@ -310,7 +310,7 @@ def test_runs_that_use_all_cores_are_in_one_pool():
     assert concurrency["pools"] == {"granularity": "run", "default_limit": 1}
 
 
-def test_what_the_command_line_made_is_told_to_dagster_with_the_same_words(instance, stores):
+def test_results_of_the_command_line_appear_equally_in_dagster(instance, stores):
     dataset = add(stores, "night", 3)
     add_partitions(instance, dataset)
     add_partitions(instance, dataset)
@@ -345,14 +345,14 @@ def test_missing_batches_are_requested_once_with_their_partitions(instance, stor
     assert "3 runs that make batches are not finished; incomplete datasets: night" in again.skip_message
 
 
-def test_what_dagster_knows_already_is_not_told_again(instance, stores):
+def test_results_are_recorded_in_dagster_once(instance, stores):
     add_partitions(instance, add(stores, "night", 2))
     result = tick(instance, stores)
     assert [request.partition_keys for request in result.dynamic_partitions_requests] == [[], []]
     assert result.asset_events == []
 
 
-def test_a_dataset_that_was_made_without_dagster_is_told_to_it(instance, stores):
+def test_a_dataset_generated_without_dagster_is_recorded(instance, stores):
     dataset = add(stores, "night", 2)
     make(stores, "night")
     add_runs(instance, tick(instance, stores).run_requests, dg.DagsterRunStatus.SUCCESS)
@@ -445,11 +445,11 @@ def test_a_dataset_of_another_generator_version_is_skipped_with_a_word(instance,
     assert requests_of(tick(instance, stores)) == batches_of("new", 0)
 
 
-def test_without_datasets_there_is_nothing_to_do_and_the_reason_says_so(instance, stores):
+def test_without_datasets_the_tick_is_skipped_with_the_reason(instance, stores):
     assert tick(instance, stores).skip_message == "there is no dataset"
 
 
-def test_a_deleted_dataset_that_is_asked_for_again_is_made_again(instance, stores):
+def test_a_deleted_dataset_can_be_requested_again(instance, stores):
     add(stores, "night", 2)
     add_runs(instance, tick(instance, stores).run_requests, dg.DagsterRunStatus.SUCCESS)
     execute(stores, "DELETE FROM heimdall.synthetic_datasets")
@@ -457,7 +457,7 @@ def test_a_deleted_dataset_that_is_asked_for_again_is_made_again(instance, store
     assert requests_of(tick(instance, stores)) == batches_of("night", 0)
 
 
-def test_a_tick_that_cannot_look_fails_and_is_no_empty_answer(settings, instance):
+def test_a_tick_without_the_database_fails(settings, instance):
     down = settings.model_copy(update={"pg_port": 1})
     with open_stores(down) as stores, pytest.raises(DatabaseUnavailableError):
         tick(instance, stores)

@@ -151,9 +151,7 @@ def test_checks_come_along_with_a_summary_and_keep_the_health(instance, stores):
     assert (dataset.health_status, dataset.last_validated_at is None) == ("healthy", False)
 
 
-def test_a_fault_is_found_by_the_checks_of_the_batch_and_of_the_dataset_with_what_mends_it(
-    instance, stores, monkeypatch
-):
+def test_checks_of_batch_and_dataset_find_a_fault_and_name_its_repair(instance, stores, monkeypatch):
     dataset = add(stores, "night", 3, batch_size=2)
     for batch_no in (0, 1):
         make(stores, "night", batch_no)
@@ -183,7 +181,7 @@ def test_a_fault_is_found_by_the_checks_of_the_batch_and_of_the_dataset_with_wha
     assert get_dataset(stores.database, "night").health_status == "critical"
 
 
-def test_a_missing_feature_row_is_found_by_the_checks_of_the_batch_and_of_the_dataset(instance, stores):
+def test_checks_of_batch_and_dataset_find_a_missing_row(instance, stores):
     add(stores, "night", 4, batch_size=2)
     for batch_no in (0, 1):
         make(stores, "night", batch_no)
@@ -197,7 +195,7 @@ def test_a_missing_feature_row_is_found_by_the_checks_of_the_batch_and_of_the_da
     assert not any(partition == "night__00000" for partition, _ in failed_in(result))
 
 
-def test_of_many_problems_twenty_are_told_and_all_are_counted(instance, stores):
+def test_of_many_problems_twenty_are_shown_and_all_counted(instance, stores):
     dataset = add(stores, "night", 10, batch_size=10)
     make(stores, "night")
     remove_objects(stores, dataset, *object_sizes(stores, dataset))
@@ -232,9 +230,7 @@ CHECKED = {"make": (MAKE, "night__00000", "check_batch"), "summarise": (SUMMARIS
 
 @pytest.mark.parametrize("what", CHECKED)
 @pytest.mark.parametrize("server", ["PostgreSQL", "S3 store"])
-def test_an_outage_during_checks_is_a_failed_run_that_names_the_server_and_no_result(
-    instance, stores, link, monkeypatch, what, server
-):
+def test_an_outage_during_checks_fails_the_run_without_results(instance, stores, link, monkeypatch, what, server):
     job, partition, looking = CHECKED[what]
     monkeypatch.setattr(outages, "OUTAGE_RETRIES", 1)
     add(stores, "night", 2)
@@ -275,7 +271,7 @@ def test_a_server_that_comes_back_is_asked_again_and_the_checks_pass(instance, s
 # The job that validates
 
 
-def test_the_validation_job_reads_objects_only_if_it_is_told_to(instance, stores):
+def test_the_validation_job_reads_objects_only_on_request(instance, stores):
     dataset = add(stores, "night", 2)
     make(stores, "night")
     changed = ObjectLocation(stores.objects.synthetic_iq_bucket, f"synthetic/{dataset.id}/1/milano-baggio.npy")
@@ -286,7 +282,7 @@ def test_the_validation_job_reads_objects_only_if_it_is_told_to(instance, stores
 
     quick = run(instance, VALIDATE, "night")
     assert ("night", "objects_agree") not in failed_in(quick)
-    assert values(evaluations(quick)["samples_made_again_agree"])["samples_made_again"] == 1
+    assert values(evaluations(quick)["samples_regenerate_identically"])["samples_regenerated"] == 1
     thorough = run(instance, VALIDATE, "night", {"validate": {"config": {"checksums": True}}})
     assert thorough.success
     assert ("night", "objects_agree") in failed_in(thorough)
@@ -296,7 +292,7 @@ def test_the_validation_job_reads_objects_only_if_it_is_told_to(instance, stores
     assert "its SHA-256 differs" in values(reported[0])["examples"]
 
 
-def test_a_batch_whose_checks_failed_before_is_looked_at_again_once_it_is_well(instance, stores):
+def test_a_batch_that_failed_before_is_checked_again_after_its_repair(instance, stores):
     add(stores, "night", 3, batch_size=1)
     for batch_no in range(3):
         make(stores, "night", batch_no)
@@ -337,7 +333,7 @@ def test_a_repair_by_default_changes_nothing_and_shows_what_it_would_do(instance
     assert result.success
     shown = observation(result)
     assert (shown.partition, shown.description) == ("night", "what a repair would do")
-    assert "| samples made again | 1 |" in shown.metadata["planned"].value
+    assert "| samples regenerated | 1 |" in shown.metadata["planned"].value
     assert "1/milano-baggio.npy is missing" in shown.metadata["found"].value
     assert result.get_asset_check_evaluations() == []
     assert object_sizes(stores, damaged) == sizes
@@ -346,29 +342,27 @@ def test_a_repair_by_default_changes_nothing_and_shows_what_it_would_do(instance
     assert failed(last_words_of_batch(instance, "night", 0)) == {"objects_agree"}
 
 
-def test_a_repair_mends_and_dagsters_last_word_of_dataset_and_batch_is_that_all_is_well(instance, stores, damaged):
+def test_after_a_repair_the_checks_of_dataset_and_batch_pass(instance, stores, damaged):
     result = run(instance, REPAIR, "night", {"repair": {"config": {"apply": True}}})
     assert result.success
     assert_agrees(stores, "night", range(4))
     shown = observation(result)
     assert shown.description == "repaired"
-    assert "| samples made again | 1 |" in shown.metadata["done"].value
+    assert "| samples regenerated | 1 |" in shown.metadata["done"].value
     assert last_words_of_dataset(instance, "night") == ALL_PASS
     assert failed(last_words_of_batch(instance, "night", 0)) == set()
     assert get_dataset(stores.database, "night").health_status == "healthy"
     again = run(instance, REPAIR, "night", {"repair": {"config": {"apply": True}}})
-    assert "| samples made again | 0 |" in observation(again).metadata["done"].value
+    assert "| samples regenerated | 0 |" in observation(again).metadata["done"].value
 
 
 def test_a_repair_removes_objects_without_row_that_are_old_enough(instance, stores, damaged, monkeypatch):
     put_stranger(stores, f"synthetic/{damaged.id}/1/")
     shown = observation(run(instance, REPAIR, "night")).metadata["planned"].value
-    assert "| objects without row removed | 0 |" in shown
-    assert "| objects without row left alone | 1 |" in shown
+    assert "| orphans removed | 0 |" in shown
+    assert "| young orphans kept | 1 |" in shown
     monkeypatch.setattr(repair, "MIN_ORPHAN_AGE", timedelta(0))
-    assert (
-        "| objects without row removed | 1 |" in observation(run(instance, REPAIR, "night")).metadata["planned"].value
-    )
+    assert "| orphans removed | 1 |" in observation(run(instance, REPAIR, "night")).metadata["planned"].value
 
 
 def test_a_repair_refuses_while_a_batch_is_being_made(instance, stores, damaged):
@@ -396,7 +390,7 @@ def test_a_repair_of_features_is_planned_then_done(instance, stores):
 
 @pytest.mark.parametrize(("job", "op"), [(VALIDATE, "validate"), (REPAIR, "repair")])
 def test_what_is_unknown_or_being_deleted_is_neither_validated_nor_repaired(instance, stores, job, op):
-    assert "unknown dataset nobody; see: heimdall dataset list" in failure(run(instance, job, "nobody"))
+    assert "unknown dataset absent; see: heimdall dataset list" in failure(run(instance, job, "absent"))
     mark_dataset_deleted(stores.database, add(stores, "night", 1))
     result = run(instance, job, "night")
     assert "finish it with: heimdall dataset delete night" in failure(result)
@@ -490,7 +484,7 @@ def test_after_an_outage_in_its_middle_it_goes_on_where_it_was(
     assert get_session(stores.database, session).last_validated_at is not None
 
 
-def test_an_outage_after_a_dataset_was_looked_at_loses_no_word_of_it(instance, stores, link, monkeypatch):
+def test_an_outage_after_a_check_keeps_its_results(instance, stores, link, monkeypatch):
     add(stores, "night", 2)
     make(stores, "night")
     delete_feature_row(stores, 1)
@@ -510,7 +504,7 @@ def test_an_outage_after_a_dataset_was_looked_at_loses_no_word_of_it(instance, s
     assert "samples_without_gap" in failed(last_words_of_batch(instance, "night"))
 
 
-def test_a_dataset_that_is_deleted_while_it_is_looked_at_does_not_stop_the_others(instance, stores, monkeypatch):
+def test_a_dataset_deleted_during_its_check_does_not_stop_the_others(instance, stores, monkeypatch):
     for name in ("first", "second"):
         add(stores, name, 1)
         make(stores, name)
@@ -527,7 +521,7 @@ def test_a_dataset_that_is_deleted_while_it_is_looked_at_does_not_stop_the_other
     assert {e.partition for e in result.get_asset_check_evaluations()} == {"second"}
 
 
-def test_a_dataset_that_cannot_be_looked_at_fails_the_run_but_does_not_stop_it(instance, stores, short_session):
+def test_an_impossible_validation_fails_the_run_at_its_end(instance, stores, short_session):
     for name in ("first", "second"):
         add(stores, name, 1)
         make(stores, name)

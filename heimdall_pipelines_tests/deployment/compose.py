@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import yaml
 
-PROJECT = Path(__file__).parents[2]
-COMPOSE_FILE = PROJECT / "docker-compose.yml"
+from heimdall_pipelines_tests import PROJECT_FOLDER
+
+COMPOSE_FILE = PROJECT_FOLDER / "docker-compose.yml"
 OUR_IMAGE = "heimdall-pipelines"
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

@@ -18,9 +18,8 @@ from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.datasets import find_dataset, get_dataset
 from heimdall_pipelines.store.stores import Stores, open_stores
 from heimdall_pipelines_tests.datasets.support import SMALL, assert_agrees
-from heimdall_pipelines_tests.deployment.conftest import empty_servers
-from heimdall_pipelines_tests.deployment.servers import Servers, own_servers
-from heimdall_pipelines_tests.deployment.services import Deployment
+from heimdall_pipelines_tests.deployment.servers import Servers, empty_servers, own_servers
+from heimdall_pipelines_tests.deployment.services import FAST, Deployment
 from heimdall_pipelines_tests.fault_table import Fault
 from heimdall_pipelines_tests.held_back import batches_held_back
 from heimdall_pipelines_tests.integrity import failed
@@ -34,13 +33,8 @@ COMMITTED_BEFORE = 3  # batches
 RESTARTED_AFTER_S = 1.0
 FINISHED = {"SUCCESS", "FAILURE", "CANCELED"}
 VARIABLES = {"HEIMDALL_WORKER_SLOTS": "1", "HEIMDALL_MAX_CONCURRENT_RUNS": "2", "HEIMDALL_WORKERS": "1"}
-# Short intervals of Dagster, so that tests do not wait for minutes. A launched run starts after seconds, or when a
-# killed worker is back, which may take minutes on a busy machine.
-FAST = {
-    "run_launcher": {"config": {"worker_answer_timeout_seconds": 1}},
-    "run_monitoring": {"poll_interval_seconds": 2, "start_timeout_seconds": 600, "cancel_timeout_seconds": 5},
-    "run_coordinator": {"config": {"user_code_failure_retry_delay": 1}},
-}
+# A launched run starts after seconds, or when a killed worker is back, which may take minutes on a busy machine.
+TIMEOUTS = {"run_monitoring": FAST["run_monitoring"] | {"start_timeout_seconds": 600, "cancel_timeout_seconds": 5}}
 MONITORING = "run monitoring: no worker has the run"
 COMPLETE = "complete without intervention, all checks pass, every sample once"
 
@@ -160,7 +154,7 @@ class Night:
 def night_in(folder: Path, of_worker_2: Mapping[str, str] | None = None) -> Iterator[Night]:
     """Start everything once, for the tests of a module; the second worker may have variables of its own."""
     with own_servers() as servers, empty_servers(servers.start()) as settings:
-        deployment = Deployment(settings, folder, num_workers=2, variables=VARIABLES, dagster_config=FAST)
+        deployment = Deployment(settings, folder, num_workers=2, variables=VARIABLES, dagster_config=FAST | TIMEOUTS)
         deployment.services["worker-2"].environment |= of_worker_2 or {}
         dagster = Database(settings.model_copy(update={"pg_database": settings.pg_dagster_database}))
         with deployment, open_stores(settings) as stores, dagster:

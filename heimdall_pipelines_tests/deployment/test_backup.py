@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from heimdall_pipelines.local.stack import Stack
+from heimdall_pipelines_tests import PROJECT_FOLDER
 from heimdall_pipelines_tests.datasets.support import SMALL
-from heimdall_pipelines_tests.deployment.compose import PROJECT, load_compose
+from heimdall_pipelines_tests.deployment.compose import load_compose
 from heimdall_pipelines_tests.dev_server import HEIMDALL
 from heimdall_pipelines_tests.run_guard import marker, open_folder
 
@@ -67,12 +68,12 @@ def machine(name: str, path: str) -> Iterator[dict[str, str]]:
         with Stack(home / "home").use() as servers:
             dagster_home = home / "dagster"
             dagster_home.mkdir()
-            (dagster_home / "dagster.yaml").symlink_to(PROJECT / "dagster.yaml")
+            (dagster_home / "dagster.yaml").symlink_to(PROJECT_FOLDER / "dagster.yaml")
             rclone = load_compose(servers | NOT_USED)["services"]["rclone"]["environment"]
             yield (
                 {
                     "PATH": path,
-                    "PYTHONPATH": str(PROJECT),
+                    "PYTHONPATH": str(PROJECT_FOLDER),
                     "HOME": str(home),
                     "DAGSTER_HOME": str(dagster_home),
                     "HEIMDALL_MAX_CONCURRENT_RUNS": "1",
@@ -92,7 +93,7 @@ def machine(name: str, path: str) -> Iterator[dict[str, str]]:
 
 
 def run(environment: Mapping[str, str], *command: str) -> str:
-    done = subprocess.run(command, env=environment, cwd=PROJECT, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=environment, cwd=PROJECT_FOLDER, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
     return done.stdout
 

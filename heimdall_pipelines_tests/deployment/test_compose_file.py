@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heimdall_pipelines.settings import ENV_PREFIX, Settings
+from heimdall_pipelines_tests import PROJECT_FOLDER
 from heimdall_pipelines_tests.deployment.compose import (
     OUR_IMAGE,
-    PROJECT,
     MissingVariableError,
     interpolate,
     load_compose,
@@ -120,7 +120,7 @@ def test_health_checks_need_no_variable_that_only_some_engines_set(compose):
             assert default or variable in service["environment"], f"{name}: {variable}"
 
 
-def test_processes_of_ours_write_into_memory_and_a_cache_alone_and_wait_for_the_migration(compose):
+def test_our_services_are_read_only_and_wait_for_the_migration(compose):
     for name, service in compose["services"].items():
         if "build" not in service:
             continue
@@ -133,7 +133,7 @@ def test_processes_of_ours_write_into_memory_and_a_cache_alone_and_wait_for_the_
 
 def test_caches_are_in_the_volume_which_the_user_of_the_image_owns():
     """A named volume takes its owner from the folder that the image has in its place."""
-    dockerfile = (PROJECT / "Dockerfile").read_text()
+    dockerfile = (PROJECT_FOLDER / "Dockerfile").read_text()
     (uid,) = re.findall(r"^USER (\d+):\1$", dockerfile, re.MULTILINE)
     assert f"install --directory --owner={uid} --group={uid} {CACHE}\n" in dockerfile
     folders = dict(re.findall(r"(NUMBA_CACHE_DIR|MPLCONFIGDIR)=(\S+)", dockerfile))
@@ -165,15 +165,15 @@ def test_named_volumes_networks_and_configs_are_the_ones_that_are_used(compose):
     mounted = [volume.partition(":")[0] for s in compose["services"].values() for volume in s.get("volumes", [])]
     assert {name for name in mounted if not name.startswith(".")} == set(compose["volumes"])
     assert {network for s in compose["services"].values() for network in s["networks"]} == set(compose["networks"])
-    assert all((PROJECT / name).exists() for name in mounted if name.startswith("."))
+    assert all((PROJECT_FOLDER / name).exists() for name in mounted if name.startswith("."))
     used = {config["source"] for s in compose["services"].values() for config in s.get("configs", [])}
     assert used == set(compose["configs"])
 
 
 def test_the_code_location_has_one_name_everywhere():
-    (local,) = yaml.safe_load((PROJECT / "workspace.yaml").read_text())["load_from"]
-    (deployed,) = yaml.safe_load((PROJECT / "deploy" / "workspace.yaml").read_text())["load_from"]
-    tools = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]
+    (local,) = yaml.safe_load((PROJECT_FOLDER / "workspace.yaml").read_text())["load_from"]
+    (deployed,) = yaml.safe_load((PROJECT_FOLDER / "deploy" / "workspace.yaml").read_text())["load_from"]
+    tools = tomllib.loads((PROJECT_FOLDER / "pyproject.toml").read_text())["tool"]
     names = {
         local["python_module"]["location_name"],
         deployed["grpc_server"]["location_name"],

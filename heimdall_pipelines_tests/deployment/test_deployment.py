@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from heimdall_pipelines.store.database import Database
+from heimdall_pipelines_tests import PROJECT_FOLDER
 from heimdall_pipelines_tests.datasets.support import SMALL
-from heimdall_pipelines_tests.deployment.compose import PROJECT
 from heimdall_pipelines_tests.deployment.services import TIMEOUT_S, Deployment
 from heimdall_pipelines_tests.dev_server import runs
 from heimdall_pipelines_tests.held_back import batches_held_back
@@ -100,7 +100,7 @@ def test_the_proxy_lets_in_who_knows_the_password(deployment, tmp_path):
         "CADDY_ADMIN": f"127.0.0.1:{held_port()}",
         "HOME": str(tmp_path),
     }
-    command = ["caddy", "run", "--adapter", "caddyfile", "--config", str(PROJECT / "deploy" / "Caddyfile")]
+    command = ["caddy", "run", "--adapter", "caddyfile", "--config", str(PROJECT_FOLDER / "deploy" / "Caddyfile")]
 
     def status(password: str | None) -> int | None:
         request = urllib.request.Request(f"http://{proxy}/server_info")
@@ -126,7 +126,7 @@ def test_the_proxy_lets_in_who_knows_the_password(deployment, tmp_path):
         assert b"cannot be empty" in refused.stderr, lacking
 
 
-def test_nothing_is_written_beside_the_folders_that_may_be(deployment):
+def test_only_the_writable_folders_are_written(deployment):
     """The containers' file systems are read-only, but for /tmp and storage, where files come and go."""
     for service in deployment.services.values():
         if service.name == "redis":

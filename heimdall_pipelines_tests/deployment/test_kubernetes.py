@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 import yaml
 
-from heimdall_pipelines_tests.deployment.compose import OUR_IMAGE, PROJECT, load_compose
+from heimdall_pipelines_tests import PROJECT_FOLDER
+from heimdall_pipelines_tests.deployment.compose import OUR_IMAGE, load_compose
 from heimdall_pipelines_tests.deployment.test_compose_file import GIVEN, SECRETS
 
-FOLDER = PROJECT / "deploy" / "kubernetes"
+FOLDER = PROJECT_FOLDER / "deploy" / "kubernetes"
 SERVICES = ("migrate", "code", "webserver", "daemon", "worker")
 
 
@@ -38,7 +39,7 @@ def test_a_pod_runs_what_the_service_of_compose_runs(service):
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_a_pod_runs_as_the_user_of_the_image_with_no_more_rights(service):
-    (uid,) = re.findall(r"^USER (\d+):\1$", (PROJECT / "Dockerfile").read_text(), re.MULTILINE)
+    (uid,) = re.findall(r"^USER (\d+):\1$", (PROJECT_FOLDER / "Dockerfile").read_text(), re.MULTILINE)
     assert pod(service)["securityContext"]["runAsUser"] == int(uid)
     (container,) = pod(service)["containers"]
     rights = container["securityContext"]

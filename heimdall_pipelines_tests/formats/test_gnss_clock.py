@@ -102,7 +102,7 @@ def test_fewer_than_three_fixes_or_two_seconds_are_no_clock():
     assert fit(receiver_stamps(seconds=3.0, fix_every_s=0.5)) is None
 
 
-def test_a_receiver_that_never_had_a_fix_is_no_clock():
+def test_a_receiver_without_any_fix_gives_no_clock():
     stamps = receiver_stamps()
     assert fit(GnssStamps(stamps.samples, np.full_like(stamps.age_s, 255), stamps.second, stamps.nanosecond)) is None
     zeros = np.zeros_like(stamps.second)
@@ -167,7 +167,7 @@ def gathered(stamps: GnssStamps) -> GnssStamps:
     return gatherer.stamps()
 
 
-def test_of_an_hours_stamps_few_are_gathered_and_they_give_the_same_clock_as_all():
+def test_selected_stamps_of_an_hour_give_the_same_clock():
     errors_ns = np.random.default_rng(1).normal(0.0, 40.0, 720)
     errors_ns[400] = 1e6  # one wild fix
     whole = receiver_stamps(seconds=3600.0, fix_errors_ns=errors_ns, rate_error=1e-7)

@@ -68,7 +68,7 @@ def test_what_is_written_is_read(stored, sequence, age, second, nanosecond, over
 
 @settings(deadline=None)
 @given(tag=st.sampled_from([b"SND", b"MSG", b""]), rest=st.binary(max_size=200))
-def test_whatever_bytes_come_are_a_frame_or_an_error_that_says_what_is_wrong(tag, rest):
+def test_any_bytes_give_a_frame_or_an_error_with_the_reason(tag, rest):
     for parse in (parse_sound, parse_message):
         with suppress(KiwiStreamError):
             assert parse(tag + rest) is not None

@@ -199,7 +199,7 @@ def test_data_without_metadata_say_which_file_is_missing(tmp_path):
         open_recording(tmp_path / "a.sigmf-data")
 
 
-def test_data_that_the_metadata_beside_them_do_not_describe_are_refused(tmp_path):
+def test_data_that_contradict_their_metadata_are_refused(tmp_path):
     write_pair(tmp_path, noise(10).tobytes(), core={"core:dataset": "b.xyz"}, data_name="b.xyz")
     (tmp_path / "a.sigmf-data").write_bytes(bytes(80))
     with pytest.raises(RecordingFormatError, match=r"is not what a\.sigmf-meta describes: that is b\.xyz"):

@@ -102,7 +102,7 @@ def write_pid(data: Path, pid: int) -> None:
     file.write_text("\n".join([str(pid), *file.read_text().split("\n")[1:]]))
 
 
-def test_the_first_start_makes_a_server_with_checksums_on_loopback_that_asks_for_the_password(fresh_server):
+def test_the_first_start_makes_a_loopback_server_with_checksums_and_password(fresh_server):
     port = fresh_server.start(PASSWORD)
 
     assert query(port, "SHOW data_checksums") == [("on",)]
@@ -151,7 +151,7 @@ def test_another_password_than_at_the_first_start_is_refused_with_what_to_do(ser
         server.start("another")
 
 
-def test_a_killed_server_starts_again_with_what_was_committed_beside_its_zombie(server):
+def test_a_killed_server_restarts_with_committed_data_despite_its_zombie(server):
     port = server.start(PASSWORD)
     keep_a_row(port)
     killed = server.running_pid()
@@ -258,7 +258,7 @@ def test_a_failed_start_tells_the_last_lines_of_the_log(server, data):
         server.start(PASSWORD)
 
 
-def test_missing_binaries_are_told(folder):
+def test_missing_binaries_are_reported(folder):
     with pytest.raises(LocalServerError, match="make install"):
         EmbeddedPostgres(folder / "postgres", folder / "nowhere").start(PASSWORD)
 
@@ -293,7 +293,7 @@ def test_below_a_folder_that_is_closed_to_others_the_data_lie_outside(closed_fol
     assert_row_is_kept(port)
     server.stop()
 
-    shutil.rmtree(closed_folder / "project")  # whoever deletes the project begins anew, and loses nothing silently
+    shutil.rmtree(closed_folder / "project")  # the data of a deleted project are not reused silently
     new = EmbeddedPostgres(link)
     assert query(new.start(PASSWORD), "SELECT to_regclass('kept')") == [(None,)]
     new.stop()

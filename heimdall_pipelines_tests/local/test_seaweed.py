@@ -107,7 +107,7 @@ def test_a_start_goes_on_when_an_answer_comes_too_late(server, monkeypatch):
 
 
 def test_two_servers_that_start_at_once_choose_different_ports(server, folder, monkeypatch):
-    # Few ports, which nobody else chooses from: each server takes 5 of 14, and would often want one of the other's.
+    # Few ports, for these two servers only: each takes 5 of 14, so that they often choose the same.
     monkeypatch.setattr(seaweed, "PORTS", range(22_720, 22_734))
     other = EmbeddedS3(folder / "other")
     try:
@@ -117,7 +117,7 @@ def test_two_servers_that_start_at_once_choose_different_ports(server, folder, m
         other.stop()
 
 
-def test_nobody_gets_in_without_the_credentials(server, folder):
+def test_requests_without_the_credentials_are_refused(server, folder):
     port = start(server)
     keep_objects(port)
 
@@ -159,7 +159,7 @@ def test_it_listens_on_loopback_alone(server):
     assert {ip for ip, _ in listening()} == {LOOPBACK}
 
 
-def test_secrets_show_in_no_command_line_and_no_file_and_nothing_is_left_in_tmp(server, folder):
+def test_no_command_line_or_file_has_secrets(server, folder):
     start(server)
     command_line = " ".join(psutil.Process(server.running_pid()).cmdline())
     assert SECRET_KEY not in command_line
@@ -172,7 +172,7 @@ def test_secrets_show_in_no_command_line_and_no_file_and_nothing_is_left_in_tmp(
     assert [path for path in folder.rglob("*") if path.is_file() and SECRET_KEY.encode() in path.read_bytes()] == []
 
 
-def test_an_object_in_many_parts_comes_back_whole_and_takes_no_more_disk_than_it_needs(server, folder):
+def test_a_multipart_object_is_complete_and_uses_no_extra_disk(server, folder):
     port = start(server)
     size = 64 * 2**20
     content = os.urandom(2**20) * 64
@@ -194,7 +194,7 @@ def test_a_server_that_ends_at_once_tells_the_last_lines_of_its_log(server, fold
         start(server)
 
 
-def test_a_missing_binary_is_told(server, folder, monkeypatch):
+def test_a_missing_binary_is_reported(server, folder, monkeypatch):
     monkeypatch.setattr("sys.executable", str(folder / "python"))
     with pytest.raises(LocalServerError, match="make install"):
         start(server)

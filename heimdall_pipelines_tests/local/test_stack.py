@@ -15,6 +15,7 @@ import psycopg2
 import pytest
 from minio import Minio
 
+from heimdall_pipelines.local.account import UNPRIVILEGED_NAMES
 from heimdall_pipelines.local.ports import is_free
 from heimdall_pipelines.local.processes import LocalServerError
 from heimdall_pipelines.local.seaweed import GRPC_OFFSET
@@ -148,7 +149,7 @@ def test_credentials_are_for_the_owner_alone_and_show_nowhere_else(stack, home, 
         assert [path for path in others if secret.encode() in path.read_bytes()] == []
 
 
-def test_damaged_credentials_are_told_without_their_content(home):
+def test_damaged_credentials_are_reported_without_their_content(home):
     home.mkdir()
     (home / "credentials.json").write_text('{"pg_password": "hush"')
     with pytest.raises(LocalServerError, match="is damaged: restore it") as error:
@@ -175,7 +176,7 @@ def test_work_that_needs_no_s3_starts_both_servers_and_shares_them(stack, home):
     assert running(stack) == (False, False)
 
 
-def test_two_processes_that_start_at_once_share_the_servers_and_the_last_one_out_stops_them(stack, home, users):
+def test_simultaneous_starts_share_the_servers_until_the_last_stop(stack, home, users):
     first, second = enter(users, home), enter(users, home)
     assert first.stdout.readline() == second.stdout.readline() != ""
     assert running(stack) == (True, True)
@@ -186,7 +187,7 @@ def test_two_processes_that_start_at_once_share_the_servers_and_the_last_one_out
     assert running(stack) == (False, False)
 
 
-def test_a_user_that_is_killed_leaves_the_servers_to_the_next_who_stops_them(stack, home, users):
+def test_servers_of_a_killed_user_are_stopped_by_the_next(stack, home, users):
     user = enter(users, home)
     assert user.stdout.readline()
     before = stack.status()
@@ -234,14 +235,14 @@ def test_status_and_stop_of_a_folder_that_was_never_used_make_nothing(stack, hom
 
 @needs_root
 def test_an_ordinary_user_runs_everything_as_itself(home, users):
-    nobody = pwd.getpwnam("nobody")
+    ordinary = pwd.getpwnam(UNPRIVILEGED_NAMES[1])
     home.mkdir()
-    os.chown(home, nobody.pw_uid, nobody.pw_gid)
-    user = enter(users, home, nobody.pw_uid, nobody.pw_gid)
+    os.chown(home, ordinary.pw_uid, ordinary.pw_gid)
+    user = enter(users, home, ordinary.pw_uid, ordinary.pw_gid)
     assert user.stdout.readline()
     status = Stack(home).status()
     for pid in (status.postgres.pid, status.s3.pid):
-        assert psutil.Process(pid).uids().real == nobody.pw_uid
+        assert psutil.Process(pid).uids().real == ordinary.pw_uid
     leave(user)
     assert running(Stack(home)) == (False, False)
 
@@ -249,6 +250,6 @@ def test_an_ordinary_user_runs_everything_as_itself(home, users):
 @needs_root
 def test_the_folder_of_another_user_is_refused(home):
     home.mkdir()
-    os.chown(home, pwd.getpwnam("nobody").pw_uid, -1)
+    os.chown(home, pwd.getpwnam(UNPRIVILEGED_NAMES[1]).pw_uid, -1)
     with pytest.raises(LocalServerError, match="work here as that user"):
         Stack(home).start()

@@ -29,7 +29,7 @@ def test_fields_of_a_newer_version_are_left_out():
     assert SampleTruth.from_json(with_link(terrain="hills") | {"weather": "rain"}) == truth_of("torino")
 
 
-def test_a_field_that_older_versions_lack_is_none():
+def test_a_field_missing_in_older_versions_reads_as_none():
     value = truth_of("torino").to_json()
     del value["receivers"][0]["rice_k_db"]
     assert SampleTruth.from_json(value).receivers[0].rice_k_db is None

@@ -63,7 +63,7 @@ def test_http_and_websocket_addresses_are_turned_into_each_other(url, websocket,
         "http://\x1b[31mme:topsecret@:8073",
     ],
 )
-def test_an_address_that_is_none_is_refused_without_showing_its_password(url, api_type):
+def test_an_invalid_address_is_refused_without_showing_its_password(url, api_type):
     with pytest.raises(ReceiverError) as caught:
         in_steady_time(recorded_from(url, api_type))
     assert not caught.value.is_transient

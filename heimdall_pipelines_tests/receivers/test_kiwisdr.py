@@ -75,7 +75,7 @@ def test_a_replay_moved_into_the_present_keeps_the_differences_between_receivers
     assert len(set((moved[0].stamps.second.astype(int) - stays.stamps.second) % 604_800)) == 1
 
 
-def test_streams_that_begin_one_after_another_move_alike_even_where_two_sessions_follow_each_other_closely():
+def test_streams_of_a_session_share_one_time_shift():
     seconds = iter([0, 3, 6.5, 11.4, 100.7, 101.0])
     clock = ReplayClock(START_NS, clock=lambda: START_NS + round(next(seconds) * 1e9))
     assert [clock.moved_by_s() for _ in range(6)] == [0, 0, 0, 0, 100, 100]
@@ -136,7 +136,7 @@ def test_a_client_that_sends_no_keepalive_is_let_go(monkeypatch):
     assert error.reason.startswith("closed the connection after 0.")
 
 
-def test_a_wider_band_is_asked_for_up_to_the_sample_rate_and_the_gain_can_be_fixed():
+def test_passband_and_gain_are_requested():
     receiver = SimulatedKiwiSdr(synthetic(), speed=FAST)
 
     async def run():

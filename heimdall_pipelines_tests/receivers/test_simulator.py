@@ -51,7 +51,7 @@ def test_a_port_that_is_taken_is_an_error_that_says_so():
 
 
 @pytest.mark.parametrize("speed", [0.0, -1.0, float("nan")])
-def test_a_speed_that_is_none_is_refused(speed):
+def test_an_invalid_speed_is_refused(speed):
     with pytest.raises(ValueError, match="speed must be positive"):
         SimulatedKiwiSdr(synthetic(), speed=speed)
 
@@ -68,9 +68,7 @@ def test_a_live_player_gives_samples_no_sooner_than_a_receiver_would():
     assert elapsed_s >= num_samples / 12_001 / 4.0
 
 
-def test_a_slow_client_gets_everything_of_players_that_were_through_with_their_programme_long_before(
-    tmp_path, monkeypatch
-):
+def test_a_slow_client_receives_the_complete_signal(tmp_path, monkeypatch):
     # Whatever the client sends when the server has closed already resets the connection, and unread samples are lost.
     monkeypatch.setattr(kiwisdr, "KEEPALIVE_S", 0.01)
     path = kiwi_file(tmp_path, seconds=20.0)

@@ -141,5 +141,5 @@ def test_what_is_not_finite_is_never_in_range(feature, value):
         ({}, []),
     ],
 )
-def test_what_cannot_be_is_told_in_words(features, told):
+def test_impossible_features_are_described(features, told):
     assert list(out_of_range(features)) == told

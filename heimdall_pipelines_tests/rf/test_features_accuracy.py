@@ -72,7 +72,7 @@ def errors(snr_db, level_dbm):
 @pytest.mark.parametrize("level_dbm", LEVELS_DBM)
 @pytest.mark.parametrize(("at", "snr_db"), list(enumerate(SNR_DB)))
 @pytest.mark.parametrize("feature", REACHED)
-def test_features_of_voice_over_fm_are_as_near_the_truth_as_was_shown_possible(feature, at, snr_db, level_dbm):
+def test_features_of_fm_voice_have_the_documented_accuracy(feature, at, snr_db, level_dbm):
     error = errors(snr_db, level_dbm)[feature]
     if REACHED[feature][at] is None:
         assert np.isnan(error).all()

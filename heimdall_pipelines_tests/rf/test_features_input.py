@@ -61,7 +61,7 @@ def test_a_sample_rate_out_of_range_is_refused(sample_rate_hz):
 
 
 @pytest.mark.parametrize("channel_bandwidth_hz", [0.0, -12_500.0, 249.0, 160_001.0, math.nan])
-def test_a_channel_out_of_range_is_refused_and_0_is_not_taken_for_the_default(channel_bandwidth_hz):
+def test_a_channel_out_of_range_is_refused_including_0(channel_bandwidth_hz):
     with pytest.raises(InvalidIqError, match=r"channel must be between 250 Hz .* and 160000 Hz"):
         extract_features(noise(), sample_rate_hz=SAMPLE_RATE_HZ, channel_bandwidth_hz=channel_bandwidth_hz)
 

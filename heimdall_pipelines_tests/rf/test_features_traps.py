@@ -200,7 +200,7 @@ def test_a_keyed_carrier_is_not_pulled_by_its_gaps(snr_db):
 
 
 @pytest.mark.parametrize("offset_hz", [0.0, 400.0])
-def test_a_fade_that_takes_one_side_of_a_signal_does_not_pull_its_frequency(offset_hz):
+def test_a_one_sided_fade_does_not_bias_the_frequency(offset_hz):
     # Notch 1.2 kHz beside the carrier: weighted by power the mean frequency is off by 700 Hz. The phase is off
     # by the channel's own modulation only, whose mean over the audio is under 1 Hz; noise leaves 0.01 Hz at 30 dB.
     waveform = voice_fm(generator(23), NUM_SAMPLES, SAMPLE_RATE_HZ, offset_hz=offset_hz)
@@ -239,7 +239,7 @@ def test_an_echo_shows_as_the_slope_of_the_amplitude_over_frequency(echo_phase_r
 
 
 @pytest.mark.parametrize("snr_db", [0, 20, 60])
-def test_a_carrier_that_does_not_sweep_says_nothing_about_delay_spread(snr_db):
+def test_a_carrier_without_sweep_gives_no_delay_spread(snr_db):
     measured = features_of(received(generator(23), np.exp(2j * np.pi * 700 * TIME_S), rssi_dbm=-80, snr_db=snr_db))
     assert np.isnan(measured.chunks["multipath_delay_spread_us"]).all()
     assert np.isnan(measured.chunks["coherence_bandwidth_khz"]).all()
@@ -263,7 +263,7 @@ def test_flat_fading_is_not_taken_for_multipath():
     assert np.all(measured.chunks["multipath_delay_spread_us"] < 0.05)
 
 
-def test_an_unmodulated_carrier_that_fades_says_nothing_about_delay_spread():
+def test_a_fading_unmodulated_carrier_gives_no_delay_spread():
     # Two paths 12 Hz of Doppler apart: in each fade amplitude and frequency move together, by some tens of hertz.
     waveform = (1 + 0.9 * np.exp(2j * np.pi * 12 * TIME_S)) / np.sqrt(1.81)
     measured = features_of(received(generator(32), waveform, rssi_dbm=-80, snr_db=70)).chunks
@@ -300,7 +300,7 @@ def test_envelope_and_zero_crossings_are_those_of_the_channel_not_of_the_whole_b
 # --- repeatability
 
 
-def test_the_same_samples_give_the_same_numbers_and_nobodys_random_numbers_are_drawn():
+def test_features_are_deterministic_and_draw_no_random_numbers():
     iq = received(generator(28), voice_fm(generator(29), NUM_SAMPLES, SAMPLE_RATE_HZ), rssi_dbm=-80, snr_db=5)
     np.random.seed(1)  # noqa: NPY002
     state = np.random.get_state()[1].copy()  # noqa: NPY002
@@ -332,4 +332,4 @@ def test_a_receiver_with_a_narrow_filter_is_measured_against_the_noise_inside_it
     # 20 bins of 39 averages: 0.16 dB per chunk, 0.03 dB over 25; the carrier's skirts take a few bins.
     assert abs(seen.chunks["snr_db"].mean() - 10.0) < 0.2
     blind = extract_features(iq, sample_rate_hz=rate_hz)
-    assert blind.chunks["snr_db"].mean() > 50  # what the samples say where nobody tells of the filter
+    assert blind.chunks["snr_db"].mean() > 50  # the estimate without knowledge of the filter

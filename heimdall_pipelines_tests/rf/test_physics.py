@@ -129,7 +129,7 @@ def tukey(x, slope=0.01):
 
 
 @pytest.mark.parametrize(("snr_db", "rmse_us"), [(0.0, 0.54), (10.0, 0.120), (20.0, 0.041)])
-def test_two_receivers_of_a_scene_give_the_geometric_time_difference_as_exactly_as_their_snr_allows(snr_db, rmse_us):
+def test_time_differences_reach_the_accuracy_of_their_snr(snr_db, rmse_us):
     errors_us, sample_idx = [], 0
     while len(errors_us) < 16:
         first, *_, last = scene_without_fading(sample_idx, oscillator_ppm=0.0).links
@@ -156,7 +156,7 @@ def straight_line_delays_s(scene, sites):
 
 
 @pytest.mark.parametrize("is_random", [False, True])
-def test_the_receivers_of_a_whole_scene_hear_it_as_far_apart_as_they_stand_on_the_ellipsoid(is_random):
+def test_arrival_times_of_a_scene_match_ellipsoidal_distances(is_random):
     rng = np.random.default_rng(1)
     sites = draw_receiver_sites(SITES, min_count=5, max_count=8, rng=rng) if is_random else SITES
     scene = scene_without_fading(5, sites)
@@ -395,7 +395,7 @@ def test_echoes_arrive_between_samples_with_the_spread_asked_for(spread_us):
 # ------------------------------------------------------------------------------------------------ power, deviation
 
 
-def test_every_receiver_of_a_scene_has_the_power_and_the_noise_that_its_link_states():
+def test_power_and_noise_of_each_receiver_match_its_link():
     scene = scene_without_fading(11)
     iq = make(scene.links)
     expected_dbm = [
@@ -422,7 +422,7 @@ def test_every_transmission_has_the_peak_deviation_of_its_channel(bandwidth_hz, 
 # ------------------------------------------------------------------------------------------------------ repeatability
 
 
-def test_the_way_from_a_seed_to_samples_neither_reads_nor_moves_the_global_random_state():
+def test_generation_does_not_use_the_global_random_state():
     def digest():
         rng = np.random.default_rng(0)  # seed 0 is a seed
         sites = draw_receiver_sites(SITES, min_count=2, max_count=4, rng=rng)

@@ -53,7 +53,7 @@ def test_only_the_hilltop_among_the_four_paths_is_in_line_of_sight():
     assert seen == {"plain": False, "ridge": False, "hilltop": True, "flat": False}
 
 
-def test_free_space_costs_32_db_at_1_km_and_1_mhz_and_20_per_decade():
+def test_free_space_loss_matches_its_closed_form():
     assert free_space_loss_db(1e6, 1e3) == pytest.approx(32.45, abs=0.005)  # P.525 (4), printed as 32.4
     assert np.diff(free_space_loss_db([145e6, 1.45e9, 14.5e9], 5e3)) == pytest.approx([20, 20])
 
@@ -173,7 +173,7 @@ def test_many_receivers_come_as_one_array():
         ([0, 500, 1000], [1, 1, 1], (0, 10), "above the ground"),
     ],
 )
-def test_a_profile_that_is_none_is_refused(distances_m, heights_m, masts_m, problem):
+def test_an_invalid_profile_is_refused(distances_m, heights_m, masts_m, problem):
     with pytest.raises(ValueError, match=problem):
         path_loss_db(145e6, distances_m, heights_m, *masts_m)
 

@@ -63,7 +63,7 @@ def test_positions_fill_the_box_of_the_network_evenly():
     assert abs(np.corrcoef(latitudes, longitudes)[0, 1]) < 5 / np.sqrt(2000)
 
 
-def test_antennas_stand_on_hills_of_the_mean_asked_for_and_masts_of_10_to_30_m():
+def test_antenna_heights_follow_the_requested_distribution():
     altitudes_m = columns(many(ground_altitude_m=120.0, hill_m=200.0))[2]
     assert altitudes_m.min() > 130
     # Mean 120 + 200 + 20; its standard error is 206 / sqrt(2000) = 4.6 m: five of them.

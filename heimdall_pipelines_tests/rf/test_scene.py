@@ -58,7 +58,7 @@ def test_most_attempts_are_accepted_with_default_parameters(drawn):
     assert reasons[None] / len(drawn) >= 0.90
 
 
-def test_what_asks_for_too_much_is_rejected_with_its_reason():
+def test_a_too_demanding_spec_rejects_most_scenes():
     wishes = SceneSpec(min_snr_db=30, min_receivers=7, max_gdop=1)
     rng = np.random.default_rng(0)
     reasons = Counter(rejection_reason(wishes, draw_scene(wishes, SITES, rng)) for _ in range(500))
@@ -66,14 +66,14 @@ def test_what_asks_for_too_much_is_rejected_with_its_reason():
     assert reasons["too_few_receivers"] > 0.9 * 500
 
 
-def test_each_reason_is_told():
+def test_each_rejection_reason_is_described():
     spec, accepted = SceneSpec(), next(scene for scene in scenes(20) if rejection_reason(SceneSpec(), scene) is None)
     assert rejection_reason(dataclasses.replace(spec, min_receivers=8), accepted) == "too_few_receivers"
     assert rejection_reason(dataclasses.replace(spec, min_snr_db=90), accepted) == "mean_snr_too_low"
     assert rejection_reason(dataclasses.replace(spec, max_gdop=0.0), accepted) == "gdop_too_high"
 
 
-def test_a_signal_that_nobody_hears_is_too_few_receivers():
+def test_a_signal_without_receivers_is_rejected():
     silent = scenes(1, tx_power_dbm=-200.0)[0]
     assert silent.num_detected == 0
     assert math.isnan(silent.mean_snr_db)
@@ -199,7 +199,7 @@ def test_oscillators_err_by_their_ppm_and_share_the_transmitters_error(drawn):
     assert np.all(values(scenes(5, oscillator_ppm=0.0), "frequency_offset_hz") == 0)
 
 
-def test_shadowing_is_shared_by_receivers_that_look_the_same_way():
+def test_shadowing_is_correlated_for_receivers_in_the_same_direction():
     bearings_deg = [350.0, 10.0, 10.0, 100.0, 190.0]
     rng = np.random.default_rng(0)
     shadowing_db = np.array([draw_shadowing_db(bearings_deg, 7.0, rng) for _ in range(8000)])

@@ -98,7 +98,7 @@ def test_every_segment_of_the_grid_lies_inside_the_receivers_that_span_it(interv
     end_ns = grid.segment_start_ns(grid.num_segments - 1) + grid.chunks_per_segment * CHUNK_NS
     assert end_ns - grid.start_ns <= grid.num_segments * SEGMENT_NS
     spanning = [x for x in intervals if x.start_ns <= grid.start_ns and x.end_ns >= end_ns]
-    assert spanning, "a grid that nobody recorded"
+    assert spanning, "no recording spans the grid"
     for receiver in spanning:
         for segment_idx in (0, grid.num_segments - 1):
             cut = cut_segment(receiver, grid, segment_idx)

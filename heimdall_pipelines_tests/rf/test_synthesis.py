@@ -123,7 +123,7 @@ def test_signal_and_noise_have_the_power_asked_for(power_dbm):
     assert 10 * np.log10(np.mean(np.abs(noise) ** 2)) + 30 == pytest.approx(power_dbm, abs=0.05)
 
 
-def test_the_power_that_fading_left_is_told_for_each_chunk():
+def test_the_faded_power_of_each_chunk_is_returned():
     made = make_with_truth(
         [dataclasses.replace(heard, noise_power_dbm=-300.0) for heard in four_fading_links()], num_chunks=5
     )

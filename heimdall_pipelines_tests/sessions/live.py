@@ -88,7 +88,7 @@ def let_pass(seconds: float) -> None:
 
 
 async def no_pause(_delay_s: float) -> None:
-    """A back-off that nobody waits for."""
+    """A back-off without delay."""
 
 
 def record(stores: Stores, receiver, *rx_ids: str, progress=quiet, **values) -> RecordReport:

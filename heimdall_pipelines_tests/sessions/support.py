@@ -13,7 +13,7 @@ RATE_HZ = 200_000.0
 
 
 def quiet(_line: str) -> None:
-    """Progress that nobody watches."""
+    """Progress that is not shown."""
 
 
 def import_files(stores: Stores, files, **options) -> ImportReport:

@@ -209,7 +209,7 @@ def test_other_bytes_of_the_same_length_are_found_by_their_checksum_only(stores,
     assert checked.num_affected == checked.num_segments == 12
 
 
-def test_a_station_that_recorded_nothing_has_to_be_in_every_row_all_the_same(stores, session_id):
+def test_every_row_has_stations_that_recorded_nothing(stores, session_id):
     location = location_of(stores, session_id, "genova")
     for file in (location, sidecar_location(location)):
         stores.objects.remove(file.bucket, file.key)
@@ -229,9 +229,7 @@ def test_a_station_that_recorded_nothing_has_to_be_in_every_row_all_the_same(sto
     assert failed(stores, session_id)["stations_in_every_segment"] == ("ERROR", "segment 3: station genova is missing")
 
 
-def test_rows_that_are_replaced_while_they_are_read_are_seen_as_they_stood_at_one_moment(
-    stores, session_id, monkeypatch
-):
+def test_rows_replaced_while_read_are_seen_as_one_snapshot(stores, session_id, monkeypatch):
     read = checks.read_recordings
 
     def read_and_let_a_rival_delete_the_rows(connection, session):

@@ -268,7 +268,7 @@ def test_objects_of_older_recordings_go_too_but_not_those_that_another_session_n
     assert left(stores) == NOTHING
 
 
-def test_deleting_what_never_was_does_no_harm(stores, session_id):
+def test_deleting_an_unknown_session_changes_nothing(stores, session_id):
     before = left(stores)
     assert session_contents(stores, uuid4()).is_empty
     delete_session(stores, uuid4(), quiet, quiet)

@@ -11,7 +11,7 @@ from heimdall_pipelines.sessions.example import STATIONS
 from heimdall_pipelines.sessions.extraction import NotExtractableError, extract_session
 from heimdall_pipelines.sessions.importing import ImportFile
 from heimdall_pipelines.sessions.pictures import MAX_PNG_BYTES, spectrogram_png
-from heimdall_pipelines.store.features import stations_in_session, stream_session_rows
+from heimdall_pipelines.store.features import read_session_rows, stations_in_session
 from heimdall_pipelines.store.measurements import list_recordings
 from heimdall_pipelines.store.objects import ObjectLocation
 from heimdall_pipelines.store.sessions import SessionNotFoundError
@@ -31,7 +31,8 @@ def transmission(num_samples, power, key):
 
 
 def rows_of(stores, session_id):
-    return list(stream_session_rows(stores.database, session_id))
+    with stores.database.snapshot() as connection:
+        return list(read_session_rows(connection, session_id))
 
 
 @pytest.fixture
@@ -190,8 +191,8 @@ def test_a_short_recording_uses_its_whole_chunks_and_says_so(stores, tmp_path):
     )  # 650 ms
     report = extract_session(stores, session.session_id, quiet)
     (row,) = rows_of(stores, session.session_id)
-    assert row.extraction_metadata["num_chunks"] == 3
-    assert "3 whole chunks of 200 ms were used instead of 5" in row.extraction_metadata["notes"][0]
+    assert row.extraction_metadata.num_chunks == 3
+    assert "3 whole chunks of 200 ms were used instead of 5" in row.extraction_metadata.notes[0]
     assert report.duration_s == pytest.approx(0.6)
     assert row.receivers[0].signal_present
 
@@ -213,7 +214,7 @@ def damage(stores, session_id, rx_id, content):
     return location
 
 
-def test_a_station_whose_object_is_gone_is_an_entry_with_the_reason_and_the_others_are_kept(stores, tmp_path):
+def test_a_missing_object_is_an_entry_with_its_reason(stores, tmp_path):
     session = three_stations(stores, tmp_path)
     location = damage(stores, session.session_id, "genova", None)
     report = extract_session(stores, session.session_id, quiet)

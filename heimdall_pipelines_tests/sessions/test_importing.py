@@ -145,7 +145,7 @@ def test_a_sigmf_recording_brings_its_position_frequency_and_time(stores, tmp_pa
     (recording,) = list_recordings(stores.database, report.session_id)
     station = recording.station
     assert (station.latitude, station.longitude, station.altitude_m) == (45.25, 7.5, 321.0)
-    assert not station.is_active  # an import adds nobody to the network that is asked for recordings
+    assert not station.is_active  # an import does not activate stations
     assert recording.start_time_unix_ns == 1_777_863_721_000_000_007
     assert get_session(stores.database, report.session_id).frequency_hz == 433.5e6
 
@@ -207,7 +207,7 @@ def test_files_tuned_to_different_frequencies_are_refused(stores, example_record
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_file_with_nan_or_infinity_in_its_middle_names_file_and_offset_and_leaves_nothing(stores, tmp_path, value):
+def test_nan_or_infinity_rejects_the_import_with_file_and_offset(stores, tmp_path, value):
     damaged = noise(1_500_000)
     damaged[1_234_567] = value
     files = npy_files(tmp_path, {"torino": noise(1_500_000, 1), "genova": damaged})
@@ -225,9 +225,7 @@ def test_an_empty_or_cut_file_leaves_nothing(stores, example_recordings, tmp_pat
         assert_nothing_is_left(stores)
 
 
-def test_an_outage_while_storing_leaves_nothing_that_looks_complete_and_the_next_import_completes_it(
-    stores, settings, example_recordings
-):
+def test_an_import_completes_after_an_outage_while_storing(stores, settings, example_recordings):
     # The database answers, the object store does not.
     from heimdall_pipelines.store.objects import ObjectStore
 

@@ -180,7 +180,7 @@ def test_where_no_station_can_be_recorded_the_session_is_failed_with_the_reasons
     )
 
 
-def test_the_session_is_pending_and_then_in_progress_while_it_is_recorded_and_nothing_before_all_is_loaded(stores):
+def test_a_recorded_session_is_pending_then_in_progress(stores):
     add_receivers(stores, "a")
     seen = []
 
@@ -198,7 +198,7 @@ def test_the_session_is_pending_and_then_in_progress_while_it_is_recorded_and_no
 
 
 @pytest.mark.fault("live stations send nothing, or stop sending")
-def test_a_station_that_says_nothing_or_falls_silent_fails_after_its_own_timeout(stores, fault):
+def test_a_silent_station_fails_after_its_own_timeout(stores, fault):
     add_receivers(stores, "mute", "silent", timeout_seconds=60.0, retry_count=0)
     add_receivers(stores, "ok", timeout_seconds=3600.0)
     recorded = Recorded("ok")
@@ -273,7 +273,7 @@ def test_a_broken_attempt_is_repeated_with_growing_pauses_and_its_samples_are_dr
     )
 
 
-def test_a_station_is_asked_no_more_often_than_it_allows_and_never_again_after_a_lasting_error(stores):
+def test_retries_respect_a_stations_limit_and_end_at_a_lasting_error(stores):
     add_receivers(stores, "busy", retry_count=2)
     add_receivers(stores, "closed", retry_count=2)
 
@@ -300,10 +300,10 @@ def test_a_station_is_not_retried_with_too_little_in_common(stores):
             ok_began.set()
 
     report = record(stores, ScriptedReceiver(play), duration_s=0.4)
-    assert report.error_message == "busy: is busy; there was no time to try again"
+    assert report.error_message == "busy: is busy; too little of the recording is left for another attempt"
 
 
-def test_an_error_that_nobody_thought_of_fails_its_station_only(stores):
+def test_an_unexpected_error_fails_its_station_only(stores):
     add_receivers(stores, "a", "b")
 
     async def play(rx_id, attempt):
@@ -474,7 +474,7 @@ def test_stations_that_cannot_be_asked_are_refused_and_no_session_is_left(stores
     assert list_sessions(stores.database) == []
 
 
-def test_more_stations_than_are_allowed_at_the_same_time_are_refused_and_who_does_not_receive_it_does_not_count(stores):
+def test_too_many_receiving_stations_are_refused(stores):
     add_receivers(stores, "a", "b")
     add_receivers(stores, "vhf", frequency_ranges_hz=((144e6, 146e6),))
     with pytest.raises(RecordingRefusedError, match=r"2 stations are more than the 1 that may .*--max-stations"):
@@ -576,9 +576,7 @@ def test_a_recording_that_is_broken_off_as_it_ends_is_closed_as_failed_too(store
 
 @pytest.mark.fault("a session is deleted while it is recorded")
 @pytest.mark.parametrize("rows_are_gone", [False, True])
-def test_a_session_that_is_deleted_while_it_is_recorded_is_given_up_and_leaves_nothing(
-    stores, monkeypatch, fault, rows_are_gone
-):
+def test_deleting_a_session_stops_its_recording(stores, monkeypatch, fault, rows_are_gone):
     monkeypatch.setattr(recording, "HEARTBEAT_INTERVAL_S", 0.05)
     add_receivers(stores, "a", "b")
 
@@ -625,9 +623,7 @@ def test_a_store_that_is_away_when_the_samples_are_stored_is_waited_for(settings
 
 
 @pytest.mark.fault("S3 stays down while a recording is stored")
-def test_a_store_that_stays_away_fails_the_session_with_the_reason_and_the_watchdog_cleans_up(
-    settings, monkeypatch, fault
-):
+def test_a_lasting_s3_outage_fails_the_session_and_is_cleaned_up(settings, monkeypatch, fault):
     monkeypatch.setattr(objects, "PATIENT_ATTEMPTS", 2)
     with through_link(settings) as (link, stores):
         add_receivers(stores, "a", "b")
@@ -677,7 +673,7 @@ with open_stores(load_settings()) as stores:
 
 
 @pytest.mark.fault("kill -9 of a recorder")
-def test_a_recording_whose_process_is_killed_is_closed_by_the_watchdog_and_an_import_is_not(
+def test_the_watchdog_closes_killed_recordings_but_no_imports(
     stores, settings, environment, tmp_path, example_recordings, fault
 ):
     add_receivers(stores, "a", "b", timeout_seconds=3600)

@@ -61,7 +61,7 @@ def then():
 
 
 def steady_ns():
-    """A clock that nobody sets."""
+    """A clock that is never adjusted."""
     return START_NS + time.monotonic_ns()
 
 
@@ -82,7 +82,7 @@ def features(stores, session_id):
         return {row.segment_idx: row.receiver_features for row in connection.execute(statement, {"id": session_id})}
 
 
-def test_http_iq_is_stored_as_it_was_played_and_gives_the_features_of_an_import_of_it(stores, tmp_path):
+def test_http_iq_is_stored_unchanged_with_features_of_an_import(stores, tmp_path):
     file = kiwi_file(tmp_path, seconds=2.0)
     with run_simulated(SimulatedHttpIq(WavSource(file), password="sesame", speed=FAST)) as (url,):
         add_receivers(stores, "web", url=url.replace("//", "//me:sesame@"), api_type="http_iq")
@@ -177,7 +177,7 @@ def test_with_automatic_gain_levels_are_uncalibrated_and_with_a_fixed_one_they_a
     assert sum("agc=0" in command and "manGain=60" in command for command in receiver.commands) == 1
 
 
-def test_a_channel_wider_than_a_station_receives_is_told_at_once_and_noted(stores, tmp_path):
+def test_a_channel_wider_than_a_station_receives_is_reported_and_noted(stores, tmp_path):
     with run_simulated(SimulatedKiwiSdr(WavSource(kiwi_file(tmp_path, seconds=2.0)), speed=FAST)) as (url,):
         add_receivers(stores, "kiwi", url=url)
         lines = []
@@ -237,7 +237,7 @@ def test_a_receiver_that_misbehaves_costs_the_other_nothing(stores, fault, tmp_p
 
 
 @pytest.mark.fault("a live HTTP receiver sends far slower than its stated rate")
-def test_a_receiver_that_is_much_too_slow_is_given_up_at_the_deadline_of_the_session(stores, fault, tmp_path):
+def test_a_slow_receiver_fails_at_the_sessions_deadline(stores, fault, tmp_path):
     told = []
 
     def clock():

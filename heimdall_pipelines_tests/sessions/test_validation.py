@@ -142,7 +142,7 @@ def test_an_object_too_many_concerns_no_segment_and_is_a_warning(stores, session
     assert issue["repair"].endswith(f"heimdall session delete {slug_of(stores, session_id)}")
 
 
-def test_missing_iq_concerns_every_segment_and_cannot_be_made_again(stores, session_id):
+def test_missing_iq_affects_every_segment_and_cannot_be_regenerated(stores, session_id):
     location = list_recordings(stores.database, session_id)[0].location
     stores.objects.remove(location.bucket, location.key)
     found = validate_session(stores, session_id)
@@ -151,7 +151,7 @@ def test_missing_iq_concerns_every_segment_and_cannot_be_made_again(stores, sess
     assert issue["repair"].startswith("IQ of recordings cannot be regenerated")
 
 
-def test_a_session_whose_features_are_due_has_an_issue_that_extracting_mends(stores, imported):
+def test_due_features_are_an_issue_that_an_extraction_repairs(stores, imported):
     assert validate_session(stores, imported).health_status == "critical"
     issues = {issue["check"]: issue for issue in kept(stores).validation_issues}
     assert issues["stations_extracted"]["examples"] == ["nothing was extracted"]
@@ -161,7 +161,7 @@ def test_a_session_whose_features_are_due_has_an_issue_that_extracting_mends(sto
     assert kept(stores).validation_issues == []
 
 
-def test_there_is_nothing_to_validate_of_a_session_that_is_unknown_or_not_completed_or_being_deleted(stores, imported):
+def test_only_completed_sessions_can_be_validated(stores, imported):
     with pytest.raises(SessionNotFoundError, match="heimdall session list"):
         validate_session(stores, uuid4())
     execute(stores, "UPDATE heimdall.recording_sessions SET status = 'in_progress'")
@@ -190,9 +190,7 @@ def test_there_is_nothing_to_validate_of_a_session_that_is_unknown_or_not_comple
         ),
     ],
 )
-def test_a_session_that_changes_while_it_is_validated_keeps_no_health_of_what_it_was(
-    stores, session_id, monkeypatch, meanwhile, error, words
-):
+def test_a_session_changed_during_validation_gets_no_health(stores, session_id, monkeypatch, meanwhile, error, words):
     check = validation.check_session
 
     def check_and_let_it_change(*arguments, **more):

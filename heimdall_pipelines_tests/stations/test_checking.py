@@ -68,7 +68,7 @@ def test_the_history_tells_how_often_a_station_was_up(stores):
     assert uptimes["kiwi"] == (1, 2)
 
 
-def test_a_station_without_a_client_is_down_where_it_is_named_and_an_unknown_one_is_refused(stores):
+def test_a_named_station_without_client_is_down_an_unknown_one_refused(stores):
     add_station(stores.database, Station("files-only", "Files", 45.0, 8.0))
     (check,) = check_stations(stores, ["files-only"])
     assert (check.is_up, check.reason) == (False, "it has no client (api_type none)")

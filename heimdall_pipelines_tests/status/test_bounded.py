@@ -41,5 +41,5 @@ def test_what_hangs_is_given_up_when_its_time_is_over():
         released.set()
 
 
-def test_no_look_gives_nothing():
+def test_no_queries_give_no_results():
     assert collect_with_timeout(1.0, {}) == {}

@@ -20,7 +20,7 @@ from heimdall_pipelines.status.report import (
 )
 
 WELL = Status(
-    looked_at=datetime(2026, 1, 31, 12, tzinfo=UTC),
+    observed_at=datetime(2026, 1, 31, 12, tzinfo=UTC),
     launcher="local",
     servers=(Server("PostgreSQL", "db:5432", is_up=True, response_s=0.01),),
     daemons=(Daemon("SENSOR", 12.0),),
@@ -80,9 +80,9 @@ def test_workers_that_answer_need_no_attention():
     assert replace(WELL, workers=Workers((Worker("celery@a", 1),), "dagster", 9)).exit_code == 0
 
 
-def test_json_says_what_the_words_say():
+def test_json_has_the_values_of_the_report():
     made = as_json(replace(WELL, remarks=("the schema is behind",)))
-    assert made["looked_at"] == "2026-01-31T12:00:00+00:00"
+    assert made["observed_at"] == "2026-01-31T12:00:00+00:00"
     assert made["attention"] == ["the schema is behind"]
     assert made["exit_code"] == 1
     assert list(made["daemons"]) == [{"name": "SENSOR", "heartbeat_age_s": 12.0, "error": None, "is_alive": True}]

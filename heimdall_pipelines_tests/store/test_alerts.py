@@ -99,7 +99,7 @@ def test_however_events_are_cut_into_ticks_the_incidents_are_the_same(database):
     assert sorted(found) == [(f"cut-{cut}", problems, end) for cut in range(9) for problems, end in ends.items()]
 
 
-def test_an_event_that_comes_late_is_ignored_by_its_own_subject_and_counts_for_another(database):
+def test_a_late_event_is_ignored_for_its_subject_only(database):
     note(database, evaluation(5), evaluation(7, passed=True))
     assert note(database, evaluation(6), evaluation(6, partition="p2")) == ["raised"]
     assert [o.alert.partition for o in list_alerts(database, 10) if o.alert.recovered_at is None] == ["p2"]
@@ -220,7 +220,7 @@ def of_dataset(event_id, partition="night", asset="synthetic/dataset_summary", *
     return evaluation(event_id, asset=asset, partition=partition, **more)
 
 
-def test_what_is_open_of_what_is_no_more_is_closed_and_nothing_else(database):
+def test_only_alerts_of_deleted_datasets_and_sessions_are_closed(database):
     add_dataset_row(database, "night-2")
     batches = "synthetic/measurement_features"
     gone = [of_dataset(1), of_dataset(2, "night__00000", batches), of_dataset(3, "night__12345", batches)]
@@ -232,6 +232,13 @@ def test_what_is_open_of_what_is_no_more_is_closed_and_nothing_else(database):
     still_open = [o.alert.partition for o in list_alerts(database, 100, only_open=True)]
     assert still_open == ["night", "night-2__00007", "night-2"]
     assert close_alerts_of_deleted(database) == 0
+
+
+def test_an_alert_of_a_renamed_check_is_closed(database):
+    add_dataset_row(database, "night")
+    note(database, of_dataset(1, check="samples_made_again_agree"), of_dataset(2, check="objects_agree"))
+    assert close_alerts_of_deleted(database) == 1
+    assert [one.alert.check_name for one in list_alerts(database, 100, only_open=True)] == ["objects_agree"]
 
 
 def test_a_closed_alert_is_not_sent(database):

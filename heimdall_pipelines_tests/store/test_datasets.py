@@ -7,6 +7,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
+from heimdall_pipelines.model.row_metadata import IqMetadata, SampleExtraction
 from heimdall_pipelines.rf.feature_registry import FEATURE_NAMES
 from heimdall_pipelines.store.batches import (
     SampleFeatureRow,
@@ -36,8 +37,6 @@ from heimdall_pipelines_tests.datasets.support import (
     SEVEN,
     add,
     assert_agrees,
-    database_of_module,
-    empty,
     execute,
     make,
     object_sizes,
@@ -47,16 +46,9 @@ from heimdall_pipelines_tests.datasets.support import (
 )
 
 
-@pytest.fixture(scope="module")
-def shared_settings(server_settings, _template):
-    with database_of_module(server_settings) as settings:
-        yield settings
-
-
 @pytest.fixture
-def settings(shared_settings):
-    yield shared_settings
-    empty(shared_settings)
+def settings(module_settings):
+    return module_settings
 
 
 def feature_row(sample_idx: int, attempts: int = 1, snr_db: float = 12.5, **reasons: int) -> SampleFeatureRow:
@@ -77,7 +69,9 @@ def feature_row(sample_idx: int, attempts: int = 1, snr_db: float = 12.5, **reas
         tx_longitude=8.0,
         tx_altitude_m=200.0,
         tx_power_dbm=0.0,
-        extraction_metadata={"attempts": attempts, "rejections": reasons},
+        extraction_metadata=SampleExtraction(
+            bandwidth_hz=12_500, segment_ms=100, chunk_ms=20, num_chunks=5, attempts=attempts, rejections=reasons
+        ),
         overall_confidence=0.9,
         mean_snr_db=snr_db,
         gdop=None,
@@ -90,7 +84,7 @@ def iq_row(sample_idx: int) -> IqSampleRow:
         start_time_unix_ns=946_684_800_000_000_000 + sample_idx * 10**9,
         truth=truth_of("torino"),
         receivers_metadata=SEVEN[-1:],
-        iq_metadata={"format": "npy", "num_samples": 2500, "sha256": {"torino": "ab"}, "etag": {"torino": "cd"}},
+        iq_metadata=IqMetadata(num_samples=2500, sha256={"torino": "ab"}, etag={"torino": "cd"}),
         iq_storage_paths={"torino": "a", "genova": "b"},
     )
 
@@ -149,7 +143,7 @@ def test_datasets_are_listed_oldest_first(stores):
     assert [dataset.name for dataset in list_datasets(stores.database)] == names
 
 
-def test_what_is_not_there_is_none_or_an_error(stores):
+def test_an_unknown_dataset_is_none_or_an_error(stores):
     assert find_dataset(stores.database, "night") is None
     with pytest.raises(DatasetNotFoundError, match="unknown dataset night; see: heimdall dataset list"):
         get_dataset(stores.database, "night")
@@ -199,7 +193,7 @@ def test_a_sample_committed_again_takes_the_place_of_the_former(stores):
 
 
 @pytest.mark.parametrize("bad", [{"overall_confidence": 1.5}, {"gdop": -1.0}, {"tx_latitude": 91.0}])
-def test_an_error_in_the_middle_of_a_commit_leaves_rows_and_counts_as_they_were(stores, bad):
+def test_an_error_during_a_commit_changes_no_row_or_count(stores, bad):
     dataset = add(stores, "night", 300)
     commit(stores, dataset, 0, [feature_row(0), feature_row(1, 2, gdop_too_high=1)], [iq_row(0)])
     before = (count_rows(stores.database, dataset.id), list_batches(stores.database, dataset.id), num_samples(stores))
@@ -225,7 +219,7 @@ def test_numbers_that_json_does_not_have_are_refused_before_anything_is_sent(sto
     with pytest.raises(ValueError, match="JSON"):
         commit(stores, dataset, 0, [feature_row(0, snr_db=float("nan"))])
     with pytest.raises(ValueError, match="JSON"):
-        iq_row_json(replace(iq_row(0), iq_metadata={"level": float("inf")}))
+        iq_row_json(replace(iq_row(0), iq_metadata=IqMetadata(full_scale_dbm=float("inf"))))
 
 
 def test_a_commit_for_a_deleted_dataset_is_a_clear_error(stores):

@@ -143,7 +143,7 @@ def test_a_sample_index_cannot_be_used_twice(migrated):
         execute(migrated, FEATURES_OF_DATASET, dataset=dataset, idx=7)
 
 
-def test_a_feature_row_belongs_to_a_dataset_or_to_a_session_but_never_to_none(migrated):
+def test_a_feature_row_belongs_to_a_dataset_or_a_session(migrated):
     with pytest.raises(IntegrityError, match="check constraint"):
         execute(migrated, FEATURES_OF_DATASET, dataset=None, idx=0)
 
@@ -165,7 +165,7 @@ def test_values_that_make_no_sense_are_refused_by_the_database(migrated, stateme
         execute(migrated, statement)
 
 
-def test_the_revision_counts_up_each_time_a_session_becomes_completed_whoever_does_it(migrated):
+def test_each_completion_increments_the_revision_also_by_sql(migrated):
     session = execute(
         migrated,
         "INSERT INTO heimdall.recording_sessions (slug, name, frequency_hz, bandwidth_hz) VALUES ('s', 's', 1, 1)"

@@ -85,8 +85,8 @@ def test_removing_a_prefix_leaves_the_neighbours(stores):
     assert [entry.key for entry in stores.objects.entries(stores.objects.raw_iq_bucket, "")] == ["sessions/10/a.npy"]
 
 
-@pytest.mark.parametrize("change", [{"s3_secret_key": "wrong"}, {"s3_access_key": "nobody"}])
-def test_wrong_credentials_are_refused_with_the_variables_to_look_at(settings, change):
+@pytest.mark.parametrize("change", [{"s3_secret_key": "wrong"}, {"s3_access_key": "stranger"}])
+def test_wrong_credentials_are_refused_with_the_variables_to_correct(settings, change):
     objects = ObjectStore(type(settings)(**settings.model_dump() | {"s3_secret_key": settings.s3_secret_key} | change))
     with pytest.raises(ObjectsRefusedError, match="HEIMDALL_S3_ACCESS_KEY and HEIMDALL_S3_SECRET_KEY"):
         objects.read(ObjectLocation(settings.s3_bucket_raw_iq, "x"), 0, 1)
@@ -221,7 +221,7 @@ def test_a_full_store_is_an_outage_that_says_so_and_stores_nothing(settings):
 
 
 @pytest.mark.parametrize("ask", ["entries", "folders"])
-def test_a_listing_of_a_store_that_is_down_or_of_no_bucket_is_no_empty_one(settings, ask):
+def test_listing_raises_without_a_store_or_bucket(settings, ask):
     down = ObjectStore(settings.model_copy(update={"s3_endpoint": "127.0.0.1:1"}))
     with pytest.raises(ObjectsUnavailableError):
         list(getattr(down, ask)("bucket", "a/"))

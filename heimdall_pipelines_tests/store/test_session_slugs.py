@@ -1,4 +1,4 @@
-"""Slugs: valid whatever a session is called, unique whoever is first, made once for the sessions of before."""
+"""Slugs: valid for any name, unique in any order, and created by a migration for existing sessions."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor

@@ -7,9 +7,21 @@ from pathlib import Path
 from sqlalchemy import text
 
 from heimdall_pipelines.store import table_columns
-from heimdall_pipelines.store.table_columns import WITHOUT_COMMENT
 
 FILE = Path(table_columns.__file__).with_name("columns.json")
+# Of columns that have no comment in the database, the same in every table.
+WITHOUT_COMMENT = {
+    "id": "Primary key",
+    "name": "Name for people",
+    "created_at": "When the row was added",
+    "timestamp": "Start of the IQ",
+    "recording_session_id": "Session, by its id in recording_sessions",
+    "websdr_station_id": "Station, by its id in websdr_stations",
+    "dataset_id": "Dataset, by its id in synthetic_datasets",
+    "sample_idx": "Sample of the dataset, 0 to n - 1",
+    "segment_idx": "Segment of the session, 0 to n - 1, one second each",
+    "batch_no": "Batch of the dataset, from 0",
+}
 # Types by format_type: information_schema calls an array ARRAY, whatever is in it.
 COLUMNS = """
     SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod) AS type, a.attnotnull,

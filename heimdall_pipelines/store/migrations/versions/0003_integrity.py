@@ -19,9 +19,11 @@ def upgrade() -> None:
         " ADD COLUMN storage_size_bytes bigint CHECK (storage_size_bytes >= 0)",
     ):
         op.get_bind().exec_driver_sql(statement)
-    deleting = "Set: it is being deleted, and nobody makes or repairs it any more; the same command finishes a deletion"
+    deleting = (
+        "Set: it is being deleted, and is not written any more; the same command finishes an interrupted deletion"
+    )
     health = "Result of the last validation: healthy, warning, critical (a twentieth or more), or unknown"
-    issues = "What the last validation found: per failed check its name, severity, numbers, examples, and what mends it"
+    issues = "What the last validation found: per failed check its name, severity, numbers, examples, and the repair"
     size = "Bytes of its objects and rows at the last validation"
     for column, comment in {
         "synthetic_datasets.deletion_began_at": deleting,

@@ -1,4 +1,4 @@
-"""Alerts: failed checks and runs as incidents, and what each destination was told of them."""
+"""Alerts: failed checks and runs as incidents, and their deliveries to each destination."""
 
 from alembic import op
 
@@ -71,7 +71,7 @@ _TABLES = {
             "partition": "Partition key of the check or run; null: none",
             "run_id": "Dagster run that failed, or whose check failed last; null: checked without a run",
             "title": "The message in one line",
-            "body": "The message: numbers, examples, what mends it, link",
+            "body": "The message: numbers, examples, the repair, link",
             "numbers": "What the check counted at its last failure, by name",
             "event_log": "Dagster instance whose events event_id counts",
             "event_id": "The last Dagster event that changed this row; earlier ones of its subject are ignored",
@@ -81,12 +81,12 @@ _TABLES = {
         },
     ),
     "alert_deliveries": (
-        "What one destination was told of an alert, or why not yet",
+        "Delivery of an alert to one destination, or why it is not delivered yet",
         {
             "alert_id": "The alert",
             "message": "raised or recovered",
             "destination": "Digest of the Apprise URL, which holds secrets and is kept nowhere",
-            "severity": "Severity that was told; a rise from WARN to ERROR is told again",
+            "severity": "Severity that was sent; a rise from WARN to ERROR is sent again",
             "attempts": "How often it was tried",
             "last_error": "Why the last attempt failed; null: it did not",
             "delivered_at": "When the destination took it; null: not yet",

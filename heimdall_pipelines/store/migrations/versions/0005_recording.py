@@ -43,7 +43,7 @@ def upgrade() -> None:
 _COLUMNS = {
     "recording_sessions.recording_deadline_at": "When a recording under way should have ended at the latest; "
     "null: it has ended and nothing of it is left to remove, or the session was imported",
-    "recording_sessions.recorder_seen_at": "Last sign of life of the process that records it",
+    "recording_sessions.recorder_seen_at": "Last heartbeat of the process that records it",
     "measurements.sample_rate_hz": "True sample rate; null: nothing was recorded, error_message says why",
     "measurements.time_source": "gnss: fitted to time stamps of a satellite clock; file: from the file; given: by a "
     "person; arrival: this machine''s clock when the samples came, less the least delay seen",

@@ -1,4 +1,4 @@
-"""Each row of features says by which version of the set of features it was made; those of before by the first."""
+"""Each feature row gets the version of its set of features; existing rows get version 1."""
 
 from alembic import op
 

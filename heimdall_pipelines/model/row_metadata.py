@@ -1,0 +1,85 @@
+"""How features were extracted and how IQ is stored: columns extraction_metadata and iq_metadata, also as JSON."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleExtraction:
+    """How a synthetic sample was drawn and its features were extracted.
+
+    ``attempts`` counts the scenes drawn, ``rejections`` the rejected ones by reason.
+    """
+
+    bandwidth_hz: int
+    segment_ms: int
+    chunk_ms: int
+    num_chunks: int
+    attempts: int
+    rejections: Mapping[str, int]
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that the column holds."""
+        return vars(self) | {"rejections": dict(self.rejections)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionExtraction:
+    """How a segment of a session was extracted.
+
+    ``num_segments`` is that of the session, ``start_time_unix_ns`` that of the segment. Values are None if nothing
+    could be extracted.
+    """
+
+    bandwidth_hz: float | None = None
+    num_segments: int = 0
+    segment_ms: int | None = None
+    chunk_ms: int | None = None
+    num_chunks: int | None = None
+    start_time_unix_ns: int | None = None
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that the column holds, without the values that are None."""
+        known = {name: value for name, value in vars(self).items() if value is not None}
+        return known | {"notes": list(self.notes)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Read what `to_json` gave; other names are left out.
+
+        >>> SessionExtraction.from_json({"bandwidth_hz": 3000.0, "num_segments": 0, "notes": []}).num_chunks is None
+        True
+        """
+        known = {one.name: value[one.name] for one in fields(cls) if one.name in value}
+        return cls(**known | {"notes": tuple(known.get("notes", ()))})
+
+
+@dataclass(frozen=True, kw_only=True)
+class IqMetadata:
+    """Format of a sample's IQ objects, and SHA-256 and ETag of each receiver's .npy.
+
+    Rows of older versions have no ETags. Values other than SHA-256 are None where a row lacks them.
+    """
+
+    num_samples: int | None = None
+    sample_rate_hz: float | None = None
+    frequency_hz: float | None = None
+    full_scale_dbm: float | None = None
+    format: str = "npy"
+    dtype: str = "complex64"
+    sha256: Mapping[str, str] = field(default_factory=dict)
+    etag: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that the column holds."""
+        return vars(self) | {"sha256": dict(self.sha256), "etag": dict(self.etag)}
+
+
+def readable_iq_metadata(value: Any) -> IqMetadata | None:
+    """Read what a column ``iq_metadata`` holds; None if it is malformed."""
+    if not isinstance(value, dict):
+        return None
+    metadata = IqMetadata(**{one.name: value[one.name] for one in fields(IqMetadata) if one.name in value})
+    return metadata if isinstance(metadata.sha256, dict) and isinstance(metadata.etag, dict) else None
