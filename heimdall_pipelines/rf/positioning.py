@@ -267,12 +267,13 @@ def _arrival_times(
 ) -> tuple[_Arrivals, dict[str, str]]:
     """Arrival times of the largest group of receivers that time differences connect."""
     known = [difference for difference in differences if difference.tdoa_us is not None]
-    groups = {index: {index} for index in range(len(receivers))}
+    groups: dict[int, set[int]] = {index: {index} for index in range(len(receivers))}
     for difference in known:
         merged = groups[difference.a] | groups[difference.b]
         for index in merged:
             groups[index] = merged
-    used = sorted(max(groups.values(), key=lambda group: len(group))) if groups else []
+    largest: set[int] = max(groups.values(), key=len, default=set())
+    used = sorted(largest)
     left_out = {}
     for index, receiver in enumerate(receivers):
         if index not in used:
