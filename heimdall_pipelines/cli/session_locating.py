@@ -125,4 +125,4 @@ def _write(position: SessionPosition, folder: Path) -> None:
 
 
 def _number(value: float | None, digits: int) -> str:
-    return "" if value is None else f"{value:.{digits}f}"
+    return "" if value is None else f"{round(value, digits) + 0.0:.{digits}f}"  # 0.0 instead of -0.0
