@@ -43,7 +43,7 @@ def locate(
     )
     with stores() as opened:
         found = locate_session(opened, session, options, show_progress)
-    _print(found)
+    print_position(found)
     if out is not None:
         _write(found, out)
 
@@ -59,7 +59,8 @@ def _area(text: str) -> Area:
         raise typer.BadParameter(f"--area {text}: {said}") from None
 
 
-def _print(position: SessionPosition) -> None:
+def print_position(position: SessionPosition) -> None:
+    """Print time differences, residuals, and the position with what it rests on."""
     pairs = table("stations", "difference, us", "std, us", "1 s scatter, us", "peak", "blocks", "known source, us")
     for pair in position.pairs:
         pairs.add_row(
@@ -104,9 +105,9 @@ def _print(position: SessionPosition) -> None:
     if position.distance_to_source_km is not None:
         source = position.session.known_source
         assert source is not None
-        output.print(
-            f"known source {source.name}: {position.distance_to_source_km:.2f} km away", markup=False, soft_wrap=True
-        )
+        km = position.distance_to_source_km
+        away = f"{km:.2f} km" if km >= 1 else f"{km * 1e3:.0f} m"
+        output.print(f"known source {source.name}: {away} away", markup=False, soft_wrap=True)
 
 
 def _write(position: SessionPosition, folder: Path) -> None:

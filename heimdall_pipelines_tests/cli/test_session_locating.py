@@ -19,9 +19,7 @@ def example(stores, example_recordings):
 def test_a_session_is_located_and_written(heimdall, example, tmp_path):
     code, out, _ = heimdall("session", "locate", example, "-o", tmp_path / "located")
     assert code == 0
-    found = re.search(rf"known source {SOURCE.name}: ([0-9.]+) km away", out)
-    assert found is not None
-    assert float(found[1]) < 1.0
+    assert re.search(rf"known source {SOURCE.name}: [0-9]+ m away", out)  # below 1 km
     assert "genova - torino" in out
     assert "three stations: nothing is left to check the position by" in out
     assert sorted(path.name for path in (tmp_path / "located").iterdir()) == [
