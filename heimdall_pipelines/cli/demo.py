@@ -1,4 +1,4 @@
-"""`heimdall demo`: all steps once: imported and live recordings, their features and checks, a synthetic dataset."""
+"""`heimdall demo`: all steps once: imported and live recordings, features, checks, a position, a synthetic dataset."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def demo(
         Path | None, typer.Option(help="Folder of recordings, one file per station; default: simulated recordings")
     ] = None,
 ) -> None:
-    """Demonstrate everything: import and record sessions, check features, generate and repair a dataset.
+    """Demonstrate everything: import, locate and record sessions, check features, generate and repair a dataset.
 
     The recording is from simulated receivers. No input is needed.
     """
@@ -58,7 +58,8 @@ def demo(
         output.print(f"\nRows of measurement_features (known source: {options.known_source or 'none'}):")
         print_stations(opened, report.session_id)
         print_checks(outcome)
-        output.print("A session from three simulated receivers, a new one each time:\n")
+        _locate(opened, report.slug)
+        output.print("\nA session from three simulated receivers, a new one each time:\n")
         is_recorded = record_from_simulated_receivers(opened)
         output.print("A synthetic dataset with known truth:\n")
         dataset_agrees = _make_dataset(opened)
@@ -67,6 +68,19 @@ def demo(
     if not (outcome.passed and is_recorded and dataset_agrees and is_repaired):
         raise typer.Exit(1)
     output.print("\nTo see the results in the Dagster UI: make dev")
+
+
+def _locate(opened: Stores, slug: str) -> None:
+    """Locate the session's transmitter; recordings of too few stations, or without clocks, cannot be located."""
+    from heimdall_pipelines.cli.session_locating import print_position
+    from heimdall_pipelines.rf.positioning import PositionError
+    from heimdall_pipelines.sessions.locating import LocateOptions, NotLocatableError, locate_session
+
+    output.print("Position of its transmitter, from the time differences between the stations:")
+    try:
+        print_position(locate_session(opened, slug, LocateOptions()))
+    except (NotLocatableError, PositionError) as error:
+        output.print(f"not located: {error}", markup=False, soft_wrap=True)
 
 
 def _make_dataset(opened: Stores) -> bool:

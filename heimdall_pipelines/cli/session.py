@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from heimdall_pipelines.cli import session_recording
+from heimdall_pipelines.cli import session_locating, session_recording
 from heimdall_pipelines.cli.confirming import confirm_deletion
 from heimdall_pipelines.cli.console import escape, output, show_progress, table
 from heimdall_pipelines.cli.environment import reader, stores
@@ -144,6 +144,9 @@ def extract(session: Session) -> None:
     print_checks(outcome)
     if not outcome.passed:
         raise typer.Exit(1)
+
+
+app.command("locate")(session_locating.locate)
 
 
 @app.command("show")

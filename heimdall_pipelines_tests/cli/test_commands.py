@@ -98,6 +98,7 @@ def test_the_demonstration_ends_well_and_does_so_again(heimdall, stores, tmp_pat
         assert recorded_session.count(" passed ") == 5
         assert re.findall(r"(demo-\d) +5 +5 +\d", recorded_session) == ["demo-1", "demo-2", "demo-3"]
         assert "known source: example-transmitter" in out
+        assert re.search(r"known source example-transmitter: [0-9]+ m away", imported_session)
         assert made in out
         assert "70 of 70 samples; counted: 70 feature rows, 70 samples with IQ, 490 IQ objects\nthe counts agree" in out
         lost, repaired = dataset.split("dataset repair demo --apply\ndemo")

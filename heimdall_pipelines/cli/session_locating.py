@@ -1,0 +1,129 @@
+"""`heimdall session locate`: the position of a session's transmitter, as tables and files for maps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from heimdall_pipelines.cli.console import output, show_progress, table
+from heimdall_pipelines.cli.environment import stores
+
+if TYPE_CHECKING:
+    from heimdall_pipelines.rf.positioning import Area
+    from heimdall_pipelines.sessions.locating import SessionPosition
+
+
+def locate(
+    session: Annotated[str, typer.Argument(help="The session's slug or id, see: heimdall session list")],
+    exclude: Annotated[list[str] | None, typer.Option(help="Station not to use; may be repeated")] = None,
+    trust: Annotated[
+        list[str] | None,
+        typer.Option(help="Station whose clock is right to 20 us although its file does not say so; may be repeated"),
+    ] = None,
+    area: Annotated[
+        str | None, typer.Option(help="Where to search: SOUTH,WEST,NORTH,EAST in degrees; default: around the stations")
+    ] = None,
+    bandwidth: Annotated[float | None, typer.Option(help="Width of the channel, Hz; default: the session's")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for position.geojson, position.kml, position.png")
+    ] = None,
+) -> None:
+    """Locate a session's transmitter from the time differences between its stations.
+
+    Stations without a clock that carries time differences are left out, with the reason.
+    """
+    from heimdall_pipelines.sessions.locating import LocateOptions, locate_session
+
+    if bandwidth is not None and not 0 < bandwidth < float("inf"):
+        raise typer.BadParameter(f"--bandwidth {bandwidth:g}: a positive width in Hz is expected")
+    options = LocateOptions(
+        exclude=exclude or (), trusted=trust or (), area=_area(area) if area else None, bandwidth_hz=bandwidth
+    )
+    with stores() as opened:
+        found = locate_session(opened, session, options, show_progress)
+    print_position(found)
+    if out is not None:
+        _write(found, out)
+
+
+def _area(text: str) -> Area:
+    from heimdall_pipelines.rf.positioning import Area, PositionError
+
+    try:
+        south, west, north, east = (float(part) for part in text.split(","))
+        return Area(south, west, north, east)
+    except (ValueError, PositionError) as error:
+        said = str(error) if isinstance(error, PositionError) else "SOUTH,WEST,NORTH,EAST in degrees is expected"
+        raise typer.BadParameter(f"--area {text}: {said}") from None
+
+
+def print_position(position: SessionPosition) -> None:
+    """Print time differences, residuals, and the position with what it rests on."""
+    pairs = table("stations", "difference, us", "std, us", "1 s scatter, us", "peak", "blocks", "known source, us")
+    for pair in position.pairs:
+        pairs.add_row(
+            f"{pair.rx_a} - {pair.rx_b}",
+            _number(pair.tdoa_us, 2),
+            _number(pair.std_us, 2),
+            _number(pair.scatter_us, 2),
+            _number(pair.peak, 2),
+            str(pair.num_blocks),
+            _number(pair.expected_us, 2),
+        )
+    output.print(pairs)
+    for pair in position.pairs:
+        if pair.reason is not None:
+            output.print(f"  - {pair.rx_a} - {pair.rx_b}: {pair.reason}", markup=False, soft_wrap=True)
+    stations = table("station", "residual, us")
+    for rx_id, residual_us in position.fix.residuals_us.items():
+        stations.add_row(rx_id, _number(residual_us, 2))
+    output.print(stations)
+    for rx_id, reason in position.left_out.items():
+        output.print(f"  - {rx_id} is left out: {reason}", markup=False, soft_wrap=True)
+    fix = position.fix
+    if position.closure_us is not None:
+        output.print(f"closure: the differences around a triangle of stations add up to {position.closure_us:.2f} us")
+    if position.block_scatter_m is not None:
+        output.print(f"scatter: single blocks of 1 s differ by {position.block_scatter_m:.0f} m in the median")
+    output.print(
+        f"position: {fix.latitude:.5f}, {fix.longitude:.5f}; ellipse of 95 %: {fix.ellipse.semi_major_m:.0f} x "
+        f"{fix.ellipse.semi_minor_m:.0f} m, azimuth {fix.ellipse.azimuth_deg:.0f} degrees",
+        soft_wrap=True,
+    )
+    if len(fix.used) == 3:
+        output.print("three stations: nothing is left to check the position by", soft_wrap=True)
+    if fix.second is not None:
+        output.print(
+            f"a second position explains the differences as well: {fix.second[0]:.5f}, {fix.second[1]:.5f}; "
+            "--area decides between them",
+            soft_wrap=True,
+        )
+    if fix.is_at_edge:
+        output.print("the position lies at the edge of the area searched; give a larger one: --area", soft_wrap=True)
+    if position.distance_to_source_km is not None:
+        source = position.session.known_source
+        assert source is not None
+        km = position.distance_to_source_km
+        away = f"{km:.2f} km" if km >= 1 else f"{km * 1e3:.0f} m"
+        output.print(f"known source {source.name}: {away} away", markup=False, soft_wrap=True)
+
+
+def _write(position: SessionPosition, folder: Path) -> None:
+    from heimdall_pipelines.sessions.position_files import geojson, kml
+    from heimdall_pipelines.sessions.position_picture import position_png
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "position.geojson").write_text(geojson(position), encoding="utf-8")
+    (folder / "position.kml").write_text(kml(position), encoding="utf-8")
+    written = ["position.geojson", "position.kml"]
+    png = position_png(position)
+    if png is not None:
+        (folder / "position.png").write_bytes(png)
+        written.append("position.png")
+    output.print(f"written to {folder}: {', '.join(written)}", markup=False, soft_wrap=True)
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{round(value, digits) + 0.0:.{digits}f}"  # 0.0 instead of -0.0

@@ -1,0 +1,423 @@
+"""Locates the transmitter of a recorded session from the time differences between its stations."""
+
+import logging
+import math
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.rf.geodesy import SPEED_OF_LIGHT_M_PER_S, distance_and_azimuth, distance_m
+from heimdall_pipelines.rf.positioning import Area, PositionError, PositionFix, Receiver, locate
+from heimdall_pipelines.rf.segments import SEGMENT_NS, Interval, NoSegmentError, plan_segments
+from heimdall_pipelines.rf.tdoa import (
+    Alignment,
+    TimeDifference,
+    TimeGrid,
+    coarse_alignment,
+    signal_on_grid,
+    time_differences,
+)
+from heimdall_pipelines.store.iq_objects import IqObjectError, StationIq
+from heimdall_pipelines.store.measurements import StationRecording, list_recordings
+from heimdall_pipelines.store.objects import ObjectNotFoundError
+from heimdall_pipelines.store.sessions import RecordingSession, SessionKey, get_session
+from heimdall_pipelines.store.stores import Stores
+from heimdall_pipelines.throttle import Throttle
+
+logger = logging.getLogger(__name__)
+
+MAX_CLOCK_UNCERTAINTY_US = 20.0
+DELAY_MARGIN_US = 150.0  # of clocks and echoes, beyond the longest delay that the geometry allows
+SYSTEMATIC_US = 3.0  # echoes and paths of recorded signals, at each station
+_EDGE_NS = 10_000_000  # samples that the filter needs before and after a block
+_LOST_US = 100.0  # a block whose delay jumps by more is aligned anew
+_PROGRESS_INTERVAL_S = 5.0
+
+
+class NotLocatableError(HeimdallError):
+    """The session's transmitter cannot be located."""
+
+
+@dataclass(frozen=True)
+class PairDelay:
+    """Time difference of a pair of stations over a session.
+
+    Attributes
+    ----------
+    rx_a, rx_b : str
+    tdoa_us : float or None
+        Median over the blocks; positive where the signal is later at b. None with a ``reason``.
+    std_us : float or None
+        Standard error of the median, from the blocks' scatter.
+    scatter_us : float or None
+        Standard deviation of the blocks.
+    peak : float
+        Normalised correlation, median.
+    num_blocks : int
+        Blocks of 1 s in which it was measured.
+    expected_us : float or None
+        From the session's known source.
+    """
+
+    rx_a: str
+    rx_b: str
+    tdoa_us: float | None
+    std_us: float | None
+    scatter_us: float | None
+    peak: float
+    num_blocks: int
+    expected_us: float | None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class SessionPosition:
+    """Where the transmitter of a session is.
+
+    Attributes
+    ----------
+    session : RecordingSession
+    receivers : tuple of Receiver
+        Stations whose time differences were measured.
+    pairs : tuple of PairDelay
+    differences : tuple of TimeDifference
+        The pairs as they entered the position; indices refer to ``receivers``.
+    closure_us : float or None
+        Greatest sum of the time differences around a triangle of stations; 0 if they agree.
+    fix : PositionFix
+    block_scatter_m : float or None
+        Median distance of the positions of single blocks from their median.
+    left_out : dict of str to str
+        Stations that were not used, with the reason.
+    area : Area
+    distance_to_source_km : float or None
+        From the session's known source.
+    """
+
+    session: RecordingSession
+    receivers: tuple[Receiver, ...]
+    pairs: tuple[PairDelay, ...]
+    differences: tuple[TimeDifference, ...]
+    closure_us: float | None
+    fix: PositionFix
+    block_scatter_m: float | None
+    left_out: dict[str, str]
+    area: Area
+    distance_to_source_km: float | None
+
+
+@dataclass(frozen=True)
+class LocateOptions:
+    """What the caller chose.
+
+    Attributes
+    ----------
+    exclude : collection of str
+        Stations that are not used.
+    trusted : collection of str
+        Stations whose clock is used although nothing vouches for it.
+    area : Area, optional
+        Where to search; around the stations if None.
+    bandwidth_hz : float, optional
+        Of the channel; the session's if None.
+    """
+
+    exclude: Collection[str] = ()
+    trusted: Collection[str] = ()
+    area: Area | None = None
+    bandwidth_hz: float | None = None
+
+
+def locate_session(
+    stores: Stores, key: SessionKey, options: LocateOptions, progress: Callable[[str], None] = logger.info
+) -> SessionPosition:
+    """Measure the time differences of a completed session's stations, and locate its transmitter.
+
+    Parameters
+    ----------
+    stores : Stores
+    key : UUID or str
+        Id or slug of the session.
+    options : LocateOptions
+    progress : callable, optional
+        Called with a line to show, every few seconds.
+
+    Raises
+    ------
+    NotLocatableError
+        The session is not completed, a station is unknown, or fewer than three stations have a usable clock and IQ.
+    PositionError
+        The time differences do not determine a position.
+    UnavailableError
+        PostgreSQL or the S3 store could not be reached.
+    """
+    session = get_session(stores.database, key)
+    if session.status != "completed":
+        raise NotLocatableError(f"session {session.slug} is {session.status}; locate it when it is completed")
+    recordings = list_recordings(stores.database, session.id)
+    _check_names(session, recordings, options)
+    stations, left_out = _usable(stores, recordings, options)
+    if len(stations) < 3:
+        reasons = "".join(f"\n  - {rx_id}: {reason}" for rx_id, reason in left_out.items())
+        raise NotLocatableError(
+            f"session {session.slug}: a position needs 3 stations with a clock that carries time differences, "
+            f"{len(stations)} of {len(recordings)} have one{reasons}"
+        )
+    bandwidth_hz = min(
+        options.bandwidth_hz or session.bandwidth_hz, *(0.8 * x.recording.sample_rate_hz for x in stations)
+    )
+    receivers = tuple(station.receiver for station in stations)
+    area = options.area or Area.around([x.latitude for x in receivers], [x.longitude for x in receivers])
+    blocks = _measure(session, stations, bandwidth_hz, progress)
+    source = session.known_source
+    pairs, differences = _over_blocks(receivers, blocks, (source.latitude, source.longitude) if source else None)
+    fix = locate(receivers, differences, area=area, systematic_us=SYSTEMATIC_US)
+    return SessionPosition(
+        session=session,
+        receivers=receivers,
+        pairs=pairs,
+        differences=differences,
+        closure_us=_closure_us(len(receivers), differences),
+        fix=fix,
+        block_scatter_m=_block_scatter_m(receivers, blocks, area),
+        left_out=left_out | fix.left_out,
+        area=area,
+        distance_to_source_km=None
+        if source is None
+        else float(distance_m(fix.latitude, fix.longitude, source.latitude, source.longitude)) / 1e3,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Station:
+    recording: StationRecording
+    iq: StationIq
+    receiver: Receiver
+
+    @property
+    def interval(self) -> Interval:
+        return Interval(self.recording.start_time_unix_ns, self.recording.samples_count, self.recording.sample_rate_hz)
+
+    def on_grid(self, grid: TimeGrid, delay_s: float = 0.0) -> NDArray[np.complex64] | None:
+        """The station's signal at the grid's instants plus a delay; None where it was not recorded."""
+        rate_hz = self.recording.sample_rate_hz
+        duration_ns = int(grid.num_samples / grid.rate_hz * 1e9)
+        from_ns = grid.start_ns + int(delay_s * 1e9) - self.recording.start_time_unix_ns
+        first = math.floor((from_ns - _EDGE_NS) * 1e-9 * rate_hz)
+        last = math.ceil((from_ns + duration_ns + _EDGE_NS) * 1e-9 * rate_hz)
+        if first < 0 or last > self.recording.samples_count:
+            return None
+        into_ns = self.recording.start_time_unix_ns - grid.start_ns + first / rate_hz * 1e9
+        return signal_on_grid(self.iq.read(first, last - first), into_ns, rate_hz, grid, delay_s)
+
+
+def _check_names(session: RecordingSession, recordings: Sequence[StationRecording], options: LocateOptions) -> None:
+    known = {recording.station.rx_id for recording in recordings}
+    for rx_id in (*options.exclude, *options.trusted):
+        if rx_id not in known:
+            raise NotLocatableError(
+                f"session {session.slug} has no station {rx_id}; its stations are {', '.join(sorted(known)) or 'none'}"
+            )
+
+
+def _usable(
+    stores: Stores, recordings: Sequence[StationRecording], options: LocateOptions
+) -> tuple[list[_Station], dict[str, str]]:
+    """Stations with IQ and a clock that carries time differences, and why the others are left out."""
+    stations, left_out = [], {}
+    for recording in recordings:
+        rx_id = recording.station.rx_id
+        reason = _reason_against(recording, options)
+        if reason is None:
+            try:
+                place = recording.station
+                receiver = Receiver(rx_id, place.latitude, place.longitude, place.altitude_m)
+                stations.append(_Station(recording, StationIq(stores.objects, recording), receiver))
+            except (ObjectNotFoundError, IqObjectError) as error:
+                reason = str(error)
+        if reason is not None:
+            left_out[rx_id] = reason
+    return stations, left_out
+
+
+def _reason_against(recording: StationRecording, options: LocateOptions) -> str | None:
+    if recording.station.rx_id in options.exclude:
+        return "excluded"
+    if recording.error_message is not None or recording.location is None:
+        return recording.error_message or "nothing was recorded"
+    if recording.station.rx_id in options.trusted:
+        return None
+    if recording.time_source != "gnss":
+        source = {"file": "comes from its file", "given": "was given by hand", "arrival": "is that of arrival here"}
+        return (
+            f"its time {source.get(recording.time_source, recording.time_source)}: nothing says that it is right to "
+            f"{MAX_CLOCK_UNCERTAINTY_US:g} us (if it is: --trust {recording.station.rx_id})"
+        )
+    uncertainty_us = (recording.time_uncertainty_ns or 0.0) / 1e3
+    if uncertainty_us > MAX_CLOCK_UNCERTAINTY_US:
+        return f"its clock is uncertain by {uncertainty_us:.0f} us, above {MAX_CLOCK_UNCERTAINTY_US:g} us"
+    return None
+
+
+def _measure(
+    session: RecordingSession, stations: Sequence[_Station], bandwidth_hz: float, progress: Callable[[str], None]
+) -> list[list[TimeDifference]]:
+    """Time differences of each block of 1 s."""
+    try:
+        plan = plan_segments([station.interval for station in stations])
+    except NoSegmentError as error:
+        raise NotLocatableError(f"session {session.slug}: {error}") from None
+    receivers = [station.receiver for station in stations]
+    reach_s = _max_delays_s(receivers)
+    reference = max(range(len(stations)), key=lambda index: stations[index].recording.snr_db or 0.0)
+    throttle = Throttle(_PROGRESS_INTERVAL_S)
+    alignments: list[Alignment] | None = None
+    blocks = []
+    edge_ns = _EDGE_NS + int(float(reach_s.max()) * 1e9) + 1_000_000
+    duration_s = min(SEGMENT_NS, plan.chunks_per_segment * SEGMENT_NS // 5) / 1e9
+    for segment_idx in range(plan.num_segments):
+        start_ns = plan.segment_start_ns(segment_idx)
+        grid = TimeGrid.over(start_ns + edge_ns, duration_s - 2 * edge_ns / 1e9, bandwidth_hz)
+        try:
+            found, alignments = _measure_block(stations, grid, reach_s, reference, alignments)
+        except (ObjectNotFoundError, IqObjectError) as error:
+            raise NotLocatableError(f"session {session.slug}: {error}") from None
+        blocks.append(found)
+        if throttle.is_due():
+            progress(f"{segment_idx + 1} of {plan.num_segments} blocks of 1 s measured")
+    return blocks
+
+
+def _measure_block(
+    stations: Sequence[_Station],
+    grid: TimeGrid,
+    reach_s: NDArray[np.float64],
+    reference: int,
+    previous: list[Alignment] | None,
+) -> tuple[list[TimeDifference], list[Alignment] | None]:
+    """Time differences of a block; alignments of the block before save the search for the delays."""
+    alignments = previous
+    if alignments is None:
+        unaligned = [station.on_grid(grid) for station in stations]
+        anchor = unaligned[reference]
+        if anchor is None:
+            return [], None
+        alignments = [
+            Alignment(0.0, 0.0)
+            if index == reference or signal is None
+            else coarse_alignment(anchor, signal, grid, float(reach_s[reference, index]))
+            for index, signal in enumerate(unaligned)
+        ]
+    signals = [
+        station.on_grid(grid, alignment.delay_s) for station, alignment in zip(stations, alignments, strict=True)
+    ]
+    present = [index for index, signal in enumerate(signals) if signal is not None]
+    found = time_differences(
+        [signal for signal in signals if signal is not None],
+        [alignments[index] for index in present],
+        grid,
+        reach_s[np.ix_(present, present)],
+    )
+    found = [_renumbered(difference, present) for difference in found]
+    is_lost = any(
+        difference.tdoa_us is None
+        or abs(difference.tdoa_us * 1e-6 - alignments[difference.b].delay_s + alignments[difference.a].delay_s)
+        > _LOST_US * 1e-6
+        for difference in found
+        if reference in (difference.a, difference.b)
+    )
+    if is_lost and previous is not None:
+        return _measure_block(stations, grid, reach_s, reference, None)
+    return found, None if is_lost else alignments
+
+
+def _renumbered(difference: TimeDifference, present: Sequence[int]) -> TimeDifference:
+    return TimeDifference(
+        present[difference.a],
+        present[difference.b],
+        difference.tdoa_us,
+        difference.std_us,
+        difference.peak,
+        difference.ambiguity,
+        difference.reason,
+    )
+
+
+def _max_delays_s(receivers: Sequence[Receiver]) -> NDArray[np.float64]:
+    """Largest time difference of each pair: the time between the two, and a margin."""
+    lats, lons = np.array([x.latitude for x in receivers]), np.array([x.longitude for x in receivers])
+    apart_m, _ = distance_and_azimuth(lats[:, None], lons[:, None], lats[None, :], lons[None, :])
+    return np.asarray(apart_m / SPEED_OF_LIGHT_M_PER_S + DELAY_MARGIN_US * 1e-6)
+
+
+def _over_blocks(
+    receivers: Sequence[Receiver], blocks: Sequence[Sequence[TimeDifference]], source: tuple[float, float] | None
+) -> tuple[tuple[PairDelay, ...], tuple[TimeDifference, ...]]:
+    """Each pair's median over the blocks, with its standard error."""
+    pairs, differences = [], []
+    for a, first in enumerate(receivers):
+        for b in range(a + 1, len(receivers)):
+            second = receivers[b]
+            of_pair = [x for block in blocks for x in block if (x.a, x.b) == (a, b)]
+            known = [x for x in of_pair if x.tdoa_us is not None]
+            peak = float(np.median([x.peak for x in of_pair])) if of_pair else 0.0
+            expected_us = None
+            if source is not None:
+                paths_m = distance_m(*source, [first.latitude, second.latitude], [first.longitude, second.longitude])
+                expected_us = float(paths_m[1] - paths_m[0]) / SPEED_OF_LIGHT_M_PER_S * 1e6
+            if not known or 2 * len(known) < len(of_pair):
+                reasons = sorted({x.reason for x in of_pair if x.reason is not None}) or ["no common block"]
+                reason = f"in {len(of_pair) - len(known)} of {len(of_pair)} blocks: {'; '.join(reasons[:2])}"
+                pairs.append(
+                    PairDelay(first.rx_id, second.rx_id, None, None, None, peak, len(known), expected_us, reason)
+                )
+                differences.append(TimeDifference(a, b, None, None, peak, None, reason))
+                continue
+            values_us = np.array([x.tdoa_us for x in known], dtype=np.float64)
+            tdoa_us = float(np.median(values_us))
+            scatter_us = 1.4826 * float(np.median(np.abs(values_us - tdoa_us)))
+            own_us = float(np.median([x.std_us for x in known if x.std_us is not None]))
+            # The standard error of a median is 1.25 times that of the mean (normal distribution).
+            std_us = 1.2533 * max(scatter_us, own_us) / math.sqrt(len(known))
+            pairs.append(
+                PairDelay(
+                    first.rx_id, second.rx_id, tdoa_us, std_us, float(values_us.std()), peak, len(known), expected_us
+                )
+            )
+            differences.append(TimeDifference(a, b, tdoa_us, std_us, peak, None))
+    return tuple(pairs), tuple(differences)
+
+
+def _closure_us(num_receivers: int, differences: Sequence[TimeDifference]) -> float | None:
+    """Greatest sum around a triangle."""
+    delay = {(x.a, x.b): x.tdoa_us for x in differences if x.tdoa_us is not None}
+    sums = [
+        abs(delay[a, b] + delay[b, c] - delay[a, c])
+        for a in range(num_receivers)
+        for b in range(a + 1, num_receivers)
+        for c in range(b + 1, num_receivers)
+        if (a, b) in delay and (b, c) in delay and (a, c) in delay
+    ]
+    return max(sums) if sums else None
+
+
+def _block_scatter_m(
+    receivers: Sequence[Receiver], blocks: Sequence[Sequence[TimeDifference]], area: Area
+) -> float | None:
+    """Median distance of the blocks' positions from their median position."""
+    places = []
+    for block in blocks:
+        try:
+            fix = locate(receivers, block, area=area, systematic_us=SYSTEMATIC_US)
+        except PositionError:
+            continue
+        places.append((fix.latitude, fix.longitude))
+    if len(places) < 3:
+        return None
+    lats, lons = np.array(places).T
+    relative = (lons - lons[0] + 180) % 360 - 180
+    distances_m = distance_m(lats, relative, float(np.median(lats)), float(np.median(relative)))
+    return float(np.median(distances_m))

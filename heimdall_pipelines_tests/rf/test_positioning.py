@@ -1,0 +1,112 @@
+"""Positions from time differences: right, with an ellipse that holds the truth, and clear about what is unknown."""
+
+import numpy as np
+import pytest
+
+from heimdall_pipelines.rf.geodesy import SPEED_OF_LIGHT_M_PER_S, distance_and_azimuth, distance_m
+from heimdall_pipelines.rf.positioning import Area, PositionError, Receiver, locate, position_bound
+from heimdall_pipelines.rf.tdoa import TimeDifference
+
+NETWORK = tuple(
+    Receiver(str(index), lat, lon, 200.0)
+    for index, (lat, lon) in enumerate(
+        [(45.0, 7.3), (45.1, 7.7), (44.4, 8.9), (45.5, 9.1), (44.6, 8.5), (45.2, 8.1), (44.9, 9.2)]
+    )
+)
+
+
+def differences(receivers, lat, lon, errors_us=None, std_us=0.3):
+    """Time differences of all pairs of a transmitter at 0 m."""
+    path_m = np.hypot(
+        distance_m(lat, lon, [x.latitude for x in receivers], [x.longitude for x in receivers]),
+        [x.altitude_m for x in receivers],
+    )
+    times_us = path_m / SPEED_OF_LIGHT_M_PER_S * 1e6 + (0 if errors_us is None else errors_us)
+    return [
+        TimeDifference(a, b, float(times_us[b] - times_us[a]), std_us * 2**0.5, 0.9, None)
+        for a in range(len(receivers))
+        for b in range(a + 1, len(receivers))
+    ]
+
+
+@pytest.mark.parametrize(("lat", "lon"), [(45.0, 8.2), (44.2, 7.0), (45.9, 9.4)])
+def test_exact_differences_give_the_position(lat, lon):
+    found = locate(NETWORK, differences(NETWORK, lat, lon))
+    assert float(distance_m(found.latitude, found.longitude, lat, lon)) < 0.1
+    assert found.rms_residual_us < 1e-3
+    assert found.used == tuple(x.rx_id for x in NETWORK)
+
+
+@pytest.mark.parametrize("shift_deg", [171.6, -188.4])
+def test_the_antimeridian_is_no_border(shift_deg):
+    moved = [Receiver(x.rx_id, x.latitude, (x.longitude + shift_deg + 180) % 360 - 180) for x in NETWORK]
+    lon = (8.2 + shift_deg + 180) % 360 - 180
+    found = locate(moved, differences(moved, 45.0, lon))
+    assert float(distance_m(found.latitude, found.longitude, 45.0, lon)) < 0.1
+
+
+def test_the_ellipse_holds_the_truth_and_errors_are_near_the_bound():
+    rng = np.random.default_rng(1)
+    inside, ratios = 0, []
+    for _ in range(200):
+        lat, lon = 45 + rng.uniform(-0.5, 0.5), 8.2 + rng.uniform(-0.7, 0.7)
+        found = locate(NETWORK, differences(NETWORK, lat, lon, rng.normal(0, 0.3, len(NETWORK))), systematic_us=0.0)
+        error_m, azimuth = distance_and_azimuth(found.latitude, found.longitude, lat, lon)
+        turned = float(azimuth) - np.radians(found.ellipse.azimuth_deg)
+        along, across = float(error_m) * np.cos(turned), float(error_m) * np.sin(turned)
+        inside += (along / found.ellipse.semi_major_m) ** 2 + (across / found.ellipse.semi_minor_m) ** 2 < 1
+        bound = position_bound(lat, lon, NETWORK, np.full(len(NETWORK), 0.3))
+        # Both axes of the bound are 2.45 standard deviations.
+        ratios.append(float(error_m) / (np.hypot(bound.semi_major_m, bound.semi_minor_m) / 2.4477))
+    assert inside >= 184  # 95 % of 200, less two standard deviations
+    assert np.sqrt(np.mean(np.square(ratios))) < 1.2
+
+
+def test_one_wrong_clock_of_seven_is_outweighed():
+    errors_us = np.zeros(len(NETWORK))
+    errors_us[2] = 50.0
+    found = locate(NETWORK, differences(NETWORK, 45.0, 8.2, errors_us), systematic_us=0.5)
+    # Least squares would be off by kilometres; the soft-L1 loss lets it pull like a few standard deviations.
+    assert float(distance_m(found.latitude, found.longitude, 45.0, 8.2)) < 500.0
+    assert max(found.residuals_us, key=lambda rx_id: abs(found.residuals_us[rx_id])) == "2"
+
+
+def test_two_positions_of_three_stations_are_both_given():
+    three = NETWORK[:1] + NETWORK[3:5]
+    seconds = 0
+    for lat, lon in ((45.35, 6.3), (45.8, 9.9), (44.2, 8.3), (45.0, 6.6)):
+        found = locate(three, differences(three, lat, lon), systematic_us=0.1)
+        places = [(found.latitude, found.longitude)] + ([found.second] if found.second else [])
+        assert min(float(distance_m(*place, lat, lon)) for place in places) < 1.0
+        seconds += found.second is not None
+        for place in places:  # both explain the differences
+            for given, other in zip(differences(three, *place), differences(three, lat, lon), strict=True):
+                assert given.tdoa_us == pytest.approx(other.tdoa_us, abs=1.0)
+    assert seconds >= 1
+
+
+def test_two_stations_are_too_few():
+    with pytest.raises(PositionError, match="at least 3 receivers; 2 have one"):
+        locate(NETWORK[:2], differences(NETWORK[:2], 45.0, 8.2))
+
+
+def test_a_station_without_differences_is_left_out_with_the_reason():
+    found_differences = [
+        TimeDifference(x.a, x.b, None, None, 0.1, None, "no clear peak in the correlation") if 6 in (x.a, x.b) else x
+        for x in differences(NETWORK, 45.0, 8.2)
+    ]
+    found = locate(NETWORK, found_differences)
+    assert found.left_out == {"6": "no clear peak in the correlation"}
+    assert float(distance_m(found.latitude, found.longitude, 45.0, 8.2)) < 0.1
+
+
+def test_stations_in_one_place_determine_nothing():
+    together = [Receiver(str(index), 45.0, 8.0) for index in range(4)]
+    with pytest.raises(PositionError, match="geometry does not determine"):
+        locate(together, differences(together, 45.3, 8.4))
+
+
+@pytest.mark.parametrize("corners", [(46, 7, 45, 8), (-91, 0, 0, 1), (0, -181, 1, 0)])
+def test_an_impossible_area_is_refused(corners):
+    with pytest.raises(PositionError, match="SOUTH,WEST,NORTH,EAST"):
+        Area(*corners)
