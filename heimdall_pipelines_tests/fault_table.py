@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import pytest
 
 MARKER = "fault"
-WHOLE = ("", "not slow", MARKER, f"{MARKER} or slow")  # values of -m; tests that they deselect keep their rows
+WHOLE = ("", "not slow", "slow", MARKER, f"{MARKER} or slow")  # values of -m; tests that they deselect keep their rows
 WRITE = "HEIMDALL_TEST_WRITE_RELIABILITY"
 DOCUMENT = Path(__file__).parent.parent / "docs" / "reliability.md"
 BEGIN = "<!-- made by: make reliability -->"

@@ -10,7 +10,7 @@ from heimdall_pipelines_tests.datasets.support import SMALL
 from heimdall_pipelines_tests.dev_server import DevFolder, ask_graphql, command_line, runs, wait_for
 from heimdall_pipelines_tests.test_whole_way import LOCATION
 
-pytestmark = pytest.mark.programs
+pytestmark = [pytest.mark.programs, pytest.mark.slow]
 MAKE, SUMMARISE = "make_synthetic_batches", "summarise_synthetic_dataset"
 NIGHT = SMALL | {"target_num_samples": 5, "batch_size": 3, "seed": 0, "dataset_type": "iq_raw"}
 ENDLESS = {"target_num_samples": 10_000, "batch_size": 10_000}  # minutes

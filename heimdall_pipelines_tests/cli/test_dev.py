@@ -37,6 +37,7 @@ def port() -> int:
     return held_port()
 
 
+@pytest.mark.slow
 def test_a_killed_dev_loses_no_data_and_no_run(dev, port, example_recordings):
     with Stack(dev.home).use() as environment:
         session_id = import_without_daemon(environment, example_recordings)

@@ -20,7 +20,7 @@ from heimdall_pipelines_tests.dev_server import command_line
 from heimdall_pipelines_tests.held_back import batches_held_back, success_held_back
 from heimdall_pipelines_tests.waiting import TIMEOUT_S, wait_for
 
-pytestmark = pytest.mark.programs
+pytestmark = [pytest.mark.programs, pytest.mark.slow]
 STARTING, STARTED, SUCCESS, FAILURE, CANCELED = (
     dg.DagsterRunStatus[name] for name in ("STARTING", "STARTED", "SUCCESS", "FAILURE", "CANCELED")
 )

@@ -22,7 +22,7 @@ from heimdall_pipelines_tests.datasets.support import (
 from heimdall_pipelines_tests.dev_server import HEIMDALL, wait_for
 from heimdall_pipelines_tests.held_back import batches_held_back
 
-pytestmark = pytest.mark.programs
+pytestmark = [pytest.mark.programs, pytest.mark.slow]
 NAME = "of-two"
 BATCHES = 6
 REQUEST = [

@@ -22,7 +22,7 @@ from heimdall_pipelines_tests.held_port import held_port
 from heimdall_pipelines_tests.test_synthetic_whole_way import ask_for_dataset
 from heimdall_pipelines_tests.test_whole_way import LOCATION
 
-pytestmark = pytest.mark.programs
+pytestmark = [pytest.mark.programs, pytest.mark.slow]
 BATCHES = 6
 NIGHT = SMALL | {"target_num_samples": 2 * BATCHES, "batch_size": 2, "seed": 0, "dataset_type": "iq_raw"}
 MAY_BE_WRITTEN = {"log", "dagster.yaml", "workspace.yaml", "tmp", "storage"}
