@@ -31,10 +31,12 @@ def dev(
 ) -> None:
     """Start the stack, the Dagster UI and its daemon on this machine, until Ctrl-C."""
     from heimdall_pipelines.cli.dagster_dev import end_remaining_processes
+    from heimdall_pipelines.local.stack import Stack  # not installed in a deployment
     from heimdall_pipelines.settings import load_local_settings
 
-    home = load_local_settings().home.resolve()
-    home.mkdir(mode=0o711, parents=True, exist_ok=True)
+    local = load_local_settings()
+    home = local.home.resolve()
+    Stack(home, pg_bindir=local.pg_bindir).make_home()
     with _only_one(home) as lock:
         if lock is None:
             output.print(f"already running in this folder: {_running_address(home)}")
