@@ -1,7 +1,7 @@
 """Runs that execute in a command of `heimdall`, such as `session extract`: tagged with its process, and ended with it.
 
-A command that is killed cannot end its run, which would count as running for a day and fill the queue. The next command on
-the same machine and the sensor `lost_runs` find such runs by the process in their tag; for other machines the sensor
+A command that is killed cannot end its run, which would count as running for a day and fill the queue. The next command
+on the same machine and the sensor `lost_runs` find such runs by the process in their tag; for other machines the sensor
 reads the heartbeats of the commands.
 """
 

@@ -250,13 +250,13 @@ def _attention(status: Status) -> list[str]:
 def _blocked_queue(runs: Runs, max_concurrent_runs: int | None) -> list[str]:
     """Name the runs that let no other run begin, and those whose command was killed."""
     dead = [run for run in runs.in_progress if run.process_has_ended]
-    if runs.oldest_queued_age_s is not None and runs.oldest_queued_age_s > MAX_QUEUED_AGE_S:
-        if max_concurrent_runs is not None and len(runs.in_progress) >= max_concurrent_runs:
-            named = "; ".join(map(str, (dead or runs.in_progress)[:MAX_BLOCKING_NAMED]))
-            return [
-                f"the queue waits: {len(runs.in_progress)} of {max_concurrent_runs} runs are in progress "
-                f"(HEIMDALL_MAX_CONCURRENT_RUNS): {named}"
-            ]
+    is_waiting = runs.oldest_queued_age_s is not None and runs.oldest_queued_age_s > MAX_QUEUED_AGE_S
+    if is_waiting and max_concurrent_runs is not None and len(runs.in_progress) >= max_concurrent_runs:
+        named = "; ".join(map(str, (dead or runs.in_progress)[:MAX_BLOCKING_NAMED]))
+        return [
+            f"the queue waits: {len(runs.in_progress)} of {max_concurrent_runs} runs are in progress "
+            f"(HEIMDALL_MAX_CONCURRENT_RUNS): {named}"
+        ]
     return [f"the command of a run has ended: {run}; the next command of this machine ends it" for run in dead]
 
 
