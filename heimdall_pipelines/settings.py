@@ -57,9 +57,9 @@ class LocalSettings(BucketSettings):
 
     ui_allowed_hosts: str | None = Field(
         default=None,
-        pattern=r"^[A-Za-z0-9.,:\-\[\] ]*$",
-        description="Host names by which the Dagster UI may be requested, separated by commas, beside loopback and that "
-        "of HEIMDALL_UI_URL",
+        pattern=r"^[A-Za-z0-9.,:/\-\[\] ]*$",
+        description="Host names by which the Dagster UI may be requested, separated by commas, beside loopback and "
+        "that of HEIMDALL_UI_URL",
     )
     allow_link_local_stations: bool = Field(
         default=False,

@@ -172,7 +172,7 @@ def running_dagster(home: Path, folder: Path, address: str) -> Iterator[DagsterD
         log.replace(log.with_name("dev.log.previous"))
     # In a separate session, so that Ctrl-C reaches only this process, which controls the order of stopping. Its working
     # directory is DAGSTER_HOME, because it warns of a dagster.yaml in another folder.
-    with log.open("xb") as output:
+    with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as output:
         process = subprocess.Popen(  # noqa: S603
             command,
             cwd=folder,
@@ -181,6 +181,7 @@ def running_dagster(home: Path, folder: Path, address: str) -> Iterator[DagsterD
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            umask=0o077,  # what runs print is for nobody else
         )
     dagster = DagsterDev(process, home, log, address)
     try:

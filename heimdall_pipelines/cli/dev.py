@@ -129,7 +129,8 @@ def _close_dead_runs(instance: "dg.DagsterInstance") -> None:
 @contextlib.contextmanager
 def _only_one(home: Path) -> Iterator[IO[str] | None]:
     """Lock this folder for one `heimdall dev`; None while another process has the lock. It ends with its process."""
-    with (home / "dev.lock").open("a+") as file:
+    lock = os.open(home / "dev.lock", os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    with os.fdopen(lock, "a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -155,7 +155,8 @@ def prepare(opened: Stores) -> tuple[str | None, str]:
 def dagster_home(home: Path) -> Path:
     """Return DAGSTER_HOME of this stack, with copies of this version's configuration files."""
     folder = home / "dagster"
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    folder.chmod(0o700)  # logs of runs, and in folders of earlier versions
     for name in DAGSTER_FILES:
         content = Path(__file__).with_name(name).read_bytes()
         copy = folder / name

@@ -93,9 +93,9 @@ class RequestGuard:
 
 def allowed_hosts(settings: LocalSettings) -> frozenset[str]:
     """Names of HEIMDALL_UI_URL and HEIMDALL_UI_ALLOWED_HOSTS, as `RequestGuard` takes them."""
-    named = [name.strip() for name in (settings.ui_allowed_hosts or "").split(",")]
-    of_url = urlsplit(settings.ui_url or "").netloc.rpartition("@")[2]
-    return frozenset(_name_of(name) for name in (*named, of_url) if name)
+    named = [*(settings.ui_allowed_hosts or "").split(","), settings.ui_url or ""]
+    authorities = [urlsplit(name if "://" in name else f"//{name}").netloc for name in map(str.strip, named)]
+    return frozenset(_name_of(authority.rpartition("@")[2]) for authority in authorities if authority)
 
 
 class _Headers:

@@ -102,4 +102,4 @@ def test_runs_beside_the_code_server_are_left_alone():
     with dg.DagsterInstance.ephemeral() as instance:
         context = dg.build_sensor_context(instance=instance)
         said = lost_runs(context, settings=LocalSettings(run_launcher="local"))
-    assert "HEIMDALL_RUN_LAUNCHER is local" in said.skip_message
+    assert "HEIMDALL_RUN_LAUNCHER is local" in said.skip_reason.skip_message
