@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import stat
 import statistics
 import urllib.error
 import urllib.parse
@@ -110,6 +111,14 @@ def test_a_second_start_in_the_same_folder_says_so_and_does_no_harm(whole_way):
     assert services(whole_way.dev) == before
     with urllib.request.urlopen(f"{whole_way.address}/server_info", timeout=TIMEOUT_S) as answer:
         assert answer.status == 200
+
+
+def test_files_of_runs_are_for_their_owner_only(whole_way):
+    home = whole_way.dev.home / "dagster"
+    assert stat.S_IMODE(home.stat().st_mode) == 0o700
+    found = [path for path in home.rglob("*") if path.suffix in (".out", ".err", ".log")]
+    assert found
+    assert [path for path in found if stat.S_IMODE(path.stat().st_mode) & 0o077] == []
 
 
 def test_a_page_of_another_site_cannot_write_by_the_ui(whole_way):
