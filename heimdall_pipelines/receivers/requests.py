@@ -76,6 +76,8 @@ def receiver_error(address: ReceiverAddress, error: aiohttp.ClientError | OSErro
         reason, is_transient = f"answers the websocket with {what}: is it a KiwiSDR?", False
     elif isinstance(error, aiohttp.ClientConnectorCertificateError | ssl.SSLCertVerificationError):
         reason, is_transient = "its certificate is not valid", False
+    elif isinstance(error, aiohttp.InvalidURL):  # such as a decimal number for an IPv4 address
+        reason, is_transient = f"its URL cannot be requested: {shown(str(error))}", False
     elif isinstance(error, aiohttp.ClientConnectorDNSError):
         reason = "its host name cannot be resolved"
     elif isinstance(error, aiohttp.ClientSSLError):
