@@ -65,12 +65,15 @@ def _remove_runs(instance: dg.DagsterInstance, keys: Sequence[str]) -> None:
         for run in instance.get_runs(dg.RunsFilter(job_name=make_synthetic_batches.name, tags=tags)):
             if run.status is dg.DagsterRunStatus.SUCCESS:
                 continue  # it has made samples, of a smaller batch
-            if run.status in _FINISHED or _is_cancelled(instance, run.run_id):
+            if run.status in _FINISHED or _is_cancelled(instance, run):
                 instance.delete_run(run.run_id)
 
 
-def _is_cancelled(instance: dg.DagsterInstance, run_id: str) -> bool:
+def _is_cancelled(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
     """Cancel a run; False while its process is still ending."""
-    instance.run_coordinator.cancel_run(run_id)
-    run = instance.get_run_by_id(run_id)
-    return run is None or run.status in _FINISHED
+    if run.status is dg.DagsterRunStatus.QUEUED:
+        instance.report_run_canceled(run)
+        return True
+    instance.run_coordinator.cancel_run(run.run_id)
+    found = instance.get_run_by_id(run.run_id)
+    return found is None or found.status in _FINISHED

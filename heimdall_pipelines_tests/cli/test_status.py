@@ -12,6 +12,8 @@ from contextlib import closing, contextmanager
 import dagster as dg
 import pytest
 from celery import Celery
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
+from dagster._core.test_utils import create_run_for_test
 from dagster._daemon.types import DaemonHeartbeat
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -171,11 +173,14 @@ def test_what_blocks_the_queue_is_named(heimdall, monkeypatch, daemon):
             instance.create_run_for_job(night_job, status=dg.DagsterRunStatus.STARTED, tags=tags).run_id
             for _ in range(2)
         ]
-        instance.create_run_for_job(night_job, status=dg.DagsterRunStatus.QUEUED)
+        origin = RemoteJobOrigin(
+            RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("nowhere"), "nothing"), "night_job"
+        )
+        create_run_for_test(instance, "night_job", status=dg.DagsterRunStatus.QUEUED, remote_job_origin=origin)
     monkeypatch.setattr(report, "MAX_QUEUED_AGE_S", -1.0)
     code, output, _ = heimdall("status")
     assert code == 1
-    (line,) = [line for line in output.splitlines() if line.startswith("Attention: ")]
+    line = " ".join(output.split()).partition("Attention: ")[2]
     assert "the queue waits: 2 of 2 runs are in progress" in line
     for run_id in blocking:
         assert f"night_job night (run {run_id} of process {dead.pid} on " in line
