@@ -3,9 +3,13 @@
 #
 # The databases are copied first: rows are committed after their objects are stored, so the copy has all objects of its
 # rows. Do not delete or repair anything during the backup. A later backup to the same folder copies only changed objects.
+#
+# The databases hold passwords of stations: the folder is for its owner only.
 set -eu
+umask 077
 mkdir -p "${1:?usage: deploy/backup.sh FOLDER}"
 folder=$(cd "$1" && pwd)
+chmod 700 "$folder"
 
 for database in "${HEIMDALL_PG_DATABASE:-heimdall}" "${HEIMDALL_PG_DAGSTER_DATABASE:-dagster}"; do
     docker compose exec -T postgres sh -c "pg_dump --username \"\$POSTGRES_USER\" --format custom $database" \

@@ -2,7 +2,7 @@
 # Restores a deployment from a folder of deploy/backup.sh: deploy/restore.sh FOLDER
 #
 # ALL CURRENT DATA in its databases and buckets ARE LOST. The servers must be running
-# (docker compose up --detach postgres minio redis). An interrupted restore can be repeated.
+# (docker compose up --detach postgres minio redis buckets). An interrupted restore can be repeated.
 set -eu
 folder=$(cd "${1:?usage: deploy/restore.sh FOLDER}" && pwd)
 
@@ -27,6 +27,8 @@ END \$do\$;
 end
     done
 done
+# The restored tables belong to the superuser until this, which gives them to the roles of the services.
+docker compose exec -T postgres sh /docker-entrypoint-initdb.d/90-roles.sh
 docker compose run --rm migrate
 for bucket in "${HEIMDALL_S3_BUCKET_RAW_IQ:-heimdall-raw-iq}" \
     "${HEIMDALL_S3_BUCKET_SYNTHETIC_IQ:-heimdall-synthetic-iq}" \

@@ -8,6 +8,26 @@ from PIL import Image
 MAX_PNG_BYTES = 100_000
 _COLOURS = 64
 _DOTS_PER_INCH = (90, 75, 60, 45, 30)
+_MAX_TEXT_CHARACTERS = 100
+
+
+def literal(text: str) -> str:
+    r"""Prepare a name for a picture: no character of it is mathematics or a control, and it fits on a line.
+
+    Parameters
+    ----------
+    text : str
+        Any text that people or files gave.
+
+    Examples
+    --------
+    >>> literal("cost $x^{$")
+    'cost \\$x^{\\$'
+    """
+    clean = "".join(character if character.isprintable() else "?" for character in text[: _MAX_TEXT_CHARACTERS + 1])
+    if len(clean) > _MAX_TEXT_CHARACTERS:
+        clean = f"{clean[:_MAX_TEXT_CHARACTERS]}…"
+    return clean.replace("$", r"\$")
 
 
 def small_png(figure: Figure, max_bytes: int = MAX_PNG_BYTES) -> bytes | None:

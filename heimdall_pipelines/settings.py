@@ -55,6 +55,18 @@ class LocalSettings(BucketSettings):
         default=None, pattern=r"^https?://[^\s]+$", description="Address of the Dagster UI, for links in alerts"
     )
 
+    ui_allowed_hosts: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9.,:/\-\[\] ]*$",
+        description="Host names by which the Dagster UI may be requested, separated by commas, beside loopback and "
+        "that of HEIMDALL_UI_URL",
+    )
+    allow_link_local_stations: bool = Field(
+        default=False,
+        description="true: stations may have addresses of the local link (169.254.0.0/16, fe80::/10) and of metadata "
+        "services of clouds",
+    )
+
     scheduled_recording: str | None = Field(
         default=None, description="What the schedule scheduled_recording records: config of the op record, as JSON"
     )

@@ -12,10 +12,10 @@ from heimdall_pipelines_tests.waiting import wait_for
 
 
 @contextmanager
-def running_ui(folder):
+def running_ui(folder, program="dagster_webserver"):
     """Run a UI on the instance of DAGSTER_HOME and yield its address; its log is in `folder`."""
     port = held_port()
-    command = ["dagster_webserver", "--empty-workspace", "-h", "127.0.0.1", "-p", str(port)]
+    command = [program, "--empty-workspace", "-h", "127.0.0.1", "-p", str(port)]
     with (folder / "ui.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", *command], cwd=folder, stdout=log, stderr=subprocess.STDOUT, env=os.environ

@@ -4,7 +4,10 @@ import contextlib
 import json
 import os
 import signal
+import stat
 import statistics
+import urllib.error
+import urllib.parse
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -110,10 +113,33 @@ def test_a_second_start_in_the_same_folder_is_refused(whole_way):
         assert answer.status == 200
 
 
+def test_files_of_runs_are_for_their_owner_only(whole_way):
+    home = whole_way.dev.home / "dagster"
+    assert stat.S_IMODE(home.stat().st_mode) == 0o700
+    found = [path for path in home.rglob("*") if path.suffix in (".out", ".err", ".log")]
+    assert found
+    assert [path for path in found if stat.S_IMODE(path.stat().st_mode) & 0o077] == []
+
+
+def test_a_page_of_another_site_cannot_write_by_the_ui(whole_way):
+    for headers in ({}, {"Origin": "http://evil.example"}, {"Host": "evil.example"}):
+        mutation = urllib.parse.quote('mutation { setConcurrencyLimit(concurrencyKey: "evil", limit: 1) }')
+        request = urllib.request.Request(f"{whole_way.address}/graphql?query={mutation}", headers=headers)
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(request, timeout=TIMEOUT_S)
+        assert refused.value.code in (403, 405, 421)
+    limits = ask_graphql(whole_way.address, "{ instance { concurrencyLimits { concurrencyKey } } }")
+    assert "evil" not in str(limits)
+
+
 def services(dev: DevFolder) -> set[int]:
     """Process ids of Dagster's webserver and daemon."""
     command_lines = {process.pid: command_line(process) for process in dev.dagster_processes()}
-    return {pid for pid, words in command_lines.items() if {"dagster_webserver", "dagster._daemon"} & set(words)}
+    return {
+        pid
+        for pid, words in command_lines.items()
+        if {"heimdall_pipelines.cluster.guarded_webserver", "dagster._daemon"} & set(words)
+    }
 
 
 def test_no_secret_leaves_its_file(whole_way):

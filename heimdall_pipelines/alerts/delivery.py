@@ -12,12 +12,14 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from pydantic import SecretStr
 
+from heimdall_pipelines.alerts.escaping import VERBATIM_SCHEMES, chat_text
 from heimdall_pipelines.alerts.wording import Message, message_of, summary_of
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.store.alerts import PendingAlert, list_pending, lock_sending, mark_failed, mark_sent
@@ -81,17 +83,24 @@ def destinations(urls: SecretStr | None) -> list[Destination]:
     ]
 
 
-def send(service: "apprise.NotifyBase", destination: Destination, message: Message) -> str | None:
-    """Send one message; returns why it was not accepted, or None."""
+def send(
+    service: "apprise.NotifyBase", destination: Destination, message: Message, ui_url: str | None = None
+) -> str | None:
+    """Send one message, without mark-up; returns why it was not accepted, or None.
+
+    In services that read mark-up, only addresses below `ui_url` are links.
+    """
     library = _apprise()
     kinds = library.NotifyType
     tones = {"failure": kinds.FAILURE, "warning": kinds.WARNING, "success": kinds.SUCCESS, "info": kinds.INFO}
     sender = library.Apprise(asset=service.asset)
     sender.add(service)
+    is_verbatim = destination.url.partition("://")[0].lower() in VERBATIM_SCHEMES
+    text = str if is_verbatim else partial(chat_text, ui_url=ui_url)
     try:
         result = sender.notify(
-            title=message.title,
-            body=message.body,
+            title=text(message.title),
+            body=text(message.body),
             notify_type=tones[message.tone],
             body_format=library.NotifyFormat.TEXT,
             timeout=SEND_TIMEOUT_S,
@@ -189,7 +198,7 @@ def _deliver_to(
         if time.monotonic() > deadline_s:
             return DestinationResult(destination, number, num_alerts)
         message = summary_of(batch, ui_url) if len(batch) > 1 else message_of(batch[0], ui_url)
-        problem = send(service, destination, message)
+        problem = send(service, destination, message, ui_url)
         if problem is not None:
             mark_failed(database, destination.key, [one for rest in batches[number:] for one in rest], problem)
             return DestinationResult(destination, number, num_alerts, f"destination {destination.label}: {problem}")

@@ -4,6 +4,8 @@ A command's module is loaded when the command is called, and its imports are in 
 (docs/architecture.md).
 """
 
+import errno
+import io
 import sys
 
 import typer
@@ -73,10 +75,38 @@ def _before_every_command() -> None:
     pass
 
 
+# Reasons of the system that have nothing to do with the program; others are defects, and keep their traceback.
+_OF_THE_FILE_SYSTEM = {
+    errno.EACCES: "access is denied",
+    errno.EPERM: "it is not permitted",
+    errno.EROFS: "the file system is read-only",
+    errno.ENOSPC: "no room is left on the device",
+    errno.EDQUOT: "the disk quota is exhausted",
+    errno.ENOTDIR: "a part of the path is no folder",
+    errno.ENAMETOOLONG: "the name is too long",
+}
+
+
 def main() -> None:
-    """Run the command line: a HeimdallError becomes one message and exit code 1."""
+    """Run the command line: a HeimdallError, and a file that cannot be used, become one message and exit code 1."""
+    _print_in_every_encoding()
     try:
         app()
     except HeimdallError as error:
-        errors.print(f"[bold red]Error:[/] {escape(str(error))}", markup=True, highlight=False)
-        sys.exit(1)
+        _end_with(str(error))
+    except OSError as error:
+        if error.filename is None or error.errno not in _OF_THE_FILE_SYSTEM:
+            raise
+        _end_with(f"{error.filename}: {_OF_THE_FILE_SYSTEM[error.errno]}")
+
+
+def _end_with(message: str) -> None:
+    errors.print(f"[bold red]Error:[/] {escape(message)}", markup=True, highlight=False)
+    sys.exit(1)
+
+
+def _print_in_every_encoding() -> None:
+    r"""Write characters that the output's encoding lacks as \x.. instead of failing, such as with LANG=C."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # not in tests, which replace it
+            stream.reconfigure(errors="backslashreplace")

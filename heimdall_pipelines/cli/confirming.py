@@ -1,4 +1,4 @@
-"""Confirmation of deletions."""
+"""Confirmation of deletions, and of requests that cost much."""
 
 import sys
 
@@ -8,7 +8,7 @@ from heimdall_pipelines.errors import HeimdallError
 
 
 class NotConfirmedError(HeimdallError):
-    """A deletion could not be confirmed, because there is no terminal."""
+    """A question could not be asked, because there is no terminal."""
 
 
 def confirm_deletion(what: str, consequence: str) -> None:
@@ -21,8 +21,29 @@ def confirm_deletion(what: str, consequence: str) -> None:
     typer.Abort
         The answer is no.
     """
+    _confirm(
+        f"Delete {what}? {consequence}",
+        f"{what} was not deleted: confirmation needs a terminal; to delete it without one, give --yes",
+    )
+
+
+def confirm_growth(what: str, cost: str) -> None:
+    """Ask for confirmation of a large expansion, showing its cost; any answer except yes ends the command.
+
+    Raises
+    ------
+    NotConfirmedError
+        There is no terminal.
+    typer.Abort
+        The answer is no.
+    """
+    _confirm(
+        f"{what}: {cost}. Expand it?",
+        f"{what} was not expanded: {cost}. Confirmation needs a terminal; to expand it without one, give --yes",
+    )
+
+
+def _confirm(question: str, refusal: str) -> None:
     if not sys.stdin.isatty():
-        raise NotConfirmedError(
-            f"{what} was not deleted: confirmation needs a terminal; to delete it without one, give --yes"
-        )
-    typer.confirm(f"Delete {what}? {consequence}", abort=True)
+        raise NotConfirmedError(refusal)
+    typer.confirm(question, abort=True)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,10 +19,14 @@ STOP_TIMEOUT_S = 30.0
 TERMINATE_TIMEOUT_S = 5.0
 KILL_TIMEOUT_S = 30.0
 POLL_INTERVAL_S = 0.3
+_GUARD_TIMEOUT_S = 60.0
 PROGRESS_INTERVAL_S = 5.0
 LOG_TAIL_LINES = 30
 # Set to the folder in the environment of all processes that `heimdall dev` started, and of no others.
 MARKER = f"{ENV_PREFIX}STARTED_BY_DEV_IN"
+
+_GUARDED_DEV = "heimdall_pipelines.cluster.guarded_dev"  # `dg` with the UI behind a guard
+_FOREIGN_HOST = "not-this-machine.invalid"
 
 # Timeout of the code server (default 60 s). It answers after starting a run's process: minutes on a busy machine.
 _GRPC_TIMEOUT = "DAGSTER_GRPC_TIMEOUT_SECONDS"
@@ -64,7 +69,7 @@ class DagsterDev:
         Raises
         ------
         DevFailedError
-            Dagster ended.
+            Dagster ended, or its UI does not refuse requests of other sites.
         """
         began = said = time.monotonic()
         while not stopping.is_set():
@@ -72,6 +77,7 @@ class DagsterDev:
             if self._process.poll() is not None:
                 raise self._ended("did not start")
             with contextlib.suppress(OSError), urllib.request.urlopen(f"{self._address}/server_info", timeout=2):  # noqa: S310
+                self._check_guard()
                 return True
             now = time.monotonic()
             if now - said >= PROGRESS_INTERVAL_S:
@@ -79,6 +85,18 @@ class DagsterDev:
                 show_progress(f"waiting for Dagster for {now - began:.0f} s: {self._stage()} (Ctrl-C stops everything)")
             stopping.wait(POLL_INTERVAL_S)
         return False
+
+    def _check_guard(self) -> None:
+        """Refuse a UI that answers pages of other sites: another version of Dagster may start it in another way."""
+        request = urllib.request.Request(f"{self._address}/server_info", headers={"Host": _FOREIGN_HOST})  # noqa: S310
+        try:
+            with urllib.request.urlopen(request, timeout=_GUARD_TIMEOUT_S):  # noqa: S310
+                pass
+        except urllib.error.HTTPError:
+            return
+        raise DevFailedError(
+            "the Dagster UI does not refuse foreign hosts: this version of Dagster is not supported (pyproject.toml)"
+        )
 
     def wait_until_stopped(self, stopping: threading.Event) -> None:
         """Show the log until ``stopping`` is set; raises DevFailedError if Dagster ends first."""
@@ -107,7 +125,7 @@ class DagsterDev:
             for child in psutil.Process(self._process.pid).children(recursive=True):
                 with contextlib.suppress(psutil.Error):
                     words += " ".join(child.cmdline())
-        if "dagster_webserver" in words:
+        if "guarded_webserver" in words:
             return f"its webserver is starting at {self._address}"
         if "code-server" in words:
             return "its code server is loading the definitions"
@@ -148,13 +166,13 @@ def running_dagster(home: Path, folder: Path, address: str) -> Iterator[DagsterD
     """
     host, _, port = address.removeprefix("http://").partition(":")
     workspace = str(folder / "workspace.yaml")
-    command = [sys.executable, "-m", "dagster_dg_cli.cli", "dev", "-w", workspace, "-h", host, "-p", port]
+    command = [sys.executable, "-m", _GUARDED_DEV, "dev", "-w", workspace, "-h", host, "-p", port]
     log = folder / "dev.log"
     if log.exists():
         log.replace(log.with_name("dev.log.previous"))
     # In a separate session, so that Ctrl-C reaches only this process, which controls the order of stopping. Its working
     # directory is DAGSTER_HOME, because it warns of a dagster.yaml in another folder.
-    with log.open("xb") as output:
+    with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as output:
         process = subprocess.Popen(  # noqa: S603
             command,
             cwd=folder,
@@ -163,6 +181,7 @@ def running_dagster(home: Path, folder: Path, address: str) -> Iterator[DagsterD
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            umask=0o077,  # what runs print is for nobody else
         )
     dagster = DagsterDev(process, home, log, address)
     try:

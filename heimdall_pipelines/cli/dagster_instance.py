@@ -1,9 +1,12 @@
 """Dagster's instance, in which commands record their results; the import takes a second."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import dagster as dg
 
+from heimdall_pipelines.defs.command_runs import end_lost_runs
 from heimdall_pipelines.errors import HeimdallError
 
 _SENSOR_DAEMON = "SENSOR"
@@ -14,8 +17,16 @@ class NoInstanceError(HeimdallError):
     """Dagster's instance cannot be opened."""
 
 
-def dagster_instance() -> dg.DagsterInstance:
-    """Open the instance of DAGSTER_HOME, a context manager."""
+@contextmanager
+def dagster_instance() -> Iterator[dg.DagsterInstance]:
+    """Open the instance of DAGSTER_HOME, and end the runs of commands that were killed on this machine."""
+    with open_instance() as instance:
+        end_lost_runs(instance)
+        yield instance
+
+
+def open_instance() -> dg.DagsterInstance:
+    """Open the instance of DAGSTER_HOME, a context manager, and change nothing in it."""
     try:
         return dg.DagsterInstance.get()
     except dg.DagsterError as error:

@@ -6,14 +6,17 @@ import dagster as dg
 import dagster_postgres  # noqa: F401  # loaded here, because opening the instance, which loads it, has a timeout
 from dagster._daemon.types import DaemonHeartbeat
 
-from heimdall_pipelines.cli.dagster_instance import dagster_instance
+from heimdall_pipelines.cli.dagster_instance import open_instance
 from heimdall_pipelines.status.dagster_ui import (
     ENDED,
+    IN_PROGRESS,
     MAX_FAILED_NAMED,
+    MAX_IN_PROGRESS_NAMED,
     RECENT,
     UNFINISHED,
     DagsterStatus,
     first_line,
+    run_in_progress,
 )
 from heimdall_pipelines.status.report import Daemon, RecentFailedRun, Runs
 from heimdall_pipelines.status.run_tags import PARTITION_TAG, WILL_RETRY_TAG
@@ -27,7 +30,7 @@ def dagster_status(now: datetime) -> DagsterStatus:
     NoInstanceError
         It cannot be opened. Errors of its database are not converted.
     """
-    with dagster_instance() as instance:
+    with open_instance() as instance:
         return DagsterStatus(_daemons(instance, now), _runs(instance, now))
 
 
@@ -63,6 +66,17 @@ def _runs(instance: dg.DagsterInstance, now: datetime) -> Runs:
             )
             for record in failed
             if record.dagster_run.tags.get(WILL_RETRY_TAG) != "true"
+        ),
+        in_progress=tuple(
+            run_in_progress(
+                record.dagster_run.run_id,
+                record.dagster_run.job_name,
+                record.dagster_run.tags,
+                now.timestamp() - record.create_timestamp.timestamp(),
+            )
+            for record in instance.get_run_records(
+                dg.RunsFilter(statuses=[dg.DagsterRunStatus[name] for name in IN_PROGRESS]), limit=MAX_IN_PROGRESS_NAMED
+            )
         ),
     )
 

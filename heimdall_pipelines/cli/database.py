@@ -38,11 +38,11 @@ def migrate_database() -> None:
 
 def _prepare_dagster() -> None:
     """Create Dagster's tables before its processes do so in parallel, and set the limits of its pools."""
-    from heimdall_pipelines.cli.dagster_instance import dagster_instance  # takes a second to load
+    from heimdall_pipelines.cli.dagster_instance import open_instance  # takes a second to load
     from heimdall_pipelines.cluster.pools import begin_event_cursors, set_pool_limits
     from heimdall_pipelines.settings import load_settings
 
-    with dagster_instance() as instance:
+    with open_instance() as instance:
         set_pool_limits(instance, load_settings())
         begin_event_cursors(instance)
 

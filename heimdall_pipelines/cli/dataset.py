@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from heimdall_pipelines.cli import dataset_shrinking
 from heimdall_pipelines.cli.confirming import confirm_deletion
 from heimdall_pipelines.cli.console import errors, output, table
 from heimdall_pipelines.cli.dataset_options import with_spec_options
@@ -37,6 +38,9 @@ NumWorkers = Annotated[
         min=1, max=MAX_WORKERS, help="Processes that generate samples; default: HEIMDALL_WORKERS, else one per core"
     ),
 ]
+Yes = Annotated[
+    bool, typer.Option("--yes", help="Don't ask before an expansion to more than ten times the present total")
+]
 Checksums = Annotated[
     bool,
     typer.Option("--checksums", help="Read every object, compare its SHA-256, and regenerate 1 % of the samples"),
@@ -60,17 +64,23 @@ def create(
     ] = None,
     local: Local = False,
     workers: NumWorkers = None,
+    yes: Yes = False,
 ) -> None:
     """Create a dataset, or expand an existing one to a larger total.
 
     The same total changes nothing; a larger total expands the dataset.
     Parameters that are not given have their defaults; those of an existing dataset do not change.
     """
+    from heimdall_pipelines.cli.dataset_resizing import ask_if_large
     from heimdall_pipelines.datasets.requesting import request_dataset
     from heimdall_pipelines.stations.network import load_network, sync_network
+    from heimdall_pipelines.store.datasets import find_living_dataset
 
     def request(opened: Stores) -> RequestOutcome:
         sync_network(opened.database, load_network())
+        existing = find_living_dataset(opened.database, name)
+        if existing is not None:
+            ask_if_large(existing, num_samples, yes=yes)
         return request_dataset(opened, name, target_num_samples=num_samples, parameters=parameters, seed=seed)
 
     _request(request, local, workers)
@@ -85,21 +95,31 @@ def expand(
     ] = None,
     local: Local = False,
     workers: NumWorkers = None,
+    yes: Yes = False,
 ) -> None:
-    """Add samples to a dataset; existing samples and all parameters do not change."""
+    """Add samples to a dataset; existing samples and all parameters do not change.
+
+    An expansion to more than ten times the present total shows its cost and asks first.
+    To take one back: heimdall dataset shrink.
+    """
+    from heimdall_pipelines.cli.dataset_resizing import ask_if_large
     from heimdall_pipelines.datasets.requesting import expand_dataset, request_dataset
-    from heimdall_pipelines.store.datasets import get_dataset
+    from heimdall_pipelines.store.datasets import get_living_dataset
 
     if (by is None) == (to is None):
         raise typer.BadParameter("either --by N or --to TOTAL is expected")
 
     def request(opened: Stores) -> RequestOutcome:
+        present = get_living_dataset(opened.database, name)  # an unknown name is an error, not a new dataset
+        ask_if_large(present, to if to is not None else present.target_num_samples + (by or 0), yes=yes)
         if by is not None:
             return expand_dataset(opened, name, by)
-        get_dataset(opened.database, name)  # an unknown name is an error, not a new dataset
         return request_dataset(opened, name, target_num_samples=to)
 
     _request(request, local, workers)
+
+
+app.command("shrink")(dataset_shrinking.shrink)
 
 
 @app.command("make")

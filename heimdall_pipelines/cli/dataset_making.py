@@ -12,6 +12,7 @@ import typer
 from heimdall_pipelines.cli.console import errors, output
 from heimdall_pipelines.cli.dataset_progress import MakingProgress
 from heimdall_pipelines.cli.tables import in_batches, print_request
+from heimdall_pipelines.cluster.partitions import delete_partitions
 from heimdall_pipelines.datasets.generating import BatchReport, make_batch
 from heimdall_pipelines.datasets.requesting import RequestOutcome
 from heimdall_pipelines.datasets.validation import DatasetValidation
@@ -143,8 +144,7 @@ def remove_partitions(instance: dg.DagsterInstance, name: str) -> bool:
         with suppress(InvalidNameError):  # people can add any key in the UI
             if parse_partition_key(key)[0] == name:
                 to_delete.append(key)
-    for key in to_delete:
-        instance.delete_dynamic_partition(SYNTHETIC_BATCHES, key)
+    delete_partitions(instance, SYNTHETIC_BATCHES, to_delete)
     is_known = name in instance.get_dynamic_partitions(SYNTHETIC_DATASETS)
     instance.delete_dynamic_partition(SYNTHETIC_DATASETS, name)
     return is_known or bool(to_delete)

@@ -31,10 +31,12 @@ def dev(
 ) -> None:
     """Start the stack, the Dagster UI and its daemon on this machine, until Ctrl-C."""
     from heimdall_pipelines.cli.dagster_dev import end_remaining_processes
+    from heimdall_pipelines.local.stack import Stack  # not installed in a deployment
     from heimdall_pipelines.settings import load_local_settings
 
-    home = load_local_settings().home.resolve()
-    home.mkdir(mode=0o711, parents=True, exist_ok=True)
+    local = load_local_settings()
+    home = local.home.resolve()
+    Stack(home, pg_bindir=local.pg_bindir).make_home()
     with _only_one(home) as lock:
         if lock is None:
             output.print(f"already running in this folder: {_running_address(home)}")
@@ -127,7 +129,8 @@ def _close_dead_runs(instance: "dg.DagsterInstance") -> None:
 @contextlib.contextmanager
 def _only_one(home: Path) -> Iterator[IO[str] | None]:
     """Lock this folder for one `heimdall dev`; None while another process has the lock. It ends with its process."""
-    with (home / "dev.lock").open("a+") as file:
+    lock = os.open(home / "dev.lock", os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    with os.fdopen(lock, "a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

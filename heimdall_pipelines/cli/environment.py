@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ def servers(*, need_s3: bool = True) -> Iterator[None]:
 
     local = load_local_settings()
     if local.has_other_servers:
-        yield
+        with _interrupted_by_signals():
+            yield
         return
     from heimdall_pipelines.local.stack import Stack  # not installed in a deployment
 
@@ -76,9 +78,10 @@ def _put(environment: dict[str, str], home: Path) -> None:
 
 @contextmanager
 def _interrupted_by_signals() -> Iterator[None]:
-    """Handle SIGTERM like Ctrl-C, so that the servers are stopped; also if SIGINT was ignored, as after `&`.
+    """Handle SIGTERM and SIGHUP (a closed terminal) like Ctrl-C, so that runs are ended and servers are stopped.
 
-    Dagster sets the handler of SIGTERM to that of SIGINT when it executes something in this process.
+    Ctrl-C works also if SIGINT was ignored, as after `&`. The other signals send SIGINT to this process: Dagster
+    replaces its handler, and sets that of SIGTERM to it, when it executes something in this process.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -86,13 +89,17 @@ def _interrupted_by_signals() -> Iterator[None]:
     before = {kind: signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     for kind, handler in before.items():
         if handler == signal.SIG_DFL or (handler == signal.SIG_IGN and kind != signal.SIGHUP):  # nohup ignores SIGHUP
-            signal.signal(kind, signal.default_int_handler)
+            signal.signal(kind, signal.default_int_handler if kind == signal.SIGINT else _interrupt)
     try:
         yield
     finally:
         for kind, handler in before.items():
             if handler is not None:  # a handler not set by Python cannot be restored
                 signal.signal(kind, handler)
+
+
+def _interrupt(_signum: int, _frame: FrameType | None) -> None:
+    signal.raise_signal(signal.SIGINT)
 
 
 def name_ui(address: str) -> None:
@@ -147,7 +154,8 @@ def prepare(opened: Stores) -> tuple[str | None, str]:
 def dagster_home(home: Path) -> Path:
     """Return DAGSTER_HOME of this stack, with copies of this version's configuration files."""
     folder = home / "dagster"
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    folder.chmod(0o700)  # logs of runs, and in folders of earlier versions
     for name in DAGSTER_FILES:
         content = Path(__file__).with_name(name).read_bytes()
         copy = folder / name

@@ -7,6 +7,7 @@ import dagster as dg
 from heimdall_pipelines.cli.console import output, table
 from heimdall_pipelines.cli.dagster_instance import dagster_instance
 from heimdall_pipelines.definitions import build_definitions
+from heimdall_pipelines.defs.command_runs import command_heartbeat, command_tags
 from heimdall_pipelines.defs.partitions import RECORDING_SESSIONS
 from heimdall_pipelines.defs.recorded import extract_recorded_session, raw_iq_materialization
 from heimdall_pipelines.defs.resources import stores_resource
@@ -39,7 +40,13 @@ class JobOutcome:
 def materialize_stations() -> None:
     """Run the asset `websdr_stations`."""
     with dagster_instance() as instance:
-        dg.materialize([websdr_stations], instance=instance, resources={"stores": stores_resource}, run_config=_QUIET)
+        dg.materialize(
+            [websdr_stations],
+            instance=instance,
+            resources={"stores": stores_resource},
+            run_config=_QUIET,
+            tags=command_tags(),
+        )
 
 
 def extract_now(stores: Stores, session: RecordingSession) -> JobOutcome:
@@ -66,12 +73,14 @@ def extract_on(instance: dg.DagsterInstance, stores: Stores, session: RecordingS
     iq = raw_iq_materialization(stores, SessionRevision(session.id, session.slug, session.revision))
     instance.report_runless_asset_event(iq)
     job = build_definitions().resolve_job_def(extract_recorded_session.name)
-    result = job.execute_in_process(
-        run_config=_QUIET,
-        partition_key=session.slug,
-        instance=instance,
-        raise_on_error=False,
-    )
+    with command_heartbeat(instance):
+        result = job.execute_in_process(
+            run_config=_QUIET,
+            partition_key=session.slug,
+            instance=instance,
+            raise_on_error=False,
+            tags=command_tags(),
+        )
     if not result.success:
         if any(_is_interruption(event) for event in result.all_events):
             raise KeyboardInterrupt  # Dagster converts it to a failed run

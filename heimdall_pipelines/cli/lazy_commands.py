@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, ClassVar
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+
+_MAX_INTEGER = 2**63 - 1  # of PostgreSQL's bigint
 
 
 @dataclass(frozen=True)
@@ -53,12 +57,39 @@ class LazyGroup(LightGroup):
             holder.add_typer(target, name=cmd_name, cls=LightGroup)
         else:
             holder.command(cmd_name)(target)
-        return typer.main.get_group(holder).commands[cmd_name]
+        command = typer.main.get_group(holder).commands[cmd_name]
+        refuse_impossible_numbers(command)
+        return command
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
         """List the commands with their lines from the table."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, place.help) for name, place in self.places.items()])
+
+
+def refuse_impossible_numbers(command: Any) -> None:
+    """Let a command, and those below it, accept only numbers that are finite and have at most 64 bits.
+
+    Ranges of options let NaN pass, which compares as neither too small nor too large.
+    """
+    if command.callback is not None:
+        command.callback = _with_possible_numbers(command.callback)
+    for below in getattr(command, "commands", {}).values():
+        refuse_impossible_numbers(below)
+
+
+def _with_possible_numbers(callback: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(callback)
+    def checked(*arguments: Any, **values: Any) -> Any:
+        for name, value in values.items():
+            for number in value if isinstance(value, list | tuple) else (value,):
+                if isinstance(number, float) and not math.isfinite(number):
+                    raise typer.BadParameter(f"--{name.replace('_', '-')} {number}: a finite number is expected")
+                if isinstance(number, int) and abs(number) > _MAX_INTEGER:
+                    raise typer.BadParameter(f"--{name.replace('_', '-')} {number}: it has more than 64 bits")
+        return callback(*arguments, **values)
+
+    return checked
 
 
 class SectionedCommand(TyperCommand):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 LOOPBACK = "127.0.0.1"
 _LAST_PORT = 65_535
+_PORT_DIGITS = 5
 
 
 class MetricsError(HeimdallError):
@@ -55,7 +56,8 @@ def parse_address(words: str) -> tuple[str, int]:
     (('127.0.0.1', 9464), ('0.0.0.0', 9464), ('::1', 9464))
     """
     host, colon, port = words.rpartition(":")
-    if not (port.isascii() and port.isdigit() and 1 <= int(port) <= _LAST_PORT) or (colon and not host):
+    is_port = port.isascii() and port.isdigit() and len(port) <= _PORT_DIGITS and 1 <= int(port) <= _LAST_PORT
+    if not is_port or (colon and not host):
         raise typer.BadParameter(f"{words!r}: [HOST:]PORT is expected, such as 9464 or 0.0.0.0:9464")
     return host.strip("[]") or LOOPBACK, int(port)
 

@@ -78,6 +78,7 @@ def add(
         timeout_seconds=timeout,
         retry_count=retries,
     )
+    station.check_as_new()
     with stores() as opened:
         add_station(opened.database, station)
     output.print(f"station {rx_id} added")

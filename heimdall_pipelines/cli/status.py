@@ -176,6 +176,8 @@ def _runs(runs: Runs) -> Iterator[tuple[str, str]]:
     )
     yield "now", now + waiting
     yield "last 24 h", ", ".join(f"{number} {status}" for status, number in runs.ended_last_24_h.items())
+    for in_progress in runs.in_progress[:MAX_NAMED]:
+        yield "in progress", f"{in_progress}, since {_age(in_progress.age_s)}"
     for run in runs.failed[:MAX_NAMED]:
         what = f"{run.job} {run.partition}" if run.partition else run.job
         yield "failed", f"{what}, {_age(run.age_s)} ago, run {run.run_id}"

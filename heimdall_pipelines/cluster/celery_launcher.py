@@ -16,6 +16,7 @@ from kombu.exceptions import OperationalError
 from heimdall_pipelines.cluster import heartbeat
 from heimdall_pipelines.cluster.celery_settings import app_args
 from heimdall_pipelines.settings import LocalSettings
+from heimdall_pipelines.status.run_tags import PROCESS_TAG
 
 CANCEL_ANSWER_TIMEOUT_S = 2.0  # a person waits for it
 MISSES_OF_A_DEAD_RUN = 2
@@ -83,7 +84,12 @@ class WorkersRunLauncher(CeleryRunLauncher):
         return False
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
-        """Check whether a worker has a started run; a run is lost when no worker has it in two checks in a row."""
+        """Check whether a worker has a started run; a run is lost when no worker has it in two checks in a row.
+
+        A run of a command is in no worker: the sensor `lost_runs` checks its process.
+        """
+        if PROCESS_TAG in run.tags:
+            return CheckRunHealthResult(WorkerStatus.RUNNING)
         return self._health.check(run.run_id)
 
     def get_run_worker_debug_info(

@@ -166,6 +166,8 @@ def make_batch(
         20 attempts per sample were not enough; the message has the reasons. Only the reason is committed.
     DatasetNotFoundError, InvalidNameError
         There is no such dataset or batch.
+    DatasetShrunkError
+        The dataset was shrunk meanwhile, and no longer has all samples of the batch; nothing was committed.
     GeneratorVersionError
         The dataset was made by another version of the generator.
     UnavailableError

@@ -28,6 +28,7 @@ from heimdall_pipelines.store.datasets import (
     add_dataset,
     find_living_dataset,
     get_living_dataset,
+    lower_target,
     raise_target,
 )
 from heimdall_pipelines.store.stations import list_stations
@@ -37,6 +38,9 @@ PROBE_ATTEMPTS = 1000
 REFUSED_BELOW = 0.005
 WARNED_BELOW = 0.05
 MAX_BATCHES = 20_000  # Dagster manages some 100,000 partitions of all datasets together
+SAMPLE_CORE_S = 14.5e-3  # docs/performance.md, Scale: seven receivers, all steps
+SAMPLE_BYTES = 7200  # a feature row with its indexes
+_COMPLEX64_BYTES = 8
 MAX_DISTANCE_KM = 2900  # a sample's delays go up to 10 ms, echoes included
 
 _RELAX = {
@@ -184,6 +188,43 @@ def expand_dataset(stores: Stores, name: str, by: int) -> RequestOutcome:
     return request_dataset(stores, name, target_num_samples=dataset.target_num_samples + by)
 
 
+def shrink_dataset(stores: Stores, name: str, to: int) -> RequestOutcome:
+    """Lower a dataset's target, to take an expansion back; samples that exist stay.
+
+    Raises
+    ------
+    DatasetNotFoundError
+        There is no such dataset, or it is being deleted.
+    InvalidSpecError
+        The number is not allowed, or above the present target.
+    SamplesExistError
+        Samples at or after the new target exist; the message has the lowest possible target.
+    """
+    check_num_samples(to)
+    dataset = get_living_dataset(stores.database, name)
+    before = dataset.target_num_samples
+    if to > before:
+        raise InvalidSpecError(
+            f"dataset {name} has the target {before}, below {to}; to raise it: heimdall dataset expand {name} --to {to}"
+        )
+    return RequestOutcome(lower_target(stores.database, dataset, to), before)
+
+
+def growth_cost(dataset: Dataset, target_num_samples: int) -> str:
+    """Describe what generating the missing samples up to a new target costs on this machine, in round numbers."""
+    num_missing = max(target_num_samples - dataset.num_samples, 0)
+    num_batches = BatchGrid(dataset.name, dataset.grid.batch_size, target_num_samples).num_batches
+    hours = num_missing * SAMPLE_CORE_S / 3600
+    size_gb = num_missing * SAMPLE_BYTES / 1e9
+    if dataset.dataset_type == "iq_raw":
+        spec = dataset.spec
+        size_gb += num_missing * len(dataset.receivers) * spec.num_iq_samples * _COMPLEX64_BYTES / 1e9
+    return (
+        f"{num_missing} samples to generate in {num_batches} batches, about {hours:.2g} h of one core "
+        f"and {size_gb:.2g} GB (docs/performance.md, Scale)"
+    )
+
+
 def probe_acceptance(recipe: Recipe, attempts: int = PROBE_ATTEMPTS) -> Acceptance:
     """Draw one scene for each of the first samples and count the rejections."""
     drawn = (draw_sample(recipe, sample_idx, max_attempts=1) for sample_idx in range(attempts))
@@ -241,7 +282,8 @@ def _expand(
     if target_num_samples < before:
         raise InvalidSpecError(
             f"target_num_samples {target_num_samples}: dataset {dataset.name} already has the target {before}, "
-            "which cannot be lowered"
+            f"which an expansion does not lower; to lower it: heimdall dataset shrink {dataset.name} "
+            f"--to {target_num_samples}"
         )
     _check_num_batches(dataset.name, frozen, target_num_samples)
     Recipe.of(dataset)  # raises if this version cannot make samples of it

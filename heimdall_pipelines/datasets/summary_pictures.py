@@ -1,7 +1,8 @@
 """Pictures of a dataset, small enough to be kept with every materialization."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import matplotlib as mpl
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from heimdall_pipelines.datasets.summary import DatasetSummary
 from heimdall_pipelines.model.dataset_spec import DatasetSpec
-from heimdall_pipelines.pictures import small_png
+from heimdall_pipelines.pictures import literal, small_png
 
 _WIDTH_IN = 8.0  # 720 pixels
 _MAX_POINTS = 20_000  # drawn in one panel; more only cover each other
@@ -38,17 +39,25 @@ def summary_pictures(summary: DatasetSummary) -> dict[str, bytes]:
     dict of str to bytes
         Title to PNG, each below 100 kB; empty for a dataset without samples.
     """
+    drawn = {title: draw() for title, draw in summary_drawings(summary).items()}
+    return {title: png for title, png in drawn.items() if png is not None}
+
+
+def summary_drawings(summary: DatasetSummary) -> dict[str, Callable[[], bytes | None]]:
+    """Functions that draw the pictures of `summary_pictures`, by title, so that each may fail on its own."""
     if not summary.transmissions.latitude.size:
         return {}
+    spec = summary.dataset.spec
+    return {
+        "Transmitters and receivers": partial(_drawn, partial(_map, summary, spec)),
+        "SNR and GDOP": partial(_drawn, partial(_histograms, summary, spec)),
+        "Error of estimates": partial(_drawn, partial(_errors, summary)),
+    }
+
+
+def _drawn(make_figure: Callable[[], Figure]) -> bytes | None:
     with mpl.rc_context({"font.size": 9, "axes.titlesize": 10, "axes.spines.top": False, "axes.spines.right": False}):
-        spec = summary.dataset.spec
-        figures = {
-            "Transmitters and receivers": _map(summary, spec),
-            "SNR and GDOP": _histograms(summary, spec),
-            "Error of estimates": _errors(summary),
-        }
-        drawn = {title: small_png(figure) for title, figure in figures.items()}
-    return {title: png for title, png in drawn.items() if png is not None}
+        return small_png(make_figure())
 
 
 def _map(summary: DatasetSummary, spec: DatasetSpec) -> Figure:
@@ -62,7 +71,7 @@ def _map(summary: DatasetSummary, spec: DatasetSpec) -> Figure:
         rx_latitude, rx_longitude = links.rx_latitude[some], _near(links.rx_longitude[some], around)
         num_receivers = f"{links.rx_latitude.size} at random"
     else:
-        names = [receiver.rx_id for receiver in summary.dataset.receivers]
+        names = [literal(receiver.rx_id) for receiver in summary.dataset.receivers]
         rx_latitude = np.array([receiver.latitude for receiver in summary.dataset.receivers])
         rx_longitude = _near(np.array([receiver.longitude for receiver in summary.dataset.receivers]), around)
         num_receivers = f"{len(names)}"
@@ -96,10 +105,8 @@ def _map(summary: DatasetSummary, spec: DatasetSpec) -> Figure:
             zorder=1,
         )
     num_transmitters = _number(sent.latitude.size, shown.size)
-    axes.set_title(
-        f"{summary.dataset.name}: transmitters {num_transmitters} (dots), receivers {num_receivers} (triangles)",
-        loc="left",
-    )
+    drawn = f"transmitters {num_transmitters} (dots), receivers {num_receivers} (triangles)"
+    axes.set_title(f"{literal(summary.dataset.name)}: {drawn}", loc="left")
     return figure
 
 
@@ -185,7 +192,7 @@ def _histograms(summary: DatasetSummary, spec: DatasetSpec) -> Figure:
     _legend_above(of_gdop)
     for axes in (of_snr, of_gdop):
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    figure.suptitle(f"{summary.dataset.name}: SNR and GDOP", x=0.01, ha="left", fontsize=10)
+    figure.suptitle(f"{literal(summary.dataset.name)}: SNR and GDOP", x=0.01, ha="left", fontsize=10)
     return figure
 
 
@@ -218,7 +225,10 @@ def _errors(summary: DatasetSummary) -> Figure:
         axes.grid(color="0.9", linewidth=0.6)
         axes.set_axisbelow(True)
     figure.suptitle(
-        f"{summary.dataset.name}: estimates against truth, links with a signal found", x=0.01, ha="left", fontsize=10
+        f"{literal(summary.dataset.name)}: estimates against truth, links with a signal found",
+        x=0.01,
+        ha="left",
+        fontsize=10,
     )
     return figure
 

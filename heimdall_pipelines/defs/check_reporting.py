@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 
 import dagster as dg
 
+from heimdall_pipelines.defs.command_runs import command_tags
+
 _QUIET = {"loggers": {"console": {"config": {"log_level": "WARNING"}}}}
 
 
@@ -24,4 +26,4 @@ def report_checks(instance: dg.DagsterInstance, evaluations: Sequence[dg.AssetCh
     def checks_of_command_line() -> None:
         report_evaluations()
 
-    checks_of_command_line.execute_in_process(instance=instance, run_config=_QUIET)
+    checks_of_command_line.execute_in_process(instance=instance, run_config=_QUIET, tags=command_tags())

@@ -1,13 +1,14 @@
 """Recorded sessions: their IQ, the extraction of features, its checks, and the sensor that starts it."""
 
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from datetime import timedelta
+from functools import partial
 
 import dagster as dg
 
 from heimdall_pipelines.defs.asset_metadata import OWNERS, stored_in_bucket, stored_in_table
 from heimdall_pipelines.defs.check_results import check_evaluation, check_result
-from heimdall_pipelines.defs.metadata import picture_metadata
+from heimdall_pipelines.defs.metadata import drawn_or_reason
 from heimdall_pipelines.defs.outages import RUN_AGAIN_WHOLE, retried_after_outage
 from heimdall_pipelines.defs.partitions import recording_sessions
 from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION
@@ -64,7 +65,7 @@ def recorded_measurement_features(
         f"{report.session.slug}: {report.num_rows} rows written, "
         f"{len(report.stations) - len(report.failed_stations)} of {len(report.stations)} stations extracted"
     )
-    return dg.MaterializeResult(metadata=_extraction_metadata(report))
+    return dg.MaterializeResult(metadata=_extraction_metadata(report, context.log.warning))
 
 
 @dg.multi_asset_check(
@@ -163,9 +164,13 @@ def raw_iq_materialization(stores: Stores, session: SessionRevision) -> dg.Asset
     )
 
 
-def _extraction_metadata(report: ExtractionReport) -> dict[str, dg.MetadataValue]:
+def _draw_spectrograms(report: ExtractionReport) -> bytes | None:
     from heimdall_pipelines.sessions.pictures import spectrogram_png  # matplotlib: 27 MB that other runs save
 
+    return spectrogram_png(report)
+
+
+def _extraction_metadata(report: ExtractionReport, warn: Callable[[str], object]) -> dict[str, dg.MetadataValue]:
     metadata: dict[str, dg.MetadataValue] = {
         "session": dg.MetadataValue.text(report.session.slug),
         "session_id": dg.MetadataValue.text(str(report.session.id)),
@@ -181,9 +186,9 @@ def _extraction_metadata(report: ExtractionReport) -> dict[str, dg.MetadataValue
         metadata["notes"] = dg.MetadataValue.md("\n".join(f"- {note}" for note in notes))
     if report.error_message is not None:
         metadata["error_message"] = dg.MetadataValue.text(report.error_message)
-    png = spectrogram_png(report)
-    if png is not None:
-        metadata["spectrogram"] = picture_metadata("spectrogram per station", png)
+    picture = drawn_or_reason("spectrogram per station", partial(_draw_spectrograms, report), warn)
+    if picture is not None:
+        metadata["spectrogram"] = picture
     return metadata
 
 

@@ -1,13 +1,15 @@
 """Recording from live receivers: the job that records, its schedule, checks of stations, and the watchdog."""
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import dagster as dg
 from pydantic import Field
 
 from heimdall_pipelines.defs.asset_metadata import OWNERS, stored_in_table
-from heimdall_pipelines.defs.metadata import picture_metadata, table_metadata
+from heimdall_pipelines.defs.metadata import drawn_or_reason, table_metadata
 from heimdall_pipelines.defs.outages import RUN_AGAIN_WHOLE, retried_after_outage
 from heimdall_pipelines.defs.partitions import recording_sessions
 from heimdall_pipelines.defs.recorded import raw_iq_materialization
@@ -19,7 +21,7 @@ from heimdall_pipelines.sessions.recording import record_session as record
 from heimdall_pipelines.settings import Settings
 from heimdall_pipelines.stations.checking import check_stations as check_all_stations
 from heimdall_pipelines.store.session_revisions import SessionRevision
-from heimdall_pipelines.store.station_checks import past_checks, station_uptimes
+from heimdall_pipelines.store.station_checks import PastCheck, past_checks, station_uptimes
 from heimdall_pipelines.store.stores import Stores
 
 UPTIME_DAYS = 7.0
@@ -113,16 +115,15 @@ def station_uptime(context: dg.AssetExecutionContext, stores: dg.ResourceParam[S
     A picture shows the last week. The UI plots the numbers of each station (up: 1 or 0, latency) over time: choose
     "Plots" instead of "Table".
     """
-    from heimdall_pipelines.stations.pictures import uptime_png  # matplotlib: 27 MB that other runs save
-
     with retried_after_outage(context.op_execution_context):
         checks = check_all_stations(stores)
         uptimes = {uptime.rx_id: uptime for uptime in station_uptimes(stores.database, UPTIME_DAYS)}
         history = past_checks(stores.database, UPTIME_DAYS)
     metadata: dict[str, dg.MetadataValue] = {}
-    png = uptime_png(history, datetime.now(UTC))
-    if png is not None:
-        metadata["history"] = picture_metadata(f"stations in the last {UPTIME_DAYS:g} days", png)
+    title = f"stations in the last {UPTIME_DAYS:g} days"
+    picture = drawn_or_reason(title, partial(_draw_uptime, history), context.log.warning)
+    if picture is not None:
+        metadata["history"] = picture
     columns = ("station", "up", "latency, ms", "GNSS fix, s ago", "users", f"up in {UPTIME_DAYS:g} days", "remarks")
     metadata["answers"] = table_metadata(
         columns,
@@ -148,6 +149,12 @@ def station_uptime(context: dg.AssetExecutionContext, stores: dg.ResourceParam[S
         if check.latency_ms is not None:
             metadata[f"{check.rx_id}_latency_ms"] = dg.MetadataValue.float(round(check.latency_ms, 3))
     return dg.MaterializeResult(metadata=metadata)
+
+
+def _draw_uptime(history: Sequence[PastCheck]) -> bytes | None:
+    from heimdall_pipelines.stations.pictures import uptime_png  # matplotlib: 27 MB that other runs save
+
+    return uptime_png(history, datetime.now(UTC))
 
 
 check_stations = dg.define_asset_job(

@@ -12,7 +12,7 @@ from heimdall_pipelines.datasets.requesting import Acceptance, request_dataset
 from heimdall_pipelines.datasets.summary import DatasetSummary, summarise_dataset
 from heimdall_pipelines.datasets.workers import Workers, num_workers_wanted
 from heimdall_pipelines.defs.asset_metadata import OWNERS, stored_in_bucket, stored_in_table
-from heimdall_pipelines.defs.metadata import picture_metadata, table_metadata
+from heimdall_pipelines.defs.metadata import drawn_or_reason, table_metadata
 from heimdall_pipelines.defs.outages import RUN_AGAIN_WHOLE, retried_after_outage
 from heimdall_pipelines.defs.partitions import (
     SYNTHETIC_BATCHES,
@@ -161,7 +161,7 @@ def synthetic_dataset_summary(
     """A dataset as it stands: counts, rejected scenes, estimates against the truth, pictures."""
     with retried_after_outage(context.op_execution_context):
         summary = summarise_dataset(stores.database, context.partition_key)
-    return dg.MaterializeResult(metadata=_summary_metadata(summary))
+    return dg.MaterializeResult(metadata=_summary_metadata(summary, context.log.warning))
 
 
 make_synthetic_batches = dg.define_asset_job(
@@ -232,9 +232,7 @@ def batch_materializations(report: BatchReport) -> list[dg.AssetMaterialization]
     ]
 
 
-def _summary_metadata(summary: DatasetSummary) -> dict[str, dg.MetadataValue]:
-    from heimdall_pipelines.datasets.summary_pictures import summary_pictures  # matplotlib: 27 MB that other runs save
-
+def _summary_metadata(summary: DatasetSummary, warn: Callable[[str], object]) -> dict[str, dg.MetadataValue]:
     errors = [(e.feature, e.unit, e.num, f"{e.bias:+.3g}", f"{e.rmse:.3g}", f"{e.worst:+.3g}") for e in summary.errors]
     return {
         "samples": dg.MetadataValue.int(summary.counts.features),
@@ -246,7 +244,14 @@ def _summary_metadata(summary: DatasetSummary) -> dict[str, dg.MetadataValue]:
         "rejections": _rejections(summary.attempts, summary.rejections),
         "errors": table_metadata(("feature", "unit", "estimates", "bias", "RMSE", "worst"), errors),
         "compared": dg.MetadataValue.md("\n".join(f"- {e.feature}: {e.note}" for e in summary.errors) or "nothing"),
-    } | {title: picture_metadata(title, png) for title, png in summary_pictures(summary).items()}
+    } | _summary_pictures(summary, warn)
+
+
+def _summary_pictures(summary: DatasetSummary, warn: Callable[[str], object]) -> dict[str, dg.MetadataValue]:
+    from heimdall_pipelines.datasets.summary_pictures import summary_drawings  # matplotlib: 27 MB that other runs save
+
+    drawn = {title: drawn_or_reason(title, draw, warn) for title, draw in summary_drawings(summary).items()}
+    return {title: picture for title, picture in drawn.items() if picture is not None}
 
 
 def _in_order(spec: dict[str, Any]) -> Iterator[tuple[str, str]]:

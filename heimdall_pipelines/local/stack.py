@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import secrets
+import tempfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -85,7 +86,7 @@ class Stack:
         needs_s3
             False: an S3 server that already runs is used without waiting for it to answer.
         """
-        self._make_home()
+        self.make_home()
         with _open_lock(self._home / "users.lock") as users:
             try:
                 with self._exclusively():
@@ -102,7 +103,7 @@ class Stack:
 
         They keep running after this process, until `stop` or until the last user of `use` leaves.
         """
-        self._make_home()
+        self.make_home()
         with self._exclusively():
             return self._start(needs_s3=True)
 
@@ -128,9 +129,18 @@ class Stack:
         credentials = _load_or_make_credentials(self._home / "credentials.json")
         return _environment(credentials, status.postgres.port or 0, status.s3.port or 0)
 
-    def _make_home(self) -> None:
+    def make_home(self) -> None:
+        """Make the folder; raises LocalServerError if it cannot be written or belongs to another user."""
         # As root, PostgreSQL's unprivileged user must be able to enter its own folder below.
-        make_folder(self._home, 0o711 if os.geteuid() == 0 else 0o700)
+        try:
+            make_folder(self._home, 0o711 if os.geteuid() == 0 else 0o700)
+            with tempfile.TemporaryFile(dir=self._home):
+                pass
+        except OSError as error:
+            raise LocalServerError(
+                f"{self._home} is not a folder that can be written ({error.strerror}): "
+                "set HEIMDALL_HOME to one that can"
+            ) from error
         owner = self._home.stat().st_uid
         if owner != os.geteuid():
             raise LocalServerError(

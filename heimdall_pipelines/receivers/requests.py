@@ -10,7 +10,9 @@ from typing import TypeVar
 import aiohttp
 
 from heimdall_pipelines.receivers.addresses import shown, shown_url
+from heimdall_pipelines.receivers.allowed_addresses import ForbiddenAddressError, allowed_socket
 from heimdall_pipelines.receivers.stream import ReceiverAddress, ReceiverError
+from heimdall_pipelines.settings import load_local_settings
 
 MAX_STATUS_BYTES = 65_536
 _BUSY_STATUS = (429, 502, 503, 504)
@@ -74,10 +76,18 @@ def receiver_error(address: ReceiverAddress, error: aiohttp.ClientError | OSErro
         reason, is_transient = f"answers the websocket with {what}: is it a KiwiSDR?", False
     elif isinstance(error, aiohttp.ClientConnectorCertificateError | ssl.SSLCertVerificationError):
         reason, is_transient = "its certificate is not valid", False
+    elif isinstance(error, aiohttp.InvalidURL):  # such as a decimal number for an IPv4 address
+        reason, is_transient = f"its URL cannot be requested: {shown(str(error))}", False
     elif isinstance(error, aiohttp.ClientConnectorDNSError):
         reason = "its host name cannot be resolved"
     elif isinstance(error, aiohttp.ClientSSLError):
         reason = "does not use TLS at this port"
+    elif isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, ForbiddenAddressError):
+        reason, is_transient = (
+            "is not requested: its address is of the local link or a metadata service "
+            "(HEIMDALL_ALLOW_LINK_LOCAL_STATIONS=true allows them)",
+            False,
+        )
     elif isinstance(error, aiohttp.ClientConnectorError):
         reason = f"cannot be reached: {_words(error.os_error) or 'no connection'}"
     elif isinstance(error, aiohttp.ServerDisconnectedError):
@@ -126,10 +136,13 @@ async def read_at_most(response: aiohttp.ClientResponse, limit_bytes: int) -> by
 def _new_session() -> aiohttp.ClientSession:
     """Make a session for one receiver.
 
-    It follows no redirects, which could send requests to any address. Its own timeouts are off: the
-    clients bound every wait themselves, and a stream may take hours.
+    It connects to no address of the local link, unless the settings allow it, and follows no redirects, which could
+    send requests to any address. Its own timeouts are off: the clients bound every wait themselves, and a stream may
+    take hours.
     """
+    is_limited = not load_local_settings().allow_link_local_stations
     return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(socket_factory=allowed_socket if is_limited else None),
         timeout=aiohttp.ClientTimeout(total=None),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,

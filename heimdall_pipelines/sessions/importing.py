@@ -37,7 +37,7 @@ from heimdall_pipelines.store.session_import import (
 )
 from heimdall_pipelines.store.session_slugs import check_slug, default_session_name, session_slug
 from heimdall_pipelines.store.sessions import SessionIdentity, SessionNotFoundError, get_session
-from heimdall_pipelines.store.stations import Station, list_stations, slug
+from heimdall_pipelines.store.stations import MAX_LEVEL_DBM, MAX_NAME_CHARACTERS, Station, list_stations, slug
 from heimdall_pipelines.store.stores import Stores
 from heimdall_pipelines.throttle import Progress, Throttle
 
@@ -45,6 +45,7 @@ logger = logging.getLogger(__name__)
 
 MIN_BANDWIDTH_HZ = MIN_CHANNEL_BINS / (CHUNK_NS / 1e9)
 FREQUENCY_TOLERANCE_HZ = 1.0
+MAX_SESSION_NAME_CHARACTERS = 500
 PROGRESS_INTERVAL_S = 2.0
 
 
@@ -143,6 +144,11 @@ def import_session(
         raise ImportRefusedError("no file to import was given")
     if options.slug is not None:
         check_slug(options.slug)
+    _check_name(options.name)
+    if options.full_scale_dbm is not None and not abs(options.full_scale_dbm) <= MAX_LEVEL_DBM:  # NaN is refused, too
+        raise ImportRefusedError(
+            f"--full-scale-dbm {options.full_scale_dbm:g}: -{MAX_LEVEL_DBM:g} to {MAX_LEVEL_DBM:g} dBm are possible"
+        )
     recordings = [
         open_recording(
             file.path,
@@ -196,6 +202,14 @@ def import_session(
     return ImportReport(session.id, session.slug, revision, name, True, stored)
 
 
+def _check_name(name: str | None) -> None:
+    if name and (not name.strip() or len(name) > MAX_SESSION_NAME_CHARACTERS or "\0" in name):
+        raise ImportRefusedError(
+            "the session's name is empty, has a NUL character, or is longer than "
+            f"{MAX_SESSION_NAME_CHARACTERS} characters"
+        )
+
+
 def _common_frequency_hz(recordings: Sequence[IqRecording]) -> float:
     frequencies = {}
     for recording in recordings:
@@ -247,7 +261,9 @@ def _resolve_station(
         )
     latitude, longitude, altitude_m = position
     name = recording.receiver_name or rx_id
-    return Station(rx_id, name, latitude, longitude, altitude_m, is_active=False)
+    station = Station(rx_id, name[:MAX_NAME_CHARACTERS], latitude, longitude, altitude_m, is_active=False)
+    station.check_as_new()
+    return station
 
 
 def _checked_width_hz(option: str, given_hz: float | None, widest_hz: float) -> float | None:

@@ -6,7 +6,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from heimdall_pipelines.pictures import MAX_PNG_BYTES, small_png
+from heimdall_pipelines.pictures import MAX_PNG_BYTES, literal, small_png
 from heimdall_pipelines.sessions.extraction import ExtractionReport, StationSummary
 
 
@@ -43,9 +43,10 @@ def _spectrogram_figure(report: ExtractionReport, stations: Sequence[StationSumm
                 cmap="viridis",
                 interpolation="nearest",
             )
-            axis.set_title(station.rx_id, loc="left", fontsize=8, pad=2)
+            axis.set_title(literal(station.rx_id), loc="left", fontsize=8, pad=2)
             axis.set_ylabel("offset, kHz")
             figure.colorbar(image, ax=axis, label="dBm/Hz", pad=0.01)
         axes[-1].set_xlabel("time, s")
-        figure.suptitle(f"{report.session.slug}, centre {report.session.frequency_hz / 1e3:.10g} kHz", fontsize=9)
+        centre = f"centre {report.session.frequency_hz / 1e3:.10g} kHz"
+        figure.suptitle(f"{literal(report.session.slug)}, {centre}", fontsize=9)
     return figure

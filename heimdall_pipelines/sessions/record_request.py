@@ -8,7 +8,7 @@ from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.model.receiver_kind import kinds_text
 from heimdall_pipelines.rf.segments import CHUNK_NS
 from heimdall_pipelines.rf.spectrum import USABLE_BAND
-from heimdall_pipelines.sessions.importing import MIN_BANDWIDTH_HZ
+from heimdall_pipelines.sessions.importing import MAX_SESSION_NAME_CHARACTERS, MIN_BANDWIDTH_HZ
 from heimdall_pipelines.sessions.limits import MAX_DURATION_S, MAX_STATIONS
 from heimdall_pipelines.store.session_slugs import check_slug
 from heimdall_pipelines.store.stations import Station
@@ -93,6 +93,10 @@ class RecordRequest:
             )
         if self.name is not None and not self.name.strip():
             raise RecordingRefusedError("the name is empty")
+        if self.name is not None and (len(self.name) > MAX_SESSION_NAME_CHARACTERS or "\0" in self.name):
+            raise RecordingRefusedError(
+                f"the name has a NUL character, or is longer than {MAX_SESSION_NAME_CHARACTERS} characters"
+            )
         if self.slug is not None:
             check_slug(self.slug)
 

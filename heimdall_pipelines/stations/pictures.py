@@ -10,7 +10,7 @@ from matplotlib.dates import date2num
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from heimdall_pipelines.pictures import small_png
+from heimdall_pipelines.pictures import literal, small_png
 from heimdall_pipelines.store.station_checks import PastCheck
 
 CELL = timedelta(hours=1)  # checks are made hourly
@@ -59,7 +59,7 @@ def _cells(
             num_answers[cell] += 1
     with np.errstate(invalid="ignore"):
         latency_ms = sum_ms / num_answers
-    labels = [f"{rx_id}  {100 * num_up[rx_id] / num_checks[rx_id]:.0f} %" for rx_id in rx_ids]
+    labels = [f"{literal(rx_id)}  {100 * num_up[rx_id] / num_checks[rx_id]:.0f} %" for rx_id in rx_ids]
     return latency_ms, num_down > 0, labels
 
 

@@ -103,6 +103,7 @@ def collect_status(settings: Settings, load_dagster: Callable[[], DagsterReader]
         checks=seen.get("checks"),
         storage=seen.get("storage"),
         disk_free_bytes=_disk_free_bytes(settings),
+        max_concurrent_runs=settings.max_concurrent_runs,
         not_read=tuple(f"{name}: {reason}" for name, reason in sorted(reasons.items())),
         remarks=(seen["schema"],) if seen.get("schema") else (),
     )

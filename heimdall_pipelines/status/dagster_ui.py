@@ -9,12 +9,15 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from heimdall_pipelines.errors import HeimdallError
-from heimdall_pipelines.status.report import Daemon, RecentFailedRun, Runs
-from heimdall_pipelines.status.run_tags import PARTITION_TAG, WILL_RETRY_TAG
+from heimdall_pipelines.status.command_process import parse_process
+from heimdall_pipelines.status.report import Daemon, RecentFailedRun, RunInProgress, Runs
+from heimdall_pipelines.status.run_tags import PARTITION_TAG, PROCESS_TAG, WILL_RETRY_TAG
 
 RECENT = timedelta(hours=24)
 MAX_FAILED_NAMED = 100
 UNFINISHED = ("QUEUED", "STARTING", "STARTED", "CANCELING")
+IN_PROGRESS = UNFINISHED[1:]  # these take a place of the queue
+MAX_IN_PROGRESS_NAMED = 100
 ENDED = ("SUCCESS", "FAILURE", "CANCELED")
 _ANSWER_TIMEOUT_S = 4.0
 
@@ -23,7 +26,8 @@ _DAEMONS = """instance { daemonHealth { allDaemonStatuses {
 _RESULTS = {
     "QUEUED": "results { creationTime }",
     "FAILURE": "results { runId jobName tags { key value } endTime updateTime }",
-}
+} | dict.fromkeys(IN_PROGRESS, "results { runId jobName tags { key value } creationTime }")
+_LIMITS = {"FAILURE": MAX_FAILED_NAMED} | dict.fromkeys(IN_PROGRESS, MAX_IN_PROGRESS_NAMED)
 
 
 class UiAnswerError(HeimdallError):
@@ -76,7 +80,7 @@ def _query(now: datetime) -> str:
     recent = f", updatedAfter: {(now - RECENT).timestamp()!r}"
     runs = "\n".join(
         f"{status}: runsOrError(filter: {{statuses: [{status}]{recent if status in ENDED else ''}}}"
-        f"{f', limit: {MAX_FAILED_NAMED}' if status == 'FAILURE' else ''})"
+        f"{f', limit: {_LIMITS[status]}' if status in _LIMITS else ''})"
         f" {{ ... on Runs {{ count {_RESULTS.get(status, '')} }} }}"
         for status in (*UNFINISHED, *ENDED)
     )
@@ -105,12 +109,34 @@ def _runs(found: Mapping[str, Any], now: datetime) -> Runs:
         ended_last_24_h={status.lower(): int(found[status]["count"]) for status in ENDED},
         oldest_queued_age_s=now.timestamp() - min(queued) if queued else None,
         failed=tuple(_failed(found["FAILURE"]["results"], now)),
+        in_progress=tuple(
+            run_in_progress(run["runId"], run["jobName"], _tags(run), now.timestamp() - run["creationTime"])
+            for status in IN_PROGRESS
+            for run in found[status]["results"]
+        ),
     )
+
+
+def run_in_progress(run_id: str, job: str, tags: Mapping[str, str], age_s: float) -> RunInProgress:
+    """Describe a run that takes a place of the queue."""
+    process = parse_process(tags.get(PROCESS_TAG))
+    return RunInProgress(
+        run_id,
+        job,
+        tags.get(PARTITION_TAG),
+        age_s,
+        None if process is None else f"process {process.pid} on {process.host}",
+        None if process is None else process.has_ended(),
+    )
+
+
+def _tags(run: Mapping[str, Any]) -> dict[str, str]:
+    return {tag["key"]: tag["value"] for tag in run["tags"]}
 
 
 def _failed(runs: Iterable[Mapping[str, Any]], now: datetime) -> Iterator[RecentFailedRun]:
     for run in runs:
-        tags = {tag["key"]: tag["value"] for tag in run["tags"]}
+        tags = _tags(run)
         if tags.get(WILL_RETRY_TAG) != "true":
             age_s = now.timestamp() - (run["endTime"] or run["updateTime"])
             yield RecentFailedRun(run["runId"], run["jobName"], tags.get(PARTITION_TAG), age_s)

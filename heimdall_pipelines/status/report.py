@@ -8,6 +8,8 @@ from typing import Any, Literal
 from heimdall_pipelines.model.checks import Severity
 
 MAX_HEARTBEAT_AGE_S = 90.0  # sent every 30 s; Dagster itself treats a daemon as healthy for half an hour
+MAX_QUEUED_AGE_S = 60.0
+MAX_BLOCKING_NAMED = 4
 LOW_DISK_BYTES = 2 * 10**9  # the IQ of the first 100 samples of a dataset takes 1.1 GB
 
 ExitCode = Literal[0, 1, 2]
@@ -66,6 +68,28 @@ class RecentFailedRun:
 
 
 @dataclass(frozen=True)
+class RunInProgress:
+    """A run that takes a place of the queue.
+
+    ``process`` is that of its command, for runs that a command of `heimdall` executes; ``process_has_ended`` is None
+    if there is none or it is of another machine.
+    """
+
+    run_id: str
+    job: str
+    partition: str | None
+    age_s: float
+    process: str | None = None
+    process_has_ended: bool | None = None
+
+    def __str__(self) -> str:
+        what = f"{self.job} {self.partition}" if self.partition else self.job
+        if self.process is None:
+            return f"{what} (run {self.run_id})"
+        return f"{what} (run {self.run_id} of {self.process}{', which has ended' if self.process_has_ended else ''})"
+
+
+@dataclass(frozen=True)
 class Runs:
     """Dagster's runs: those that are not over by status, and those that ended in the last 24 hours."""
 
@@ -73,6 +97,7 @@ class Runs:
     ended_last_24_h: Mapping[str, int]
     oldest_queued_age_s: float | None = None
     failed: tuple[RecentFailedRun, ...] = ()
+    in_progress: tuple[RunInProgress, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -157,6 +182,7 @@ class Status:
     checks: ChecksStatus | None = None
     storage: StorageStatus | None = None
     disk_free_bytes: int | None = None
+    max_concurrent_runs: int | None = None
     not_read: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
 
@@ -195,6 +221,8 @@ def _attention(status: Status) -> list[str]:
         found += [f"Dagster daemon {d.name}: {d.error}" for d in status.daemons if d.is_alive and d.error]
     if status.workers is not None and not status.workers.workers:
         found.append(f"no worker answers; {status.workers.num_waiting} runs wait in Redis: heimdall worker")
+    if status.runs is not None:
+        found += _blocked_queue(status.runs, status.max_concurrent_runs)
     if status.runs is not None and status.runs.failed:
         found.append(f"{_number(len(status.runs.failed), 'run')} failed in the last 24 h")
     for dataset in status.datasets or ():
@@ -217,6 +245,19 @@ def _attention(status: Status) -> list[str]:
     if status.disk_free_bytes is not None and status.disk_free_bytes < LOW_DISK_BYTES:
         found.append(f"only {status.disk_free_bytes / 1e9:.1f} GB of the disk are free")
     return found
+
+
+def _blocked_queue(runs: Runs, max_concurrent_runs: int | None) -> list[str]:
+    """Name the runs that let no other run begin, and those whose command was killed."""
+    dead = [run for run in runs.in_progress if run.process_has_ended]
+    is_waiting = runs.oldest_queued_age_s is not None and runs.oldest_queued_age_s > MAX_QUEUED_AGE_S
+    if is_waiting and max_concurrent_runs is not None and len(runs.in_progress) >= max_concurrent_runs:
+        named = "; ".join(map(str, (dead or runs.in_progress)[:MAX_BLOCKING_NAMED]))
+        return [
+            f"the queue waits: {len(runs.in_progress)} of {max_concurrent_runs} runs are in progress "
+            f"(HEIMDALL_MAX_CONCURRENT_RUNS): {named}"
+        ]
+    return [f"the command of a run has ended: {run}; the next command of this machine ends it" for run in dead]
 
 
 def _number(number: int, what: str) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.model.batches import Batch, BatchRange
 from heimdall_pipelines.model.receiver_sites import sites_to_json
 from heimdall_pipelines.store.columns import columns_of, listed, typed
@@ -40,6 +41,10 @@ _IQ_COLUMNS = {  # of synthetic_iq_samples; the dataset's id and timestamp are a
     "iq_storage_paths": "jsonb",
 }
 BATCH_COLUMNS = columns_of(Batch)
+
+
+class DatasetShrunkError(HeimdallError):
+    """The dataset was shrunk while a batch was made that has samples beyond its new target."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,9 +148,12 @@ def commit_batch(
     ------
     DatasetNotFoundError
         The dataset was deleted in the meantime.
+    DatasetShrunkError
+        It was shrunk in the meantime, and the batch has samples beyond its target.
     """
     with database.transaction() as connection:
         _lock_dataset(connection, dataset, f"{span.partition_key} was being made")
+        _refuse_beyond_target(connection, dataset, span, max(sample_idxs, default=0))
         for table in ("measurement_features", "synthetic_iq_samples"):
             connection.execute(
                 text(f"DELETE FROM heimdall.{table} WHERE dataset_id = :id AND sample_idx = ANY(:idxs)"),
@@ -273,6 +281,17 @@ def delete_iq_rows(database: Database, dataset: Dataset, sample_idxs: Sequence[i
         connection.execute(
             text("DELETE FROM heimdall.synthetic_iq_samples WHERE dataset_id = :id AND sample_idx = ANY(:idxs)"),
             {"id": dataset.id, "idxs": list(sample_idxs)},
+        )
+
+
+def _refuse_beyond_target(connection: Connection, dataset: Dataset, span: BatchRange, last_idx: int) -> None:
+    target = connection.execute(
+        text("SELECT target_num_samples FROM heimdall.synthetic_datasets WHERE id = :id"), {"id": dataset.id}
+    ).scalar_one()
+    if last_idx >= target and target < dataset.target_num_samples:
+        raise DatasetShrunkError(
+            f"dataset {dataset.name} was shrunk to {target} samples while {span.partition_key} was being made: "
+            "nothing of the batch was committed"
         )
 
 

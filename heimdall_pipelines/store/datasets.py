@@ -40,6 +40,10 @@ class DatasetDeletedError(DatasetNotFoundError):
     """The dataset is being deleted, so no sample of it is made."""
 
 
+class SamplesExistError(HeimdallError):
+    """The dataset has samples that a lower target would leave out."""
+
+
 @dataclass(frozen=True)
 class Dataset:
     """A row of synthetic_datasets; ``deletion_began_at`` is set while it is being deleted.
@@ -236,7 +240,7 @@ def list_datasets(database: Reading) -> list[Dataset]:
 
 
 def raise_target(database: Database, dataset: Dataset, target_num_samples: int) -> Dataset:
-    """Raise the number of samples that a dataset should have; it is never lowered.
+    """Raise the number of samples that a dataset should have; a lower target changes nothing.
 
     Raises
     ------
@@ -253,6 +257,57 @@ def raise_target(database: Database, dataset: Dataset, target_num_samples: int) 
         ).first()
     if row is None:
         raise DatasetNotFoundError(f"dataset {dataset.name} was deleted meanwhile")
+    return dataset_of_row(row)
+
+
+def lower_target(database: Database, dataset: Dataset, target_num_samples: int) -> Dataset:
+    """Lower the number of samples that a dataset should have; samples that exist are never dropped.
+
+    Commits of batches wait for it, and those that began before and reach beyond the new target commit nothing.
+
+    Raises
+    ------
+    DatasetNotFoundError
+        It was deleted meanwhile, or its deletion has begun.
+    SamplesExistError
+        Samples at or after the new target exist.
+    """
+    values = {"id": dataset.id, "target": target_num_samples}
+    with database.transaction() as connection:
+        locked = connection.execute(
+            text("SELECT 1 FROM heimdall.synthetic_datasets WHERE id = :id AND deletion_began_at IS NULL FOR UPDATE"),
+            values,
+        ).first()
+        if locked is None:
+            raise DatasetNotFoundError(f"dataset {dataset.name} was deleted meanwhile")
+        end = connection.execute(
+            text(
+                "SELECT greatest("
+                "(SELECT max(sample_idx) + 1 FROM heimdall.measurement_features WHERE dataset_id = :id),"
+                " (SELECT max(first_sample_idx + num_samples) FROM heimdall.synthetic_batches"
+                " WHERE dataset_id = :id AND num_samples > 0), 0)"
+            ),
+            values,
+        ).scalar_one()
+        if end > target_num_samples:
+            raise SamplesExistError(
+                f"dataset {dataset.name} cannot be shrunk to {target_num_samples} samples: samples up to {end - 1} "
+                f"exist, and only what is not generated yet is taken back; {end} is possible"
+            )
+        connection.execute(  # batches that stopped without a sample
+            text(
+                "DELETE FROM heimdall.synthetic_batches"
+                " WHERE dataset_id = :id AND num_samples = 0 AND first_sample_idx >= :target"
+            ),
+            values,
+        )
+        row = connection.execute(
+            text(
+                "UPDATE heimdall.synthetic_datasets SET target_num_samples = least(target_num_samples, :target)"
+                f" WHERE id = :id RETURNING {DATASET_COLUMNS}"
+            ),
+            values,
+        ).one()
     return dataset_of_row(row)
 
 

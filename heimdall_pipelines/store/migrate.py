@@ -115,7 +115,7 @@ def _migrations() -> tuple[Config, ScriptDirectory, str]:
     from alembic.script import ScriptDirectory
 
     config = Config()
-    config.set_main_option("script_location", str(VERSIONS_FOLDER.parent))
+    config.set_main_option("script_location", str(VERSIONS_FOLDER.parent).replace("%", "%%"))  # % would interpolate
     script = ScriptDirectory.from_config(config)
     head = script.get_current_head()
     assert head is not None

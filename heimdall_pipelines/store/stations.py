@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 
     from heimdall_pipelines.store.database import Database
 
+MAX_RX_ID_CHARACTERS = 63
+MAX_NAME_CHARACTERS = 200
+MAX_URL_CHARACTERS = 2000
+MAX_TIMEOUT_S = 3600.0
+MAX_RETRIES = 100
+MAX_FREQUENCY_HZ = 1e12  # as in the SigMF schema
+MAX_LEVEL_DBM = 300.0
 _LONGEST_SCHEME = 8
 _SLUG = re.compile(r"[a-z0-9]+([-_][a-z0-9]+)*")
 
@@ -78,6 +85,39 @@ class Station:
         """Whether there is a client that records this kind of receiver."""
         return self.api_type != ReceiverKind.NONE
 
+    def check_as_new(self) -> None:
+        """Check what only a station that is added now must keep; stored ones of earlier versions stay readable.
+
+        Raises
+        ------
+        StationError
+            A text is too long, or a number is not finite or outside its range.
+        """
+        problems = []
+        if len(self.rx_id) > MAX_RX_ID_CHARACTERS:
+            problems.append(f"rx_id has {len(self.rx_id)} characters, up to {MAX_RX_ID_CHARACTERS} are allowed")
+        if len(self.name) > MAX_NAME_CHARACTERS:
+            problems.append(f"name has {len(self.name)} characters, up to {MAX_NAME_CHARACTERS} are allowed")
+        if self.url is not None and len(self.url) > MAX_URL_CHARACTERS:
+            problems.append(f"url has {len(self.url)} characters, up to {MAX_URL_CHARACTERS} are allowed")
+        if any("\0" in text_ for text_ in (self.name, self.url or "")):
+            problems.append("name or url contains a NUL character")
+        if self.full_scale_dbm is not None and not abs(self.full_scale_dbm) <= MAX_LEVEL_DBM:
+            problems.append(
+                f"full_scale_dbm {self.full_scale_dbm} is outside -{MAX_LEVEL_DBM:g}..{MAX_LEVEL_DBM:g} dBm"
+            )
+        if not self.timeout_seconds <= MAX_TIMEOUT_S:
+            problems.append(f"timeout_seconds {self.timeout_seconds:g} is above {MAX_TIMEOUT_S:g}")
+        if self.retry_count > MAX_RETRIES:
+            problems.append(f"retry_count {self.retry_count} is above {MAX_RETRIES}")
+        problems += [
+            f"frequency range {low:g}..{high:g} Hz ends above {MAX_FREQUENCY_HZ:g} Hz"
+            for low, high in self.frequency_ranges_hz
+            if not high <= MAX_FREQUENCY_HZ
+        ]
+        if problems:
+            raise StationError(f"station {self.rx_id[:MAX_RX_ID_CHARACTERS]}: " + "; ".join(problems))
+
 
 @dataclass(frozen=True)
 class KnownSource:
@@ -89,6 +129,31 @@ class KnownSource:
     longitude: float
     altitude_m: float = 0.0
     power_dbm: float | None = None
+
+    def check_as_new(self) -> None:
+        """Check the numbers of a transmitter that is added now; NaN is refused, too.
+
+        Raises
+        ------
+        StationError
+            A text is too long, or a number is not finite or outside its range.
+        """
+        problems = [
+            f"{what} {value} is outside {low:g}..{high:g}"
+            for what, value, low, high in (
+                ("latitude", self.latitude, -90.0, 90.0),
+                ("longitude", self.longitude, -180.0, 180.0),
+                ("altitude_m", self.altitude_m, -500.0, 100_000.0),
+                ("power_dbm", self.power_dbm, -MAX_LEVEL_DBM, MAX_LEVEL_DBM),
+            )
+            if value is not None and not low <= value <= high
+        ]
+        if not 0 < self.frequency_hz <= MAX_FREQUENCY_HZ:
+            problems.append(f"frequency_hz {self.frequency_hz} is not above 0 and up to {MAX_FREQUENCY_HZ:g}")
+        if not 0 < len(self.name) <= MAX_NAME_CHARACTERS or "\0" in self.name:
+            problems.append(f"name is empty, has a NUL character, or is longer than {MAX_NAME_CHARACTERS} characters")
+        if problems:
+            raise StationError(f"source {self.name[:MAX_NAME_CHARACTERS]}: " + "; ".join(problems))
 
 
 def _insert_sql(table: str, columns: Sequence[str]) -> str:
@@ -128,7 +193,17 @@ def add_missing_stations(connection: Connection, stations: Sequence[Station]) ->
     -------
     list of str
         The rx_id of each added station.
+
+    Raises
+    ------
+    StationError
+        A station that has no row yet is invalid, see `Station.check_as_new`.
     """
+    rx_ids = [station.rx_id for station in stations]
+    known = station_ids(connection, rx_ids)
+    for station in stations:
+        if station.rx_id not in known:
+            station.check_as_new()
     added = []
     for station in stations:
         values = vars(station) | {"frequency_ranges_hz": json.dumps(station.frequency_ranges_hz)}
@@ -163,9 +238,10 @@ def list_known_sources(database: Database) -> list[KnownSource]:
 
 
 def add_missing_known_sources(connection: Connection, sources: Sequence[KnownSource]) -> list[str]:
-    """Add the sources whose name does not exist yet; returns the added names."""
+    """Add the sources whose name does not exist yet; returns the added names; raises StationError for invalid ones."""
     added = []
     for source in sources:
+        source.check_as_new()
         inserted = connection.execute(text(_INSERT_SOURCE), vars(source)).first()
         if inserted is not None:
             added.append(source.name)

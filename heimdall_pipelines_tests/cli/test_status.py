@@ -12,13 +12,17 @@ from contextlib import closing, contextmanager
 import dagster as dg
 import pytest
 from celery import Celery
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
+from dagster._core.test_utils import create_run_for_test
 from dagster._daemon.types import DaemonHeartbeat
 from prometheus_client.parser import text_string_to_metric_families
 
 from heimdall_pipelines.cli.status import look_around
-from heimdall_pipelines.status import bounded, servers
+from heimdall_pipelines.status import bounded, report, servers
 from heimdall_pipelines.status import metrics as status_metrics
+from heimdall_pipelines.status.command_process import CommandProcess, this_machine
 from heimdall_pipelines.status.metrics import StatusCollector
+from heimdall_pipelines.status.run_tags import PROCESS_TAG
 from heimdall_pipelines.store.alerts import note_evaluations
 from heimdall_pipelines_tests.alerts.support import LOG, evaluation
 from heimdall_pipelines_tests.datasets.support import add, execute, make
@@ -155,6 +159,37 @@ def test_what_needs_attention_is_named_and_ends_with_1(heimdall, stores, night):
     assert "No problems" not in output
 
 
+def test_what_blocks_the_queue_is_named(heimdall, monkeypatch, daemon):
+    monkeypatch.setenv("HEIMDALL_MAX_CONCURRENT_RUNS", "2")
+
+    @dg.job
+    def night_job():
+        pass
+
+    dead = CommandProcess(this_machine(), 2**22 + 1, "1")  # above the highest pid of Linux
+    with dg.DagsterInstance.get() as instance:
+        tags = {PROCESS_TAG: str(dead), "dagster/partition": "night"}
+        blocking = [
+            instance.create_run_for_job(night_job, status=dg.DagsterRunStatus.STARTED, tags=tags).run_id
+            for _ in range(2)
+        ]
+        origin = RemoteJobOrigin(
+            RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("nowhere"), "nothing"), "night_job"
+        )
+        create_run_for_test(instance, "night_job", status=dg.DagsterRunStatus.QUEUED, remote_job_origin=origin)
+    monkeypatch.setattr(report, "MAX_QUEUED_AGE_S", -1.0)
+    code, output, _ = heimdall("status")
+    assert code == 1
+    line = " ".join(output.split()).partition("Attention: ")[2]
+    assert "the queue waits: 2 of 2 runs are in progress" in line
+    for run_id in blocking:
+        assert f"night_job night (run {run_id} of process {dead.pid} on " in line
+    assert "which has ended" in line
+    found = json.loads(heimdall("status", "--json")[1])
+    assert [run["process_has_ended"] for run in found["runs"]["in_progress"]] == [True, True]
+    assert found["max_concurrent_runs"] == 2
+
+
 def test_json_has_stable_names(heimdall, stores, daemon, night, session):
     note_evaluations(stores.database, LOG, [evaluation(1)])
     failed_run()
@@ -163,11 +198,11 @@ def test_json_has_stable_names(heimdall, stores, daemon, night, session):
     assert code == found["exit_code"] == 1
     assert found.keys() == {
         "observed_at", "launcher", "servers", "daemons", "workers", "runs", "datasets", "sessions", "checks", "storage",
-        "disk_free_bytes", "not_read", "attention", "exit_code",
+        "disk_free_bytes", "max_concurrent_runs", "not_read", "attention", "exit_code",
     }  # fmt: skip
     assert found["servers"][0].keys() == {"name", "address", "is_up", "response_s", "detail"}
     assert found["daemons"][0].keys() == {"name", "heartbeat_age_s", "is_alive", "error"}
-    assert found["runs"].keys() == {"unfinished", "ended_last_24_h", "oldest_queued_age_s", "failed"}
+    assert found["runs"].keys() == {"unfinished", "ended_last_24_h", "oldest_queued_age_s", "failed", "in_progress"}
     assert found["runs"]["ended_last_24_h"] == {"success": 0, "failure": 1, "canceled": 0}
     assert found["runs"]["failed"][0].keys() == {"run_id", "job", "partition", "age_s"}
     assert found["datasets"][0].keys() == {

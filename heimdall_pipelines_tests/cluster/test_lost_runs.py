@@ -102,4 +102,4 @@ def test_runs_of_the_local_launcher_are_ignored():
     with dg.DagsterInstance.ephemeral() as instance:
         context = dg.build_sensor_context(instance=instance)
         said = lost_runs(context, settings=LocalSettings(run_launcher="local"))
-    assert "HEIMDALL_RUN_LAUNCHER is local" in said.skip_message
+    assert "HEIMDALL_RUN_LAUNCHER is local" in said.skip_reason.skip_message

@@ -16,6 +16,7 @@ from heimdall_pipelines.defs.recorded import (
     raw_iq_objects,
     recorded_measurement_features,
 )
+from heimdall_pipelines.sessions import pictures
 from heimdall_pipelines.sessions.checks import SESSION_CHECKS
 from heimdall_pipelines.sessions.deleting import delete_session
 from heimdall_pipelines.sessions.extraction import extract_session
@@ -90,6 +91,34 @@ def test_the_materialization_shows_numbers_a_table_and_a_small_picture(instance,
     png = base64.b64decode(data)
     assert png.startswith(b"\x89PNG")
     assert len(png) < 100_000
+
+
+@pytest.mark.fault("the picture of a session cannot be drawn")
+def test_a_picture_that_fails_does_not_fail_the_run(instance, stores, session, monkeypatch, fault):
+    def fail(report):
+        raise ValueError(f"cannot parse {report.session.name}")
+
+    monkeypatch.setattr(pictures, "spectrogram_png", fail)
+    result = run(instance, session.slug)
+    assert result.success
+    key = dg.AssetKey(["recorded", "measurement_features"])
+    metadata = instance.get_latest_materialization_event(key).asset_materialization.metadata
+    assert metadata["spectrogram"].value.startswith("could not be drawn: ValueError: cannot parse ")
+    warnings = [entry.message for entry in instance.all_logs(result.run_id) if "could not be drawn" in entry.message]
+    assert len(warnings) == 1
+    assert execute(stores, "SELECT count(*) FROM heimdall.measurement_features").scalar() == 12
+    fault.record(
+        detected_by="the run",
+        result="the run succeeds with all rows; its log and the metadata state the reason in place of the picture",
+    )
+
+
+def test_a_session_of_any_name_is_extracted_with_its_picture(environment, stores, instance, example_recordings):
+    imported = import_files(stores, example_recordings, name="cost $x^{$")
+    assert run(instance, imported.slug).success
+    key = dg.AssetKey(["recorded", "measurement_features"])
+    metadata = instance.get_latest_materialization_event(key).asset_materialization.metadata
+    assert "data:image/png" in metadata["spectrogram"].value
 
 
 def test_a_disagreement_is_a_failed_check_with_numbers_examples_and_what_to_do(instance, stores, session):

@@ -47,7 +47,7 @@ LOG_TAIL_LINES = 25
 _PORTS = {"redis": "HEIMDALL_REDIS_PORT", "code": "HEIMDALL_CODE_PORT", "webserver": "HEIMDALL_UI_PORT"}
 _AT_WORK = {"daemon": "Instance is configured with the following daemons", "worker": "ready."}
 _MARKER = "TEST_DEPLOYMENT_SERVICE"  # by which all processes of a "container" are found, in any process group
-_SERVERS_OF_THE_TEST = {"postgres", "minio"}
+_SERVERS_OF_THE_TEST = {"postgres", "minio", "buckets"}
 # Short intervals of Dagster, so that tests do not wait for minutes.
 FAST: dict[str, Any] = {
     "run_launcher": {"config": {"worker_answer_timeout_seconds": 1}},
@@ -437,6 +437,10 @@ def _variables(settings: Settings) -> dict[str, str]:
     return (
         environment_of(settings)
         | {"HEIMDALL_REDIS_PASSWORD": secrets.token_hex(24)}
+        # The test's servers have one user.
+        | {"HEIMDALL_PG_OWNER_USER": settings.pg_user}
+        | {"HEIMDALL_PG_OWNER_PASSWORD": settings.pg_password.get_secret_value()}
+        | dict.fromkeys(("HEIMDALL_PG_ADMIN_PASSWORD", "HEIMDALL_S3_ADMIN_PASSWORD"), "not-used")
         | {f"HEIMDALL_{name}_PORT": port for name, port in ports.items()}
         | addresses
     )

@@ -16,13 +16,24 @@ from heimdall_pipelines_tests.deployment.compose import load_compose
 from heimdall_pipelines_tests.dev_server import HEIMDALL
 from heimdall_pipelines_tests.run_guard import marker, open_folder
 
-NOT_USED = {"HEIMDALL_REDIS_PASSWORD": "not-used"}
+NOT_USED = dict.fromkeys(
+    (
+        "HEIMDALL_REDIS_PASSWORD",
+        "HEIMDALL_PG_ADMIN_PASSWORD",
+        "HEIMDALL_PG_OWNER_PASSWORD",
+        "HEIMDALL_S3_ADMIN_PASSWORD",
+    ),
+    "not-used",
+)
 # Stands for the container engine: runs on this machine what it would run in a container of the service.
 DOCKER = """#!/bin/sh
 set -eu
 [ "$1" = compose ] || exit 64
 case "$2 $3" in
-"exec -T") shift 4; exec "$@" ;;
+"exec -T")
+    shift 4
+    case "$*" in "sh /docker-entrypoint-initdb.d/"*) exit 0 ;; esac  # the test's servers have one user
+    exec "$@" ;;
 "run --rm")
     shift 3
     while :; do case "$1" in
@@ -113,3 +124,31 @@ def test_a_restored_deployment_has_every_row_and_object(tools, tmp_path):
         run(second, "heimdall", "dataset", "validate", "night", "--checksums")
         run(second, "deploy/restore.sh", str(backup))  # once more does no harm
         run(second, "heimdall", "dataset", "validate", "night")
+
+
+# Stands for the container engine where no program of a server is on this machine.
+COPYING = """#!/bin/sh
+case "$2 $3" in
+"exec -T") echo a dump with passwords of stations ;;
+"run --rm") mkdir -p "$COPIED" && echo iq > "$COPIED/object" ;;
+esac
+"""
+
+
+@pytest.mark.programs
+@pytest.mark.parametrize("mask", ["000", "022"])
+def test_a_backup_is_for_its_owner_only(tmp_path, mask):
+    programs, backup = tmp_path / "programs", tmp_path / "backup"
+    programs.mkdir()
+    backup.mkdir(mode=0o755)  # of an earlier version
+    (programs / "docker").write_text(COPYING)
+    (programs / "docker").chmod(0o755)
+    path = os.pathsep.join([str(programs), os.environ["PATH"]])
+    environment = {"PATH": path, "COPIED": str(backup / "heimdall-raw-iq")}
+    command = ["sh", "-c", f"umask {mask} && exec deploy/backup.sh {backup}"]
+    for _ in range(2):
+        subprocess.run(command, env=environment, cwd=PROJECT, check=True, capture_output=True)
+    assert backup.stat().st_mode & 0o777 == 0o700
+    for dump in ("heimdall.dump", "dagster.dump"):
+        assert (backup / dump).stat().st_mode & 0o777 == 0o600
+    assert list(backup.glob("*.part")) == []

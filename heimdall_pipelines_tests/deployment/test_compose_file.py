@@ -28,12 +28,18 @@ from heimdall_pipelines_tests.test_whole_way import LOCATION
 # The compose specification's own schema, unchanged: github.com/compose-spec/compose-spec, Apache-2.0, as it comes with
 # check-jsonschema 0.39.
 SCHEMA = Path(__file__).parent / "compose-spec.json"
-SECRETS = {"HEIMDALL_PG_PASSWORD", "HEIMDALL_S3_ACCESS_KEY", "HEIMDALL_S3_SECRET_KEY", "HEIMDALL_REDIS_PASSWORD"}
+ADMIN_SECRETS = {"HEIMDALL_PG_ADMIN_PASSWORD", "HEIMDALL_PG_OWNER_PASSWORD", "HEIMDALL_S3_ADMIN_PASSWORD"}
+SECRETS = ADMIN_SECRETS | {
+    "HEIMDALL_PG_PASSWORD",
+    "HEIMDALL_S3_ACCESS_KEY",
+    "HEIMDALL_S3_SECRET_KEY",
+    "HEIMDALL_REDIS_PASSWORD",
+}
 GIVEN = dict.fromkeys(SECRETS, "c0ffee")
 # Handed on where they are set; Compose would ask everybody for what it asks for with ${…:?}.
 OPTIONAL_SECRETS = {"HEIMDALL_ALERT_URLS", "HEIMDALL_PROXY_PASSWORD_HASH"}
 OF_ONE_MACHINE = {"home", "pg_bindir", "embedded"}
-ONE_SHOT = {"migrate", "rclone"}
+ONE_SHOT = {"migrate", "rclone", "buckets"}
 CACHE = "/var/cache/heimdall"
 PUBLISHED = {"webserver", "proxy"}
 
@@ -138,6 +144,45 @@ def test_caches_are_in_the_volume_which_the_user_of_the_image_owns():
     assert f"install --directory --owner={uid} --group={uid} {CACHE}\n" in dockerfile
     folders = dict(re.findall(r"(NUMBA_CACHE_DIR|MPLCONFIGDIR)=(\S+)", dockerfile))
     assert folders == {"NUMBA_CACHE_DIR": f"{CACHE}/numba", "MPLCONFIGDIR": f"{CACHE}/matplotlib"}
+
+
+def test_services_have_the_credentials_of_no_administrator():
+    given = {name: f"secret-of-{name}" for name in SECRETS}
+    services = load_compose(given)["services"]
+    holders = {
+        name: {secret for secret in ADMIN_SECRETS if given[secret] in json.dumps(service)}
+        for name, service in services.items()
+    }
+    assert {name: held for name, held in holders.items() if held} == {
+        "postgres": {"HEIMDALL_PG_ADMIN_PASSWORD", "HEIMDALL_PG_OWNER_PASSWORD"},
+        "minio": {"HEIMDALL_S3_ADMIN_PASSWORD"},
+        "buckets": {"HEIMDALL_S3_ADMIN_PASSWORD"},
+        "migrate": {"HEIMDALL_PG_OWNER_PASSWORD"},
+    }
+    assert services["worker"]["environment"]["HEIMDALL_PG_USER"] == "heimdall_app"
+    assert services["migrate"]["environment"]["HEIMDALL_PG_USER"] == "heimdall_owner"
+
+
+def test_the_key_of_the_services_has_the_rights_of_the_shipped_policy():
+    shipped = json.loads((PROJECT / "deploy" / "s3" / "policy.json").read_text())
+    (config,) = [config for name, config in load_compose(GIVEN)["configs"].items() if name == "s3_policy"]
+    used = json.loads(config["content"])
+    assert used["Version"] == shipped["Version"]
+    for ours, theirs in zip(used["Statement"], shipped["Statement"], strict=True):
+        assert {key: ours[key] for key in ("Effect", "Action", "Resource")} == {
+            key: theirs[key] for key in ("Effect", "Action", "Resource")
+        }
+
+
+def test_no_image_has_known_holes(compose):
+    """Releases before these are named in advisories: a change of a tag must not go back."""
+    least = {"redis": "7.2.16", "caddy": "2.11.7", "timescale/timescaledb": "2.29.2", "rclone/rclone": "1.75.1"}
+    tags = dict(service["image"].split(":") for service in compose["services"].values())
+    for image, version in least.items():
+        found = re.match(r"[\d.]+", tags[image])[0]
+        assert [int(part) for part in found.split(".")] >= [int(part) for part in version.split(".")], image
+    assert tags["pgsty/minio"] >= "RELEASE.2026-08-04"
+    assert "minio/minio" not in tags  # archived: no image has the fix of CVE-2025-62506
 
 
 def test_workers_can_be_several(compose):

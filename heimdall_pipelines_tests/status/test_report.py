@@ -10,6 +10,7 @@ from heimdall_pipelines.status.report import (
     Daemon,
     DatasetStatus,
     RecentFailedRun,
+    RunInProgress,
     Runs,
     Server,
     SessionsStatus,
@@ -30,6 +31,17 @@ WELL = Status(
     checks=ChecksStatus({}, None, ()),
     disk_free_bytes=10**10,
 )
+
+BLOCKING = (
+    RunInProgress("r1", "job", "night", 300.0),
+    RunInProgress("r2", "job", None, 300.0, "process 7 on here", process_has_ended=False),
+)
+
+
+def test_a_queue_that_moves_is_no_reason_to_worry():
+    for queued_age_s, max_concurrent_runs in ((59.0, 2), (None, 2), (61.0, 3), (61.0, None)):
+        runs = Runs({}, {}, queued_age_s, in_progress=BLOCKING)
+        assert replace(WELL, runs=runs, max_concurrent_runs=max_concurrent_runs).attention == ()
 
 
 def test_work_that_waits_is_no_reason_to_worry():
@@ -52,6 +64,14 @@ def test_work_that_waits_is_no_reason_to_worry():
         ({"daemons": (Daemon("SENSOR", 5.0, "code server lost"),)}, "Dagster daemon SENSOR: code server lost"),
         ({"workers": Workers((), "dagster", 4)}, "no worker answers; 4 runs wait in Redis"),
         ({"runs": Runs({}, {"failure": 1}, failed=(RecentFailedRun("r1", "job", None, 60.0),))}, "1 run failed"),
+        (
+            {"runs": Runs({}, {}, 61.0, in_progress=BLOCKING), "max_concurrent_runs": 2},
+            "the queue waits: 2 of 2 runs are in progress (HEIMDALL_MAX_CONCURRENT_RUNS): job night (run r1); job (run",
+        ),
+        (
+            {"runs": Runs({}, {}, in_progress=(replace(BLOCKING[1], process_has_ended=True),))},
+            "the command of a run has ended: job (run r2 of process 7 on here, which has ended)",
+        ),
         ({"datasets": (replace(WELL.datasets[0], health="critical"),)}, "dataset night is critical"),
         ({"datasets": (replace(WELL.datasets[0], is_being_deleted=True),)}, "the deletion of dataset night is not"),
         ({"sessions": SessionsStatus({}, {"warning": 1, "critical": 1}, 0, ())}, "2 sessions not healthy"),

@@ -1,11 +1,13 @@
 import multiprocessing
 import re
+import shutil
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from heimdall_pipelines.model.receiver_kind import ReceiverKind
+from heimdall_pipelines.store import migrate as module
 from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.migrate import SchemaTooNewError, migrate
 from heimdall_pipelines_tests.waiting import TIMEOUT_S
@@ -33,6 +35,15 @@ FEATURES_OF_DATASET = (
     " receiver_features, tx_known, extraction_metadata, num_receivers_detected, num_receivers_in_sample)"
     " VALUES (gen_random_uuid(), now(), :dataset, :idx, 2, '[]', false, '{}', 0, 0)"
 )
+
+
+def test_the_project_may_be_in_a_folder_with_a_percent_sign(empty, tmp_path, monkeypatch):
+    versions = tmp_path / "100%(here)s %d" / "migrations" / "versions"
+    shutil.copytree(module.VERSIONS_FOLDER.parent, versions.parent)
+    monkeypatch.setattr(module, "VERSIONS_FOLDER", versions)
+    before, after = migrate(empty)
+    assert before is None
+    assert migrate(empty) == (after, after)
 
 
 @pytest.fixture
