@@ -1,6 +1,7 @@
 """What a process without credentials gets from every port and socket of an S3 server; run as a program of its own.
 
-Its standard input has the ports, the sockets and the authority's certificate, which is no secret; it prints, as JSON, each answer: what was asked, and what came.
+Its standard input has the ports, the sockets and the authority's certificate, which is no secret; it prints, as JSON,
+each answer: what was asked, and what came.
 """
 
 import json

@@ -252,7 +252,7 @@ def test_a_store_that_reads_no_object_is_an_outage_with_what_the_server_says(pro
     monkeypatch.setattr(objects, "DAMAGED_AFTER_S", 0.0)
     proxy, store = proxied
     proxy.unreadable = lambda path: True
-    with pytest.raises(ObjectsUnavailableError, match="InternalError for .*: We encountered an internal error"):
+    with pytest.raises(ObjectsUnavailableError, match=r"InternalError for .*: We encountered an internal error"):
         store.read(ObjectLocation(store.raw_iq_bucket, "a/b"), 0, 3)
 
 
