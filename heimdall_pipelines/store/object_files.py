@@ -1,7 +1,6 @@
-"""The files of an S3 store on this machine: written to disk before rows name their objects, and their free space."""
+"""The files of an S3 store on this machine: written to disk before rows name their objects."""
 
 import os
-import shutil
 import stat
 from contextlib import suppress
 from pathlib import Path
@@ -34,12 +33,6 @@ def sync_files(folder: Path) -> int:
             num_files += _sync(Path(here, name))
         _sync(Path(here))
     return num_files
-
-
-def free_bytes(folder: Path, kept_free_fraction: float) -> int:
-    """Bytes that fit on a folder's disk while a fraction of it stays free; negative if less than that is free."""
-    usage = shutil.disk_usage(folder)
-    return usage.free - int(usage.total * kept_free_fraction)
 
 
 def _sync(path: Path) -> bool:

@@ -1,5 +1,6 @@
 """Objects in the S3 store: writes streams, reads ranges, distinguishes outages from missing objects."""
 
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,7 +18,7 @@ from minio.error import InvalidResponseError, MinioException, S3Error, ServerErr
 
 from heimdall_pipelines.errors import HeimdallError, UnavailableError
 from heimdall_pipelines.settings import Settings
-from heimdall_pipelines.store.object_files import free_bytes, sync_files
+from heimdall_pipelines.store.object_files import sync_files
 
 PART_SIZE_BYTES = 16 * 2**20
 CONNECT_TIMEOUT_S = 5.0
@@ -28,8 +29,7 @@ CONNECTIONS = 10
 DAMAGED_AFTER_S = 20.0  # SeaweedFS itself tries for 13 s to read rotten bytes
 LONGEST_PAUSE_S = 4.0
 OTHERS_TRIED = 2
-KEPT_FREE_FRACTION = 0.01  # by the embedded store, which then takes nothing
-VOLUME_BYTES = 256 * 2**20  # the embedded store takes space in volumes of this size
+LOW_SPACE_BYTES = 2**30  # SeaweedFS takes nothing into a bucket once no volume of 256 MiB is left for it
 _NOT_FOUND = {"NoSuchKey", "NoSuchObject", "ResourceNotFound"}
 _REFUSED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
 _FULL = {
@@ -187,7 +187,7 @@ class ObjectStore:
         ObjectsUnavailableError
             The store could not be reached.
         """
-        with self._errors(str(location), num_bytes=length):
+        with self._errors(str(location), is_put=True):
             stored = self._client.put_object(
                 location.bucket,
                 location.key,
@@ -209,7 +209,7 @@ class ObjectStore:
             self.put(location, source, length, content_type)
             return
         where = location.bucket, location.key
-        with self._errors(str(location), num_bytes=length):
+        with self._errors(str(location), is_put=True):
             # Private calls, since put_object holds a part until the next one is read: peak memory of seven stations is
             # 309 MB with it and 273 MB without (7 parts of 5 MB), and `heimdall session record` has 300 MB.
             upload = self._client._create_multipart_upload(*where, {"Content-Type": content_type})
@@ -349,20 +349,16 @@ class ObjectStore:
                         return True
         return False
 
-    def _has_no_room(self, num_bytes: int) -> str | None:
-        """How much is free where the store's files are, if an object of this length may not fit; None elsewhere."""
+    def _free_if_low(self) -> str | None:
+        """What is free where the store's files are, if that may be why it took nothing; None elsewhere."""
         folder = self._settings.s3_folder
-        if folder is None:
-            return None
         with suppress(OSError):
-            free = free_bytes(folder, KEPT_FREE_FRACTION)
-            if free < max(num_bytes, VOLUME_BYTES):
-                return f"{max(free, 0) / 1e6:.0f} MB can be used in {folder}, 1 % of the disk is kept free"
+            if folder is not None and (free := shutil.disk_usage(folder).free) < LOW_SPACE_BYTES:
+                return f"{free / 1e6:.0f} MB are free in {folder}, of which it allocates 268 MB at a time"
         return None
 
     @contextmanager
-    def _errors(self, what: str, num_bytes: int | None = None) -> Iterator[None]:
-        """Turn the client's errors into ours; ``num_bytes`` is the length of an object that is put."""
+    def _errors(self, what: str, *, is_put: bool = False) -> Iterator[None]:
         try:
             yield
         except S3Error as error:
@@ -380,9 +376,8 @@ class ObjectStore:
                     f"{self._where} refuses the credentials for {what} ({error.code}): "
                     "see HEIMDALL_S3_ACCESS_KEY and HEIMDALL_S3_SECRET_KEY, and deploy/s3/README.md for their rights"
                 ) from error
-            no_room = None if num_bytes is None else self._has_no_room(num_bytes)
-            if no_room is not None:
-                raise ObjectsFullError(_no_room(self._where, what, no_room)) from error
+            if is_put and (free := self._free_if_low()) is not None:
+                raise ObjectsFullError(_no_room(self._where, what, free)) from error
             raise ObjectsUnavailableError(f"{self._where}: {error.code} for {what}: {error.message}") from error
         except (ServerError, InvalidResponseError, MinioException, urllib3.exceptions.HTTPError) as error:
             raise ObjectsUnavailableError(f"{self._where}: {what}: {error}") from error

@@ -10,7 +10,7 @@ import pytest
 
 from heimdall_pipelines.datasets import generating
 from heimdall_pipelines.sessions import importing
-from heimdall_pipelines.store.object_files import free_bytes, sync_files
+from heimdall_pipelines.store.object_files import sync_files
 from heimdall_pipelines.store.objects import ObjectLocation, ObjectStore, ObjectsUnavailableError
 from heimdall_pipelines.store.stores import open_stores
 from heimdall_pipelines_tests.datasets.support import add, make
@@ -58,12 +58,6 @@ def test_a_file_that_vanishes_meanwhile_is_skipped_and_a_missing_folder_is_no_su
     monkeypatch.setattr(os, "open", vanishing)
     assert sync_files(tmp_path) == 0
     assert tmp_path / "1.dat" in opened
-
-
-def test_free_space_is_what_is_left_above_the_part_that_is_kept_free(tmp_path):
-    statistics = os.statvfs(tmp_path)
-    total = statistics.f_blocks * statistics.f_frsize
-    assert free_bytes(tmp_path, 0.0) - free_bytes(tmp_path, 0.5) == pytest.approx(total / 2, rel=1e-3)
 
 
 @pytest.mark.parametrize(
