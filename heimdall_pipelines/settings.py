@@ -163,6 +163,14 @@ class Settings(LocalSettings):
     s3_secret_key: SecretStr = Field(description="S3 secret key")
     s3_secure: bool = Field(default=False, description="true for https")
     s3_region: str = Field(default="us-east-1", description="S3 region")
+    s3_folder: Path | None = Field(
+        default=None, description="Folder of the S3 store's files, if it is on this machine; the embedded stack sets it"
+    )
+    s3_sync: Literal["none", "sessions", "all"] = Field(
+        default="sessions",
+        description="Whose files in HEIMDALL_S3_FOLDER are written to disk before their rows are committed: none, "
+        "sessions (their IQ cannot be regenerated), or all, with synthetic batches",
+    )
 
 
 def load_settings(**overrides: Any) -> Settings:

@@ -96,7 +96,8 @@ def server_settings(request) -> Settings:
     """Settings of the servers, with the default database and the buckets of this process."""
     environment = request.config.stash[STACK].start()
     buckets = {f"s3_bucket_{kind}_iq": f"test-{kind}-iq-{PROCESS}" for kind in ("raw", "synthetic")}
-    return load_settings(**{k.removeprefix(ENV_PREFIX).lower(): v for k, v in environment.items()}, **buckets)
+    own = {k.removeprefix(ENV_PREFIX).lower(): v for k, v in environment.items()}
+    return load_settings(**own, **buckets, s3_sync="none")  # a power cut may have the objects of these
 
 
 def execute_on_server(settings: Settings, statement: str, database: str = "postgres") -> None:

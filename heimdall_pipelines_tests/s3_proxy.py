@@ -1,6 +1,7 @@
 """An S3 server in front of the real one that answers some requests as a store in trouble does."""
 
 import threading
+from collections.abc import Callable
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
@@ -14,6 +15,11 @@ STORAGE_FULL = (
     b"reached its minimum free drive threshold. Please delete a few objects to proceed.</Message>"
     b"<Resource>/</Resource><RequestId>1</RequestId><HostId>1</HostId></Error>"
 )
+# As SeaweedFS answers a GET of an object whose bytes do not match their checksum.
+INTERNAL_ERROR = (
+    b'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>InternalError</Code><Message>We encountered an internal '
+    b"error, please try again.</Message><Resource>/</Resource><RequestId>1</RequestId></Error>"
+)
 _NOT_FORWARDED = {"connection", "keep-alive", "transfer-encoding", "content-length", "date", "server"}
 
 
@@ -26,11 +32,14 @@ class S3Proxy:
         So many more PUTs find room; None: any number.
     lists_backwards : bool
         Listings come in the wrong order.
+    unreadable : callable
+        Whether a GET of an object's path fails with status 500.
     """
 
     def __init__(self, server_port: int) -> None:
         self.puts_until_full: int | None = None
         self.lists_backwards = False
+        self.unreadable: Callable[[str], bool] = lambda _path: False
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer((LOOPBACK, 0), self._handler(server_port))
         self._server.daemon_threads = True
@@ -65,6 +74,9 @@ class S3Proxy:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 if self.command == "PUT" and not proxy._has_room():
                     self.answer(507, {"Content-Type": "application/xml"}, STORAGE_FULL, str(len(STORAGE_FULL)))
+                    return
+                if self.command == "GET" and "list-type=2" not in self.path and proxy.unreadable(self.path):
+                    self.answer(500, {"Content-Type": "application/xml"}, INTERNAL_ERROR, str(len(INTERNAL_ERROR)))
                     return
                 server = HTTPConnection(LOOPBACK, server_port)
                 server.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)

@@ -360,7 +360,7 @@ def test_without_room_nothing_is_committed_and_with_room_again_all_is_made(night
         with open_stores(through) as stores:
             proxy.puts_until_full = 2
             with pytest.raises(
-                ObjectsFullError, match=r"has no room for \S+ \(XMinioStorageFull\): free space"
+                ObjectsFullError, match=r"has no room for \S+ \(XMinioStorageFull: .+\): free space"
             ) as full:
                 attempt(stores)
             assert night.rows() == before

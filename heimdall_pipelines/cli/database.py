@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from heimdall_pipelines.cli.console import output, show_progress
-from heimdall_pipelines.cli.environment import prepare, servers, stores
+from heimdall_pipelines.cli.environment import prepare, reclaim_space, servers, stores
 from heimdall_pipelines.errors import HeimdallError
 
 app = typer.Typer(help="The database's schema and the buckets.", no_args_is_help=True)
@@ -54,7 +54,7 @@ def sweep(
     """Find orphans: objects of deleted datasets and sessions. Objects younger than an hour are kept."""
     from heimdall_pipelines.store.orphans import find_orphans, remove_orphan
 
-    num_found = 0
+    num_found = num_removed = 0
     with stores() as opened:
         for orphan in find_orphans(opened):
             num_found += 1
@@ -64,9 +64,13 @@ def sweep(
                 output.print(f"kept, younger than an hour: {what}", soft_wrap=True)
             elif apply:
                 remove_orphan(opened, orphan)
+                num_removed += 1
                 output.print(f"removed: {what}", soft_wrap=True)
             else:
                 output.print(f"orphan: {what}", soft_wrap=True)
+        space = reclaim_space() if num_removed else ""
+    if space:
+        output.print(f"orphans removed: {num_removed}{space}", soft_wrap=True)
     if not num_found:
         output.print("no orphans: every object belongs to a dataset or a session")
     elif not apply:
@@ -101,6 +105,9 @@ def expire(
                     show_progress,
                 )
             output.print(f"{'deleted' if apply else 'expired'}: session {session.slug}")
+        space = reclaim_space() if apply and expired else ""
+    if space:
+        output.print(f"sessions deleted: {len(expired)}{space}", soft_wrap=True)
     if not expired:
         output.print(f"no session was completed more than {days} days ago")
     elif not apply:

@@ -14,7 +14,7 @@ from heimdall_pipelines.cli import dataset_shrinking
 from heimdall_pipelines.cli.confirming import confirm_deletion
 from heimdall_pipelines.cli.console import errors, output, table
 from heimdall_pipelines.cli.dataset_options import with_spec_options
-from heimdall_pipelines.cli.environment import reader, stores
+from heimdall_pipelines.cli.environment import reader, reclaim_space, stores
 from heimdall_pipelines.cli.lazy_commands import SectionedCommand
 from heimdall_pipelines.cli.validation_output import exit_2_on_outage, exit_code
 from heimdall_pipelines.datasets.limits import MAX_WORKERS
@@ -204,7 +204,8 @@ def delete(name: Name, yes: Annotated[bool, typer.Option("--yes", help="Don't as
         if not yes:
             confirm_deletion(what, f"It can be regenerated from its parameters and seed {dataset.seed}")
         delete_dataset(opened, name, partial(remove_partitions, instance))
-    output.print(f"deleted: {what}")
+        space = reclaim_space() if counts.iq_objects else ""
+    output.print(f"deleted: {what}{space}", soft_wrap=True)
 
 
 @app.command("validate")

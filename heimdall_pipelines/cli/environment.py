@@ -68,6 +68,29 @@ def running_servers() -> bool:
     return True
 
 
+def reclaim_space() -> str:
+    """Return the space of removed objects to the disk, inside `servers`; returns what to add to the command's line.
+
+    Another store than the embedded one returns it by itself, sooner or later: nothing is said.
+    """
+    from heimdall_pipelines.settings import load_settings
+
+    settings = load_settings()
+    if settings.s3_folder is None:
+        return ""
+    from heimdall_pipelines.local.processes import LocalServerError
+    from heimdall_pipelines.local.stack import Stack
+
+    stack = Stack(settings.home)
+    if stack.objects_folder.resolve() != settings.s3_folder.resolve():
+        return ""
+    try:
+        num_bytes = stack.reclaim_space()
+    except LocalServerError as error:
+        return f"; the space of its objects is returned to the disk later: {error}"
+    return "" if num_bytes is None else f"; {num_bytes / 1e6:.1f} MB were returned to the disk"
+
+
 def _put(environment: dict[str, str], home: Path) -> None:
     from heimdall_pipelines.settings import ENV_PREFIX
 

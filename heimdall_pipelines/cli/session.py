@@ -11,7 +11,7 @@ import typer
 from heimdall_pipelines.cli import session_locating, session_recording
 from heimdall_pipelines.cli.confirming import confirm_deletion
 from heimdall_pipelines.cli.console import escape, output, show_progress, table
-from heimdall_pipelines.cli.environment import reader, stores
+from heimdall_pipelines.cli.environment import reader, reclaim_space, stores
 from heimdall_pipelines.cli.validation_output import exit_2_on_outage
 from heimdall_pipelines.formats.file_formats import names_of_formats
 from heimdall_pipelines.formats.utc import unix_ns_from_iso
@@ -258,7 +258,8 @@ def delete(
         if not yes:
             confirm_deletion(_deletion_summary(contents), "Recordings CANNOT be regenerated.")
         delete_session(opened, contents.session_id, remove_partition, show_progress)
-    output.print(f"deleted: {_deletion_summary(contents)}", markup=False, soft_wrap=True)
+        space = reclaim_space() if contents.num_objects else ""
+    output.print(f"deleted: {_deletion_summary(contents)}{space}", markup=False, soft_wrap=True)
 
 
 def _health(session: RecordingSession) -> str:

@@ -209,6 +209,7 @@ def make_samples(
             made += result or ()
             counted.made(len(made))
     made.sort(key=lambda sample: sample.sample_idx)
+    stores.objects.sync_before_commit(stores.objects.synthetic_iq_bucket)
     before_commit()
     try:
         batch = commit_batch(

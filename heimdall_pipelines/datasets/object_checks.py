@@ -12,7 +12,13 @@ from heimdall_pipelines.formats.npy import npy_header_bytes
 from heimdall_pipelines.model.checks import MAX_EXAMPLES
 from heimdall_pipelines.store.dataset_snapshot import DatasetSnapshot, StoredIq, activity
 from heimdall_pipelines.store.iq_objects import dataset_iq_prefix, sidecar_key
-from heimdall_pipelines.store.objects import ObjectEntry, ObjectLocation, ObjectNotFoundError, ObjectStore
+from heimdall_pipelines.store.objects import (
+    ObjectDamagedError,
+    ObjectEntry,
+    ObjectLocation,
+    ObjectNotFoundError,
+    ObjectStore,
+)
 from heimdall_pipelines.store.stores import Stores
 
 _READS_AT_ONCE = 4
@@ -207,17 +213,21 @@ class _ObjectsOfSample:
         while group := list(islice(remaining, _READS_AT_ONCE)):
             for (rx_id, key), sha256 in zip(group, self._readers.map(self._sha256, group), strict=True):
                 self._outcome.count("checksums_compared")
-                if sha256 is None:
+                if isinstance(sha256, ObjectDamagedError):
+                    self._wrong(row, str(sha256))
+                elif sha256 is None:
                     self._wrong(row, f"{key} is missing")
                 elif sha256 != row.sha256.get(rx_id):
                     self._wrong(row, f"{key} was changed since it was stored: its SHA-256 differs")
 
-    def _sha256(self, object_: tuple[str, str]) -> str | None:
+    def _sha256(self, object_: tuple[str, str]) -> str | ObjectDamagedError | None:
         location = ObjectLocation(self._objects.synthetic_iq_bucket, object_[1])
         try:
             return hashlib.sha256(self._objects.read(location, 0, self._size_bytes)).hexdigest()
         except ObjectNotFoundError:
             return None
+        except ObjectDamagedError as error:
+            return error
 
     def _wrong(self, row: StoredIq, what: str) -> None:
         # Nothing is missing for a row that should not exist.

@@ -20,7 +20,7 @@ from heimdall_pipelines.formats.npy import read_npy_header
 from heimdall_pipelines.formats.recording import RecordingFormatError
 from heimdall_pipelines.store.dataset_snapshot import StoredIq, open_snapshot
 from heimdall_pipelines.store.datasets import Dataset
-from heimdall_pipelines.store.objects import ObjectLocation, ObjectNotFoundError, ObjectStore
+from heimdall_pipelines.store.objects import ObjectLocation, ObjectStore, ObjectUnreadableError
 from heimdall_pipelines.store.stores import Stores
 
 MAX_RELATIVE_DIFFERENCE = (
@@ -205,7 +205,7 @@ def compare_stored(objects: ObjectStore, row: StoredIq, rx_id: str, file: IqFile
             problem = f"{location}: {size} bytes are stored, {len(file.npy)} are expected"
             return Comparison(location, False, math.inf, problem)
         stored = objects.read(location, 0, size)
-    except ObjectNotFoundError as error:
+    except ObjectUnreadableError as error:
         return Comparison(location, False, math.inf, str(error))
     return _compare_bytes(location, stored, file.npy, row.sha256.get(rx_id))
 

@@ -131,9 +131,7 @@ class EmbeddedPostgres:
         if not self._data.exists():
             self._initialise(bindir, account, password)
         self._check_version(bindir, account)
-        self._remove_stale_pid_file()
-        if self._process is not None:
-            self._process.poll()  # PostgreSQL mistakes a zombie, such as a killed child of ours, for its socket's owner
+        self._remove_stale_lock_files()
         port = free_port(self.port(), PORTS)
         (self._folder / "port").write_text(f"{port}\n")
         settings = {
@@ -211,11 +209,12 @@ class EmbeddedPostgres:
                 f"or move {self._folder} away to begin with an empty database"
             )
 
-    def _remove_stale_pid_file(self) -> None:
-        """Remove the postmaster.pid of a killed server, after its backends have ended.
+    def _remove_stale_lock_files(self) -> None:
+        """Remove the lock files of a killed server, after its backends have ended.
 
-        PostgreSQL refuses to start if the file names any live process, even an unrelated one. Without
-        the file it cannot detect old backends that still write.
+        PostgreSQL refuses to start if postmaster.pid, or the lock file of a socket in the data folder, names any
+        process, even an unrelated one or a zombie, which a killed server stays until the process that started it reaps
+        it or ends. Without postmaster.pid it cannot detect old backends that still write.
         """
         if not gone_within(ORPHAN_TIMEOUT_S, lambda: not servers_of("postgres", self._data)):
             pids = " ".join(str(process.pid) for process in servers_of("postgres", self._data))
@@ -224,6 +223,8 @@ class EmbeddedPostgres:
                 f"end them (kill {pids}), then try again"
             )
         (self._data / "postmaster.pid").unlink(missing_ok=True)
+        for socket_or_lock in self._data.glob(".s.PGSQL.*"):
+            socket_or_lock.unlink(missing_ok=True)
 
     def _reachable_bindir(self, account: Account | None) -> Path:
         """Return the folder of the binaries, or of a copy that the unprivileged account can access."""

@@ -12,12 +12,14 @@ import sys
 import threading
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 
+from heimdall_pipelines.local.certificate_files import CertificateFiles
 from heimdall_pipelines.local.places import make_folder
 from heimdall_pipelines.local.ports import LOOPBACK, free_port, is_free, reserve
 from heimdall_pipelines.local.processes import LocalServerError, end, launch, servers_of, wait_until_ready
@@ -35,6 +37,14 @@ STOP_TIMEOUT_S = 5.0
 KILL_TIMEOUT_S = 30.0
 
 
+@dataclass(frozen=True)
+class MasterAddress:
+    """The gRPC port of a server's master, ``host:port``, and the certificates to connect to it with."""
+
+    address: str
+    certificates: CertificateFiles
+
+
 class EmbeddedS3:
     """One SeaweedFS server whose objects are in ``folder/data``.
 
@@ -43,12 +53,13 @@ class EmbeddedS3:
     Parameters
     ----------
     folder
-        Made at the first start. Holds data, log and ports.
+        Made at the first start. Holds data, log, ports and certificates.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder.absolute()
         self._data = self._folder / "data"
+        self._certificates = CertificateFiles.in_folder(self._folder / "certificates")
         self._log = self._folder / "server.log"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -128,6 +139,18 @@ class EmbeddedS3:
         """Return the S3 port of the running server, or the one that the next start tries; None before the first."""
         return self._remembered_ports().get("s3")
 
+    @property
+    def data_folder(self) -> Path:
+        """Folder of the objects' files."""
+        return self._data
+
+    def master(self) -> MasterAddress | None:
+        """Where the server takes commands, and the certificates it asks for; None if it does not run."""
+        port = self._remembered_ports().get("master")
+        if port is None or self._running() is None or not self._certificates.key.exists():
+            return None
+        return MasterAddress(f"{LOOPBACK}:{port + GRPC_OFFSET}", self._certificates)
+
     def _running(self) -> psutil.Process | None:
         return next(iter(servers_of("weed", self._data)), None)
 
@@ -160,6 +183,8 @@ class EmbeddedS3:
             "webdav": "false",
             "admin.ui": "false",
             "master.telemetry": "false",
+            # Master and filer would delete buckets, and give tokens for any object, by HTTP without credentials.
+            "disableHttp": "true",
             "s3.port.iceberg": 0,
             "s3.port.lance": 0,
             # Relative, so that no path is too long for a socket (104 bytes on macOS), and not in /tmp.
@@ -177,6 +202,9 @@ class EmbeddedS3:
         for service, port in self._choose_ports(reservations).items():
             options[f"{service}.port"] = port
             options[f"{service}.port.grpc"] = port + GRPC_OFFSET
+        from heimdall_pipelines.local.certificates import make_certificates  # loads a library in C
+
+        make_certificates(self._certificates.key.parent)
         signing_key = secrets.token_hex(32)
         self._process = launch(
             [_weed(), "-logtostderr", "mini", *(f"-{name}={value}" for name, value in options.items())],
@@ -191,10 +219,29 @@ class EmbeddedS3:
                 "WEED_JWT_SIGNING_READ_KEY": signing_key,
                 "WEED_JWT_FILER_SIGNING_KEY": signing_key,
                 "WEED_JWT_FILER_SIGNING_READ_KEY": signing_key,
+                **_mutual_tls(self._certificates),
             },
             self._log,
         )
         return psutil.Process(self._process.pid)
+
+
+def _mutual_tls(files: CertificateFiles) -> dict[str, str]:
+    """Variables that let the server's gRPC ports, and the HTTP ports that need no data, ask for its own certificate.
+
+    Without them any process on this machine may remove buckets and copy objects by gRPC. The volume server's HTTP port,
+    which the objects' bytes pass, asks for a token instead.
+    """
+    variables = {"WEED_GRPC_CA": str(files.authority)}
+    for part in ("GRPC_MASTER", "GRPC_VOLUME", "GRPC_FILER", "GRPC_S3", "GRPC_ADMIN", "GRPC_WORKER", "GRPC_CLIENT"):
+        variables |= {f"WEED_{part}_CERT": str(files.certificate), f"WEED_{part}_KEY": str(files.key)}
+    for part in ("HTTPS_MASTER", "HTTPS_FILER", "HTTPS_ADMIN"):
+        variables |= {
+            f"WEED_{part}_CERT": str(files.certificate),
+            f"WEED_{part}_KEY": str(files.key),
+            f"WEED_{part}_CA": str(files.authority),
+        }
+    return variables
 
 
 def _make_ready(client: Minio, buckets: set[str]) -> None:

@@ -113,6 +113,24 @@ class Stack:
             with self._exclusively():
                 self._stop()
 
+    @property
+    def objects_folder(self) -> Path:
+        """Folder of the S3 server's files."""
+        return self._s3.data_folder
+
+    def reclaim_space(self) -> int | None:
+        """Return the space of removed objects to the disk; returns its bytes, None if the S3 server does not run.
+
+        Raises
+        ------
+        LocalServerError
+            The server refuses.
+        """
+        from heimdall_pipelines.local.seaweed_space import reclaim_space  # loads gRPC
+
+        master = self._s3.master()
+        return None if master is None else reclaim_space(master, self._s3.data_folder)
+
     def status(self) -> StackStatus:
         """Return which servers run; starts nothing."""
         pg_pid, s3_pid = self._postgres.running_pid(), self._s3.running_pid()
@@ -127,7 +145,7 @@ class Stack:
         if not (status.postgres.running or status.s3.running):
             return None
         credentials = _load_or_make_credentials(self._home / "credentials.json")
-        return _environment(credentials, status.postgres.port or 0, status.s3.port or 0)
+        return self._environment(credentials, status.postgres.port or 0, status.s3.port or 0)
 
     def make_home(self) -> None:
         """Make the folder; raises LocalServerError if it cannot be written or belongs to another user."""
@@ -159,7 +177,7 @@ class Stack:
         interrupted = threading.Event()
         s3_port = self._s3.port()
         if not needs_s3 and s3_port is not None and self._s3.running_pid() is not None:
-            return _environment(credentials, self._start_postgres(credentials, interrupted), s3_port)
+            return self._environment(credentials, self._start_postgres(credentials, interrupted), s3_port)
         with ThreadPoolExecutor(max_workers=2) as both:
             postgres = both.submit(self._start_postgres, credentials, interrupted)
             s3 = both.submit(self._s3.start, credentials.s3_access_key, credentials.s3_secret_key, BUCKETS, interrupted)
@@ -171,7 +189,7 @@ class Stack:
                 raise
         pg_port, s3_port = postgres.result(), s3.result()
         _logger.info("PostgreSQL on port %d and S3 on port %d, data in %s", pg_port, s3_port, self._home)
-        return _environment(credentials, pg_port, s3_port)
+        return self._environment(credentials, pg_port, s3_port)
 
     def _start_postgres(self, credentials: Credentials, interrupted: threading.Event) -> int:
         port = self._postgres.start(credentials.pg_password, interrupted)
@@ -184,19 +202,19 @@ class Stack:
         for stop in stops:
             stop.result()
 
-
-def _environment(credentials: Credentials, pg_port: int, s3_port: int) -> dict[str, str]:
-    return {
-        "HEIMDALL_PG_HOST": LOOPBACK,
-        "HEIMDALL_PG_PORT": str(pg_port),
-        "HEIMDALL_PG_USER": SUPERUSER,
-        "HEIMDALL_PG_PASSWORD": credentials.pg_password,
-        "HEIMDALL_PG_DATABASE": DATABASE,
-        "HEIMDALL_PG_DAGSTER_DATABASE": DAGSTER_DATABASE,
-        "HEIMDALL_S3_ENDPOINT": f"{LOOPBACK}:{s3_port}",
-        "HEIMDALL_S3_ACCESS_KEY": credentials.s3_access_key,
-        "HEIMDALL_S3_SECRET_KEY": credentials.s3_secret_key,
-    }
+    def _environment(self, credentials: Credentials, pg_port: int, s3_port: int) -> dict[str, str]:
+        return {
+            "HEIMDALL_PG_HOST": LOOPBACK,
+            "HEIMDALL_PG_PORT": str(pg_port),
+            "HEIMDALL_PG_USER": SUPERUSER,
+            "HEIMDALL_PG_PASSWORD": credentials.pg_password,
+            "HEIMDALL_PG_DATABASE": DATABASE,
+            "HEIMDALL_PG_DAGSTER_DATABASE": DAGSTER_DATABASE,
+            "HEIMDALL_S3_ENDPOINT": f"{LOOPBACK}:{s3_port}",
+            "HEIMDALL_S3_ACCESS_KEY": credentials.s3_access_key,
+            "HEIMDALL_S3_SECRET_KEY": credentials.s3_secret_key,
+            "HEIMDALL_S3_FOLDER": str(self._s3.data_folder),
+        }
 
 
 @contextmanager

@@ -34,7 +34,7 @@ from heimdall_pipelines.store.features import (
 )
 from heimdall_pipelines.store.iq_objects import IqObjectError, StationIq
 from heimdall_pipelines.store.measurements import StationRecording, list_recordings
-from heimdall_pipelines.store.objects import ObjectNotFoundError
+from heimdall_pipelines.store.objects import ObjectUnreadableError
 from heimdall_pipelines.store.session_revisions import SessionRevision
 from heimdall_pipelines.store.sessions import RecordingSession, SessionBeingDeletedError, SessionKey, get_session
 from heimdall_pipelines.store.stores import Stores
@@ -171,7 +171,7 @@ class _StationExtractor:
             return
         try:
             self.iq = StationIq(stores.objects, recording)
-        except (ObjectNotFoundError, IqObjectError) as error:
+        except (ObjectUnreadableError, IqObjectError) as error:
             self.summary.error_message = str(error)
 
     def extract(self, grid: SegmentGrid, segment_idx: int, bandwidth_hz: float, num_times: int) -> ReceiverFeatures:
@@ -192,7 +192,7 @@ class _StationExtractor:
                 usable_bandwidth_hz=self.usable_hz,
                 full_scale_dbm=full_scale_dbm,
             )
-        except (ObjectNotFoundError, IqObjectError, InvalidIqError) as error:
+        except (ObjectUnreadableError, IqObjectError, InvalidIqError) as error:
             self.summary.error_message = str(error)
             return self.without_features(str(error))
         if num_times:

@@ -195,6 +195,7 @@ def import_session(
                 _store(stores, session, source, sha256[source.station.rx_id], imported, options.passband_hz, progress)
                 for source in sources
             )
+            stores.objects.sync_before_commit(stores.objects.raw_iq_bucket)
             revision = complete_session(stores.database, session.id, stored)
         except BaseException:
             _clean_up(stores, session)

@@ -8,7 +8,7 @@ from uuid import UUID
 from heimdall_pipelines.model.checks import CheckOutcome
 from heimdall_pipelines.store.iq_objects import IqObjectError, StationIq
 from heimdall_pipelines.store.measurements import StationRecording
-from heimdall_pipelines.store.objects import ObjectLocation, ObjectNotFoundError
+from heimdall_pipelines.store.objects import ObjectLocation, ObjectNotFoundError, ObjectUnreadableError
 from heimdall_pipelines.store.session_objects import session_entries, with_sidecar
 from heimdall_pipelines.store.stores import Stores
 from heimdall_pipelines.throttle import Progress, Throttle
@@ -71,7 +71,7 @@ def check_objects(
 def _check_iq(outcome: CheckOutcome, stores: Stores, recording: StationRecording) -> bool:
     try:
         StationIq(stores.objects, recording)
-    except (ObjectNotFoundError, IqObjectError) as error:
+    except (ObjectUnreadableError, IqObjectError) as error:
         outcome.problem(str(error))
         return False
     return True
@@ -101,7 +101,7 @@ def _check_bytes(outcome: CheckOutcome, stores: Stores, recording: StationRecord
     for offset in range(0, size, READ_BYTES):
         try:
             digest.update(stores.objects.read(recording.location, offset, min(READ_BYTES, size - offset)))
-        except ObjectNotFoundError as error:
+        except ObjectUnreadableError as error:
             outcome.problem(str(error))
             return False
         if throttle.is_due():

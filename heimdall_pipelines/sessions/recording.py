@@ -358,6 +358,7 @@ def _complete(
     """Commit; retry after an outage, since a recording cannot be regenerated."""
     for delay_s in (*COMPLETION_DELAYS_S, None):
         try:
+            stores.objects.sync_before_commit(stores.objects.raw_iq_bucket)
             return complete_session(
                 stores.database, session_id, recordings, bandwidth_hz=bandwidth_hz, error_message=error_message
             )

@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,22 @@ from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.formats.npy import read_npy_header
 from heimdall_pipelines.formats.recording import RecordingFormatError
 from heimdall_pipelines.store.measurements import StationRecording
-from heimdall_pipelines.store.objects import ByteSource, ObjectLocation, ObjectStore
+from heimdall_pipelines.store.objects import ByteSource, ObjectDamagedError, ObjectLocation, ObjectStore
 
 _HEADER_READ_BYTES = 4096
 _SAMPLE_BYTES = 8
 _BLOCK_SAMPLES = 2**20
 IQ_CONTENT_TYPE = "application/octet-stream"
 LIVE_PART_SIZE_BYTES = 5 * 2**20  # the minimum of S3
+
+
+@dataclass(frozen=True)
+class _Damage:
+    """Samples ``start`` to ``end`` cannot be read."""
+
+    start: int
+    end: int
+    error: ObjectDamagedError
 
 
 class IqObjectError(HeimdallError):
@@ -33,6 +43,8 @@ class StationIq:
         ``IQ file not found: bucket/key``.
     IqObjectError
         ``Invalid IQ data format: …``: truncated, wrong dtype, pickled, or not the length of its row.
+    ObjectDamagedError
+        ``IQ file is damaged: …``: the store cannot read it. Samples around the damage can still be read.
     ObjectsUnavailableError
         The store could not be reached.
     """
@@ -54,11 +66,15 @@ class StationIq:
             )
         self._block_start = 0
         self._block: NDArray[np.complex64] = np.empty(0, np.complex64)
+        self._damages: list[_Damage] = []
 
     def read(self, start: int, count: int) -> NDArray[np.complex64]:
         """Samples ``start`` to ``start + count``, which must lie inside the recording."""
         if not 0 <= start <= start + count <= self.num_samples:
             raise IndexError(f"samples {start}..{start + count} of {self.num_samples}")
+        for damage in self._damages:
+            if damage.start < start + count and start < damage.end:
+                raise damage.error  # finding it again would take as long as the first time
         offset = start - self._block_start
         if offset < 0 or offset + count > self._block.size:
             self._fetch(start, max(count, _BLOCK_SAMPLES))
@@ -67,7 +83,11 @@ class StationIq:
 
     def _fetch(self, start: int, count: int) -> None:
         count = min(count, self.num_samples - start)
-        raw = self._objects.read(self._location, self._header_bytes + start * _SAMPLE_BYTES, count * _SAMPLE_BYTES)
+        try:
+            raw = self._objects.read(self._location, self._header_bytes + start * _SAMPLE_BYTES, count * _SAMPLE_BYTES)
+        except ObjectDamagedError as error:
+            self._damages.append(_Damage(start, start + count, error))
+            raise
         if len(raw) != count * _SAMPLE_BYTES:
             raise self._invalid(f"ends {count * _SAMPLE_BYTES - len(raw)} bytes early (truncated)")
         self._block_start = start

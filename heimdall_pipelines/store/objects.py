@@ -1,10 +1,13 @@
 """Objects in the S3 store: writes streams, reads ranges, distinguishes outages from missing objects."""
 
+import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
+from itertools import count, islice
 from typing import BinaryIO, Protocol
 
 import urllib3
@@ -15,6 +18,7 @@ from minio.error import InvalidResponseError, MinioException, S3Error, ServerErr
 
 from heimdall_pipelines.errors import HeimdallError, UnavailableError
 from heimdall_pipelines.settings import Settings
+from heimdall_pipelines.store.object_files import sync_files
 
 PART_SIZE_BYTES = 16 * 2**20
 CONNECT_TIMEOUT_S = 5.0
@@ -22,6 +26,10 @@ READ_TIMEOUT_S = 60.0
 ATTEMPTS = 3
 PATIENT_ATTEMPTS = 8  # 40 s with their pauses
 CONNECTIONS = 10
+DAMAGED_AFTER_S = 20.0  # SeaweedFS itself tries for 13 s to read rotten bytes
+LONGEST_PAUSE_S = 4.0
+OTHERS_TRIED = 2
+LOW_SPACE_BYTES = 2**30  # SeaweedFS takes nothing into a bucket once no volume of 256 MiB is left for it
 _NOT_FOUND = {"NoSuchKey", "NoSuchObject", "ResourceNotFound"}
 _REFUSED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
 _FULL = {
@@ -45,8 +53,16 @@ class ObjectsRefusedError(HeimdallError):
     """The S3 store refuses the credentials, or the bucket does not exist."""
 
 
-class ObjectNotFoundError(HeimdallError):
+class ObjectUnreadableError(HeimdallError):
+    """One object cannot be read, now or later, while the store works: an entry in a report, not an outage."""
+
+
+class ObjectNotFoundError(ObjectUnreadableError):
     """There is no object under this key."""
+
+
+class ObjectDamagedError(ObjectUnreadableError):
+    """The store fails to read this object, again and again, while it reads others of the same bucket."""
 
 
 @dataclass(frozen=True)
@@ -101,22 +117,29 @@ class ObjectStore:
 
     def __init__(self, settings: Settings, *, attempts: int = ATTEMPTS) -> None:
         self._settings = settings
+        self._attempts = attempts
         self.raw_iq_bucket = settings.s3_bucket_raw_iq
         self.synthetic_iq_bucket = settings.s3_bucket_synthetic_iq
         self._where = f"S3 store at {settings.s3_endpoint}"
         self._http = urllib3.PoolManager(
             maxsize=CONNECTIONS,
             timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=READ_TIMEOUT_S),
-            retries=urllib3.Retry(total=attempts - 1, backoff_factor=0.3, status_forcelist=[500, 502, 503, 504]),
+            retries=urllib3.Retry(
+                total=attempts - 1,
+                backoff_factor=0.3,
+                status_forcelist=[500, 502, 503, 504],
+                raise_on_status=False,  # the last answer says why
+            ),
         )
-        self._client = Minio(
-            endpoint=settings.s3_endpoint,
-            access_key=settings.s3_access_key,
-            secret_key=settings.s3_secret_key.get_secret_value(),
-            secure=settings.s3_secure,
-            region=settings.s3_region,
-            http_client=self._http,
+        # Reads repeat an answer of status 500 themselves: one object that cannot be read may be the reason.
+        self._http_reads = urllib3.PoolManager(
+            maxsize=CONNECTIONS,
+            timeout=self._http.connection_pool_kw["timeout"],
+            retries=urllib3.Retry(
+                total=attempts - 1, backoff_factor=0.3, status_forcelist=[502, 503, 504], raise_on_status=False
+            ),
         )
+        self._client, self._reads = (_client(settings, http) for http in (self._http, self._http_reads))
 
     def __repr__(self) -> str:
         return f"ObjectStore({self._where})"
@@ -132,6 +155,7 @@ class ObjectStore:
     def close(self) -> None:
         """Close the kept connections."""
         self._http.clear()
+        self._http_reads.clear()
 
     def create_buckets(self) -> None:
         """Create the missing buckets of the settings; for existing ones no right to create is needed."""
@@ -163,7 +187,7 @@ class ObjectStore:
         ObjectsUnavailableError
             The store could not be reached.
         """
-        with self._errors(str(location)):
+        with self._errors(str(location), is_put=True):
             stored = self._client.put_object(
                 location.bucket,
                 location.key,
@@ -185,7 +209,7 @@ class ObjectStore:
             self.put(location, source, length, content_type)
             return
         where = location.bucket, location.key
-        with self._errors(str(location)):
+        with self._errors(str(location), is_put=True):
             # Private calls, since put_object holds a part until the next one is read: peak memory of seven stations is
             # 309 MB with it and 273 MB without (7 parts of 5 MB), and `heimdall session record` has 300 MB.
             upload = self._client._create_multipart_upload(*where, {"Content-Type": content_type})
@@ -216,14 +240,54 @@ class ObjectStore:
         return int(size)
 
     def read(self, location: ObjectLocation, offset: int, length: int) -> bytes:
-        """Bytes ``offset`` to ``offset + length`` of an object, fewer only at its end."""
-        with self._errors(str(location)):
-            response = self._client.get_object(location.bucket, location.key, offset=offset, length=length)
+        """Bytes ``offset`` to ``offset + length`` of an object, fewer only at its end.
+
+        Raises
+        ------
+        ObjectNotFoundError
+            Nothing is stored under this key.
+        ObjectDamagedError
+            The store answers, but has failed to read these bytes for 20 s, while it reads other objects of the bucket.
+        ObjectsUnavailableError
+            The store could not be reached, or reads no object.
+        """
+        began = time.monotonic()
+        for attempt in count():
             try:
-                return bytes(response.read())
-            finally:
-                response.close()
-                response.release_conn()
+                return self._read(location, offset, length)
+            except ObjectsUnavailableError as error:
+                if not _is_answer(error.__cause__):
+                    raise
+                if attempt:
+                    if not self._reads_others(location):
+                        if attempt + 1 >= self._attempts:
+                            raise
+                    elif time.monotonic() - began >= DAMAGED_AFTER_S:
+                        raise _damaged(self._where, location, error.__cause__) from error
+            time.sleep(min(0.3 * 2**attempt, LONGEST_PAUSE_S))
+        raise AssertionError
+
+    def sync_before_commit(self, bucket: str) -> None:
+        """Write to disk what a store on this machine has taken, if HEIMDALL_S3_SYNC asks for it for this bucket's rows.
+
+        Called before the rows that name the objects are committed, which PostgreSQL writes to disk: after a power cut
+        no row is without its object. Another store's server decides that itself.
+
+        Raises
+        ------
+        ObjectsUnavailableError
+            The disk failed.
+        """
+        folder, wanted = self._settings.s3_folder, self._settings.s3_sync
+        if folder is None or wanted == "none" or (wanted == "sessions" and bucket != self.raw_iq_bucket):
+            return
+        try:
+            sync_files(folder)
+        except OSError as error:
+            raise ObjectsUnavailableError(
+                f"{self._where}: its files in {folder} (HEIMDALL_S3_FOLDER) could not be written to disk: "
+                f"{error.strerror}; no row was committed"
+            ) from error
 
     def entries(self, bucket: str, prefix: str) -> Iterator[ObjectEntry]:
         """Objects below a prefix, streamed in pages of 1000: memory does not grow with their number."""
@@ -263,8 +327,38 @@ class ObjectStore:
                 "it: create it with an administrator's key, see deploy/s3/README.md"
             ) from error
 
+    def _read(self, location: ObjectLocation, offset: int, length: int) -> bytes:
+        with self._errors(str(location)):
+            response = self._reads.get_object(location.bucket, location.key, offset=offset, length=length)
+            try:
+                return bytes(response.read())
+            finally:
+                response.close()
+                response.release_conn()
+
+    def _reads_others(self, location: ObjectLocation) -> bool:
+        """Whether the store reads a byte of another object of the bucket; of those next to it, or of the first ones."""
+        bucket = location.bucket
+        with suppress(HeimdallError), self._errors(bucket):
+            for start_after in (location.key, None):
+                listed = self._client.list_objects(bucket, recursive=True, start_after=start_after)
+                others = (x for x in listed if x.size and x.object_name and x.object_name != location.key)
+                for other in islice(others, OTHERS_TRIED):
+                    with suppress(ObjectsUnavailableError, ObjectNotFoundError):
+                        self._read(ObjectLocation(bucket, str(other.object_name)), 0, 1)
+                        return True
+        return False
+
+    def _free_if_low(self) -> str | None:
+        """What is free where the store's files are, if that may be why it took nothing; None elsewhere."""
+        folder = self._settings.s3_folder
+        with suppress(OSError):
+            if folder is not None and (free := shutil.disk_usage(folder).free) < LOW_SPACE_BYTES:
+                return f"{free / 1e6:.0f} MB are free in {folder}, of which it allocates 268 MB at a time"
+        return None
+
     @contextmanager
-    def _errors(self, what: str) -> Iterator[None]:
+    def _errors(self, what: str, *, is_put: bool = False) -> Iterator[None]:
         try:
             yield
         except S3Error as error:
@@ -275,18 +369,45 @@ class ObjectStore:
                     f"{self._where}: bucket not found for {what}; create it with: heimdall db migrate"
                 ) from error
             if error.code in _FULL:
-                raise ObjectsFullError(
-                    f"{self._where} has no room for {what} ({error.code}): free space or add some, "
-                    "then run the same again; nothing is lost"
-                ) from error
+                said = f"{error.code}: {error.message}" if error.message else str(error.code)
+                raise ObjectsFullError(_no_room(self._where, what, said)) from error
             if error.code in _REFUSED:
                 raise ObjectsRefusedError(
                     f"{self._where} refuses the credentials for {what} ({error.code}): "
                     "see HEIMDALL_S3_ACCESS_KEY and HEIMDALL_S3_SECRET_KEY, and deploy/s3/README.md for their rights"
                 ) from error
+            if is_put and (free := self._free_if_low()) is not None:
+                raise ObjectsFullError(_no_room(self._where, what, free)) from error
             raise ObjectsUnavailableError(f"{self._where}: {error.code} for {what}: {error.message}") from error
         except (ServerError, InvalidResponseError, MinioException, urllib3.exceptions.HTTPError) as error:
             raise ObjectsUnavailableError(f"{self._where}: {what}: {error}") from error
+
+
+def _client(settings: Settings, http: urllib3.PoolManager) -> Minio:
+    return Minio(
+        endpoint=settings.s3_endpoint,
+        access_key=settings.s3_access_key,
+        secret_key=settings.s3_secret_key.get_secret_value(),
+        secure=settings.s3_secure,
+        region=settings.s3_region,
+        http_client=http,
+    )
+
+
+def _is_answer(cause: BaseException | None) -> bool:
+    """Whether the store answered, with an error or with the object's first part: it can be reached."""
+    return isinstance(cause, S3Error | ServerError | InvalidResponseError | urllib3.exceptions.ProtocolError)
+
+
+def _damaged(where: str, location: ObjectLocation, cause: BaseException | None) -> ObjectDamagedError:
+    said = f"{cause.code}: {cause.message}" if isinstance(cause, S3Error) else str(cause).partition("\n")[0]
+    return ObjectDamagedError(
+        f"IQ file is damaged: {location}: {where} cannot read it, but reads other objects of the bucket ({said})"
+    )
+
+
+def _no_room(where: str, what: str, why: str) -> str:
+    return f"{where} has no room for {what} ({why}): free space or add some, then run the same again; nothing is lost"
 
 
 def _exactly(source: ByteSource, size: int) -> bytes:

@@ -3,6 +3,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
@@ -22,6 +23,14 @@ from heimdall_pipelines_tests.run_guard import open_folder
 pytestmark = pytest.mark.programs
 
 PASSWORD = "correct horse battery staple"
+STARTER = """
+import sys
+from pathlib import Path
+from heimdall_pipelines.local.postgres import EmbeddedPostgres
+
+print(EmbeddedPostgres(Path(sys.argv[1])).start(sys.argv[2]), flush=True)
+sys.stdin.readline()
+"""
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs the server as another user")
 
 
@@ -162,6 +171,26 @@ def test_a_killed_server_restarts_with_committed_data_despite_its_zombie(server)
     assert server.start(PASSWORD) == port
     assert server.running_pid() != killed
     assert_row_is_kept(port)
+
+
+def test_a_killed_server_starts_again_while_the_process_that_started_it_lives(server, folder):
+    """That process, such as `heimdall dev`, does not reap its child: only it could."""
+    starter = subprocess.Popen(
+        [sys.executable, "-c", STARTER, folder / "postgres", PASSWORD], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        port = int(starter.stdout.readline())
+        keep_a_row(port)
+        killed = server.running_pid()
+        kill(killed)
+        for _ in range(3):
+            assert psutil.Process(killed).status() == psutil.STATUS_ZOMBIE
+            assert EmbeddedPostgres(folder / "postgres").start(PASSWORD) == port
+            assert_row_is_kept(port)
+            kill(server.running_pid())
+        assert starter.poll() is None
+    finally:
+        starter.communicate(b"\n")
 
 
 def test_a_stale_pid_file_that_names_an_unrelated_process_leaves_that_process_alone(server, data, bystander):

@@ -5,10 +5,12 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.errors import HeimdallError, UnavailableError
+from heimdall_pipelines.store import objects
 from heimdall_pipelines.store.iq_objects import IqObjectError, StationIq
 from heimdall_pipelines.store.measurements import StationRecording
 from heimdall_pipelines.store.objects import (
+    ObjectDamagedError,
     ObjectLocation,
     ObjectNotFoundError,
     ObjectsFullError,
@@ -218,6 +220,58 @@ def test_a_full_store_is_an_outage_that_says_so_and_stores_nothing(settings):
         proxy.puts_until_full = None
         objects.put(location, io.BytesIO(b"x"), 1, "application/octet-stream")
         assert objects.read(location, 0, 1) == b"x"
+
+
+@pytest.fixture
+def proxied(settings):
+    """A store behind a proxy, with two objects."""
+    with S3Proxy(port_of(settings.s3_endpoint)) as proxy:
+        store = ObjectStore(settings.model_copy(update={"s3_endpoint": f"127.0.0.1:{proxy.port}"}))
+        for key in ("a/b", "a/c"):
+            store.put(ObjectLocation(store.raw_iq_bucket, key), io.BytesIO(key.encode()), 3, "application/any")
+        yield proxy, store
+        store.close()
+
+
+@pytest.mark.parametrize("damaged", ["a/b", "a/c"])
+def test_an_object_that_fails_for_good_while_others_are_read_is_damaged(proxied, monkeypatch, damaged):
+    monkeypatch.setattr(objects, "DAMAGED_AFTER_S", 0.5)
+    proxy, store = proxied
+    location = ObjectLocation(store.raw_iq_bucket, damaged)
+    proxy.unreadable = lambda path: damaged in path
+    with pytest.raises(ObjectDamagedError) as caught:
+        store.read(location, 0, 3)
+    assert not isinstance(caught.value, UnavailableError)
+    assert str(caught.value).startswith(f"IQ file is damaged: {location}: S3 store at 127.0.0.1:{proxy.port} ")
+    assert str(caught.value).endswith("(InternalError: We encountered an internal error, please try again.)")
+    proxy.unreadable = lambda path: False
+    assert store.read(location, 0, 3) == damaged.encode()
+
+
+def test_a_store_that_reads_no_object_is_an_outage_with_what_the_server_says(proxied, monkeypatch):
+    monkeypatch.setattr(objects, "DAMAGED_AFTER_S", 0.0)
+    proxy, store = proxied
+    proxy.unreadable = lambda path: True
+    with pytest.raises(ObjectsUnavailableError, match=r"InternalError for .*: We encountered an internal error"):
+        store.read(ObjectLocation(store.raw_iq_bucket, "a/b"), 0, 3)
+
+
+def test_an_object_alone_in_its_bucket_is_never_called_damaged(proxied, monkeypatch):
+    monkeypatch.setattr(objects, "DAMAGED_AFTER_S", 0.0)
+    proxy, store = proxied
+    store.remove_keys(store.raw_iq_bucket, ["a/c"])
+    proxy.unreadable = lambda path: True
+    with pytest.raises(ObjectsUnavailableError):
+        store.read(ObjectLocation(store.raw_iq_bucket, "a/b"), 0, 3)
+
+
+@pytest.mark.parametrize("failures", [1, 2, 3])
+def test_an_object_that_fails_for_a_moment_is_read(proxied, failures):
+    proxy, store = proxied
+    left = [True] * failures
+    proxy.unreadable = lambda path: "a/b" in path and bool(left) and left.pop()
+    assert store.read(ObjectLocation(store.raw_iq_bucket, "a/b"), 0, 3) == b"a/b"
+    assert left == []
 
 
 @pytest.mark.parametrize("ask", ["entries", "folders"])
