@@ -16,7 +16,7 @@ from heimdall_pipelines_tests.integrity import NAME, Night
 from heimdall_pipelines_tests.own_s3 import OwnS3, own_s3
 from heimdall_pipelines_tests.sessions.support import import_files, noise, npy_files, npy_options, quiet
 
-pytestmark = pytest.mark.programs
+pytestmark = [pytest.mark.programs, pytest.mark.slow]  # SeaweedFS tries for 13 s to read rotten bytes
 
 
 @pytest.fixture(scope="module")

@@ -231,12 +231,13 @@ class Deployment:
         return self._first_process(name).wait(TIMEOUT_S)
 
     def delete_data(self, name: str) -> None:
-        """Delete the files of a service that is not running, except its log."""
-        service = self.services[name]
+        """Delete what a service that is not running has stored; its log and its configuration stay."""
         assert not self.is_running(name), f"{name} is running"
-        for path in service.folder.iterdir():
+        for path in self.services[name].folder.iterdir():
             if path.is_dir() and path.name != "tmp":
                 shutil.rmtree(path)
+            elif path.is_file() and path.name not in {"log", "dagster.yaml", "workspace.yaml"}:
+                path.unlink()  # Redis before version 7 has one file, later ones have a folder
 
     def processes(self, name: str) -> list[psutil.Process]:
         """Live processes of a service, its own and those that it started."""

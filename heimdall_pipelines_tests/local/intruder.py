@@ -84,7 +84,10 @@ def grpc_answers(target: str, authority: bytes) -> list[dict[str, object]]:
     for by, channel in channels(target, authority).items():
         with channel:
             for method, message in GRPC_METHODS:
-                answers.append({"by": by, "port": target, "asked": method, "got": grpc_code(channel, method, message)})
+                got = grpc_code(channel, method, message)
+                answers.append({"by": by, "port": target, "asked": method, "got": got})
+                if got == "UNAVAILABLE":  # no connection, whatever is asked
+                    break
     return answers
 
 

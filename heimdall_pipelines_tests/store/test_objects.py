@@ -120,6 +120,26 @@ def test_iq_is_read_at_any_place_across_blocks(stores, iq):
         reader.read(2_999_999, 2)
 
 
+def test_samples_around_a_damage_are_read_and_the_damage_is_looked_for_once(stores, iq, monkeypatch):
+    location = put(stores, "x.npy", npy(iq))
+    damaged_byte, read, asked = 128 + 8 * 1_500_000, stores.objects.read, []
+
+    def damaged(where, offset, length):
+        asked.append(offset)
+        if offset <= damaged_byte < offset + length:
+            raise ObjectDamagedError(f"IQ file is damaged: {where}")
+        return read(where, offset, length)
+
+    monkeypatch.setattr(stores.objects, "read", damaged)
+    reader = StationIq(stores.objects, recording(location, iq.size))
+    np.testing.assert_array_equal(reader.read(0, 10), iq[:10])
+    for start in (1_200_000, 1_200_010, 1_500_000, 2_000_000):
+        with pytest.raises(ObjectDamagedError, match=f"^IQ file is damaged: {location}$"):
+            reader.read(start, 10)
+    np.testing.assert_array_equal(reader.read(2_500_000, 100_000), iq[2_500_000:2_600_000])
+    assert len(asked) == 4  # header, first block, the damaged one, the next
+
+
 def test_older_headerless_recordings_are_read_too(stores, iq):
     location = put(stores, "2025/01/31/some-station/145000000/20250131T120000.bin", iq[:1000].tobytes())
     reader = StationIq(stores.objects, recording(location, 1000, "bin"))
