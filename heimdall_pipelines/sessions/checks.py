@@ -7,9 +7,11 @@ from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.model.checks import CheckOutcome, Severity
 from heimdall_pipelines.rf.feature_registry import STATISTICS, out_of_range, wrong_feature_set
 from heimdall_pipelines.sessions.object_checks import Progress, check_objects
+from heimdall_pipelines.sessions.staleness import CurrencyCheck
 from heimdall_pipelines.store.features import StoredSessionRow, read_session_rows
 from heimdall_pipelines.store.measurements import read_recordings
 from heimdall_pipelines.store.session_health import session_row_bytes
+from heimdall_pipelines.store.session_inputs import read_extraction, read_inputs
 from heimdall_pipelines.store.sessions import RecordingSession, SessionBeingDeletedError, SessionKey, read_session
 from heimdall_pipelines.store.stores import Stores
 
@@ -23,6 +25,10 @@ SESSION_CHECKS: dict[str, tuple[Severity, str]] = {
         "Every IQ object has the size that samples_count gives and its SigMF; there are no others.",
     ),
     "stations_extracted": ("WARN", "Every station gave features in every segment; no features at all is an ERROR."),
+    "features_are_current": (
+        "WARN",
+        "Measurements, positions and known source are those that the features were computed from.",
+    ),
 }
 
 
@@ -84,9 +90,13 @@ def check_session(
         recordings = read_recordings(connection, session.id)
         row_bytes = session_row_bytes(connection, session.id)
         rows = _RowChecks(outcomes, session, {recording.station.rx_id for recording in recordings})
+        extraction, inputs = read_extraction(connection, session.id), read_inputs(connection, session.id)
+        current = CurrencyCheck(outcomes["features_are_current"], extraction, inputs)
         for row in read_session_rows(connection, session.id):
             rows.check(row)
+            current.check(row)
         rows.check_counts()
+        current.end()
     checked = check_objects(
         outcomes["objects_agree"],
         stores,

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.model.feature_inputs import FeatureInputs
 from heimdall_pipelines.rf.features import InvalidIqError, extract_features
 from heimdall_pipelines.rf.segments import (
     CHUNK_NS,
@@ -23,6 +24,7 @@ from heimdall_pipelines.rf.segments import (
 )
 from heimdall_pipelines.rf.spectrogram import spectrogram_dbm_per_hz
 from heimdall_pipelines.rf.spectrum import USABLE_BAND
+from heimdall_pipelines.sessions.staleness import INPUTS_KEY
 from heimdall_pipelines.store.features import (
     ReceiverAggregate,
     ReceiverFeatures,
@@ -32,10 +34,11 @@ from heimdall_pipelines.store.features import (
     replace_session_features,
 )
 from heimdall_pipelines.store.iq_objects import IqObjectError, StationIq
-from heimdall_pipelines.store.measurements import StationRecording, list_recordings
+from heimdall_pipelines.store.measurements import StationRecording, read_recordings
 from heimdall_pipelines.store.objects import ObjectNotFoundError
+from heimdall_pipelines.store.session_inputs import read_inputs
 from heimdall_pipelines.store.session_revisions import SessionRevision
-from heimdall_pipelines.store.sessions import RecordingSession, SessionBeingDeletedError, SessionKey, get_session
+from heimdall_pipelines.store.sessions import RecordingSession, SessionBeingDeletedError, SessionKey, read_session
 from heimdall_pipelines.store.stores import Stores
 from heimdall_pipelines.throttle import Throttle
 
@@ -128,12 +131,14 @@ def extract_session(stores: Stores, key: SessionKey, progress: Progress = logger
     UnavailableError
         PostgreSQL or the S3 store could not be reached.
     """
-    session = get_session(stores.database, key)
+    with stores.database.snapshot() as connection:
+        session = read_session(connection, key)
+        recordings = read_recordings(connection, session.id)
+        inputs = read_inputs(connection, session.id)
     if session.deletion_began_at is not None:
         raise SessionBeingDeletedError(session.slug)
     if session.status != "completed":
         raise NotExtractableError(f"session {session.slug} is {session.status}; extract it when it is completed")
-    recordings = list_recordings(stores.database, session.id)
     if not recordings:
         raise NotExtractableError(f"session {session.slug} has no measurements: no station recorded anything")
     extractors = [_StationExtractor(stores, recording) for recording in recordings]
@@ -141,12 +146,13 @@ def extract_session(stores: Stores, key: SessionKey, progress: Progress = logger
     target = SessionRevision(session.id, session.slug, session.revision)
     with replace_session_features(stores.database, target) as writer:
         if grid is None:
-            writer.add([_failed_row(session, extractors, problem)])
+            writer.add([_failed_row(session, inputs, extractors, problem)])
         else:
-            _extract_segments(session, extractors, grid, writer, progress)
+            _extract_segments(session, inputs, extractors, grid, writer, progress)
             if not any(extractor.summary.segments for extractor in extractors):
                 problem = "; ".join(f"{x.summary.rx_id}: {x.summary.error_message}" for x in extractors)
         writer.set_station_metrics({x.summary.rx_id: x.summary.metrics() for x in extractors})
+        writer.set_inputs(inputs)
     num_segments = grid.num_segments if grid else 0
     return ExtractionReport(
         session=session,
@@ -267,6 +273,7 @@ def _plan(extractors: Sequence[_StationExtractor]) -> tuple[SegmentGrid | None, 
 
 def _extract_segments(
     session: RecordingSession,
+    inputs: FeatureInputs,
     extractors: Sequence[_StationExtractor],
     grid: SegmentGrid,
     writer: SessionFeatureWriter,
@@ -281,7 +288,7 @@ def _extract_segments(
             extractor.extract(grid, segment_idx, session.bandwidth_hz, num_times if segment_idx % every == 0 else 0)
             for extractor in extractors
         )
-        rows.append(_row(session, grid, segment_idx, receivers))
+        rows.append(_row(session, inputs, grid, segment_idx, receivers))
         if len(rows) == ROWS_PER_INSERT:
             writer.add(rows)
             rows = []
@@ -291,7 +298,11 @@ def _extract_segments(
 
 
 def _row(
-    session: RecordingSession, grid: SegmentGrid, segment_idx: int, receivers: tuple[ReceiverFeatures, ...]
+    session: RecordingSession,
+    inputs: FeatureInputs,
+    grid: SegmentGrid,
+    segment_idx: int,
+    receivers: tuple[ReceiverFeatures, ...],
 ) -> SessionFeatureRow:
     source = session.known_source
     all_failed = all(receiver.error_message is not None for receiver in receivers)
@@ -308,6 +319,7 @@ def _row(
             "num_chunks": grid.chunks_per_segment,
             "start_time_unix_ns": grid.segment_start_ns(segment_idx),
             "notes": list(_notes(grid)),
+            INPUTS_KEY: inputs.sha256,
         },
         **vars(ReceiverAggregate.of(receivers, (source.latitude, source.longitude) if source else None)),
         extraction_failed=all_failed,
@@ -316,14 +328,19 @@ def _row(
 
 
 def _failed_row(
-    session: RecordingSession, extractors: Sequence[_StationExtractor], problem: str | None
+    session: RecordingSession, inputs: FeatureInputs, extractors: Sequence[_StationExtractor], problem: str | None
 ) -> SessionFeatureRow:
     return SessionFeatureRow(
         segment_idx=0,
         start_time_unix_ns=min(extractor.interval.start_ns for extractor in extractors),
         receivers=tuple(x.without_features(x.summary.error_message or "not extracted") for x in extractors),
         **_truth(session),
-        extraction_metadata={"bandwidth_hz": session.bandwidth_hz, "num_segments": 0, "notes": []},
+        extraction_metadata={
+            "bandwidth_hz": session.bandwidth_hz,
+            "num_segments": 0,
+            "notes": [],
+            INPUTS_KEY: inputs.sha256,
+        },
         overall_confidence=0.0,
         mean_snr_db=None,
         gdop=None,

@@ -23,6 +23,7 @@ from heimdall_pipelines.store.sql import text, time_sql
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+    from heimdall_pipelines.model.feature_inputs import FeatureInputs
     from heimdall_pipelines.store.database import Database
     from heimdall_pipelines.store.session_revisions import SessionRevision
 
@@ -251,6 +252,12 @@ class SessionFeatureWriter:
                 ),
                 vars(values) | {"rx_id": rx_id, "session_id": self._target.session_id},
             )
+
+    def set_inputs(self, inputs: FeatureInputs) -> None:
+        """Record what the rows were computed from."""
+        from heimdall_pipelines.store.session_inputs import record_extraction
+
+        record_extraction(self._connection, self._target, inputs)
 
     def _identity(self, segment_idx: int) -> dict[str, Any]:
         return {
