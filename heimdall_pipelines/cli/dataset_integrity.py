@@ -82,6 +82,8 @@ def repair_and_report(
     *,
     checksums: bool = False,
     also: Sequence[int] = (),
+    restore: bool = False,
+    overwrite: bool = False,
     as_json: bool = False,
 ) -> DatasetValidation:
     """Repair a dataset, validate it, record the result in Dagster, and print both."""
@@ -92,6 +94,8 @@ def repair_and_report(
             workers,
             checksums=checksums,
             also=also,
+            restore=restore,
+            overwrite=overwrite,
             progress=show_progress,
             making=lambda so_far: show_progress(str(so_far)),
         )
@@ -147,7 +151,9 @@ def _print_lines(lines: Iterable[str]) -> None:
 def _print_plan(plan: RepairPlan, *, is_done: bool) -> None:
     _print_lines(plan.lines(is_done=is_done))
     if not is_done and not plan.is_empty:
-        if plan.is_possible:
+        if plan.edited_parameters:
+            output.print("Nothing was changed.")
+        elif plan.is_possible:
             output.print(f"Nothing was changed. To execute: heimdall dataset repair {plan.dataset.name} --apply")
         else:
             output.print(

@@ -1,15 +1,18 @@
 """Repairs a dataset: regenerates samples, corrects counts, removes orphans.
 
-The feature rows determine which samples exist. Only rows and objects that belong to no sample are deleted.
+The feature rows determine which samples exist. Only rows and objects that belong to no sample are deleted. Nothing is
+regenerated from edited parameters, and what is regenerated is written only if it is what was committed, see
+`datasets.restoring`.
 """
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import Any
 
+from heimdall_pipelines.datasets.batch_repair import repair_batch
 from heimdall_pipelines.datasets.checks import Progress, check_dataset
 from heimdall_pipelines.datasets.findings import Findings
 from heimdall_pipelines.datasets.generating import ATTEMPTS_PER_SAMPLE, BatchProgress, make_samples
@@ -26,6 +29,7 @@ from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.model.checks import MAX_EXAMPLES
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
 from heimdall_pipelines.store.batches import delete_iq_rows, recount
+from heimdall_pipelines.store.dataset_digests import ParametersEditedError, accept_parameters, restore_parameters
 from heimdall_pipelines.store.dataset_locks import exclusive_lock
 from heimdall_pipelines.store.dataset_snapshot import DatasetSnapshot, open_snapshot
 from heimdall_pipelines.store.datasets import Dataset, get_living_dataset
@@ -65,6 +69,12 @@ class RepairPlan:
         Orphans younger than an hour: they stay, because a batch may be about to commit their rows.
     examples : tuple of str
         Some of the problems, in words.
+    edited_parameters : tuple of str
+        How the parameters differ from those that the dataset was created with; then nothing is repaired.
+    not_written : tuple of int
+        Samples that were regenerated, but would not be what was committed; part of no other number.
+    refusals : tuple of str
+        What was not written, and why.
     """
 
     dataset: Dataset
@@ -77,6 +87,9 @@ class RepairPlan:
     orphan_bytes: int
     num_young_orphans: int
     examples: tuple[str, ...]
+    edited_parameters: tuple[str, ...] = ()
+    not_written: tuple[int, ...] = ()
+    refusals: tuple[str, ...] = ()
 
     @property
     def changes_num_samples(self) -> bool:
@@ -98,11 +111,15 @@ class RepairPlan:
             or self.num_orphans
             or self.changes_num_samples
             or self.raises_target
+            or self.edited_parameters
+            or self.refusals
         )
 
     @property
     def is_possible(self) -> bool:
-        """Whether this version of the generator can regenerate the samples."""
+        """Whether the parameters are as created, and this version of the generator can regenerate the samples."""
+        if self.edited_parameters:
+            return False
         return not self.to_regenerate or self.dataset.generator_version == GENERATOR_VERSION
 
     @property
@@ -126,6 +143,8 @@ class RepairPlan:
         """Describe what a repair would do, or did."""
         if self.is_empty:
             return [f"nothing to repair in {self.dataset.name}", *self._young()]
+        if self.edited_parameters:
+            return [edited_parameters_message(self.dataset.name, self.edited_parameters)]
         lines = [f"{self.dataset.name}: {'repaired' if is_done else 'a repair would'}"]
         made, removed, counted = ("regenerated", "removed", "counted") if is_done else ("regenerate", "remove", "count")
         if self.to_regenerate:
@@ -142,7 +161,20 @@ class RepairPlan:
             lines.append(f"  target_num_samples {self.dataset.target_num_samples} -> {self.target_num_samples}")
         if self.num_orphans:
             lines.append(f"  {removed}: {self.num_orphans} objects without row, {self.orphan_bytes / 1e6:.1f} MB")
-        return [*lines, *self._young()]
+        return [*lines, *self._refused(), *self._young()]
+
+    def _refused(self) -> list[str]:
+        if not self.refusals:
+            return []
+        shown = self.refusals[:MAX_EXAMPLES]
+        more = [f"  - and {len(self.refusals) - len(shown)} more"] if len(self.refusals) > len(shown) else []
+        name = self.dataset.name
+        return [
+            "  not written, since it would not be what was committed:",
+            *(f"  - {refusal}" for refusal in shown),
+            *more,
+            f"  to write it nevertheless: heimdall dataset repair {name} --sample IDX --overwrite {name} --apply",
+        ]
 
     def _young(self) -> list[str]:
         if not self.num_young_orphans:
@@ -172,6 +204,8 @@ def plan_repair(
     """
     get_living_dataset(stores.database, name)
     found = _check(stores, name, checksums, also, progress)
+    if found.edited_parameters:
+        return _plan(found, _Orphans(MIN_ORPHAN_AGE))
     orphans = _Orphans(MIN_ORPHAN_AGE)
     with open_snapshot(stores.database, name) as snapshot:
         deque(_orphans(stores.objects, snapshot, orphans, found), maxlen=0)
@@ -185,6 +219,8 @@ def repair_dataset(
     *,
     checksums: bool = False,
     also: Collection[int] = (),
+    restore: bool = False,
+    overwrite: bool = False,
     min_orphan_age: timedelta = MIN_ORPHAN_AGE,
     progress: Progress = lambda _: None,
     making: Callable[[BatchProgress], None] = lambda _: None,
@@ -203,6 +239,11 @@ def repair_dataset(
         Read every object, to find changes that a listing does not show.
     also : collection of int, optional
         Samples to regenerate in any case: a check that chooses at random may not choose them again.
+    restore : bool
+        Restore edited parameters first, from the copy that the dataset and its batches carry by digest.
+    overwrite : bool
+        Take edited parameters as the new ones and regenerate every sample from them; without such an edit, write what
+        is regenerated even if it is not what was committed. Replaces good rows and objects.
     min_orphan_age : timedelta, optional
         Objects without rows that are younger stay.
     progress, making : callable, optional
@@ -217,6 +258,9 @@ def repair_dataset(
     ------
     DatasetLockedError
         A batch of the dataset is being made, or another repair is running; nothing was changed.
+    ParametersEditedError
+        The parameters are not those that the dataset was created with, and neither `restore` nor `overwrite` is given;
+        nothing was changed.
     GeneratorVersionError
         Samples must be regenerated, but this version gives other ones; nothing was changed.
     NoSuchSampleError
@@ -225,7 +269,15 @@ def repair_dataset(
     """
     dataset = get_living_dataset(stores.database, name)
     with exclusive_lock(stores.database, dataset.id, name):
+        if restore:
+            restore_parameters(stores.database, dataset, reason="a repair restored the parameters")
+            dataset = get_living_dataset(stores.database, name)
         found = _check(stores, name, checksums, also, progress)
+        if found.edited_parameters and not overwrite:
+            raise ParametersEditedError(edited_parameters_message(name, _differences(found)))
+        if found.edited_parameters:
+            _take_parameters(stores, dataset, found)
+            found = _check(stores, name, checksums, range(found.after_last), progress)
         before = _plan(found, _Orphans(min_orphan_age))
         if not before.is_possible:
             raise GeneratorVersionError(
@@ -233,14 +285,60 @@ def repair_dataset(
                 f"generator version {dataset.generator_version}, and this is version {GENERATOR_VERSION}. "
                 f"{what_of_other_version(dataset)}. Nothing was changed"
             )
-        _regenerate(stores, found, workers, making)
+        refused = _regenerate(stores, found, workers, making, overwrite=overwrite)
         if before.iq_rows_to_remove:
             delete_iq_rows(stores.database, dataset, before.iq_rows_to_remove)
-        recount(stores.database, dataset, [dataset.grid.whole_batch(batch_no) for batch_no in sorted(found.miscounted)])
+        uncertain = {dataset.grid.batch_no(idx) for idx in refused.not_written}
+        counted = sorted((found.miscounted | found.edited_batches) - uncertain)  # a new root would vouch for the loss
+        recount(stores.database, dataset, [dataset.grid.whole_batch(batch_no) for batch_no in counted])
         orphans = _Orphans(min_orphan_age)
         with open_snapshot(stores.database, name) as snapshot:
             stores.objects.remove_keys(stores.objects.synthetic_iq_bucket, _orphans(stores.objects, snapshot, orphans))
-    return _plan(found, orphans)
+    return _done(_plan(found, orphans), refused)
+
+
+def edited_parameters_message(name: str, differences: Sequence[str]) -> str:
+    """Describe edited parameters, and both ways out."""
+    return "\n".join(
+        (
+            f"dataset {name}: its parameters are not those that it was created with. Every sample would become another "
+            "one, so nothing is repaired:",
+            *(f"  {difference}" for difference in differences),
+            f"To restore them: heimdall dataset repair {name} --restore-parameters --apply",
+            "To take the present ones, and replace every sample and object: "
+            f"heimdall dataset repair {name} --overwrite {name} --apply",
+        )
+    )
+
+
+def _differences(found: Findings) -> tuple[str, ...]:
+    return tuple(found.outcomes["parameters_as_created"].examples)
+
+
+def _take_parameters(stores: Stores, dataset: Dataset, found: Findings) -> None:
+    fixed = [column for column in ("name", "id") if column in found.edited_parameters]
+    now, committed = found.edited_parameters.get("spec", ({}, {}))
+    if now.get("batch_size") != committed.get("batch_size"):
+        fixed.append("batch_size")
+    if fixed:
+        raise ParametersEditedError(
+            f"dataset {dataset.name}: {', '.join(fixed)} cannot change, since batches and partitions depend on it; "
+            f"restore it: heimdall dataset repair {dataset.name} --restore-parameters --apply"
+        )
+    accept_parameters(stores.database, dataset, reason="a repair took the edited parameters as the new ones")
+
+
+@dataclass(frozen=True)
+class _Refused:
+    """What was regenerated but not written."""
+
+    not_written: tuple[int, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+def _done(plan: RepairPlan, refused: _Refused) -> RepairPlan:
+    written = tuple(idx for idx in plan.to_regenerate if idx not in refused.not_written)
+    return replace(plan, to_regenerate=written, not_written=refused.not_written, refusals=refused.problems)
 
 
 def _check(stores: Stores, name: str, checksums: bool, also: Collection[int], progress: Progress) -> Findings:
@@ -267,14 +365,26 @@ def _plan(found: Findings, orphans: "_Orphans") -> RepairPlan:
         orphan_bytes=orphans.num_bytes,
         num_young_orphans=orphans.num_young,
         examples=tuple(examples[:MAX_EXAMPLES]),
+        edited_parameters=_differences(found) if found.edited_parameters else (),
     )
 
 
-def _regenerate(stores: Stores, found: Findings, workers: Workers, making: Callable[[BatchProgress], None]) -> None:
+def _regenerate(
+    stores: Stores, found: Findings, workers: Workers, making: Callable[[BatchProgress], None], *, overwrite: bool
+) -> _Refused:
     """Regenerate samples by batch: objects first, then the rows of the batch in one transaction."""
-    grid = found.dataset.grid
+    dataset, grid = found.dataset, found.dataset.grid
+    not_written: list[int] = []
+    problems: list[str] = []
     for batch_no, sample_idxs in groupby(sorted(found.to_regenerate), key=grid.batch_no):
-        make_samples(stores, found.dataset, grid.whole_batch(batch_no), list(sample_idxs), workers, making)
+        span = grid.whole_batch(batch_no)
+        if overwrite:
+            make_samples(stores, dataset, span, list(sample_idxs), workers, making)
+            continue
+        done = repair_batch(stores, dataset, Recipe.of(dataset), span, list(sample_idxs), workers, making)
+        not_written += done.not_written
+        problems += done.problems
+    return _Refused(tuple(not_written), tuple(problems))
 
 
 class _Orphans:

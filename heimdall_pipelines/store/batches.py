@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -48,6 +48,11 @@ class SampleFeatureRow(FeatureRow):
 
     sample_idx: int
     truth: SampleTruth
+
+    def of_version(self, feature_version: int) -> SampleFeatureRow:
+        """The same row as an earlier version of the features would have made it."""
+        receivers = tuple(receiver.of_version(feature_version) for receiver in self.receivers)
+        return replace(self, receivers=receivers, feature_version=feature_version)
 
     def columns(self) -> dict[str, Any]:
         """Values for `insert_feature_rows`, without the row's id and dataset."""

@@ -121,6 +121,7 @@ class FeatureRow:
     gdop: float | None
     extraction_failed: bool = False
     error_message: str | None = None
+    feature_version: int = FEATURE_VERSION
 
     @property
     def num_receivers_detected(self) -> int:
@@ -131,7 +132,6 @@ class FeatureRow:
         """Values for `insert_feature_rows`, without the row's id and its dataset or session."""
         values = vars(self) | {
             "time_us": self.start_time_unix_ns // 1000,
-            "feature_version": FEATURE_VERSION,
             "receiver_features": [receiver.to_json() for receiver in self.receivers],
             "num_receivers_detected": self.num_receivers_detected,
             "num_receivers_in_sample": len(self.receivers),
