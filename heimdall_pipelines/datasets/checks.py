@@ -57,6 +57,7 @@ def check_dataset(
         lines = ProgressLines(progress, name)
         check_rows(snapshot, found, 0, _NO_END, lines.of(f"of {snapshot.dataset.num_samples} samples checked"))
         _check_counts(snapshot, found)
+        _check_summary(snapshot, found)
         check_objects(stores, snapshot, found, lines.of("objects checked"), checksums=checksums)
         chosen_by = secrets.randbits(64) if seed is None else seed
         check_regenerated(stores, snapshot, found, lines.of("samples regenerated"), deep=checksums, seed=chosen_by)
@@ -108,6 +109,19 @@ def _check_counts(snapshot: DatasetSnapshot, found: Findings) -> None:
         outcome.problem(f"no batch is missing, {found.num_features} of {dataset.target_num_samples} samples exist")
     if found.after_last > dataset.target_num_samples:
         outcome.problem(f"sample {found.after_last - 1} exists, the target is {dataset.target_num_samples} samples")
+
+
+def _check_summary(snapshot: DatasetSnapshot, found: Findings) -> None:
+    """Compare what the last summary was computed from; while batches are missing, the next one is due at the end."""
+    outcome, summary = found.outcomes["summary_is_current"], snapshot.summarised_content()
+    if summary is None:
+        return
+    outcome.numbers |= {"samples_summarised": summary.num_samples}
+    if not summary.is_current and not snapshot.dataset.grid.missing(snapshot.batches):
+        outcome.problem(
+            f"the summary of {summary.summarised_at:%Y-%m-%d %H:%M:%S} UTC was computed from {summary.num_samples} "
+            f"samples that have changed since; the dataset has {snapshot.dataset.num_samples} now"
+        )
 
 
 class ProgressLines:

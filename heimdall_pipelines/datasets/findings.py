@@ -33,6 +33,7 @@ DATASET_CHECKS: dict[str, tuple[Severity, str]] = {
         "ERROR",
         "Samples chosen at random, regenerated, give the rows and IQ that are stored.",
     ),
+    "summary_is_current": ("WARN", "The last summary of a complete dataset was computed from its present samples."),
 }
 # Of a batch, on its feature rows and on its IQ.
 BATCH_FEATURE_CHECKS = ("samples_without_gap", "truths_agree", "numbers_in_range", "estimates_agree_with_truth")
@@ -95,6 +96,12 @@ class Findings:
                 "estimates_agree_with_truth"
             ].repair = (
                 "regenerating gives the same samples: check the dataset's parameters, and whether the truth was edited"
+            )
+        if "summary_is_current" in outcomes:
+            outcomes[
+                "summary_is_current"
+            ].repair = (
+                f"materialize synthetic/dataset_summary of {dataset.name}; the sensor requested_synthetic_batches does"
             )
         return cls(dataset, outcomes)
 

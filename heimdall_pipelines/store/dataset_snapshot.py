@@ -15,6 +15,7 @@ from heimdall_pipelines.store.batches import BATCH_COLUMNS
 from heimdall_pipelines.store.columns import columns_of
 from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.dataset_locks import is_locked
+from heimdall_pipelines.store.dataset_summaries import SummarisedContent, summarised_content
 from heimdall_pipelines.store.datasets import DATASET_COLUMNS, Dataset, dataset_of_row, not_found
 from heimdall_pipelines.store.features import ReceiverFeatures
 
@@ -144,6 +145,10 @@ class DatasetSnapshot:
         )
         for row in rows:
             yield _stored_iq(row, None)
+
+    def summarised_content(self) -> SummarisedContent | None:
+        """Content that the last summary was computed from, None if there was none."""
+        return summarised_content(self._connection, self.dataset.id)
 
     def row_bytes(self) -> int:
         """Size of the dataset's rows in PostgreSQL."""
