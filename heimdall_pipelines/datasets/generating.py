@@ -43,7 +43,7 @@ from heimdall_pipelines.store.datasets import (
     get_living_dataset,
     get_truths,
 )
-from heimdall_pipelines.store.iq_objects import put_iq, remove_dataset_iq, sample_iq_location
+from heimdall_pipelines.store.iq_objects import StoredFiles, put_iq, remove_dataset_iq, sample_iq_location
 from heimdall_pipelines.store.objects import ObjectLocation, ObjectStore
 from heimdall_pipelines.store.stores import Stores
 from heimdall_pipelines.throttle import Throttle
@@ -360,7 +360,7 @@ def _make(recipe: Recipe, drawn: DrawnSample, uploads: "_Uploads") -> Callable[[
     feature_row = feature_row_json(recipe.dataset_id, identity, row)
 
     def finished() -> MadeSample:
-        iq_row = iq_row_json(kept.row(recipe, drawn, row)) if kept.stored else None
+        iq_row = iq_row_json(recipe.dataset_id, kept.row(recipe, drawn, row)) if kept.stored else None
         return MadeSample(drawn.sample_idx, feature_row, iq_row, len(kept.stored))
 
     return finished
@@ -372,7 +372,7 @@ class _StoredFile:
 
     location: ObjectLocation
     sha256: str
-    etag: Future[str]
+    stored: Future[StoredFiles]
 
 
 @dataclass
@@ -391,13 +391,18 @@ class _KeptIq:
     def row(self, recipe: Recipe, drawn: DrawnSample, features: SampleFeatureRow) -> IqSampleRow:
         """Row of the stored IQ."""
         sha256 = {rx_id: file.sha256 for rx_id, file in self.stored.items()}
-        etag = {rx_id: file.etag.result() for rx_id, file in self.stored.items()}
+        stored = {rx_id: file.stored.result() for rx_id, file in self.stored.items()}
         return IqSampleRow(
             sample_idx=self.sample_idx,
             start_time_unix_ns=start_time_unix_ns(self.sample_idx),
             truth=features.truth,
             receivers_metadata=drawn.sites,
-            iq_metadata=iq_metadata(recipe, sha256, etag),
+            iq_metadata=iq_metadata(
+                recipe,
+                sha256,
+                {rx_id: files.etag for rx_id, files in stored.items()},
+                {rx_id: files.sidecar_sha256 for rx_id, files in stored.items()},
+            ),
             iq_storage_paths={rx_id: file.location.key for rx_id, file in self.stored.items()},
         )
 
@@ -410,7 +415,7 @@ class _Uploads:
         self._objects = objects
         self._waiting = BoundedSemaphore(_UPLOADS_WAITING)
         self._threads = ThreadPoolExecutor(_UPLOADS_AT_ONCE, thread_name_prefix="upload")
-        self._pending: list[Future[str]] = []
+        self._pending: list[Future[StoredFiles]] = []
 
     def __enter__(self) -> "_Uploads":
         return self
@@ -433,7 +438,7 @@ class _Uploads:
             upload.result()
         self._pending = [upload for upload in self._pending if upload not in done]
 
-        def put() -> str:
+        def put() -> StoredFiles:
             try:
                 return put_iq(self._objects, location, io.BytesIO(file.npy), len(file.npy), file.sigmf)
             finally:

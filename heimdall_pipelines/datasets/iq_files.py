@@ -66,8 +66,10 @@ def iq_file(recipe: Recipe, sample_idx: int, site: ReceiverSite, iq: NDArray[np.
     )
 
 
-def iq_metadata(recipe: Recipe, sha256: dict[str, str], etag: dict[str, str]) -> dict[str, Any]:
-    """Column iq_metadata: format of the objects and, for each receiver's .npy, SHA-256 and ETag."""
+def iq_metadata(
+    recipe: Recipe, sha256: dict[str, str], etag: dict[str, str], sidecar_sha256: dict[str, str]
+) -> dict[str, Any]:
+    """Column iq_metadata: format of the objects; for each receiver's .npy SHA-256 and ETag, SHA-256 of its sidecar."""
     spec = recipe.spec
     return {
         "format": "npy",
@@ -78,4 +80,5 @@ def iq_metadata(recipe: Recipe, sha256: dict[str, str], etag: dict[str, str]) ->
         "full_scale_dbm": FULL_SCALE_DBM,
         "sha256": sha256,
         "etag": etag,
+        "sidecar_sha256": sidecar_sha256,
     }

@@ -34,7 +34,7 @@ from heimdall_pipelines.store.batches import (
 )
 from heimdall_pipelines.store.dataset_snapshot import SampleRow, StoredIq
 from heimdall_pipelines.store.datasets import IqSampleRow
-from heimdall_pipelines.store.digests import edited_columns, root_of
+from heimdall_pipelines.store.digests import differing_columns, root_of
 from heimdall_pipelines.store.iq_objects import (
     IQ_CONTENT_TYPE,
     sample_iq_key,
@@ -304,7 +304,9 @@ def _choice(table: str, candidates: Sequence[Candidate], committed: bytes | None
     for one in candidates:
         if one.digest == committed:
             return RowChoice((one,))
-    return RowChoice(tuple(candidates), is_certain=False, unlike=edited_columns(table, candidates[0].digest, committed))
+    return RowChoice(
+        tuple(candidates), is_certain=False, unlike=differing_columns(table, candidates[0].digest, committed)
+    )
 
 
 def _put(

@@ -15,7 +15,10 @@ from psycopg2.errors import UniqueViolation
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.model.batches import BatchGrid
 from heimdall_pipelines.model.receiver_sites import sites_from_json, sites_to_json
+from heimdall_pipelines.store.changes import changing
 from heimdall_pipelines.store.columns import columns_of
+from heimdall_pipelines.store.dataset_digests import keep_parameters, write_dataset_root
+from heimdall_pipelines.store.digest_rows import seal_rows
 from heimdall_pipelines.store.features import ReceiverFeatures
 from heimdall_pipelines.store.sql import text
 
@@ -162,6 +165,9 @@ def add_dataset(
                     "generator_version": generator_version,
                 },
             ).one()
+            keep_parameters(connection, row.id)
+            write_dataset_root(connection, row.id)
+            seal_rows(connection, "synthetic_datasets", "id = :id", {"id": row.id})
             return dataset_of_row(row)
     except IntegrityError as error:
         if isinstance(error.orig, UniqueViolation):
@@ -242,13 +248,17 @@ def raise_target(database: Database, dataset: Dataset, target_num_samples: int) 
     DatasetNotFoundError
         It was deleted meanwhile.
     """
-    with database.transaction() as connection:
+    of_dataset = {"id": dataset.id}
+    with (
+        database.transaction() as connection,
+        changing(connection, "synthetic_datasets", "id = :id", of_dataset, reason="the dataset was expanded"),
+    ):
         row = connection.execute(
             text(
                 "UPDATE heimdall.synthetic_datasets SET target_num_samples = greatest(target_num_samples, :target)"
                 f" WHERE id = :id AND deletion_began_at IS NULL RETURNING {DATASET_COLUMNS}"
             ),
-            {"id": dataset.id, "target": target_num_samples},
+            of_dataset | {"target": target_num_samples},
         ).first()
     if row is None:
         raise DatasetNotFoundError(f"dataset {dataset.name} was deleted meanwhile")
@@ -357,13 +367,17 @@ def set_dataset_health(
 
 def mark_dataset_deleted(database: Database, dataset: Dataset) -> None:
     """Begin a deletion: from now on no batch of the dataset can be committed."""
-    with database.transaction() as connection:
+    of_dataset = {"id": dataset.id}
+    with (
+        database.transaction() as connection,
+        changing(connection, "synthetic_datasets", "id = :id", of_dataset, reason="its deletion began"),
+    ):
         connection.execute(
             text(
                 "UPDATE heimdall.synthetic_datasets SET deletion_began_at = coalesce(deletion_began_at, now())"
                 " WHERE id = :id"
             ),
-            {"id": dataset.id},
+            of_dataset,
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
@@ -16,7 +16,11 @@ from psycopg2.errors import ForeignKeyViolation
 
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION, names_of_version
+from heimdall_pipelines.store.changes import note_row
 from heimdall_pipelines.store.columns import columns_of, listed, typed
+from heimdall_pipelines.store.digest_rows import resealing
+from heimdall_pipelines.store.digests import new_row_digest
+from heimdall_pipelines.store.session_digests import sealing_session
 from heimdall_pipelines.store.sessions import SessionBeingDeletedError, SessionNotFoundError
 from heimdall_pipelines.store.sql import text, time_sql
 
@@ -49,6 +53,7 @@ FEATURE_ROW_COLUMNS = {  # of measurement_features; timestamp and tx_known are c
     "gdop": "float8",
     "extraction_failed": "boolean",
     "error_message": "text",
+    "digest": "bytea",
 }
 
 
@@ -202,6 +207,26 @@ def insert_feature_rows(connection: Connection, rows: str) -> None:
     )
 
 
+def feature_digest(values: Mapping[str, Any]) -> bytes:
+    """Digest of a row of measurement_features from the values that `insert_feature_rows` takes."""
+    derived = {"timestamp": values["time_us"], "tx_known": values["tx_latitude"] is not None}
+    return new_row_digest("measurement_features", values | derived)
+
+
+def with_digest(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values for `insert_feature_rows` with the row's digest."""
+    return {**values, "digest": bytea_json(feature_digest(values))}
+
+
+def bytea_json(value: bytes) -> str:
+    r"""Bytes as a column of type bytea takes them from JSON.
+
+    >>> bytea_json(b"\x00\xff")
+    '\\x00ff'
+    """
+    return f"\\x{value.hex()}"
+
+
 def mean_of(receiver: ReceiverFeatures, feature: str) -> float | None:
     """Mean of a feature over the chunks; None if it was not observed, or the row's version does not have it."""
     statistics = receiver.features.get(feature)
@@ -238,20 +263,23 @@ class SessionFeatureWriter:
     def add(self, rows: Sequence[SessionFeatureRow]) -> None:
         """Insert some segments."""
         if rows:
-            values = [row.columns() | self._identity(row.segment_idx) for row in rows]
+            values = [with_digest(row.columns() | self._identity(row.segment_idx)) for row in rows]
             insert_feature_rows(self._connection, json.dumps(values, allow_nan=False))
 
     def set_station_metrics(self, metrics: dict[str, StationMetrics]) -> None:
         """Store each station's means over the session with its measurement."""
-        for rx_id, values in metrics.items():
-            self._connection.execute(
-                text(
-                    "UPDATE heimdall.measurements m SET snr_db = :snr_db, signal_strength_dbm = :signal_strength_dbm,"
-                    " frequency_offset_hz = :frequency_offset_hz FROM heimdall.websdr_stations w"
-                    " WHERE w.id = m.websdr_station_id AND w.rx_id = :rx_id AND m.recording_session_id = :session_id"
-                ),
-                vars(values) | {"rx_id": rx_id, "session_id": self._target.session_id},
-            )
+        of_session = {"session_id": self._target.session_id}
+        with resealing(self._connection, "measurements", "recording_session_id = :session_id", of_session):
+            for rx_id, values in metrics.items():
+                self._connection.execute(
+                    text(
+                        "UPDATE heimdall.measurements m SET snr_db = :snr_db,"
+                        " signal_strength_dbm = :signal_strength_dbm, frequency_offset_hz = :frequency_offset_hz"
+                        " FROM heimdall.websdr_stations w WHERE w.id = m.websdr_station_id AND w.rx_id = :rx_id"
+                        " AND m.recording_session_id = :session_id"
+                    ),
+                    vars(values) | {"rx_id": rx_id} | of_session,
+                )
 
     def set_inputs(self, inputs: FeatureInputs) -> None:
         """Record what the rows were computed from."""
@@ -289,7 +317,7 @@ def replace_session_features(database: Database, target: SessionRevision) -> Ite
             connection.execute(
                 text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": str(target.session_id)}
             )
-            connection.execute(
+            replaced = connection.execute(
                 text("DELETE FROM heimdall.measurement_features WHERE recording_session_id = :id"),
                 {"id": target.session_id},
             )
@@ -310,6 +338,11 @@ def replace_session_features(database: Database, target: SessionRevision) -> Ite
                     f"session {target.slug} changed while revision {target.revision} was being extracted "
                     f"(now {state.status}, revision {state.revision}); the run of that revision makes its features"
                 )
+            with sealing_session(connection, target.session_id) as sealed:
+                pass
+            if replaced.rowcount:
+                for row in sealed.rows:
+                    note_row(connection, "recording_sessions", row, reason="its features were extracted again")
     except IntegrityError as error:
         if isinstance(error.orig, ForeignKeyViolation):
             raise SessionNotFoundError(deleted) from error
