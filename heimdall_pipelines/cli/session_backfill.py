@@ -98,15 +98,23 @@ def extract_stale(stores: Stores) -> None:
         _print("nothing to do: the features of every session are current")
         return
     print_stale(due)
-    backfill(stores, due, is_stale, "heimdall session extract --stale")
+    edited = [session for session in due if session.edited]
+    for session in edited:
+        _print(
+            f"{session.slug} is not extracted: rows that its features are computed from were edited by hand; validate "
+            f"it, and take the edit over or undo it: heimdall session validate {session.slug}"
+        )
+    backfill(stores, [session for session in due if not session.edited], is_stale, "heimdall session extract --stale")
+    if edited:
+        raise typer.Exit(1)
 
 
 def print_stale(due: Sequence[StaleSession]) -> None:
     """Show sessions whose features are outdated, and what changed."""
     for session in due:
         _print(f"{session.slug}:")
-        for change in session.changes:
-            _print(f"  - {change}")
+        for line in (*session.changes, *session.edited):
+            _print(f"  - {line}")
 
 
 def _extract(instance: dg.DagsterInstance, stores: Stores, session: SessionRevision) -> str:

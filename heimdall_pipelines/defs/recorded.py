@@ -3,6 +3,7 @@
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from datetime import timedelta
 from itertools import chain
+from typing import TypeVar
 
 import dagster as dg
 
@@ -20,13 +21,15 @@ from heimdall_pipelines.settings import load_bucket_settings
 from heimdall_pipelines.status.run_tags import RUN_KEY_TAG
 from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.measurements import list_recordings
-from heimdall_pipelines.store.session_inputs import stale_sessions
+from heimdall_pipelines.store.session_inputs import StaleSession, stale_sessions
 from heimdall_pipelines.store.session_revisions import SessionRevision, due_for_extraction
 from heimdall_pipelines.store.stores import Stores
 
 EXTRACTION = "extraction"  # the pool of runs that extract features
 MAX_REQUESTS_PER_TICK = 100
 _PAGE = 200
+
+_Session = TypeVar("_Session", bound=SessionRevision)
 
 raw_iq_objects = dg.AssetSpec(
     key=["recorded", "raw_iq_objects"],
@@ -132,7 +135,7 @@ def completed_recording_sessions(
 ) -> dg.SensorResult | dg.SkipReason:
     """Level-triggered: completed sessions without features, or with features of other inputs; there is no cursor."""
     due: list[SessionRevision] = []
-    for page in chain(_pages(stores.database, due_for_extraction), _pages(stores.database, stale_sessions)):
+    for page in chain(_pages(stores.database, due_for_extraction), _trusted(_pages(stores.database, stale_sessions))):
         due += unrequested(page, _requested_run_keys(context.instance, page))
         if len(due) >= MAX_REQUESTS_PER_TICK:
             break
@@ -146,12 +149,20 @@ def completed_recording_sessions(
     )
 
 
-def _pages(database: Database, read: Callable[..., Sequence[SessionRevision]]) -> Iterator[Sequence[SessionRevision]]:
+def _pages(database: Database, read: Callable[..., Sequence[_Session]]) -> Iterator[Sequence[_Session]]:
     """Pages of due sessions, read when they are needed."""
     page = read(database, limit=_PAGE)
     while page:
         yield page
         page = read(database, limit=_PAGE, after=page[-1])
+
+
+def _trusted(pages: Iterable[Sequence[StaleSession]]) -> Iterator[Sequence[SessionRevision]]:
+    """Leave out sessions whose inputs were edited by hand: new features would hide the edit."""
+    for page in pages:
+        trusted = [session for session in page if not session.edited]
+        if trusted:
+            yield trusted
 
 
 def _requested_run_keys(instance: dg.DagsterInstance, page: Sequence[SessionRevision]) -> set[str]:

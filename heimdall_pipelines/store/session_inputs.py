@@ -10,6 +10,8 @@ from uuid import UUID
 
 from heimdall_pipelines.model.feature_inputs import FEATURE_VERSION_KEY, FeatureInputs
 from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION
+from heimdall_pipelines.store.digest_rows import read_digested
+from heimdall_pipelines.store.digests import edit_of
 from heimdall_pipelines.store.session_revisions import SessionRevision
 from heimdall_pipelines.store.sql import text
 
@@ -56,10 +58,20 @@ class StaleSession(SessionRevision):
     """A session whose features were computed from other inputs than the present ones.
 
     Its run key names the present inputs: Dagster runs the extraction once for each change.
+
+    Attributes
+    ----------
+    inputs_sha256 : str
+        Of the present inputs.
+    changes : tuple of str
+        What changed, in words.
+    edited : tuple of str
+        Rows of its inputs that were edited by hand: features must not be extracted from these.
     """
 
     inputs_sha256: str
     changes: tuple[str, ...]
+    edited: tuple[str, ...]
 
     @property
     def run_key(self) -> str:
@@ -148,7 +160,7 @@ def stale_sessions(
                 "after": after.session_id if after else None,
             },
         )
-        return [_stale(*row) for row in rows]
+        return [_stale(connection, *row) for row in rows.all()]
 
 
 def is_stale(database: Database, session_id: UUID) -> bool:
@@ -158,9 +170,32 @@ def is_stale(database: Database, session_id: UUID) -> bool:
         return stored is not None and stored.inputs != read_inputs(connection, session_id)
 
 
-def _stale(session_id: UUID, slug: str, revision: int, before: Any, present: Any) -> StaleSession:
+def edited_inputs(connection: Connection, session_id: UUID) -> list[str]:
+    """Describe the rows of a session's inputs that are not as committed: measurements, stations, source, its own."""
+    found = []
+    for table, where in _INPUT_ROWS.items():
+        for row in read_digested(connection, table, where, {"id": session_id}):
+            edit = edit_of(table, row, row["digest"])
+            if edit is not None:
+                found.append(f"{table}: {edit}")
+    return found
+
+
+_OF_SESSION = "FROM heimdall.measurements m WHERE m.recording_session_id = :id"
+_INPUT_ROWS = {
+    "recording_sessions": "id = :id",
+    "measurements": "recording_session_id = :id",
+    "websdr_stations": f"id IN (SELECT m.websdr_station_id {_OF_SESSION})",
+    "known_sources": "id = (SELECT s.known_source_id FROM heimdall.recording_sessions s WHERE s.id = :id)",
+}
+
+
+def _stale(
+    connection: Connection, session_id: UUID, slug: str, revision: int, before: Any, present: Any
+) -> StaleSession:
     now = _present(present)
-    return StaleSession(session_id, slug, revision, now.sha256, tuple(FeatureInputs(before).changes(now)))
+    changes = tuple(FeatureInputs(before).changes(now))
+    return StaleSession(session_id, slug, revision, now.sha256, changes, tuple(edited_inputs(connection, session_id)))
 
 
 def _present(values: dict[str, Any]) -> FeatureInputs:
