@@ -12,6 +12,7 @@ RX, OTHER = RX_IDS[:2]
 ONE_SAMPLE = "1 sample regenerated"
 ONE_BATCH = "1 batch counted"
 ROWS, SIDECARS, PARAMETERS = "rows_as_committed", "sidecars_as_committed", "parameters_as_created"
+MEASURED = "receiver_features overall_confidence mean_snr_db num_receivers_detected gdop"
 OTHER_POSITION = '{"rx_id": "torino", "latitude": 40.0, "longitude": 10.0, "altitude_m": 1.0}'
 
 
@@ -27,13 +28,13 @@ iq_row = partial(_update, "synthetic_iq_samples")
 
 
 def receiver(path: str, value: str) -> Do:
-    """Set a value of the first receiver's features of sample 3, an SQL expression of jsonb in which v is the old one."""
-    new = value.replace("v", f"(receiver_features #> '{{{path}}}')")
+    """Set a value of the first receiver's features of sample 3 by SQL in which OLD is the one before."""
+    new = value.replace("OLD", f"(receiver_features #> '{{{path}}}')")
     return features(f"receiver_features = jsonb_set(receiver_features, '{{{path}}}', {new})")
 
 
 def plus(number: float) -> str:
-    return f"to_jsonb(CAST(v AS numeric) + {number})"
+    return f"to_jsonb(CAST(OLD AS numeric) + {number})"
 
 
 def in_turn(*edits: Do) -> Do:
@@ -47,6 +48,12 @@ def in_turn(*edits: Do) -> Do:
 def truth(change: str, also: str = "") -> Do:
     """Edit the truth of sample 3 alike in both tables."""
     return in_turn(features(f"truth = {change}{also}"), iq_row(f"truth = {change}"))
+
+
+def link_plus_1(name: str) -> str:
+    """SQL of the truth with 1 more in a field of its first link."""
+    path = f"'{{receivers,0,{name}}}'"
+    return f"jsonb_set(truth, {path}, to_jsonb(CAST(truth #> {path} AS numeric) + 1))"
 
 
 def metadata(path: str, value: str) -> Do:
@@ -209,16 +216,12 @@ def _feature_rows() -> list[Edit]:
         edit("an error is noted in a row", features("error_message = 'it failed'"), "error_message"),
         edit(
             "the truth says 1 dB more in both tables",
-            truth(
-                "jsonb_set(truth, '{receivers,0,signal_power_dbm}', to_jsonb(CAST(truth #> '{receivers,0,signal_power_dbm}' AS numeric) + 1))"
-            ),
+            truth(link_plus_1("signal_power_dbm")),
             "truth",
         ),
         edit(
             "the true SNR is 1 dB more in both tables",
-            truth(
-                "jsonb_set(truth, '{receivers,0,snr_db}', to_jsonb(CAST(truth #> '{receivers,0,snr_db}' AS numeric) + 1))"
-            ),
+            truth(link_plus_1("snr_db")),
             "truth",
         ),
         edit("the audio is another one in both tables", truth("jsonb_set(truth, '{audio}', '\"silence\"')"), "truth"),
@@ -368,9 +371,7 @@ def _whole_rows() -> list[Edit]:
     return [
         Edit(
             "features of two samples are exchanged",
-            exchanged(
-                "measurement_features", "receiver_features overall_confidence mean_snr_db num_receivers_detected gdop"
-            ),
+            exchanged("measurement_features", MEASURED),
             ROWS,
             "sample [34].*receiver_features",
             "2 samples regenerated",
@@ -379,7 +380,8 @@ def _whole_rows() -> list[Edit]:
             "two feature rows are exchanged, digests included",
             exchanged(
                 "measurement_features",
-                "receiver_features overall_confidence mean_snr_db num_receivers_detected gdop truth tx_latitude tx_longitude tx_altitude_m tx_power_dbm extraction_metadata timestamp digest",
+                f"{MEASURED} truth tx_latitude tx_longitude tx_altitude_m tx_power_dbm extraction_metadata timestamp"
+                " digest",
             ),
             f"{ROWS} truths_agree",
             "sample [34]",

@@ -29,12 +29,12 @@ def segments(change: str, where: str = "segment_idx = 4") -> Do:
 
 
 def receiver(path: str, value: str, where: str = "segment_idx = 4") -> Do:
-    new = value.replace("v", f"(receiver_features #> '{{{path}}}')")
+    new = value.replace("OLD", f"(receiver_features #> '{{{path}}}')")
     return segments(f"receiver_features = jsonb_set(receiver_features, '{{{path}}}', {new})", where)
 
 
 def plus(number: float) -> str:
-    return f"to_jsonb(CAST(v AS numeric) + {number})"
+    return f"to_jsonb(CAST(OLD AS numeric) + {number})"
 
 
 def station(change: str) -> Do:

@@ -50,10 +50,11 @@ def columns(table: str) -> list[TableColumn]:
 
 
 @st.composite
-def row_edits(draw: st.DrawFn) -> tuple[str, str, TableColumn, int, "st.DataObject"]:
+def row_edits(draw: st.DrawFn) -> tuple[str, str, TableColumn, int]:
+    """Table, condition of its rows, column and number of the row."""
     table = draw(st.sampled_from(sorted(ROWS)))
     where = draw(st.sampled_from(ROWS[table]))
-    return table, where, draw(st.sampled_from(columns(table))), draw(st.integers(0, 11)), draw(st.data())
+    return table, where, draw(st.sampled_from(columns(table))), draw(st.integers(0, 11))
 
 
 def edit_row(place: Place, table: str, where: str, column: TableColumn, number: int, data: st.DataObject) -> RandomEdit:

@@ -29,9 +29,9 @@ def assert_noticed(place: Place, edit: RandomEdit) -> None:
     assert found, f"nobody noticed: {edit.what}"
 
 
-def a_row(place: Place, row_edit) -> None:
+def a_row(place: Place, row_edit, data) -> None:
     try:
-        assert_noticed(place, edit_row(place, *row_edit))
+        assert_noticed(place, edit_row(place, *row_edit, data))
     finally:
         place.put_back()
 
@@ -45,9 +45,9 @@ def a_byte(place: Place, number: int, position: float, mask: int) -> None:
 
 
 @settings(max_examples=30)
-@given(row_edit=row_edits())
-def test_an_edit_of_any_column_of_any_row_is_noticed(place, row_edit):
-    a_row(place, row_edit)
+@given(row_edit=row_edits(), data=st.data())
+def test_an_edit_of_any_column_of_any_row_is_noticed(place, row_edit, data):
+    a_row(place, row_edit, data)
 
 
 @settings(max_examples=10)
@@ -58,9 +58,9 @@ def test_an_edit_of_any_byte_of_any_object_is_noticed(place, number, position, m
 
 @pytest.mark.slow
 @settings(max_examples=MANY, derandomize=False, print_blob=True)
-@given(row_edit=row_edits())
-def test_of_many_edits_of_any_column_of_any_row_none_goes_unnoticed(place, row_edit):
-    a_row(place, row_edit)
+@given(row_edit=row_edits(), data=st.data())
+def test_of_many_edits_of_any_column_of_any_row_none_goes_unnoticed(place, row_edit, data):
+    a_row(place, row_edit, data)
 
 
 @pytest.mark.slow
