@@ -6,7 +6,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 
-from heimdall_pipelines.datasets.generating import PROGRESS_INTERVAL_S, BatchProgress
+from heimdall_pipelines.datasets import generating
+from heimdall_pipelines.datasets.generating import BatchProgress
 from heimdall_pipelines.datasets.restoring import (
     AffectedSample,
     RegeneratedSample,
@@ -82,6 +83,7 @@ def repair_batch(
     with open_snapshot(stores.database, dataset.name) as snapshot:
         affected = [AffectedSample(idx, snapshot.sample(idx), snapshot.iq_of(idx)) for idx in sample_idxs]
     report = _Progress(making, span, len(affected))
+    report(0)
     regenerated: list[RegeneratedSample] = []
     for made in _in_workers(workers, stores, recipe, affected):
         regenerated += made
@@ -206,7 +208,7 @@ class _Progress:
         self._span = span
         self._num_samples = num_samples
         self._began = time.monotonic()
-        self._throttle = Throttle(PROGRESS_INTERVAL_S)
+        self._throttle = Throttle(generating.PROGRESS_INTERVAL_S)
 
     def __call__(self, num_made: int) -> None:
         if self._throttle.is_due() or num_made == self._num_samples:
