@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
 
-from heimdall_pipelines.datasets.repair import RepairPlan, plan_repair, repair_dataset
+from heimdall_pipelines.datasets.repair import plan_repair, repair_dataset
+from heimdall_pipelines.datasets.repair_plan import RepairPlan
 from heimdall_pipelines.datasets.validation import DatasetValidation, validate_dataset
 from heimdall_pipelines.datasets.workers import Workers
 from heimdall_pipelines.model.checks import MAX_EXAMPLES

@@ -198,7 +198,7 @@ def validate(
 
     Exit code 0: healthy, 1: there are issues, 2: it could not be validated.
     """
-    from heimdall_pipelines.store.datasets import list_datasets
+    from heimdall_pipelines.store.datasets import datasets_to_validate
 
     if (name is None) != all_:
         raise typer.BadParameter("either a dataset's name or --all is expected")
@@ -207,7 +207,7 @@ def validate(
 
     with exit_2_on_outage(), stores() as opened, dagster_instance() as instance:
         if name is None:
-            names = [one.name for one in list_datasets(opened.database) if one.deletion_began_at is None]
+            names = [one.name for one in datasets_to_validate(opened.database)]
             code = dataset_integrity.validate_many(opened, instance, names, checksums=checksums, as_json=as_json)
         else:
             code = dataset_integrity.validate_one(opened, instance, name, checksums=checksums, as_json=as_json)

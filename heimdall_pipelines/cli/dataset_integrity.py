@@ -14,7 +14,8 @@ from heimdall_pipelines.cli.validation_output import (
     validate_one_by_one,
 )
 from heimdall_pipelines.datasets.feature_repair import plan_feature_repair, repair_features
-from heimdall_pipelines.datasets.repair import RepairPlan, plan_repair, repair_dataset
+from heimdall_pipelines.datasets.repair import plan_repair, repair_dataset
+from heimdall_pipelines.datasets.repair_plan import RepairPlan
 from heimdall_pipelines.datasets.validation import DatasetValidation, validate_dataset
 from heimdall_pipelines.datasets.workers import Workers
 from heimdall_pipelines.store.stores import Stores

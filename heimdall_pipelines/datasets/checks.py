@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Callable
 
+from heimdall_pipelines.datasets.committed_checks import check_committed, check_committed_batch, check_parameters
 from heimdall_pipelines.datasets.findings import BATCH_FEATURE_CHECKS, BATCH_IQ_CHECKS, DATASET_CHECKS, Findings
 from heimdall_pipelines.datasets.object_checks import check_objects, check_objects_of_batch
 from heimdall_pipelines.datasets.regeneration_checks import check_regenerated
@@ -55,7 +56,9 @@ def check_dataset(
         _ = snapshot.dataset.spec  # raises before the first check if this version cannot read it
         found = Findings.begin(snapshot.dataset, tuple(DATASET_CHECKS))
         lines = ProgressLines(progress, name)
+        check_parameters(snapshot, found)
         check_rows(snapshot, found, 0, _NO_END, lines.of(f"of {snapshot.dataset.num_samples} samples checked"))
+        check_committed(snapshot, found)
         _check_counts(snapshot, found)
         _check_summary(snapshot, found)
         check_objects(stores, snapshot, found, lines.of("objects checked"), checksums=checksums)
@@ -77,6 +80,7 @@ def check_batch(stores: Stores, name: str, batch_no: int, progress: Progress = l
         first, end = span.first_sample_idx, span.end_sample_idx
         lines = ProgressLines(progress, f"{name}, batch {batch_no}")
         check_rows(snapshot, found, first, end, lines.of("samples checked"))
+        check_committed_batch(snapshot, found, batch_no)
         check_objects_of_batch(stores, snapshot, found, first, end, lines.of("objects checked"))
         if batch_no not in {batch.batch_no for batch in snapshot.batches}:
             found.outcomes["samples_without_gap"].problem(f"batch {batch_no} is not committed")

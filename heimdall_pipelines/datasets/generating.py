@@ -35,6 +35,7 @@ from heimdall_pipelines.store.batches import (
     iq_row_json,
     note_stopped_batch,
 )
+from heimdall_pipelines.store.dataset_digests import require_parameters_as_created
 from heimdall_pipelines.store.dataset_locks import shared_lock
 from heimdall_pipelines.store.datasets import (
     Dataset,
@@ -168,12 +169,15 @@ def make_batch(
         There is no such dataset or batch.
     GeneratorVersionError
         The dataset was made by another version of the generator.
+    ParametersEditedError
+        The dataset's parameters are not those that it was created with.
     UnavailableError
         PostgreSQL, the S3 store or a worker process was lost.
     """
     dataset = get_living_dataset(stores.database, dataset_name)
     span = dataset.grid.batch(batch_no)
     recipe = Recipe.of(dataset)
+    require_parameters_as_created(stores.database, dataset)
     with shared_lock(stores.database, dataset.id, waiting) as lock:
         sample_idxs = _samples_to_make(stores, dataset, recipe, span)
         return make_samples(stores, dataset, span, sample_idxs, workers, progress, lock.confirm)

@@ -6,17 +6,17 @@ regenerated from edited parameters, and what is regenerated is written only if i
 """
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
-from typing import Any
 
 from heimdall_pipelines.datasets.batch_repair import repair_batch
 from heimdall_pipelines.datasets.checks import Progress, check_dataset
 from heimdall_pipelines.datasets.findings import Findings
 from heimdall_pipelines.datasets.generating import ATTEMPTS_PER_SAMPLE, BatchProgress, make_samples
 from heimdall_pipelines.datasets.object_checks import merge_rows_and_objects
+from heimdall_pipelines.datasets.repair_plan import RepairPlan, edited_parameters_message
 from heimdall_pipelines.datasets.samples import (
     GeneratorVersionError,
     Recipe,
@@ -28,8 +28,9 @@ from heimdall_pipelines.datasets.workers import Workers
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.model.checks import MAX_EXAMPLES
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
+from heimdall_pipelines.store.accepting import accept_parameters
 from heimdall_pipelines.store.batches import delete_iq_rows, recount
-from heimdall_pipelines.store.dataset_digests import ParametersEditedError, accept_parameters, restore_parameters
+from heimdall_pipelines.store.dataset_digests import ParametersEditedError, restore_parameters
 from heimdall_pipelines.store.dataset_locks import exclusive_lock
 from heimdall_pipelines.store.dataset_snapshot import DatasetSnapshot, open_snapshot
 from heimdall_pipelines.store.datasets import Dataset, get_living_dataset
@@ -38,156 +39,10 @@ from heimdall_pipelines.store.objects import ObjectEntry, ObjectStore
 from heimdall_pipelines.store.stores import Stores
 
 MIN_ORPHAN_AGE = timedelta(hours=1)
-_MOST_NAMED = 10
 
 
 class NoSuchSampleError(HeimdallError):
     """A sample that should be regenerated does not exist."""
-
-
-@dataclass(frozen=True)
-class RepairPlan:
-    """What a repair would do, or did.
-
-    Attributes
-    ----------
-    dataset : Dataset
-        As it was before.
-    to_regenerate : tuple of int
-        Samples with a missing or wrong row or object.
-    iq_rows_to_remove : tuple of int
-        Samples without features that are not regenerated: their IQ row is removed.
-    batches_to_count : tuple of int
-        Batches whose count differs from their feature rows.
-    num_samples : int
-        Feature rows after the repair: the new num_samples.
-    target_num_samples : int
-        The new target: raised if a sample beyond it exists.
-    num_orphans, orphan_bytes : int
-        Objects that no row names, to be removed.
-    num_young_orphans : int
-        Orphans younger than an hour: they stay, because a batch may be about to commit their rows.
-    examples : tuple of str
-        Some of the problems, in words.
-    edited_parameters : tuple of str
-        How the parameters differ from those that the dataset was created with; then nothing is repaired.
-    not_written : tuple of int
-        Samples that were regenerated, but would not be what was committed; part of no other number.
-    refusals : tuple of str
-        What was not written, and why.
-    """
-
-    dataset: Dataset
-    to_regenerate: tuple[int, ...]
-    iq_rows_to_remove: tuple[int, ...]
-    batches_to_count: tuple[int, ...]
-    num_samples: int
-    target_num_samples: int
-    num_orphans: int
-    orphan_bytes: int
-    num_young_orphans: int
-    examples: tuple[str, ...]
-    edited_parameters: tuple[str, ...] = ()
-    not_written: tuple[int, ...] = ()
-    refusals: tuple[str, ...] = ()
-
-    @property
-    def changes_num_samples(self) -> bool:
-        """Whether num_samples differs from the feature rows."""
-        return self.num_samples != self.dataset.num_samples
-
-    @property
-    def raises_target(self) -> bool:
-        """Whether a sample beyond the target exists."""
-        return self.target_num_samples > self.dataset.target_num_samples
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is nothing to do."""
-        return not (
-            self.to_regenerate
-            or self.iq_rows_to_remove
-            or self.batches_to_count
-            or self.num_orphans
-            or self.changes_num_samples
-            or self.raises_target
-            or self.edited_parameters
-            or self.refusals
-        )
-
-    @property
-    def is_possible(self) -> bool:
-        """Whether the parameters are as created, and this version of the generator can regenerate the samples."""
-        if self.edited_parameters:
-            return False
-        return not self.to_regenerate or self.dataset.generator_version == GENERATOR_VERSION
-
-    @property
-    def batches_touched(self) -> tuple[int, ...]:
-        """Batches that change."""
-        batch_no = self.dataset.grid.batch_no
-        samples = (*self.to_regenerate, *self.iq_rows_to_remove)
-        return tuple(sorted({*map(batch_no, samples), *self.batches_to_count}))
-
-    def numbers(self) -> dict[str, int]:
-        """Number of changes of each kind."""
-        return {
-            "samples_made_again": len(self.to_regenerate),
-            "iq_rows_removed": len(self.iq_rows_to_remove),
-            "batches_counted": len(self.batches_to_count),
-            "objects_without_row_removed": self.num_orphans,
-            "objects_without_row_left_alone": self.num_young_orphans,
-        }
-
-    def lines(self, *, is_done: bool) -> list[str]:
-        """Describe what a repair would do, or did."""
-        if self.is_empty:
-            return [f"nothing to repair in {self.dataset.name}", *self._young()]
-        if self.edited_parameters:
-            return [edited_parameters_message(self.dataset.name, self.edited_parameters)]
-        lines = [f"{self.dataset.name}: {'repaired' if is_done else 'a repair would'}"]
-        made, removed, counted = ("regenerated", "removed", "counted") if is_done else ("regenerate", "remove", "count")
-        if self.to_regenerate:
-            lines.append(f"  {made}: {_named(self.to_regenerate, 'sample', 'samples')}, rows and objects")
-        if self.iq_rows_to_remove:
-            lines.append(
-                f"  {removed}: IQ rows of {_named(self.iq_rows_to_remove, 'sample', 'samples')} that should have none"
-            )
-        if self.batches_to_count:
-            lines.append(f"  {counted}: {_named(self.batches_to_count, 'batch', 'batches')}")
-        if self.changes_num_samples:
-            lines.append(f"  {counted}: num_samples {self.dataset.num_samples} -> {self.num_samples}")
-        if self.raises_target:
-            lines.append(f"  target_num_samples {self.dataset.target_num_samples} -> {self.target_num_samples}")
-        if self.num_orphans:
-            lines.append(f"  {removed}: {self.num_orphans} objects without row, {self.orphan_bytes / 1e6:.1f} MB")
-        return [*lines, *self._refused(), *self._young()]
-
-    def _refused(self) -> list[str]:
-        if not self.refusals:
-            return []
-        shown = self.refusals[:MAX_EXAMPLES]
-        more = [f"  - and {len(self.refusals) - len(shown)} more"] if len(self.refusals) > len(shown) else []
-        name = self.dataset.name
-        return [
-            "  not written, since it would not be what was committed:",
-            *(f"  - {refusal}" for refusal in shown),
-            *more,
-            f"  to write it nevertheless: heimdall dataset repair {name} --sample IDX --overwrite {name} --apply",
-        ]
-
-    def _young(self) -> list[str]:
-        if not self.num_young_orphans:
-            return []
-        return [
-            f"  not removed: {self.num_young_orphans} objects without row that are younger than an hour: a batch may "
-            "be about to commit their rows. To remove them, repeat the repair later"
-        ]
-
-    def to_json(self) -> dict[str, Any]:
-        """As ``--json`` prints it."""
-        values = {name: value for name, value in vars(self).items() if name != "dataset"}
-        return {"dataset": self.dataset.name, "nothing_to_do": self.is_empty} | values
 
 
 def plan_repair(
@@ -204,7 +59,7 @@ def plan_repair(
     """
     get_living_dataset(stores.database, name)
     found = _check(stores, name, checksums, also, progress)
-    if found.edited_parameters:
+    if not found.parameters_are_as_created:
         return _plan(found, _Orphans(MIN_ORPHAN_AGE))
     orphans = _Orphans(MIN_ORPHAN_AGE)
     with open_snapshot(stores.database, name) as snapshot:
@@ -273,12 +128,14 @@ def repair_dataset(
             restore_parameters(stores.database, dataset, reason="a repair restored the parameters")
             dataset = get_living_dataset(stores.database, name)
         found = _check(stores, name, checksums, also, progress)
-        if found.edited_parameters and not overwrite:
+        if not found.parameters_are_as_created and not overwrite:
             raise ParametersEditedError(edited_parameters_message(name, _differences(found)))
-        if found.edited_parameters:
+        if not found.parameters_are_as_created:
             _take_parameters(stores, dataset, found)
             found = _check(stores, name, checksums, range(found.after_last), progress)
         before = _plan(found, _Orphans(min_orphan_age))
+        if before.restores_digests:
+            accept_parameters(stores.database, dataset, reason="a repair restored the digests of the parameters")
         if not before.is_possible:
             raise GeneratorVersionError(
                 f"dataset {name}: {len(found.to_regenerate)} samples must be regenerated, but it was made by "
@@ -295,20 +152,6 @@ def repair_dataset(
         with open_snapshot(stores.database, name) as snapshot:
             stores.objects.remove_keys(stores.objects.synthetic_iq_bucket, _orphans(stores.objects, snapshot, orphans))
     return _done(_plan(found, orphans), refused)
-
-
-def edited_parameters_message(name: str, differences: Sequence[str]) -> str:
-    """Describe edited parameters, and both ways out."""
-    return "\n".join(
-        (
-            f"dataset {name}: its parameters are not those that it was created with. Every sample would become another "
-            "one, so nothing is repaired:",
-            *(f"  {difference}" for difference in differences),
-            f"To restore them: heimdall dataset repair {name} --restore-parameters --apply",
-            "To take the present ones, and replace every sample and object: "
-            f"heimdall dataset repair {name} --overwrite {name} --apply",
-        )
-    )
 
 
 def _differences(found: Findings) -> tuple[str, ...]:
@@ -365,7 +208,8 @@ def _plan(found: Findings, orphans: "_Orphans") -> RepairPlan:
         orphan_bytes=orphans.num_bytes,
         num_young_orphans=orphans.num_young,
         examples=tuple(examples[:MAX_EXAMPLES]),
-        edited_parameters=_differences(found) if found.edited_parameters else (),
+        edited_parameters=() if found.parameters_are_as_created else _differences(found),
+        restores_digests=found.parameters_are_as_created and bool(_differences(found)),
     )
 
 
@@ -424,16 +268,6 @@ def _orphans(
             paths = ()
         named = {key for path in paths for key in (path, sidecar_key(path))}
         yield from (key for key, entry in merged.entries.items() if key not in named and orphans.is_removed(entry))
-
-
-def _named(numbers: Sequence[int], one: str, many: str) -> str:
-    """Name some of them.
-
-    >>> _named((4, 7), "sample", "samples")
-    '2 samples (4, 7)'
-    """
-    named = ", ".join(map(str, numbers[:_MOST_NAMED])) + (", ..." if len(numbers) > _MOST_NAMED else "")
-    return f"{len(numbers)} {one if len(numbers) == 1 else many} ({named})"
 
 
 def _paths_when_regenerated(dataset: Dataset, sample_idx: int) -> list[str]:

@@ -8,7 +8,8 @@ import dagster as dg
 from heimdall_pipelines.datasets.checks import check_batch
 from heimdall_pipelines.datasets.feature_repair import plan_feature_repair, repair_features
 from heimdall_pipelines.datasets.findings import BATCH_FEATURE_CHECKS, BATCH_IQ_CHECKS, DATASET_CHECKS
-from heimdall_pipelines.datasets.repair import RepairPlan, plan_repair, repair_dataset
+from heimdall_pipelines.datasets.repair import plan_repair, repair_dataset
+from heimdall_pipelines.datasets.repair_plan import RepairPlan
 from heimdall_pipelines.datasets.validation import DatasetValidation, validate_dataset
 from heimdall_pipelines.datasets.workers import Workers, num_workers_wanted
 from heimdall_pipelines.defs.check_results import check_evaluation, check_result

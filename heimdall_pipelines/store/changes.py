@@ -66,11 +66,6 @@ def acting(what: str) -> Iterator[None]:
         _author.reset(token)
 
 
-def act_as(what: str) -> None:
-    """Name the command that makes the changes of this process."""
-    _author.set(what)
-
-
 def note_change(
     connection: Connection,
     table: str,

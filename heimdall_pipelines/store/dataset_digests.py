@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -100,11 +100,20 @@ class ParametersState:
         None where no intact copy exists.
     problems : tuple of str
         In words; empty where all is as it was created.
+    are_as_created : bool
+        Whether the row has the digest that is believed; digests or copies of others may have been edited.
+    num_copies : int
+        Copies of parameters, intact or not.
+    damaged_copies : tuple of bytes
+        Digests of the copies whose content was edited.
     """
 
     edited: dict[str, tuple[Any, Any]]
     committed: CommittedParameters | None
     problems: tuple[str, ...]
+    are_as_created: bool
+    num_copies: int
+    damaged_copies: tuple[bytes, ...]
 
 
 def parameters_state(connection: Connection, dataset_id: UUID) -> ParametersState:
@@ -145,14 +154,16 @@ def parameters_state(connection: Connection, dataset_id: UUID) -> ParametersStat
         if of_dataset != believed:
             problems.append("parameters_digest of the dataset was edited")
         problems += [
-            f"parameters_digest of batch {batch_no} is not that of the dataset"
-            for batch_no, digest in of_batches.items()
+            f"parameters_digest of {num} batches from batch {first} on is not that of the dataset"
+            for digest, (first, num) in of_batches.items()
             if digest != believed
         ]
-    return ParametersState(edited, committed, tuple(problems))
+    return ParametersState(
+        edited, committed, tuple(problems), now == believed, len(copies), tuple(copies.keys() - intact)
+    )
 
 
-def require_parameters_as_created(connection: Connection, dataset: Dataset) -> None:
+def require_parameters_as_created(database: Database, dataset: Dataset) -> None:
     """Refuse to make samples from edited parameters.
 
     Raises
@@ -160,12 +171,15 @@ def require_parameters_as_created(connection: Connection, dataset: Dataset) -> N
     ParametersEditedError
         The message has each difference, and what to do.
     """
-    state = parameters_state(connection, dataset.id)
+    with database.transaction() as connection:
+        state = parameters_state(connection, dataset.id)
     if state.problems:
         raise ParametersEditedError(
             f"dataset {dataset.name}: nothing is generated from parameters that were edited:\n"
             + "\n".join(f"  {problem}" for problem in state.problems)
-            + f"\nRestore them, or take them over with: heimdall db accept dataset {dataset.name} --reason … --apply"
+            + f"\nTo restore them: heimdall dataset repair {dataset.name} --restore-parameters --apply\n"
+            "To take the present ones, and replace every sample: "
+            f"heimdall dataset repair {dataset.name} --overwrite {dataset.name} --apply"
         )
 
 
@@ -259,14 +273,17 @@ def write_dataset_root(connection: Connection, dataset_id: UUID) -> None:
     )
 
 
-def roots_now(connection: Connection, dataset_id: UUID, batch_size: int) -> Iterator[tuple[int, bytes]]:
-    """The root of each batch as its rows' digests give it now; streamed, in order."""
+def roots_now(
+    connection: Connection, dataset_id: UUID, batch_size: int, first: int, end: int
+) -> Iterator[tuple[int, bytes]]:
+    """The root of each batch in ``first <= sample_idx < end`` as its rows' digests give it now; streamed, in order."""
     rows = connection.execute(
         text(
             f"SELECT f.sample_idx / :batch_size AS batch_no, {_ROOT_OF_SAMPLES} AS root FROM {_SAMPLES}"
-            " WHERE f.dataset_id = :dataset_id GROUP BY 1 ORDER BY 1"
+            " WHERE f.dataset_id = :dataset_id AND f.sample_idx >= :first AND f.sample_idx < :end"
+            " GROUP BY 1 ORDER BY 1"
         ),
-        {"dataset_id": dataset_id, "batch_size": batch_size},
+        {"dataset_id": dataset_id, "batch_size": batch_size, "first": first, "end": end},
         execution_options={"yield_per": 100},
     )
     for row in rows:
@@ -304,22 +321,23 @@ def _parameters(connection: Connection, dataset_id: UUID) -> Mapping[str, Any]:
     )
 
 
-def _digests_of_batches(connection: Connection, dataset_id: UUID) -> dict[int, bytes | None]:
+def _digests_of_batches(connection: Connection, dataset_id: UUID) -> dict[bytes | None, tuple[int, int]]:
+    """First batch, and number of batches, by the digest of parameters that they carry."""
     rows = connection.execute(
         text(
-            "SELECT batch_no, parameters_digest FROM heimdall.synthetic_batches WHERE dataset_id = :dataset_id"
-            " ORDER BY batch_no"
+            "SELECT parameters_digest, min(batch_no) AS first, count(*) AS num FROM heimdall.synthetic_batches"
+            " WHERE dataset_id = :dataset_id GROUP BY 1 ORDER BY 2"
         ),
         {"dataset_id": dataset_id},
     )
-    return {row.batch_no: None if row.parameters_digest is None else bytes(row.parameters_digest) for row in rows}
+    return {row.parameters_digest and bytes(row.parameters_digest): (row.first, row.num) for row in rows}
 
 
 def _believed(
-    of_dataset: bytes | None, of_batches: dict[int, bytes | None], intact: Mapping[bytes, object], now: bytes
+    of_dataset: bytes | None, of_batches: Iterable[bytes | None], intact: Mapping[bytes, object], now: bytes
 ) -> bytes | None:
     """The digest to trust: that of the dataset if a copy has it or it fits the row, else that of the first batch."""
-    candidates = [of_dataset, *of_batches.values()]
+    candidates = [of_dataset, *of_batches]
     for digest in candidates:
         if digest is not None and (digest in intact or digest == now):
             return digest

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -12,11 +12,13 @@ from sqlalchemy import Connection, text
 from heimdall_pipelines.model.batches import Batch
 from heimdall_pipelines.model.truth import SampleTruth, readable_truth
 from heimdall_pipelines.store.batches import BATCH_COLUMNS
-from heimdall_pipelines.store.columns import columns_of
 from heimdall_pipelines.store.database import Database
+from heimdall_pipelines.store.dataset_digests import dataset_root_now, parameters_state, roots_now
 from heimdall_pipelines.store.dataset_locks import is_locked
 from heimdall_pipelines.store.dataset_summaries import SummarisedContent, summarised_content
 from heimdall_pipelines.store.datasets import DATASET_COLUMNS, Dataset, dataset_of_row, not_found
+from heimdall_pipelines.store.digest_rows import digested_columns, read_digested
+from heimdall_pipelines.store.digests import Edit, edit_of
 from heimdall_pipelines.store.features import ReceiverFeatures
 
 _ROWS_PER_FETCH = 100
@@ -27,7 +29,7 @@ class SampleRow:
     """A sample's row of measurement_features.
 
     ``unreadable`` names the column whose JSON is malformed; receivers and metadata are then empty. ``truth`` is None
-    where it is missing or malformed.
+    where it is missing or malformed. ``edit`` is None where the row is as it was committed; ``digest`` is as stored.
     """
 
     sample_idx: int
@@ -45,16 +47,22 @@ class SampleRow:
     mean_snr_db: float | None
     gdop: float | None
     unreadable: str | None = None
+    edit: Edit | None = None
+    digest: bytes | None = None
 
 
-_SAMPLE_COLUMNS = columns_of(SampleRow, renamed={"receivers": "receiver_features"}, without=["unreadable"])
+_SAMPLE_COLUMNS = digested_columns("measurement_features")
+_SAMPLE_FIELDS = [
+    field.name for field in fields(SampleRow) if field.name not in ("receivers", "unreadable", "edit", "digest")
+]
 
 
 @dataclass(frozen=True)
 class StoredIq:
     """A sample's row of synthetic_iq_samples.
 
-    ``etag`` and ``sha256`` are by rx_id; a row of an older version has no ETags. ``unreadable`` is that of `SampleRow`.
+    ``etag``, ``sha256`` and ``sidecar_sha256`` are by rx_id; a row of an older version has no ETags, and no sums of
+    sidecars. ``unreadable``, ``edit`` and ``digest`` are those of `SampleRow`; read as listed, it has no edit.
     """
 
     sample_idx: int
@@ -63,7 +71,10 @@ class StoredIq:
     num_samples: int
     sha256: dict[str, str]
     etag: dict[str, str]
+    sidecar_sha256: dict[str, str] = field(default_factory=dict)
     unreadable: str | None = None
+    edit: Edit | None = None
+    digest: bytes | None = None
 
     @classmethod
     def malformed(cls, sample_idx: int, column: str) -> "StoredIq":
@@ -71,7 +82,7 @@ class StoredIq:
         return cls(sample_idx, truth=None, paths={}, num_samples=-1, sha256={}, etag={}, unreadable=column)
 
 
-_IQ_COLUMNS = "sample_idx, iq_storage_paths, iq_metadata"
+_IQ_COLUMNS = "sample_idx, iq_storage_paths, iq_metadata, digest"
 
 
 class DatasetSnapshot:
@@ -80,6 +91,9 @@ class DatasetSnapshot:
     Attributes
     ----------
     dataset : Dataset
+        With the parameters that it was created with, where a copy of them is intact.
+    parameters : ParametersState
+        How those in its row differ from these.
     batches : tuple of Batch
         In their order.
     last_commit : datetime or None
@@ -88,7 +102,8 @@ class DatasetSnapshot:
 
     def __init__(self, connection: Connection, dataset: Dataset) -> None:
         self._connection = connection
-        self.dataset = dataset
+        self.parameters = parameters_state(connection, dataset.id)
+        self.dataset = self.parameters.committed.of(dataset) if self.parameters.edited else dataset
         rows = connection.execute(
             text(f"SELECT {BATCH_COLUMNS} FROM heimdall.synthetic_batches WHERE dataset_id = :id ORDER BY batch_no"),
             {"id": dataset.id},
@@ -99,7 +114,7 @@ class DatasetSnapshot:
     def samples(self, first: int, end: int) -> Iterator[SampleRow]:
         """Feature rows with ``first <= sample_idx < end``, in order, fetched in small groups."""
         rows = self._stream(
-            f"SELECT {_SAMPLE_COLUMNS} FROM heimdall.measurement_features"
+            f"SELECT {_SAMPLE_COLUMNS}, digest FROM heimdall.measurement_features"
             " WHERE dataset_id = :id AND sample_idx >= :first AND sample_idx < :end ORDER BY sample_idx",
             {"first": first, "end": end},
         )
@@ -127,13 +142,14 @@ class DatasetSnapshot:
     def stored_iq(self, first: int, end: int) -> Iterator[StoredIq]:
         """IQ rows with ``first <= sample_idx < end``, in order, fetched in small groups."""
         rows = self._stream(
-            f"SELECT truth, {_IQ_COLUMNS} FROM heimdall.synthetic_iq_samples"
+            f"SELECT {digested_columns('synthetic_iq_samples')}, digest FROM heimdall.synthetic_iq_samples"
             " WHERE dataset_id = :id AND sample_idx >= :first AND sample_idx < :end ORDER BY sample_idx",
             {"first": first, "end": end},
         )
         for row in rows:
             truth = readable_truth(row["truth"])
-            stored = _stored_iq(row, truth)
+            edit = edit_of("synthetic_iq_samples", row, row["digest"])
+            stored = replace(_stored_iq(row, truth), edit=edit)
             yield stored if truth is not None else replace(stored, unreadable="truth")
 
     def stored_iq_as_listed(self) -> Iterator[StoredIq]:
@@ -149,6 +165,35 @@ class DatasetSnapshot:
     def summarised_content(self) -> SummarisedContent | None:
         """Content that the last summary was computed from, None if there was none."""
         return summarised_content(self._connection, self.dataset.id)
+
+    def dataset_edit(self) -> Edit | None:
+        """How the dataset's row differs from what was committed."""
+        (row,) = read_digested(self._connection, "synthetic_datasets", "id = :id", {"id": self.dataset.id})
+        return edit_of("synthetic_datasets", row, row["digest"])
+
+    def root_agrees(self) -> bool:
+        """Whether the dataset's root is that of its parameters' digest and its batches' roots."""
+        stored = self._connection.execute(
+            text("SELECT root FROM heimdall.synthetic_datasets WHERE id = :id"), {"id": self.dataset.id}
+        ).scalar_one()
+        return stored is not None and bytes(stored) == dataset_root_now(self._connection, self.dataset.id)
+
+    def batch_edits(self) -> Iterator[tuple[int, Edit | None, bytes | None]]:
+        """Number of each batch, how its row differs from what was committed, and its root; in any order."""
+        for row in read_digested(self._connection, "synthetic_batches", "dataset_id = :id", {"id": self.dataset.id}):
+            root = None if row["root"] is None else bytes(row["root"])
+            yield row["batch_no"], edit_of("synthetic_batches", row, row["digest"]), root
+
+    def roots_now(self, first: int, end: int) -> dict[int, bytes]:
+        """Roots of the batches in ``first <= sample_idx < end``, as the digests of their rows give them."""
+        return dict(roots_now(self._connection, self.dataset.id, self.dataset.grid.batch_size, first, end))
+
+    def digests_since(self) -> datetime | None:
+        """Since when digests vouch for the rows that existed then; None: from the first row on."""
+        since: datetime | None = self._connection.execute(
+            text("SELECT digests_since FROM heimdall.synthetic_datasets WHERE id = :id"), {"id": self.dataset.id}
+        ).scalar_one()
+        return since
 
     def row_bytes(self) -> int:
         """Size of the dataset's rows in PostgreSQL."""
@@ -174,8 +219,11 @@ class DatasetSnapshot:
             yield dict(row._mapping)
 
 
-def _sample_row(row: dict[str, Any]) -> SampleRow:
-    elements, truth, metadata = row.pop("receiver_features"), row["truth"], row["extraction_metadata"]
+def _sample_row(read: dict[str, Any]) -> SampleRow:
+    elements, truth, metadata = read["receiver_features"], read["truth"], read["extraction_metadata"]
+    row = {name: read[name] for name in _SAMPLE_FIELDS}
+    row["digest"] = None if read["digest"] is None else bytes(read["digest"])
+    row["edit"] = edit_of("measurement_features", read, row["digest"])
     row["truth"] = readable_truth(truth)
     unreadable = None
     if truth is not None and row["truth"] is None:
@@ -194,8 +242,8 @@ def _stored_iq(row: dict[str, Any], truth: SampleTruth | None) -> StoredIq:
     metadata, paths = row["iq_metadata"], row["iq_storage_paths"]
     if not isinstance(metadata, dict):
         metadata = {"sha256": None}
-    found = {"num_samples": -1, "sha256": {}, "etag": {}} | metadata
-    if not (isinstance(found["sha256"], dict) and isinstance(found["etag"], dict)):
+    found = {"num_samples": -1, "sha256": {}, "etag": {}, "sidecar_sha256": {}} | metadata
+    if not all(isinstance(found[name], dict) for name in ("sha256", "etag", "sidecar_sha256")):
         return StoredIq.malformed(row["sample_idx"], "iq_metadata")
     if not all(isinstance(path, str) for path in paths.values()):
         return StoredIq.malformed(row["sample_idx"], "iq_storage_paths")
@@ -206,6 +254,8 @@ def _stored_iq(row: dict[str, Any], truth: SampleTruth | None) -> StoredIq:
         num_samples=found["num_samples"],
         sha256=found["sha256"],
         etag=found["etag"],
+        sidecar_sha256=found["sidecar_sha256"],
+        digest=None if row["digest"] is None else bytes(row["digest"]),
     )
 
 

@@ -18,7 +18,8 @@ from heimdall_pipelines.model.receiver_sites import sites_from_json, sites_to_js
 from heimdall_pipelines.store.changes import changing
 from heimdall_pipelines.store.columns import columns_of
 from heimdall_pipelines.store.dataset_digests import keep_parameters, write_dataset_root
-from heimdall_pipelines.store.digest_rows import seal_rows
+from heimdall_pipelines.store.digest_rows import read_digested, seal_rows
+from heimdall_pipelines.store.digests import edit_of
 from heimdall_pipelines.store.features import ReceiverFeatures
 from heimdall_pipelines.store.sql import text
 
@@ -240,6 +241,21 @@ def list_datasets(database: Reading) -> list[Dataset]:
     return [dataset_of_row(row) for row in rows]
 
 
+def datasets_to_validate(database: Database) -> list[Dataset]:
+    """All datasets but those that are being deleted, oldest first."""
+    return [dataset for dataset in list_datasets(database) if not is_being_deleted(database, dataset)]
+
+
+def is_being_deleted(database: Database, dataset: Dataset) -> bool:
+    """Whether a deletion of a dataset has begun; a mark that was set by hand does not count."""
+    if dataset.deletion_began_at is None:
+        return False
+    with database.transaction() as connection:
+        rows = read_digested(connection, "synthetic_datasets", "id = :id", {"id": dataset.id})
+        edits = [edit_of("synthetic_datasets", row, row["digest"]) for row in rows]
+    return not any(edit is not None and "deletion_began_at" in edit.columns for edit in edits)
+
+
 def raise_target(database: Database, dataset: Dataset, target_num_samples: int) -> Dataset:
     """Raise the number of samples that a dataset should have; it is never lowered.
 
@@ -352,10 +368,12 @@ def set_dataset_health(
             text(
                 "UPDATE heimdall.synthetic_datasets SET health_status = :health_status, last_validated_at = now(),"
                 " validation_issues = CAST(:issues AS jsonb), storage_size_bytes = :bytes"
-                " WHERE id = :id AND deletion_began_at IS NULL"
+                # One that was set by hand does not keep a dataset from being checked.
+                " WHERE id = :id AND (deletion_began_at IS NULL OR deletion_began_at = :deletion_began_at)"
             ),
             {
                 "id": dataset.id,
+                "deletion_began_at": dataset.deletion_began_at,
                 "health_status": health_status,
                 "issues": json.dumps(validation_issues, allow_nan=False),
                 "bytes": storage_size_bytes,

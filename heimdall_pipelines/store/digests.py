@@ -90,6 +90,14 @@ class Edit:
         return f"{', '.join(self.columns)} {'is' if len(self.columns) == 1 else 'are'} not as committed"
 
 
+def datetime_of(microseconds: int) -> datetime:
+    """Time of microseconds since the epoch; one that Python cannot have is the nearest that it can."""
+    try:
+        return _EPOCH + _MICROSECOND * microseconds
+    except OverflowError:
+        return (datetime.max if microseconds > 0 else datetime.min).replace(tzinfo=UTC)
+
+
 @cache
 def counted_columns(table: str) -> tuple[TableColumn, ...]:
     """Columns that the digest of a table's rows covers, in their order."""
@@ -159,6 +167,9 @@ def as_stored(value: Any) -> Any:
 def content(digest: bytes | None) -> bytes:
     """The part of a digest that roots are made of: the SHA-256 of the row's content, zeros where there is none."""
     return bytes(CONTENT_BYTES) if digest is None else digest[:CONTENT_BYTES]
+
+
+EMPTY_ROOT = sha256(b"").digest()
 
 
 def root_of(digests: Iterable[bytes | None]) -> bytes:

@@ -17,9 +17,9 @@ from psycopg2.errors import ForeignKeyViolation
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION, names_of_version
 from heimdall_pipelines.store.changes import note_row
-from heimdall_pipelines.store.columns import columns_of, listed, typed
-from heimdall_pipelines.store.digest_rows import resealing
-from heimdall_pipelines.store.digests import new_row_digest
+from heimdall_pipelines.store.columns import listed, typed
+from heimdall_pipelines.store.digest_rows import digested_columns, resealing
+from heimdall_pipelines.store.digests import Edit, datetime_of, edit_of, new_row_digest
 from heimdall_pipelines.store.session_digests import sealing_session
 from heimdall_pipelines.store.sessions import SessionBeingDeletedError, SessionNotFoundError
 from heimdall_pipelines.store.sql import text, time_sql
@@ -154,7 +154,7 @@ class SessionFeatureRow(FeatureRow):
 
 @dataclass(frozen=True)
 class StoredSessionRow:
-    """One segment as stored, for checks."""
+    """One segment as stored, for checks; ``edit`` is None where the row is as it was committed."""
 
     segment_idx: int
     timestamp: datetime
@@ -169,6 +169,7 @@ class StoredSessionRow:
     gdop: float | None
     extraction_failed: bool
     error_message: str | None
+    edit: Edit | None = None
 
 
 @dataclass(frozen=True)
@@ -193,6 +194,11 @@ class StationInSession:
     frequency_offset_hz: float | None
     error_message: str | None
     flags: tuple[str, ...]
+
+
+_STORED_FIELDS = [
+    field.name for field in fields(StoredSessionRow) if field.name not in ("receivers", "timestamp", "edit")
+]
 
 
 def insert_feature_rows(connection: Connection, rows: str) -> None:
@@ -359,16 +365,20 @@ def read_session_rows(connection: Connection, session_id: UUID) -> Iterator[Stor
     """As `stream_session_rows`, within a transaction or snapshot."""
     rows = connection.execute(
         text(
-            f"SELECT {columns_of(StoredSessionRow, renamed={'receivers': 'receiver_features'})}"
-            " FROM heimdall.measurement_features WHERE recording_session_id = :id ORDER BY segment_idx"
+            f"SELECT {digested_columns('measurement_features')}, digest FROM heimdall.measurement_features"
+            " WHERE recording_session_id = :id ORDER BY segment_idx"
         ),
         {"id": session_id},
         execution_options={"yield_per": 100},
     )
     for row in rows:
-        values = dict(row._mapping)
-        elements = values.pop("receiver_features")
-        yield StoredSessionRow(receivers=tuple(ReceiverFeatures.from_json(element) for element in elements), **values)
+        read = row._mapping
+        yield StoredSessionRow(
+            receivers=tuple(ReceiverFeatures.from_json(element) for element in read["receiver_features"]),
+            timestamp=datetime_of(read["timestamp"]),
+            edit=edit_of("measurement_features", read, read["digest"]),
+            **{name: read[name] for name in _STORED_FIELDS},
+        )
 
 
 def stations_in_session(database: Database, session_id: UUID) -> list[StationInSession]:

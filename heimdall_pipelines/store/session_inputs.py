@@ -10,8 +10,7 @@ from uuid import UUID
 
 from heimdall_pipelines.model.feature_inputs import FEATURE_VERSION_KEY, FeatureInputs
 from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION
-from heimdall_pipelines.store.digest_rows import read_digested
-from heimdall_pipelines.store.digests import edit_of
+from heimdall_pipelines.store.session_digests import session_edits
 from heimdall_pipelines.store.session_revisions import SessionRevision
 from heimdall_pipelines.store.sql import text
 
@@ -170,32 +169,13 @@ def is_stale(database: Database, session_id: UUID) -> bool:
         return stored is not None and stored.inputs != read_inputs(connection, session_id)
 
 
-def edited_inputs(connection: Connection, session_id: UUID) -> list[str]:
-    """Describe the rows of a session's inputs that are not as committed: measurements, stations, source, its own."""
-    found = []
-    for table, where in _INPUT_ROWS.items():
-        for row in read_digested(connection, table, where, {"id": session_id}):
-            edit = edit_of(table, row, row["digest"])
-            if edit is not None:
-                found.append(f"{table}: {edit}")
-    return found
-
-
-_OF_SESSION = "FROM heimdall.measurements m WHERE m.recording_session_id = :id"
-_INPUT_ROWS = {
-    "recording_sessions": "id = :id",
-    "measurements": "recording_session_id = :id",
-    "websdr_stations": f"id IN (SELECT m.websdr_station_id {_OF_SESSION})",
-    "known_sources": "id = (SELECT s.known_source_id FROM heimdall.recording_sessions s WHERE s.id = :id)",
-}
-
-
 def _stale(
     connection: Connection, session_id: UUID, slug: str, revision: int, before: Any, present: Any
 ) -> StaleSession:
     now = _present(present)
     changes = tuple(FeatureInputs(before).changes(now))
-    return StaleSession(session_id, slug, revision, now.sha256, changes, tuple(edited_inputs(connection, session_id)))
+    edited = tuple(session_edits(connection, session_id).problems())
+    return StaleSession(session_id, slug, revision, now.sha256, changes, edited)
 
 
 def _present(values: dict[str, Any]) -> FeatureInputs:
