@@ -32,7 +32,7 @@ class CurrencyCheck:
         self._outcome.count("rows")
         self._outcome.count("rows_of_older_features", int(row.feature_version < self._present.feature_version))
         stored = self._stored
-        if stored is None:
+        if stored is None or row.unreadable is not None:
             return
         recorded = row.extraction_metadata.get(INPUTS_KEY)
         if recorded != stored.inputs_sha256 and (recorded is not None or stored.extracted_at is not None):

@@ -104,6 +104,23 @@ class ReceiverFeatures:
         )
 
 
+def is_receiver(element: Any) -> bool:
+    """Whether an element of receiver_features can be read: every field has its type, every feature is an object."""
+    if not isinstance(element, dict) or not element.keys() >= _NEEDED_FIELDS:
+        return False
+    flags = element.get("flags", [])
+    return (
+        isinstance(element["rx_id"], str)
+        and isinstance(element["signal_present"], bool)
+        and all(isinstance(element[name], int | float) for name in ("rx_lat", "rx_lon", "rx_alt_m"))
+        and isinstance(flags, list)
+        and all(isinstance(flag, str) for flag in flags)
+        and isinstance(element.get("error_message"), str | None)
+        and all(isinstance(value, dict) for name, value in element.items() if name not in _RECEIVER_FIELDS)
+    )
+
+
+_NEEDED_FIELDS = frozenset({"rx_id", "rx_lat", "rx_lon", "rx_alt_m", "signal_present"})
 _RECEIVER_FIELDS = frozenset(field.name for field in fields(ReceiverFeatures)) - {"features"}
 
 
@@ -154,7 +171,10 @@ class SessionFeatureRow(FeatureRow):
 
 @dataclass(frozen=True)
 class StoredSessionRow:
-    """One segment as stored, for checks; ``edit`` is None where the row is as it was committed."""
+    """One segment as stored, for checks; ``edit`` is None where the row is as it was committed.
+
+    ``unreadable`` names the column whose JSON is malformed; receivers and metadata are then empty.
+    """
 
     segment_idx: int
     timestamp: datetime
@@ -170,6 +190,7 @@ class StoredSessionRow:
     extraction_failed: bool
     error_message: str | None
     edit: Edit | None = None
+    unreadable: str | None = None
 
 
 @dataclass(frozen=True)
@@ -196,9 +217,8 @@ class StationInSession:
     flags: tuple[str, ...]
 
 
-_STORED_FIELDS = [
-    field.name for field in fields(StoredSessionRow) if field.name not in ("receivers", "timestamp", "edit")
-]
+_DERIVED_FIELDS = frozenset({"receivers", "extraction_metadata", "timestamp", "edit", "unreadable"})
+_STORED_FIELDS = [field.name for field in fields(StoredSessionRow) if field.name not in _DERIVED_FIELDS]
 
 
 def insert_feature_rows(connection: Connection, rows: str) -> None:
@@ -373,10 +393,19 @@ def read_session_rows(connection: Connection, session_id: UUID) -> Iterator[Stor
     )
     for row in rows:
         read = row._mapping
+        elements, metadata = read["receiver_features"], read["extraction_metadata"]
+        unreadable = None
+        if not (isinstance(metadata, dict) and isinstance(metadata.get("num_segments", 0), int)):
+            unreadable = "extraction_metadata"
+        elif not (isinstance(elements, list) and all(map(is_receiver, elements))):
+            unreadable = "receiver_features"
+        is_readable = unreadable is None
         yield StoredSessionRow(
-            receivers=tuple(ReceiverFeatures.from_json(element) for element in read["receiver_features"]),
+            receivers=tuple(ReceiverFeatures.from_json(element) for element in elements) if is_readable else (),
+            extraction_metadata=metadata if is_readable else {},
             timestamp=datetime_of(read["timestamp"]),
             edit=edit_of("measurement_features", read, read["digest"]),
+            unreadable=unreadable,
             **{name: read[name] for name in _STORED_FIELDS},
         )
 
