@@ -71,7 +71,6 @@ class _RowChecks:
         """Check a sample's feature row, and its IQ row if it has one."""
         self._findings.num_features += 1
         self._findings.after_last = row.sample_idx + 1
-        self._as_committed(row, stored)
         if row.unreadable is not None:
             self._findings.add("numbers_in_range", row.sample_idx, f"{row.unreadable} of the feature row is malformed")
         else:
@@ -81,6 +80,7 @@ class _RowChecks:
                 self._receiver_aggregate(row)
             self._estimates.add(row)
         expected = keeps_iq(self._spec, row.sample_idx)
+        self._as_committed(row, stored if expected else None)
         self._findings.num_iq_expected += expected
         if stored is None and expected:
             self._findings.add("iq_of_every_sample", row.sample_idx, "its IQ should be kept, but there is no IQ row")
