@@ -204,11 +204,8 @@ MEASUREMENTS = [
 STATIONS_AND_SOURCES = [
     ("a station is moved by SQL", station("latitude = latitude + 0.01"), BOTH, "latitude"),
     ("the height of a station is edited", station("altitude_m = altitude_m + 10"), BOTH, "altitude_m"),
-    ("the full scale of a station is edited", station("full_scale_dbm = 3"), ROWS, "full_scale_dbm"),
-    ("a station's ranges are edited", station("frequency_ranges_hz = '[[1, 2]]'"), ROWS, "frequency_ranges_hz"),
     ("a source is moved by SQL", source("latitude = latitude + 0.01"), BOTH, "latitude"),
     ("the power of a source is edited", source("power_dbm = 1"), BOTH, "power_dbm"),
-    ("the frequency of a source is edited", source("frequency_hz = 1"), ROWS, "frequency_hz"),
 ]
 SESSIONS = [
     ("the frequency of a session is edited", session("frequency_hz = frequency_hz + 1"), ROWS, "frequency_hz"),
@@ -227,8 +224,8 @@ SESSIONS = [
         ROWS,
         "revision",
     ),
-    ("the session is marked as being deleted", session("deletion_began_at = now()"), "SessionBeingDeletedError", ""),
-    ("the session is marked as failed", session("status = 'failed'"), "SessionNotCompleteError", ""),
+    ("the session is marked as being deleted", session("deletion_began_at = now()"), ROWS, "deletion_began_at"),
+    ("the session is marked as failed", session("status = 'failed'"), ROWS, "status"),
     ("the root of a session is edited", session("root = sha256('x')"), ROWS, "root"),
     ("the digest of a session is removed", session("digest = NULL"), ROWS, "digest"),
 ]
