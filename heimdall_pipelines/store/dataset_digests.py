@@ -94,6 +94,8 @@ class ParametersState:
 
     Attributes
     ----------
+    digest : bytes or None
+        The digest that is believed; None where neither dataset nor batches have one.
     edited : dict of str to (object, object)
         Column: value in the row now, committed value. Empty where the row is as it was created, or there is no copy.
     committed : CommittedParameters or None
@@ -108,6 +110,7 @@ class ParametersState:
         Digests of the copies whose content was edited.
     """
 
+    digest: bytes | None
     edited: dict[str, tuple[Any, Any]]
     committed: CommittedParameters | None
     problems: tuple[str, ...]
@@ -158,9 +161,8 @@ def parameters_state(connection: Connection, dataset_id: UUID) -> ParametersStat
             for digest, (first, num) in of_batches.items()
             if digest != believed
         ]
-    return ParametersState(
-        edited, committed, tuple(problems), now == believed, len(copies), tuple(copies.keys() - intact)
-    )
+    damaged = tuple(copies.keys() - intact)
+    return ParametersState(believed, edited, committed, tuple(problems), now == believed, len(copies), damaged)
 
 
 def require_parameters_as_created(database: Database, dataset: Dataset) -> None:
@@ -204,15 +206,28 @@ def restore_parameters(database: Database, dataset: Dataset, *, reason: str) -> 
                 "them from a release or a backup"
             )
         restored = {name: pair for name, pair in state.edited.items() if name != "id"}
-        if restored:
+        if state.problems:
             changes = ", ".join(
-                f"{name} = CAST(:{name} AS jsonb)" if name in _JSON_PARAMETERS else f"{name} = :{name}"
-                for name in restored
+                [
+                    "parameters_digest = :digest",
+                    *(
+                        f"{name} = CAST(:{name} AS jsonb)" if name in _JSON_PARAMETERS else f"{name} = :{name}"
+                        for name in restored
+                    ),
+                ]
             )
             committed = {
                 name: json.dumps(value) if name in _JSON_PARAMETERS else value for name, (_, value) in restored.items()
             }
-            values = {"dataset_id": dataset.id} | committed
+            values = {"dataset_id": dataset.id, "digest": state.digest} | committed
+            with changing(connection, "synthetic_batches", "dataset_id = :dataset_id", values, reason=reason):
+                connection.execute(
+                    text(
+                        "UPDATE heimdall.synthetic_batches SET parameters_digest = :digest"
+                        " WHERE dataset_id = :dataset_id AND parameters_digest IS DISTINCT FROM :digest"
+                    ),
+                    values,
+                )
             with changing(connection, "synthetic_datasets", _OF_DATASET, values, reason=reason):
                 connection.execute(
                     text(f"UPDATE heimdall.synthetic_datasets SET {changes} WHERE {_OF_DATASET}"), values
