@@ -102,6 +102,7 @@ def repair_and_report(
         )
     if not as_json:
         _print_plan(plan, is_done=True)
+    name = plan.dataset.name  # restored, if that was edited
     validation = validate_and_report(stores, instance, name, checksums=checksums, batches=plan.batches_touched)
     if as_json:
         print_json({"repaired": plan.to_json(), "validation": validation.to_json()})

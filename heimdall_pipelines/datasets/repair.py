@@ -125,7 +125,8 @@ def repair_dataset(
     dataset = get_living_dataset(stores.database, name)
     with exclusive_lock(stores.database, dataset.id, name):
         if restore:
-            restore_parameters(stores.database, dataset, reason="a repair restored the parameters")
+            restored = restore_parameters(stores.database, dataset, reason="a repair restored the parameters")
+            _, name = restored.get("name", (name, name))
             dataset = get_living_dataset(stores.database, name)
         found = _check(stores, name, checksums, also, progress)
         if not found.parameters_are_as_created and not overwrite:

@@ -150,7 +150,9 @@ def _repair(
                     progress=context.log.info,
                     making=lambda so_far: context.log.info(str(so_far)),
                 )
-            validation = validate_dataset(stores, name, checksums=config.checksums, progress=context.log.info)
+            validation = validate_dataset(
+                stores, plan.dataset.name, checksums=config.checksums, progress=context.log.info
+            )
             found += evaluations(context.instance, stores, validation, plan.batches_touched)
         else:
             plan = plan_repair(stores, name, checksums=config.checksums, progress=context.log.info)

@@ -148,8 +148,9 @@ def parameters_state(connection: Connection, dataset_id: UUID) -> ParametersStat
     elif now != believed:
         edited = committed.differences(row) if committed else {}
         problems += [
-            f"{name} is {_short(ours)}, the dataset was created with {_short(theirs)}"
-            for name, (ours, theirs) in edited.items()
+            f"{where} is {_short(ours)}, the dataset was created with {_short(theirs)}"
+            for name, pair in edited.items()
+            for where, ours, theirs in _edited_values(name, *pair)
         ] or ["the parameters are not those that the dataset was created with, and no copy of these exists"]
     elif committed is None:
         problems.append(f"the copy of the parameters with digest {believed.hex()[:12]} is missing")
@@ -365,6 +366,22 @@ def _as_json(value: Any) -> Any:
 
 def _text(value: Any) -> str:
     return json.dumps(value, sort_keys=True)  # 145 and 145.0 are equal for Python, not for a digest
+
+
+def _edited_values(name: str, ours: Any, theirs: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Values within a column that differ: parameters of the spec, fields of a receiver."""
+    if ours and isinstance(ours, dict) and isinstance(theirs, dict):
+        for key in [*theirs, *(key for key in ours if key not in theirs)]:
+            if key not in ours or key not in theirs or _text(ours[key]) != _text(theirs[key]):
+                yield from _edited_values(f"{name} {key}", ours.get(key), theirs.get(key))
+    elif isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
+        for number, (our, their) in enumerate(zip(ours, theirs, strict=True)):
+            if _text(our) != _text(their):
+                yield from _edited_values(f"{name} {number}", our, their)
+    elif isinstance(ours, list) and isinstance(theirs, list):
+        yield f"number of {name}", len(ours), len(theirs)
+    else:
+        yield name, ours, theirs
 
 
 def _short(value: Any) -> str:

@@ -171,6 +171,7 @@ def _feature_rows() -> list[Edit]:
                 " receiver_features -> 2)"
             ),
             "receiver_features",
+            f"{ROWS} estimates_agree_with_truth",
         ),
         edit("the time of a feature row is edited", features("timestamp = timestamp + INTERVAL '1 s'"), "timestamp"),
         edit("the id of a feature row is edited", features("id = gen_random_uuid()"), "id"),
@@ -282,7 +283,7 @@ def _iq_rows() -> list[Edit]:
                 f"iq_storage_paths = iq_storage_paths || jsonb_build_object('{RX}', iq_storage_paths -> '{OTHER}',"
                 f" '{OTHER}', iq_storage_paths -> '{RX}')"
             ),
-            found_by=f"{ROWS} iq_of_every_sample objects_agree",
+            found_by=f"{ROWS} {SIDECARS} iq_of_every_sample objects_agree",
         ),
         edit("a sidecar has another rate", sidecar("global/core:sample_rate", 1.0), found_by=SIDECARS),
         edit("a sidecar has another frequency", sidecar("captures/0/core:frequency", 1.0), found_by=SIDECARS),
@@ -329,14 +330,19 @@ def _batches() -> list[Edit]:
         edit("the generator version of a batch is edited", "generator_version = 99", "generator_version"),
         edit("the root of a batch is edited", "root = sha256('x')", "root"),
         edit("the root of a batch is removed", "root = NULL", "root"),
-        edit("the digest of a batch's parameters is edited", "parameters_digest = sha256('x')", "parameters_digest"),
-        edit("the digest of a batch is removed", "digest = NULL", "digest"),
+        edit(
+            "the digest of a batch's parameters is edited",
+            "parameters_digest = sha256('x')",
+            "parameters_digest",
+            f"{ROWS} {PARAMETERS}",
+        ),
+        Edit("the digest of a batch is removed", batch("digest = NULL"), ROWS, "batch 1: has no digest"),
     ]
 
 
 def _datasets() -> list[Edit]:
     def edit(
-        title: str, change: str, named: str, found_by: str = f"{ROWS} {PARAMETERS}", repaired: str | None = "restored"
+        title: str, change: str, named: str, found_by: str = PARAMETERS, repaired: str | None = "restored"
     ) -> Edit:
         return Edit(title, dataset(change), found_by, named, repaired)
 
@@ -359,9 +365,14 @@ def _datasets() -> list[Edit]:
         ),
         edit("the generator version of the dataset is edited", "generator_version = 99", "generator_version"),
         edit("the dataset is renamed", "name = 'another'", "name"),
-        edit("the target is raised", "target_num_samples = 500", "target_num_samples", f"{ROWS} counts_agree", None),
+        edit("the target is raised", "target_num_samples = 500", "target_num_samples", ROWS, None),
         edit("the dataset is marked as being deleted", "deletion_began_at = now()", "deletion_began_at", ROWS, None),
-        edit("the digest of the parameters is edited", "parameters_digest = sha256('x')", "parameters_digest"),
+        edit(
+            "the digest of the parameters is edited",
+            "parameters_digest = sha256('x')",
+            "parameters_digest",
+            f"{ROWS} {PARAMETERS}",
+        ),
         edit("the root of the dataset is edited", "root = sha256('x')", "root", ROWS, None),
         edit("the digest of the dataset is removed", "digest = NULL", "digest", ROWS, None),
     ]
@@ -372,7 +383,7 @@ def _whole_rows() -> list[Edit]:
         Edit(
             "features of two samples are exchanged",
             exchanged("measurement_features", MEASURED),
-            ROWS,
+            f"{ROWS} numbers_in_range estimates_agree_with_truth",
             "sample [34].*receiver_features",
             "2 samples regenerated",
         ),
@@ -390,7 +401,7 @@ def _whole_rows() -> list[Edit]:
         Edit(
             "two IQ rows are exchanged, digests included",
             exchanged("synthetic_iq_samples", "truth iq_metadata iq_storage_paths receivers_metadata timestamp digest"),
-            f"{ROWS} truths_agree iq_of_every_sample objects_agree sidecars_as_committed",
+            f"{ROWS} truths_agree iq_of_every_sample objects_agree",
             "sample [34]",
             "2 samples regenerated",
         ),

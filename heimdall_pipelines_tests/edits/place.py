@@ -140,16 +140,15 @@ class Place:
         self.put(one, theirs)
         self.put(other, ours)
 
+    def name(self) -> str:
+        """The dataset's name as it is now."""
+        rows = query(self.stores, "SELECT name FROM heimdall.synthetic_datasets WHERE id = :id", id=self.dataset_id)
+        return str(rows[0]["name"]) if rows else NAME
+
     def found_in_dataset(self, *, checksums: bool = False) -> dict[str, list[str]]:
         """Examples of the failed checks of the dataset; an error counts as a check of that name."""
-        names = [
-            row["name"]
-            for row in query(
-                self.stores, "SELECT name FROM heimdall.synthetic_datasets WHERE id = :id", id=self.dataset_id
-            )
-        ]
-        name = str(names[0]) if names else NAME
-        return _failed(lambda: check_dataset(self.stores, name, checksums=checksums, seed=SEED).outcomes.values())
+        look = lambda: check_dataset(self.stores, self.name(), checksums=checksums, seed=SEED)  # noqa: E731
+        return _failed(lambda: look().outcomes.values())
 
     def found_in_session(self, *, checksums: bool = False) -> dict[str, list[str]]:
         """Examples of the failed checks of the session."""

@@ -8,7 +8,7 @@ from heimdall_pipelines.datasets.repair import repair_dataset
 from heimdall_pipelines.datasets.workers import Workers
 from heimdall_pipelines_tests.edits import of_datasets, of_sessions
 from heimdall_pipelines_tests.edits.place import Edit, Place, place_of_module
-from heimdall_pipelines_tests.integrity import AS_BEFORE, NAME, in_words
+from heimdall_pipelines_tests.integrity import AS_BEFORE, in_words
 
 EDITED = {"of a dataset": of_datasets.EDITS, "of a session": of_sessions.EDITS}
 TO_A_PERSON = "nothing is regenerated or replaced; a person undoes it, or takes it over with `heimdall db accept`"
@@ -82,4 +82,4 @@ def test_no_two_edits_have_the_same_title():
 
 def repaired(place: Place, *, restore: bool):
     with Workers(1) as workers:
-        return repair_dataset(place.stores, NAME, workers, restore=restore)
+        return repair_dataset(place.stores, place.name(), workers, restore=restore)
