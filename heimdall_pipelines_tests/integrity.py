@@ -9,11 +9,15 @@ from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
 
-from heimdall_pipelines.datasets.repair import RepairPlan, plan_repair, repair_dataset
+from sqlalchemy import text
+
+from heimdall_pipelines.datasets.repair import plan_repair, repair_dataset
+from heimdall_pipelines.datasets.repair_plan import RepairPlan
 from heimdall_pipelines.datasets.validation import DatasetValidation, validate_dataset
 from heimdall_pipelines.datasets.workers import Workers
 from heimdall_pipelines.model.checks import MAX_EXAMPLES
 from heimdall_pipelines.settings import Settings
+from heimdall_pipelines.store.dataset_digests import sealing_dataset
 from heimdall_pipelines.store.datasets import Dataset, get_dataset
 from heimdall_pipelines.store.iq_objects import sample_iq_location, sidecar_location
 from heimdall_pipelines.store.objects import ObjectLocation
@@ -129,14 +133,20 @@ class Night:
     def unmake(self, batch_no: int) -> None:
         """Leave it as if a batch had never been made."""
         span = {"first": batch_no * BATCH_SIZE, "end": (batch_no + 1) * BATCH_SIZE, "batch_no": batch_no}
-        for table in ("measurement_features", "synthetic_iq_samples"):
-            statement = f"DELETE FROM heimdall.{table} WHERE dataset_id = :id AND sample_idx >= :first"
-            self.execute(f"{statement} AND sample_idx < :end", **span)
-        self.execute("DELETE FROM heimdall.synthetic_batches WHERE dataset_id = :id AND batch_no = :batch_no", **span)
-        self.execute(
-            "UPDATE heimdall.synthetic_datasets SET num_samples = (SELECT sum(num_samples)"
-            " FROM heimdall.synthetic_batches WHERE dataset_id = :id) WHERE id = :id"
-        )
+        of_dataset = {"id": self.dataset.id}
+        with (
+            self.stores.database.transaction() as connection,
+            sealing_dataset(connection, self.dataset.id),
+        ):
+            for table in ("measurement_features", "synthetic_iq_samples"):
+                statement = f"DELETE FROM heimdall.{table} WHERE dataset_id = :id AND sample_idx >= :first"
+                connection.execute(text(f"{statement} AND sample_idx < :end"), span | of_dataset)
+            for statement in (
+                "DELETE FROM heimdall.synthetic_batches WHERE dataset_id = :id AND batch_no = :batch_no",
+                "UPDATE heimdall.synthetic_datasets SET num_samples = (SELECT sum(num_samples)"
+                " FROM heimdall.synthetic_batches WHERE dataset_id = :id) WHERE id = :id",
+            ):
+                connection.execute(text(statement), span | of_dataset)
         idxs = range(span["first"], min(span["end"], NUM_SAMPLES))
         self.delete(
             *(self.key(idx, rx, sidecar=sidecar) for idx in idxs for rx in range(3) for sidecar in (False, True))

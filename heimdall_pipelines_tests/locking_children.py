@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Literal
 
-from heimdall_pipelines.datasets import generating, repair
+from heimdall_pipelines.datasets import batch_repair, generating, repair
 from heimdall_pipelines.datasets.generating import BatchProgress
 from heimdall_pipelines.datasets.repair import MIN_ORPHAN_AGE, repair_dataset
 from heimdall_pipelines.datasets.workers import Workers
@@ -56,6 +56,7 @@ def _work(what: str, moment: Moment, settings: Settings, name: str, tell: Connec
     generating.PROGRESS_INTERVAL_S = 0.0
     if moment == "after the commit":
         _stop_after(generating, "commit_batch", stop)
+        _stop_after(batch_repair, "restore_rows", stop)
     if moment == "before the sweep":
         _stop_after(repair, "recount", stop)
     with open_stores(settings) as stores:

@@ -4,6 +4,7 @@ from sqlalchemy import text
 
 from heimdall_pipelines.rf.feature_registry import FEATURE_NAMES, names_of_version
 from heimdall_pipelines.store.stores import Stores
+from heimdall_pipelines_tests.sealing import reseal
 
 
 def make_older(stores: Stores, where: str = "true", version: int = 1) -> None:
@@ -19,3 +20,4 @@ def make_older(stores: Stores, where: str = "true", version: int = 1) -> None:
             ),
             {"version": version, "later": later},
         )
+    reseal(stores)

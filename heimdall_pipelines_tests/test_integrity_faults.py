@@ -32,6 +32,7 @@ from heimdall_pipelines_tests.integrity import (
     night_of_module,
     numbers,
 )
+from heimdall_pipelines_tests.sealing import reseal
 
 ALL = tuple(range(NUM_SAMPLES))
 RX = RX_IDS[0]
@@ -165,7 +166,11 @@ OBJECTS = [
     ),
     Edit(
         "an object is replaced, and its row, of an older version, has no ETag",
-        in_turn(NO_ETAG, lambda night: night.put(night.key(3), night.read(night.key(4)))),
+        in_turn(
+            NO_ETAG,
+            lambda night: reseal(night.stores),
+            lambda night: night.put(night.key(3), night.read(night.key(4))),
+        ),
         "objects_agree",
         (rf"/3/{RX}\.npy was changed since it was stored",),
         (3,),
@@ -215,42 +220,42 @@ ROWS = [
     Edit(
         "a feature row is deleted",
         features("DELETE", 3),
-        "counts_agree samples_without_gap iq_of_every_sample",
+        "counts_agree samples_without_gap iq_of_every_sample rows_as_committed",
         ("sample 3: its feature row is missing", "sample 3: an IQ row exists, but no feature row"),
         (3,),
     ),
     Edit(
         "both rows of a sample are deleted, its objects remain",
         in_turn(features("DELETE", 11), iq_rows("DELETE", 11)),
-        "counts_agree samples_without_gap objects_agree",
+        "counts_agree samples_without_gap objects_agree rows_as_committed",
         ("sample 11: its feature row is missing", "/11/.*: no row names it"),
         (11,),
     ),
     Edit(
         "every feature row is deleted",
         features("DELETE"),
-        "counts_agree samples_without_gap iq_of_every_sample",
+        "counts_agree samples_without_gap iq_of_every_sample rows_as_committed",
         ("sample 0: its feature row is missing",),
         ALL,
     ),
     Edit(
         "every IQ row and every object is deleted, the features are kept",
         in_turn(iq_rows("DELETE"), remove_every_object),
-        "counts_agree iq_of_every_sample",
+        "counts_agree iq_of_every_sample rows_as_committed",
         ("0 IQ rows exist, 12 are expected", "sample 3: its IQ should be kept, but there is no IQ row"),
         ALL,
     ),
     Edit(
         "all rows except those of the dataset and its batches are deleted, and all objects",
         in_turn(features("DELETE"), iq_rows("DELETE"), remove_every_object),
-        "counts_agree samples_without_gap",
+        "counts_agree samples_without_gap rows_as_committed",
         ("sample 11: its feature row is missing",),
         ALL,
     ),
     Edit(
         "an IQ row is deleted",
         iq_rows("DELETE", 3),
-        "counts_agree iq_of_every_sample objects_agree",
+        "counts_agree iq_of_every_sample objects_agree rows_as_committed",
         ("sample 3: its IQ should be kept, but there is no IQ row", "/3/.*: no row names it"),
         (3,),
     ),
@@ -281,61 +286,61 @@ ROWS = [
     Edit(
         "a path in an IQ row is edited",
         iq_rows(f"iq_storage_paths = jsonb_set(iq_storage_paths, '{{{RX}}}', '\"elsewhere/x.npy\"')", 3),
-        "iq_of_every_sample objects_agree",
+        "iq_of_every_sample objects_agree rows_as_committed",
         ("sample 3: the IQ row names 3 objects.*elsewhere/x.npy", "elsewhere/x.npy is missing"),
         (3,),
     ),
     Edit(
         "a checksum in an IQ row is deleted",
         iq_rows(f"iq_metadata = iq_metadata #- '{{sha256,{RX}}}'", 3),
-        "iq_of_every_sample",
+        "iq_of_every_sample rows_as_committed",
         ("sample 3: the IQ row's checksums or length do not match the sample",),
         (3,),
     ),
     Edit(
         "num_samples is set to 0",
         dataset_row("num_samples = 0"),
-        "counts_agree",
+        "counts_agree rows_as_committed",
         ("num_samples is 0, 12 feature rows exist",),
     ),
     Edit(
         "num_samples is set too high",
         dataset_row("num_samples = 5074"),
-        "counts_agree",
+        "counts_agree rows_as_committed",
         ("num_samples is 5074, 12 feature rows exist",),
     ),
     Edit(
         "the target is lowered",
         dataset_row("target_num_samples = 7"),
-        "counts_agree",
+        "counts_agree rows_as_committed",
         ("sample 11 exists, the target is 7 samples",),
         health="warning",
     ),
     Edit(
         "the count of a batch is lowered",
         batch_row("num_samples = 3", 0),
-        "counts_agree samples_without_gap",
+        "counts_agree samples_without_gap rows_as_committed",
         ("batch 0: it counts 3 samples, 5 feature rows exist",),
         health="warning",
     ),
     Edit(
         "the count of a batch is set above the batch size",
         batch_row("num_samples = 9", 0),
-        "counts_agree samples_without_gap",
+        "counts_agree samples_without_gap rows_as_committed",
         ("batch 0: it counts 9 samples, 5 feature rows exist",),
         health="warning",
     ),
     Edit(
         "the count of the last batch is set beyond the target",
         batch_row("num_samples = 5", 2),
-        "counts_agree samples_without_gap",
+        "counts_agree samples_without_gap rows_as_committed",
         ("batch 2: it counts 5 samples, 2 feature rows exist",),
         health="warning",
     ),
     Edit(
         "the row of a batch is deleted",
         batch_row("DELETE", 1),
-        "counts_agree samples_without_gap",
+        "counts_agree samples_without_gap rows_as_committed",
         ("batch 1: it counts 0 samples, 5 feature rows exist",),
         health="warning",
     ),
@@ -345,84 +350,84 @@ NUMBERS = [
     Edit(
         "the truth is edited in a feature row",
         features(ANOTHER_LATITUDE, 3),
-        "truths_agree",
+        "truths_agree rows_as_committed",
         (r"sample 3: tx_latitude is \S+ in its column and 45.5 in the truth", "differs between feature row and IQ row"),
         (3,),
     ),
     Edit(
         "the truth is edited in an IQ row",
         iq_rows(ANOTHER_LATITUDE, 3),
-        "truths_agree",
+        "truths_agree rows_as_committed",
         (r"sample 3: tx_latitude \(\S+ and 45.5\) differs between feature row and IQ row",),
         (3,),
     ),
     Edit(
         "the truth is edited identically in both rows and the column",
         in_turn(features(f"{ANOTHER_LATITUDE}, tx_latitude = 45.5", 3), iq_rows(ANOTHER_LATITUDE, 3)),
-        "truths_agree",
+        "truths_agree rows_as_committed",
         (r"sample 3: tx_latitude \(\S+ and 45.5\) is not what the seed gives",),
         (3,),
     ),
     Edit(
         "only the column tx_latitude is edited",
         features("tx_latitude = 45.5", 3),
-        "truths_agree",
+        "truths_agree rows_as_committed",
         (r"sample 3: tx_latitude is 45.5 in its column and \S+ in the truth",),
         (3,),
     ),
     Edit(
         "the truth is deleted in a feature row",
         features("truth = NULL", 3),
-        "truths_agree",
+        "truths_agree rows_as_committed",
         ("sample 3: the feature row has no truth",),
         (3,),
     ),
     Edit(
         "an SNR is set to 1e9 dB",
         features("receiver_features = jsonb_set(receiver_features, '{0,snr_db,mean}', '1e9')", 3),
-        "numbers_in_range",
+        "numbers_in_range rows_as_committed",
         (rf"sample 3: {RX} snr_db\.mean = 1000000000(\.0)? is outside -60\.\.200",),
         (3,),
     ),
     Edit(
         "a number is replaced by text",
         features("receiver_features = jsonb_set(receiver_features, '{0,snr_db,mean}', '\"12.5\"')", 3),
-        "numbers_in_range",
+        "numbers_in_range rows_as_committed",
         (rf"sample 3: {RX} snr_db\.mean = '12\.5' is no number",),
         (3,),
     ),
     Edit(
         "a receiver is removed from the features",
         features("receiver_features = receiver_features - 0", 3),
-        "truths_agree numbers_in_range iq_of_every_sample",
+        "truths_agree numbers_in_range iq_of_every_sample rows_as_committed",
         ("sample 3: receivers of the truth are not those of the features",),
         (3,),
     ),
     Edit(
         "a feature is removed",
         features("receiver_features = receiver_features #- '{0,snr_db}'", 3),
-        "numbers_in_range",
+        "numbers_in_range rows_as_committed",
         (f"sample 3: {RX} lacks snr_db",),
         (3,),
     ),
     Edit(
         "the column mean_snr_db is edited",
         features("mean_snr_db = mean_snr_db + 1", 3),
-        "numbers_in_range",
+        "numbers_in_range rows_as_committed",
         (r"sample 3: mean_snr_db is \S+, its receivers give",),
         (3,),
     ),
     Edit(
         "the column gdop is edited",
         features("gdop = 1", 3),
-        "numbers_in_range",
+        "numbers_in_range rows_as_committed",
         (r"sample 3: gdop is 1.0, its receivers give",),
         (3,),
     ),
     Edit(
         "the count of receivers is edited",
         features("num_receivers_in_sample = 7", 3),
-        "numbers_in_range",
+        "numbers_in_range rows_as_committed",
         ("sample 3: . of 7 receivers are stored as detected",),
         (3,),
     ),
@@ -507,6 +512,7 @@ def test_a_sample_cannot_be_there_twice(night, fault, table):
 def test_another_generator_version_is_checked_and_never_repaired(night, fault):
     version = "UPDATE heimdall.synthetic_datasets SET generator_version = 99 WHERE id = :id"
     night.execute(version)
+    reseal(night.stores)
     assert failed(night.validate(checksums=True)) == {}  # consistent data are healthy in any generator version
     assert night.plan().is_empty
     in_turn(features("DELETE", 3), lambda night: night.delete(night.key(5)))(night)
@@ -515,7 +521,13 @@ def test_another_generator_version_is_checked_and_never_repaired(night, fault):
 
     validation = night.validate()
     found = failed(validation)
-    assert set(found) == {"counts_agree", "samples_without_gap", "iq_of_every_sample", "objects_agree"}
+    assert set(found) == {
+        "counts_agree",
+        "samples_without_gap",
+        "iq_of_every_sample",
+        "objects_agree",
+        "rows_as_committed",
+    }
     plan = night.plan()
     assert (plan.to_regenerate, plan.is_possible) == ((3, 5), False)
     with pytest.raises(GeneratorVersionError, match=r"night: 2 samples .* generator version 99.* Nothing was changed"):
@@ -529,11 +541,14 @@ def test_another_generator_version_is_checked_and_never_repaired(night, fault):
 
 @pytest.mark.fault("only counts are wrong in a dataset of another generator version")
 def test_counts_of_another_generator_version_are_repaired(night, fault):
-    night.execute("UPDATE heimdall.synthetic_datasets SET generator_version = 99, num_samples = 1 WHERE id = :id")
+    night.execute("UPDATE heimdall.synthetic_datasets SET generator_version = 99 WHERE id = :id")
+    reseal(night.stores)
+    night.execute("UPDATE heimdall.synthetic_datasets SET num_samples = 1 WHERE id = :id")
     validation = night.validate()
     done = night.repair()
     assert failed(night.validate()) == {}
     night.execute("UPDATE heimdall.synthetic_datasets SET generator_version = :it WHERE id = :id", it=GENERATOR_VERSION)
+    reseal(night.stores)
     night.assert_sound()
     fault.record(detected_by=_seen(validation), result=f"{in_words(done)}: {AS_BEFORE}")
 
@@ -572,7 +587,7 @@ def test_an_iq_row_too_many_is_removed(few_kept, fault):
         " WHERE s.dataset_id = :id AND f.dataset_id = :id AND s.sample_idx = 3 AND f.sample_idx = 9"
     )
     validation = night.validate()
-    assert set(failed(validation)) == {"counts_agree", "iq_of_every_sample", "objects_agree"}
+    assert set(failed(validation)) == {"counts_agree", "iq_of_every_sample", "objects_agree", "rows_as_committed"}
     done = night.repair()
     night.assert_sound()
     fault.record(detected_by=_seen(validation), result=f"{in_words(done)}: {AS_BEFORE}")
@@ -584,7 +599,7 @@ def test_orphan_objects_of_a_regenerated_sample_are_removed_at_once(few_kept, fa
     night.execute("DELETE FROM heimdall.measurement_features WHERE dataset_id = :id AND sample_idx = 9")
     night.put(night.key(9), b"x")
     validation = night.validate()
-    assert set(failed(validation)) == {"counts_agree", "samples_without_gap", "objects_agree"}
+    assert set(failed(validation)) == {"counts_agree", "samples_without_gap", "objects_agree", "rows_as_committed"}
     done = night.repair()
     night.assert_sound()
     fault.record(detected_by=_seen(validation), result=f"{in_words(done)}: {AS_BEFORE}")
@@ -641,7 +656,10 @@ def test_a_target_below_what_was_made_out_of_order_is_found_and_raised(night, fa
     assert failed(night.validate()) == {}
     night.execute("UPDATE heimdall.synthetic_datasets SET target_num_samples = 7 WHERE id = :id")
     validation = night.validate()
-    assert failed(validation) == {"counts_agree": ["sample 11 exists, the target is 7 samples"]}
+    assert failed(validation) == {
+        "counts_agree": ["sample 11 exists, the target is 7 samples"],
+        "rows_as_committed": ["dataset: target_num_samples is not as committed"],
+    }
     done = night.repair()
     assert night.snapshot() == before
     assert night.plan().is_empty
@@ -656,7 +674,10 @@ def test_wrong_features_are_found_by_regeneration_and_repaired(night, fault):
         " WHERE dataset_id = :id"
     )
     validation = night.validate()
-    (outcome,) = (one for one in validation.outcomes if not one.passed)
+    assert set(failed(validation)) == {"rows_as_committed"}
+    assert night.plan().to_regenerate == ALL
+    reseal(night.stores)  # as if it had been committed so
+    (outcome,) = (one for one in night.validate().outcomes if not one.passed)
     assert outcome.name == "samples_regenerate_identically"
     named = re.match(r"sample (\d+): features of .* are not those of its IQ", outcome.examples[0])
     assert outcome.repair == f"heimdall dataset repair {NAME} --sample {named[1]} --apply"
@@ -665,8 +686,8 @@ def test_wrong_features_are_found_by_regeneration_and_repaired(night, fault):
     with pytest.raises(NoSuchSampleError, match="no sample -1, 12: it has 0 to 11"):
         night.repair(also=[-1, 3, 12])
     fault.record(
-        detected_by=f"{_seen(validation)}, if such a sample is chosen",
-        result=f"the named samples are regenerated: {AS_BEFORE}",
+        detected_by=f"{_seen(validation)}; committed so: `samples_regenerate_identically`, for a chosen one",
+        result=f"the samples are regenerated: {AS_BEFORE}",
     )
 
 
@@ -697,7 +718,7 @@ def test_samples_of_a_lone_last_batch_are_regenerated(night):
     night.unmake(1)
     assert numbers(night.validate(), "samples_regenerate_identically")["samples_regenerated"] == 1
     night.execute("UPDATE heimdall.synthetic_batches SET num_samples = 2000000000 WHERE dataset_id = :id")
-    assert set(failed(night.validate())) == {"counts_agree", "samples_without_gap"}
+    assert set(failed(night.validate())) == {"counts_agree", "samples_without_gap", "rows_as_committed"}
 
 
 @pytest.mark.parametrize("checked", [0, 1, 2])
@@ -706,8 +727,8 @@ def test_a_check_of_a_batch_sees_its_samples_alone(night, checked):
     night.delete(night.key(11))
     found = check_batch(night.stores, NAME, checked)
     assert list(found.outcomes) == [*BATCH_FEATURE_CHECKS, *BATCH_IQ_CHECKS]
-    expected = ("truths_agree", "iq_of_every_sample", "objects_agree")[checked]
-    assert [outcome.name for outcome in found.outcomes.values() if not outcome.passed] == [expected]
+    expected = ({"truths_agree", "rows_as_committed"}, {"rows_as_committed", "iq_of_every_sample"}, {"objects_agree"})
+    assert {outcome.name for outcome in found.outcomes.values() if not outcome.passed} == expected[checked]
     assert found.affected == {(3, 6, 11)[checked]}
 
 

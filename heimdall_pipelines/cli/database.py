@@ -1,14 +1,16 @@
 """`heimdall db`: the schema."""
 
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
-from heimdall_pipelines.cli.console import output, show_progress
-from heimdall_pipelines.cli.environment import prepare, reclaim_space, servers, stores
+from heimdall_pipelines.cli.console import escape, output, show_progress, table
+from heimdall_pipelines.cli.environment import prepare, reader, reclaim_space, servers, stores
 from heimdall_pipelines.errors import HeimdallError
 
-app = typer.Typer(help="The database's schema and the buckets.", no_args_is_help=True)
+app = typer.Typer(help="The database's schema, the buckets, and edits made by hand.", no_args_is_help=True)
+
+_LONGEST_SHOWN = 40
 
 
 @app.command("migrate")
@@ -75,6 +77,61 @@ def sweep(
         output.print("no orphans: every object belongs to a dataset or a session")
     elif not apply:
         output.print("Nothing was changed. To remove them: heimdall db sweep --apply")
+
+
+@app.command("accept")
+def accept(
+    kind: Annotated[Literal["dataset", "session", "station", "source"], typer.Argument(help="What was edited")],
+    name: Annotated[str, typer.Argument(help="Name of the dataset or source, slug of the session or station")],
+    reason: Annotated[str | None, typer.Option(help="Why it was edited; stored in the table changes")] = None,
+    apply: Annotated[bool, typer.Option("--apply", help="Take the edits over; default: only list them")] = False,
+) -> None:
+    """List the edits that were made by hand, and take them over, so that validation trusts them from then on.
+
+    Checksums of sidecars that rows of an older version lack are added, too. Every edit is noted in the table changes.
+    """
+    from heimdall_pipelines.cli.accepting import accept as accept_edits
+
+    if apply and not (reason or "").strip():
+        raise typer.BadParameter("--apply needs --reason: why the data were edited")
+    with stores() as opened:
+        num = accept_edits(opened, kind, name, reason.strip() if apply and reason else None)
+    if not num:
+        output.print(f"{kind} {name}: every row is as it was committed")
+    elif apply:
+        output.print(f"{num} edits taken over; validation trusts them from now on")
+    else:
+        output.print(f"Nothing was changed. To take over {num} edits: add --reason REASON --apply")
+
+
+@app.command("changes")
+def changes(limit: Annotated[int, typer.Option(help="Maximum number, newest first", min=1)] = 20) -> None:
+    """Show changes of data that was committed before: by whom, what, and why."""
+    from heimdall_pipelines.store.changes import list_changes
+
+    with reader() as database:
+        found = list_changes(database, limit)
+    rows = table("time, UTC", "who", "what", "before", "after", "reason")
+    for change in found:
+        key = ", ".join(f"{name} {value}" for name, value in change.row_key.items())
+        rows.add_row(
+            f"{change.changed_at:%Y-%m-%d %H:%M:%S}",
+            escape(change.who),
+            escape(f"{change.table_name}: {key}" if key else change.table_name),
+            escape(_values(change.before)),
+            escape(_values(change.after)),
+            escape(change.reason),
+        )
+    output.print(rows)
+
+
+def _values(values: dict[str, Any] | None) -> str:
+    return ", ".join(f"{name} {_short(value)}" for name, value in (values or {}).items())
+
+
+def _short(value: Any) -> str:
+    shown = str(value)
+    return shown if len(shown) <= _LONGEST_SHOWN else f"{shown[:_LONGEST_SHOWN]}…"
 
 
 @app.command("expire")

@@ -219,7 +219,7 @@ def validate(
 
     Exit code 0: healthy, 1: there are issues, 2: it could not be validated.
     """
-    from heimdall_pipelines.store.datasets import list_datasets
+    from heimdall_pipelines.store.datasets import datasets_to_validate
 
     if (name is None) != all_:
         raise typer.BadParameter("either a dataset's name or --all is expected")
@@ -228,7 +228,7 @@ def validate(
 
     with exit_2_on_outage(), stores() as opened, dagster_instance() as instance:
         if name is None:
-            names = [one.name for one in list_datasets(opened.database) if one.deletion_began_at is None]
+            names = [one.name for one in datasets_to_validate(opened.database)]
             code = dataset_integrity.validate_many(opened, instance, names, checksums=checksums, as_json=as_json)
         else:
             code = dataset_integrity.validate_one(opened, instance, name, checksums=checksums, as_json=as_json)
@@ -245,19 +245,43 @@ def repair(
         bool,
         typer.Option("--features", help="Only regenerate features of an older version; IQ does not change"),
     ] = False,
+    restore_parameters: Annotated[
+        bool,
+        typer.Option(
+            "--restore-parameters",
+            help="First restore edited parameters, from the copy made when the dataset was created",
+        ),
+    ] = False,
+    overwrite: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Take edited parameters as the new ones, and write regenerated samples even if they are not what was "
+            "committed; to confirm, give the dataset's name",
+        ),
+    ] = None,
     as_json: AsJson = False,
     workers: NumWorkers = None,
 ) -> None:
     """Repair a dataset: regenerate missing or damaged samples, correct counts, remove orphans.
 
     It first checks the dataset again. It fails while a batch of the dataset is being generated, and can be stopped and
-    repeated at any time.
+    repeated at any time. Good rows and objects stay as they are; what is regenerated is written only if it is what was
+    committed. With edited parameters it changes nothing, unless one of --restore-parameters and --overwrite is given.
 
     With --features it only updates rows of an older feature version: existing features of a row must agree with those
     regenerated from the seed; otherwise the row is not changed, but reported.
     """
     if features and (checksums or sample):
         raise typer.BadParameter("--features cannot be combined with --checksums or --sample")
+    if (restore_parameters or overwrite is not None) and (features or not apply):
+        raise typer.BadParameter(
+            "--restore-parameters and --overwrite need --apply, and cannot be combined with --features"
+        )
+    if restore_parameters and overwrite is not None:
+        raise typer.BadParameter("--restore-parameters cannot be combined with --overwrite")
+    if overwrite not in (None, name):
+        raise typer.BadParameter(f"--overwrite {overwrite}: to confirm, give the dataset's name: --overwrite {name}")
     from heimdall_pipelines.cli import dataset_integrity
     from heimdall_pipelines.cli.dagster_instance import dagster_instance  # Dagster takes a second to load
     from heimdall_pipelines.datasets.workers import num_workers_wanted
@@ -283,6 +307,8 @@ def repair(
                 workers or num_workers_wanted(),
                 checksums=checksums,
                 also=sample or (),
+                restore=restore_parameters,
+                overwrite=overwrite is not None,
                 as_json=as_json,
             )
     raise typer.Exit(exit_code(validation.outcomes))

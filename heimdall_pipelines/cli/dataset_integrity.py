@@ -14,7 +14,8 @@ from heimdall_pipelines.cli.validation_output import (
     validate_one_by_one,
 )
 from heimdall_pipelines.datasets.feature_repair import plan_feature_repair, repair_features
-from heimdall_pipelines.datasets.repair import RepairPlan, plan_repair, repair_dataset
+from heimdall_pipelines.datasets.repair import plan_repair, repair_dataset
+from heimdall_pipelines.datasets.repair_plan import RepairPlan
 from heimdall_pipelines.datasets.validation import DatasetValidation, validate_dataset
 from heimdall_pipelines.datasets.workers import Workers
 from heimdall_pipelines.store.stores import Stores
@@ -82,6 +83,8 @@ def repair_and_report(
     *,
     checksums: bool = False,
     also: Sequence[int] = (),
+    restore: bool = False,
+    overwrite: bool = False,
     as_json: bool = False,
 ) -> DatasetValidation:
     """Repair a dataset, validate it, record the result in Dagster, and print both."""
@@ -92,11 +95,14 @@ def repair_and_report(
             workers,
             checksums=checksums,
             also=also,
+            restore=restore,
+            overwrite=overwrite,
             progress=show_progress,
             making=lambda so_far: show_progress(str(so_far)),
         )
     if not as_json:
         _print_plan(plan, is_done=True)
+    name = plan.dataset.name  # restored, if that was edited
     validation = validate_and_report(stores, instance, name, checksums=checksums, batches=plan.batches_touched)
     if as_json:
         print_json({"repaired": plan.to_json(), "validation": validation.to_json()})
@@ -147,7 +153,9 @@ def _print_lines(lines: Iterable[str]) -> None:
 def _print_plan(plan: RepairPlan, *, is_done: bool) -> None:
     _print_lines(plan.lines(is_done=is_done))
     if not is_done and not plan.is_empty:
-        if plan.is_possible:
+        if plan.edited_parameters:
+            output.print("Nothing was changed.")
+        elif plan.is_possible:
             output.print(f"Nothing was changed. To execute: heimdall dataset repair {plan.dataset.name} --apply")
         else:
             output.print(

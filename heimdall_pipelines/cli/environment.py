@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -136,11 +138,18 @@ def name_ui(address: str) -> None:
 def stores() -> Iterator[Stores]:
     """Open the stores, migrated to the schema of this version."""
     from heimdall_pipelines.settings import load_settings
+    from heimdall_pipelines.store.changes import acting
     from heimdall_pipelines.store.stores import open_stores
 
-    with servers(), open_stores(load_settings()) as opened:
+    with servers(), open_stores(load_settings()) as opened, acting(_command()):
         prepare(opened)
         yield opened
+
+
+def _command() -> str:
+    """The words of this command, without what is given to it: that may be a secret."""
+    words = takewhile(lambda word: not word.startswith("-"), sys.argv[1:3])
+    return " ".join(["heimdall", *words])
 
 
 @contextmanager

@@ -131,13 +131,30 @@ def list_(limit: Annotated[int, typer.Option(help="Maximum number, newest first"
 
 
 @app.command("extract")
-def extract(session: Session) -> None:
+def extract(
+    session: Annotated[str | None, typer.Argument(help="The session's slug or id, see: heimdall session list")] = None,
+    stale: Annotated[
+        bool,
+        typer.Option(
+            "--stale",
+            help="Extract every session whose measurements, stations' positions or known source have changed since its "
+            "extraction, or whose features are of an older version",
+        ),
+    ] = False,
+) -> None:
     """Extract a session's features in this process, and check them; replaces existing features."""
+    if (session is None) != stale:
+        raise typer.BadParameter("either a session or --stale is expected")
     from heimdall_pipelines.cli.extraction import extract_now, print_checks  # Dagster takes a second to load
     from heimdall_pipelines.cli.tables import print_stations
     from heimdall_pipelines.store.sessions import get_session
 
     with stores() as opened:
+        if session is None:
+            from heimdall_pipelines.cli.session_backfill import extract_stale
+
+            extract_stale(opened)
+            return
         found = get_session(opened.database, session)
         outcome = extract_now(opened, found)
         print_stations(opened, found.id)

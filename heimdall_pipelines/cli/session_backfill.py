@@ -1,4 +1,7 @@
-"""Extracts completed sessions without features, in sequence, each as a run of the usual job."""
+"""Extracts completed sessions without features, or with outdated ones, in sequence, each as a run of the usual job."""
+
+from collections.abc import Callable, Sequence
+from uuid import UUID
 
 import dagster as dg
 import typer
@@ -7,17 +10,34 @@ from heimdall_pipelines.cli.console import errors, output
 from heimdall_pipelines.cli.dagster_instance import dagster_instance
 from heimdall_pipelines.cli.extraction import extract_on
 from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.store.database import Database
+from heimdall_pipelines.store.session_inputs import StaleSession, is_stale, stale_sessions
 from heimdall_pipelines.store.session_revisions import SessionRevision, is_due_for_extraction
 from heimdall_pipelines.store.sessions import get_session
 from heimdall_pipelines.store.stores import Stores
 
 EXIT_INTERRUPTED = 130
+_PAGE = 200
 
 
-def backfill(stores: Stores, due: list[SessionRevision]) -> None:
+def backfill(
+    stores: Stores,
+    due: Sequence[SessionRevision],
+    is_due: Callable[[Database, UUID], bool] = is_due_for_extraction,
+    command: str = "heimdall session backfill",
+) -> None:
     """Extract sessions in order; a failure does not stop the others.
 
     Ctrl-C prints how to continue: extracted sessions are no longer due.
+
+    Parameters
+    ----------
+    stores : Stores
+    due : sequence of SessionRevision
+    is_due : callable, optional
+        Whether a session is still due when its turn comes.
+    command : str, optional
+        Continues after Ctrl-C.
 
     Raises
     ------
@@ -31,7 +51,7 @@ def backfill(stores: Stores, due: list[SessionRevision]) -> None:
         for number, session in enumerate(due, start=1):
             where = f"{number} of {len(due)}: session {session.slug}"
             try:
-                if not is_due_for_extraction(stores.database, session.session_id):
+                if not is_due(stores.database, session.session_id):
                     num_gone += 1
                     _print(f"{where}: extracted or deleted meanwhile")
                     continue
@@ -52,7 +72,7 @@ def backfill(stores: Stores, due: list[SessionRevision]) -> None:
     if is_interrupted:
         errors.print(
             "Interrupted: the current session is unchanged, the sessions before it are extracted.\n"
-            "To continue: heimdall session backfill"
+            f"To continue: {command}"
         )
         raise typer.Exit(EXIT_INTERRUPTED)
     if failures:
@@ -65,6 +85,36 @@ def print_due(stores: Stores, due: list[SessionRevision]) -> None:
         name = get_session(stores.database, session.session_id).name
         _print(f"{session.slug}: {name}, revision {session.revision}")
     _print(f"found: {len(due)}; nothing was done")
+
+
+def extract_stale(stores: Stores) -> None:
+    """Extract every session whose features are outdated, as `backfill` does, and print what changed."""
+    due: list[StaleSession] = []
+    page = stale_sessions(stores.database, limit=_PAGE, older_features=True)
+    while page:
+        due += page
+        page = stale_sessions(stores.database, limit=_PAGE, after=page[-1], older_features=True)
+    if not due:
+        _print("nothing to do: the features of every session are current")
+        return
+    print_stale(due)
+    edited = [session for session in due if session.edited]
+    for session in edited:
+        _print(
+            f"{session.slug} is not extracted: rows that its features are computed from were edited by hand; validate "
+            f"it, and take the edit over or undo it: heimdall session validate {session.slug}"
+        )
+    backfill(stores, [session for session in due if not session.edited], is_stale, "heimdall session extract --stale")
+    if edited:
+        raise typer.Exit(1)
+
+
+def print_stale(due: Sequence[StaleSession]) -> None:
+    """Show sessions whose features are outdated, and what changed."""
+    for session in due:
+        _print(f"{session.slug}:")
+        for line in (*session.changes, *session.edited):
+            _print(f"  - {line}")
 
 
 def _extract(instance: dg.DagsterInstance, stores: Stores, session: SessionRevision) -> str:

@@ -100,6 +100,8 @@ def print_outcomes(outcomes: Sequence[CheckOutcome]) -> None:
         rows.add_row(outcome.name, result, ", ".join(f"{name} {number}" for name, number in outcome.numbers.items()))
     output.print(rows)
     for outcome in outcomes:
+        if outcome.note:
+            print_line(f"{outcome.name}: {outcome.note}")
         if outcome.passed:
             continue
         print_line(f"{outcome.name}:")

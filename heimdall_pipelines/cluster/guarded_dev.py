@@ -21,8 +21,9 @@ def main() -> None:
     """Run `dg` with the arguments of this process."""
     from dagster_dg_cli.cli import main as run_dg
 
-    assert dev.open_ipc_subprocess is open_ipc_subprocess
-    dev.open_ipc_subprocess = open_guarded
+    names: dict[str, Any] = vars(dev)
+    assert names["open_ipc_subprocess"] is open_ipc_subprocess
+    names["open_ipc_subprocess"] = open_guarded
     run_dg()
 
 

@@ -22,9 +22,10 @@ def guarded_app(*arguments: Any, **options: Any) -> Starlette:
 
 def main() -> None:
     """Run the webserver until SIGINT or SIGTERM."""
-    assert cli.create_app_from_workspace_process_context is create_app_from_workspace_process_context
-    cli.create_app_from_workspace_process_context = guarded_app
-    cli.main()
+    names: dict[str, Any] = vars(cli)
+    assert names["create_app_from_workspace_process_context"] is create_app_from_workspace_process_context
+    names["create_app_from_workspace_process_context"] = guarded_app
+    names["main"]()
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Callable
 
+from heimdall_pipelines.datasets.committed_checks import check_committed, check_committed_batch, check_parameters
 from heimdall_pipelines.datasets.findings import BATCH_FEATURE_CHECKS, BATCH_IQ_CHECKS, DATASET_CHECKS, Findings
 from heimdall_pipelines.datasets.object_checks import check_objects, check_objects_of_batch
 from heimdall_pipelines.datasets.regeneration_checks import check_regenerated
@@ -53,8 +54,11 @@ def check_dataset(
         _ = snapshot.dataset.spec  # raises before the first check if this version cannot read it
         found = Findings.begin(snapshot.dataset, tuple(DATASET_CHECKS))
         lines = ProgressLines(progress, name)
+        check_parameters(snapshot, found)
         check_rows(snapshot, found, 0, _NO_END, lines.of(f"of {snapshot.dataset.num_samples} samples checked"))
+        check_committed(snapshot, found)
         _check_counts(snapshot, found)
+        _check_summary(snapshot, found)
         check_objects(stores, snapshot, found, lines.of("objects checked"), checksums=checksums)
         chosen_by = secrets.randbits(64) if seed is None else seed
         check_regenerated(stores, snapshot, found, lines.of("samples regenerated"), deep=checksums, seed=chosen_by)
@@ -74,6 +78,7 @@ def check_batch(stores: Stores, name: str, batch_no: int, progress: Progress = l
         first, end = span.first_sample_idx, span.end_sample_idx
         lines = ProgressLines(progress, f"{name}, batch {batch_no}")
         check_rows(snapshot, found, first, end, lines.of("samples checked"))
+        check_committed_batch(snapshot, found, batch_no)
         check_objects_of_batch(stores, snapshot, found, first, end, lines.of("objects checked"))
         if batch_no not in {batch.batch_no for batch in snapshot.batches}:
             found.outcomes["samples_without_gap"].problem(f"batch {batch_no} is not committed")
@@ -106,6 +111,19 @@ def _check_counts(snapshot: DatasetSnapshot, found: Findings) -> None:
         outcome.problem(f"no batch is missing, {found.num_features} of {dataset.target_num_samples} samples exist")
     if found.after_last > dataset.target_num_samples:
         outcome.problem(f"sample {found.after_last - 1} exists, the target is {dataset.target_num_samples} samples")
+
+
+def _check_summary(snapshot: DatasetSnapshot, found: Findings) -> None:
+    """Compare what the last summary was computed from; while batches are missing, the next one is due at the end."""
+    outcome, summary = found.outcomes["summary_is_current"], snapshot.summarised_content()
+    if summary is None:
+        return
+    outcome.numbers |= {"samples_summarised": summary.num_samples}
+    if not summary.is_current and not snapshot.dataset.grid.missing(snapshot.batches):
+        outcome.problem(
+            f"the summary of {summary.summarised_at:%Y-%m-%d %H:%M:%S} UTC was computed from {summary.num_samples} "
+            f"samples that have changed since; the dataset has {snapshot.dataset.num_samples} now"
+        )
 
 
 class ProgressLines:

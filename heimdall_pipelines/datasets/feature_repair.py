@@ -184,6 +184,8 @@ def _regenerate(task: _Task) -> Sequence[_Regenerated]:
 def _regenerate_row(recipe: Recipe, row: SampleRow) -> _Regenerated:
     if row.unreadable is not None:
         return _Regenerated(row.sample_idx, None, f"{row.unreadable} of the feature row is malformed")
+    if row.edit is not None:
+        return _Regenerated(row.sample_idx, None, str(row.edit))
     drawn = stored_sample(recipe, row)
     if drawn.scene is None:
         return _Regenerated(row.sample_idx, None, "the seed gives no acceptable scene in the sample's attempts")

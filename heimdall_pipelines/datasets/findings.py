@@ -1,6 +1,7 @@
 """Results of the checks of a dataset, and the samples that have to be regenerated."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from heimdall_pipelines.model.checks import CheckOutcome, Severity
 from heimdall_pipelines.store.datasets import Dataset
@@ -33,10 +34,26 @@ DATASET_CHECKS: dict[str, tuple[Severity, str]] = {
         "ERROR",
         "Samples chosen at random, regenerated, equal the stored rows and IQ.",
     ),
+    "rows_as_committed": (
+        "ERROR",
+        "Every row of the dataset, its batches and samples is as it was committed, by its digest and the roots.",
+    ),
+    "sidecars_as_committed": ("ERROR", "Every sidecar, which is read, has the bytes that were stored with its object."),
+    "parameters_as_created": (
+        "ERROR",
+        "Type, spec, receivers, seed, generator version and name are those that the dataset was created with.",
+    ),
+    "summary_is_current": ("WARN", "The last summary of a complete dataset was computed from its present samples."),
 }
 # Of a batch, on its feature rows and on its IQ.
-BATCH_FEATURE_CHECKS = ("samples_without_gap", "truths_agree", "numbers_in_range", "estimates_agree_with_truth")
-BATCH_IQ_CHECKS = ("iq_of_every_sample", "objects_agree")
+BATCH_FEATURE_CHECKS = (
+    "samples_without_gap",
+    "truths_agree",
+    "numbers_in_range",
+    "estimates_agree_with_truth",
+    "rows_as_committed",
+)
+BATCH_IQ_CHECKS = ("iq_of_every_sample", "objects_agree", "sidecars_as_committed")
 
 
 @dataclass
@@ -46,6 +63,7 @@ class Findings:
     Attributes
     ----------
     dataset : Dataset
+        With the parameters that it was created with, where a copy of them is intact: all checks are made with these.
     outcomes : dict of str to CheckOutcome
         By the names of `DATASET_CHECKS`.
     affected : set of int
@@ -58,6 +76,14 @@ class Findings:
         Samples with an IQ row that should have none.
     miscounted : set of int
         Batches whose count differs from their feature rows.
+    edited_rows : set of int
+        Samples with a row that is not as it was committed; those without further rows of theirs included.
+    edited_batches : set of int
+        Batches whose row, or set of rows, is not as it was committed.
+    edited_parameters : dict of str to (object, object)
+        Column of the dataset: its value now and the one it was created with.
+    parameters_are_as_created : bool
+        Whether the parameters in the dataset's row have the digest that the dataset and its batches vouch for.
     num_features, num_iq_rows : int
         Rows that were checked.
     num_iq_expected : int
@@ -77,6 +103,10 @@ class Findings:
     without_features: set[int] = field(default_factory=set)
     orphan_iq_rows: set[int] = field(default_factory=set)
     miscounted: set[int] = field(default_factory=set)
+    edited_rows: set[int] = field(default_factory=set)
+    edited_batches: set[int] = field(default_factory=set)
+    edited_parameters: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+    parameters_are_as_created: bool = True
     num_features: int = 0
     num_iq_rows: int = 0
     num_iq_expected: int = 0
@@ -90,12 +120,18 @@ class Findings:
         """Results before anything is checked."""
         repair = f"heimdall dataset repair {dataset.name} --apply"
         outcomes = {name: CheckOutcome(name, DATASET_CHECKS[name][0], repair=repair) for name in names}
-        if "estimates_agree_with_truth" in outcomes:
-            outcomes[
-                "estimates_agree_with_truth"
-            ].repair = (
-                "regenerating gives the same samples: check the dataset's parameters, and whether the truth was edited"
-            )
+        accept = f"to take an edit over: heimdall db accept dataset {dataset.name} --reason REASON --apply"
+        special = {
+            "estimates_agree_with_truth": "regenerating gives the same samples: check the dataset's parameters, and "
+            "whether the truth was edited",
+            "rows_as_committed": f"{repair}; {accept}",
+            "sidecars_as_committed": f"{repair}; {accept}",
+            "parameters_as_created": f"a repair never uses edited parameters; {accept}",
+            "summary_is_current": f"materialize synthetic/dataset_summary of {dataset.name}; the sensor "
+            "requested_synthetic_batches does",
+        }
+        for name in special.keys() & outcomes.keys():
+            outcomes[name].repair = special[name]
         return cls(dataset, outcomes)
 
     def add(self, check: str, sample_idx: int, what: str, *, repaired_by_regeneration: bool = True) -> None:

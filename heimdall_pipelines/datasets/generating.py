@@ -35,6 +35,7 @@ from heimdall_pipelines.store.batches import (
     iq_row_json,
     note_stopped_batch,
 )
+from heimdall_pipelines.store.dataset_digests import require_parameters_as_created
 from heimdall_pipelines.store.dataset_locks import shared_lock
 from heimdall_pipelines.store.datasets import (
     Dataset,
@@ -43,7 +44,7 @@ from heimdall_pipelines.store.datasets import (
     get_living_dataset,
     get_truths,
 )
-from heimdall_pipelines.store.iq_objects import put_iq, remove_dataset_iq, sample_iq_location
+from heimdall_pipelines.store.iq_objects import StoredFiles, put_iq, remove_dataset_iq, sample_iq_location
 from heimdall_pipelines.store.objects import ObjectLocation, ObjectStore
 from heimdall_pipelines.store.stores import Stores
 from heimdall_pipelines.throttle import Throttle
@@ -170,12 +171,15 @@ def make_batch(
         The dataset was shrunk meanwhile, and no longer has all samples of the batch; nothing was committed.
     GeneratorVersionError
         The dataset was made by another version of the generator.
+    ParametersEditedError
+        The dataset's parameters are not those that it was created with.
     UnavailableError
         PostgreSQL, the S3 store or a worker process was lost.
     """
     dataset = get_living_dataset(stores.database, dataset_name)
     span = dataset.grid.batch(batch_no)
     recipe = Recipe.of(dataset)
+    require_parameters_as_created(stores.database, dataset)
     with shared_lock(stores.database, dataset.id, waiting) as lock:
         sample_idxs = _samples_to_make(stores, dataset, recipe, span)
         return make_samples(stores, dataset, span, sample_idxs, workers, progress, lock.confirm)
@@ -363,7 +367,7 @@ def _make(recipe: Recipe, drawn: DrawnSample, uploads: "_Uploads") -> Callable[[
     feature_row = feature_row_json(recipe.dataset_id, identity, row)
 
     def finished() -> MadeSample:
-        iq_row = iq_row_json(kept.row(recipe, drawn, row)) if kept.stored else None
+        iq_row = iq_row_json(recipe.dataset_id, kept.row(recipe, drawn, row)) if kept.stored else None
         return MadeSample(drawn.sample_idx, feature_row, iq_row, len(kept.stored))
 
     return finished
@@ -375,7 +379,7 @@ class _StoredFile:
 
     location: ObjectLocation
     sha256: str
-    etag: Future[str]
+    stored: Future[StoredFiles]
 
 
 @dataclass
@@ -394,13 +398,18 @@ class _KeptIq:
     def row(self, recipe: Recipe, drawn: DrawnSample, features: SampleFeatureRow) -> IqSampleRow:
         """Row of the stored IQ."""
         sha256 = {rx_id: file.sha256 for rx_id, file in self.stored.items()}
-        etag = {rx_id: file.etag.result() for rx_id, file in self.stored.items()}
+        stored = {rx_id: file.stored.result() for rx_id, file in self.stored.items()}
         return IqSampleRow(
             sample_idx=self.sample_idx,
             start_time_unix_ns=start_time_unix_ns(self.sample_idx),
             truth=features.truth,
             receivers_metadata=drawn.sites,
-            iq_metadata=iq_metadata(recipe, sha256, etag),
+            iq_metadata=iq_metadata(
+                recipe,
+                sha256,
+                {rx_id: files.etag for rx_id, files in stored.items()},
+                {rx_id: files.sidecar_sha256 for rx_id, files in stored.items()},
+            ),
             iq_storage_paths={rx_id: file.location.key for rx_id, file in self.stored.items()},
         )
 
@@ -413,7 +422,7 @@ class _Uploads:
         self._objects = objects
         self._waiting = BoundedSemaphore(_UPLOADS_WAITING)
         self._threads = ThreadPoolExecutor(_UPLOADS_AT_ONCE, thread_name_prefix="upload")
-        self._pending: list[Future[str]] = []
+        self._pending: list[Future[StoredFiles]] = []
 
     def __enter__(self) -> "_Uploads":
         return self
@@ -436,7 +445,7 @@ class _Uploads:
             upload.result()
         self._pending = [upload for upload in self._pending if upload not in done]
 
-        def put() -> str:
+        def put() -> StoredFiles:
             try:
                 return put_iq(self._objects, location, io.BytesIO(file.npy), len(file.npy), file.sigmf)
             finally:

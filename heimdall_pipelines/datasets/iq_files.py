@@ -67,8 +67,10 @@ def iq_file(recipe: Recipe, sample_idx: int, site: ReceiverSite, iq: NDArray[np.
     )
 
 
-def iq_metadata(recipe: Recipe, sha256: dict[str, str], etag: dict[str, str]) -> IqMetadata:
-    """Format of the objects and, for each receiver's .npy, SHA-256 and ETag."""
+def iq_metadata(
+    recipe: Recipe, sha256: dict[str, str], etag: dict[str, str], sidecar_sha256: dict[str, str]
+) -> IqMetadata:
+    """Format of the objects; for each receiver's .npy SHA-256 and ETag, and SHA-256 of its sidecar."""
     spec = recipe.spec
     return IqMetadata(
         num_samples=spec.num_iq_samples,
@@ -77,4 +79,5 @@ def iq_metadata(recipe: Recipe, sha256: dict[str, str], etag: dict[str, str]) ->
         full_scale_dbm=FULL_SCALE_DBM,
         sha256=sha256,
         etag=etag,
+        sidecar_sha256=sidecar_sha256,
     )

@@ -171,6 +171,7 @@ class _ObjectsOfSample:
         self._objects = objects
         self._findings = found
         self._outcome = found.outcomes["objects_agree"]
+        self._sidecars = found.outcomes["sidecars_as_committed"]
         self._checksums = checksums
         self._readers = ThreadPoolExecutor(_READS_AT_ONCE, thread_name_prefix="read")
         self.num_objects = 0
@@ -183,9 +184,17 @@ class _ObjectsOfSample:
         self._outcome.numbers["objects"] = self.num_objects
         for number in ("objects_expected", "sidecars", "checksums_compared"):
             self._outcome.count(number, 0)
+        for number in ("sidecars_read", "sidecars_without_checksum"):
+            self._sidecars.count(number, 0)
+        if self._sidecars.numbers["sidecars_without_checksum"]:
+            self._sidecars.note = (
+                "rows of before checksums of sidecars were kept have none; to add them: heimdall db accept dataset "
+                f"{self._findings.dataset.name} --reason REASON --apply"
+            )
 
     def __call__(self, row: StoredIq, entries: dict[str, ObjectEntry]) -> list[ObjectEntry]:
         unsure: list[tuple[str, str]] = []
+        sidecars: list[tuple[str, ObjectEntry]] = []
         for rx_id, key in row.paths.items():
             self._outcome.count("objects_expected")
             entry = entries.pop(key, None)
@@ -204,7 +213,9 @@ class _ObjectsOfSample:
             else:
                 self._outcome.count("sidecars")
                 self._findings.object_bytes += sidecar.size_bytes
+                sidecars.append((rx_id, sidecar))
         self._compare_checksums(row, unsure)
+        self._compare_sidecars(row, sidecars)
         return list(entries.values())
 
     def _compare_checksums(self, row: StoredIq, unsure: list[tuple[str, str]]) -> None:
@@ -220,16 +231,32 @@ class _ObjectsOfSample:
                 elif sha256 != row.sha256.get(rx_id):
                     self._wrong(row, f"{key} was changed since it was stored: its SHA-256 differs")
 
+    def _compare_sidecars(self, row: StoredIq, sidecars: list[tuple[str, ObjectEntry]]) -> None:
+        """Read sidecars, which are small, and compare them with what was stored."""
+        known = [(rx_id, entry) for rx_id, entry in sidecars if rx_id in row.sidecar_sha256]
+        self._sidecars.count("sidecars_without_checksum", len(sidecars) - len(known))
+        found = self._readers.map(lambda one: self._sha256_of(one[1].key, one[1].size_bytes), known)
+        for (rx_id, entry), sha256 in zip(known, found, strict=True):
+            self._sidecars.count("sidecars_read")
+            if isinstance(sha256, ObjectDamagedError):
+                self._wrong(row, str(sha256), "sidecars_as_committed")
+            elif sha256 != row.sidecar_sha256[rx_id]:
+                what = "is missing" if sha256 is None else "was changed since it was stored: its SHA-256 differs"
+                self._wrong(row, f"{entry.key} {what}", "sidecars_as_committed")
+
     def _sha256(self, object_: tuple[str, str]) -> str | ObjectDamagedError | None:
-        location = ObjectLocation(self._objects.synthetic_iq_bucket, object_[1])
+        return self._sha256_of(object_[1], self._size_bytes)
+
+    def _sha256_of(self, key: str, size_bytes: int) -> str | ObjectDamagedError | None:
+        location = ObjectLocation(self._objects.synthetic_iq_bucket, key)
         try:
-            return hashlib.sha256(self._objects.read(location, 0, self._size_bytes)).hexdigest()
+            return hashlib.sha256(self._objects.read(location, 0, size_bytes)).hexdigest()
         except ObjectNotFoundError:
             return None
         except ObjectDamagedError as error:
             return error
 
-    def _wrong(self, row: StoredIq, what: str) -> None:
+    def _wrong(self, row: StoredIq, what: str, check: str = "objects_agree") -> None:
         # Nothing is missing for a row that should not exist.
         repaired_by_regeneration = row.sample_idx not in self._findings.orphan_iq_rows
-        self._findings.add("objects_agree", row.sample_idx, what, repaired_by_regeneration=repaired_by_regeneration)
+        self._findings.add(check, row.sample_idx, what, repaired_by_regeneration=repaired_by_regeneration)

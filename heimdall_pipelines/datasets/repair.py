@@ -1,19 +1,22 @@
 """Repairs a dataset: regenerates samples, corrects counts, removes orphans.
 
-The feature rows determine which samples exist. Only rows and objects that belong to no sample are deleted.
+The feature rows determine which samples exist. Only rows and objects that belong to no sample are deleted. Nothing is
+regenerated from edited parameters, and what is regenerated is written only if it is what was committed, see
+`datasets.restoring`.
 """
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
-from typing import Any
 
+from heimdall_pipelines.datasets.batch_repair import repair_batch
 from heimdall_pipelines.datasets.checks import check_dataset
 from heimdall_pipelines.datasets.findings import Findings
 from heimdall_pipelines.datasets.generating import ATTEMPTS_PER_SAMPLE, BatchProgress, make_samples
 from heimdall_pipelines.datasets.object_checks import merge_rows_and_objects
+from heimdall_pipelines.datasets.repair_plan import RepairPlan, edited_parameters_message
 from heimdall_pipelines.datasets.samples import (
     GeneratorVersionError,
     Recipe,
@@ -25,7 +28,9 @@ from heimdall_pipelines.datasets.workers import Workers
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.model.checks import MAX_EXAMPLES
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
+from heimdall_pipelines.store.accepting import accept_parameters
 from heimdall_pipelines.store.batches import delete_iq_rows, recount
+from heimdall_pipelines.store.dataset_digests import ParametersEditedError, restore_parameters
 from heimdall_pipelines.store.dataset_locks import exclusive_lock
 from heimdall_pipelines.store.dataset_snapshot import DatasetSnapshot, open_snapshot
 from heimdall_pipelines.store.datasets import Dataset, get_living_dataset
@@ -35,128 +40,10 @@ from heimdall_pipelines.store.stores import Stores
 from heimdall_pipelines.throttle import Progress
 
 MIN_ORPHAN_AGE = timedelta(hours=1)
-_MOST_NAMED = 10
 
 
 class NoSuchSampleError(HeimdallError):
     """A sample that should be regenerated does not exist."""
-
-
-@dataclass(frozen=True)
-class RepairPlan:
-    """What a repair would do, or did.
-
-    Attributes
-    ----------
-    dataset : Dataset
-        As it was before.
-    to_regenerate : tuple of int
-        Samples with a missing or wrong row or object.
-    iq_rows_to_remove : tuple of int
-        Samples without features that are not regenerated: their IQ row is removed.
-    batches_to_count : tuple of int
-        Batches whose count differs from their feature rows.
-    num_samples : int
-        Feature rows after the repair: the new num_samples.
-    target_num_samples : int
-        The new target: raised if a sample beyond it exists.
-    num_orphans, orphan_bytes : int
-        Objects that no row names, to be removed.
-    num_young_orphans : int
-        Orphans younger than an hour: they stay, because a batch may be about to commit their rows.
-    examples : tuple of str
-        Some of the problems, in words.
-    """
-
-    dataset: Dataset
-    to_regenerate: tuple[int, ...]
-    iq_rows_to_remove: tuple[int, ...]
-    batches_to_count: tuple[int, ...]
-    num_samples: int
-    target_num_samples: int
-    num_orphans: int
-    orphan_bytes: int
-    num_young_orphans: int
-    examples: tuple[str, ...]
-
-    @property
-    def changes_num_samples(self) -> bool:
-        """Whether num_samples differs from the feature rows."""
-        return self.num_samples != self.dataset.num_samples
-
-    @property
-    def raises_target(self) -> bool:
-        """Whether a sample beyond the target exists."""
-        return self.target_num_samples > self.dataset.target_num_samples
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is nothing to do."""
-        return not (
-            self.to_regenerate
-            or self.iq_rows_to_remove
-            or self.batches_to_count
-            or self.num_orphans
-            or self.changes_num_samples
-            or self.raises_target
-        )
-
-    @property
-    def is_possible(self) -> bool:
-        """Whether this version of the generator can regenerate the samples."""
-        return not self.to_regenerate or self.dataset.generator_version == GENERATOR_VERSION
-
-    @property
-    def batches_touched(self) -> tuple[int, ...]:
-        """Batches that change."""
-        batch_no = self.dataset.grid.batch_no
-        samples = (*self.to_regenerate, *self.iq_rows_to_remove)
-        return tuple(sorted({*map(batch_no, samples), *self.batches_to_count}))
-
-    def numbers(self) -> dict[str, int]:
-        """Number of changes of each kind."""
-        return {
-            "samples_regenerated": len(self.to_regenerate),
-            "iq_rows_removed": len(self.iq_rows_to_remove),
-            "batches_counted": len(self.batches_to_count),
-            "orphans_removed": self.num_orphans,
-            "young_orphans_kept": self.num_young_orphans,
-        }
-
-    def lines(self, *, is_done: bool) -> list[str]:
-        """Describe what a repair would do, or did."""
-        if self.is_empty:
-            return [f"nothing to repair in {self.dataset.name}", *self._young()]
-        lines = [f"{self.dataset.name}: {'repaired' if is_done else 'a repair would'}"]
-        made, removed, counted = ("regenerated", "removed", "counted") if is_done else ("regenerate", "remove", "count")
-        if self.to_regenerate:
-            lines.append(f"  {made}: {_named(self.to_regenerate, 'sample', 'samples')}, rows and objects")
-        if self.iq_rows_to_remove:
-            lines.append(
-                f"  {removed}: IQ rows of {_named(self.iq_rows_to_remove, 'sample', 'samples')} that should have none"
-            )
-        if self.batches_to_count:
-            lines.append(f"  {counted}: {_named(self.batches_to_count, 'batch', 'batches')}")
-        if self.changes_num_samples:
-            lines.append(f"  {counted}: num_samples {self.dataset.num_samples} -> {self.num_samples}")
-        if self.raises_target:
-            lines.append(f"  target_num_samples {self.dataset.target_num_samples} -> {self.target_num_samples}")
-        if self.num_orphans:
-            lines.append(f"  {removed}: {self.num_orphans} objects without row, {self.orphan_bytes / 1e6:.1f} MB")
-        return [*lines, *self._young()]
-
-    def _young(self) -> list[str]:
-        if not self.num_young_orphans:
-            return []
-        return [
-            f"  not removed: {self.num_young_orphans} objects without row that are younger than an hour: a batch may "
-            "be about to commit their rows. To remove them, repeat the repair later"
-        ]
-
-    def to_json(self) -> dict[str, Any]:
-        """As ``--json`` prints it."""
-        values = {name: value for name, value in vars(self).items() if name != "dataset"}
-        return {"dataset": self.dataset.name, "nothing_to_do": self.is_empty} | values
 
 
 def plan_repair(
@@ -173,6 +60,8 @@ def plan_repair(
     """
     get_living_dataset(stores.database, name)
     found = _check(stores, name, checksums, also, progress)
+    if not found.parameters_are_as_created:
+        return _plan(found, _Orphans(MIN_ORPHAN_AGE))
     orphans = _Orphans(MIN_ORPHAN_AGE)
     with open_snapshot(stores.database, name) as snapshot:
         deque(_orphans(stores.objects, snapshot, orphans, found), maxlen=0)
@@ -186,6 +75,8 @@ def repair_dataset(
     *,
     checksums: bool = False,
     also: Collection[int] = (),
+    restore: bool = False,
+    overwrite: bool = False,
     min_orphan_age: timedelta = MIN_ORPHAN_AGE,
     progress: Progress = lambda _: None,
     making: Callable[[BatchProgress], None] = lambda _: None,
@@ -204,6 +95,11 @@ def repair_dataset(
         Read every object, to find changes that a listing does not show.
     also : collection of int, optional
         Samples to regenerate in any case: a check that chooses at random may not choose them again.
+    restore : bool
+        Restore edited parameters first, from the copy that the dataset and its batches carry by digest.
+    overwrite : bool
+        Take edited parameters as the new ones and regenerate every sample from them; without such an edit, write what
+        is regenerated even if it is not what was committed. Replaces good rows and objects.
     min_orphan_age : timedelta, optional
         Objects without rows that are younger stay.
     progress, making : callable, optional
@@ -218,6 +114,9 @@ def repair_dataset(
     ------
     DatasetLockedError
         A batch of the dataset is being made, or another repair is running; nothing was changed.
+    ParametersEditedError
+        The parameters are not those that the dataset was created with, and neither `restore` nor `overwrite` is given;
+        nothing was changed.
     GeneratorVersionError
         Samples must be regenerated, but this version gives other ones; nothing was changed.
     NoSuchSampleError
@@ -226,22 +125,65 @@ def repair_dataset(
     """
     dataset = get_living_dataset(stores.database, name)
     with exclusive_lock(stores.database, dataset.id, name):
+        if restore:
+            restored = restore_parameters(stores.database, dataset, reason="a repair restored the parameters")
+            _, name = restored.get("name", (name, name))
+            dataset = get_living_dataset(stores.database, name)
         found = _check(stores, name, checksums, also, progress)
+        if not found.parameters_are_as_created and not overwrite:
+            raise ParametersEditedError(edited_parameters_message(name, _differences(found)))
+        if not found.parameters_are_as_created:
+            _take_parameters(stores, dataset, found)
+            found = _check(stores, name, checksums, range(found.after_last), progress)
         before = _plan(found, _Orphans(min_orphan_age))
+        if before.restores_digests:
+            accept_parameters(stores.database, dataset, reason="a repair restored the digests of the parameters")
         if not before.is_possible:
             raise GeneratorVersionError(
                 f"dataset {name}: {len(found.to_regenerate)} samples must be regenerated, but it was made by "
                 f"generator version {dataset.generator_version}, and this is version {GENERATOR_VERSION}. "
                 f"{what_of_other_version(dataset)}. Nothing was changed"
             )
-        _regenerate(stores, found, workers, making)
+        refused = _regenerate(stores, found, workers, making, overwrite=overwrite)
         if before.iq_rows_to_remove:
             delete_iq_rows(stores.database, dataset, before.iq_rows_to_remove)
-        recount(stores.database, dataset, [dataset.grid.whole_batch(batch_no) for batch_no in sorted(found.miscounted)])
+        uncertain = {dataset.grid.batch_no(idx) for idx in refused.not_written}
+        counted = sorted((found.miscounted | found.edited_batches) - uncertain)  # a new root would vouch for the loss
+        recount(stores.database, dataset, [dataset.grid.whole_batch(batch_no) for batch_no in counted])
         orphans = _Orphans(min_orphan_age)
         with open_snapshot(stores.database, name) as snapshot:
             stores.objects.remove_keys(stores.objects.synthetic_iq_bucket, _orphans(stores.objects, snapshot, orphans))
-    return _plan(found, orphans)
+    return _done(_plan(found, orphans), refused)
+
+
+def _differences(found: Findings) -> tuple[str, ...]:
+    return tuple(found.outcomes["parameters_as_created"].examples)
+
+
+def _take_parameters(stores: Stores, dataset: Dataset, found: Findings) -> None:
+    fixed: list[str] = [column for column in ("name", "id") if column in found.edited_parameters]
+    now, committed = found.edited_parameters.get("spec", ({}, {}))
+    if now.get("batch_size") != committed.get("batch_size"):
+        fixed.append("batch_size")
+    if fixed:
+        raise ParametersEditedError(
+            f"dataset {dataset.name}: {', '.join(fixed)} cannot change, since batches and partitions depend on it; "
+            f"restore it: heimdall dataset repair {dataset.name} --restore-parameters --apply"
+        )
+    accept_parameters(stores.database, dataset, reason="a repair took the edited parameters as the new ones")
+
+
+@dataclass(frozen=True)
+class _Refused:
+    """What was regenerated but not written."""
+
+    not_written: tuple[int, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+def _done(plan: RepairPlan, refused: _Refused) -> RepairPlan:
+    written = tuple(idx for idx in plan.to_regenerate if idx not in refused.not_written)
+    return replace(plan, to_regenerate=written, not_written=refused.not_written, refusals=refused.problems)
 
 
 def _check(stores: Stores, name: str, checksums: bool, also: Collection[int], progress: Progress) -> Findings:
@@ -268,14 +210,27 @@ def _plan(found: Findings, orphans: "_Orphans") -> RepairPlan:
         orphan_bytes=orphans.num_bytes,
         num_young_orphans=orphans.num_young,
         examples=tuple(examples[:MAX_EXAMPLES]),
+        edited_parameters=() if found.parameters_are_as_created else _differences(found),
+        restores_digests=found.parameters_are_as_created and bool(_differences(found)),
     )
 
 
-def _regenerate(stores: Stores, found: Findings, workers: Workers, making: Callable[[BatchProgress], None]) -> None:
+def _regenerate(
+    stores: Stores, found: Findings, workers: Workers, making: Callable[[BatchProgress], None], *, overwrite: bool
+) -> _Refused:
     """Regenerate samples by batch: objects first, then the rows of the batch in one transaction."""
-    grid = found.dataset.grid
+    dataset, grid = found.dataset, found.dataset.grid
+    not_written: list[int] = []
+    problems: list[str] = []
     for batch_no, sample_idxs in groupby(sorted(found.to_regenerate), key=grid.batch_no):
-        make_samples(stores, found.dataset, grid.whole_batch(batch_no), list(sample_idxs), workers, making)
+        span = grid.whole_batch(batch_no)
+        if overwrite:
+            make_samples(stores, dataset, span, list(sample_idxs), workers, making)
+            continue
+        done = repair_batch(stores, dataset, Recipe.of(dataset), span, list(sample_idxs), workers, making)
+        not_written += done.not_written
+        problems += done.problems
+    return _Refused(tuple(not_written), tuple(problems))
 
 
 class _Orphans:
@@ -315,16 +270,6 @@ def _orphans(
             paths = ()
         named = {key for path in paths for key in (path, sidecar_key(path))}
         yield from (key for key, entry in merged.entries.items() if key not in named and orphans.is_removed(entry))
-
-
-def _named(numbers: Sequence[int], one: str, many: str) -> str:
-    """Name some of them.
-
-    >>> _named((4, 7), "sample", "samples")
-    '2 samples (4, 7)'
-    """
-    named = ", ".join(map(str, numbers[:_MOST_NAMED])) + (", ..." if len(numbers) > _MOST_NAMED else "")
-    return f"{len(numbers)} {one if len(numbers) == 1 else many} ({named})"
 
 
 def _paths_when_regenerated(dataset: Dataset, sample_idx: int) -> list[str]:

@@ -65,6 +65,7 @@ class _RowChecks:
         self._estimates = EstimateChecks(self._spec, found)
         self._truths = found.outcomes["truths_agree"]
         self._numbers = found.outcomes["numbers_in_range"]
+        self._committed = found.outcomes["rows_as_committed"]
 
     def sample(self, row: SampleRow, stored: StoredIq | None) -> None:
         """Check a sample's feature row, and its IQ row if it has one."""
@@ -79,6 +80,7 @@ class _RowChecks:
                 self._receiver_aggregate(row)
             self._estimates.add(row)
         expected = keeps_iq(self._spec, row.sample_idx)
+        self._as_committed(row, stored if expected else None)
         self._findings.num_iq_expected += expected
         if stored is None and expected:
             self._findings.add("iq_of_every_sample", row.sample_idx, "its IQ should be kept, but there is no IQ row")
@@ -110,6 +112,18 @@ class _RowChecks:
             "iq_rows": self._findings.num_iq_rows,
             "iq_rows_expected": self._findings.num_iq_expected,
         }
+
+    def _as_committed(self, row: SampleRow, stored: StoredIq | None) -> None:
+        """Compare both rows with their digests."""
+        self._committed.count("feature_rows")
+        edits = [("feature row", row.edit)]
+        if stored is not None:
+            self._committed.count("iq_rows")
+            edits.append(("IQ row", stored.edit))
+        for what, edit in edits:
+            if edit is not None:
+                self._findings.add("rows_as_committed", row.sample_idx, f"{what}: {edit}")
+                self._findings.edited_rows.add(row.sample_idx)
 
     def _orphan_iq_row(self, stored: StoredIq, what: str) -> None:
         self._findings.num_iq_rows += 1

@@ -12,6 +12,7 @@ from heimdall_pipelines.model.batches import total_rejections
 from heimdall_pipelines.model.truth import LinkTruth
 from heimdall_pipelines.store.batches import list_batches
 from heimdall_pipelines.store.database import Database
+from heimdall_pipelines.store.dataset_summaries import content_sha256
 from heimdall_pipelines.store.datasets import (
     Dataset,
     DatasetCounts,
@@ -161,6 +162,8 @@ class DatasetSummary:
     detection : Detection
     transmissions : Transmissions
     links : Links
+    content_sha256 : str or None
+        Root digest of the dataset before its rows were read.
     """
 
     dataset: Dataset
@@ -173,6 +176,7 @@ class DatasetSummary:
     detection: Detection
     transmissions: Transmissions
     links: Links
+    content_sha256: str | None = None
 
 
 def summarise_dataset(database: Database, name: str) -> DatasetSummary:
@@ -185,6 +189,7 @@ def summarise_dataset(database: Database, name: str) -> DatasetSummary:
     """
     dataset = get_dataset(database, name)
     spec = dataset.spec
+    content = content_sha256(database, dataset.id)  # before the rows: what is committed meanwhile makes it outdated
     columns = _Columns(spec.sample_rate_hz)
     for sample in stream_samples(database, dataset.id):
         columns.add(sample)
@@ -203,6 +208,7 @@ def summarise_dataset(database: Database, name: str) -> DatasetSummary:
         detection=_detection(links, spec.min_snr_db),
         transmissions=columns.transmissions(),
         links=links,
+        content_sha256=content,
     )
 
 

@@ -6,7 +6,13 @@ from typing import Any
 from heimdall_pipelines.datasets.checks import check_dataset
 from heimdall_pipelines.datasets.findings import Findings
 from heimdall_pipelines.model.checks import CheckOutcome, HealthStatus, health_status
-from heimdall_pipelines.store.datasets import Dataset, get_living_dataset, set_dataset_health
+from heimdall_pipelines.store.datasets import (
+    Dataset,
+    get_dataset,
+    get_living_dataset,
+    is_being_deleted,
+    set_dataset_health,
+)
 from heimdall_pipelines.store.stores import Stores
 from heimdall_pipelines.throttle import Progress
 
@@ -79,7 +85,9 @@ def validate_dataset(
     Parameters and errors are those of `checks.check_dataset`; only these columns of the dataset are written. A
     dataset that is being deleted is an error, too.
     """
-    get_living_dataset(stores.database, name)
+    dataset = get_dataset(stores.database, name)
+    if is_being_deleted(stores.database, dataset):
+        get_living_dataset(stores.database, name)  # raises, with what to do
     validation = DatasetValidation.of(check_dataset(stores, name, checksums=checksums, seed=seed, progress=progress))
     keep_validation(stores, validation)
     return validation

@@ -21,6 +21,8 @@ def _values(outcome: CheckOutcome) -> dict[str, Any]:
     metadata: dict[str, dg.MetadataValue] = {
         name: dg.MetadataValue.int(number) for name, number in outcome.numbers.items()
     }
+    if outcome.note:
+        metadata["note"] = dg.MetadataValue.text(outcome.note)
     metadata["problems"] = dg.MetadataValue.int(outcome.num_problems)
     if not outcome.passed:
         metadata["examples"] = dg.MetadataValue.md("\n".join(f"- {example}" for example in outcome.examples))

@@ -8,6 +8,7 @@ import dagster as dg
 from dagster_postgres.utils import DagsterPostgresException
 
 from heimdall_pipelines.errors import UnavailableError
+from heimdall_pipelines.store.changes import acting
 from heimdall_pipelines.store.database import is_broken_off
 
 RETRY_TAG = "dagster/retry_on_asset_or_op_failure"
@@ -21,9 +22,13 @@ _LONGEST_DELAY = 6  # times OUTAGE_DELAY_S: the longest wait after a server is b
 
 @contextmanager
 def retried_after_outage(context: dg.OpExecutionContext) -> Iterator[None]:
-    """Turn an outage of a server into a Dagster retry with growing delay; any other error fails the run at once."""
+    """Turn an outage of a server into a Dagster retry with growing delay; any other error fails the run at once.
+
+    Changes that the block makes are noted as those of the run.
+    """
     try:
-        yield
+        with acting(f"{context.job_name}, run {context.run_id}"):
+            yield
     except UnavailableError as error:
         num_left = OUTAGE_RETRIES - context.retry_number
         if num_left <= 0:

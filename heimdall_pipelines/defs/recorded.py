@@ -3,6 +3,8 @@
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from datetime import timedelta
 from functools import partial
+from itertools import chain
+from typing import TypeVar
 
 import dagster as dg
 
@@ -18,13 +20,17 @@ from heimdall_pipelines.sessions.notes import station_notes
 from heimdall_pipelines.sessions.validation import SessionValidation, validate_session
 from heimdall_pipelines.settings import load_bucket_settings
 from heimdall_pipelines.status.run_tags import RUN_KEY_TAG
+from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.measurements import list_recordings
+from heimdall_pipelines.store.session_inputs import StaleSession, stale_sessions
 from heimdall_pipelines.store.session_revisions import SessionRevision, due_for_extraction
 from heimdall_pipelines.store.stores import Stores
 
 EXTRACTION = "extraction"  # the pool of runs that extract features
 MAX_REQUESTS_PER_TICK = 100
 _PAGE = 200
+
+_Session = TypeVar("_Session", bound=SessionRevision)
 
 raw_iq_objects = dg.AssetSpec(
     key=["recorded", "raw_iq_objects"],
@@ -122,25 +128,42 @@ def unrequested(page: Iterable[SessionRevision], requested_run_keys: Container[s
     job=extract_recorded_session,
     default_status=dg.DefaultSensorStatus.RUNNING,
     minimum_interval_seconds=15,
-    description="Starts the extraction of completed sessions whose current revision has no features, oldest first.",
+    description="Starts the extraction of completed sessions whose current revision has no features, oldest first, "
+    "then of those whose measurements, stations' positions or known source have changed since their extraction.",
 )
 def completed_recording_sessions(
     context: dg.SensorEvaluationContext, stores: dg.ResourceParam[Stores]
 ) -> dg.SensorResult | dg.SkipReason:
-    """Level-triggered: sessions that are completed and not extracted are due; there is no cursor to lose."""
+    """Level-triggered: completed sessions without features, or with features of other inputs; there is no cursor."""
     due: list[SessionRevision] = []
-    page = due_for_extraction(stores.database, limit=_PAGE)
-    while page and len(due) < MAX_REQUESTS_PER_TICK:
+    for page in chain(_pages(stores.database, due_for_extraction), _trusted(_pages(stores.database, stale_sessions))):
         due += unrequested(page, _requested_run_keys(context.instance, page))
-        page = due_for_extraction(stores.database, limit=_PAGE, after=page[-1])
+        if len(due) >= MAX_REQUESTS_PER_TICK:
+            break
     due = due[:MAX_REQUESTS_PER_TICK]
     if not due:
-        return dg.SkipReason("every completed session is extracted, or its extraction was already requested")
+        return dg.SkipReason("the features of every completed session are current, or their extraction was requested")
     return dg.SensorResult(
         dynamic_partitions_requests=[recording_sessions.build_add_request([session.slug for session in due])],
         run_requests=[dg.RunRequest(run_key=session.run_key, partition_key=session.slug) for session in due],
         asset_events=[raw_iq_materialization(stores, session) for session in due],
     )
+
+
+def _pages(database: Database, read: Callable[..., Sequence[_Session]]) -> Iterator[Sequence[_Session]]:
+    """Pages of due sessions, read when they are needed."""
+    page = read(database, limit=_PAGE)
+    while page:
+        yield page
+        page = read(database, limit=_PAGE, after=page[-1])
+
+
+def _trusted(pages: Iterable[Sequence[StaleSession]]) -> Iterator[Sequence[SessionRevision]]:
+    """Leave out sessions whose inputs were edited by hand: new features would hide the edit."""
+    for page in pages:
+        trusted = [session for session in page if not session.edited]
+        if trusted:
+            yield trusted
 
 
 def _requested_run_keys(instance: dg.DagsterInstance, page: Sequence[SessionRevision]) -> set[str]:

@@ -26,6 +26,7 @@ from heimdall_pipelines.model.dataset_spec import DatasetSpec
 from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION
 from heimdall_pipelines.settings import load_bucket_settings
 from heimdall_pipelines.stations.network import load_network, sync_network
+from heimdall_pipelines.store.dataset_summaries import record_summary
 from heimdall_pipelines.store.datasets import Dataset, get_dataset
 from heimdall_pipelines.store.stations import list_stations
 from heimdall_pipelines.store.stores import Stores
@@ -161,6 +162,12 @@ def synthetic_dataset_summary(
     """A dataset as it stands: counts, rejected scenes, estimates against the truth, pictures."""
     with retried_after_outage(context.op_execution_context):
         summary = summarise_dataset(stores.database, context.partition_key)
+        record_summary(
+            stores.database,
+            summary.dataset.id,
+            num_samples=summary.counts.features,
+            content_sha256=summary.content_sha256,
+        )
     return dg.MaterializeResult(metadata=_summary_metadata(summary, context.log.warning))
 
 

@@ -8,7 +8,8 @@ import dagster as dg
 from heimdall_pipelines.datasets.checks import check_batch
 from heimdall_pipelines.datasets.feature_repair import plan_feature_repair, repair_features
 from heimdall_pipelines.datasets.findings import BATCH_FEATURE_CHECKS, BATCH_IQ_CHECKS, DATASET_CHECKS
-from heimdall_pipelines.datasets.repair import RepairPlan, plan_repair, repair_dataset
+from heimdall_pipelines.datasets.repair import plan_repair, repair_dataset
+from heimdall_pipelines.datasets.repair_plan import RepairPlan
 from heimdall_pipelines.datasets.validation import DatasetValidation, validate_dataset
 from heimdall_pipelines.datasets.workers import Workers, num_workers_wanted
 from heimdall_pipelines.defs.check_results import check_evaluation, check_result
@@ -23,6 +24,7 @@ from heimdall_pipelines.defs.synthetic import (
     synthetic_dataset,
     synthetic_dataset_summary,
 )
+from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.model.batches import parse_partition_key, partition_key
 from heimdall_pipelines.store.batches import list_batches
 from heimdall_pipelines.store.datasets import Dataset, get_dataset
@@ -49,6 +51,12 @@ class RepairConfig(dg.Config):
     apply: bool = False
     checksums: bool = False
     features: bool = False  # only bring older features to the present version
+    restore_parameters: bool = False  # with apply: first restore edited parameters
+    overwrite: str = ""  # with apply, the dataset's name: take edited parameters, and write samples that differ
+
+
+class NotConfirmedError(HeimdallError):
+    """An option that replaces good data was given without the dataset's name."""
 
 
 @dg.multi_asset_check(
@@ -127,6 +135,8 @@ def _repair(
     if config.features:
         yield from _repair_features(context, stores, apply=config.apply)
         return
+    if config.overwrite not in ("", name):
+        raise NotConfirmedError(f"overwrite: {config.overwrite}: to confirm, give the dataset's name, {name}")
     with retried_after_outage(context):
         if config.apply:
             with Workers(num_workers_wanted()) as workers:
@@ -135,10 +145,14 @@ def _repair(
                     name,
                     workers,
                     checksums=config.checksums,
+                    restore=config.restore_parameters,
+                    overwrite=bool(config.overwrite),
                     progress=context.log.info,
                     making=lambda so_far: context.log.info(str(so_far)),
                 )
-            validation = validate_dataset(stores, name, checksums=config.checksums, progress=context.log.info)
+            validation = validate_dataset(
+                stores, plan.dataset.name, checksums=config.checksums, progress=context.log.info
+            )
             found += evaluations(context.instance, stores, validation, plan.batches_touched)
         else:
             plan = plan_repair(stores, name, checksums=config.checksums, progress=context.log.info)

@@ -1,8 +1,9 @@
 """The sensor that requests the missing batches of synthetic datasets and the summaries of complete ones."""
 
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from uuid import UUID
 
 import dagster as dg
 
@@ -22,6 +23,7 @@ from heimdall_pipelines.model.batches import BatchRange
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
 from heimdall_pipelines.status.run_tags import RUN_KEY_TAG
 from heimdall_pipelines.store.batches import list_batches
+from heimdall_pipelines.store.dataset_summaries import outdated_summaries
 from heimdall_pipelines.store.datasets import Dataset, list_datasets
 from heimdall_pipelines.store.stores import Stores
 
@@ -50,9 +52,15 @@ class RunWanted:
         return cls(dataset, make_synthetic_batches.name, span.partition_key, run_key)
 
     @classmethod
-    def of_summary(cls, dataset: Dataset) -> "RunWanted":
-        """Summarise a dataset with its current samples."""
+    def of_summary(cls, dataset: Dataset, outdated: Mapping[UUID, tuple[int, str]]) -> "RunWanted":
+        """Summarise a dataset with its current samples, again if their content has changed since.
+
+        `outdated` has the number of samples of the last summary, and the present root digest.
+        """
         run_key = f"{dataset.id}:summary:{dataset.num_samples}"
+        num_summarised, root = outdated.get(dataset.id, (-1, ""))
+        if num_summarised == dataset.num_samples:
+            run_key += f":{root[:16]}"
         return cls(dataset, summarise_synthetic_dataset.name, dataset.name, run_key)
 
 
@@ -84,7 +92,7 @@ def unrequested(
     default_status=dg.DefaultSensorStatus.RUNNING,
     minimum_interval_seconds=15,
     description="Requests the missing batches of all synthetic datasets, oldest dataset first, and a summary of "
-    "each complete dataset.",
+    "each complete dataset, again when its samples have changed.",
 )
 def requested_synthetic_batches(
     context: dg.SensorEvaluationContext, stores: dg.ResourceParam[Stores]
@@ -105,7 +113,9 @@ def requested_synthetic_batches(
     num_unfinished = _num_unfinished_batch_runs(instance)
     num_allowed = max(0, min(MAX_REQUESTS_PER_TICK, MAX_UNFINISHED_RUNS - num_unfinished))
     due = list(islice(unrequested(wanted_batches(stores, datasets), requested), num_allowed))
-    summaries = unrequested(map(RunWanted.of_summary, filter(is_complete, datasets)), requested)
+    outdated = outdated_summaries(stores.database)
+    complete = filter(is_complete, datasets)
+    summaries = unrequested((RunWanted.of_summary(dataset, outdated) for dataset in complete), requested)
     due += islice(summaries, MAX_REQUESTS_PER_TICK - len(due))
 
     known = set(instance.get_dynamic_partitions(SYNTHETIC_DATASETS))

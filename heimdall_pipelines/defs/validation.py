@@ -13,7 +13,7 @@ from heimdall_pipelines.defs.recorded import session_evaluations
 from heimdall_pipelines.defs.synthetic_checks import ValidationConfig, evaluations
 from heimdall_pipelines.errors import HeimdallError, UnavailableError
 from heimdall_pipelines.sessions.validation import validate_session
-from heimdall_pipelines.store.datasets import DatasetNotFoundError, list_datasets
+from heimdall_pipelines.store.datasets import DatasetNotFoundError, datasets_to_validate
 from heimdall_pipelines.store.orphans import find_orphans
 from heimdall_pipelines.store.sessions import completed_sessions, get_session
 from heimdall_pipelines.store.stores import Stores
@@ -69,8 +69,8 @@ weekly_validation = dg.ScheduleDefinition(
 def _datasets(
     context: dg.OpExecutionContext, stores: Stores, began: datetime, problems: list[str], *, checksums: bool
 ) -> Iterator[dg.AssetCheckEvaluation]:
-    for dataset in list_datasets(stores.database):
-        if dataset.deletion_began_at is not None or _is_since(dataset.last_validated_at, began):
+    for dataset in datasets_to_validate(stores.database):
+        if _is_since(dataset.last_validated_at, began):
             continue
         try:
             looked = check_dataset(stores, dataset.name, checksums=checksums, progress=context.log.info)

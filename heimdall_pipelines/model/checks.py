@@ -28,6 +28,8 @@ class CheckOutcome:
         The first 20 problems in words, each naming its key.
     repair : str
         Command that would repair it.
+    note : str
+        What limits the result, whether it passed or failed.
     """
 
     name: str
@@ -36,6 +38,7 @@ class CheckOutcome:
     num_problems: int = 0
     examples: list[str] = field(default_factory=list)
     repair: str = ""
+    note: str = ""
 
     @property
     def passed(self) -> bool:

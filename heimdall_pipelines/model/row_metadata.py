@@ -28,8 +28,8 @@ class SampleExtraction:
 class SessionExtraction:
     """How a segment of a session was extracted.
 
-    ``num_segments`` is that of the session, ``start_time_unix_ns`` that of the segment. Values are None if nothing
-    could be extracted.
+    ``num_segments`` is that of the session, ``start_time_unix_ns`` that of the segment, ``inputs_sha256`` the digest of
+    what the features were computed from. Values are None if nothing could be extracted.
     """
 
     bandwidth_hz: float | None = None
@@ -39,6 +39,7 @@ class SessionExtraction:
     num_chunks: int | None = None
     start_time_unix_ns: int | None = None
     notes: tuple[str, ...] = ()
+    inputs_sha256: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The object that the column holds, without the values that are None."""
@@ -58,9 +59,10 @@ class SessionExtraction:
 
 @dataclass(frozen=True, kw_only=True)
 class IqMetadata:
-    """Format of a sample's IQ objects, and SHA-256 and ETag of each receiver's .npy.
+    """Format of a sample's IQ objects; for each receiver SHA-256 and ETag of the .npy and SHA-256 of the sidecar.
 
-    Rows of older versions have no ETags. Values other than SHA-256 are None where a row lacks them.
+    Rows of older versions have no ETags, and no digests of sidecars. Other values than these are None where a row lacks
+    them.
     """
 
     num_samples: int | None = None
@@ -71,10 +73,13 @@ class IqMetadata:
     dtype: str = "complex64"
     sha256: Mapping[str, str] = field(default_factory=dict)
     etag: Mapping[str, str] = field(default_factory=dict)
+    sidecar_sha256: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """The object that the column holds."""
-        return vars(self) | {"sha256": dict(self.sha256), "etag": dict(self.etag)}
+        """The object that the column holds; names that a row of an older version lacks are left out."""
+        sums = {name: dict(getattr(self, name)) for name in ("etag", "sidecar_sha256")}
+        others = {name: value for name, value in vars(self).items() if name not in sums}
+        return others | {"sha256": dict(self.sha256)} | {name: value for name, value in sums.items() if value}
 
 
 def readable_iq_metadata(value: Any) -> IqMetadata | None:
@@ -82,4 +87,5 @@ def readable_iq_metadata(value: Any) -> IqMetadata | None:
     if not isinstance(value, dict):
         return None
     metadata = IqMetadata(**{one.name: value[one.name] for one in fields(IqMetadata) if one.name in value})
-    return metadata if isinstance(metadata.sha256, dict) and isinstance(metadata.etag, dict) else None
+    sums = (metadata.sha256, metadata.etag, metadata.sidecar_sha256)
+    return metadata if all(isinstance(one, dict) for one in sums) else None

@@ -6,9 +6,12 @@ from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.model.checks import CheckOutcome, Severity
 from heimdall_pipelines.rf.feature_registry import STATISTICS, out_of_range, wrong_feature_set
 from heimdall_pipelines.sessions.object_checks import check_objects
+from heimdall_pipelines.sessions.staleness import CurrencyCheck
 from heimdall_pipelines.store.features import StoredSessionRow, read_session_rows
 from heimdall_pipelines.store.measurements import read_recordings
+from heimdall_pipelines.store.session_digests import SessionEdits, session_edits
 from heimdall_pipelines.store.session_health import session_row_bytes
+from heimdall_pipelines.store.session_inputs import read_extraction, read_inputs
 from heimdall_pipelines.store.sessions import RecordingSession, SessionBeingDeletedError, SessionKey, read_session
 from heimdall_pipelines.store.stores import Stores
 from heimdall_pipelines.throttle import Progress
@@ -22,7 +25,17 @@ SESSION_CHECKS: dict[str, tuple[Severity, str]] = {
         "ERROR",
         "Every IQ object has the size that samples_count gives and its SigMF; there are no others.",
     ),
+    "rows_as_committed": (
+        "ERROR",
+        "Every row of the session, and the position of each station and of the source, is as it was committed, by its "
+        "digest and the root.",
+    ),
+    "sidecars_as_committed": ("ERROR", "Every sidecar, which is read, has the bytes that were stored with its object."),
     "stations_extracted": ("WARN", "Every station gave features in every segment; no features at all is an ERROR."),
+    "features_are_current": (
+        "WARN",
+        "Measurements, positions and known source are those that the features were computed from.",
+    ),
 }
 
 
@@ -80,15 +93,22 @@ def check_session(
     """
     outcomes = {name: CheckOutcome(name, severity) for name, (severity, _) in SESSION_CHECKS.items()}
     with stores.database.snapshot() as connection:
-        session = _completed(read_session(connection, key))
+        session = read_session(connection, key)
+        edits = session_edits(connection, session.id)
+        _require_completed(session, edits)
         recordings = read_recordings(connection, session.id)
         row_bytes = session_row_bytes(connection, session.id)
         rows = _RowChecks(outcomes, session, {recording.station.rx_id for recording in recordings})
+        extraction, inputs = read_extraction(connection, session.id), read_inputs(connection, session.id)
+        current = CurrencyCheck(outcomes["features_are_current"], extraction, inputs)
         for row in read_session_rows(connection, session.id):
             rows.check(row)
+            current.check(row)
         rows.check_counts()
+        current.end()
+    _check_committed(outcomes["rows_as_committed"], edits)
     checked = check_objects(
-        outcomes["objects_agree"],
+        outcomes,
         stores,
         session.id,
         recordings,
@@ -97,6 +117,11 @@ def check_session(
     )
     for outcome in outcomes.values():
         outcome.repair = f"heimdall session extract {session.slug}"
+    accept = f"to take an edit over: heimdall db accept session {session.slug} --reason REASON --apply"
+    outcomes[
+        "rows_as_committed"
+    ].repair = f"features: heimdall session extract {session.slug}; the rest from a backup; {accept}"
+    outcomes["sidecars_as_committed"].repair = f"put the sidecar back from a copy; {accept}"
     outcomes["objects_agree"].repair = (
         "IQ of recordings cannot be regenerated: put the objects back from a copy; or import or record the session "
         f"again after: heimdall session delete {session.slug}"
@@ -111,15 +136,26 @@ def check_session(
     )
 
 
-def _completed(session: RecordingSession) -> RecordingSession:
-    if session.deletion_began_at is not None:
+def _require_completed(session: RecordingSession, edits: SessionEdits) -> None:
+    """Refuse a session that there is nothing to check of, unless it only seems so since it was edited by hand."""
+    edited = edits.session.columns if edits.session is not None else ()
+    if session.deletion_began_at is not None and "deletion_began_at" not in edited:
         raise SessionBeingDeletedError(session.slug)
-    if session.status != "completed":
+    if session.status != "completed" and "status" not in edited:
         raise SessionNotCompleteError(
             f"session {session.slug} is {session.status}: it can be checked only when it is completed; "
             "importing the same files again completes an interrupted import"
         )
-    return session
+
+
+def _check_committed(outcome: CheckOutcome, edits: SessionEdits) -> None:
+    outcome.count("measurements", edits.num_measurements)
+    for problem in edits.problems():
+        outcome.problem(problem)
+    if edits.digests_since is not None:
+        outcome.note = (
+            f"rows of before {edits.digests_since:%Y-%m-%d %H:%M:%S} UTC have the digests of what they were then"
+        )
 
 
 class _RowChecks:
@@ -150,9 +186,16 @@ class _RowChecks:
         self._num_rows += 1
         _check_gap(self._outcomes["segments_without_gap"], row, self._previous)
         before = self._num_problems()
-        _check_stations(self._outcomes["stations_in_every_segment"], row, self._expected)
+        if row.unreadable is None:
+            _check_stations(self._outcomes["stations_in_every_segment"], row, self._expected)
+        else:
+            what = f"segment {row.segment_idx}: {row.unreadable} is malformed"
+            self._outcomes["stations_in_every_segment"].problem(what)
         _check_order(self._outcomes["segments_without_gap"], row, self._previous, self._session.revision)
         _check_numbers(self._outcomes["numbers_in_range"], row)
+        self._outcomes["rows_as_committed"].count("feature_rows")
+        if row.edit is not None:
+            self._outcomes["rows_as_committed"].problem(f"segment {row.segment_idx}: {row.edit}")
         self.num_extracted += _check_extracted(self._outcomes["stations_extracted"], row)
         self._num_rows_concerned += self._num_problems() > before
         self._previous = row

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.model.feature_inputs import FeatureInputs
 from heimdall_pipelines.model.row_metadata import SessionExtraction
 from heimdall_pipelines.rf.features import InvalidIqError, extract_features
 from heimdall_pipelines.rf.segments import (
@@ -33,10 +34,11 @@ from heimdall_pipelines.store.features import (
     replace_session_features,
 )
 from heimdall_pipelines.store.iq_objects import IqObjectError, StationIq
-from heimdall_pipelines.store.measurements import StationRecording, list_recordings
+from heimdall_pipelines.store.measurements import StationRecording, read_recordings
 from heimdall_pipelines.store.objects import ObjectUnreadableError
+from heimdall_pipelines.store.session_inputs import read_inputs
 from heimdall_pipelines.store.session_revisions import SessionRevision
-from heimdall_pipelines.store.sessions import RecordingSession, SessionBeingDeletedError, SessionKey, get_session
+from heimdall_pipelines.store.sessions import RecordingSession, SessionBeingDeletedError, SessionKey, read_session
 from heimdall_pipelines.store.stores import Stores
 from heimdall_pipelines.throttle import Progress, Throttle
 
@@ -127,12 +129,14 @@ def extract_session(stores: Stores, key: SessionKey, progress: Progress = logger
     UnavailableError
         PostgreSQL or the S3 store could not be reached.
     """
-    session = get_session(stores.database, key)
+    with stores.database.snapshot() as connection:
+        session = read_session(connection, key)
+        recordings = read_recordings(connection, session.id)
+        inputs = read_inputs(connection, session.id)
     if session.deletion_began_at is not None:
         raise SessionBeingDeletedError(session.slug)
     if session.status != "completed":
         raise NotExtractableError(f"session {session.slug} is {session.status}; extract it when it is completed")
-    recordings = list_recordings(stores.database, session.id)
     if not recordings:
         raise NotExtractableError(f"session {session.slug} has no measurements: no station recorded anything")
     extractors = [_StationExtractor(stores, recording) for recording in recordings]
@@ -140,12 +144,13 @@ def extract_session(stores: Stores, key: SessionKey, progress: Progress = logger
     target = SessionRevision(session.id, session.slug, session.revision)
     with replace_session_features(stores.database, target) as writer:
         if grid is None:
-            writer.add([_failed_row(session, extractors, problem)])
+            writer.add([_failed_row(session, inputs, extractors, problem)])
         else:
-            _extract_segments(session, extractors, grid, writer, progress)
+            _extract_segments(session, inputs, extractors, grid, writer, progress)
             if not any(extractor.summary.segments for extractor in extractors):
                 problem = "; ".join(f"{x.summary.rx_id}: {x.summary.error_message}" for x in extractors)
         writer.set_station_metrics({x.summary.rx_id: x.summary.metrics() for x in extractors})
+        writer.set_inputs(inputs)
     num_segments = grid.num_segments if grid else 0
     return ExtractionReport(
         session=session,
@@ -266,6 +271,7 @@ def _plan(extractors: Sequence[_StationExtractor]) -> tuple[SegmentGrid | None, 
 
 def _extract_segments(
     session: RecordingSession,
+    inputs: FeatureInputs,
     extractors: Sequence[_StationExtractor],
     grid: SegmentGrid,
     writer: SessionFeatureWriter,
@@ -280,7 +286,7 @@ def _extract_segments(
             extractor.extract(grid, segment_idx, session.bandwidth_hz, num_times if segment_idx % every == 0 else 0)
             for extractor in extractors
         )
-        rows.append(_row(session, grid, segment_idx, receivers))
+        rows.append(_row(session, inputs, grid, segment_idx, receivers))
         if len(rows) == ROWS_PER_INSERT:
             writer.add(rows)
             rows = []
@@ -290,7 +296,11 @@ def _extract_segments(
 
 
 def _row(
-    session: RecordingSession, grid: SegmentGrid, segment_idx: int, receivers: tuple[ReceiverFeatures, ...]
+    session: RecordingSession,
+    inputs: FeatureInputs,
+    grid: SegmentGrid,
+    segment_idx: int,
+    receivers: tuple[ReceiverFeatures, ...],
 ) -> SessionFeatureRow:
     source = session.known_source
     all_failed = all(receiver.error_message is not None for receiver in receivers)
@@ -307,6 +317,7 @@ def _row(
             num_chunks=grid.chunks_per_segment,
             start_time_unix_ns=grid.segment_start_ns(segment_idx),
             notes=_notes(grid),
+            inputs_sha256=inputs.sha256,
         ),
         **vars(ReceiverAggregate.of(receivers, (source.latitude, source.longitude) if source else None)),
         extraction_failed=all_failed,
@@ -315,14 +326,16 @@ def _row(
 
 
 def _failed_row(
-    session: RecordingSession, extractors: Sequence[_StationExtractor], problem: str | None
+    session: RecordingSession, inputs: FeatureInputs, extractors: Sequence[_StationExtractor], problem: str | None
 ) -> SessionFeatureRow:
     return SessionFeatureRow(
         segment_idx=0,
         start_time_unix_ns=min(extractor.interval.start_ns for extractor in extractors),
         receivers=tuple(x.without_features(x.summary.error_message or "not extracted") for x in extractors),
         **_truth(session),
-        extraction_metadata=SessionExtraction(bandwidth_hz=session.bandwidth_hz, num_segments=0),
+        extraction_metadata=SessionExtraction(
+            bandwidth_hz=session.bandwidth_hz, num_segments=0, inputs_sha256=inputs.sha256
+        ),
         overall_confidence=0.0,
         mean_snr_db=None,
         gdop=None,
@@ -331,7 +344,7 @@ def _failed_row(
     )
 
 
-def _truth(session: RecordingSession) -> dict[str, float | None]:
+def _truth(session: RecordingSession) -> dict[str, Any]:
     source = session.known_source
     return {
         "tx_latitude": source.latitude if source else None,

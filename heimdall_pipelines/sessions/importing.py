@@ -4,7 +4,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
@@ -367,10 +367,10 @@ def _store(
         origin=f"imported from {file.format}",
     )
     stream = _ByteStream(_object_stream(source, lambda done: progress(f"storing {station.rx_id}: {done:.0%}")))
-    put_iq(stores.objects, location, stream, source.object_bytes, sidecar)
+    files = put_iq(stores.objects, location, stream, source.object_bytes, sidecar)
     if stream.sha256() != sha256:
         raise ImportRefusedError(f"{file.path}: the file changed while it was imported; import it again")
-    return recording
+    return replace(recording, etag=files.etag, sidecar_sha256=files.sidecar_sha256)
 
 
 def _clean_up(stores: Stores, session: SessionIdentity) -> None:

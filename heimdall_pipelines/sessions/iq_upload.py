@@ -8,6 +8,7 @@ import tempfile
 import threading
 from concurrent.futures import Executor
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
@@ -35,6 +36,14 @@ def release_large_blocks() -> None:
 
 class RecordingBrokenOffError(HeimdallError):
     """The stream ended before all its samples arrived: what was uploaded of it is dropped."""
+
+
+@dataclass(frozen=True)
+class UploadedIq:
+    """Digest and ETag of a stored object."""
+
+    sha256: str
+    etag: str
 
 
 class IqUpload:
@@ -82,10 +91,10 @@ class IqUpload:
                 await self._stored
             left = left[self._pipe.add(left) :]
 
-    async def finish(self) -> str:
-        """Wait until everything is stored; returns the object's SHA-256. Raises as `write`."""
-        await asyncio.shield(self._stored)
-        return self._pipe.sha256()
+    async def finish(self) -> UploadedIq:
+        """Wait until everything is stored. Raises as `write`."""
+        etag = await asyncio.shield(self._stored)
+        return UploadedIq(self._pipe.sha256(), etag)
 
     async def abort(self) -> None:
         """Discard what is not stored yet, and wait for the thread to end."""
@@ -94,9 +103,9 @@ class IqUpload:
         if not self._stored.cancelled():
             self._stored.exception()  # retrieved, so that asyncio does not log it
 
-    def _store(self, objects: ObjectStore, location: ObjectLocation) -> None:
+    def _store(self, objects: ObjectStore, location: ObjectLocation) -> str:
         try:
-            put_live_iq(objects, location, self._pipe, self._pipe.length)
+            return put_live_iq(objects, location, self._pipe, self._pipe.length)
         finally:
             self._pipe.close()
 

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.receivers.stream import IqStream, Receiver, ReceiverAddress, ReceiverError, Tuning
 from heimdall_pipelines.rf.features import MAX_SAMPLE_RATE_HZ, MIN_SAMPLE_RATE_HZ
 from heimdall_pipelines.rf.spectrum import USABLE_BAND
-from heimdall_pipelines.sessions.iq_upload import IqUpload
+from heimdall_pipelines.sessions.iq_upload import IqUpload, UploadedIq
 from heimdall_pipelines.sessions.live_samples import LiveLevels, LiveSamples
 from heimdall_pipelines.sessions.sidecar import session_sidecar
 from heimdall_pipelines.store.iq_objects import put_sidecar, session_iq_location
@@ -116,8 +116,8 @@ class StationRecorder:
                 upload, samples, levels, step = await self._received()
         except TimeoutError:
             raise HeimdallError(f"not recorded before the session's deadline{self._progress()}") from None
-        sha256 = await self._finished(upload)
-        return await self._described(samples, levels, sha256, step)
+        uploaded = await self._finished(upload)
+        return await self._described(samples, levels, uploaded, step)
 
     async def _received(self) -> tuple[IqUpload, LiveSamples, LiveLevels, float | None]:
         """Receive everything; an interrupted attempt's samples are dropped."""
@@ -219,7 +219,7 @@ class StationRecorder:
         received_s = self._shared.received_s.get(self._station.rx_id)
         return "" if received_s is None else f", after {received_s:.1f} of {self._shared.duration_s:g} s"
 
-    async def _finished(self, upload: IqUpload) -> str:
+    async def _finished(self, upload: IqUpload) -> UploadedIq:
         try:
             return await upload.finish()
         except BaseException:
@@ -227,7 +227,7 @@ class StationRecorder:
             raise
 
     async def _described(
-        self, samples: LiveSamples, levels: LiveLevels, sha256: str, step: float | None
+        self, samples: LiveSamples, levels: LiveLevels, uploaded: UploadedIq, step: float | None
     ) -> StationRecording:
         """Fit the clock over the whole recording and write its SigMF description."""
         station, shared = self._station, self._shared
@@ -245,7 +245,8 @@ class StationRecorder:
             samples_count=samples.num_kept,
             location=location,
             iq_data_format="npy",
-            sha256=sha256,
+            sha256=uploaded.sha256,
+            etag=uploaded.etag,
             full_scale_dbm=station.full_scale_dbm or 0.0,
             is_calibrated=station.full_scale_dbm is not None and not self._has_automatic_gain,
             time_source=clock.time_source,
@@ -270,5 +271,5 @@ class StationRecorder:
             },
             holes=samples.holes,
         )
-        await loop.run_in_executor(shared.executor, put_sidecar, shared.objects, location, sidecar)
-        return recording
+        put = loop.run_in_executor(shared.executor, put_sidecar, shared.objects, location, sidecar)
+        return replace(recording, sidecar_sha256=await put)

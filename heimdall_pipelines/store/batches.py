@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.model.batches import Batch, BatchRange
 from heimdall_pipelines.model.receiver_sites import sites_to_json
+from heimdall_pipelines.store.changes import note_change, note_row
 from heimdall_pipelines.store.columns import columns_of, listed, typed
+from heimdall_pipelines.store.dataset_digests import sealing_batch, sealing_dataset
 from heimdall_pipelines.store.datasets import DATASET_COLUMNS, Dataset, DatasetDeletedError, IqSampleRow, dataset_of_row
-from heimdall_pipelines.store.features import FEATURE_ROW_COLUMNS, FeatureRow, insert_feature_rows
+from heimdall_pipelines.store.digest_rows import Resealing, resealing
+from heimdall_pipelines.store.digests import content, new_row_digest
+from heimdall_pipelines.store.features import (
+    FEATURE_ROW_COLUMNS,
+    FeatureRow,
+    bytea_json,
+    feature_digest,
+    insert_feature_rows,
+    with_digest,
+)
 from heimdall_pipelines.store.sql import text, time_sql
 
 if TYPE_CHECKING:
@@ -39,8 +51,12 @@ _IQ_COLUMNS = {  # of synthetic_iq_samples; the dataset's id and timestamp are a
     "receivers_metadata": "jsonb",
     "iq_metadata": "jsonb",
     "iq_storage_paths": "jsonb",
+    "digest": "bytea",
 }
 BATCH_COLUMNS = columns_of(Batch)
+_TABLES_OF_SAMPLES = ("measurement_features", "synthetic_iq_samples")
+_OF_SAMPLES = "dataset_id = :id AND sample_idx = ANY(:idxs)"
+_MOST_NOTED = 100  # samples of which a change has the digests
 
 
 class DatasetShrunkError(HeimdallError):
@@ -53,6 +69,11 @@ class SampleFeatureRow(FeatureRow):
 
     sample_idx: int
     truth: SampleTruth
+
+    def of_version(self, feature_version: int) -> SampleFeatureRow:
+        """The same row as an earlier version of the features would have made it."""
+        receivers = tuple(receiver.of_version(feature_version) for receiver in self.receivers)
+        return replace(self, receivers=receivers, feature_version=feature_version)
 
     def columns(self) -> dict[str, Any]:
         """Values for `insert_feature_rows`, without the row's id and dataset."""
@@ -97,13 +118,32 @@ def committed_sample_idxs(database: Database, dataset: Dataset, span: BatchRange
 
 
 def feature_row_json(dataset_id: UUID, row_id: UUID, row: SampleFeatureRow) -> str:
-    """A feature row as `commit_batch` takes it; made in the worker, so that the commit is short."""
-    values = row.columns() | {"id": str(row_id), "dataset_id": str(dataset_id)}
-    return json.dumps(values, allow_nan=False)
+    """A feature row with its digest, as `commit_batch` takes it; made in the worker, so that the commit is short."""
+    return json.dumps(with_digest(_feature_values(dataset_id, row_id, row)), allow_nan=False)
 
 
-def iq_row_json(row: IqSampleRow) -> str:
-    """A row of synthetic_iq_samples as `commit_batch` takes it."""
+def sample_digest(dataset_id: UUID, row_id: UUID, row: SampleFeatureRow) -> bytes:
+    """Digest that a feature row has when it is committed."""
+    return feature_digest(_feature_values(dataset_id, row_id, row))
+
+
+def iq_row_json(dataset_id: UUID, row: IqSampleRow) -> str:
+    """A row of synthetic_iq_samples with its digest, as `commit_batch` takes it."""
+    values = _iq_values(row)
+    return json.dumps(values | {"digest": bytea_json(iq_digest(dataset_id, row))}, allow_nan=False)
+
+
+def iq_digest(dataset_id: UUID, row: IqSampleRow) -> bytes:
+    """Digest that a row of synthetic_iq_samples has when it is committed."""
+    values = _iq_values(row)
+    return new_row_digest("synthetic_iq_samples", values | {"dataset_id": dataset_id, "timestamp": values["time_us"]})
+
+
+def _feature_values(dataset_id: UUID, row_id: UUID, row: SampleFeatureRow) -> dict[str, Any]:
+    return row.columns() | {"id": str(row_id), "dataset_id": str(dataset_id)}
+
+
+def _iq_values(row: IqSampleRow) -> dict[str, Any]:
     values = vars(row) | {
         "truth": row.truth.to_json(),
         "receivers_metadata": sites_to_json(row.receivers_metadata),
@@ -111,7 +151,7 @@ def iq_row_json(row: IqSampleRow) -> str:
         "time_us": row.start_time_unix_ns // 1000,
     }
     del values["start_time_unix_ns"]
-    return json.dumps(values, allow_nan=False)
+    return values
 
 
 def commit_batch(
@@ -123,7 +163,9 @@ def commit_batch(
     feature_rows: Sequence[str],
     iq_rows: Sequence[str],
 ) -> Batch:
-    """Replace samples of a batch, and count, in one transaction.
+    """Replace samples of a batch, count, and write digests and roots, in one transaction.
+
+    A sample that is replaced by a different one is noted as a change.
 
     Commits of one dataset are serialised; repeated and in any order they lead to the same rows and counts.
 
@@ -151,18 +193,21 @@ def commit_batch(
     DatasetShrunkError
         It was shrunk in the meantime, and the batch has samples beyond its target.
     """
-    with database.transaction() as connection:
-        _lock_dataset(connection, dataset, f"{span.partition_key} was being made")
+    with (
+        database.transaction() as connection,
+        _locked(connection, dataset, f"{span.partition_key} was being made"),
+    ):
         _refuse_beyond_target(connection, dataset, span, max(sample_idxs, default=0))
-        for table in ("measurement_features", "synthetic_iq_samples"):
+        before = _contents(connection, dataset, sample_idxs)
+        for table in _TABLES_OF_SAMPLES:
             connection.execute(
-                text(f"DELETE FROM heimdall.{table} WHERE dataset_id = :id AND sample_idx = ANY(:idxs)"),
+                text(f"DELETE FROM heimdall.{table} WHERE {_OF_SAMPLES}"),
                 {"id": dataset.id, "idxs": list(sample_idxs)},
             )
         for start in range(0, len(feature_rows), _ROWS_PER_INSERT):
             insert_feature_rows(connection, f"[{','.join(feature_rows[start : start + _ROWS_PER_INSERT])}]")
         for start in range(0, len(iq_rows), _ROWS_PER_INSERT):
-            _insert_iq_rows(connection, dataset.id, f"[{','.join(iq_rows[start : start + _ROWS_PER_INSERT])}]")
+            insert_iq_rows(connection, dataset.id, f"[{','.join(iq_rows[start : start + _ROWS_PER_INSERT])}]")
         batch = _count_batch(connection, dataset, span)
         connection.execute(
             text(
@@ -171,6 +216,7 @@ def commit_batch(
             ),
             {"id": dataset.id},
         )
+        _note_replaced(connection, dataset, span, before, _contents(connection, dataset, sample_idxs))
         return batch
 
 
@@ -178,7 +224,12 @@ def note_stopped_batch(
     database: Database, dataset: Dataset, span: BatchRange, *, reason: str, attempts: int, rejections: dict[str, int]
 ) -> None:
     """Store why a batch stopped; its committed samples stay."""
-    with database.transaction() as connection:
+    whole = dataset.grid.whole_batch(span.batch_no)
+    with (
+        database.transaction() as connection,
+        sealing_dataset(connection, dataset.id),
+        sealing_batch(connection, dataset.id, whole),
+    ):
         connection.execute(
             text(
                 "INSERT INTO heimdall.synthetic_batches (dataset_id, batch_no, first_sample_idx, num_samples,"
@@ -214,22 +265,29 @@ def recount(database: Database, dataset: Dataset, spans: Sequence[BatchRange]) -
         It was deleted in the meantime.
     """
     with database.transaction() as connection:
-        _lock_dataset(connection, dataset, "it was being counted")
-        for span in spans:
-            _count_batch(connection, dataset, span)
-        row = connection.execute(
-            text(
-                "UPDATE heimdall.synthetic_datasets SET num_samples = counted.num,"
-                " target_num_samples = greatest(target_num_samples, counted.after_last)"
-                " FROM (SELECT count(*) AS num, coalesce(max(f.sample_idx) + 1, 0) AS after_last"
-                " FROM heimdall.measurement_features f JOIN heimdall.synthetic_batches b"
-                " ON b.dataset_id = f.dataset_id AND b.batch_no = f.sample_idx / :batch_size"
-                " WHERE f.dataset_id = :id) AS counted"
-                f" WHERE id = :id RETURNING {DATASET_COLUMNS}"
-            ),
-            {"id": dataset.id, "batch_size": dataset.grid.batch_size},
-        ).one()
-        return dataset_of_row(row)
+        with _locked(connection, dataset, "it was being counted") as counted:
+            for span in spans:
+                _count_batch(connection, dataset, span, reason="its samples were counted")
+            row = _count_dataset(connection, dataset)
+        for changed in counted.rows:
+            note_row(connection, "synthetic_datasets", changed, reason="its samples were counted")
+        return row
+
+
+def _count_dataset(connection: Connection, dataset: Dataset) -> Dataset:
+    row = connection.execute(
+        text(
+            "UPDATE heimdall.synthetic_datasets SET num_samples = counted.num,"
+            " target_num_samples = greatest(target_num_samples, counted.after_last)"
+            " FROM (SELECT count(*) AS num, coalesce(max(f.sample_idx) + 1, 0) AS after_last"
+            " FROM heimdall.measurement_features f JOIN heimdall.synthetic_batches b"
+            " ON b.dataset_id = f.dataset_id AND b.batch_no = f.sample_idx / :batch_size"
+            " WHERE f.dataset_id = :id) AS counted"
+            f" WHERE id = :id RETURNING {DATASET_COLUMNS}"
+        ),
+        {"id": dataset.id, "batch_size": dataset.grid.batch_size},
+    ).one()
+    return dataset_of_row(row)
 
 
 def features_json(row: SampleFeatureRow) -> str:
@@ -259,27 +317,37 @@ def replace_features(database: Database, dataset: Dataset, rows: Sequence[str]) 
         It was deleted in the meantime.
     """
     changes = ", ".join(f"{name} = r.{name}" for name in _MEASURED)
-    with database.transaction() as connection:
-        _lock_dataset(connection, dataset, "features of it were being replaced")
-        return sum(
-            connection.execute(
-                text(
-                    f"UPDATE heimdall.measurement_features f SET {changes}"
-                    f" FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r ({typed(_MEASURED_OF_SAMPLE)})"
-                    " WHERE f.dataset_id = :id AND f.sample_idx = r.sample_idx"
-                ),
-                {"id": dataset.id, "rows": f"[{','.join(rows[start : start + _ROWS_PER_INSERT])}]"},
-            ).rowcount
-            for start in range(0, len(rows), _ROWS_PER_INSERT)
-        )
+    sample_idxs = [json.loads(row)["sample_idx"] for row in rows]
+    num_replaced = 0
+    with (
+        database.transaction() as connection,
+        _locked(connection, dataset, "features of it were being replaced"),
+        _sealed_batches(connection, dataset, sample_idxs, "features of an older version were replaced"),
+    ):
+        for start in range(0, len(rows), _ROWS_PER_INSERT):
+            some = slice(start, start + _ROWS_PER_INSERT)
+            of_some = {"id": dataset.id, "idxs": sample_idxs[some]}
+            with resealing(connection, "measurement_features", _OF_SAMPLES, of_some):
+                num_replaced += connection.execute(
+                    text(
+                        f"UPDATE heimdall.measurement_features f SET {changes}"
+                        f" FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r ({typed(_MEASURED_OF_SAMPLE)})"
+                        " WHERE f.dataset_id = :id AND f.sample_idx = r.sample_idx"
+                    ),
+                    {"id": dataset.id, "rows": f"[{','.join(rows[some])}]"},
+                ).rowcount
+    return num_replaced
 
 
 def delete_iq_rows(database: Database, dataset: Dataset, sample_idxs: Sequence[int]) -> None:
     """Delete IQ rows of a dataset; their objects become orphans."""
-    with database.transaction() as connection:
-        _lock_dataset(connection, dataset, "IQ rows of it were being deleted")
+    with (
+        database.transaction() as connection,
+        _locked(connection, dataset, "IQ rows of it were being deleted"),
+        _sealed_batches(connection, dataset, sample_idxs, "IQ rows of samples that keep no IQ were deleted"),
+    ):
         connection.execute(
-            text("DELETE FROM heimdall.synthetic_iq_samples WHERE dataset_id = :id AND sample_idx = ANY(:idxs)"),
+            text(f"DELETE FROM heimdall.synthetic_iq_samples WHERE {_OF_SAMPLES}"),
             {"id": dataset.id, "idxs": list(sample_idxs)},
         )
 
@@ -295,7 +363,65 @@ def _refuse_beyond_target(connection: Connection, dataset: Dataset, span: BatchR
         )
 
 
-def _lock_dataset(connection: Connection, dataset: Dataset, meanwhile: str) -> None:
+@contextmanager
+def _locked(connection: Connection, dataset: Dataset, meanwhile: str) -> Iterator[Resealing]:
+    """Lock the dataset for the block; at its end the dataset has its root and digest."""
+    lock_dataset(connection, dataset, meanwhile)
+    with sealing_dataset(connection, dataset.id) as result:
+        yield result
+
+
+@contextmanager
+def _sealed_batches(
+    connection: Connection, dataset: Dataset, sample_idxs: Sequence[int], reason: str
+) -> Iterator[None]:
+    """Change rows of samples inside the block; at its end their batches have their roots, and are noted as changed."""
+    with ExitStack() as stack:
+        batch_nos = sorted({dataset.grid.batch_no(sample_idx) for sample_idx in sample_idxs})
+        sealed = [
+            stack.enter_context(sealing_batch(connection, dataset.id, dataset.grid.whole_batch(batch_no)))
+            for batch_no in batch_nos
+        ]
+        yield
+    for batch in sealed:
+        for row in batch.rows:
+            note_row(connection, "synthetic_batches", row, reason=reason)
+
+
+def _contents(connection: Connection, dataset: Dataset, sample_idxs: Sequence[int]) -> dict[tuple[str, int], bytes]:
+    """What digests say of the rows of some samples, by table and sample."""
+    return {
+        (table, row.sample_idx): content(row.digest and bytes(row.digest))
+        for table in _TABLES_OF_SAMPLES
+        for row in connection.execute(
+            text(f"SELECT sample_idx, digest FROM heimdall.{table} WHERE {_OF_SAMPLES}"),
+            {"id": dataset.id, "idxs": list(sample_idxs)},
+        )
+    }
+
+
+def _note_replaced(
+    connection: Connection,
+    dataset: Dataset,
+    span: BatchRange,
+    before: dict[tuple[str, int], bytes],
+    after: dict[tuple[str, int], bytes],
+) -> None:
+    """Note samples that were replaced by different ones, which regenerating the same samples does not do."""
+    for table in _TABLES_OF_SAMPLES:
+        changed = [key for key in before if key[0] == table and before[key] != after.get(key)]
+        if changed:
+            note_change(
+                connection,
+                table,
+                {"dataset_id": str(dataset.id), "batch_no": span.batch_no},
+                before={str(key[1]): before[key].hex() for key in changed[:_MOST_NOTED]},
+                after={str(key[1]): after[key].hex() if key in after else None for key in changed[:_MOST_NOTED]},
+                reason=f"{len(changed)} samples were generated again, and differ from what was committed before",
+            )
+
+
+def lock_dataset(connection: Connection, dataset: Dataset, meanwhile: str) -> None:
     """Lock the dataset's row, so that one transaction at a time changes its counts."""
     found = connection.execute(
         text("SELECT deletion_began_at FROM heimdall.synthetic_datasets WHERE id = :id FOR UPDATE"), {"id": dataset.id}
@@ -304,44 +430,53 @@ def _lock_dataset(connection: Connection, dataset: Dataset, meanwhile: str) -> N
         raise DatasetDeletedError(f"dataset {dataset.name} was deleted while {meanwhile}")
 
 
-def _count_batch(connection: Connection, dataset: Dataset, span: BatchRange) -> Batch:
-    """Write a batch's counts from its feature rows.
+def _count_batch(connection: Connection, dataset: Dataset, span: BatchRange, reason: str | None = None) -> Batch:
+    """Write a batch's row from its feature rows, with its root and digest; noted as a change if there is a reason.
 
     Counts the whole batch on the grid: a run for a smaller target may end after one for a larger target.
     """
+    whole = dataset.grid.whole_batch(span.batch_no)
     of_batch = {
         "id": dataset.id,
         "batch_no": span.batch_no,
         "first": span.first_sample_idx,
-        "end": dataset.grid.whole_batch(span.batch_no).end_sample_idx,
+        "end": whole.end_sample_idx,
     }
-    connection.execute(
-        text(
-            "INSERT INTO heimdall.synthetic_batches (dataset_id, batch_no, first_sample_idx, num_samples,"
-            " partition_key, attempts, rejections, stopped_reason, generator_version)"
-            " SELECT :id, :batch_no, :first, count(*), :partition_key,"
-            " coalesce(sum((extraction_metadata ->> 'attempts')::integer), 0), '{}', NULL, :generator_version"
-            " FROM heimdall.measurement_features"
-            " WHERE dataset_id = :id AND sample_idx >= :first AND sample_idx < :end"
-            " ON CONFLICT (dataset_id, batch_no) DO UPDATE SET num_samples = excluded.num_samples,"
-            " attempts = excluded.attempts, stopped_reason = NULL, committed_at = now()"
-        ),
-        of_batch | {"partition_key": span.partition_key, "generator_version": dataset.generator_version},
-    )
-    row = connection.execute(
-        text(
-            "UPDATE heimdall.synthetic_batches SET rejections = (SELECT coalesce(jsonb_object_agg(reason, n), '{}')"
-            " FROM (SELECT reason, sum(number::integer) AS n FROM heimdall.measurement_features,"
-            " jsonb_each_text(extraction_metadata -> 'rejections') AS rejected (reason, number)"
-            " WHERE dataset_id = :id AND sample_idx >= :first AND sample_idx < :end GROUP BY reason) AS reasons)"
-            f" WHERE dataset_id = :id AND batch_no = :batch_no RETURNING {BATCH_COLUMNS}"
-        ),
-        of_batch,
-    ).one()
+    with sealing_batch(connection, dataset.id, whole) as sealed:
+        connection.execute(
+            text(
+                "INSERT INTO heimdall.synthetic_batches (dataset_id, batch_no, first_sample_idx, num_samples,"
+                " partition_key, attempts, rejections, stopped_reason, generator_version)"
+                " SELECT :id, :batch_no, :first, count(*), :partition_key,"
+                " coalesce(sum((extraction_metadata ->> 'attempts')::integer), 0), '{}', NULL, :generator_version"
+                " FROM heimdall.measurement_features"
+                " WHERE dataset_id = :id AND sample_idx >= :first AND sample_idx < :end"
+                " ON CONFLICT (dataset_id, batch_no) DO UPDATE SET num_samples = excluded.num_samples,"
+                " first_sample_idx = excluded.first_sample_idx, partition_key = excluded.partition_key,"
+                " attempts = excluded.attempts, generator_version = excluded.generator_version,"
+                " stopped_reason = NULL, committed_at = now()"
+            ),
+            of_batch | {"partition_key": span.partition_key, "generator_version": dataset.generator_version},
+        )
+        row = connection.execute(
+            text(
+                "UPDATE heimdall.synthetic_batches SET rejections ="
+                " (SELECT coalesce(jsonb_object_agg(reason, n), '{}')"
+                " FROM (SELECT reason, sum(number::integer) AS n FROM heimdall.measurement_features,"
+                " jsonb_each_text(extraction_metadata -> 'rejections') AS rejected (reason, number)"
+                " WHERE dataset_id = :id AND sample_idx >= :first AND sample_idx < :end GROUP BY reason) AS reasons)"
+                f" WHERE dataset_id = :id AND batch_no = :batch_no RETURNING {BATCH_COLUMNS}"
+            ),
+            of_batch,
+        ).one()
+    if reason is not None:
+        for changed in sealed.rows:
+            note_row(connection, "synthetic_batches", changed, reason=reason)
     return Batch(**row._mapping)
 
 
-def _insert_iq_rows(connection: Connection, dataset_id: UUID, rows: str) -> None:
+def insert_iq_rows(connection: Connection, dataset_id: UUID, rows: str) -> None:
+    """Insert rows of synthetic_iq_samples, given as a JSON array of objects from `iq_row_json`."""
     connection.execute(
         text(
             f"INSERT INTO heimdall.synthetic_iq_samples (dataset_id, timestamp, {listed(_IQ_COLUMNS)})"

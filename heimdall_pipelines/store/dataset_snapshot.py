@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -13,11 +13,14 @@ from heimdall_pipelines.model.batches import Batch
 from heimdall_pipelines.model.row_metadata import readable_iq_metadata
 from heimdall_pipelines.model.truth import SampleTruth, readable_truth
 from heimdall_pipelines.store.batches import BATCH_COLUMNS
-from heimdall_pipelines.store.columns import columns_of
 from heimdall_pipelines.store.database import Database
+from heimdall_pipelines.store.dataset_digests import dataset_root_now, parameters_state, roots_now
 from heimdall_pipelines.store.dataset_locks import is_locked
+from heimdall_pipelines.store.dataset_summaries import SummarisedContent, summarised_content
 from heimdall_pipelines.store.datasets import DATASET_COLUMNS, Dataset, dataset_of_row, not_found
-from heimdall_pipelines.store.features import ReceiverFeatures
+from heimdall_pipelines.store.digest_rows import digested_columns, read_digested
+from heimdall_pipelines.store.digests import Edit, edit_of
+from heimdall_pipelines.store.features import ReceiverFeatures, is_receiver
 
 _ROWS_PER_FETCH = 100
 
@@ -26,8 +29,9 @@ _ROWS_PER_FETCH = 100
 class SampleRow:
     """A sample's row of measurement_features.
 
-    ``unreadable`` names the column whose JSON is malformed; there are then no receivers. ``truth`` is None
-    where it is missing or malformed.
+    ``unreadable`` names the column whose JSON is malformed; there are then no receivers. ``truth`` is None where it is
+    missing or malformed, ``attempts`` where the metadata is. ``edit`` is None where the row is as it was committed;
+    ``digest`` is as stored.
     """
 
     sample_idx: int
@@ -45,20 +49,21 @@ class SampleRow:
     mean_snr_db: float | None
     gdop: float | None
     unreadable: str | None = None
+    edit: Edit | None = None
+    digest: bytes | None = None
 
 
-_SAMPLE_COLUMNS = columns_of(
-    SampleRow,
-    renamed={"receivers": "receiver_features", "attempts": "extraction_metadata -> 'attempts' AS attempts"},
-    without=["unreadable"],
-)
+_SAMPLE_COLUMNS = digested_columns("measurement_features")
+_DERIVED_FIELDS = frozenset({"receivers", "attempts", "unreadable", "edit", "digest"})
+_SAMPLE_FIELDS = [field.name for field in fields(SampleRow) if field.name not in _DERIVED_FIELDS]
 
 
 @dataclass(frozen=True)
 class StoredIq:
     """A sample's row of synthetic_iq_samples.
 
-    ``etag`` and ``sha256`` are by rx_id; a row of an older version has no ETags. ``unreadable`` is that of `SampleRow`.
+    ``etag``, ``sha256`` and ``sidecar_sha256`` are by rx_id; a row of an older version has no ETags, and no sums of
+    sidecars. ``unreadable``, ``edit`` and ``digest`` are those of `SampleRow`; read as listed, it has no edit.
     """
 
     sample_idx: int
@@ -67,7 +72,10 @@ class StoredIq:
     num_samples: int | None
     sha256: Mapping[str, str]
     etag: Mapping[str, str]
+    sidecar_sha256: Mapping[str, str] = field(default_factory=dict)
     unreadable: str | None = None
+    edit: Edit | None = None
+    digest: bytes | None = None
 
     @classmethod
     def malformed(cls, sample_idx: int, column: str) -> "StoredIq":
@@ -75,7 +83,7 @@ class StoredIq:
         return cls(sample_idx, truth=None, paths={}, num_samples=None, sha256={}, etag={}, unreadable=column)
 
 
-_IQ_COLUMNS = "sample_idx, iq_storage_paths, iq_metadata"
+_IQ_COLUMNS = "sample_idx, iq_storage_paths, iq_metadata, digest"
 
 
 class DatasetSnapshot:
@@ -84,6 +92,9 @@ class DatasetSnapshot:
     Attributes
     ----------
     dataset : Dataset
+        With the parameters that it was created with, where a copy of them is intact.
+    parameters : ParametersState
+        How those in its row differ from these.
     batches : tuple of Batch
         In their order.
     last_commit : datetime or None
@@ -92,7 +103,9 @@ class DatasetSnapshot:
 
     def __init__(self, connection: Connection, dataset: Dataset) -> None:
         self._connection = connection
-        self.dataset = dataset
+        self.parameters = parameters_state(connection, dataset.id)
+        committed = self.parameters.committed
+        self.dataset = committed.of(dataset) if committed is not None and self.parameters.edited else dataset
         rows = connection.execute(
             text(f"SELECT {BATCH_COLUMNS} FROM heimdall.synthetic_batches WHERE dataset_id = :id ORDER BY batch_no"),
             {"id": dataset.id},
@@ -103,7 +116,7 @@ class DatasetSnapshot:
     def samples(self, first: int, end: int) -> Iterator[SampleRow]:
         """Feature rows with ``first <= sample_idx < end``, in order, fetched in small groups."""
         rows = self._stream(
-            f"SELECT {_SAMPLE_COLUMNS} FROM heimdall.measurement_features"
+            f"SELECT {_SAMPLE_COLUMNS}, digest FROM heimdall.measurement_features"
             " WHERE dataset_id = :id AND sample_idx >= :first AND sample_idx < :end ORDER BY sample_idx",
             {"first": first, "end": end},
         )
@@ -131,13 +144,14 @@ class DatasetSnapshot:
     def stored_iq(self, first: int, end: int) -> Iterator[StoredIq]:
         """IQ rows with ``first <= sample_idx < end``, in order, fetched in small groups."""
         rows = self._stream(
-            f"SELECT truth, {_IQ_COLUMNS} FROM heimdall.synthetic_iq_samples"
+            f"SELECT {digested_columns('synthetic_iq_samples')}, digest FROM heimdall.synthetic_iq_samples"
             " WHERE dataset_id = :id AND sample_idx >= :first AND sample_idx < :end ORDER BY sample_idx",
             {"first": first, "end": end},
         )
         for row in rows:
             truth = readable_truth(row["truth"])
-            stored = _stored_iq(row, truth)
+            edit = edit_of("synthetic_iq_samples", row, row["digest"])
+            stored = replace(_stored_iq(row, truth), edit=edit)
             yield stored if truth is not None else replace(stored, unreadable="truth")
 
     def stored_iq_as_listed(self) -> Iterator[StoredIq]:
@@ -149,6 +163,39 @@ class DatasetSnapshot:
         )
         for row in rows:
             yield _stored_iq(row, None)
+
+    def summarised_content(self) -> SummarisedContent | None:
+        """Content that the last summary was computed from, None if there was none."""
+        return summarised_content(self._connection, self.dataset.id)
+
+    def dataset_edit(self) -> Edit | None:
+        """How the dataset's row differs from what was committed."""
+        (row,) = read_digested(self._connection, "synthetic_datasets", "id = :id", {"id": self.dataset.id})
+        return edit_of("synthetic_datasets", row, row["digest"])
+
+    def root_agrees(self) -> bool:
+        """Whether the dataset's root is that of its parameters' digest and its batches' roots."""
+        stored = self._connection.execute(
+            text("SELECT root FROM heimdall.synthetic_datasets WHERE id = :id"), {"id": self.dataset.id}
+        ).scalar_one()
+        return stored is not None and bytes(stored) == dataset_root_now(self._connection, self.dataset.id)
+
+    def batch_edits(self) -> Iterator[tuple[int, Edit | None, bytes | None]]:
+        """Number of each batch, how its row differs from what was committed, and its root; in any order."""
+        for row in read_digested(self._connection, "synthetic_batches", "dataset_id = :id", {"id": self.dataset.id}):
+            root = None if row["root"] is None else bytes(row["root"])
+            yield row["batch_no"], edit_of("synthetic_batches", row, row["digest"]), root
+
+    def roots_now(self, first: int, end: int) -> dict[int, bytes]:
+        """Roots of the batches in ``first <= sample_idx < end``, as the digests of their rows give them."""
+        return dict(roots_now(self._connection, self.dataset.id, self.dataset.grid.batch_size, first, end))
+
+    def digests_since(self) -> datetime | None:
+        """Since when digests vouch for the rows that existed then; None: from the first row on."""
+        since: datetime | None = self._connection.execute(
+            text("SELECT digests_since FROM heimdall.synthetic_datasets WHERE id = :id"), {"id": self.dataset.id}
+        ).scalar_one()
+        return since
 
     def row_bytes(self) -> int:
         """Size of the dataset's rows in PostgreSQL."""
@@ -174,8 +221,12 @@ class DatasetSnapshot:
             yield dict(row._mapping)
 
 
-def _sample_row(row: dict[str, Any]) -> SampleRow:
-    elements, truth = row.pop("receiver_features"), row["truth"]
+def _sample_row(read: dict[str, Any]) -> SampleRow:
+    elements, truth, metadata = read["receiver_features"], read["truth"], read["extraction_metadata"]
+    row = {name: read[name] for name in _SAMPLE_FIELDS}
+    row["attempts"] = metadata.get("attempts") if isinstance(metadata, dict) else None
+    row["digest"] = None if read["digest"] is None else bytes(read["digest"])
+    row["edit"] = edit_of("measurement_features", read, row["digest"])
     row["truth"] = readable_truth(truth)
     unreadable = None
     if truth is not None and row["truth"] is None:
@@ -183,7 +234,7 @@ def _sample_row(row: dict[str, Any]) -> SampleRow:
     elif not isinstance(row["attempts"], int):
         row["attempts"] = None
         unreadable = "extraction_metadata"
-    elif not (_are_objects(elements) and all(_is_receiver(element) for element in elements)):
+    elif not (isinstance(elements, list) and all(map(is_receiver, elements))):
         unreadable = "receiver_features"
     if unreadable is not None:
         return SampleRow(receivers=(), unreadable=unreadable, **row)
@@ -203,19 +254,9 @@ def _stored_iq(row: dict[str, Any], truth: SampleTruth | None) -> StoredIq:
         num_samples=metadata.num_samples,
         sha256=metadata.sha256,
         etag=metadata.etag,
+        sidecar_sha256=metadata.sidecar_sha256,
+        digest=None if row["digest"] is None else bytes(row["digest"]),
     )
-
-
-def _are_objects(values: Any) -> bool:
-    return isinstance(values, list) and all(isinstance(value, dict) for value in values)
-
-
-def _is_receiver(element: dict[str, Any]) -> bool:
-    try:
-        receiver = ReceiverFeatures.from_json(element)
-    except (KeyError, TypeError):
-        return False
-    return all(isinstance(statistics, dict) for statistics in receiver.features.values())
 
 
 @contextmanager

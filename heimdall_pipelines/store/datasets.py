@@ -15,7 +15,11 @@ from psycopg2.errors import UniqueViolation
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.model.batches import BatchGrid
 from heimdall_pipelines.model.receiver_sites import sites_from_json, sites_to_json
+from heimdall_pipelines.store.changes import changing
 from heimdall_pipelines.store.columns import columns_of
+from heimdall_pipelines.store.dataset_digests import keep_parameters, write_dataset_root
+from heimdall_pipelines.store.digest_rows import read_digested, seal_rows
+from heimdall_pipelines.store.digests import edit_of
 from heimdall_pipelines.store.features import ReceiverFeatures
 from heimdall_pipelines.store.sql import text
 
@@ -167,6 +171,9 @@ def add_dataset(
                     "generator_version": generator_version,
                 },
             ).one()
+            keep_parameters(connection, row.id)
+            write_dataset_root(connection, row.id)
+            seal_rows(connection, "synthetic_datasets", "id = :id", {"id": row.id})
             return dataset_of_row(row)
     except IntegrityError as error:
         if isinstance(error.orig, UniqueViolation):
@@ -239,6 +246,21 @@ def list_datasets(database: Reading) -> list[Dataset]:
     return [dataset_of_row(row) for row in rows]
 
 
+def datasets_to_validate(database: Database) -> list[Dataset]:
+    """All datasets but those that are being deleted, oldest first."""
+    return [dataset for dataset in list_datasets(database) if not is_being_deleted(database, dataset)]
+
+
+def is_being_deleted(database: Database, dataset: Dataset) -> bool:
+    """Whether a deletion of a dataset has begun; a mark that was set by hand does not count."""
+    if dataset.deletion_began_at is None:
+        return False
+    with database.transaction() as connection:
+        rows = read_digested(connection, "synthetic_datasets", "id = :id", {"id": dataset.id})
+        edits = [edit_of("synthetic_datasets", row, row["digest"]) for row in rows]
+    return not any(edit is not None and "deletion_began_at" in edit.columns for edit in edits)
+
+
 def raise_target(database: Database, dataset: Dataset, target_num_samples: int) -> Dataset:
     """Raise the number of samples that a dataset should have; a lower target changes nothing.
 
@@ -247,13 +269,17 @@ def raise_target(database: Database, dataset: Dataset, target_num_samples: int) 
     DatasetNotFoundError
         It was deleted meanwhile.
     """
-    with database.transaction() as connection:
+    of_dataset = {"id": dataset.id}
+    with (
+        database.transaction() as connection,
+        changing(connection, "synthetic_datasets", "id = :id", of_dataset, reason="the dataset was expanded"),
+    ):
         row = connection.execute(
             text(
                 "UPDATE heimdall.synthetic_datasets SET target_num_samples = greatest(target_num_samples, :target)"
                 f" WHERE id = :id AND deletion_began_at IS NULL RETURNING {DATASET_COLUMNS}"
             ),
-            {"id": dataset.id, "target": target_num_samples},
+            of_dataset | {"target": target_num_samples},
         ).first()
     if row is None:
         raise DatasetNotFoundError(f"dataset {dataset.name} was deleted meanwhile")
@@ -398,10 +424,12 @@ def set_dataset_health(
             text(
                 "UPDATE heimdall.synthetic_datasets SET health_status = :health_status, last_validated_at = now(),"
                 " validation_issues = CAST(:issues AS jsonb), storage_size_bytes = :bytes"
-                " WHERE id = :id AND deletion_began_at IS NULL"
+                # One that was set by hand does not keep a dataset from being checked.
+                " WHERE id = :id AND (deletion_began_at IS NULL OR deletion_began_at = :deletion_began_at)"
             ),
             {
                 "id": dataset.id,
+                "deletion_began_at": dataset.deletion_began_at,
                 "health_status": health_status,
                 "issues": json.dumps(validation_issues, allow_nan=False),
                 "bytes": storage_size_bytes,
@@ -413,13 +441,17 @@ def set_dataset_health(
 
 def mark_dataset_deleted(database: Database, dataset: Dataset) -> None:
     """Begin a deletion: from now on no batch of the dataset can be committed."""
-    with database.transaction() as connection:
+    of_dataset = {"id": dataset.id}
+    with (
+        database.transaction() as connection,
+        changing(connection, "synthetic_datasets", "id = :id", of_dataset, reason="its deletion began"),
+    ):
         connection.execute(
             text(
                 "UPDATE heimdall.synthetic_datasets SET deletion_began_at = coalesce(deletion_began_at, now())"
                 " WHERE id = :id"
             ),
-            {"id": dataset.id},
+            of_dataset,
         )
 
 

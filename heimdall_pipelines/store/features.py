@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from math import isfinite
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from psycopg2.errors import ForeignKeyViolation
@@ -17,13 +17,18 @@ from psycopg2.errors import ForeignKeyViolation
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.model.row_metadata import SampleExtraction, SessionExtraction
 from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION, names_of_version
-from heimdall_pipelines.store.columns import columns_of, listed, typed
+from heimdall_pipelines.store.changes import note_row
+from heimdall_pipelines.store.columns import listed, typed
+from heimdall_pipelines.store.digest_rows import digested_columns, resealing
+from heimdall_pipelines.store.digests import Edit, datetime_of, edit_of, new_row_digest
+from heimdall_pipelines.store.session_digests import sealing_session
 from heimdall_pipelines.store.sessions import SessionBeingDeletedError, SessionNotFoundError
 from heimdall_pipelines.store.sql import text, time_sql
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+    from heimdall_pipelines.model.feature_inputs import FeatureInputs
     from heimdall_pipelines.store.database import Database
     from heimdall_pipelines.store.session_revisions import SessionRevision
 
@@ -49,6 +54,7 @@ FEATURE_ROW_COLUMNS = {  # of measurement_features; timestamp and tx_known are c
     "gdop": "float8",
     "extraction_failed": "boolean",
     "error_message": "text",
+    "digest": "bytea",
 }
 
 
@@ -99,6 +105,23 @@ class ReceiverFeatures:
         )
 
 
+def is_receiver(element: Any) -> bool:
+    """Whether an element of receiver_features can be read: every field has its type, every feature is an object."""
+    if not isinstance(element, dict) or not element.keys() >= _NEEDED_FIELDS:
+        return False
+    flags = element.get("flags", [])
+    return (
+        isinstance(element["rx_id"], str)
+        and isinstance(element["signal_present"], bool)
+        and all(isinstance(element[name], int | float) for name in ("rx_lat", "rx_lon", "rx_alt_m"))
+        and isinstance(flags, list)
+        and all(isinstance(flag, str) for flag in flags)
+        and isinstance(element.get("error_message"), str | None)
+        and all(isinstance(value, dict) for name, value in element.items() if name not in _RECEIVER_FIELDS)
+    )
+
+
+_NEEDED_FIELDS = frozenset({"rx_id", "rx_lat", "rx_lon", "rx_alt_m", "signal_present"})
 _RECEIVER_FIELDS = frozenset(field.name for field in fields(ReceiverFeatures)) - {"features"}
 
 
@@ -121,6 +144,7 @@ class FeatureRow:
     gdop: float | None
     extraction_failed: bool = False
     error_message: str | None = None
+    feature_version: int = FEATURE_VERSION
 
     @property
     def num_receivers_detected(self) -> int:
@@ -131,7 +155,6 @@ class FeatureRow:
         """Values for `insert_feature_rows`, without the row's id and its dataset or session."""
         values = vars(self) | {
             "time_us": self.start_time_unix_ns // 1000,
-            "feature_version": FEATURE_VERSION,
             "receiver_features": [receiver.to_json() for receiver in self.receivers],
             "extraction_metadata": self.extraction_metadata.to_json(),
             "num_receivers_detected": self.num_receivers_detected,
@@ -150,7 +173,10 @@ class SessionFeatureRow(FeatureRow):
 
 @dataclass(frozen=True)
 class StoredSessionRow:
-    """One segment as stored, for checks."""
+    """One segment as stored, for checks; ``edit`` is None where the row is as it was committed.
+
+    ``unreadable`` names the column whose JSON is malformed; receivers and metadata are then empty.
+    """
 
     segment_idx: int
     timestamp: datetime
@@ -165,6 +191,8 @@ class StoredSessionRow:
     gdop: float | None
     extraction_failed: bool
     error_message: str | None
+    edit: Edit | None = None
+    unreadable: str | None = None
 
 
 @dataclass(frozen=True)
@@ -191,6 +219,10 @@ class StationInSession:
     flags: tuple[str, ...]
 
 
+_DERIVED_FIELDS = frozenset({"receivers", "extraction_metadata", "timestamp", "edit", "unreadable"})
+_STORED_FIELDS = [field.name for field in fields(StoredSessionRow) if field.name not in _DERIVED_FIELDS]
+
+
 def insert_feature_rows(connection: Connection, rows: str) -> None:
     """Insert rows of measurement_features, given as a JSON array of objects with `FEATURE_ROW_COLUMNS` and time_us."""
     connection.execute(
@@ -201,6 +233,26 @@ def insert_feature_rows(connection: Connection, rows: str) -> None:
         ),
         {"rows": rows},
     )
+
+
+def feature_digest(values: Mapping[str, Any]) -> bytes:
+    """Digest of a row of measurement_features from the values that `insert_feature_rows` takes."""
+    derived = {"timestamp": values["time_us"], "tx_known": values["tx_latitude"] is not None}
+    return new_row_digest("measurement_features", {**values, **derived})
+
+
+def with_digest(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values for `insert_feature_rows` with the row's digest."""
+    return {**values, "digest": bytea_json(feature_digest(values))}
+
+
+def bytea_json(value: bytes) -> str:
+    r"""Bytes as a column of type bytea takes them from JSON.
+
+    >>> bytea_json(b"\x00\xff")
+    '\\x00ff'
+    """
+    return f"\\x{value.hex()}"
 
 
 def mean_of(receiver: ReceiverFeatures, feature: str) -> float | None:
@@ -239,20 +291,29 @@ class SessionFeatureWriter:
     def add(self, rows: Sequence[SessionFeatureRow]) -> None:
         """Insert some segments."""
         if rows:
-            values = [row.columns() | self._identity(row.segment_idx) for row in rows]
+            values = [with_digest(row.columns() | self._identity(row.segment_idx)) for row in rows]
             insert_feature_rows(self._connection, json.dumps(values, allow_nan=False))
 
     def set_station_metrics(self, metrics: dict[str, StationMetrics]) -> None:
         """Store each station's means over the session with its measurement."""
-        for rx_id, values in metrics.items():
-            self._connection.execute(
-                text(
-                    "UPDATE heimdall.measurements m SET snr_db = :snr_db, signal_strength_dbm = :signal_strength_dbm,"
-                    " frequency_offset_hz = :frequency_offset_hz FROM heimdall.websdr_stations w"
-                    " WHERE w.id = m.websdr_station_id AND w.rx_id = :rx_id AND m.recording_session_id = :session_id"
-                ),
-                vars(values) | {"rx_id": rx_id, "session_id": self._target.session_id},
-            )
+        of_session = {"session_id": self._target.session_id}
+        with resealing(self._connection, "measurements", "recording_session_id = :session_id", of_session):
+            for rx_id, values in metrics.items():
+                self._connection.execute(
+                    text(
+                        "UPDATE heimdall.measurements m SET snr_db = :snr_db,"
+                        " signal_strength_dbm = :signal_strength_dbm, frequency_offset_hz = :frequency_offset_hz"
+                        " FROM heimdall.websdr_stations w WHERE w.id = m.websdr_station_id AND w.rx_id = :rx_id"
+                        " AND m.recording_session_id = :session_id"
+                    ),
+                    vars(values) | {"rx_id": rx_id} | of_session,
+                )
+
+    def set_inputs(self, inputs: FeatureInputs) -> None:
+        """Record what the rows were computed from."""
+        from heimdall_pipelines.store.session_inputs import record_extraction
+
+        record_extraction(self._connection, self._target, inputs)
 
     def _identity(self, segment_idx: int) -> dict[str, Any]:
         return {
@@ -284,7 +345,7 @@ def replace_session_features(database: Database, target: SessionRevision) -> Ite
             connection.execute(
                 text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": str(target.session_id)}
             )
-            connection.execute(
+            replaced = connection.execute(
                 text("DELETE FROM heimdall.measurement_features WHERE recording_session_id = :id"),
                 {"id": target.session_id},
             )
@@ -305,6 +366,11 @@ def replace_session_features(database: Database, target: SessionRevision) -> Ite
                     f"session {target.slug} changed while revision {target.revision} was being extracted "
                     f"(now {state.status}, revision {state.revision}); the run of that revision makes its features"
                 )
+            with sealing_session(connection, target.session_id) as sealed:
+                pass
+            if replaced.rowcount:
+                for row in sealed.rows:
+                    note_row(connection, "recording_sessions", row, reason="its features were extracted again")
     except IntegrityError as error:
         if isinstance(error.orig, ForeignKeyViolation):
             raise SessionNotFoundError(deleted) from error
@@ -315,17 +381,29 @@ def read_session_rows(connection: Connection, session_id: UUID) -> Iterator[Stor
     """The feature rows of a session in the order of segments, fetched in small groups."""
     rows = connection.execute(
         text(
-            f"SELECT {columns_of(StoredSessionRow, renamed={'receivers': 'receiver_features'})}"
-            " FROM heimdall.measurement_features WHERE recording_session_id = :id ORDER BY segment_idx"
+            f"SELECT {digested_columns('measurement_features')}, digest FROM heimdall.measurement_features"
+            " WHERE recording_session_id = :id ORDER BY segment_idx"
         ),
         {"id": session_id},
         execution_options={"yield_per": 100},
     )
     for row in rows:
-        values = dict(row._mapping)
-        elements = values.pop("receiver_features")
-        values["extraction_metadata"] = SessionExtraction.from_json(values["extraction_metadata"])
-        yield StoredSessionRow(receivers=tuple(ReceiverFeatures.from_json(element) for element in elements), **values)
+        read = cast("Mapping[str, Any]", row._mapping)
+        elements, metadata = read["receiver_features"], read["extraction_metadata"]
+        unreadable = None
+        if not (isinstance(metadata, dict) and isinstance(metadata.get("num_segments", 0), int)):
+            unreadable = "extraction_metadata"
+        elif not (isinstance(elements, list) and all(map(is_receiver, elements))):
+            unreadable = "receiver_features"
+        is_readable = unreadable is None
+        yield StoredSessionRow(
+            receivers=tuple(ReceiverFeatures.from_json(element) for element in elements) if is_readable else (),
+            extraction_metadata=SessionExtraction.from_json(metadata if is_readable else {}),
+            timestamp=datetime_of(read["timestamp"]),
+            edit=edit_of("measurement_features", read, read["digest"]),
+            unreadable=unreadable,
+            **{name: read[name] for name in _STORED_FIELDS},
+        )
 
 
 def stations_in_session(database: Database, session_id: UUID) -> list[StationInSession]:

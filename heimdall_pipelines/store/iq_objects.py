@@ -1,5 +1,6 @@
 """IQ objects of recordings and synthetic samples: written as streams, read in ranges."""
 
+import hashlib
 import io
 import json
 from dataclasses import dataclass
@@ -109,24 +110,45 @@ class StationIq:
         return IqObjectError(f"Invalid IQ data format: {self._location}: {reason}")
 
 
+@dataclass(frozen=True)
+class StoredFiles:
+    """What is kept of a stored IQ object and its sidecar.
+
+    Attributes
+    ----------
+    etag : str
+        Of the object, as listings show it.
+    sidecar_sha256 : str
+        Of the sidecar's bytes.
+    """
+
+    etag: str
+    sidecar_sha256: str
+
+
 def put_iq(
     objects: ObjectStore, location: ObjectLocation, source: ByteSource, length: int, sidecar: dict[str, Any]
-) -> str:
-    """Store a receiver's ``.npy`` stream, then its SigMF description; returns the stream's ETag."""
+) -> StoredFiles:
+    """Store a receiver's ``.npy`` stream, then its SigMF description."""
     etag = objects.put(location, source, length, IQ_CONTENT_TYPE)
-    put_sidecar(objects, location, sidecar)
-    return etag
+    return StoredFiles(etag, put_sidecar(objects, location, sidecar))
 
 
-def put_live_iq(objects: ObjectStore, location: ObjectLocation, source: ByteSource, length: int) -> None:
-    """Store a ``.npy`` stream during its recording, in small parts, with little memory."""
-    objects.put_slowly(location, source, length, IQ_CONTENT_TYPE, LIVE_PART_SIZE_BYTES)
+def put_live_iq(objects: ObjectStore, location: ObjectLocation, source: ByteSource, length: int) -> str:
+    """Store a ``.npy`` stream during its recording, in small parts, with little memory; returns its ETag."""
+    return objects.put_slowly(location, source, length, IQ_CONTENT_TYPE, LIVE_PART_SIZE_BYTES)
 
 
-def put_sidecar(objects: ObjectStore, location: ObjectLocation, sidecar: dict[str, Any]) -> None:
-    """Store the SigMF description of an IQ object."""
-    text = json.dumps(sidecar, indent=2).encode()
+def put_sidecar(objects: ObjectStore, location: ObjectLocation, sidecar: dict[str, Any]) -> str:
+    """Store the SigMF description of an IQ object; returns the SHA-256 of its bytes."""
+    text = sidecar_bytes(sidecar)
     objects.put(sidecar_location(location), io.BytesIO(text), len(text), "application/json")
+    return hashlib.sha256(text).hexdigest()
+
+
+def sidecar_bytes(sidecar: dict[str, Any]) -> bytes:
+    """A SigMF description as it is stored."""
+    return json.dumps(sidecar, indent=2).encode()
 
 
 def session_iq_location(objects: ObjectStore, session_id: object, rx_id: str) -> ObjectLocation:

@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Row, text
 
 from heimdall_pipelines.store.database import Database
+from heimdall_pipelines.store.digest_rows import seal_rows
 from heimdall_pipelines.store.objects import ObjectLocation
 from heimdall_pipelines.store.sql import time_sql
 from heimdall_pipelines.store.stations import Station, station_ids
@@ -21,7 +22,8 @@ class StationRecording:
     ``full_scale_dbm`` is the power of ``abs(x) = 1``; if ``is_calibrated`` is false it is a guess
     and levels are relative to full scale. ``quantisation_step`` (of full scale) is None for samples
     that were not quantised, ``passband_hz`` is None if the receiver passes the whole sampled band.
-    ``note`` describes its limits. If nothing was recorded, ``error_message`` says why, there is no
+    ``note`` describes its limits. ``etag`` is that of the object, ``sidecar_sha256`` the digest of its sidecar; both
+    are None in a row of an older version. If nothing was recorded, ``error_message`` says why, there is no
     location, and ``samples_count`` and ``sample_rate_hz`` are 0.
     """
 
@@ -43,6 +45,8 @@ class StationRecording:
     snr_db: float | None = None
     signal_strength_dbm: float | None = None
     frequency_offset_hz: float | None = None
+    sidecar_sha256: str | None = None
+    etag: str | None = None
 
     @property
     def cn0_dbhz(self) -> float | None:
@@ -78,7 +82,7 @@ def read_recordings(connection: Connection, session_id: UUID) -> list[StationRec
 
 
 def replace_measurements(connection: Connection, session_id: UUID, recordings: Sequence[StationRecording]) -> None:
-    """Replace a session's measurements; the stations must have rows already."""
+    """Replace a session's measurements, with their digests; the stations must have rows already."""
     ids = station_ids(connection, [recording.station.rx_id for recording in recordings])
     connection.execute(text("DELETE FROM heimdall.measurements WHERE recording_session_id = :id"), {"id": session_id})
     for recording in recordings:
@@ -96,6 +100,7 @@ def replace_measurements(connection: Connection, session_id: UUID, recordings: S
                 "sample_rate_hz": recording.sample_rate_hz or None,
             },
         )
+    seal_rows(connection, "measurements", "recording_session_id = :id", {"id": session_id})
 
 
 def _recording(row: Row[Any]) -> StationRecording:

@@ -200,14 +200,13 @@ class ObjectStore:
 
     def put_slowly(
         self, location: ObjectLocation, source: ByteSource, length: int, content_type: str, part_size_bytes: int
-    ) -> None:
+    ) -> str:
         """Store ``length`` bytes of a slow source; no part is in memory while the source is read.
 
-        Raises as `put`, and what the source raises; then nothing is stored.
+        Returns and raises as `put`, and what the source raises; then nothing is stored.
         """
         if length <= part_size_bytes:
-            self.put(location, source, length, content_type)
-            return
+            return self.put(location, source, length, content_type)
         where = location.bucket, location.key
         with self._errors(str(location), is_put=True):
             # Private calls, since put_object holds a part until the next one is read: peak memory of seven stations is
@@ -219,10 +218,11 @@ class ObjectStore:
                     size = min(part_size_bytes, length - begin)
                     etag = self._client._upload_part(*where, _exactly(source, size), None, upload, number)
                     parts.append(Part(number, etag))
-                self._client._complete_multipart_upload(*where, upload, parts)
+                stored = self._client._complete_multipart_upload(*where, upload, parts)
             except BaseException:
                 self._client._abort_multipart_upload(*where, upload)
                 raise
+        return _bare(stored.etag)
 
     def size_bytes(self, location: ObjectLocation) -> int:
         """Length of an object.

@@ -7,7 +7,9 @@ from sqlalchemy import text
 
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.store.database import Database
+from heimdall_pipelines.store.digest_rows import seal_rows
 from heimdall_pipelines.store.measurements import StationRecording, replace_measurements
+from heimdall_pipelines.store.session_digests import write_positions, write_session_root
 from heimdall_pipelines.store.sessions import SessionBeingDeletedError, SessionNotFoundError
 from heimdall_pipelines.store.sql import time_sql
 from heimdall_pipelines.store.stations import add_missing_stations
@@ -25,7 +27,7 @@ def complete_session(
     bandwidth_hz: float | None = None,
     error_message: str | None = None,
 ) -> int:
-    """Write a session's measurements and complete it, in one transaction.
+    """Write a session's measurements and complete it, with their digests, in one transaction.
 
     Stations that do not exist yet are added. A session that another process completed meanwhile
     stays unchanged.
@@ -74,25 +76,27 @@ def complete_session(
         recorded = [recording for recording in recordings if recording.samples_count]
         start_ns = min(recording.start_time_unix_ns for recording in recorded)
         end_ns = max(_end_unix_ns(recording) for recording in recorded)
-        return int(
-            connection.execute(
-                text(
-                    "UPDATE heimdall.recording_sessions SET status = 'completed', duration_s = :duration_s,"
-                    f" start_time = {time_sql('CAST(:start_ns AS bigint) / 1000')},"
-                    f" end_time = {time_sql('CAST(:end_ns AS bigint) / 1000')},"
-                    " bandwidth_hz = COALESCE(:bandwidth_hz, bandwidth_hz), error_message = :error_message,"
-                    " recording_deadline_at = NULL WHERE id = :id RETURNING revision"
-                ),
-                {
-                    "id": session_id,
-                    "duration_s": (end_ns - start_ns) / 1e9,
-                    "start_ns": start_ns,
-                    "end_ns": end_ns,
-                    "bandwidth_hz": bandwidth_hz,
-                    "error_message": error_message,
-                },
-            ).scalar_one()
-        )
+        revision = connection.execute(
+            text(
+                "UPDATE heimdall.recording_sessions SET status = 'completed', duration_s = :duration_s,"
+                f" start_time = {time_sql('CAST(:start_ns AS bigint) / 1000')},"
+                f" end_time = {time_sql('CAST(:end_ns AS bigint) / 1000')},"
+                " bandwidth_hz = COALESCE(:bandwidth_hz, bandwidth_hz), error_message = :error_message,"
+                " recording_deadline_at = NULL WHERE id = :id RETURNING revision"
+            ),
+            {
+                "id": session_id,
+                "duration_s": (end_ns - start_ns) / 1e9,
+                "start_ns": start_ns,
+                "end_ns": end_ns,
+                "bandwidth_hz": bandwidth_hz,
+                "error_message": error_message,
+            },
+        ).scalar_one()
+        write_positions(connection, session_id)
+        write_session_root(connection, session_id)
+        seal_rows(connection, "recording_sessions", "id = :id", {"id": session_id})
+        return int(revision)
 
 
 def _end_unix_ns(recording: StationRecording) -> int:

@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.store.changes import changing
 from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.objects import ObjectLocation
 from heimdall_pipelines.store.sessions import SessionIdentity
@@ -78,13 +79,17 @@ def expired_sessions(database: Database, retention_days: int) -> list[SessionIde
 
 def begin_deletion(database: Database, session_id: UUID) -> None:
     """Mark a session: from now on it is not due, and cannot be extracted, validated, imported or completed."""
-    with database.transaction() as connection:
+    of_session = {"id": session_id}
+    with (
+        database.transaction() as connection,
+        changing(connection, "recording_sessions", "id = :id", of_session, reason="its deletion began"),
+    ):
         connection.execute(
             text(
                 "UPDATE heimdall.recording_sessions SET deletion_began_at = clock_timestamp()"
                 " WHERE id = :id AND deletion_began_at IS NULL"
             ),
-            {"id": session_id},
+            of_session,
         )
 
 

@@ -59,12 +59,16 @@ def record_health(
             text(
                 "UPDATE heimdall.recording_sessions SET health_status = :health_status, validation_issues = :issues,"
                 " last_validated_at = clock_timestamp(), storage_size_bytes = :storage_size_bytes"
-                " WHERE id = :id AND status = 'completed' AND revision = :revision AND deletion_began_at IS NULL"
+                " WHERE id = :id AND status = :status AND revision = :revision"
+                # One that was set by hand does not keep a session from being checked.
+                " AND (deletion_began_at IS NULL OR deletion_began_at = :deletion_began_at)"
                 " RETURNING last_validated_at"
             ),
             {
                 "id": session.id,
                 "revision": session.revision,
+                "status": session.status,
+                "deletion_began_at": session.deletion_began_at,
                 "health_status": health_status,
                 "issues": json.dumps(list(issues), allow_nan=False),
                 "storage_size_bytes": storage_size_bytes,

@@ -134,12 +134,22 @@ def list_sessions(database: Reading, limit: int = 100) -> list[SessionOverview]:
 
 
 def completed_sessions(database: Database) -> list[SessionIdentity]:
-    """Sessions that can be validated (completed and not being deleted), oldest completion first."""
+    """Sessions that can be validated (completed and not being deleted), oldest completion first.
+
+    One that is neither only since its row was edited by hand counts, too.
+    """
+    from heimdall_pipelines.store.session_digests import is_edited
+
     with database.transaction() as connection:
         rows = connection.execute(
             text(
-                "SELECT id, slug FROM heimdall.recording_sessions WHERE status = 'completed'"
-                " AND deletion_began_at IS NULL ORDER BY completed_at, id"
+                "SELECT id, slug, status = 'completed' AND deletion_began_at IS NULL AS is_complete"
+                " FROM heimdall.recording_sessions WHERE status = 'completed' OR digest IS NOT NULL"
+                " ORDER BY completed_at, id"
             )
-        )
-        return [SessionIdentity(row.id, row.slug) for row in rows]
+        ).all()
+        return [
+            SessionIdentity(row.id, row.slug)
+            for row in rows
+            if row.is_complete or is_edited(connection, row.id, ("status", "deletion_began_at"))
+        ]

@@ -12,6 +12,8 @@ from uuid import UUID
 
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.model.receiver_kind import ReceiverKind, kinds_text
+from heimdall_pipelines.store.changes import changing
+from heimdall_pipelines.store.digest_rows import seal_rows
 from heimdall_pipelines.store.sql import text
 
 if TYPE_CHECKING:
@@ -210,6 +212,8 @@ def add_missing_stations(connection: Connection, stations: Sequence[Station]) ->
         inserted = connection.execute(text(_INSERT_STATION), values).first()
         if inserted is not None:
             added.append(station.rx_id)
+    if added:
+        seal_rows(connection, "websdr_stations", "rx_id = ANY(:added)", {"added": added})
     return added
 
 
@@ -245,6 +249,8 @@ def add_missing_known_sources(connection: Connection, sources: Sequence[KnownSou
         inserted = connection.execute(text(_INSERT_SOURCE), vars(source)).first()
         if inserted is not None:
             added.append(source.name)
+    if added:
+        seal_rows(connection, "known_sources", "name = ANY(:added)", {"added": added})
     return added
 
 
@@ -270,10 +276,14 @@ def station_ids(connection: Connection, rx_ids: Sequence[str]) -> dict[str, UUID
 
 
 def _set_column(database: Database, rx_id: str, column: str, value: object) -> None:
-    with database.transaction() as connection:
+    of_station = {"rx_id": rx_id}
+    with (
+        database.transaction() as connection,
+        changing(connection, "websdr_stations", "rx_id = :rx_id", of_station, reason=f"its {column} was set"),
+    ):
         changed = connection.execute(
             text(f"UPDATE heimdall.websdr_stations SET {column} = :value WHERE rx_id = :rx_id RETURNING 1"),
-            {"rx_id": rx_id, "value": value},
+            of_station | {"value": value},
         ).first()
     if changed is None:
         raise StationError(f"unknown station {rx_id}; see: heimdall station list")

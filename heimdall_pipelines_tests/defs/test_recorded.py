@@ -20,6 +20,7 @@ from heimdall_pipelines.sessions import pictures
 from heimdall_pipelines.sessions.checks import SESSION_CHECKS
 from heimdall_pipelines.sessions.deleting import delete_session
 from heimdall_pipelines.sessions.extraction import extract_session
+from heimdall_pipelines.store.changes import changing
 from heimdall_pipelines.store.outages import DatabaseUnavailableError
 from heimdall_pipelines.store.session_deletion import begin_deletion
 from heimdall_pipelines.store.sessions import SessionIdentity, get_session
@@ -267,3 +268,44 @@ def test_a_deletion_removes_the_old_partition_and_the_new(instance, stores, sess
         stores, session.slug, lambda key: instance.delete_dynamic_partition(RECORDING_SESSIONS, key), lambda _: None
     )
     assert instance.get_dynamic_partitions(RECORDING_SESSIONS) == []
+
+
+# Features whose inputs have changed
+
+
+def move_torino(stores, latitude):
+    """Move a station as a command does: digests follow."""
+    with (
+        stores.database.transaction() as connection,
+        changing(connection, "websdr_stations", "rx_id = 'torino'", {}, reason="it was moved"),
+    ):
+        connection.execute(
+            text("UPDATE heimdall.websdr_stations SET latitude = :latitude WHERE rx_id = 'torino'"),
+            {"latitude": latitude},
+        )
+
+
+def test_a_session_whose_station_was_moved_is_requested_once_for_each_position(instance, stores, session):
+    run(instance, session.slug, **{"dagster/run_key": f"{session.id}:1"})
+    move_torino(stores, 45.1)
+    (request,) = tick(instance, stores).run_requests
+    assert (request.partition_key, request.run_key.startswith(f"{session.id}:1:")) == (session.slug, True)
+    assert run(instance, session.slug, **{"dagster/run_key": request.run_key}).success
+    assert isinstance(tick(instance, stores), dg.SkipReason)
+    move_torino(stores, 45.2)
+    assert [again.run_key for again in tick(instance, stores).run_requests] != [request.run_key]
+
+
+def test_a_session_whose_station_was_edited_by_hand_is_not_requested(instance, stores, session):
+    run(instance, session.slug)
+    execute(stores, "UPDATE heimdall.websdr_stations SET latitude = 45.1 WHERE rx_id = 'torino'")
+    assert isinstance(tick(instance, stores), dg.SkipReason)
+
+
+def test_a_session_that_is_requested_and_fails_is_not_requested_again_for_the_same_change(instance, stores, session):
+    run(instance, session.slug)
+    move_torino(stores, 45.1)
+    (request,) = tick(instance, stores).run_requests
+    failed = dg.DagsterRun(job_name=JOB, run_id=str(uuid.uuid4()), tags={"dagster/run_key": request.run_key})
+    instance.add_run(failed)
+    assert isinstance(tick(instance, stores), dg.SkipReason)

@@ -9,6 +9,8 @@ import pytest
 import yaml
 
 from heimdall_pipelines.datasets import workers
+from heimdall_pipelines.datasets.checks import check_dataset
+from heimdall_pipelines.datasets.repair import repair_dataset
 from heimdall_pipelines.definitions import build_definitions
 from heimdall_pipelines.defs import outages, synthetic_sensor
 from heimdall_pipelines.defs.partitions import SYNTHETIC_BATCHES, SYNTHETIC_DATASETS
@@ -493,3 +495,31 @@ def test_an_empty_dataset_has_a_summary(instance, stores):
     result = build_definitions().resolve_job_def(SUMMARISE).execute_in_process(partition_key="night", instance=instance)
     metadata = metadata_of(result, synthetic_dataset_summary.key)
     assert (metadata["samples"], metadata["target"], metadata["rejections"]) == (0, 4, "none")
+
+
+def test_a_dataset_whose_samples_have_changed_is_summarised_again_once(instance, stores):
+    dataset = add(stores, "night", 2)
+    make(stores, "night")
+    add_partitions(instance, get_dataset(stores.database, "night"))
+    job = build_definitions().resolve_job_def(SUMMARISE)
+    tags = {"dagster/run_key": f"{dataset.id}:summary:2"}
+    assert job.execute_in_process(partition_key="night", instance=instance, tags=tags).success
+    assert isinstance(tick(instance, stores), dg.SkipReason)
+    assert summary_is_current(stores) == []
+
+    execute(stores, "UPDATE heimdall.synthetic_datasets SET seed = seed + 1")
+    with workers.Workers(1) as one:
+        repair_dataset(stores, "night", one, overwrite=True)
+    (problem,) = summary_is_current(stores)
+    assert "was computed from 2 samples that have changed since" in problem
+    (summary,) = tick(instance, stores).run_requests
+    assert summary.run_key.startswith(f"{dataset.id}:summary:2:")
+    tags = {"dagster/run_key": summary.run_key}
+    assert job.execute_in_process(partition_key="night", instance=instance, tags=tags).success
+    assert isinstance(tick(instance, stores), dg.SkipReason)
+    assert summary_is_current(stores) == []
+
+
+def summary_is_current(stores):
+    """Examples of the check."""
+    return check_dataset(stores, "night").outcomes["summary_is_current"].examples

@@ -147,7 +147,7 @@ def test_a_backup_is_for_its_owner_only(tmp_path, mask):
     environment = {"PATH": path, "COPIED": str(backup / "heimdall-raw-iq")}
     command = ["sh", "-c", f"umask {mask} && exec deploy/backup.sh {backup}"]
     for _ in range(2):
-        subprocess.run(command, env=environment, cwd=PROJECT, check=True, capture_output=True)
+        subprocess.run(command, env=environment, cwd=PROJECT_FOLDER, check=True, capture_output=True)
     assert backup.stat().st_mode & 0o777 == 0o700
     for dump in ("heimdall.dump", "dagster.dump"):
         assert (backup / dump).stat().st_mode & 0o777 == 0o600

@@ -164,7 +164,7 @@ def test_services_have_the_credentials_of_no_administrator():
 
 
 def test_the_key_of_the_services_has_the_rights_of_the_shipped_policy():
-    shipped = json.loads((PROJECT / "deploy" / "s3" / "policy.json").read_text())
+    shipped = json.loads((PROJECT_FOLDER / "deploy" / "s3" / "policy.json").read_text())
     (config,) = [config for name, config in load_compose(GIVEN)["configs"].items() if name == "s3_policy"]
     used = json.loads(config["content"])
     assert used["Version"] == shipped["Version"]

@@ -1,0 +1,356 @@
+"""Regenerates samples for a repair and compares them with what was committed. A row or object that is good stays.
+
+A row is written only if it has the digest that was committed for it: the one that the damaged row still carries or,
+where the row is missing, one that gives the root of its batch. An object is written only if it has the committed
+SHA-256.
+"""
+
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from hashlib import md5, sha256
+from itertools import product
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+from heimdall_pipelines.datasets.generating import ATTEMPTS_PER_SAMPLE
+from heimdall_pipelines.datasets.iq_files import IqFile, iq_file, iq_metadata
+from heimdall_pipelines.datasets.regeneration_checks import differences
+from heimdall_pipelines.datasets.samples import (
+    DrawnSample,
+    Recipe,
+    draw_sample,
+    keeps_iq,
+    make_sample,
+    start_time_unix_ns,
+)
+from heimdall_pipelines.datasets.stored_truth import from_stored_truth
+from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION
+from heimdall_pipelines.store.batches import (
+    SampleFeatureRow,
+    feature_row_json,
+    iq_digest,
+    iq_row_json,
+    sample_digest,
+)
+from heimdall_pipelines.store.dataset_snapshot import SampleRow, StoredIq
+from heimdall_pipelines.store.datasets import IqSampleRow
+from heimdall_pipelines.store.digests import differing_columns, root_of
+from heimdall_pipelines.store.iq_objects import (
+    IQ_CONTENT_TYPE,
+    sample_iq_key,
+    sample_iq_location,
+    sidecar_bytes,
+    sidecar_location,
+)
+from heimdall_pipelines.store.objects import ObjectLocation, ObjectNotFoundError, ObjectStore
+
+# What another processor may give in its last digit; everything else of a sample is the same on all.
+_LAST_DIGITS = frozenset(
+    {
+        *("receiver_features", "overall_confidence", "mean_snr_db", "gdop", "truth"),
+        *("tx_latitude", "tx_longitude", "tx_altitude_m", "tx_power_dbm"),
+    }
+)
+
+
+@dataclass(frozen=True)
+class AffectedSample:
+    """A sample that has to be repaired, with its rows as they are."""
+
+    sample_idx: int
+    row: SampleRow | None
+    iq: StoredIq | None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A regenerated row, in a form in which it can have been committed."""
+
+    json: str
+    digest: bytes
+
+
+@dataclass(frozen=True)
+class RowChoice:
+    """What a repair may do with one row of a sample.
+
+    Attributes
+    ----------
+    candidates : tuple of Candidate
+        Of which one may be written; empty: the row stays as it is, or the sample has none.
+    is_certain : bool
+        The first candidate has the digest that the row carries.
+    unlike : tuple of str
+        Columns in which the first candidate differs from the row's digest; empty where it has none.
+    """
+
+    candidates: tuple[Candidate, ...] = ()
+    is_certain: bool = True
+    unlike: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RegeneratedSample:
+    """A sample after its regeneration.
+
+    Attributes
+    ----------
+    sample_idx : int
+    features, iq : RowChoice
+    num_waiting : int
+        Objects to be written once its IQ row is found to be the committed one.
+    problems : tuple of str
+        What was not written, and why.
+    """
+
+    sample_idx: int
+    features: RowChoice = RowChoice()
+    iq: RowChoice = RowChoice()
+    num_waiting: int = 0
+    problems: tuple[str, ...] = ()
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether nothing has to be decided by the root of the batch."""
+        return self.features.is_certain and self.iq.is_certain
+
+
+@dataclass(frozen=True)
+class RestoringTask:
+    """Some samples for a worker; `approved`: their IQ rows were found to be the committed ones."""
+
+    recipe: Recipe
+    samples: tuple[AffectedSample, ...]
+    objects: ObjectStore
+    approved: bool = False
+
+
+@dataclass(frozen=True)
+class Witness:
+    """A sample whose rows are as committed, regenerated to learn about this processor.
+
+    Attributes
+    ----------
+    is_same : bool
+        It has the committed digest: this processor gives the same digits as the one that made the dataset.
+    is_close : bool
+        Its features agree up to the last digits.
+    """
+
+    is_same: bool
+    is_close: bool
+
+
+Digests = dict[int, tuple[bytes | None, bytes | None]]  # of feature row and IQ row, by sample_idx
+
+
+def regenerate_affected(task: RestoringTask) -> list[RegeneratedSample]:
+    """Regenerate samples, write the objects that were committed, and return their rows; runs in the workers."""
+    return [_regenerate(task, sample) for sample in task.samples]
+
+
+def witness(recipe: Recipe, row: SampleRow) -> Witness:
+    """Regenerate a sample whose feature row is as committed; runs in the workers."""
+    drawn = _drawn(recipe, AffectedSample(row.sample_idx, row, None))
+    if drawn.scene is None or row.digest is None:
+        return Witness(is_same=False, is_close=False)
+    made = make_sample(recipe, drawn)
+    is_same = sample_digest(recipe.dataset_id, _row_id(recipe.dataset_id, row.sample_idx), made) == row.digest
+    return Witness(is_same, is_close=is_same or next(differences(row, made), None) is None)
+
+
+def chosen_by_root(
+    samples: Sequence[RegeneratedSample], digests: Digests, root: bytes
+) -> dict[int, tuple[int, int]] | None:
+    """Find the candidates with which the rows of a batch have its committed root.
+
+    Parameters
+    ----------
+    samples : sequence of RegeneratedSample
+        The affected ones of the batch.
+    digests : dict
+        Of all rows of the batch as they are now.
+    root : bytes
+
+    Returns
+    -------
+    dict or None
+        For each sample the numbers of its feature row and IQ row among the candidates. All uncertain samples take the
+        same numbers: their rows were committed in the same form.
+    """
+    most_features = max((len(sample.features.candidates) for sample in samples), default=1)
+    most_iq = max((len(sample.iq.candidates) for sample in samples), default=1)
+    for numbers in product(range(max(1, most_features)), range(max(1, most_iq))):
+        together = dict(digests)
+        for sample in samples:
+            features, iq = together.get(sample.sample_idx, (None, None))
+            together[sample.sample_idx] = (
+                _digest(sample.features, numbers[0], features),
+                _digest(sample.iq, numbers[1], iq),
+            )
+        if root_of(_in_order(together)) == root:
+            return {sample.sample_idx: numbers for sample in samples}
+    return None
+
+
+def candidate(choice: RowChoice, number: int) -> Candidate | None:
+    """The candidate of a number; the first where it is certain or has no such candidate, None where there is none."""
+    if not choice.candidates:
+        return None
+    return choice.candidates[0 if choice.is_certain or number >= len(choice.candidates) else number]
+
+
+def is_last_digit(sample: RegeneratedSample) -> bool:
+    """Whether a sample differs from what was committed only where another processor may differ."""
+    return sample.iq.is_certain and set(sample.features.unlike) <= _LAST_DIGITS
+
+
+def _digest(choice: RowChoice, number: int, now: bytes | None) -> bytes | None:
+    chosen = candidate(choice, number)
+    return now if chosen is None else chosen.digest
+
+
+def _in_order(digests: Digests) -> Iterator[bytes | None]:
+    for _, (features, iq) in sorted(digests.items()):
+        yield features
+        if iq is not None:
+            yield iq
+
+
+def _regenerate(task: RestoringTask, sample: AffectedSample) -> RegeneratedSample:
+    recipe, idx = task.recipe, sample.sample_idx
+    drawn = _drawn(recipe, sample)
+    if drawn.scene is None:
+        return RegeneratedSample(idx, problems=(f"sample {idx}: the seed gives no acceptable scene",))
+    files: list[tuple[str, IqFile]] = []
+    keep = (
+        (lambda site, iq: files.append((site.rx_id, iq_file(recipe, idx, site, iq)))) if _keeps(recipe, idx) else None
+    )
+    made = make_sample(recipe, drawn, keep)
+    problems = []
+    features = _features(recipe, sample, made)
+    if not features.candidates and sample.row is not None:
+        problems += [
+            f"sample {idx}: {what}; its feature row is as committed, and stays"
+            for what in differences(sample.row, made)
+        ]
+    iq = _iq(recipe, sample, made, drawn, dict(files)) if files else RowChoice()
+    num_waiting = 0
+    for rx_id, file in files:
+        location = sample_iq_location(task.objects, recipe.dataset_id, idx, rx_id)
+        waiting, problem = _put(task, sample, location, rx_id, file, is_certain=iq.is_certain or task.approved)
+        num_waiting += waiting
+        problems += [f"sample {idx}: {problem}"] if problem else []
+    return RegeneratedSample(idx, features, iq, num_waiting, tuple(problems))
+
+
+def _keeps(recipe: Recipe, sample_idx: int) -> bool:
+    return keeps_iq(recipe.spec, sample_idx)
+
+
+def _drawn(recipe: Recipe, sample: AffectedSample) -> DrawnSample:
+    """The sample's scene, in the digits of a truth that is as committed, if there is one."""
+    drawn = draw_sample(recipe, sample.sample_idx, ATTEMPTS_PER_SAMPLE * recipe.spec.batch_size)
+    for stored in (sample.row, sample.iq):
+        if stored is not None and (stored.edit is None or "truth" not in stored.edit.columns):
+            return from_stored_truth(drawn, stored.truth)
+    return drawn
+
+
+def _features(recipe: Recipe, sample: AffectedSample, made: SampleFeatureRow) -> RowChoice:
+    row = sample.row
+    if row is not None and row.edit is None:
+        return RowChoice()
+    row_id = _row_id(recipe.dataset_id, sample.sample_idx)
+    forms = [made] + [made.of_version(version) for version in range(FEATURE_VERSION - 1, 0, -1)]
+    candidates = [
+        Candidate(feature_row_json(recipe.dataset_id, row_id, form), sample_digest(recipe.dataset_id, row_id, form))
+        for form in forms
+    ]
+    return _choice("measurement_features", candidates, None if row is None else row.digest)
+
+
+def _iq(
+    recipe: Recipe, sample: AffectedSample, made: SampleFeatureRow, drawn: DrawnSample, files: dict[str, IqFile]
+) -> RowChoice:
+    stored = sample.iq
+    if stored is not None and stored.edit is None:
+        return RowChoice()
+    sums = {rx_id: file.sha256 for rx_id, file in files.items()}
+    etags = {rx_id: md5(file.npy, usedforsecurity=False).hexdigest() for rx_id, file in files.items()}
+    sidecars = {rx_id: sha256(sidecar_bytes(file.sigmf)).hexdigest() for rx_id, file in files.items()}
+    whole = iq_metadata(recipe, sums, etags, sidecars)
+    without_etag = replace(whole, etag={})
+    of_older_versions = [replace(whole, sidecar_sha256={}), without_etag, replace(without_etag, sidecar_sha256={})]
+    forms = [whole, *of_older_versions]
+    if stored is not None and stored.etag and stored.etag != etags:
+        forms.insert(1, replace(whole, etag=stored.etag))  # of another store
+    candidates = []
+    for form in forms:
+        row = IqSampleRow(
+            sample_idx=sample.sample_idx,
+            start_time_unix_ns=start_time_unix_ns(sample.sample_idx),
+            truth=made.truth,
+            receivers_metadata=drawn.sites,
+            iq_metadata=form,
+            iq_storage_paths={rx_id: sample_iq_key(recipe.dataset_id, sample.sample_idx, rx_id) for rx_id in files},
+        )
+        candidates.append(Candidate(iq_row_json(recipe.dataset_id, row), iq_digest(recipe.dataset_id, row)))
+    return _choice("synthetic_iq_samples", candidates, None if stored is None else stored.digest)
+
+
+def _choice(table: str, candidates: Sequence[Candidate], committed: bytes | None) -> RowChoice:
+    if committed is None:
+        return RowChoice(tuple(candidates), is_certain=False)
+    for one in candidates:
+        if one.digest == committed:
+            return RowChoice((one,))
+    return RowChoice(
+        tuple(candidates), is_certain=False, unlike=differing_columns(table, candidates[0].digest, committed)
+    )
+
+
+def _put(
+    task: RestoringTask,
+    sample: AffectedSample,
+    location: ObjectLocation,
+    rx_id: str,
+    file: IqFile,
+    *,
+    is_certain: bool,
+) -> tuple[int, str | None]:
+    """Write a receiver's object and sidecar where they are not as committed; returns those that wait, and a problem."""
+    stored = sample.iq if sample.iq is not None and sample.iq.edit is None else None
+    waiting = 0
+    problem = None
+    sidecar = sidecar_bytes(file.sigmf)
+    for where, content, promised, kind in (
+        (location, file.npy, stored.sha256.get(rx_id) if stored else None, IQ_CONTENT_TYPE),
+        (sidecar_location(location), sidecar, stored.sidecar_sha256.get(rx_id) if stored else None, "application/json"),
+    ):
+        made = sha256(content).hexdigest()
+        now = _stored_sha256(task.objects, where)
+        if now == made or (promised is not None and now == promised):
+            if now != made:
+                problem = f"{where} is as committed, but not what the seed gives; it stays"
+        elif promised is not None and promised != made:
+            problem = f"{where} was not written: what the seed gives is not what was committed"
+        elif promised is None and stored is not None and now is not None:
+            pass  # a sidecar of an older version, which vouches for none
+        elif not is_certain:
+            waiting += 1
+        else:
+            task.objects.put(where, io.BytesIO(content), len(content), kind)
+    return waiting, problem
+
+
+def _stored_sha256(objects: ObjectStore, location: ObjectLocation) -> str | None:
+    try:
+        size = objects.size_bytes(location)
+        return sha256(objects.read(location, 0, size)).hexdigest() if size else None
+    except ObjectNotFoundError:
+        return None
+
+
+def _row_id(dataset_id: UUID, sample_idx: int) -> UUID:
+    return uuid5(NAMESPACE_URL, f"heimdall:dataset:{dataset_id}:{sample_idx}")
