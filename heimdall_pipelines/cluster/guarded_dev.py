@@ -19,12 +19,12 @@ def open_guarded(command: Sequence[str], **options: Any) -> Any:
 
 def main() -> None:
     """Run `dg` with the arguments of this process."""
-    from dagster_dg_cli.cli import main as run_dg
+    from dagster_dg_cli import cli
 
     names: dict[str, Any] = vars(dev)
     assert names["open_ipc_subprocess"] is open_ipc_subprocess
     names["open_ipc_subprocess"] = open_guarded
-    run_dg()
+    vars(cli)["main"]()
 
 
 if __name__ == "__main__":
