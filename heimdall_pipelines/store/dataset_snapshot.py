@@ -18,7 +18,7 @@ from heimdall_pipelines.store.dataset_locks import is_locked
 from heimdall_pipelines.store.datasets import DATASET_COLUMNS, Dataset, dataset_of_row, not_found
 from heimdall_pipelines.store.digest_rows import digested_columns, read_digested
 from heimdall_pipelines.store.digests import Edit, edit_of
-from heimdall_pipelines.store.features import ReceiverFeatures
+from heimdall_pipelines.store.features import ReceiverFeatures, are_receivers
 
 _ROWS_PER_FETCH = 100
 
@@ -225,7 +225,7 @@ def _sample_row(read: dict[str, Any]) -> SampleRow:
         unreadable = "truth"
     elif not (isinstance(metadata, dict) and isinstance(metadata.get("attempts"), int)):
         unreadable = "extraction_metadata"
-    elif not (_are_objects(elements) and all(_is_receiver(element) for element in elements)):
+    elif not are_receivers(elements):
         unreadable = "receiver_features"
     if unreadable is not None:
         row["extraction_metadata"] = {}
@@ -252,18 +252,6 @@ def _stored_iq(row: dict[str, Any], truth: SampleTruth | None) -> StoredIq:
         sidecar_sha256=found["sidecar_sha256"],
         digest=None if row["digest"] is None else bytes(row["digest"]),
     )
-
-
-def _are_objects(values: Any) -> bool:
-    return isinstance(values, list) and all(isinstance(value, dict) for value in values)
-
-
-def _is_receiver(element: dict[str, Any]) -> bool:
-    try:
-        receiver = ReceiverFeatures.from_json(element)
-    except (KeyError, TypeError):
-        return False
-    return all(isinstance(statistics, dict) for statistics in receiver.features.values())
 
 
 @contextmanager

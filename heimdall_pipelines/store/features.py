@@ -153,7 +153,11 @@ class SessionFeatureRow(FeatureRow):
 
 @dataclass(frozen=True)
 class StoredSessionRow:
-    """One segment as stored, for checks; ``edit`` is None where the row is as it was committed."""
+    """One segment as stored, for checks.
+
+    ``edit`` is None where the row is as it was committed. ``unreadable`` names the column whose JSON is malformed; its
+    receivers are then empty.
+    """
 
     segment_idx: int
     timestamp: datetime
@@ -169,6 +173,7 @@ class StoredSessionRow:
     extraction_failed: bool
     error_message: str | None
     edit: Edit | None = None
+    unreadable: str | None = None
 
 
 @dataclass(frozen=True)
@@ -196,7 +201,9 @@ class StationInSession:
 
 
 _STORED_FIELDS = [
-    field.name for field in fields(StoredSessionRow) if field.name not in ("receivers", "timestamp", "edit")
+    field.name
+    for field in fields(StoredSessionRow)
+    if field.name not in ("receivers", "timestamp", "edit", "unreadable")
 ]
 
 
@@ -365,13 +372,37 @@ def read_session_rows(connection: Connection, session_id: UUID) -> Iterator[Stor
         execution_options={"yield_per": 100},
     )
     for row in rows:
-        read = row._mapping
-        yield StoredSessionRow(
-            receivers=tuple(ReceiverFeatures.from_json(element) for element in read["receiver_features"]),
-            timestamp=datetime_of(read["timestamp"]),
-            edit=edit_of("measurement_features", read, read["digest"]),
-            **{name: read[name] for name in _STORED_FIELDS},
-        )
+        yield _stored_session_row(row._mapping)
+
+
+def _stored_session_row(read: Mapping[str, Any]) -> StoredSessionRow:
+    values = {name: read[name] for name in _STORED_FIELDS}
+    receivers: tuple[ReceiverFeatures, ...] = ()
+    unreadable = None
+    if not isinstance(values["extraction_metadata"], dict):
+        values["extraction_metadata"], unreadable = {}, "extraction_metadata"
+    elif are_receivers(read["receiver_features"]):
+        receivers = tuple(ReceiverFeatures.from_json(element) for element in read["receiver_features"])
+    else:
+        unreadable = "receiver_features"
+    return StoredSessionRow(
+        receivers=receivers,
+        timestamp=datetime_of(read["timestamp"]),
+        edit=edit_of("measurement_features", read, read["digest"]),
+        unreadable=unreadable,
+        **values,
+    )
+
+
+def are_receivers(elements: Any) -> bool:
+    """Whether what a column receiver_features holds can be read."""
+    if not (isinstance(elements, list) and all(isinstance(element, dict) for element in elements)):
+        return False
+    try:
+        receivers = [ReceiverFeatures.from_json(element) for element in elements]
+    except (KeyError, TypeError):
+        return False
+    return all(isinstance(value, dict) for receiver in receivers for value in receiver.features.values())
 
 
 def stations_in_session(database: Database, session_id: UUID) -> list[StationInSession]:
