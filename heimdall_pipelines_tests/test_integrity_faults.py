@@ -265,7 +265,7 @@ ROWS = [
             "INSERT INTO heimdall.synthetic_iq_samples SELECT (jsonb_populate_record(s, '{\"sample_idx\": 50}')).*"
             " FROM heimdall.synthetic_iq_samples s WHERE dataset_id = :id AND sample_idx = 3"
         ),
-        "counts_agree iq_of_every_sample objects_agree",
+        "counts_agree iq_of_every_sample objects_agree rows_as_committed",
         ("sample 50: an IQ row exists, but no feature row",),
     ),
     Edit(
@@ -280,7 +280,7 @@ ROWS = [
             ),
             lambda night: night.put(night.key(50), b"x"),
         ),
-        "counts_agree iq_of_every_sample objects_agree",
+        "counts_agree iq_of_every_sample objects_agree rows_as_committed",
         ("sample 50: an IQ row exists, but no feature row", "/50/.* has 1 bytes"),
     ),
     Edit(
@@ -706,6 +706,7 @@ def test_a_feature_row_of_no_batch_is_reported_and_kept(night, fault):
             "sample 4000000: a feature row beyond the target that belongs to no batch: inspect it, and "
             "delete it with SQL"
         ],
+        "rows_as_committed": ["sample 4000000: feature row: id, sample_idx are not as committed"],
     }
     assert night.plan().is_empty
     night.repair()

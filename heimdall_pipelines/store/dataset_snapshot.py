@@ -19,7 +19,7 @@ from heimdall_pipelines.store.dataset_summaries import SummarisedContent, summar
 from heimdall_pipelines.store.datasets import DATASET_COLUMNS, Dataset, dataset_of_row, not_found
 from heimdall_pipelines.store.digest_rows import digested_columns, read_digested
 from heimdall_pipelines.store.digests import Edit, edit_of
-from heimdall_pipelines.store.features import ReceiverFeatures, is_receiver
+from heimdall_pipelines.store.features import ReceiverFeatures, are_receivers
 
 _ROWS_PER_FETCH = 100
 
@@ -230,7 +230,7 @@ def _sample_row(read: dict[str, Any]) -> SampleRow:
         unreadable = "truth"
     elif not (isinstance(metadata, dict) and isinstance(metadata.get("attempts"), int)):
         unreadable = "extraction_metadata"
-    elif not (isinstance(elements, list) and all(map(is_receiver, elements))):
+    elif not are_receivers(elements):
         unreadable = "receiver_features"
     if unreadable is not None:
         row["extraction_metadata"] = {}

@@ -171,9 +171,10 @@ class SessionFeatureRow(FeatureRow):
 
 @dataclass(frozen=True)
 class StoredSessionRow:
-    """One segment as stored, for checks; ``edit`` is None where the row is as it was committed.
+    """One segment as stored, for checks.
 
-    ``unreadable`` names the column whose JSON is malformed; receivers and metadata are then empty.
+    ``edit`` is None where the row is as it was committed. ``unreadable`` names the column whose JSON is malformed; its
+    receivers are then empty.
     """
 
     segment_idx: int
@@ -217,8 +218,11 @@ class StationInSession:
     flags: tuple[str, ...]
 
 
-_DERIVED_FIELDS = frozenset({"receivers", "extraction_metadata", "timestamp", "edit", "unreadable"})
-_STORED_FIELDS = [field.name for field in fields(StoredSessionRow) if field.name not in _DERIVED_FIELDS]
+_STORED_FIELDS = [
+    field.name
+    for field in fields(StoredSessionRow)
+    if field.name not in ("receivers", "timestamp", "edit", "unreadable")
+]
 
 
 def insert_feature_rows(connection: Connection, rows: str) -> None:
@@ -392,22 +396,32 @@ def read_session_rows(connection: Connection, session_id: UUID) -> Iterator[Stor
         execution_options={"yield_per": 100},
     )
     for row in rows:
-        read = row._mapping
-        elements, metadata = read["receiver_features"], read["extraction_metadata"]
-        unreadable = None
-        if not (isinstance(metadata, dict) and isinstance(metadata.get("num_segments", 0), int)):
-            unreadable = "extraction_metadata"
-        elif not (isinstance(elements, list) and all(map(is_receiver, elements))):
-            unreadable = "receiver_features"
-        is_readable = unreadable is None
-        yield StoredSessionRow(
-            receivers=tuple(ReceiverFeatures.from_json(element) for element in elements) if is_readable else (),
-            extraction_metadata=metadata if is_readable else {},
-            timestamp=datetime_of(read["timestamp"]),
-            edit=edit_of("measurement_features", read, read["digest"]),
-            unreadable=unreadable,
-            **{name: read[name] for name in _STORED_FIELDS},
-        )
+        yield _stored_session_row(row._mapping)
+
+
+def _stored_session_row(read: Mapping[str, Any]) -> StoredSessionRow:
+    values = {name: read[name] for name in _STORED_FIELDS}
+    receivers: tuple[ReceiverFeatures, ...] = ()
+    unreadable = None
+    metadata = values["extraction_metadata"]
+    if not (isinstance(metadata, dict) and isinstance(metadata.get("num_segments", 0), int)):
+        values["extraction_metadata"], unreadable = {}, "extraction_metadata"
+    elif are_receivers(read["receiver_features"]):
+        receivers = tuple(ReceiverFeatures.from_json(element) for element in read["receiver_features"])
+    else:
+        unreadable = "receiver_features"
+    return StoredSessionRow(
+        receivers=receivers,
+        timestamp=datetime_of(read["timestamp"]),
+        edit=edit_of("measurement_features", read, read["digest"]),
+        unreadable=unreadable,
+        **values,
+    )
+
+
+def are_receivers(elements: Any) -> bool:
+    """Whether what a column receiver_features holds can be read."""
+    return isinstance(elements, list) and all(map(is_receiver, elements))
 
 
 def stations_in_session(database: Database, session_id: UUID) -> list[StationInSession]:
