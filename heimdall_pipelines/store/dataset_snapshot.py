@@ -19,7 +19,8 @@ from heimdall_pipelines.store.dataset_summaries import SummarisedContent, summar
 from heimdall_pipelines.store.datasets import DATASET_COLUMNS, Dataset, dataset_of_row, not_found
 from heimdall_pipelines.store.digest_rows import digested_columns, read_digested
 from heimdall_pipelines.store.digests import Edit, edit_of
-from heimdall_pipelines.store.features import ReceiverFeatures, are_receivers
+from heimdall_pipelines.store.features import ReceiverFeatures
+from heimdall_pipelines.store.receiver_elements import are_receivers
 
 _ROWS_PER_FETCH = 100
 

@@ -20,6 +20,7 @@ from heimdall_pipelines.store.changes import note_row
 from heimdall_pipelines.store.columns import listed, typed
 from heimdall_pipelines.store.digest_rows import digested_columns, resealing
 from heimdall_pipelines.store.digests import Edit, datetime_of, edit_of, new_row_digest
+from heimdall_pipelines.store.receiver_elements import RECEIVER_FIELDS, are_receivers
 from heimdall_pipelines.store.session_digests import sealing_session
 from heimdall_pipelines.store.sessions import SessionBeingDeletedError, SessionNotFoundError
 from heimdall_pipelines.store.sql import text, time_sql
@@ -98,30 +99,10 @@ class ReceiverFeatures:
             rx_lon=element["rx_lon"],
             rx_alt_m=element["rx_alt_m"],
             signal_present=element["signal_present"],
-            features={name: value for name, value in element.items() if name not in _RECEIVER_FIELDS},
+            features={name: value for name, value in element.items() if name not in RECEIVER_FIELDS},
             flags=tuple(element.get("flags", ())),
             error_message=element.get("error_message"),
         )
-
-
-def is_receiver(element: Any) -> bool:
-    """Whether an element of receiver_features can be read: every field has its type, every feature is an object."""
-    if not isinstance(element, dict) or not element.keys() >= _NEEDED_FIELDS:
-        return False
-    flags = element.get("flags", [])
-    return (
-        isinstance(element["rx_id"], str)
-        and isinstance(element["signal_present"], bool)
-        and all(isinstance(element[name], int | float) for name in ("rx_lat", "rx_lon", "rx_alt_m"))
-        and isinstance(flags, list)
-        and all(isinstance(flag, str) for flag in flags)
-        and isinstance(element.get("error_message"), str | None)
-        and all(isinstance(value, dict) for name, value in element.items() if name not in _RECEIVER_FIELDS)
-    )
-
-
-_NEEDED_FIELDS = frozenset({"rx_id", "rx_lat", "rx_lon", "rx_alt_m", "signal_present"})
-_RECEIVER_FIELDS = frozenset(field.name for field in fields(ReceiverFeatures)) - {"features"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -417,11 +398,6 @@ def _stored_session_row(read: Mapping[str, Any]) -> StoredSessionRow:
         unreadable=unreadable,
         **values,
     )
-
-
-def are_receivers(elements: Any) -> bool:
-    """Whether what a column receiver_features holds can be read."""
-    return isinstance(elements, list) and all(map(is_receiver, elements))
 
 
 def stations_in_session(database: Database, session_id: UUID) -> list[StationInSession]:
