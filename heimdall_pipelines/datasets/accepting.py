@@ -5,10 +5,10 @@ from hashlib import sha256
 
 from heimdall_pipelines.store.accepting import accept_dataset_rows
 from heimdall_pipelines.store.dataset_locks import exclusive_lock
-from heimdall_pipelines.store.dataset_snapshot import open_snapshot
+from heimdall_pipelines.store.dataset_snapshot import DatasetSnapshot, open_snapshot
 from heimdall_pipelines.store.datasets import get_dataset
 from heimdall_pipelines.store.iq_objects import sidecar_key
-from heimdall_pipelines.store.objects import ObjectLocation, ObjectNotFoundError
+from heimdall_pipelines.store.objects import ObjectLocation, ObjectNotFoundError, ObjectStore
 from heimdall_pipelines.store.stores import Stores
 
 
@@ -32,28 +32,32 @@ def accept_dataset(stores: Stores, name: str, *, reason: str | None) -> Iterator
 
     Raises
     ------
+    InvalidSpecError
+        This version cannot read the parameters, so they are not taken over.
     DatasetNotFoundError, DatasetLockedError, UnavailableError
     """
     dataset = get_dataset(stores.database, name)
+    if reason is not None:
+        _ = dataset.spec  # raises if this version cannot read it
     with exclusive_lock(stores.database, dataset.id, name):
-        sums = _sidecars(stores, name)
+        with open_snapshot(stores.database, name) as snapshot:
+            grid = snapshot.dataset.grid if reason is None else dataset.grid
+            sums = _sidecars(stores.objects, snapshot)
         with stores.database.transaction() as connection:
-            yield from accept_dataset_rows(connection, dataset.id, dataset.grid, reason, sums)
+            yield from accept_dataset_rows(connection, dataset.id, grid, reason, sums)
 
 
-def _sidecars(stores: Stores, name: str) -> dict[int, dict[str, str]]:
+def _sidecars(objects: ObjectStore, snapshot: DatasetSnapshot) -> dict[int, dict[str, str]]:
     """Digests of the sidecars whose digests IQ rows do not have, by sample and rx_id."""
-    objects = stores.objects
     found: dict[int, dict[str, str]] = {}
-    with open_snapshot(stores.database, name) as snapshot:
-        for row in snapshot.stored_iq_as_listed():
-            for rx_id, key in row.paths.items():
-                location = ObjectLocation(objects.synthetic_iq_bucket, sidecar_key(key))
-                try:
-                    content = objects.read(location, 0, objects.size_bytes(location))
-                except ObjectNotFoundError:
-                    continue  # missing: another check's subject
-                digest = sha256(content).hexdigest()
-                if digest != row.sidecar_sha256.get(rx_id):
-                    found.setdefault(row.sample_idx, {})[rx_id] = digest
+    for row in snapshot.stored_iq_as_listed():
+        for rx_id, key in row.paths.items():
+            location = ObjectLocation(objects.synthetic_iq_bucket, sidecar_key(key))
+            try:
+                content = objects.read(location, 0, objects.size_bytes(location))
+            except ObjectNotFoundError:
+                continue  # missing: another check's subject
+            digest = sha256(content).hexdigest()
+            if digest != row.sidecar_sha256.get(rx_id):
+                found.setdefault(row.sample_idx, {})[rx_id] = digest
     return found

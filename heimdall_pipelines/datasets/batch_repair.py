@@ -42,12 +42,15 @@ class BatchRepair:
     Attributes
     ----------
     not_written : tuple of int
-        Samples of which a row was not written, since it would differ from the committed one.
+        Samples of which a row or an object was not written, since it would differ from the committed one.
+    refused : tuple of int
+        Those of them with such a row.
     problems : tuple of str
         What was not written, in words.
     """
 
     not_written: tuple[int, ...]
+    refused: tuple[int, ...]
     problems: tuple[str, ...]
 
 
@@ -91,20 +94,22 @@ def repair_batch(
     regenerated.sort(key=lambda sample: sample.sample_idx)
     decision = _decide(stores, dataset, recipe, span, regenerated)
     waiting = {sample.sample_idx for sample in decision.accepted if sample.num_waiting}
-    late: list[str] = []
+    late: list[RegeneratedSample] = []
     if waiting:
         again = [sample for sample in affected if sample.sample_idx in waiting]
         for made in _in_workers(workers, stores, recipe, again, approved=True):
-            late += [problem for sample in made for problem in sample.problems]
+            late += made
     report(len(affected))
     features = _rows(decision, lambda sample: sample.features, 0)
     iq = _rows(decision, lambda sample: sample.iq, 1)
     if features.sample_idxs or iq.sample_idxs:
         restore_rows(stores.database, dataset, span, features, iq, new_root_because=decision.new_root_because)
-    problems = [problem for sample in regenerated for problem in sample.problems]
+    problems = {problem: sample.sample_idx for sample in (*regenerated, *late) for problem in sample.problems}
+    problems |= {_difference(sample): sample.sample_idx for sample in decision.refused}
     return BatchRepair(
-        tuple(sample.sample_idx for sample in decision.refused),
-        tuple(dict.fromkeys([*problems, *late, *map(_difference, decision.refused)])),
+        not_written=tuple(sorted(set(problems.values()))),
+        refused=tuple(sample.sample_idx for sample in decision.refused),
+        problems=tuple(problems),
     )
 
 

@@ -177,9 +177,9 @@ def make_batch(
         PostgreSQL, the S3 store or a worker process was lost.
     """
     dataset = get_living_dataset(stores.database, dataset_name)
+    require_parameters_as_created(stores.database, dataset)
     span = dataset.grid.batch(batch_no)
     recipe = Recipe.of(dataset)
-    require_parameters_as_created(stores.database, dataset)
     with shared_lock(stores.database, dataset.id, waiting) as lock:
         sample_idxs = _samples_to_make(stores, dataset, recipe, span)
         return make_samples(stores, dataset, span, sample_idxs, workers, progress, lock.confirm)

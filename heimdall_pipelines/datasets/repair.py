@@ -147,12 +147,13 @@ def repair_dataset(
         refused = _regenerate(stores, found, workers, making, overwrite=overwrite)
         if before.iq_rows_to_remove:
             delete_iq_rows(stores.database, dataset, before.iq_rows_to_remove)
-        uncertain = {dataset.grid.batch_no(idx) for idx in refused.not_written}
-        counted = sorted((found.miscounted | found.edited_batches) - uncertain)  # a new root would vouch for the loss
-        recount(stores.database, dataset, [dataset.grid.whole_batch(batch_no) for batch_no in counted])
+        if not refused.rows:  # new counts and roots would vouch for the loss of a row
+            spans = [dataset.grid.whole_batch(batch_no) for batch_no in sorted(found.miscounted)]
+            recount(stores.database, dataset, spans)
         orphans = _Orphans(min_orphan_age)
         with open_snapshot(stores.database, name) as snapshot:
-            stores.objects.remove_keys(stores.objects.synthetic_iq_bucket, _orphans(stores.objects, snapshot, orphans))
+            keys = _orphans(stores.objects, snapshot, orphans, spared=refused.not_written)
+            stores.objects.remove_keys(stores.objects.synthetic_iq_bucket, keys)
     return _done(_plan(found, orphans), refused)
 
 
@@ -178,6 +179,7 @@ class _Refused:
     """What was regenerated but not written."""
 
     not_written: tuple[int, ...] = ()
+    rows: tuple[int, ...] = ()
     problems: tuple[str, ...] = ()
 
 
@@ -221,6 +223,7 @@ def _regenerate(
     """Regenerate samples by batch: objects first, then the rows of the batch in one transaction."""
     dataset, grid = found.dataset, found.dataset.grid
     not_written: list[int] = []
+    rows: list[int] = []
     problems: list[str] = []
     for batch_no, sample_idxs in groupby(sorted(found.to_regenerate), key=grid.batch_no):
         span = grid.whole_batch(batch_no)
@@ -229,8 +232,9 @@ def _regenerate(
             continue
         done = repair_batch(stores, dataset, Recipe.of(dataset), span, list(sample_idxs), workers, making)
         not_written += done.not_written
+        rows += done.refused
         problems += done.problems
-    return _Refused(tuple(not_written), tuple(problems))
+    return _Refused(tuple(not_written), tuple(rows), tuple(problems))
 
 
 class _Orphans:
@@ -253,14 +257,23 @@ class _Orphans:
 
 
 def _orphans(
-    objects: ObjectStore, snapshot: DatasetSnapshot, orphans: _Orphans, to_repair: Findings | None = None
+    objects: ObjectStore,
+    snapshot: DatasetSnapshot,
+    orphans: _Orphans,
+    to_repair: Findings | None = None,
+    spared: Collection[int] = (),
 ) -> Iterator[str]:
-    """Keys that no row names, or will name after the repair; streamed: memory does not grow with their number."""
+    """Keys that no row names, or will name after the repair; streamed: memory does not grow with their number.
+
+    Objects of `spared` samples stay: their rows could not be restored.
+    """
     to_regenerate, orphan_rows = (
         (to_repair.to_regenerate, to_repair.orphan_iq_rows) if to_repair is not None else ((), ())
     )
     made: tuple[int | None, Collection[str]] = (None, ())
     for merged in merge_rows_and_objects(objects, snapshot):
+        if merged.sample_idx in spared:
+            continue
         paths: Collection[str] = merged.row.paths.values() if merged.row is not None else ()
         if merged.sample_idx is not None and merged.sample_idx in to_regenerate:
             if made[0] != merged.sample_idx:

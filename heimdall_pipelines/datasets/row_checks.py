@@ -9,6 +9,7 @@ from heimdall_pipelines.datasets.stored_truth import agrees, difference_from_see
 from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION, STATISTICS, out_of_range, wrong_feature_set
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
 from heimdall_pipelines.store.dataset_snapshot import DatasetSnapshot, SampleRow, StoredIq
+from heimdall_pipelines.store.digests import Edit
 from heimdall_pipelines.store.features import ReceiverAggregate
 from heimdall_pipelines.store.iq_objects import sample_iq_key
 
@@ -95,6 +96,7 @@ class _RowChecks:
         what = "a feature row beyond the target that belongs to no batch: inspect it, and delete it with SQL"
         self._findings.add("samples_without_gap", row.sample_idx, what, repaired_by_regeneration=False)
         self._findings.num_without_batch += 1
+        self._edited(row.sample_idx, "feature row", row.edit, repaired_by_regeneration=False)
 
     def orphan_iq_row(self, stored: StoredIq) -> None:
         """Report an IQ row of a sample without features."""
@@ -116,19 +118,26 @@ class _RowChecks:
     def _as_committed(self, row: SampleRow, stored: StoredIq | None) -> None:
         """Compare both rows with their digests."""
         self._committed.count("feature_rows")
-        edits = [("feature row", row.edit)]
+        self._edited(row.sample_idx, "feature row", row.edit)
         if stored is not None:
             self._committed.count("iq_rows")
-            edits.append(("IQ row", stored.edit))
-        for what, edit in edits:
-            if edit is not None:
-                self._findings.add("rows_as_committed", row.sample_idx, f"{what}: {edit}")
-                self._findings.edited_rows.add(row.sample_idx)
+            self._edited(row.sample_idx, "IQ row", stored.edit)
+
+    def _edited(self, sample_idx: int, what: str, edit: Edit | None, *, repaired_by_regeneration: bool = True) -> None:
+        if edit is not None:
+            self._findings.add(
+                "rows_as_committed",
+                sample_idx,
+                f"{what}: {edit}",
+                repaired_by_regeneration=repaired_by_regeneration,
+            )
+            self._findings.edited_rows.add(sample_idx)
 
     def _orphan_iq_row(self, stored: StoredIq, what: str) -> None:
         self._findings.num_iq_rows += 1
         self._findings.orphan_iq_rows.add(stored.sample_idx)
         self._findings.add("iq_of_every_sample", stored.sample_idx, what, repaired_by_regeneration=False)
+        self._edited(stored.sample_idx, "IQ row", stored.edit, repaired_by_regeneration=False)
 
     def _truth(self, row: SampleRow, stored: StoredIq | None) -> None:
         def wrong(what: str) -> None:

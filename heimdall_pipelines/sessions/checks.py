@@ -186,11 +186,9 @@ class _RowChecks:
         self._num_rows += 1
         _check_gap(self._outcomes["segments_without_gap"], row, self._previous)
         before = self._num_problems()
-        if row.unreadable is None:
-            _check_stations(self._outcomes["stations_in_every_segment"], row, self._expected)
-        else:
-            what = f"segment {row.segment_idx}: {row.unreadable} is malformed"
-            self._outcomes["stations_in_every_segment"].problem(what)
+        if row.unreadable is not None:
+            self._outcomes["numbers_in_range"].problem(f"segment {row.segment_idx}: {row.unreadable} is malformed")
+        _check_stations(self._outcomes["stations_in_every_segment"], row, self._expected)
         _check_order(self._outcomes["segments_without_gap"], row, self._previous, self._session.revision)
         _check_numbers(self._outcomes["numbers_in_range"], row)
         self._outcomes["rows_as_committed"].count("feature_rows")

@@ -20,7 +20,8 @@ from heimdall_pipelines.store.dataset_summaries import SummarisedContent, summar
 from heimdall_pipelines.store.datasets import DATASET_COLUMNS, Dataset, dataset_of_row, not_found
 from heimdall_pipelines.store.digest_rows import digested_columns, read_digested
 from heimdall_pipelines.store.digests import Edit, edit_of
-from heimdall_pipelines.store.features import ReceiverFeatures, is_receiver
+from heimdall_pipelines.store.features import ReceiverFeatures
+from heimdall_pipelines.store.receiver_elements import are_receivers
 
 _ROWS_PER_FETCH = 100
 
@@ -234,7 +235,7 @@ def _sample_row(read: dict[str, Any]) -> SampleRow:
     elif not isinstance(row["attempts"], int):
         row["attempts"] = None
         unreadable = "extraction_metadata"
-    elif not (isinstance(elements, list) and all(map(is_receiver, elements))):
+    elif not are_receivers(elements):
         unreadable = "receiver_features"
     if unreadable is not None:
         return SampleRow(receivers=(), unreadable=unreadable, **row)

@@ -21,6 +21,7 @@ from heimdall_pipelines.store.changes import note_row
 from heimdall_pipelines.store.columns import listed, typed
 from heimdall_pipelines.store.digest_rows import digested_columns, resealing
 from heimdall_pipelines.store.digests import Edit, datetime_of, edit_of, new_row_digest
+from heimdall_pipelines.store.receiver_elements import RECEIVER_FIELDS, are_receivers
 from heimdall_pipelines.store.session_digests import sealing_session
 from heimdall_pipelines.store.sessions import SessionBeingDeletedError, SessionNotFoundError
 from heimdall_pipelines.store.sql import text, time_sql
@@ -99,30 +100,10 @@ class ReceiverFeatures:
             rx_lon=element["rx_lon"],
             rx_alt_m=element["rx_alt_m"],
             signal_present=element["signal_present"],
-            features={name: value for name, value in element.items() if name not in _RECEIVER_FIELDS},
+            features={name: value for name, value in element.items() if name not in RECEIVER_FIELDS},
             flags=tuple(element.get("flags", ())),
             error_message=element.get("error_message"),
         )
-
-
-def is_receiver(element: Any) -> bool:
-    """Whether an element of receiver_features can be read: every field has its type, every feature is an object."""
-    if not isinstance(element, dict) or not element.keys() >= _NEEDED_FIELDS:
-        return False
-    flags = element.get("flags", [])
-    return (
-        isinstance(element["rx_id"], str)
-        and isinstance(element["signal_present"], bool)
-        and all(isinstance(element[name], int | float) for name in ("rx_lat", "rx_lon", "rx_alt_m"))
-        and isinstance(flags, list)
-        and all(isinstance(flag, str) for flag in flags)
-        and isinstance(element.get("error_message"), str | None)
-        and all(isinstance(value, dict) for name, value in element.items() if name not in _RECEIVER_FIELDS)
-    )
-
-
-_NEEDED_FIELDS = frozenset({"rx_id", "rx_lat", "rx_lon", "rx_alt_m", "signal_present"})
-_RECEIVER_FIELDS = frozenset(field.name for field in fields(ReceiverFeatures)) - {"features"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,9 +154,10 @@ class SessionFeatureRow(FeatureRow):
 
 @dataclass(frozen=True)
 class StoredSessionRow:
-    """One segment as stored, for checks; ``edit`` is None where the row is as it was committed.
+    """One segment as stored, for checks.
 
-    ``unreadable`` names the column whose JSON is malformed; receivers and metadata are then empty.
+    ``edit`` is None where the row is as it was committed. ``unreadable`` names the column whose JSON is malformed; its
+    receivers are then empty.
     """
 
     segment_idx: int
@@ -219,8 +201,11 @@ class StationInSession:
     flags: tuple[str, ...]
 
 
-_DERIVED_FIELDS = frozenset({"receivers", "extraction_metadata", "timestamp", "edit", "unreadable"})
-_STORED_FIELDS = [field.name for field in fields(StoredSessionRow) if field.name not in _DERIVED_FIELDS]
+_STORED_FIELDS = [
+    field.name
+    for field in fields(StoredSessionRow)
+    if field.name not in ("receivers", "extraction_metadata", "timestamp", "edit", "unreadable")
+]
 
 
 def insert_feature_rows(connection: Connection, rows: str) -> None:
@@ -388,22 +373,28 @@ def read_session_rows(connection: Connection, session_id: UUID) -> Iterator[Stor
         execution_options={"yield_per": 100},
     )
     for row in rows:
-        read = cast("Mapping[str, Any]", row._mapping)
-        elements, metadata = read["receiver_features"], read["extraction_metadata"]
-        unreadable = None
-        if not (isinstance(metadata, dict) and isinstance(metadata.get("num_segments", 0), int)):
-            unreadable = "extraction_metadata"
-        elif not (isinstance(elements, list) and all(map(is_receiver, elements))):
-            unreadable = "receiver_features"
-        is_readable = unreadable is None
-        yield StoredSessionRow(
-            receivers=tuple(ReceiverFeatures.from_json(element) for element in elements) if is_readable else (),
-            extraction_metadata=SessionExtraction.from_json(metadata if is_readable else {}),
-            timestamp=datetime_of(read["timestamp"]),
-            edit=edit_of("measurement_features", read, read["digest"]),
-            unreadable=unreadable,
-            **{name: read[name] for name in _STORED_FIELDS},
-        )
+        yield _stored_session_row(cast("Mapping[str, Any]", row._mapping))
+
+
+def _stored_session_row(read: Mapping[str, Any]) -> StoredSessionRow:
+    values = {name: read[name] for name in _STORED_FIELDS}
+    receivers: tuple[ReceiverFeatures, ...] = ()
+    unreadable = None
+    metadata = read["extraction_metadata"]
+    if not (isinstance(metadata, dict) and isinstance(metadata.get("num_segments", 0), int)):
+        metadata, unreadable = {}, "extraction_metadata"
+    elif are_receivers(read["receiver_features"]):
+        receivers = tuple(ReceiverFeatures.from_json(element) for element in read["receiver_features"])
+    else:
+        unreadable = "receiver_features"
+    return StoredSessionRow(
+        receivers=receivers,
+        extraction_metadata=SessionExtraction.from_json(metadata),
+        timestamp=datetime_of(read["timestamp"]),
+        edit=edit_of("measurement_features", read, read["digest"]),
+        unreadable=unreadable,
+        **values,
+    )
 
 
 def stations_in_session(database: Database, session_id: UUID) -> list[StationInSession]:

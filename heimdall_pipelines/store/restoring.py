@@ -34,7 +34,7 @@ class CommittedBatch:
     root : bytes or None
         As committed; None if the batch has none, or its row is missing or this column was edited.
     digests : dict
-        Digests of the feature row and the IQ row of each sample, as the rows have them now.
+        Digests of the feature row and the IQ row of each sample that has one of them, as the rows have them now.
     """
 
     root: bytes | None
@@ -54,10 +54,11 @@ def committed_batch(database: Database, dataset: Dataset, span: BatchRange) -> C
     with database.transaction() as connection:
         rows = connection.execute(
             text(
-                "SELECT f.sample_idx, f.digest, s.digest AS iq_digest FROM heimdall.measurement_features f"
-                " LEFT JOIN heimdall.synthetic_iq_samples s"
-                " ON s.dataset_id = f.dataset_id AND s.sample_idx = f.sample_idx"
-                " WHERE f.dataset_id = :id AND f.sample_idx >= :first AND f.sample_idx < :end"
+                "SELECT sample_idx, f.digest, s.digest AS iq_digest"
+                " FROM (SELECT sample_idx, digest FROM heimdall.measurement_features"
+                " WHERE dataset_id = :id AND sample_idx >= :first AND sample_idx < :end) AS f"
+                " FULL JOIN (SELECT sample_idx, digest FROM heimdall.synthetic_iq_samples"
+                " WHERE dataset_id = :id AND sample_idx >= :first AND sample_idx < :end) AS s USING (sample_idx)"
             ),
             {"id": dataset.id, "first": span.first_sample_idx, "end": span.end_sample_idx},
         )

@@ -49,6 +49,7 @@ from heimdall_pipelines_tests.datasets.support import (
     object_sizes,
     query,
 )
+from heimdall_pipelines_tests.sealing import reseal
 from heimdall_pipelines_tests.waiting import TIMEOUT_S, wait_for
 
 BOTH_TYPES = pytest.mark.parametrize("dataset_type", ["feature_based", "iq_raw"])
@@ -422,6 +423,7 @@ def test_an_expansion_that_stops_keeps_what_was_there(stores):
     # As if the first three had been lucky.
     statement = "UPDATE heimdall.synthetic_datasets SET spec = spec || CAST(:scarce AS jsonb) WHERE id = :id"
     execute(stores, statement, scarce=json.dumps(SCARCE), id=dataset.id)
+    reseal(stores)
     expand(stores, dataset, 8)
     with pytest.raises(BatchStoppedError, match="of 5 samples found a scene in 100 attempts"):
         make(stores, "scarce")

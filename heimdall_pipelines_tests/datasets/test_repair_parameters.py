@@ -14,10 +14,19 @@ from heimdall_pipelines_tests.integrity import NAME, NUM_SAMPLES, Night, failed,
 
 EDITS = {
     "the seed": ("seed = seed + 1", f"seed is {SEED + 1}, the dataset was created with {SEED}"),
-    "a receiver's position": ("receivers = jsonb_set(receivers, '{0,latitude}', '44.5')", "receivers is"),
-    "a receiver less": ("receivers = receivers - 0", "receivers is"),
-    "a parameter": ("spec = jsonb_set(spec, '{tx_power_dbm}', '20')", "spec is"),
-    "the batch size": ("spec = jsonb_set(spec, '{batch_size}', '4')", "spec is"),
+    "a receiver's position": (
+        "receivers = jsonb_set(receivers, '{0,latitude}', '44.5')",
+        "receivers 0 latitude is 44.5, the dataset was created with 45.03",
+    ),
+    "a receiver less": ("receivers = receivers - 0", "number of receivers is 2, the dataset was created with 3"),
+    "a parameter": (
+        "spec = jsonb_set(spec, '{tx_power_dbm}', '20')",
+        "spec tx_power_dbm is 20, the dataset was created with 37",
+    ),
+    "the batch size": (
+        "spec = jsonb_set(spec, '{batch_size}', '4')",
+        "spec batch_size is 4, the dataset was created with 5",
+    ),
     "the generator version": ("generator_version = 99", "generator_version is 99"),
 }
 edits = pytest.mark.parametrize(("change", "difference"), EDITS.values(), ids=list(EDITS))
@@ -129,9 +138,15 @@ def test_what_the_seed_gives_otherwise_is_not_written_but_reported(night, monkey
 
     monkeypatch.setattr(restoring, "make_sample", other_sample)
     done = repair(night)
-    assert (done.to_regenerate, done.not_written) == ((11,), (3, 7))
-    assert len(done.refusals) == 3
-    assert night.snapshot() == lost
+    assert (done.to_regenerate, done.not_written) == ((), (3, 7, 11))
+    assert any(
+        "sample 3: feature row regenerated from the seed would not be what was committed" in line
+        for line in done.refusals
+    )
+    assert any(f"{night.key(11)} was not written" in line for line in done.refusals)
+    now = night.snapshot()
+    assert now.rows == lost.rows
+    assert now.objects.keys() - lost.objects.keys() == {night.key(11, 1, sidecar=True)}  # which is what it was
     assert {"counts_agree", "samples_without_gap"} <= set(failed(night.validate()))
     monkeypatch.undo()
     assert repair(night).not_written == ()

@@ -15,6 +15,7 @@ from heimdall_pipelines.datasets.workers import Workers
 from heimdall_pipelines.store.dataset_snapshot import open_snapshot
 from heimdall_pipelines.store.datasets import find_dataset
 from heimdall_pipelines_tests.datasets.support import add, execute, feature_rows, make, object_sizes
+from heimdall_pipelines_tests.sealing import reseal
 
 WITHOUT_NEW_FIELDS = (
     "SET truth = jsonb_set(truth, '{receivers}', (SELECT jsonb_agg(link - 'rice_k_db' ORDER BY n)"
@@ -31,6 +32,7 @@ def old(stores):
         execute(stores, f"UPDATE heimdall.{table} {WITHOUT_NEW_FIELDS}")
     execute(stores, "UPDATE heimdall.synthetic_datasets SET generator_version = 1")
     execute(stores, "UPDATE heimdall.synthetic_batches SET generator_version = '1'")
+    reseal(stores)
     return dataset
 
 

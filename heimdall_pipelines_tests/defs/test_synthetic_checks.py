@@ -26,6 +26,7 @@ from heimdall_pipelines.store.sessions import get_session
 from heimdall_pipelines_tests.datasets.support import add, assert_agrees, execute, make, object_sizes, query
 from heimdall_pipelines_tests.defs.support import BATCH_CHECKS, failed, last_words_of_batch, last_words_of_dataset
 from heimdall_pipelines_tests.older_features import make_older
+from heimdall_pipelines_tests.sealing import reseal
 from heimdall_pipelines_tests.sessions.support import import_files, noise, npy_files, npy_options
 
 MAKE, SUMMARISE = "make_synthetic_batches", "summarise_synthetic_dataset"
@@ -279,6 +280,7 @@ def test_the_validation_job_reads_objects_only_on_request(instance, stores):
     stores.objects.put(changed, io.BytesIO(bytes(size_bytes)), size_bytes, "application/octet-stream")
     # As if it was damaged below the store: its ETag is the same.
     execute(stores, "UPDATE heimdall.synthetic_iq_samples SET iq_metadata = iq_metadata - 'etag'")
+    reseal(stores)
 
     quick = run(instance, VALIDATE, "night")
     assert ("night", "objects_agree") not in failed_in(quick)
@@ -530,6 +532,7 @@ def test_an_impossible_validation_fails_the_run_at_its_end(instance, stores, sho
         stores,
         "UPDATE heimdall.synthetic_datasets SET spec = spec || '{\"colour\": \"red\"}' WHERE name = 'first'",
     )
+    reseal(stores)  # as if another version had created it
     result = run(instance, EVERYTHING)
     assert not result.success
     assert "some datasets could not be checked: dataset first: this version cannot read its parameters" in failure(

@@ -12,6 +12,7 @@ from heimdall_pipelines.store.iq_objects import sidecar_location
 from heimdall_pipelines.store.measurements import list_recordings
 from heimdall_pipelines.store.objects import ObjectLocation, ObjectStore, ObjectsUnavailableError
 from heimdall_pipelines.store.stores import Stores
+from heimdall_pipelines_tests.sealing import reseal
 from heimdall_pipelines_tests.sessions.support import import_files, quiet
 
 
@@ -30,6 +31,13 @@ def execute(stores, statement, **values):
 def failed(stores, session_id):
     """Names of the checks that fail, with their severity and first example."""
     return {x.name: (x.severity, x.examples[0]) for x in check_session(stores, session_id).outcomes if not x.passed}
+
+
+def failed_as_edited(stores, session_id):
+    """As `failed`, of rows that were edited: the check of their digests fails, too."""
+    found = failed(stores, session_id)
+    assert found.pop("rows_as_committed")[0] == "ERROR"
+    return found
 
 
 def location_of(stores, session_id, rx_id):
@@ -55,7 +63,7 @@ def test_a_station_missing_in_a_row_is_found(stores, session_id):
         "UPDATE heimdall.measurement_features SET receiver_features = receiver_features - 1,"
         " num_receivers_in_sample = 2, num_receivers_detected = 2 WHERE segment_idx = 3",
     )
-    assert failed(stores, session_id) == {
+    assert failed_as_edited(stores, session_id) == {
         "stations_in_every_segment": ("ERROR", "segment 3: station milano-baggio is missing")
     }
 
@@ -66,7 +74,8 @@ def test_a_station_that_stands_twice_or_is_a_stranger_is_found(stores, session_i
         "UPDATE heimdall.measurement_features SET receiver_features = jsonb_set(receiver_features, '{0,rx_id}',"
         """ '"torino"') WHERE segment_idx = 0""",
     )
-    (outcome,) = [x for x in check_session(stores, session_id).outcomes if not x.passed]
+    assert list(failed_as_edited(stores, session_id)) == ["stations_in_every_segment"]
+    (outcome,) = [x for x in check_session(stores, session_id).outcomes if x.name == "stations_in_every_segment"]
     assert outcome.examples == ["segment 0: station genova is missing", "segment 0: station torino is listed twice"]
 
 
@@ -76,7 +85,9 @@ def test_an_entry_without_a_feature_is_found(stores, session_id):
         "UPDATE heimdall.measurement_features SET receiver_features = receiver_features #- '{2,snr_db}'"
         " WHERE segment_idx = 0",
     )
-    assert failed(stores, session_id) == {"stations_in_every_segment": ("ERROR", "segment 0: torino lacks snr_db")}
+    assert failed_as_edited(stores, session_id) == {
+        "stations_in_every_segment": ("ERROR", "segment 0: torino lacks snr_db")
+    }
 
 
 def test_counts_that_do_not_match_their_row_are_found(stores, session_id):
@@ -127,7 +138,7 @@ def test_numbers_out_of_range_are_found(stores, session_id, path, value):
         path=path,
         value=value,
     )
-    ((name, (severity, example)),) = failed(stores, session_id).items()
+    ((name, (severity, example)),) = failed_as_edited(stores, session_id).items()
     assert (name, severity) == ("numbers_in_range", "ERROR")
     assert path.strip("{}").split(",")[1] in example
 
@@ -173,6 +184,7 @@ def test_an_older_headerless_object_lies_elsewhere_and_has_no_sidecar(stores, se
         new=str(elsewhere),
         old=str(location),
     )
+    reseal(stores)
     checked = check_session(stores, session_id, checksums=True)
     assert all(outcome.passed for outcome in checked.outcomes)
     (objects,) = [outcome for outcome in checked.outcomes if outcome.name == "objects_agree"]
@@ -195,16 +207,20 @@ def test_an_object_that_no_measurement_names_is_found(stores, session_id):
     }
 
 
-def test_other_bytes_of_the_same_length_are_found_by_their_checksum_only(stores, session_id, monkeypatch):
+def test_other_bytes_of_the_same_length_are_found_by_etag_or_checksum(stores, session_id, monkeypatch):
     monkeypatch.setattr(object_checks, "READ_BYTES", 100_000)
     location = location_of(stores, session_id, "genova")
     content = bytearray(stores.objects.read(location, 0, stores.objects.size_bytes(location)))
     content[-1] ^= 1
     stores.objects.put(location, io.BytesIO(content), len(content), "application/octet-stream")
+    changed = f"{location}: its bytes are not those that were stored (SHA-256 differs)"
+    assert failed(stores, session_id) == {"objects_agree": ("ERROR", changed)}
+    execute(stores, "UPDATE heimdall.measurements SET etag = NULL")  # as rows of before ETags were kept
+    reseal(stores)
     assert failed(stores, session_id) == {}
     checked = check_session(stores, session_id, checksums=True)
     (outcome,) = [outcome for outcome in checked.outcomes if not outcome.passed]
-    assert outcome.examples == [f"{location}: its bytes are not those that were stored (SHA-256 differs)"]
+    assert outcome.examples == [changed]
     assert outcome.numbers["checksums_compared"] == 3
     assert checked.num_affected == checked.num_segments == 12
 
@@ -219,6 +235,7 @@ def test_every_row_has_stations_that_recorded_nothing(stores, session_id):
         " WHERE iq_data_location = :location",
         location=str(location),
     )
+    reseal(stores)
     extract_session(stores, session_id, quiet)
     assert failed(stores, session_id) == {"stations_extracted": ("WARN", "segment 0: genova: it was off")}
     execute(

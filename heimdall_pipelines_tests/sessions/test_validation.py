@@ -14,9 +14,11 @@ from heimdall_pipelines.sessions.extraction import extract_session
 from heimdall_pipelines.sessions.validation import validate_session
 from heimdall_pipelines.store.measurements import list_recordings
 from heimdall_pipelines.store.objects import ObjectLocation
+from heimdall_pipelines.store.session_deletion import begin_deletion
 from heimdall_pipelines.store.session_health import SessionChangedError
 from heimdall_pipelines.store.sessions import SessionBeingDeletedError, SessionNotFoundError, get_session
 from heimdall_pipelines_tests.older_features import make_older
+from heimdall_pipelines_tests.sealing import reseal
 from heimdall_pipelines_tests.sessions.support import import_files, quiet
 
 NUM_SEGMENTS = 12
@@ -94,6 +96,7 @@ def test_an_extraction_brings_an_older_session_to_the_present_features(stores, s
 def test_a_row_that_is_not_of_its_feature_version_is_found(stores, session_id):
     make_older(stores)
     execute(stores, "UPDATE heimdall.measurement_features SET feature_version = 2 WHERE segment_idx = 3")
+    reseal(stores)
     (failed,) = [outcome for outcome in validate_session(stores, session_id).outcomes if not outcome.passed]
     assert (failed.name, failed.examples[0]) == ("stations_in_every_segment", "segment 3: genova lacks cn0_dbhz")
 
@@ -165,9 +168,10 @@ def test_only_completed_sessions_can_be_validated(stores, imported):
     with pytest.raises(SessionNotFoundError, match="heimdall session list"):
         validate_session(stores, uuid4())
     execute(stores, "UPDATE heimdall.recording_sessions SET status = 'in_progress'")
+    reseal(stores)
     with pytest.raises(SessionNotCompleteError, match="is in_progress: it can be checked only when it is completed"):
         validate_session(stores, imported)
-    execute(stores, "UPDATE heimdall.recording_sessions SET deletion_began_at = now()")
+    begin_deletion(stores.database, imported)
     slug = slug_of(stores, imported)
     with pytest.raises(SessionBeingDeletedError, match=f"finish it with: heimdall session delete {slug}"):
         validate_session(stores, imported)

@@ -96,7 +96,7 @@ def commit(stores, dataset, batch_no, rows, iq=()):
         dataset.grid.batch(batch_no),
         sample_idxs=[row.sample_idx for row in rows],
         feature_rows=[feature_row_json(dataset.id, uuid4(), row) for row in rows],
-        iq_rows=[iq_row_json(row) for row in iq],
+        iq_rows=[iq_row_json(dataset.id, row) for row in iq],
     )
 
 
@@ -216,10 +216,10 @@ def test_an_iq_row_that_is_refused_takes_the_features_with_it(stores):
 
 def test_numbers_that_json_does_not_have_are_refused_before_anything_is_sent(stores):
     dataset = add(stores, "night", 5)
-    with pytest.raises(ValueError, match="JSON"):
+    with pytest.raises(ValueError, match="JSON|NaN|infinity"):
         commit(stores, dataset, 0, [feature_row(0, snr_db=float("nan"))])
-    with pytest.raises(ValueError, match="JSON"):
-        iq_row_json(replace(iq_row(0), iq_metadata=IqMetadata(full_scale_dbm=float("inf"))))
+    with pytest.raises(ValueError, match="JSON|NaN|infinity"):
+        iq_row_json(dataset.id, replace(iq_row(0), iq_metadata=IqMetadata(full_scale_dbm=float("inf"))))
 
 
 def test_a_commit_for_a_deleted_dataset_is_a_clear_error(stores):

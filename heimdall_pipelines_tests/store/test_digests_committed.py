@@ -156,7 +156,7 @@ def test_edited_parameters_make_no_sample_and_are_restored_from_the_copy(stores,
     assert list(state.edited) == [column]
     assert state.committed is not None
     assert state.committed.of(get_dataset(stores.database, "night")).seed == dataset.seed
-    with pytest.raises(ParametersEditedError, match=f"(?s)night: nothing is generated .*{column} is .* created with"):
+    with pytest.raises(ParametersEditedError, match=f"(?s)night: nothing is generated .*{column} .*is .* created with"):
         require_parameters_as_created(stores.database, dataset)
     assert list(restore_parameters(stores.database, dataset, reason="seen by a test")) == [column]
     with stores.database.transaction() as connection:
