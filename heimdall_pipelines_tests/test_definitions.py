@@ -6,15 +6,18 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from heimdall_pipelines.datasets.findings import BATCH_FEATURE_CHECKS, BATCH_IQ_CHECKS, DATASET_CHECKS
 from heimdall_pipelines.definitions import build_definitions
 from heimdall_pipelines.defs.asset_metadata import stored_in_bucket
 from heimdall_pipelines.rf.feature_registry import FEATURE_NAMES, FEATURE_VERSION
+from heimdall_pipelines.sessions.checks import SESSION_CHECKS
 from heimdall_pipelines.settings import load_bucket_settings
 from heimdall_pipelines.store.table_columns import table_columns
 
 # In a process of its own: no import of the tests helps, and no HEIMDALL_ variable is needed to load.
 LOAD = """
 import json
+from heimdall_pipelines.datasets.findings import BATCH_FEATURE_CHECKS, BATCH_IQ_CHECKS, DATASET_CHECKS
 from heimdall_pipelines.definitions import definitions
 repository = definitions.get_repository_def()
 print(json.dumps({
@@ -43,7 +46,7 @@ def test_everything_loads_in_a_fresh_process_without_any_setting():
             "synthetic/raw_iq_objects",
             "websdr_stations",
         ],
-        "checks": 28,
+        "checks": sum(map(len, (SESSION_CHECKS, DATASET_CHECKS, BATCH_FEATURE_CHECKS, BATCH_IQ_CHECKS))),
         "sensors": [
             "completed_recording_sessions",
             "requested_synthetic_batches",

@@ -35,7 +35,7 @@ class _Commands(LazyGroup):
         "demo": Place(
             f"{_HERE}.demo",
             "demo",
-            "Demonstrate everything: import, locate and record sessions, check features, generate and repair a dataset.",
+            "Demonstrate everything: import, locate and record sessions; generate and repair a dataset.",
         ),
         "status": Place(
             f"{_HERE}.status",

@@ -30,7 +30,7 @@ def demo(
         Path | None, typer.Option(help="Folder of recordings, one file per station; default: simulated recordings")
     ] = None,
 ) -> None:
-    """Demonstrate everything: import, locate and record sessions, check features, generate and repair a dataset.
+    """Demonstrate everything: import, locate and record sessions; generate and repair a dataset.
 
     The recording is from simulated receivers. No input is needed.
     """

@@ -216,9 +216,9 @@ def test_an_iq_row_that_is_refused_takes_the_features_with_it(stores):
 
 def test_numbers_that_json_does_not_have_are_refused_before_anything_is_sent(stores):
     dataset = add(stores, "night", 5)
-    with pytest.raises(ValueError, match="JSON|NaN|infinity"):
+    with pytest.raises(ValueError, match=r"JSON|NaN|infinity"):
         commit(stores, dataset, 0, [feature_row(0, snr_db=float("nan"))])
-    with pytest.raises(ValueError, match="JSON|NaN|infinity"):
+    with pytest.raises(ValueError, match=r"JSON|NaN|infinity"):
         iq_row_json(dataset.id, replace(iq_row(0), iq_metadata=IqMetadata(full_scale_dbm=float("inf"))))
 
 
