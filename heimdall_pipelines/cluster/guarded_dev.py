@@ -21,9 +21,8 @@ def main() -> None:
     """Run `dg` with the arguments of this process."""
     from dagster_dg_cli.cli import main as run_dg
 
-    assert dev.open_ipc_subprocess is open_ipc_subprocess
-    dev.open_ipc_subprocess = open_guarded
-    run_dg()
+    guarded_webserver.replace_attribute(dev, open_ipc_subprocess.__name__, open_ipc_subprocess, open_guarded)
+    run_dg()  # type: ignore[no-untyped-call]
 
 
 if __name__ == "__main__":
