@@ -19,12 +19,10 @@ def open_guarded(command: Sequence[str], **options: Any) -> Any:
 
 def main() -> None:
     """Run `dg` with the arguments of this process."""
-    from dagster_dg_cli import cli
+    from dagster_dg_cli.cli import main as run_dg
 
-    names: dict[str, Any] = vars(dev)
-    assert names["open_ipc_subprocess"] is open_ipc_subprocess
-    names["open_ipc_subprocess"] = open_guarded
-    vars(cli)["main"]()
+    guarded_webserver.replace_attribute(dev, open_ipc_subprocess.__name__, open_ipc_subprocess, open_guarded)
+    run_dg()  # type: ignore[no-untyped-call]
 
 
 if __name__ == "__main__":

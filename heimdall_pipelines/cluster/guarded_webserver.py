@@ -3,6 +3,7 @@
 It takes the options of ``dagster-webserver``.
 """
 
+from types import ModuleType
 from typing import Any
 
 from dagster_webserver import cli
@@ -20,12 +21,18 @@ def guarded_app(*arguments: Any, **options: Any) -> Starlette:
     return app
 
 
+def replace_attribute(module: ModuleType, name: str, expected: object, replacement: object) -> None:
+    """Replace a function that a module of Dagster calls by its name; fails if another version calls another one."""
+    if getattr(module, name) is not expected:
+        raise RuntimeError(f"{module.__name__}.{name} is not what this version of Dagster was expected to call")
+    setattr(module, name, replacement)
+
+
 def main() -> None:
     """Run the webserver until SIGINT or SIGTERM."""
-    names: dict[str, Any] = vars(cli)
-    assert names["create_app_from_workspace_process_context"] is create_app_from_workspace_process_context
-    names["create_app_from_workspace_process_context"] = guarded_app
-    names["main"]()
+    make_app = create_app_from_workspace_process_context
+    replace_attribute(cli, make_app.__name__, make_app, guarded_app)
+    cli.main()  # type: ignore[no-untyped-call]
 
 
 if __name__ == "__main__":

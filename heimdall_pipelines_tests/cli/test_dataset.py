@@ -215,7 +215,7 @@ def test_the_same_total_again_changes_nothing_and_more_expands(heimdall, create,
     assert "from 8 to 9 samples" in heimdall("dataset", "expand", "night", "--to", 9)[1]
     assert "nothing changed" in heimdall("dataset", "expand", "night", "--to", 9)[1]
     code, _, err = heimdall("dataset", "expand", "night", "--to", 3)
-    assert (code, "which cannot be lowered" in err) == (1, True)
+    assert (code, "heimdall dataset shrink night --to 3" in err) == (1, True)
     assert get_dataset(stores.database, "night").target_num_samples == 9
 
 

@@ -13,6 +13,7 @@ from heimdall_pipelines.cli import app
 from heimdall_pipelines.settings import ENV_PREFIX
 from heimdall_pipelines.store.stations import MAX_RX_ID_CHARACTERS, StationError, list_stations
 from heimdall_pipelines_tests.cli.test_help import EVERY_COMMAND
+from heimdall_pipelines_tests.datasets.support import add
 from heimdall_pipelines_tests.dev_server import HEIMDALL
 from heimdall_pipelines_tests.sessions.support import import_files, noise, npy_files, npy_options
 from heimdall_pipelines_tests.waiting import TIMEOUT_S
@@ -103,21 +104,24 @@ def test_an_rx_id_of_2000_characters_is_refused_before_anything_is_stored(heimda
         ("session", "record", "--frequency", "7MHz", "--all-active", "--duration", "inf"),
         ("session", "record", "--frequency", "7MHz", "--all-active", "--max-stations", -(2**62)),
         ("session", "record", "--frequency", "7MHz", "--stations", "r" * 2000),
-        ("dataset", "create", "night", "--num-samples", TOO_MUCH),
-        ("dataset", "create", "night", "--num-samples", -1),
-        ("dataset", "create", "night", "--num-samples", 5, "--seed", 2**63 - 1),
-        ("dataset", "create", "night", "--num-samples", 5, "--min-snr-db", "1e400"),
-        ("dataset", "create", "night", "--num-samples", 5, "--tx-power-dbm", "nan"),
-        ("dataset", "create", "night", "--num-samples", 5, "--batch-size", TOO_MUCH),
+        ("dataset", "create", "day", "--num-samples", TOO_MUCH),
+        ("dataset", "create", "day", "--num-samples", -1),
+        ("dataset", "create", "day", "--num-samples", 5, "--seed", 2**63 - 1),
+        ("dataset", "create", "day", "--num-samples", 5, "--min-snr-db", "1e400"),
+        ("dataset", "create", "day", "--num-samples", 5, "--tx-power-dbm", "nan"),
+        ("dataset", "create", "day", "--num-samples", 5, "--batch-size", TOO_MUCH),
         ("dataset", "expand", "night", "--by", 2**62),
         ("dataset", "shrink", "night", "--to", -(2**62)),
         ("dataset", "iq", "night", 2**62, "-o", "folder"),
+        ("dataset", "iq", "night", -1, "-o", "folder"),
         ("dataset", "repair", "night", "--sample", 2**62),
+        ("dataset", "repair", "night", "--sample", 2**62, "--apply"),
         ("alerts", "list", "--limit", 2**62),
         ("metrics", "--serve", "9" * 5000),
     ],
 )
-def test_huge_and_negative_numbers_end_with_one_message(heimdall, arguments, monkeypatch, tmp_path):
+def test_huge_and_negative_numbers_end_with_one_message(heimdall, stores, arguments, monkeypatch, tmp_path):
+    add(stores, "night", 2)
     monkeypatch.chdir(tmp_path)
     code, _, err = heimdall(*arguments)  # a traceback would be another exception than SystemExit
     assert code in (0, 1, 2)
@@ -155,7 +159,7 @@ USES_KERNELS = """
 import numpy as np
 from heimdall_pipelines.rf.philox import Purpose, generator
 print(generator(seed=1, sample_idx=2, purpose=Purpose.NOISE).standard_normal(3))
-from heimdall_pipelines.rf.features import FEATURE_VERSION
+import heimdall_pipelines.rf.features
 import matplotlib.figure
 """
 
