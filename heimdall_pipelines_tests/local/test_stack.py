@@ -125,6 +125,16 @@ def test_the_environment_reaches_both_databases_and_both_buckets_which_survive_a
             assert response.read() == b"42"
 
 
+def test_the_space_of_removed_objects_is_returned_while_the_server_runs(stack):
+    with stack.use() as environment:
+        s3 = connect_s3(environment)
+        s3.put_object("heimdall-raw-iq", "large", io.BytesIO(os.urandom(5_000_000)), 5_000_000)
+        assert environment["HEIMDALL_S3_FOLDER"] == str(stack.objects_folder)
+        s3.remove_object("heimdall-raw-iq", "large")
+        assert stack.reclaim_space() == pytest.approx(5_000_000, rel=0.02)
+    assert stack.reclaim_space() is None
+
+
 def test_credentials_are_for_the_owner_alone_and_show_nowhere_else(stack, home, caplog):
     caplog.set_level(logging.DEBUG)
     before = os.umask(0)
