@@ -37,6 +37,11 @@ class CurrencyCheck:
             self._outcome.problem(
                 f"segment {row.segment_idx}: it was extracted from other inputs than the recorded ones"
             )
+        if row.session_revision != stored.session_revision:
+            self._outcome.problem(
+                f"segment {row.segment_idx}: it is of revision {row.session_revision}, the recorded inputs are of "
+                f"{stored.session_revision}"
+            )
         for receiver in row.receivers:
             self._position(receiver.rx_id, (receiver.rx_lat, receiver.rx_lon, receiver.rx_alt_m))
 

@@ -139,7 +139,8 @@ def session_edits(connection: Connection, session_id: UUID) -> SessionEdits:
         num += 1
         edit = edit_of("measurements", row, row["digest"])
         if edit is not None:
-            measurements[rx_ids[row["websdr_station_id"]]] = edit
+            station = row["websdr_station_id"]  # may have been edited to one that does not exist
+            measurements[rx_ids.get(station, f"station {station}")] = edit
     root = session["root"]
     since = connection.execute(
         text(f"SELECT digests_since FROM heimdall.recording_sessions WHERE {_OF_SESSION}"), values

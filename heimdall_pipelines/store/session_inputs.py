@@ -135,9 +135,7 @@ def stale_sessions(
         Also sessions whose features are of an older version.
     """
     is_older = (
-        "CAST(e.inputs ->> CAST(:version_key AS text) AS integer) < CAST(:version AS integer)"
-        if older_features
-        else "false"
+        "e.inputs -> CAST(:version_key AS text) < to_jsonb(CAST(:version AS integer))" if older_features else "false"
     )
     with database.transaction() as connection:
         rows = connection.execute(

@@ -227,7 +227,7 @@ SESSIONS = [
     (
         "the revision is raised in session and rows",
         in_turn(session("revision = 2"), segments("session_revision = 2", "true")),
-        ROWS,
+        BOTH,
         "revision",
     ),
     ("the session is marked as being deleted", session("deletion_began_at = now()"), ROWS, "deletion_began_at"),
@@ -278,6 +278,7 @@ SEGMENTS = [
         CURRENT,
         "other inputs",
     ),
+    ("the revision of the recorded inputs is edited", extraction("session_revision = 2"), CURRENT, "of revision 1"),
     (
         "the record of the inputs is deleted",
         lambda place: place.sql("DELETE FROM heimdall.session_extractions WHERE recording_session_id = :session"),

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,19 +112,19 @@ def edit_byte(place: Place, location: ObjectLocation, position: float, mask: int
 
 def another(column: TableColumn, value: Any) -> st.SearchStrategy[Any]:
     """Values of a column, mostly near the one that it has."""
-    by_type = {
-        "boolean": st.just(not value),
-        "smallint": _integers(value, 2**15 - 1),
-        "integer": _integers(value, 2**31 - 1),
-        "bigint": _integers(value, 2**63 - 1),
-        "double precision": _floats(value),
-        "text": _texts(value),
-        "uuid": st.uuids(),
-        "bytea": st.binary(min_size=1, max_size=40) | st.just(_flipped(value)),
-        "timestamp with time zone": st.datetimes().map(lambda time: time.isoformat() + "Z"),
-        "jsonb": _json(value),
+    by_type: dict[str, Callable[[], st.SearchStrategy[Any]]] = {
+        "boolean": lambda: st.just(not value),
+        "smallint": lambda: _integers(value, 2**15 - 1),
+        "integer": lambda: _integers(value, 2**31 - 1),
+        "bigint": lambda: _integers(value, 2**63 - 1),
+        "double precision": lambda: _floats(value),
+        "text": lambda: _texts(value),
+        "uuid": st.uuids,
+        "bytea": lambda: st.binary(min_size=1, max_size=40) | st.just(_flipped(value)),
+        "timestamp with time zone": lambda: st.datetimes().map(lambda time: time.isoformat() + "Z"),
+        "jsonb": lambda: _json(value),
     }
-    found: st.SearchStrategy[Any] = by_type[column.type]
+    found = by_type[column.type]()
     return found | st.none() if column.is_nullable else found
 
 
