@@ -377,16 +377,12 @@ def read_session_rows(connection: Connection, session_id: UUID) -> Iterator[Stor
 
 def _stored_session_row(read: Mapping[str, Any]) -> StoredSessionRow:
     values = {name: read[name] for name in _STORED_FIELDS}
-    receivers: tuple[ReceiverFeatures, ...] = ()
-    unreadable = None
+    receivers = read_receivers(read["receiver_features"])
+    unreadable = "receiver_features" if receivers is None else None
     if not isinstance(values["extraction_metadata"], dict):
         values["extraction_metadata"], unreadable = {}, "extraction_metadata"
-    elif are_receivers(read["receiver_features"]):
-        receivers = tuple(ReceiverFeatures.from_json(element) for element in read["receiver_features"])
-    else:
-        unreadable = "receiver_features"
     return StoredSessionRow(
-        receivers=receivers,
+        receivers=receivers or (),
         timestamp=datetime_of(read["timestamp"]),
         edit=edit_of("measurement_features", read, read["digest"]),
         unreadable=unreadable,
@@ -394,15 +390,16 @@ def _stored_session_row(read: Mapping[str, Any]) -> StoredSessionRow:
     )
 
 
-def are_receivers(elements: Any) -> bool:
-    """Whether what a column receiver_features holds can be read."""
+def read_receivers(elements: Any) -> tuple[ReceiverFeatures, ...] | None:
+    """Read what a column receiver_features holds; None where it is malformed."""
     if not (isinstance(elements, list) and all(isinstance(element, dict) for element in elements)):
-        return False
+        return None
     try:
-        receivers = [ReceiverFeatures.from_json(element) for element in elements]
+        receivers = tuple(ReceiverFeatures.from_json(element) for element in elements)
     except (KeyError, TypeError):
-        return False
-    return all(isinstance(value, dict) for receiver in receivers for value in receiver.features.values())
+        return None
+    are_objects = all(isinstance(value, dict) for receiver in receivers for value in receiver.features.values())
+    return receivers if are_objects else None
 
 
 def stations_in_session(database: Database, session_id: UUID) -> list[StationInSession]:
