@@ -102,7 +102,8 @@ class DatasetSnapshot:
     def __init__(self, connection: Connection, dataset: Dataset) -> None:
         self._connection = connection
         self.parameters = parameters_state(connection, dataset.id)
-        self.dataset = self.parameters.committed.of(dataset) if self.parameters.edited else dataset
+        committed = self.parameters.committed
+        self.dataset = dataset if committed is None or not self.parameters.edited else committed.of(dataset)
         rows = connection.execute(
             text(f"SELECT {BATCH_COLUMNS} FROM heimdall.synthetic_batches WHERE dataset_id = :id ORDER BY batch_no"),
             {"id": dataset.id},

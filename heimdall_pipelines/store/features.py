@@ -222,7 +222,7 @@ def insert_feature_rows(connection: Connection, rows: str) -> None:
 def feature_digest(values: Mapping[str, Any]) -> bytes:
     """Digest of a row of measurement_features from the values that `insert_feature_rows` takes."""
     derived = {"timestamp": values["time_us"], "tx_known": values["tx_latitude"] is not None}
-    return new_row_digest("measurement_features", values | derived)
+    return new_row_digest("measurement_features", {**values, **derived})
 
 
 def with_digest(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -372,7 +372,7 @@ def read_session_rows(connection: Connection, session_id: UUID) -> Iterator[Stor
         execution_options={"yield_per": 100},
     )
     for row in rows:
-        yield _stored_session_row(row._mapping)
+        yield _stored_session_row(dict(row._mapping))
 
 
 def _stored_session_row(read: Mapping[str, Any]) -> StoredSessionRow:
