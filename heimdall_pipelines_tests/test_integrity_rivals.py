@@ -126,17 +126,17 @@ def test_a_killed_batch_is_whole_or_not_there_and_is_made_again(night, settings,
             (
                 "before objects",
                 "before it makes samples",
-                {"counts_agree", "samples_without_gap", "iq_of_every_sample", "objects_agree"},
+                {"counts_agree", "samples_without_gap", "iq_of_every_sample", "objects_agree", "rows_as_committed"},
             ),
             (
                 "before the commit",
                 "between objects and commit",
-                {"counts_agree", "samples_without_gap", "iq_of_every_sample", "objects_agree"},
+                {"counts_agree", "samples_without_gap", "iq_of_every_sample", "objects_agree", "rows_as_committed"},
             ),
             (
                 "after the commit",
                 "after the commit of the first batch",
-                {"counts_agree", "samples_without_gap", "iq_of_every_sample", "objects_agree"},
+                {"counts_agree", "samples_without_gap", "iq_of_every_sample", "objects_agree", "rows_as_committed"},
             ),
             ("before the sweep", "before it removes objects without row", {"objects_agree"}),
         ]
