@@ -20,8 +20,7 @@ from heimdall_pipelines.store.dataset_summaries import SummarisedContent, summar
 from heimdall_pipelines.store.datasets import DATASET_COLUMNS, Dataset, dataset_of_row, not_found
 from heimdall_pipelines.store.digest_rows import digested_columns, read_digested
 from heimdall_pipelines.store.digests import Edit, edit_of
-from heimdall_pipelines.store.features import ReceiverFeatures
-from heimdall_pipelines.store.receiver_elements import are_receivers
+from heimdall_pipelines.store.features import ReceiverFeatures, read_receivers
 
 _ROWS_PER_FETCH = 100
 
@@ -51,7 +50,7 @@ class SampleRow:
     gdop: float | None
     unreadable: str | None = None
     edit: Edit | None = None
-    digest: bytes | None = None
+    digest: bytes | None = field(default=None, compare=False)
 
 
 _SAMPLE_COLUMNS = digested_columns("measurement_features")
@@ -76,7 +75,7 @@ class StoredIq:
     sidecar_sha256: Mapping[str, str] = field(default_factory=dict)
     unreadable: str | None = None
     edit: Edit | None = None
-    digest: bytes | None = None
+    digest: bytes | None = field(default=None, compare=False)
 
     @classmethod
     def malformed(cls, sample_idx: int, column: str) -> "StoredIq":
@@ -229,17 +228,18 @@ def _sample_row(read: dict[str, Any]) -> SampleRow:
     row["digest"] = None if read["digest"] is None else bytes(read["digest"])
     row["edit"] = edit_of("measurement_features", read, row["digest"])
     row["truth"] = readable_truth(truth)
+    receivers = read_receivers(elements)
     unreadable = None
     if truth is not None and row["truth"] is None:
         unreadable = "truth"
     elif not isinstance(row["attempts"], int):
         row["attempts"] = None
         unreadable = "extraction_metadata"
-    elif not are_receivers(elements):
+    elif receivers is None:
         unreadable = "receiver_features"
-    if unreadable is not None:
+    if unreadable is not None or receivers is None:
         return SampleRow(receivers=(), unreadable=unreadable, **row)
-    return SampleRow(receivers=tuple(ReceiverFeatures.from_json(element) for element in elements), **row)
+    return SampleRow(receivers=receivers, **row)
 
 
 def _stored_iq(row: dict[str, Any], truth: SampleTruth | None) -> StoredIq:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from math import isfinite
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from psycopg2.errors import ForeignKeyViolation
@@ -373,28 +373,29 @@ def read_session_rows(connection: Connection, session_id: UUID) -> Iterator[Stor
         execution_options={"yield_per": 100},
     )
     for row in rows:
-        yield _stored_session_row(cast("Mapping[str, Any]", row._mapping))
+        yield _stored_session_row(dict(row._mapping))
 
 
 def _stored_session_row(read: Mapping[str, Any]) -> StoredSessionRow:
     values = {name: read[name] for name in _STORED_FIELDS}
-    receivers: tuple[ReceiverFeatures, ...] = ()
-    unreadable = None
+    receivers = read_receivers(read["receiver_features"])
+    unreadable = "receiver_features" if receivers is None else None
     metadata = read["extraction_metadata"]
     if not (isinstance(metadata, dict) and isinstance(metadata.get("num_segments", 0), int)):
         metadata, unreadable = {}, "extraction_metadata"
-    elif are_receivers(read["receiver_features"]):
-        receivers = tuple(ReceiverFeatures.from_json(element) for element in read["receiver_features"])
-    else:
-        unreadable = "receiver_features"
     return StoredSessionRow(
-        receivers=receivers,
+        receivers=receivers or (),
         extraction_metadata=SessionExtraction.from_json(metadata),
         timestamp=datetime_of(read["timestamp"]),
         edit=edit_of("measurement_features", read, read["digest"]),
         unreadable=unreadable,
         **values,
     )
+
+
+def read_receivers(elements: Any) -> tuple[ReceiverFeatures, ...] | None:
+    """Read what a column receiver_features holds; None where it is malformed."""
+    return tuple(ReceiverFeatures.from_json(element) for element in elements) if are_receivers(elements) else None
 
 
 def stations_in_session(database: Database, session_id: UUID) -> list[StationInSession]:
