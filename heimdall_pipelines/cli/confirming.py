@@ -1,4 +1,4 @@
-"""Confirmation of deletions."""
+"""Confirmation of deletions and of costly work."""
 
 import sys
 
@@ -8,7 +8,7 @@ from heimdall_pipelines.errors import HeimdallError
 
 
 class NotConfirmedError(HeimdallError):
-    """A deletion could not be confirmed, because there is no terminal."""
+    """A deletion or costly work could not be confirmed, because there is no terminal."""
 
 
 def confirm_deletion(what: str, consequence: str) -> None:
@@ -26,3 +26,10 @@ def confirm_deletion(what: str, consequence: str) -> None:
             f"{what} was not deleted: confirmation needs a terminal; to delete it without one, give --yes"
         )
     typer.confirm(f"Delete {what}? {consequence}", abort=True)
+
+
+def confirm_cost(cost: str) -> None:
+    """Ask whether work of some cost is meant; raises as `confirm_deletion`."""
+    if not sys.stdin.isatty():
+        raise NotConfirmedError(f"this means {cost}; to begin without a terminal, give --yes")
+    typer.confirm(f"This means {cost}. Begin?", abort=True)

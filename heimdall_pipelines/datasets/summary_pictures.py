@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from heimdall_pipelines.datasets.summary import DatasetSummary
 from heimdall_pipelines.model.dataset_spec import DatasetSpec
 from heimdall_pipelines.pictures import small_png
+from heimdall_pipelines.rf.receivers import BoundingBox
+from heimdall_pipelines.rf.terrain import Terrain
+from heimdall_pipelines.terrain.pictures import draw_relief
 
 _WIDTH_IN = 8.0  # 720 pixels
 _MAX_POINTS = 20_000  # drawn in one panel; more only cover each other
@@ -30,8 +33,14 @@ _NAME_APART = (0.12, 0.06)  # of the map's width and height: of two receivers cl
 _EDGE = 0.2  # of the map's width, in which names are written towards the middle
 
 
-def summary_pictures(summary: DatasetSummary) -> dict[str, bytes]:
+def summary_pictures(summary: DatasetSummary, terrain: Terrain | None = None) -> dict[str, bytes]:
     """Draw a dataset: its map, its histograms, its estimates against the truth.
+
+    Parameters
+    ----------
+    summary : DatasetSummary
+    terrain : Terrain, optional
+        The ground whose shaded relief lies under the map.
 
     Returns
     -------
@@ -43,7 +52,7 @@ def summary_pictures(summary: DatasetSummary) -> dict[str, bytes]:
     with mpl.rc_context({"font.size": 9, "axes.titlesize": 10, "axes.spines.top": False, "axes.spines.right": False}):
         spec = summary.dataset.spec
         figures = {
-            "Transmitters and receivers": _map(summary, spec),
+            "Transmitters and receivers": _map(summary, spec, terrain),
             "SNR and GDOP": _histograms(summary, spec),
             "Error of estimates": _errors(summary),
         }
@@ -51,7 +60,7 @@ def summary_pictures(summary: DatasetSummary) -> dict[str, bytes]:
     return {title: png for title, png in drawn.items() if png is not None}
 
 
-def _map(summary: DatasetSummary, spec: DatasetSpec) -> Figure:
+def _map(summary: DatasetSummary, spec: DatasetSpec, terrain: Terrain | None) -> Figure:
     sent, links = summary.transmissions, summary.links
     around = summary.dataset.receivers[0].longitude
     shown = _thinned(sent.latitude.size)
@@ -76,6 +85,8 @@ def _map(summary: DatasetSummary, spec: DatasetSpec) -> Figure:
     axes.set_xlim(west, east)
     axes.set_ylim(south, north)
     axes.set_aspect(stretch)
+    if terrain is not None:
+        draw_relief(axes, terrain, BoundingBox(south=south, north=north, west=west, east=east))
     axes.xaxis.set_major_formatter(lambda degrees, _: f"{(degrees + 180) % 360 - 180:.5g}")
     axes.set_xlabel("longitude, °")
     axes.set_ylabel("latitude, °")

@@ -24,11 +24,13 @@ from heimdall_pipelines.defs.synthetic_config import SyntheticDatasetConfig
 from heimdall_pipelines.model.batches import parse_partition_key
 from heimdall_pipelines.model.dataset_spec import DatasetSpec
 from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION
+from heimdall_pipelines.rf.terrain import Terrain
 from heimdall_pipelines.settings import load_bucket_settings
 from heimdall_pipelines.stations.network import load_network, sync_network
 from heimdall_pipelines.store.datasets import Dataset, get_dataset
 from heimdall_pipelines.store.stations import list_stations
 from heimdall_pipelines.store.stores import Stores
+from heimdall_pipelines.terrain.ground import terrain_if_there
 
 ALL_CORES = "all-cores"  # the pool of runs that use all cores of a machine
 PROGRESS_LOG_INTERVAL_S = 3.0
@@ -78,6 +80,8 @@ def synthetic_dataset(
             seed=config.seed,
         )
     dataset = outcome.dataset
+    for note in outcome.notes:
+        context.log.info(f"{dataset.name}: {note}")
     if outcome.warning is not None:
         context.log.warning(outcome.warning)
     context.log.info(
@@ -161,7 +165,8 @@ def synthetic_dataset_summary(
     """A dataset as it stands: counts, rejected scenes, estimates against the truth, pictures."""
     with retried_after_outage(context.op_execution_context):
         summary = summarise_dataset(stores.database, context.partition_key)
-    return dg.MaterializeResult(metadata=_summary_metadata(summary))
+        terrain = terrain_if_there(summary.dataset.terrain_tiles, stores.objects)
+    return dg.MaterializeResult(metadata=_summary_metadata(summary, terrain))
 
 
 make_synthetic_batches = dg.define_asset_job(
@@ -197,6 +202,7 @@ def dataset_materialization(dataset: Dataset, acceptance: Acceptance | None) -> 
         "committed": dg.MetadataValue.int(dataset.num_samples),
         "batches": dg.MetadataValue.int(dataset.grid.num_batches),
         "receivers": dg.MetadataValue.int(len(dataset.receivers)),
+        "terrain_tiles": dg.MetadataValue.int(len(dataset.terrain_tiles)),
         "seed": dg.MetadataValue.text(str(dataset.seed)),  # the UI rounds large integers
         "spec": table_metadata(("parameter", "value"), _in_order(dataset.spec_json)),
     }
@@ -232,7 +238,7 @@ def batch_materializations(report: BatchReport) -> list[dg.AssetMaterialization]
     ]
 
 
-def _summary_metadata(summary: DatasetSummary) -> dict[str, dg.MetadataValue]:
+def _summary_metadata(summary: DatasetSummary, terrain: Terrain | None) -> dict[str, dg.MetadataValue]:
     from heimdall_pipelines.datasets.summary_pictures import summary_pictures  # matplotlib: 27 MB that other runs save
 
     errors = [(e.feature, e.unit, e.num, f"{e.bias:+.3g}", f"{e.rmse:.3g}", f"{e.worst:+.3g}") for e in summary.errors]
@@ -246,7 +252,7 @@ def _summary_metadata(summary: DatasetSummary) -> dict[str, dg.MetadataValue]:
         "rejections": _rejections(summary.attempts, summary.rejections),
         "errors": table_metadata(("feature", "unit", "estimates", "bias", "RMSE", "worst"), errors),
         "compared": dg.MetadataValue.md("\n".join(f"- {e.feature}: {e.note}" for e in summary.errors) or "nothing"),
-    } | {title: picture_metadata(title, png) for title, png in summary_pictures(summary).items()}
+    } | {title: picture_metadata(title, png) for title, png in summary_pictures(summary, terrain).items()}
 
 
 def _in_order(spec: dict[str, Any]) -> Iterator[tuple[str, str]]:

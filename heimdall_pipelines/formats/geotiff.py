@@ -44,6 +44,40 @@ def read_geotiff(path: Path) -> ElevationGrid:
         raise TerrainFileError(path, f"cannot be read as GeoTIFF, or is cut short: {error}") from error
 
 
+def write_geotiff(
+    path: Path, values: NDArray[np.float32], *, north: float, west: float, step: tuple[float, float]
+) -> None:
+    """Write values at points as a compressed GeoTIFF; NaN is void.
+
+    Parameters
+    ----------
+    path : Path
+    values : ndarray of float32, shape (num_rows, num_columns)
+        North to south.
+    north, west : float
+        Of the first point, degrees.
+    step : tuple of float
+        Distance of rows and of columns, degrees.
+
+    Raises
+    ------
+    TerrainFileError
+        The file cannot be written.
+    """
+    import rasterio
+    from rasterio.errors import RasterioError
+
+    rows, columns = values.shape
+    corner = rasterio.Affine(step[1], 0.0, west - step[1] / 2, 0.0, -step[0], north + step[0] / 2)
+    how = {"crs": _WGS84, "transform": corner, "nodata": np.nan, "compress": "deflate", "predictor": 3}
+    size = {"width": columns, "height": rows, "count": 1, "dtype": "float32"}
+    try:
+        with rasterio.open(path, "w", driver="GTiff", **size, **how) as file:
+            file.write(values, 1)
+    except (RasterioError, OSError) as error:
+        raise TerrainFileError(path, f"could not be written: {error}") from error
+
+
 def _read(path: Path, file: Any) -> ElevationGrid:
     if file.crs is None or file.transform.is_identity:
         raise TerrainFileError(path, "has no georeference: heights without a position cannot be used")

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,7 +68,7 @@ def read_terrain_file(path: Path) -> ElevationGrid:
 
 def grid_of_values(
     path: Path,
-    values: NDArray[np.generic],
+    values: NDArray[Any],
     nodata: float | None,
     *,
     north_deg: float,

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from heimdall_pipelines.formats.terrain_file import TerrainFileError
 from heimdall_pipelines.rf.elevation_grid import ElevationGrid
 
 _MAGIC = b"heimdall terrain tile 1\n"
 _ALIGNED_TO = 4096  # a page of memory
-_DTYPES = {"<i2": np.dtype("<i2"), "<f4": np.dtype("<f4")}
+_DTYPES: dict[str, np.dtype[Any]] = {"<i2": np.dtype("<i2"), "<f4": np.dtype("<f4")}
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,8 @@ def map_tile(path: Path) -> tuple[ElevationGrid, TileHeader]:
     expected = offset + header.num_rows * header.num_columns * _DTYPES[header.dtype].itemsize
     if path.stat().st_size != expected:
         raise TerrainFileError(path, f"has {path.stat().st_size} bytes, the tile has {expected}: it is cut short")
-    heights = np.memmap(path, _DTYPES[header.dtype], "r", offset, (header.num_rows, header.num_columns))
+    shape = header.num_rows, header.num_columns
+    heights: NDArray[Any] = np.memmap(path, _DTYPES[header.dtype], mode="r", offset=offset, shape=shape)
     grid = ElevationGrid(
         heights, header.north_deg, header.west_deg, header.latitude_step_deg, header.longitude_step_deg
     )

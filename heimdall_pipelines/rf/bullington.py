@@ -147,4 +147,5 @@ def _edge_db(
     loss = 0.0
     if nu > _UNOBSTRUCTED:  # (13); 0 gives 6 dB
         loss = max(6.9 + 20 * math.log10(math.hypot(nu - 0.1, 1.0) + nu - 0.1), 0.0)
-    return loss + (1 - math.exp(-loss / 6)) * (10 + 0.02 * length / 1e3)  # (22)
+    corrected: float = loss + (1 - math.exp(-loss / 6)) * (10 + 0.02 * length / 1e3)  # (22)
+    return corrected

@@ -57,12 +57,12 @@ class ElevationGrid:
     @property
     def south_deg(self) -> float:
         """Latitude of the last row."""
-        return self.north_deg - (self.heights_m.shape[0] - 1) * self.latitude_step_deg
+        return self.north_deg - (int(self.heights_m.shape[0]) - 1) * self.latitude_step_deg
 
     @property
     def east_deg(self) -> float:
         """Longitude of the last column, beyond 180 if the 180th meridian is between."""
-        return self.west_deg + (self.heights_m.shape[1] - 1) * self.longitude_step_deg
+        return self.west_deg + (int(self.heights_m.shape[1]) - 1) * self.longitude_step_deg
 
     @property
     def resolution_arcsec(self) -> float:

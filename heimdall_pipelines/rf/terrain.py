@@ -5,6 +5,7 @@ from its own one. A point whose cell has a void corner is taken from the next co
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,6 +28,10 @@ _FEWEST_STEPS = 4
 
 class NoElevationError(HeimdallError):
     """No tile has the height of a place; the message names it."""
+
+
+class NoLandError(HeimdallError):
+    """An area has no land, or hardly any."""
 
 
 class Terrain:
@@ -134,6 +139,8 @@ class Terrain:
         azimuths_rad: ArrayLike,
         lengths_m: ArrayLike,
         num_steps: ArrayLike | None = None,
+        *,
+        gaps_allowed: bool = False,
     ) -> Profiles:
         """Heights along geodesics from one point.
 
@@ -145,6 +152,8 @@ class Terrain:
             Of the geodesics at that point, as `rf.geodesy.distance_and_azimuth` gives them.
         num_steps : array_like of int, optional
             Equal steps of each; `profile_steps` of the length if None.
+        gaps_allowed : bool
+            Heights that no grid has are NaN.
 
         Returns
         -------
@@ -153,13 +162,14 @@ class Terrain:
         Raises
         ------
         NoElevationError
-            No grid has a point's height.
+            No grid has a point's height, and gaps are not allowed.
         """
         lengths = np.maximum(np.asarray(lengths_m, dtype=np.float64), 1.0)
         steps = profile_steps(lengths) if num_steps is None else np.asarray(num_steps, dtype=np.int64)
         starts = starts_of(steps + 1)
         distances_m, latitudes, longitudes = geodesic_points(latitude, longitude, azimuths_rad, lengths, starts)
-        return Profiles(starts, distances_m, self.heights_m(latitudes, longitudes))
+        heights_m = (self.known_heights_m if gaps_allowed else self.heights_m)(latitudes, longitudes)
+        return Profiles(starts, distances_m, heights_m)
 
     def _strict_heights_m(self, latitudes: NDArray[np.float64], longitudes: NDArray[np.float64]) -> NDArray[np.float64]:
         """Heights of points within a grid's own points only."""
@@ -230,7 +240,7 @@ def _place(latitude: float, longitude: float) -> str:
 
 def _arguments(
     grid: ElevationGrid,
-) -> tuple[NDArray[np.int16] | NDArray[np.float32], float, float, float, float]:
+) -> tuple[NDArray[Any], float, float, float, float]:
     return grid.heights_m, grid.north_deg, grid.west_deg, grid.latitude_step_deg, grid.longitude_step_deg
 
 
@@ -254,7 +264,7 @@ def _snapped(x: float) -> float:
 
 @compiled
 def _interpolate(
-    heights: NDArray[np.int16],
+    heights: NDArray[Any],
     north: float,
     west: float,
     latitude_step: float,
@@ -309,7 +319,7 @@ def _interpolate(
 
 @compiled
 def _classify(
-    heights: NDArray[np.int16],
+    heights: NDArray[Any],
     north: float,
     west: float,
     latitude_step: float,
