@@ -108,8 +108,7 @@ def coverage_figure(coverage: Coverage, terrain: Terrain, name: str) -> Figure:
         axes = figure.subplots()
         axes.set_aspect(1 / max(math.cos(math.radians(request.latitude)), 0.05))
         draw_relief(axes, terrain, BoundingBox(south=south, north=north, west=west, east=east), strength=0.8)
-        colours = mpl.colormaps["viridis"].resampled(_LEVELS_DBM.size - 1)
-        colours.set_under(alpha=0.0)
+        colours = mpl.colormaps["viridis"].resampled(_LEVELS_DBM.size - 1).with_extremes(under=(0, 0, 0, 0))
         drawn = axes.imshow(
             coverage.level_dbm,
             extent=(west, east, south, north),
