@@ -15,12 +15,14 @@ from benchmarks import (
     bench_scale,
     bench_sessions,
     bench_synthesis,
+    bench_terrain,
 )
 from benchmarks.stack import nothing_left_running
 
 MEASURES = (
     bench_features,
     bench_synthesis,
+    bench_terrain,
     bench_sessions,
     bench_recording,
     bench_datasets,

@@ -17,6 +17,7 @@ from heimdall_pipelines.defs import (
     synthetic,
     synthetic_checks,
     synthetic_sensor,
+    terrain,
     validation,
 )
 from heimdall_pipelines.defs.asset_metadata import code_reference
@@ -74,8 +75,10 @@ _ASSETS = (
     synthetic.synthetic_dataset,
     synthetic.synthetic_batch,
     synthetic.synthetic_dataset_summary,
+    terrain.terrain_coverage,
 )
 _CHECKS = (
+    terrain.altitudes_fit_the_ground,
     recorded.recorded_measurement_features_checks,
     synthetic_checks.synthetic_batch_checks,
     synthetic_checks.synthetic_dataset_checks,

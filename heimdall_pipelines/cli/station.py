@@ -19,14 +19,17 @@ RxId = Annotated[str, typer.Argument(help="The station's slug, such as torino")]
 def list_() -> None:
     """Show all stations."""
     from heimdall_pipelines.receivers.addresses import shown_url
+    from heimdall_pipelines.stations.ground import look_at_ground
     from heimdall_pipelines.stations.network import load_network, sync_network
     from heimdall_pipelines.store.stations import list_stations
 
     with stores() as opened:
         sync_network(opened.database, load_network())
         stations = list_stations(opened.database)
+        look = look_at_ground(opened, stations)
     rows = table(
-        "rx_id", "name", "latitude", "longitude", "altitude, m", "api_type", "frequencies, MHz", "active", "url"
+        *("rx_id", "name", "latitude", "longitude", "altitude, m", "ground, m", "antenna, m"),
+        *("api_type", "frequencies, MHz", "active", "url"),
     )
     for station in stations:
         ranges = ", ".join(f"{low / 1e6:g}-{high / 1e6:g}" for low, high in station.frequency_ranges_hz) or "any"
@@ -36,12 +39,16 @@ def list_() -> None:
             f"{station.latitude:.4f}",
             f"{station.longitude:.4f}",
             f"{station.altitude_m:g}",
+            "" if station.rx_id not in look.ground_m else f"{look.ground_m[station.rx_id]:.0f}",
+            f"{station.antenna_height_m:g}",
             station.api_type,
             ranges,
             "yes" if station.is_active else "no",
             shown_url(station.url or ""),
         )
     output.print(rows)
+    for misfit in look.misfits:
+        output.print(f"  - {misfit}", markup=False, soft_wrap=True)
 
 
 @app.command("add")
@@ -50,6 +57,7 @@ def add(
     latitude: Annotated[float, typer.Option(help="WGS84, degrees north")],
     longitude: Annotated[float, typer.Option(help="WGS84, degrees east")],
     altitude_m: Annotated[float, typer.Option(help="Antenna height above sea level, m")] = 0.0,
+    antenna_height_m: Annotated[float, typer.Option(help="Antenna height above the ground, m")] = 10.0,
     name: Annotated[str | None, typer.Option(help="Display name; default: the slug")] = None,
     url: Annotated[str | None, typer.Option(help="http, https, ws or wss address")] = None,
     api_type: Annotated[str, typer.Option(help=kinds_text(tuple(ReceiverKind)))] = "none",
@@ -71,6 +79,7 @@ def add(
         latitude=latitude,
         longitude=longitude,
         altitude_m=altitude_m,
+        antenna_height_m=antenna_height_m,
         url=url,
         api_type=api_type,
         frequency_ranges_hz=tuple(_range_hz(text) for text in frequency_range or ()),

@@ -88,6 +88,10 @@ def print_request(outcome: RequestOutcome) -> None:
         )
     else:
         output.print(f"nothing changed: the total of dataset {dataset.name} is already {total} samples")
+    for note in outcome.notes:
+        output.print(f"  - {note}", markup=False, soft_wrap=True)
+    if outcome.acceptance is not None and outcome.acceptance.rejections:
+        output.print(outcome.acceptance.table(), markup=False)
     if outcome.warning is not None:
         errors.print(f"[yellow]Warning:[/] {outcome.warning}")
 

@@ -48,14 +48,15 @@ def check_dataset(
     InvalidSpecError
         This version cannot read its parameters.
     UnavailableError
-        PostgreSQL or the S3 store could not be reached: this is not a failed check.
+        PostgreSQL or the S3 store could not be reached, or a terrain tile is gone: this is not a failed check.
     """
     with open_snapshot(stores.database, name) as snapshot:
         _ = snapshot.dataset.spec  # raises before the first check if this version cannot read it
         found = Findings.begin(snapshot.dataset, tuple(DATASET_CHECKS))
         lines = ProgressLines(progress, name)
         check_parameters(snapshot, found)
-        check_rows(snapshot, found, 0, _NO_END, lines.of(f"of {snapshot.dataset.num_samples} samples checked"))
+        progress_of_rows = lines.of(f"of {snapshot.dataset.num_samples} samples checked")
+        check_rows(snapshot, found, 0, _NO_END, progress_of_rows, stores.objects)
         check_committed(snapshot, found)
         _check_counts(snapshot, found)
         _check_summary(snapshot, found)
@@ -77,7 +78,7 @@ def check_batch(stores: Stores, name: str, batch_no: int, progress: Progress = l
         span = snapshot.dataset.grid.whole_batch(batch_no)
         first, end = span.first_sample_idx, span.end_sample_idx
         lines = ProgressLines(progress, f"{name}, batch {batch_no}")
-        check_rows(snapshot, found, first, end, lines.of("samples checked"))
+        check_rows(snapshot, found, first, end, lines.of("samples checked"), stores.objects)
         check_committed_batch(snapshot, found, batch_no)
         check_objects_of_batch(stores, snapshot, found, first, end, lines.of("objects checked"))
         if batch_no not in {batch.batch_no for batch in snapshot.batches}:

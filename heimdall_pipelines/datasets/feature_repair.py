@@ -104,7 +104,7 @@ def plan_feature_repair(stores: Stores, name: str) -> FeatureRepair:
     DatasetNotFoundError, GeneratorVersionError, UnavailableError
     """
     dataset = get_living_dataset(stores.database, name)
-    Recipe.of(dataset)  # raises if this version cannot regenerate it
+    Recipe.of(dataset, stores.objects)  # raises if this version cannot regenerate it
     rows_of_version: Counter[int] = Counter()
     batches = set()
     with open_snapshot(stores.database, name) as snapshot:
@@ -141,7 +141,7 @@ def repair_features(stores: Stores, name: str, workers: Workers, progress: Progr
     DatasetNotFoundError, UnavailableError
     """
     dataset = get_living_dataset(stores.database, name)
-    recipe = Recipe.of(dataset)
+    recipe = Recipe.of(dataset, stores.objects)
     num_replaced = num_kept = 0
     examples: list[str] = []
     with exclusive_lock(stores.database, dataset.id, name):

@@ -179,7 +179,7 @@ def make_batch(
     dataset = get_living_dataset(stores.database, dataset_name)
     require_parameters_as_created(stores.database, dataset)
     span = dataset.grid.batch(batch_no)
-    recipe = Recipe.of(dataset)
+    recipe = Recipe.of(dataset, stores.objects)
     with shared_lock(stores.database, dataset.id, waiting) as lock:
         sample_idxs = _samples_to_make(stores, dataset, recipe, span)
         return make_samples(stores, dataset, span, sample_idxs, workers, progress, lock.confirm)
@@ -200,7 +200,7 @@ def make_samples(
     called when all objects are stored.
     """
     began = time.monotonic()
-    recipe = Recipe.of(dataset)
+    recipe = Recipe.of(dataset, stores.objects)
     counted = _Progress(progress, span.partition_key, len(sample_idxs), began)
     drawn = _draw_scenes(stores, dataset, recipe, span, sample_idxs, workers, counted)
     tasks = [

@@ -110,7 +110,7 @@ def regenerate_iq(stores: Stores, name: str, sample_idx: int, rx_ids: Sequence[s
     """
     with open_snapshot(stores.database, name) as snapshot:
         dataset = snapshot.dataset
-        recipe = Recipe.of(dataset)
+        recipe = Recipe.of(dataset, stores.objects)
         _check_sample_idx(dataset, sample_idx)
         features, row = snapshot.sample(sample_idx), snapshot.iq_of(sample_idx)
     drawn = from_stored_truth(_draw(dataset, recipe, sample_idx), features.truth if features is not None else None)

@@ -43,7 +43,7 @@ def check_regenerated(
     if snapshot.dataset.generator_version != GENERATOR_VERSION or not committed.num_samples:
         return
     num_chosen = max(1, round(DEEP_SHARE * committed.num_samples)) if deep else 1
-    recipe = Recipe.of(snapshot.dataset)
+    recipe = Recipe.of(snapshot.dataset, stores.objects)
     wrong: list[int] = []
     for number in sorted(random.Random(seed).sample(range(committed.num_samples), num_chosen)):  # noqa: S311 (no secret)
         sample_idx = committed.sample_idx(number)

@@ -277,7 +277,7 @@ def _orphans(
         paths: Collection[str] = merged.row.paths.values() if merged.row is not None else ()
         if merged.sample_idx is not None and merged.sample_idx in to_regenerate:
             if made[0] != merged.sample_idx:
-                made = merged.sample_idx, _paths_when_regenerated(snapshot.dataset, merged.sample_idx)
+                made = merged.sample_idx, _paths_when_regenerated(objects, snapshot.dataset, merged.sample_idx)
             paths = made[1]
         elif merged.sample_idx in orphan_rows:
             paths = ()
@@ -285,11 +285,11 @@ def _orphans(
         yield from (key for key, entry in merged.entries.items() if key not in named and orphans.is_removed(entry))
 
 
-def _paths_when_regenerated(dataset: Dataset, sample_idx: int) -> list[str]:
+def _paths_when_regenerated(objects: ObjectStore, dataset: Dataset, sample_idx: int) -> list[str]:
     """Keys that the IQ row of a sample will name."""
     if dataset.generator_version != GENERATOR_VERSION:
         return []  # not regenerated
-    recipe = Recipe.of(dataset)
+    recipe = Recipe.of(dataset, objects)
     if not keeps_iq(recipe.spec, sample_idx):
         return []
     sites = draw_sample(recipe, sample_idx, ATTEMPTS_PER_SAMPLE * recipe.spec.batch_size).sites

@@ -20,7 +20,7 @@ from heimdall_pipelines.model.dataset_spec import (
 )
 from heimdall_pipelines.rf.geodesy import distance_and_azimuth
 from heimdall_pipelines.rf.receiver_site import ReceiverSite
-from heimdall_pipelines.rf.receivers import bounding_box
+from heimdall_pipelines.rf.receivers import bounding_box, standing_sites
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
 from heimdall_pipelines.store.datasets import (
     Dataset,
@@ -33,10 +33,14 @@ from heimdall_pipelines.store.datasets import (
 )
 from heimdall_pipelines.store.stations import list_stations
 from heimdall_pipelines.store.stores import Stores
+from heimdall_pipelines.terrain.altitudes import altitude_misfits
+from heimdall_pipelines.terrain.choosing import ChosenGround, choose_ground
+from heimdall_pipelines.terrain.ground import SMOOTH_EARTH
 
 PROBE_ATTEMPTS = 1000
 REFUSED_BELOW = 0.005
 WARNED_BELOW = 0.05
+ADVISED_BELOW = 0.2
 MAX_BATCHES = 20_000  # Dagster manages some 100,000 partitions of all datasets together
 SAMPLE_CORE_S = 14.5e-3  # docs/performance.md, Scale: seven receivers, all steps
 SAMPLE_BYTES = 7200  # a feature row with its indexes
@@ -44,7 +48,8 @@ _COMPLEX64_BYTES = 8
 MAX_DISTANCE_KM = 2900  # a sample's delays go up to 10 ms, echoes included
 
 _RELAX = {
-    "too_few_receivers": "lower min_receivers or min_snr_db, raise tx_power_dbm, or lower area_margin_deg",
+    "too_few_receivers": "lower min_receivers or min_snr_db, raise tx_power_dbm, lower area_margin_deg, or add "
+    "stations on high ground",
     "mean_snr_too_low": "lower min_snr_db or raise tx_power_dbm",
     "gdop_too_high": "raise max_gdop or inside_ratio, or lower area_margin_deg",
 }
@@ -70,12 +75,16 @@ class Acceptance:
         """Share of accepted scenes."""
         return 1 - sum(self.rejections.values()) / self.attempts
 
+    def table(self) -> str:
+        """Why scenes were rejected, as a table."""
+        return rejection_table(self.attempts, self.rejections)
+
     def reasons(self) -> str:
         """Why scenes were rejected, and which parameters to change."""
         advice = [
             f"{reason}: {_RELAX[reason]}" for reason, _ in sorted(self.rejections.items(), key=lambda item: -item[1])
         ]
-        return "\n".join([rejection_table(self.attempts, self.rejections), "To accept more:", *advice])
+        return "\n".join([self.table(), "To accept more:", *advice])
 
 
 @dataclass(frozen=True)
@@ -90,11 +99,14 @@ class RequestOutcome:
         Target before the request; 0 for a new dataset.
     acceptance : Acceptance or None
         Of a new dataset.
+    notes : tuple of str
+        Of a new dataset: its ground, and stations whose altitude does not fit it.
     """
 
     dataset: Dataset
     num_samples_before: int
     acceptance: Acceptance | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def is_new(self) -> bool:
@@ -108,12 +120,15 @@ class RequestOutcome:
 
     @property
     def warning(self) -> str | None:
-        """Warning about a low acceptance."""
-        if self.acceptance is None or self.acceptance.ratio >= WARNED_BELOW:
+        """Warning about a low acceptance, with what would help."""
+        if self.acceptance is None or self.acceptance.ratio >= ADVISED_BELOW:
             return None
+        slow = "batches will be slow, or stop at 20 attempts per sample"
+        if self.acceptance.ratio >= WARNED_BELOW:
+            slow = "batches take longer than with more"
         return (
-            f"only {self.acceptance.ratio:.1%} of the scenes drawn for {self.dataset.name} are accepted: batches will "
-            f"be slow, or stop at 20 attempts per sample\n{self.acceptance.reasons()}"
+            f"only {self.acceptance.ratio:.1%} of the scenes drawn for {self.dataset.name} are accepted: {slow}\n"
+            f"{self.acceptance.reasons()}"
         )
 
 
@@ -153,6 +168,8 @@ def request_dataset(
         Less than 0.5 % of 1000 drawn scenes were accepted; the message has the reasons and what to relax.
     NoReceiversError
         No station is active.
+    TerrainGapError
+        Terrain covers only a part of the area; the message says where there is none and what to do.
     GeneratorVersionError
         The dataset cannot be expanded by this version.
     DatasetDeletedError
@@ -234,13 +251,18 @@ def probe_acceptance(recipe: Recipe, attempts: int = PROBE_ATTEMPTS) -> Acceptan
 def _create(stores: Stores, name: str, target_num_samples: int, spec: DatasetSpec, seed: int | None) -> RequestOutcome:
     _check_num_batches(name, spec, target_num_samples)
     receivers = tuple(
-        ReceiverSite(station.rx_id, station.latitude, station.longitude, station.altitude_m)
+        ReceiverSite(station.rx_id, station.latitude, station.longitude, station.altitude_m, station.antenna_height_m)
         for station in list_stations(stores.database)
         if station.is_active
     )
     _check_receivers(spec, receivers)
+    chosen = _choose_ground(stores, spec, receivers)
+    notes = [chosen.note]
+    if chosen.ground.terrain is not None:
+        notes += [str(misfit) for misfit in altitude_misfits(receivers, chosen.ground.terrain)]
+        receivers = standing_sites(receivers, chosen.ground.terrain)
     seed = secrets.randbelow(MAX_SEED + 1) if seed is None else seed
-    acceptance = probe_acceptance(Recipe(UUID(int=0), seed, spec, receivers))
+    acceptance = probe_acceptance(Recipe(UUID(int=0), seed, spec, receivers, chosen.ground))
     if acceptance.ratio < REFUSED_BELOW:
         raise UnacceptableSpecError(
             f"dataset {name} was not created: {acceptance.ratio:.1%} of {acceptance.attempts} drawn scenes are "
@@ -254,8 +276,15 @@ def _create(stores: Stores, name: str, target_num_samples: int, spec: DatasetSpe
         seed=seed,
         target_num_samples=target_num_samples,
         generator_version=GENERATOR_VERSION,
+        terrain_tiles=[tile.sha256 for tile in chosen.tiles],
     )
-    return RequestOutcome(dataset, 0, acceptance)
+    return RequestOutcome(dataset, 0, acceptance, tuple(notes))
+
+
+def _choose_ground(stores: Stores, spec: DatasetSpec, receivers: Sequence[ReceiverSite]) -> ChosenGround:
+    if spec.terrain == "none":
+        return ChosenGround((), SMOOTH_EARTH, "terrain: none, scenes are over a smooth Earth")
+    return choose_ground(stores, bounding_box(receivers, spec.area_margin_deg))
 
 
 def _expand(
@@ -286,7 +315,7 @@ def _expand(
             f"--to {target_num_samples}"
         )
     _check_num_batches(dataset.name, frozen, target_num_samples)
-    Recipe.of(dataset)  # raises if this version cannot make samples of it
+    Recipe.of(dataset, stores.objects)  # raises if this version cannot make samples of it
     return RequestOutcome(raise_target(stores.database, dataset, target_num_samples), before)
 
 

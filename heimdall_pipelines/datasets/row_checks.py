@@ -12,13 +12,19 @@ from heimdall_pipelines.store.dataset_snapshot import DatasetSnapshot, SampleRow
 from heimdall_pipelines.store.digests import Edit
 from heimdall_pipelines.store.features import ReceiverAggregate
 from heimdall_pipelines.store.iq_objects import sample_iq_key
+from heimdall_pipelines.store.objects import ObjectStore
 
 SUM_TOLERANCE = 1e-5  # relative: what is summed up is rounded to six digits
 _TX_COLUMNS = ("tx_latitude", "tx_longitude", "tx_altitude_m", "tx_power_dbm")
 
 
 def check_rows(
-    snapshot: DatasetSnapshot, found: Findings, first: int, end: int, checked: Callable[[int], None]
+    snapshot: DatasetSnapshot,
+    found: Findings,
+    first: int,
+    end: int,
+    checked: Callable[[int], None],
+    objects: ObjectStore | None = None,
 ) -> None:
     """Check the rows with ``first <= sample_idx < end``; both are bounds of batches.
 
@@ -30,8 +36,15 @@ def check_rows(
     first, end : int
     checked : callable
         Called after each sample with the number of samples so far.
+    objects : ObjectStore, optional
+        Where terrain tiles that this machine does not have are fetched from.
+
+    Raises
+    ------
+    TerrainMissingError
+        A terrain tile of the dataset is gone, so that its scenes cannot be drawn again; no check failed.
     """
-    checks = _RowChecks(snapshot, found)
+    checks = _RowChecks(snapshot, found, objects)
     sequence = _Sequence(snapshot, found, first, end)
     iq_rows = snapshot.stored_iq(first, end)
     stored = next(iq_rows, None)
@@ -58,11 +71,12 @@ def check_rows(
 class _RowChecks:
     """Checks one row after the other."""
 
-    def __init__(self, snapshot: DatasetSnapshot, found: Findings) -> None:
+    def __init__(self, snapshot: DatasetSnapshot, found: Findings, objects: ObjectStore | None) -> None:
         self._findings = found
         self._dataset = snapshot.dataset
         self._spec = snapshot.dataset.spec
-        self._recipe = Recipe.of(snapshot.dataset) if snapshot.dataset.generator_version == GENERATOR_VERSION else None
+        is_made_so = snapshot.dataset.generator_version == GENERATOR_VERSION
+        self._recipe = Recipe.of(snapshot.dataset, objects) if is_made_so else None
         self._estimates = EstimateChecks(self._spec, found)
         self._truths = found.outcomes["truths_agree"]
         self._numbers = found.outcomes["numbers_in_range"]

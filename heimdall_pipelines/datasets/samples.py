@@ -24,6 +24,8 @@ from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION, Reception, recept
 from heimdall_pipelines.store.batches import SampleFeatureRow
 from heimdall_pipelines.store.datasets import Dataset
 from heimdall_pipelines.store.features import ReceiverAggregate, ReceiverFeatures
+from heimdall_pipelines.store.objects import ObjectStore
+from heimdall_pipelines.terrain.ground import SMOOTH_EARTH, Ground, ground_of
 
 FULL_SCALE_DBM = 30.0  # samples are in square roots of watts
 _PROCESSOR_DEPENDENT_VERSION = 1
@@ -64,28 +66,40 @@ class Recipe:
     spec : DatasetSpec
     sites : tuple of ReceiverSite
         The dataset's receivers; random receivers are drawn around them.
+    ground : Ground
+        On which transmitters and receivers stand.
     """
 
     dataset_id: UUID
     seed: int
     spec: DatasetSpec
     sites: tuple[ReceiverSite, ...]
+    ground: Ground = SMOOTH_EARTH
 
     @classmethod
-    def of(cls, dataset: Dataset) -> "Recipe":
-        """Read the recipe of a stored dataset.
+    def of(cls, dataset: Dataset, objects: ObjectStore | None = None) -> "Recipe":
+        """Read the recipe of a stored dataset, and have its terrain tiles on this machine.
+
+        Parameters
+        ----------
+        dataset : Dataset
+        objects : ObjectStore, optional
+            Where tiles that this machine does not have are fetched from.
 
         Raises
         ------
         GeneratorVersionError
             This version of the code would make other samples.
+        TerrainMissingError
+            A tile is missing or damaged.
         """
         if dataset.generator_version != GENERATOR_VERSION:
             raise GeneratorVersionError(
                 f"dataset {dataset.name} was made by generator version {dataset.generator_version}, this is version "
                 f"{GENERATOR_VERSION}, which gives other samples. {what_of_other_version(dataset)}"
             )
-        return cls(dataset.id, dataset.seed, dataset.spec, dataset.receivers)
+        ground = ground_of(dataset.terrain_tiles, objects)
+        return cls(dataset.id, dataset.seed, dataset.spec, dataset.receivers, ground)
 
 
 @dataclass(frozen=True)
@@ -106,15 +120,16 @@ def draw_sample(recipe: Recipe, sample_idx: int, max_attempts: int) -> DrawnSamp
     """Draw scenes until one is accepted: rejected attempts do not use an index."""
     spec = recipe.spec
     scene_spec = spec.scene_spec()
+    terrain = recipe.ground.terrain
     rejections: dict[str, int] = {}
     for attempt in range(max_attempts):
         rng = generator(seed=recipe.seed, sample_idx=sample_idx, purpose=Purpose.SCENE, attempt=attempt)
         sites = recipe.sites
         if spec.use_random_receivers:
             sites = draw_receiver_sites(
-                sites, min_count=spec.min_receivers_count, max_count=spec.max_receivers_count, rng=rng
+                sites, min_count=spec.min_receivers_count, max_count=spec.max_receivers_count, rng=rng, terrain=terrain
             )
-        scene = draw_scene(scene_spec, sites, rng)
+        scene = draw_scene(scene_spec, sites, rng, terrain)
         reason = rejection_reason(scene_spec, scene)
         if reason is None:
             return DrawnSample(sample_idx, sites, scene, attempt + 1, rejections)

@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 from heimdall_pipelines.datasets.summary import DatasetSummary
 from heimdall_pipelines.model.dataset_spec import DatasetSpec
 from heimdall_pipelines.pictures import literal, small_png
+from heimdall_pipelines.rf.receivers import BoundingBox
+from heimdall_pipelines.rf.terrain import Terrain
+from heimdall_pipelines.terrain.pictures import draw_relief
 
 _WIDTH_IN = 8.0  # 720 pixels
 _MAX_POINTS = 20_000  # drawn in one panel; more only cover each other
@@ -31,25 +34,31 @@ _NAME_APART = (0.12, 0.06)  # of the map's width and height: of two receivers cl
 _EDGE = 0.2  # of the map's width, in which names are written towards the middle
 
 
-def summary_pictures(summary: DatasetSummary) -> dict[str, bytes]:
+def summary_pictures(summary: DatasetSummary, terrain: Terrain | None = None) -> dict[str, bytes]:
     """Draw a dataset: its map, its histograms, its estimates against the truth.
+
+    Parameters
+    ----------
+    summary : DatasetSummary
+    terrain : Terrain, optional
+        The ground whose shaded relief lies under the map.
 
     Returns
     -------
     dict of str to bytes
         Title to PNG, each below 100 kB; empty for a dataset without samples.
     """
-    drawn = {title: draw() for title, draw in summary_drawings(summary).items()}
+    drawn = {title: draw() for title, draw in summary_drawings(summary, terrain).items()}
     return {title: png for title, png in drawn.items() if png is not None}
 
 
-def summary_drawings(summary: DatasetSummary) -> dict[str, Callable[[], bytes | None]]:
+def summary_drawings(summary: DatasetSummary, terrain: Terrain | None = None) -> dict[str, Callable[[], bytes | None]]:
     """Functions that draw the pictures of `summary_pictures`, by title, so that each may fail on its own."""
     if not summary.transmissions.latitude.size:
         return {}
     spec = summary.dataset.spec
     return {
-        "Transmitters and receivers": partial(_drawn, partial(_map, summary, spec)),
+        "Transmitters and receivers": partial(_drawn, partial(_map, summary, spec, terrain)),
         "SNR and GDOP": partial(_drawn, partial(_histograms, summary, spec)),
         "Error of estimates": partial(_drawn, partial(_errors, summary)),
     }
@@ -60,7 +69,7 @@ def _drawn(make_figure: Callable[[], Figure]) -> bytes | None:
         return small_png(make_figure())
 
 
-def _map(summary: DatasetSummary, spec: DatasetSpec) -> Figure:
+def _map(summary: DatasetSummary, spec: DatasetSpec, terrain: Terrain | None) -> Figure:
     sent, links = summary.transmissions, summary.links
     around = summary.dataset.receivers[0].longitude
     shown = _thinned(sent.latitude.size)
@@ -85,6 +94,8 @@ def _map(summary: DatasetSummary, spec: DatasetSpec) -> Figure:
     axes.set_xlim(west, east)
     axes.set_ylim(south, north)
     axes.set_aspect(stretch)
+    if terrain is not None:
+        draw_relief(axes, terrain, BoundingBox(south=south, north=north, west=west, east=east))
     axes.xaxis.set_major_formatter(lambda degrees, _: f"{(degrees + 180) % 360 - 180:.5g}")
     axes.set_xlabel("longitude, °")
     axes.set_ylabel("latitude, °")

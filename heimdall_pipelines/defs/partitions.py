@@ -5,6 +5,7 @@ import dagster as dg
 RECORDING_SESSIONS = "recording_sessions"
 SYNTHETIC_DATASETS = "synthetic_datasets"
 SYNTHETIC_BATCHES = "synthetic_batches"
+STATIONS = "stations"
 
 # Key: the session's slug; partitions from before there were slugs have its id, which is accepted wherever a slug is.
 recording_sessions = dg.DynamicPartitionsDefinition(name=RECORDING_SESSIONS)
@@ -14,3 +15,6 @@ synthetic_datasets = dg.DynamicPartitionsDefinition(name=SYNTHETIC_DATASETS)
 
 # Key: that of model.batches.partition_key.
 synthetic_batches = dg.DynamicPartitionsDefinition(name=SYNTHETIC_BATCHES)
+
+# Key: the station's slug.
+stations = dg.DynamicPartitionsDefinition(name=STATIONS)

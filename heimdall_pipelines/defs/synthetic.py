@@ -24,12 +24,14 @@ from heimdall_pipelines.defs.synthetic_config import SyntheticDatasetConfig
 from heimdall_pipelines.model.batches import parse_partition_key
 from heimdall_pipelines.model.dataset_spec import DatasetSpec
 from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION
+from heimdall_pipelines.rf.terrain import Terrain
 from heimdall_pipelines.settings import load_bucket_settings
 from heimdall_pipelines.stations.network import load_network, sync_network
 from heimdall_pipelines.store.dataset_summaries import record_summary
 from heimdall_pipelines.store.datasets import Dataset, get_dataset
 from heimdall_pipelines.store.stations import list_stations
 from heimdall_pipelines.store.stores import Stores
+from heimdall_pipelines.terrain.ground import terrain_if_there
 
 ALL_CORES = "all-cores"  # the pool of runs that use all cores of a machine
 PROGRESS_LOG_INTERVAL_S = 3.0
@@ -79,6 +81,8 @@ def synthetic_dataset(
             seed=config.seed,
         )
     dataset = outcome.dataset
+    for note in outcome.notes:
+        context.log.info(f"{dataset.name}: {note}")
     if outcome.warning is not None:
         context.log.warning(outcome.warning)
     context.log.info(
@@ -162,13 +166,14 @@ def synthetic_dataset_summary(
     """A dataset as it stands: counts, rejected scenes, estimates against the truth, pictures."""
     with retried_after_outage(context.op_execution_context):
         summary = summarise_dataset(stores.database, context.partition_key)
+        terrain = terrain_if_there(summary.dataset.terrain_tiles, stores.objects)
         record_summary(
             stores.database,
             summary.dataset.id,
             num_samples=summary.counts.features,
             content_sha256=summary.content_sha256,
         )
-    return dg.MaterializeResult(metadata=_summary_metadata(summary, context.log.warning))
+    return dg.MaterializeResult(metadata=_summary_metadata(summary, terrain, context.log.warning))
 
 
 make_synthetic_batches = dg.define_asset_job(
@@ -204,6 +209,7 @@ def dataset_materialization(dataset: Dataset, acceptance: Acceptance | None) -> 
         "committed": dg.MetadataValue.int(dataset.num_samples),
         "batches": dg.MetadataValue.int(dataset.grid.num_batches),
         "receivers": dg.MetadataValue.int(len(dataset.receivers)),
+        "terrain_tiles": dg.MetadataValue.int(len(dataset.terrain_tiles)),
         "seed": dg.MetadataValue.text(str(dataset.seed)),  # the UI rounds large integers
         "spec": table_metadata(("parameter", "value"), _in_order(dataset.spec_json)),
     }
@@ -239,7 +245,9 @@ def batch_materializations(report: BatchReport) -> list[dg.AssetMaterialization]
     ]
 
 
-def _summary_metadata(summary: DatasetSummary, warn: Callable[[str], object]) -> dict[str, dg.MetadataValue]:
+def _summary_metadata(
+    summary: DatasetSummary, terrain: Terrain | None, warn: Callable[[str], object]
+) -> dict[str, dg.MetadataValue]:
     errors = [(e.feature, e.unit, e.num, f"{e.bias:+.3g}", f"{e.rmse:.3g}", f"{e.worst:+.3g}") for e in summary.errors]
     return {
         "samples": dg.MetadataValue.int(summary.counts.features),
@@ -251,13 +259,16 @@ def _summary_metadata(summary: DatasetSummary, warn: Callable[[str], object]) ->
         "rejections": _rejections(summary.attempts, summary.rejections),
         "errors": table_metadata(("feature", "unit", "estimates", "bias", "RMSE", "worst"), errors),
         "compared": dg.MetadataValue.md("\n".join(f"- {e.feature}: {e.note}" for e in summary.errors) or "nothing"),
-    } | _summary_pictures(summary, warn)
+    } | _summary_pictures(summary, terrain, warn)
 
 
-def _summary_pictures(summary: DatasetSummary, warn: Callable[[str], object]) -> dict[str, dg.MetadataValue]:
+def _summary_pictures(
+    summary: DatasetSummary, terrain: Terrain | None, warn: Callable[[str], object]
+) -> dict[str, dg.MetadataValue]:
     from heimdall_pipelines.datasets.summary_pictures import summary_drawings  # matplotlib: 27 MB that other runs save
 
-    drawn = {title: drawn_or_reason(title, draw, warn) for title, draw in summary_drawings(summary).items()}
+    drawings = summary_drawings(summary, terrain)
+    drawn = {title: drawn_or_reason(title, draw, warn) for title, draw in drawings.items()}
     return {title: picture for title, picture in drawn.items() if picture is not None}
 
 

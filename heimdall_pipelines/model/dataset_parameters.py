@@ -12,6 +12,7 @@ from heimdall_pipelines.rf.environment import ENVIRONMENTS
 
 DatasetType = Literal["feature_based", "iq_raw"]
 Bandwidth = Literal[12500, 25000]
+TerrainChoice = Literal["auto", "none"]
 MIN_CHUNK_MS = 20  # rf.features.MIN_CHUNK_S
 
 
@@ -29,8 +30,8 @@ class Parameter:
     choices: tuple[str | int, ...] = ()
 
 
-# area_margin_deg is 0.2 by default since a margin of 0.5 leaves 87 % of the drawn scenes acceptable, 0.2 leaves 93 %
-# (see `rf.scene.draw_scene`).
+# area_margin_deg is 0.2 by default since over a smooth Earth a margin of 0.5 leaves 87 % of the drawn scenes
+# acceptable, 0.2 leaves 93 % (see `rf.scene.draw_scene`).
 _ROWS = (
     Parameter(
         "dataset_type",
@@ -67,10 +68,21 @@ _ROWS = (
     ),
     Parameter("num_chunks", int, 5, "Chunks of a sample; they fill it", ge=1, le=500),
     Parameter("batch_size", int, 1000, "Samples of a batch, a partition in Dagster", ge=1, le=10_000),
+    Parameter("mobile_ratio", float, 0.5, "Share of vehicles among the transmitters, not base stations", ge=0, le=1),
     Parameter("environment", str, "residential", "Around the antennas: noise, delay spread", choices=ENVIRONMENTS),
+    Parameter(
+        "terrain",
+        str,
+        "auto",
+        "auto: the finest terrain that covers the area, frozen with the dataset; none: a smooth Earth",
+        choices=get_args(TerrainChoice),
+    ),
     Parameter("multipath", bool, True, "Whether there are echoes"),
     Parameter("fading", bool, True, "Whether there is scattering: Rice factor and Doppler"),
     Parameter("oscillator_ppm", float, 0.5, "Standard deviation of each oscillator's error, ppm", ge=0, le=100),
+    Parameter(
+        "receiver_clock_ns", float, 50.0, "Standard deviation of each receiver's clock error, ns", ge=0, le=10_000
+    ),
     Parameter("iq_gain_db", float, 0.0, "IQ imbalance: gain of I over that of Q, dB", ge=-6, le=6),
     Parameter("iq_phase_deg", float, 0.0, "IQ imbalance: error of the right angle, degrees", ge=-45, le=45),
     Parameter(
@@ -79,11 +91,22 @@ _ROWS = (
     Parameter("adc_bits", int, None, "Bits of I and of Q; not quantised if null", ge=2, le=24),
 )
 PARAMETERS = {row.name: row for row in _ROWS}
+# Of datasets that are older than the parameter, where that is not its default.
+_BEFORE: Mapping[str, Any] = {"terrain": "none", "receiver_clock_ns": 0.0}
+
+
+def completed(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters of a dataset's row, with the values that later ones had before they existed.
+
+    >>> completed({"seed": 1, "terrain": "auto"})
+    {'terrain': 'auto', 'receiver_clock_ns': 0.0, 'seed': 1}
+    """
+    return {**_BEFORE, **spec}
 
 
 def stored_parameter(spec: Mapping[str, Any], name: str) -> Any:
-    """Read a parameter from a dataset's row; its default where the row is older than the parameter."""
-    return spec.get(name, PARAMETERS[name].default)
+    """Read a parameter from a dataset's row; its value before it existed where the row is older."""
+    return completed(spec).get(name, PARAMETERS[name].default)
 
 
 def allowed_values(name: str) -> str:

@@ -7,7 +7,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.field_problems import FieldProblem, field_problems
-from heimdall_pipelines.model.dataset_parameters import PARAMETERS, Bandwidth, DatasetType, allowed_values
+from heimdall_pipelines.model.dataset_parameters import (
+    PARAMETERS,
+    Bandwidth,
+    DatasetType,
+    TerrainChoice,
+    allowed_values,
+)
 from heimdall_pipelines.rf.channel import Impairments
 from heimdall_pipelines.rf.environment import Environment
 from heimdall_pipelines.rf.scene import SceneSpec
@@ -54,10 +60,13 @@ class DatasetSpec(BaseModel):
     chunk_duration_ms: int = _field("chunk_duration_ms")
     num_chunks: int = _field("num_chunks")
     batch_size: int = _field("batch_size")
+    mobile_ratio: float = _field("mobile_ratio")
     environment: Environment = _field("environment")
+    terrain: TerrainChoice = _field("terrain")
     multipath: bool = _field("multipath")
     fading: bool = _field("fading")
     oscillator_ppm: float = _field("oscillator_ppm")
+    receiver_clock_ns: float = _field("receiver_clock_ns")
     iq_gain_db: float = _field("iq_gain_db")
     iq_phase_deg: float = _field("iq_phase_deg")
     dc_offset_db: float | None = _field("dc_offset_db")
@@ -125,12 +134,14 @@ class DatasetSpec(BaseModel):
             tx_power_dbm=self.tx_power_dbm,
             sample_rate_hz=self.sample_rate_hz,
             environment=self.environment,
+            mobile_ratio=self.mobile_ratio,
             inside_ratio=self.inside_ratio,
             margin_deg=self.area_margin_deg,
             min_snr_db=self.min_snr_db,
             min_receivers=self.min_receivers,
             max_gdop=self.max_gdop,
             oscillator_ppm=self.oscillator_ppm,
+            receiver_clock_ns=self.receiver_clock_ns,
             multipath=self.multipath,
             fading=self.fading,
         )

@@ -10,7 +10,7 @@ def sites_to_json(sites: Iterable[ReceiverSite]) -> list[dict[str, Any]]:
     """One object for each receiver, in their order.
 
     >>> sites_to_json([ReceiverSite("torino", 45.07, 7.69, 250.0)])
-    [{'rx_id': 'torino', 'latitude': 45.07, 'longitude': 7.69, 'altitude_m': 250.0}]
+    [{'rx_id': 'torino', 'latitude': 45.07, 'longitude': 7.69, 'altitude_m': 250.0, 'antenna_height_m': 10.0}]
     """
     return [dict(vars(site)) for site in sites]
 

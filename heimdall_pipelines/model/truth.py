@@ -30,6 +30,10 @@ class LinkTruth:
     rice_k_db : float or None
         None where it is not finite, and in a truth of generator version 1.
     line_of_sight, detected : bool
+    path_loss_db, diffraction_loss_db : float or None
+        Without shadowing: of the whole path, and what diffraction adds to free space. None in an older truth.
+    clock_offset_ns : float or None
+        Of `rf.link.Link`. None in an older truth, whose clocks had no error.
     """
 
     rx_id: str
@@ -45,10 +49,21 @@ class LinkTruth:
     rms_delay_spread_s: float
     line_of_sight: bool
     detected: bool
+    path_loss_db: float | None = None
+    diffraction_loss_db: float | None = None
+    clock_offset_ns: float | None = None
 
     @classmethod
     def of(
-        cls, rx_id: str, link: Link, *, line_of_sight: bool, detected: bool, signal_power_dbm: float | None = None
+        cls,
+        rx_id: str,
+        link: Link,
+        *,
+        line_of_sight: bool,
+        detected: bool,
+        path_loss_db: float | None = None,
+        diffraction_loss_db: float | None = None,
+        signal_power_dbm: float | None = None,
     ) -> Self:
         """Truth of a link that a scene has drawn."""
         snr_db = None if signal_power_dbm is None else signal_power_dbm - link.noise_power_dbm
@@ -66,6 +81,9 @@ class LinkTruth:
             rms_delay_spread_s=link.rms_delay_spread_s,
             line_of_sight=line_of_sight,
             detected=detected,
+            path_loss_db=path_loss_db,
+            diffraction_loss_db=diffraction_loss_db,
+            clock_offset_ns=link.clock_offset_ns,
         )
 
     def link(self) -> Link:
@@ -81,6 +99,7 @@ class LinkTruth:
             doppler_hz=float(self.doppler_hz),
             rms_delay_spread_s=float(self.rms_delay_spread_s),
             frequency_offset_hz=float(self.frequency_offset_hz),
+            clock_offset_ns=0.0 if self.clock_offset_ns is None else float(self.clock_offset_ns),
         )
 
     @classmethod
@@ -132,7 +151,16 @@ class SampleTruth:
     ) -> Self:
         """Truth of a scene and, where IQ was made of it, of what each receiver received."""
         powers_dbm: Sequence[float | None] = signal_powers_dbm or [None] * len(rx_ids)
-        links = zip(rx_ids, scene.links, scene.line_of_sight, scene.detected, powers_dbm, strict=True)
+        links = zip(
+            rx_ids,
+            scene.links,
+            scene.line_of_sight,
+            scene.detected,
+            scene.path_loss_db,
+            scene.diffraction_loss_db,
+            powers_dbm,
+            strict=True,
+        )
         return cls(
             tx_latitude=scene.tx_latitude,
             tx_longitude=scene.tx_longitude,
@@ -145,8 +173,16 @@ class SampleTruth:
             gdop=_rounded(scene.gdop),
             mean_snr_db=_rounded(scene.mean_snr_db),
             receivers=tuple(
-                LinkTruth.of(rx_id, link, line_of_sight=in_sight, detected=detected, signal_power_dbm=power_dbm)
-                for rx_id, link, in_sight, detected, power_dbm in links
+                LinkTruth.of(
+                    rx_id,
+                    link,
+                    line_of_sight=in_sight,
+                    detected=detected,
+                    path_loss_db=loss_db,
+                    diffraction_loss_db=diffraction_db,
+                    signal_power_dbm=power_dbm,
+                )
+                for rx_id, link, in_sight, detected, loss_db, diffraction_db, power_dbm in links
             ),
         )
 
@@ -163,6 +199,8 @@ class SampleTruth:
             links=tuple(receiver.link() for receiver in self.receivers),
             line_of_sight=tuple(receiver.line_of_sight for receiver in self.receivers),
             detected=tuple(receiver.detected for receiver in self.receivers),
+            path_loss_db=tuple(receiver.path_loss_db for receiver in self.receivers),
+            diffraction_loss_db=tuple(receiver.diffraction_loss_db for receiver in self.receivers),
             mean_snr_db=self.mean_snr_db,
             gdop=self.gdop,
         )

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 _DECIMALS_OF_SECONDS = 12  # 1 ps, 0.3 mm of path
 _DECIMALS = 6  # of dB and Hz
+_DECIMALS_OF_NANOSECONDS = 3
+_S_PER_NS = 1e-9
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,8 @@ class Link:
         Of the echoes; 0 for none.
     frequency_offset_hz : float
         Of the receiver's oscillator relative to the transmitter's.
+    clock_offset_ns : float
+        Of the receiver's clock, positive if it is ahead: its samples then have later times, as after a longer delay.
     """
 
     delay_s: float
@@ -35,6 +39,7 @@ class Link:
     doppler_hz: float
     rms_delay_spread_s: float
     frequency_offset_hz: float
+    clock_offset_ns: float = 0.0
 
     def rounded(self) -> "Link":
         """Round to 1 ps, 1e-6 dB and 1e-6 Hz.
@@ -50,7 +55,13 @@ class Link:
             doppler_hz=_rounded(self.doppler_hz, _DECIMALS),
             rms_delay_spread_s=_rounded(self.rms_delay_spread_s, _DECIMALS_OF_SECONDS),
             frequency_offset_hz=_rounded(self.frequency_offset_hz, _DECIMALS),
+            clock_offset_ns=_rounded(self.clock_offset_ns, _DECIMALS_OF_NANOSECONDS),
         )
+
+    @property
+    def clock_delay_s(self) -> float:
+        """Delay of the direct path by the receiver's clock; negative if this is far behind and the path short."""
+        return self.delay_s + self.clock_offset_ns * _S_PER_NS
 
     @property
     def snr_db(self) -> float:

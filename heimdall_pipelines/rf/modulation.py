@@ -13,6 +13,7 @@ from heimdall_pipelines.rf.philox import compiled
 
 AUDIO_BAND_HZ = (300.0, 3000.0)
 MAX_DELAY_S = 0.01  # time of flight and echoes together, 3000 km
+MAX_LEAD_S = 1e-4  # by which a receiver's clock can be behind, beyond the time of flight
 MIN_SAMPLE_RATE_HZ = 20e3
 _DEVIATION_PER_BANDWIDTH = 0.2  # 2.5 kHz in a channel of 12.5 kHz, 5 kHz in 25 kHz
 _TONE_SHARE, _DUAL_TONE_SHARE = 0.05, 0.05  # of all transmissions; the rest is voice
@@ -82,7 +83,7 @@ def transmitted_phase(
     Returns
     -------
     TransmittedPhase
-        At least so many samples, one period.
+        At least so many samples and those of `MAX_LEAD_S`, one period.
 
     Notes
     -----
@@ -92,7 +93,8 @@ def transmitted_phase(
     whose images are below -100 dB.
     """
     guard = math.ceil(MAX_DELAY_S * sample_rate_hz) + 8
-    num_audio, decimation = _audio_period(num_samples + guard + 16, sample_rate_hz)
+    lead = math.ceil(MAX_LEAD_S * sample_rate_hz)
+    num_audio, decimation = _audio_period(num_samples + guard + lead + 16, sample_rate_hz)
     bin_hz = sample_rate_hz / (num_audio * decimation)
     low, high = math.ceil(AUDIO_BAND_HZ[0] / bin_hz), math.floor(AUDIO_BAND_HZ[1] / bin_hz)
     kind = float(rng.random())

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from heimdall_pipelines.rf.bullington import profile_terms
 from heimdall_pipelines.rf.geodesy import SPEED_OF_LIGHT_M_PER_S
+from heimdall_pipelines.rf.profiles import Profiles
 
 SEA_LEVEL_REFRACTIVITY = 325.0  # N0, N-units; median of mid latitudes, P.452-16 figure 13
 REFRACTIVITY_GRADIENT_PER_KM = 45.0  # Delta-N, N-units; median of mid latitudes, P.452-16 figure 12
@@ -19,7 +21,6 @@ EFFECTIVE_EARTH_RADIUS_M = 6_371e3 * 157 / (157 - REFRACTIVITY_GRADIENT_PER_KM) 
 
 _LAND_PERMITTIVITY = 22.0  # P.452-16 section 4.2.2.1
 _LAND_CONDUCTIVITY_S_PER_M = 0.003
-_UNOBSTRUCTED = -0.78  # knife-edge parameter up to which an edge causes no loss, P.452-16 (13)
 _NEAREST_M = 1.0
 
 
@@ -47,23 +48,6 @@ class PathLoss:
     diffraction_db: NDArray[np.float64]
     troposcatter_db: NDArray[np.float64]
     is_line_of_sight: NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class _Profile:
-    """A checked terrain profile; interior points only, heights above sea level in m, without the Earth's bulge."""
-
-    from_tx_m: NDArray[np.float64]
-    from_rx_m: NDArray[np.float64]
-    ground_m: NDArray[np.float64]
-    bulge_m: NDArray[np.float64]
-    length_m: float
-    tx_ground_m: float
-    rx_ground_m: float
-    tx_m: float
-    rx_m: float
-    smooth_tx_m: float
-    smooth_rx_m: float
 
 
 def free_space_loss_db(frequency_hz: ArrayLike, distance_m: ArrayLike) -> NDArray[np.float64]:
@@ -143,8 +127,11 @@ def diffraction_loss_db(
     >>> round(diffraction_loss_db(145e6, distances_m, heights_m, tx_height_m=10, rx_height_m=30), 1)
     35.3
     """
-    profile = _profile(distances_m, heights_m, tx_height_m, rx_height_m, effective_earth_radius_m)
-    return _delta_bullington_db(frequency_hz, profile, effective_earth_radius_m)
+    profile = Profiles.single(distances_m, heights_m)
+    path = path_losses_db(
+        frequency_hz, profile, tx_height_m, rx_height_m, effective_earth_radius_m=effective_earth_radius_m
+    )
+    return float(path.diffraction_db[0])
 
 
 def spherical_earth_diffraction_loss_db(
@@ -289,25 +276,74 @@ def path_loss_db(
     >>> round(float(path.loss_db), 1), bool(path.is_line_of_sight)
     (137.0, False)
     """
-    profile = _profile(distances_m, heights_m, tx_height_m, rx_height_m, effective_earth_radius_m)
-    diffraction_db = _delta_bullington_db(frequency_hz, profile, effective_earth_radius_m)
+    path = path_losses_db(
+        frequency_hz,
+        Profiles.single(distances_m, heights_m),
+        tx_height_m,
+        rx_height_m,
+        effective_earth_radius_m=effective_earth_radius_m,
+    )
+    return PathLoss(**{name: values[0] for name, values in vars(path).items()})
+
+
+def path_losses_db(
+    frequency_hz: float,
+    profiles: Profiles,
+    tx_heights_m: ArrayLike,
+    rx_heights_m: ArrayLike,
+    *,
+    effective_earth_radius_m: float = EFFECTIVE_EARTH_RADIUS_M,
+) -> PathLoss:
+    """Loss between isotropic antennas over several terrain profiles at once, as `path_loss_db` of each.
+
+    Parameters
+    ----------
+    frequency_hz : float
+    profiles : Profiles
+        Of the links.
+    tx_heights_m, rx_heights_m : array_like of float, shape (num_links,) or ()
+        Of the antennas above the ground at each end, positive.
+    effective_earth_radius_m : float
+        Earth radius over which rays are straight.
+
+    Returns
+    -------
+    PathLoss
+        Of shape (num_links,).
+
+    Raises
+    ------
+    ValueError
+        An antenna height is not positive.
+    """
+    radius_m = effective_earth_radius_m
+    shape = profiles.num_links
+    tx_heights, rx_heights = (
+        np.ascontiguousarray(np.broadcast_to(np.asarray(heights, dtype=np.float64), shape))
+        for heights in (tx_heights_m, rx_heights_m)
+    )
+    if not (np.all(tx_heights > 0) and np.all(rx_heights > 0)):
+        raise ValueError(f"antennas must stand above the ground, not at {tx_heights.min()} m and {rx_heights.min()} m")
+    terms = profile_terms(profiles, tx_heights, rx_heights, SPEED_OF_LIGHT_M_PER_S / frequency_hz, radius_m)
+    lengths_m = profiles.lengths_m
+    spherical_db = spherical_earth_diffraction_loss_db(
+        frequency_hz, lengths_m, terms.tx_effective_m, terms.rx_effective_m, effective_earth_radius_m=radius_m
+    )
+    diffraction_db = terms.actual_db + np.maximum(spherical_db - terms.smooth_db, 0.0)  # (40)
 
     # Elevations over the effective Earth, (152) to (158): of the horizon, or of the other end if it is visible.
-    rise_m, drop_m = profile.rx_m - profile.tx_m, profile.length_m / (2 * effective_earth_radius_m)
-    seen_from_tx = (profile.ground_m - profile.tx_m) / profile.from_tx_m
-    seen_from_rx = (profile.ground_m - profile.rx_m) / profile.from_rx_m
-    horizon_tx = float((seen_from_tx - profile.from_tx_m / (2 * effective_earth_radius_m)).max())
-    horizon_rx = float((seen_from_rx - profile.from_rx_m / (2 * effective_earth_radius_m)).max())
-    far_tx, far_rx = rise_m / profile.length_m - drop_m, -rise_m / profile.length_m - drop_m
-    is_line_of_sight = horizon_tx < far_tx
-    elevation_tx, elevation_rx = math.atan(max(horizon_tx, far_tx)), math.atan(max(horizon_rx, far_rx))
-    scatter_angle_rad = profile.length_m / effective_earth_radius_m + elevation_tx + elevation_rx  # (159)
-
+    rise_m = profiles.rx_ground_m + rx_heights - profiles.tx_ground_m - tx_heights
+    drop = lengths_m / (2 * radius_m)
+    far_tx, far_rx = rise_m / lengths_m - drop, -rise_m / lengths_m - drop
+    is_line_of_sight = terms.horizon_tx < far_tx
+    elevation_tx = np.arctan(np.maximum(terms.horizon_tx, far_tx))
+    elevation_rx = np.arctan(np.maximum(terms.horizon_rx, far_rx))
+    scatter_angle_rad = lengths_m / radius_m + elevation_tx + elevation_rx  # (159)
     return _combined(
-        free_space_loss_db(frequency_hz, math.hypot(profile.length_m, rise_m)),
-        np.asarray(diffraction_db),
-        troposcatter_loss_db(frequency_hz, profile.length_m, max(scatter_angle_rad, 0.0)),
-        np.asarray(is_line_of_sight),
+        free_space_loss_db(frequency_hz, np.hypot(lengths_m, rise_m)),
+        diffraction_db,
+        troposcatter_loss_db(frequency_hz, lengths_m, np.maximum(scatter_angle_rad, 0.0)),
+        is_line_of_sight,
     )
 
 
@@ -377,103 +413,6 @@ def _combined(
     loss_db = least_db - 5 * np.log10(1 + 10 ** (-0.2 * apart_db))
     shaped = np.broadcast_arrays(loss_db, free_space_db, diffraction_db, troposcatter_db, is_line_of_sight)
     return PathLoss(*shaped)
-
-
-def _profile(
-    distances_m: ArrayLike, heights_m: ArrayLike, tx_height_m: float, rx_height_m: float, radius_m: float
-) -> _Profile:
-    """Check a profile, and fit a smooth Earth to it.
-
-    The smooth surface is the least-squares line through the heights, P.452-16 (161) to (164), lowered by obstacles
-    above the straight line between the antennas, (165) and (166), and not above the ground at its ends, (167).
-
-    Raises
-    ------
-    ValueError
-        The profile is invalid, or an antenna height is not positive.
-    """
-    d, h = np.asarray(distances_m, dtype=np.float64), np.asarray(heights_m, dtype=np.float64)
-    if d.ndim != 1 or d.shape != h.shape or d.size < 3:
-        raise ValueError(f"a profile needs 3 or more distances and as many heights, not shapes {d.shape} and {h.shape}")
-    steps = d[1:] - d[:-1]
-    if d[0] != 0 or not steps.min() > 0 or not np.isfinite(h).all():
-        raise ValueError("a profile's distances must increase from 0, and its heights be finite")
-    if not (tx_height_m > 0 and rx_height_m > 0):
-        raise ValueError(f"antennas must stand above the ground, not at {tx_height_m} m and {rx_height_m} m")
-
-    length_m, tx_ground_m, rx_ground_m = float(d[-1]), float(h[0]), float(h[-1])
-    tx_m, rx_m = tx_ground_m + tx_height_m, rx_ground_m + rx_height_m
-    v1 = float(steps @ (h[1:] + h[:-1]))  # (161)
-    v2 = float(steps @ (h[1:] * (2 * d[1:] + d[:-1]) + h[:-1] * (d[1:] + 2 * d[:-1])))  # (162)
-    smooth_tx_m = (2 * v1 * length_m - v2) / length_m**2  # (163)
-    smooth_rx_m = (v2 - v1 * length_m) / length_m**2  # (164)
-
-    from_tx_m, ground_m = d[1:-1], h[1:-1]
-    from_rx_m = length_m - from_tx_m
-    above_line_m = ground_m - (tx_m * from_rx_m + rx_m * from_tx_m) / length_m  # (165d)
-    highest_m = float(above_line_m.max())  # (165a)
-    if highest_m > 0:
-        tx_slope, rx_slope = (
-            float((above_line_m / from_tx_m).max()),
-            float((above_line_m / from_rx_m).max()),
-        )  # (165b, c)
-        smooth_tx_m -= highest_m * tx_slope / (tx_slope + rx_slope)  # (166)
-        smooth_rx_m -= highest_m * rx_slope / (tx_slope + rx_slope)
-    return _Profile(
-        from_tx_m=from_tx_m,
-        from_rx_m=from_rx_m,
-        ground_m=ground_m,
-        bulge_m=from_tx_m * from_rx_m / (2 * radius_m),
-        length_m=length_m,
-        tx_ground_m=tx_ground_m,
-        rx_ground_m=rx_ground_m,
-        tx_m=tx_m,
-        rx_m=rx_m,
-        smooth_tx_m=min(smooth_tx_m, tx_ground_m),  # (167)
-        smooth_rx_m=min(smooth_rx_m, rx_ground_m),
-    )
-
-
-def _delta_bullington_db(frequency_hz: float, profile: _Profile, radius_m: float) -> float:
-    """P.452-16 (38) to (40)."""
-    actual_db = _bullington_db(frequency_hz, profile, profile.ground_m + profile.bulge_m, profile.tx_m, profile.rx_m)
-    tx_effective_m = profile.tx_m - profile.smooth_tx_m  # (38a)
-    rx_effective_m = profile.rx_m - profile.smooth_rx_m  # (38b)
-    smooth_db = _bullington_db(frequency_hz, profile, profile.bulge_m, tx_effective_m, rx_effective_m)
-    spherical_db = spherical_earth_diffraction_loss_db(
-        frequency_hz, profile.length_m, tx_effective_m, rx_effective_m, effective_earth_radius_m=radius_m
-    )
-    return actual_db + max(float(spherical_db) - smooth_db, 0.0)  # (40)
-
-
-def _bullington_db(
-    frequency_hz: float, profile: _Profile, obstacles_m: NDArray[np.float64], tx_m: float, rx_m: float
-) -> float:
-    """Loss of the single edge that represents a whole profile, P.452-16 (14) to (22).
-
-    `obstacles_m` are the heights of the profile plus the Earth's bulge.
-    """
-    length_m = profile.length_m
-    wavelength_m = SPEED_OF_LIGHT_M_PER_S / frequency_hz
-    steepest_from_tx = float(((obstacles_m - tx_m) / profile.from_tx_m).max())  # (14)
-    if steepest_from_tx < (rx_m - tx_m) / length_m:  # (15): line of sight
-        above_m = obstacles_m - (tx_m * profile.from_rx_m + rx_m * profile.from_tx_m) / length_m
-        nu = float((above_m * np.sqrt(2 * length_m / wavelength_m / (profile.from_tx_m * profile.from_rx_m))).max())
-    else:
-        steepest_from_rx = float(((obstacles_m - rx_m) / profile.from_rx_m).max())  # (18)
-        to_edge_m = (rx_m - tx_m + steepest_from_rx * length_m) / (steepest_from_tx + steepest_from_rx)  # (19)
-        beyond_m = length_m - to_edge_m
-        edge_m = tx_m + steepest_from_tx * to_edge_m - (tx_m * beyond_m + rx_m * to_edge_m) / length_m
-        nu = edge_m * math.sqrt(2 * length_m / (wavelength_m * to_edge_m * beyond_m))  # (20)
-    edge_db = _knife_edge_db(nu)
-    return edge_db + (1 - math.exp(-edge_db / 6)) * (10 + 0.02 * length_m / 1e3)  # (22)
-
-
-def _knife_edge_db(nu: float) -> float:
-    """Loss of one edge, P.452-16 (13); nu is positive if the edge is above the ray; 0 gives 6 dB."""
-    if nu <= _UNOBSTRUCTED:
-        return 0.0
-    return max(6.9 + 20 * math.log10(math.hypot(nu - 0.1, 1) + nu - 0.1), 0.0)
 
 
 def _first_term_db(

@@ -1,16 +1,19 @@
 """Receivers: sites, their bounding box, and random networks."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from heimdall_pipelines.rf.receiver_site import ReceiverSite
+from heimdall_pipelines.rf.terrain import NoLandError, Terrain
 
+MOST_DRAWS = 1000  # of a place on land; 4 % of the default network's area are sea
 MAX_RECEIVERS = 100  # numbered with two digits
 _DECIMALS_OF_DEGREES = 9  # 0.1 mm
 _DECIMALS_OF_METRES = 6
 _MAST_M = (10.0, 30.0)  # from a house's roof to a small tower
+_PLACES_TO_CHOOSE_FROM = 3  # of which a receiver takes the highest
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,30 @@ def rounded_altitude_m(altitude_m: float) -> float:
     return round(altitude_m, _DECIMALS_OF_METRES)
 
 
+def standing_sites(sites: Sequence[ReceiverSite], terrain: Terrain) -> tuple[ReceiverSite, ...]:
+    """Receivers that stand on the ground: their altitude is that of the ground plus their antenna's height.
+
+    Parameters
+    ----------
+    sites : sequence of ReceiverSite
+    terrain : Terrain
+
+    Returns
+    -------
+    tuple of ReceiverSite
+
+    Raises
+    ------
+    NoElevationError
+        The terrain has no height at a site.
+    """
+    ground_m = terrain.heights_m([site.latitude for site in sites], [site.longitude for site in sites]).tolist()
+    return tuple(
+        replace(site, altitude_m=rounded_altitude_m(height_m + site.antenna_height_m))
+        for site, height_m in zip(sites, ground_m, strict=True)
+    )
+
+
 def draw_receiver_sites(
     around: Sequence[ReceiverSite],
     *,
@@ -111,6 +138,7 @@ def draw_receiver_sites(
     rng: np.random.Generator,
     ground_altitude_m: float = 120.0,
     hill_m: float = 200.0,
+    terrain: Terrain | None = None,
 ) -> tuple[ReceiverSite, ...]:
     """Draw a network of receivers at random in the area of a real one.
 
@@ -129,6 +157,9 @@ def draw_receiver_sites(
         Of the plain; the same as in the `heimdall_pipelines.rf.scene.SceneSpec` of the scenes for this network.
     hill_m : float
         Mean of the exponential distribution of the height of a receiver's ground above that plain; 0 for none.
+    terrain : Terrain, optional
+        The ground. Receivers stand on its land, each at the highest of three places drawn, since people put them on
+        high ground; `ground_altitude_m` and `hill_m` are not used.
 
     Returns
     -------
@@ -139,6 +170,8 @@ def draw_receiver_sites(
     ------
     ValueError
         No site to draw around, a count out of range, or a negative hill.
+    NoLandError
+        The area has hardly any land.
 
     Notes
     -----
@@ -174,12 +207,37 @@ def draw_receiver_sites(
         raise ValueError(f"hill_m must be 0 or more, not {hill_m}")
     box = bounding_box(around)
     count = int(rng.integers(min_count, max_count, endpoint=True))
+    if terrain is not None:
+        return tuple(_draw_on_land(f"rx-{index:02d}", box, terrain, rng) for index in range(count))
     hills_m = hill_m * rng.standard_exponential(count)
     lowest_m, highest_m = _MAST_M
     sites = []
     for index, (across, up, mast) in enumerate(rng.random((count, 3)).tolist()):
         latitude, longitude = box.position(across, up)
-        height_m = float(hills_m[index]) + lowest_m + mast * (highest_m - lowest_m)
-        altitude_m = rounded_altitude_m(ground_altitude_m + height_m)
-        sites.append(ReceiverSite(f"rx-{index:02d}", *rounded_position(latitude, longitude), altitude_m))
+        mast_m = lowest_m + mast * (highest_m - lowest_m)
+        altitude_m = rounded_altitude_m(ground_altitude_m + float(hills_m[index]) + mast_m)
+        sites.append(ReceiverSite(f"rx-{index:02d}", *rounded_position(latitude, longitude), altitude_m, mast_m))
     return tuple(sites)
+
+
+def _draw_on_land(rx_id: str, box: BoundingBox, terrain: Terrain, rng: np.random.Generator) -> ReceiverSite:
+    """Draw a receiver on the highest of a few places on land."""
+    lowest_m, highest_m = _MAST_M
+    mast_m = rounded_altitude_m(lowest_m + float(rng.random()) * (highest_m - lowest_m))
+    places: list[tuple[float, float]] = []
+    for _ in range(MOST_DRAWS):
+        draws = rng.random((_PLACES_TO_CHOOSE_FROM, 2)).tolist()
+        drawn = [rounded_position(*box.position(across, up)) for across, up in draws]
+        is_land = terrain.is_land(*zip(*drawn, strict=True))
+        places += [place for place, on_land in zip(drawn, is_land, strict=True) if on_land]
+        if len(places) >= _PLACES_TO_CHOOSE_FROM:
+            break
+    else:
+        raise NoLandError(
+            f"fewer than {_PLACES_TO_CHOOSE_FROM} of {MOST_DRAWS} places drawn for a receiver are on land"
+        )
+    places = places[:_PLACES_TO_CHOOSE_FROM]
+    heights_m = terrain.heights_m(*zip(*places, strict=True))
+    highest = int(np.argmax(heights_m))
+    altitude_m = rounded_altitude_m(float(heights_m[highest]) + mast_m)
+    return ReceiverSite(rx_id, *places[highest], altitude_m, mast_m)

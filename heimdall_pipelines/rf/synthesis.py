@@ -12,6 +12,7 @@ from heimdall_pipelines.rf.exact import decibels, pow10
 from heimdall_pipelines.rf.link import Link
 from heimdall_pipelines.rf.modulation import (
     MAX_DELAY_S,
+    MAX_LEAD_S,
     MIN_SAMPLE_RATE_HZ,
     TransmittedPhase,
     cubic_delay,
@@ -108,9 +109,9 @@ def receptions(
 
     Notes
     -----
-    With phi the transmission's phase, tau the delay, f the oscillator's offset and theta a random phase, a receiver
-    receives ``sqrt(P) g(t) exp(1j (phi(t - tau) + 2 pi f t + theta))`` plus noise, g being the channel's gain (see
-    `channel_gain`) whose mean power is 1 over all draws. Noise is white over fs.
+    With phi the transmission's phase, tau the delay by the receiver's clock, f the oscillator's offset and theta a
+    random phase, a receiver receives ``sqrt(P) g(t) exp(1j (phi(t - tau) + 2 pi f t + theta))`` plus noise, g being the
+    channel's gain (see `channel_gain`) whose mean power is 1 over all draws. Noise is white over fs.
     """
     indices = range(len(links)) if receiver_indices is None else receiver_indices
     hardware = [Impairments()] * len(links) if impairments is None else impairments
@@ -186,10 +187,12 @@ def _draw(link: Link, sample_rate_hz: float, num_samples: int, seed: int, sample
         sample_idx=sample_idx,
         receiver=receiver,
     )
-    longest_s = link.delay_s + max(fading.echo_delays_s, default=0.0)
-    if not (link.delay_s >= 0 and longest_s <= MAX_DELAY_S):
+    shortest_s = link.clock_delay_s
+    longest_s = shortest_s + max(fading.echo_delays_s, default=0.0)
+    if not (link.delay_s >= 0 and shortest_s >= -MAX_LEAD_S and longest_s <= MAX_DELAY_S):
         raise ValueError(
-            f"delay_s of {link.delay_s} and echoes up to {longest_s} s must lie within 0 and {MAX_DELAY_S} s"
+            f"delay_s of {link.delay_s} and echoes up to {longest_s} s must lie within 0 and {MAX_DELAY_S} s, "
+            f"and clock_offset_ns {link.clock_offset_ns} may bring the signal forward by {MAX_LEAD_S} s"
         )
     carrier = generator(seed=seed, sample_idx=sample_idx, purpose=Purpose.RECEIVER, receiver=receiver).integers(2**32)
     noise_words = counter_words(seed=seed, sample_idx=sample_idx, purpose=Purpose.NOISE, receiver=receiver)
@@ -200,8 +203,8 @@ def _receive(
     iq: NDArray[np.complex64], link: Link, draw: _Draw, phase: TransmittedPhase, num_chunks: int
 ) -> NDArray[np.float64]:
     """Write one receiver's samples; return the signal's power in each chunk, dBm."""
-    gain = channel_gain(draw.fading, phase, link.delay_s, iq.size)
-    first, weights = cubic_delay(link.delay_s * phase.sample_rate_hz)
+    gain = channel_gain(draw.fading, phase, link.clock_delay_s, iq.size)
+    first, weights = cubic_delay(link.clock_delay_s * phase.sample_rate_hz)
     _modulate(
         iq.view(np.float32),
         phase.turns[phase.guard_samples + first :],

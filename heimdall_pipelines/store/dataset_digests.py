@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from heimdall_pipelines.store.database import Database
     from heimdall_pipelines.store.datasets import Dataset
 
-_JSON_PARAMETERS = frozenset({"spec", "receivers"})
+_JSON_PARAMETERS = frozenset({"spec", "receivers", "terrain_tiles"})
 _OF_DATASET = "id = :dataset_id"
 _OF_BATCH = "dataset_id = :dataset_id AND batch_no = :batch_no"
 _CONTENTS_OF_SAMPLE = f"{content_sql('f.digest')} || coalesce(substr(s.digest, 1, 32), ''::bytea)"
@@ -64,6 +64,7 @@ class CommittedParameters:
             receivers=sites_from_json(self.values["receivers"]),
             seed=self.values["seed"],
             generator_version=self.values["generator_version"],
+            terrain_tiles=tuple(self.values["terrain_tiles"]),
         )
 
 

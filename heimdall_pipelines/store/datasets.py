@@ -14,6 +14,7 @@ from psycopg2.errors import UniqueViolation
 
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.model.batches import BatchGrid
+from heimdall_pipelines.model.dataset_parameters import completed
 from heimdall_pipelines.model.receiver_sites import sites_from_json, sites_to_json
 from heimdall_pipelines.store.changes import changing
 from heimdall_pipelines.store.columns import columns_of
@@ -52,7 +53,9 @@ class SamplesExistError(HeimdallError):
 class Dataset:
     """A row of synthetic_datasets; ``deletion_began_at`` is set while it is being deleted.
 
-    ``receivers`` are the active stations at the time of its creation.
+    ``receivers`` are the active stations at the time of its creation, over terrain with the altitude that they have
+    there. ``terrain_tiles`` are the SHA-256 of the tiles on which its scenes stand, the first wins; none is a smooth
+    Earth.
 
     ``spec_json`` are the parameters as stored; those of another version may not be readable as `spec`.
     """
@@ -71,6 +74,7 @@ class Dataset:
     last_validated_at: datetime | None = None
     storage_size_bytes: int | None = None
     deletion_began_at: datetime | None = None
+    terrain_tiles: tuple[str, ...] = ()
 
     @cached_property
     def spec(self) -> DatasetSpec:
@@ -84,7 +88,7 @@ class Dataset:
         from heimdall_pipelines.model.dataset_spec import InvalidSpecError, parse_spec  # loads numpy
 
         try:
-            return parse_spec(self.spec_json)
+            return parse_spec(completed(self.spec_json))
         except InvalidSpecError as error:
             _, _, problems = str(error).partition("\n")
             raise InvalidSpecError(
@@ -142,6 +146,7 @@ def add_dataset(
     seed: int,
     target_num_samples: int,
     generator_version: int,
+    terrain_tiles: Sequence[str] = (),
 ) -> Dataset:
     """Add a dataset without samples.
 
@@ -157,8 +162,9 @@ def add_dataset(
             row = connection.execute(
                 text(
                     "INSERT INTO heimdall.synthetic_datasets"
-                    " (name, dataset_type, spec, receivers, seed, target_num_samples, generator_version)"
-                    " VALUES (:name, :dataset_type, :spec, :receivers, :seed, :target, :generator_version)"
+                    " (name, dataset_type, spec, receivers, seed, target_num_samples, generator_version,"
+                    " terrain_tiles)"
+                    " VALUES (:name, :dataset_type, :spec, :receivers, :seed, :target, :generator_version, :tiles)"
                     f" RETURNING {DATASET_COLUMNS}"
                 ),
                 {
@@ -169,6 +175,7 @@ def add_dataset(
                     "seed": seed,
                     "target": target_num_samples,
                     "generator_version": generator_version,
+                    "tiles": json.dumps(list(terrain_tiles)),
                 },
             ).one()
             keep_parameters(connection, row.id)
@@ -468,4 +475,6 @@ def dataset_of_row(row: Any) -> Dataset:
         values["receivers"] = sites_from_json(values["receivers"])
     except TypeError:  # edited by hand: validation says so, and no sample is generated
         values["receivers"] = ()
+    tiles = values["terrain_tiles"]
+    values["terrain_tiles"] = tuple(tiles) if isinstance(tiles, list) else ()
     return Dataset(**values)

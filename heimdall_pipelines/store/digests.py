@@ -47,7 +47,7 @@ NOT_COUNTED = {
     "storage_size_bytes": "result of the last validation",
     "digests_since": "since when digests vouch for the rows, not a part of them",
 }
-PARAMETERS = ("id", "name", "dataset_type", "spec", "receivers", "seed", "generator_version")
+PARAMETERS = ("id", "name", "dataset_type", "spec", "receivers", "seed", "generator_version", "terrain_tiles")
 
 # Keys stay in their order, that of jsonb (see `as_stored`): sorting them would take a third of a digest's time.
 _encode_json = json.JSONEncoder(separators=(",", ":")).encode

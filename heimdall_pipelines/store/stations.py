@@ -38,7 +38,7 @@ class StationError(HeimdallError):
 
 @dataclass(frozen=True)
 class Station:
-    """A receiver; positions are WGS84 degrees and metres above sea level."""
+    """A receiver; positions are WGS84 degrees and metres above sea level, ``antenna_height_m`` is above the ground."""
 
     rx_id: str
     name: str
@@ -52,6 +52,7 @@ class Station:
     is_active: bool = True
     timeout_seconds: float = 30.0
     retry_count: int = 3
+    antenna_height_m: float = 10.0
 
     def __post_init__(self) -> None:
         problems = []
@@ -65,6 +66,8 @@ class Station:
             problems.append(f"longitude {self.longitude} is outside -180..180 degrees")
         if not -500 <= self.altitude_m <= 10_000:
             problems.append(f"altitude_m {self.altitude_m} is outside -500..10000 m")
+        if not 0 < self.antenna_height_m <= 500:
+            problems.append(f"antenna_height_m {self.antenna_height_m} is not above 0 and up to 500 m")
         if self.api_type not in tuple(ReceiverKind):
             problems.append(f"api_type {self.api_type!r} is not {kinds_text(tuple(ReceiverKind))}")
         if self.url is not None and not self.url.startswith(("http://", "https://", "ws://", "wss://")):
@@ -186,6 +189,18 @@ def list_stations(database: Database) -> list[Station]:
             text(f"SELECT {', '.join(_STATION_COLUMNS)} FROM heimdall.websdr_stations ORDER BY rx_id")
         )
         return [_station(row) for row in rows]
+
+
+def get_station(database: Database, rx_id: str) -> Station:
+    """The station of this slug; a StationError if there is none."""
+    with database.transaction() as connection:
+        row = connection.execute(
+            text(f"SELECT {', '.join(_STATION_COLUMNS)} FROM heimdall.websdr_stations WHERE rx_id = :rx_id"),
+            {"rx_id": rx_id},
+        ).first()
+    if row is None:
+        raise StationError(f"unknown station {rx_id}; see: heimdall station list")
+    return _station(row)
 
 
 def add_missing_stations(connection: Connection, stations: Sequence[Station]) -> list[str]:

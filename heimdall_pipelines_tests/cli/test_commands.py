@@ -39,8 +39,8 @@ def imported(heimdall, files):
 def test_a_second_migration_reports_that_nothing_changed(heimdall, empty_database_settings, monkeypatch):
     for name, value in environment_of(empty_database_settings).items():
         monkeypatch.setenv(name, value)
-    assert heimdall("db", "migrate")[:2] == (0, "schema migrated from nothing to revision 0009\n")
-    assert heimdall("db", "migrate")[:2] == (0, "the schema is already at revision 0009\n")
+    assert heimdall("db", "migrate")[:2] == (0, "schema migrated from nothing to revision 0010\n")
+    assert heimdall("db", "migrate")[:2] == (0, "the schema is already at revision 0010\n")
 
 
 def test_stations_are_listed_added_and_disabled(heimdall):
@@ -49,8 +49,8 @@ def test_stations_are_listed_added_and_disabled(heimdall):
     assert heimdall(*add)[:2] == (0, "station garden added\n")
     assert heimdall(*add)[0] == 1
     assert heimdall("station", "disable", "garden")[1] == "station garden is inactive\n"
-    (line,) = [line for line in heimdall("station", "list")[1].splitlines() if "garden" in line]
-    assert line.split() == ["garden", "garden", "45.1000", "7.2000", "0", "none", "144-146", "no"]
+    (line,) = [line for line in heimdall("station", "list")[1].splitlines() if line.split()[:1] == ["garden"]]
+    assert line.split() == ["garden", "garden", "45.1000", "7.2000", "0", "1003", "10", "none", "144-146", "no"]
     assert heimdall("station", "enable", "garden")[1] == "station garden is active\n"
 
 

@@ -37,7 +37,7 @@ SEED = 7
 SHORT = ("--duration-ms", 200, "--num-chunks", 1)
 SHOWN = {"True": "yes", "False": "no", "None": "none"}
 # 1 % of the scenes drawn with seed 0: enough to be created, not enough for 20 attempts per sample.
-HARD = ("--min-snr-db", 30, "--max-gdop", 1, "--seed", 0)
+HARD = ("--min-snr-db", 30, "--max-gdop", 1, "--seed", 0, "--terrain", "none")
 HERE = ("--local", "--workers", 1)
 # Minutes of work: it is interrupted before its end however late this process gets its turn.
 MORE_THAN_ARE_MADE = 20_000
@@ -147,7 +147,7 @@ def test_dagster_agrees_with_what_was_made_here(create):
 
 
 def test_zero_is_a_value_and_not_a_missing_one(heimdall, create, stores):
-    create("quiet", 1, "--tx-power-dbm", 0, "--seed", 0, "--area-margin-deg", 0, "--no-fading")
+    create("quiet", 1, "--tx-power-dbm", 0, "--seed", 0, "--area-margin-deg", 0, "--no-fading", "--terrain", "none")
     heimdall("dataset", "create", "usual", "--num-samples", 1)
     quiet, usual = (get_dataset(stores.database, name) for name in ("quiet", "usual"))
     assert (quiet.seed, quiet.spec.tx_power_dbm, quiet.spec.area_margin_deg) == (0, 0, 0)

@@ -47,7 +47,7 @@ from heimdall_pipelines_tests.datasets.support import (
 )
 
 # 2 to 3 % of the scenes drawn for the shipped stations are accepted.
-SCARCE = SMALL | {"min_snr_db": 34, "min_receivers": 7}
+SCARCE = SMALL | {"min_snr_db": 34, "min_receivers": 7, "terrain": "none"}
 
 
 @pytest.fixture
@@ -226,11 +226,12 @@ def test_random_receivers_may_be_more_than_there_are_stations(stores, network):
 
 
 def test_a_network_edited_afterwards_changes_no_sample(stores, network):
-    edited, untouched = request(stores, "edited", **SMALL).dataset, add(stores, "untouched", 5, sites=SEVEN)
+    edited = request(stores, "edited", **SMALL, terrain="none").dataset
+    untouched = add(stores, "untouched", 5, sites=SEVEN)
     make(stores, "untouched")
     execute(stores, "UPDATE heimdall.websdr_stations SET latitude = latitude + 0.1, altitude_m = 0, is_active = false")
     add_station(stores.database, Station("aosta", "Aosta", 45.73, 7.31))
-    assert request(stores, "edited", **SMALL).num_samples_added == 0
+    assert request(stores, "edited", **SMALL, terrain="none").num_samples_added == 0
     make(stores, "edited")
     assert feature_rows(stores, edited) == feature_rows(stores, untouched)
 
@@ -342,7 +343,7 @@ def add_stations(stores, places) -> None:
 
 
 # What carries far enough to be accepted between clusters of stations on two continents.
-FAR = SMALL | {"tx_power_dbm": 70, "frequency_mhz": 30, "min_snr_db": -20, "max_gdop": 1000}
+FAR = SMALL | {"tx_power_dbm": 70, "frequency_mhz": 30, "min_snr_db": -20, "max_gdop": 1000, "terrain": "none"}
 
 
 @pytest.mark.parametrize("east_deg", [60, 170, 190, -60])

@@ -28,22 +28,33 @@ from heimdall_pipelines.model.dataset_spec import MAX_SEED
 from heimdall_pipelines.model.truth import SampleTruth
 from heimdall_pipelines.rf.feature_registry import FEATURE_NAMES
 from heimdall_pipelines.rf.geodesy import SPEED_OF_LIGHT_M_PER_S
+from heimdall_pipelines.rf.receivers import standing_sites
 from heimdall_pipelines.rf.scene import rejection_reason
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
+from heimdall_pipelines.terrain.ground import SMOOTH_EARTH, Ground
+from heimdall_pipelines.terrain.shipped import SHIPPED_TILE
 from heimdall_pipelines_tests.datasets.support import SEVEN, SMALL, THREE, any_scene, drawn, recipe, sample_digest
 
 # SHA-256 of the scenes and the IQ of samples 0 and 7, by version of the generator: the same on every processor.
 GOLDEN = {
     2: {
-        "default": "4615771601814c8f0d8e7051df979544dbb0ad6db23738a4a7782da7cb4a5a1d",
-        "random_receivers": "7c62bd98a3a686142d03313f0274fd46dfaf1d53ca947d2551baf9a39bc243a8",
+        "default": "ac09302343880cb8f0f2114e24a3ee16f7903eacc12c3f13123cfafb6fb3b918",
+        "random_receivers": "d759a30648ff176a115e0cc0131ec170b5a3c77f55f97c1365be37a68bc56cbc",
+        "terrain": "7a548fd94bb0aeecd79d1930433fcbf1d4bbcf01f4669c2becdbf2782e07631f",
+        "random_receivers_on_terrain": "a814015d737261f27189a2c459c9d1f06829c448a85631b4ac44c3e041508ebe",
     }
 }
-GOLDEN_SPECS = {"default": {}, "random_receivers": {"use_random_receivers": True, "environment": "city"}}
+GOLDEN_SPECS = {
+    "default": {},
+    "random_receivers": {"use_random_receivers": True, "environment": "city"},
+    "terrain": {"ground": Ground((SHIPPED_TILE,))},
+    "random_receivers_on_terrain": {"ground": Ground((SHIPPED_TILE,)), "use_random_receivers": True},
+}
 
 
-def golden_digest(**parameters) -> str:
-    of = recipe(**parameters)
+def golden_digest(*, ground=SMOOTH_EARTH, **parameters) -> str:
+    sites = SEVEN if ground.terrain is None else standing_sites(SEVEN, ground.terrain)
+    of = replace(recipe(sites=sites, **parameters), ground=ground)
     digest = hashlib.sha256()
     for sample_idx in (0, 7):
         sample = drawn(of, sample_idx)

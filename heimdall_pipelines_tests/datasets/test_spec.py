@@ -35,7 +35,9 @@ RANGES = {
     "chunk_duration_ms": (20, 10_000),
     "num_chunks": (1, 500),
     "batch_size": (1, 10_000),
+    "mobile_ratio": (0, 1),
     "oscillator_ppm": (0, 100),
+    "receiver_clock_ns": (0, 10_000),
     "iq_gain_db": (-6, 6),
     "iq_phase_deg": (-45, 45),
     "dc_offset_db": (-100, 20),
@@ -46,6 +48,7 @@ CHOICES = {
     "dataset_type": ("feature_based", "iq_raw"),
     "bandwidth_hz": (12500, 25000),
     "environment": ("city", "residential", "rural"),
+    "terrain": ("auto", "none"),
 }
 FLAGS = {"use_random_receivers", "multipath", "fading"}
 REALS = [name for name, field in DatasetSpec.model_fields.items() if "float" in str(field.annotation)]
@@ -92,10 +95,13 @@ def test_the_defaults_are_those_of_the_documentation():
         "chunk_duration_ms": 200,
         "num_chunks": 5,
         "batch_size": 1000,
+        "mobile_ratio": 0.5,
         "environment": "residential",
+        "terrain": "auto",
         "multipath": True,
         "fading": True,
         "oscillator_ppm": 0.5,
+        "receiver_clock_ns": 50.0,
         "iq_gain_db": 0.0,
         "iq_phase_deg": 0.0,
         "dc_offset_db": None,

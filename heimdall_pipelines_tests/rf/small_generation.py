@@ -9,13 +9,17 @@ import json
 import math
 from dataclasses import asdict
 
+import numpy as np
+
 from heimdall_pipelines.rf.channel import Impairments
+from heimdall_pipelines.rf.elevation_grid import ElevationGrid
 from heimdall_pipelines.rf.link import Link
 from heimdall_pipelines.rf.philox import Purpose, generator
 from heimdall_pipelines.rf.receiver_site import ReceiverSite
 from heimdall_pipelines.rf.receivers import draw_receiver_sites
 from heimdall_pipelines.rf.scene import SceneSpec, draw_scene
 from heimdall_pipelines.rf.synthesis import receptions
+from heimdall_pipelines.rf.terrain import Terrain
 
 LINKS = (
     Link(61.2345e-6, -92.125, -115.0, 3.25, 8.0, 2e-6, -37.5),
@@ -30,6 +34,7 @@ HARDWARE = (
 SITES = (ReceiverSite("torino", 45.044, 7.672, 250.0), ReceiverSite("genova", 44.395, 8.956, 100.0))
 NUM_WAVEFORMS = 30  # three of them are tones or two tones, on average
 NUM_SCENES = 50
+NUM_TERRAIN_SCENES = 20
 
 
 def iq_digest() -> str:
@@ -65,5 +70,18 @@ def scenes_digest() -> str:
     return digest.hexdigest()
 
 
+def terrain_digest() -> str:
+    """SHA-256 of scenes on the ground, whose receivers are at random too."""
+    rows, columns = np.indices((300, 400))
+    heights_m = ((rows * 37 + columns * 91) % 500 + rows).astype(np.int16)
+    terrain = Terrain([ElevationGrid(heights_m, 46.0, 7.0, 0.01, 0.01)])
+    digest = hashlib.sha256()
+    for sample_idx in range(NUM_TERRAIN_SCENES):
+        rng = generator(seed=11, sample_idx=sample_idx, purpose=Purpose.SCENE)
+        sites = draw_receiver_sites(SITES, min_count=3, max_count=6, rng=rng, terrain=terrain)
+        digest.update(json.dumps([asdict(draw_scene(SceneSpec(), sites, rng, terrain)), *map(asdict, sites)]).encode())
+    return digest.hexdigest()
+
+
 if __name__ == "__main__":
-    print(json.dumps({"iq": iq_digest(), "scenes": scenes_digest()}))
+    print(json.dumps({"iq": iq_digest(), "scenes": scenes_digest(), "terrain": terrain_digest()}))

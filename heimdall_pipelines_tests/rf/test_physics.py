@@ -165,7 +165,9 @@ def test_arrival_times_of_a_scene_match_ellipsoidal_distances(is_random):
     found_s = [
         time_difference_s(iq[0], other, offsets_hz=(offsets_hz[0], f)) for other, f in zip(iq, offsets_hz, strict=True)
     ]
-    true_s = straight_line_delays_s(scene, sites)
+    clocks_s = 1e-9 * np.array([link.clock_offset_ns for link in scene.links])
+    assert np.abs(clocks_s).max() > 10e-9  # each clock errs by 50 ns
+    true_s = straight_line_delays_s(scene, sites) + clocks_s
     # Without noise the samples tell it within a picosecond. 0.1 ns leave room for more of float32's rounding.
     assert np.abs(found_s - (true_s - true_s[0])).max() < 0.1e-9
     assert np.ptp(true_s) > 100e-6  # 30 km of difference and more: not one instant for all

@@ -1,0 +1,1 @@
+"""Terrain: tiles of heights, the ground that scenes use, and pictures of it."""
