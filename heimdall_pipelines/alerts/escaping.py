@@ -1,4 +1,4 @@
-"""Text of alerts for chat services: names of sessions and messages of receivers notify nobody and link nowhere."""
+"""Text of alerts for chat services: names of sessions and messages of receivers notify no user and make no links."""
 
 import re
 

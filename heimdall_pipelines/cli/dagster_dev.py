@@ -181,7 +181,7 @@ def running_dagster(home: Path, folder: Path, address: str) -> Iterator[DagsterD
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            umask=0o077,  # what runs print is for nobody else
+            umask=0o077,  # other users must not read the output of runs
         )
     dagster = DagsterDev(process, home, log, address)
     try:

@@ -29,7 +29,7 @@ class SessionExtraction:
     """How a segment of a session was extracted.
 
     ``num_segments`` is that of the session, ``start_time_unix_ns`` that of the segment, ``inputs_sha256`` the digest of
-    what the features were computed from. Values are None if nothing could be extracted.
+    what the features were computed from. A value is None if nothing could be extracted.
     """
 
     bandwidth_hz: float | None = None
@@ -42,7 +42,7 @@ class SessionExtraction:
     inputs_sha256: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The object that the column holds, without the values that are None."""
+        """The object that the column holds, without values of None."""
         known = {name: value for name, value in vars(self).items() if value is not None}
         return known | {"notes": list(self.notes)}
 
@@ -61,8 +61,7 @@ class SessionExtraction:
 class IqMetadata:
     """Format of a sample's IQ objects; for each receiver SHA-256 and ETag of the .npy and SHA-256 of the sidecar.
 
-    Rows of older versions have no ETags, and no digests of sidecars. Other values than these are None where a row lacks
-    them.
+    Rows of older versions have no ETags, and no digests of sidecars. Any other value is None where a row lacks it.
     """
 
     num_samples: int | None = None

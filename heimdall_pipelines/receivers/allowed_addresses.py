@@ -1,6 +1,6 @@
 """Addresses that a station must not lead to: the local link, where clouds keep their metadata and credentials.
 
-Whoever may add a station could otherwise let this machine read them. The check is made on the address that a
+A user who may add a station could otherwise let this machine read them. The check is made on the address that a
 connection is opened to, after the name was resolved, so that neither spelling nor a changing DNS answer passes it.
 """
 

@@ -22,9 +22,9 @@ class StationRecording:
     ``full_scale_dbm`` is the power of ``abs(x) = 1``; if ``is_calibrated`` is false it is a guess
     and levels are relative to full scale. ``quantisation_step`` (of full scale) is None for samples
     that were not quantised, ``passband_hz`` is None if the receiver passes the whole sampled band.
-    ``note`` describes its limits. ``etag`` is that of the object, ``sidecar_sha256`` the digest of its sidecar; both
-    are None in a row of an older version. If nothing was recorded, ``error_message`` says why, there is no
-    location, and ``samples_count`` and ``sample_rate_hz`` are 0.
+    ``note`` describes its limits. ``etag`` is that of the object, ``sidecar_sha256`` the digest of its
+    sidecar; a row of an older version has None for both. If nothing was recorded, ``error_message`` says
+    why, there is no location, and ``samples_count`` and ``sample_rate_hz`` are 0.
     """
 
     station: Station

@@ -65,7 +65,7 @@ def send(database, url):
 
 
 @pytest.mark.parametrize("url", ["mmost://127.0.0.1/token123", f"discord://{'1' * 18}/{'a' * 68}"])
-def test_chat_services_get_text_that_notifies_nobody(database, posted, url):
+def test_text_for_chat_services_notifies_no_user(database, posted, url):
     send(database, url)
     (payload,) = posted
     text = json.dumps(json.loads(payload), ensure_ascii=False)

@@ -46,7 +46,7 @@ def run(*arguments, **variables):
 
 
 @pytest.mark.parametrize("words", [words for words in EVERY_COMMAND if words])
-def test_no_command_takes_a_number_that_is_none(words):
+def test_commands_refuse_invalid_numbers(words):
     command = leaf(words)
     if hasattr(command, "commands"):
         return

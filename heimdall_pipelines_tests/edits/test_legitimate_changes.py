@@ -106,7 +106,7 @@ def complete_the_session_again(place: Place) -> None:
 
 
 COMMANDS = {
-    "a batch is made again": lambda place: make(place.stores, NAME, 1),
+    "a batch is regenerated": lambda place: make(place.stores, NAME, 1),
     "the dataset is expanded": expand_and_make,
     "the dataset is repaired": repair_what_is_lost,
     "a sound dataset is repaired": repair,

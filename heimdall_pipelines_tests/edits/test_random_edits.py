@@ -26,7 +26,7 @@ def assert_noticed(place: Place, edit: RandomEdit) -> None:
     look = place.found_in_dataset if edit.of_dataset else place.found_in_session
     found = look() or look(checksums=True)
     event(f"found by {', '.join(found) or 'nothing'}")
-    assert found, f"nobody noticed: {edit.what}"
+    assert found, f"not detected: {edit.what}"
 
 
 def a_row(place: Place, row_edit, data) -> None:

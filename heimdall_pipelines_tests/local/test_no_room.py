@@ -49,7 +49,7 @@ def test_a_full_disk_is_told_with_what_is_free(folder, fault):
             port = server.start(ACCESS_KEY, SECRET_KEY, ["heimdall-raw-iq"])
             settings = Settings(
                 pg_host="nowhere",
-                pg_user="nobody",
+                pg_user="unused",
                 pg_password="",
                 s3_endpoint=f"{LOOPBACK}:{port}",
                 s3_access_key=ACCESS_KEY,

@@ -20,7 +20,7 @@ from heimdall_pipelines_tests.local.intruder import HTTP_ROUTES, channels, grpc_
 pytestmark = pytest.mark.programs
 
 ACCESS_KEY, SECRET_KEY, BUCKET = "an-access-key", "a-very-secret-key", "some-bucket"
-CONTENT = b"IQ that nobody else may read" * 1000
+CONTENT = b"IQ that other users may not read" * 1000
 # Answers without credentials that docs/operations.md names: no names, no objects.
 OPEN = {("volume", "GET /status"), ("volume", "GET /healthz"), ("s3", "GET /status"), ("s3", "GET /healthz")}
 REFUSALS = {400, 401, 403, 404, 405}

@@ -82,7 +82,7 @@ def test_every_writer_leaves_rows_as_committed(stores, example_recordings):
     assert edits(stores) == {}
 
 
-def test_the_same_samples_made_again_are_no_change_and_changes_of_rows_are_noted(stores):
+def test_only_changed_samples_are_recorded_as_changes(stores):
     dataset = add(stores, "night", 5, batch_size=5)
     make(stores, "night")
     make(stores, "night")
