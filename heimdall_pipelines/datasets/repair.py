@@ -161,7 +161,7 @@ def _differences(found: Findings) -> tuple[str, ...]:
 
 
 def _take_parameters(stores: Stores, dataset: Dataset, found: Findings) -> None:
-    fixed = [column for column in ("name", "id") if column in found.edited_parameters]
+    fixed: list[str] = [column for column in ("name", "id") if column in found.edited_parameters]
     now, committed = found.edited_parameters.get("spec", ({}, {}))
     if now.get("batch_size") != committed.get("batch_size"):
         fixed.append("batch_size")

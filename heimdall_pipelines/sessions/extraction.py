@@ -349,7 +349,7 @@ def _failed_row(
     )
 
 
-def _truth(session: RecordingSession) -> dict[str, float | None]:
+def _truth(session: RecordingSession) -> dict[str, Any]:
     source = session.known_source
     return {
         "tx_latitude": source.latitude if source else None,
