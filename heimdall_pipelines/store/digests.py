@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from functools import cache
+from functools import cache, lru_cache
 from hashlib import sha256
 from math import isfinite
 from typing import Any
@@ -169,6 +169,7 @@ def as_stored(value: Any) -> Any:
     return value
 
 
+@lru_cache(maxsize=4096)
 def _in_jsonb(name: str) -> tuple[int, bytes]:
     encoded = name.encode("utf-8", "surrogatepass")
     return len(encoded), encoded
