@@ -134,7 +134,7 @@ def test_what_the_seed_gives_otherwise_is_not_written_but_reported(night, monkey
 
     def other_sample(recipe, drawn, keep=None):
         made = make_sample(recipe, drawn, (lambda site, iq: keep(site, iq * 2)) if keep else None)
-        return replace(made, extraction_metadata=made.extraction_metadata | {"attempts": 77})
+        return replace(made, extraction_metadata=replace(made.extraction_metadata, attempts=77))
 
     monkeypatch.setattr(restoring, "make_sample", other_sample)
     done = repair(night)
