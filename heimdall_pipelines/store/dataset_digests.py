@@ -323,18 +323,12 @@ def _dataset_root_sql() -> str:
     )
 
 
-def _parameters(connection: Connection, dataset_id: UUID) -> Mapping[str, Any]:
-    return (
-        connection.execute(
-            text(
-                f"SELECT {', '.join(PARAMETERS)}, parameters_digest FROM heimdall.synthetic_datasets"
-                f" WHERE {_OF_DATASET}"
-            ),
-            {"dataset_id": dataset_id},
-        )
-        .one()
-        ._mapping
-    )
+def _parameters(connection: Connection, dataset_id: UUID) -> dict[str, Any]:
+    row = connection.execute(
+        text(f"SELECT {', '.join(PARAMETERS)}, parameters_digest FROM heimdall.synthetic_datasets WHERE {_OF_DATASET}"),
+        {"dataset_id": dataset_id},
+    ).one()
+    return dict(row._mapping)
 
 
 def _digests_of_batches(connection: Connection, dataset_id: UUID) -> dict[bytes | None, tuple[int, int]]:

@@ -19,8 +19,7 @@ from heimdall_pipelines.store.dataset_summaries import SummarisedContent, summar
 from heimdall_pipelines.store.datasets import DATASET_COLUMNS, Dataset, dataset_of_row, not_found
 from heimdall_pipelines.store.digest_rows import digested_columns, read_digested
 from heimdall_pipelines.store.digests import Edit, edit_of
-from heimdall_pipelines.store.features import ReceiverFeatures
-from heimdall_pipelines.store.receiver_elements import are_receivers
+from heimdall_pipelines.store.features import ReceiverFeatures, read_receivers
 
 _ROWS_PER_FETCH = 100
 
@@ -49,7 +48,7 @@ class SampleRow:
     gdop: float | None
     unreadable: str | None = None
     edit: Edit | None = None
-    digest: bytes | None = None
+    digest: bytes | None = field(default=None, compare=False)
 
 
 _SAMPLE_COLUMNS = digested_columns("measurement_features")
@@ -75,7 +74,7 @@ class StoredIq:
     sidecar_sha256: dict[str, str] = field(default_factory=dict)
     unreadable: str | None = None
     edit: Edit | None = None
-    digest: bytes | None = None
+    digest: bytes | None = field(default=None, compare=False)
 
     @classmethod
     def malformed(cls, sample_idx: int, column: str) -> "StoredIq":
@@ -104,7 +103,8 @@ class DatasetSnapshot:
     def __init__(self, connection: Connection, dataset: Dataset) -> None:
         self._connection = connection
         self.parameters = parameters_state(connection, dataset.id)
-        self.dataset = self.parameters.committed.of(dataset) if self.parameters.edited else dataset
+        committed = self.parameters.committed
+        self.dataset = dataset if committed is None or not self.parameters.edited else committed.of(dataset)
         rows = connection.execute(
             text(f"SELECT {BATCH_COLUMNS} FROM heimdall.synthetic_batches WHERE dataset_id = :id ORDER BY batch_no"),
             {"id": dataset.id},
@@ -226,17 +226,18 @@ def _sample_row(read: dict[str, Any]) -> SampleRow:
     row["digest"] = None if read["digest"] is None else bytes(read["digest"])
     row["edit"] = edit_of("measurement_features", read, row["digest"])
     row["truth"] = readable_truth(truth)
+    receivers = read_receivers(elements)
     unreadable = None
     if truth is not None and row["truth"] is None:
         unreadable = "truth"
     elif not (isinstance(metadata, dict) and isinstance(metadata.get("attempts"), int)):
         unreadable = "extraction_metadata"
-    elif not are_receivers(elements):
+    elif receivers is None:
         unreadable = "receiver_features"
-    if unreadable is not None:
+    if unreadable is not None or receivers is None:
         row["extraction_metadata"] = {}
         return SampleRow(receivers=(), unreadable=unreadable, **row)
-    return SampleRow(receivers=tuple(ReceiverFeatures.from_json(element) for element in elements), **row)
+    return SampleRow(receivers=receivers, **row)
 
 
 def _stored_iq(row: dict[str, Any], truth: SampleTruth | None) -> StoredIq:

@@ -221,7 +221,7 @@ def insert_feature_rows(connection: Connection, rows: str) -> None:
 def feature_digest(values: Mapping[str, Any]) -> bytes:
     """Digest of a row of measurement_features from the values that `insert_feature_rows` takes."""
     derived = {"timestamp": values["time_us"], "tx_known": values["tx_latitude"] is not None}
-    return new_row_digest("measurement_features", values | derived)
+    return new_row_digest("measurement_features", {**values, **derived})
 
 
 def with_digest(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -377,27 +377,28 @@ def read_session_rows(connection: Connection, session_id: UUID) -> Iterator[Stor
         execution_options={"yield_per": 100},
     )
     for row in rows:
-        yield _stored_session_row(row._mapping)
+        yield _stored_session_row(dict(row._mapping))
 
 
 def _stored_session_row(read: Mapping[str, Any]) -> StoredSessionRow:
     values = {name: read[name] for name in _STORED_FIELDS}
-    receivers: tuple[ReceiverFeatures, ...] = ()
-    unreadable = None
+    receivers = read_receivers(read["receiver_features"])
+    unreadable = "receiver_features" if receivers is None else None
     metadata = values["extraction_metadata"]
     if not (isinstance(metadata, dict) and isinstance(metadata.get("num_segments", 0), int)):
         values["extraction_metadata"], unreadable = {}, "extraction_metadata"
-    elif are_receivers(read["receiver_features"]):
-        receivers = tuple(ReceiverFeatures.from_json(element) for element in read["receiver_features"])
-    else:
-        unreadable = "receiver_features"
     return StoredSessionRow(
-        receivers=receivers,
+        receivers=receivers or (),
         timestamp=datetime_of(read["timestamp"]),
         edit=edit_of("measurement_features", read, read["digest"]),
         unreadable=unreadable,
         **values,
     )
+
+
+def read_receivers(elements: Any) -> tuple[ReceiverFeatures, ...] | None:
+    """Read what a column receiver_features holds; None where it is malformed."""
+    return tuple(map(ReceiverFeatures.from_json, elements)) if are_receivers(elements) else None
 
 
 def stations_in_session(database: Database, session_id: UUID) -> list[StationInSession]:

@@ -276,7 +276,7 @@ def test_the_iq_file_is_a_npy_of_these_samples_and_its_description_fits():
 
 def test_the_iq_metadata_say_how_to_read_it():
     of = recipe(**SMALL)
-    assert iq_metadata(of, {"torino": "ab"}, {"torino": "cd"}) == {
+    assert iq_metadata(of, {"torino": "ab"}, {"torino": "cd"}, {"torino": "ef"}) == {
         "format": "npy",
         "dtype": "complex64",
         "num_samples": 2500,
@@ -285,6 +285,7 @@ def test_the_iq_metadata_say_how_to_read_it():
         "full_scale_dbm": FULL_SCALE_DBM,
         "sha256": {"torino": "ab"},
         "etag": {"torino": "cd"},
+        "sidecar_sha256": {"torino": "ef"},
     }
 
 

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import replace
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy.exc import DBAPIError, IntegrityError
@@ -102,7 +102,7 @@ def commit(stores, dataset, batch_no, rows, iq=()):
         dataset.grid.batch(batch_no),
         sample_idxs=[row.sample_idx for row in rows],
         feature_rows=[feature_row_json(dataset.id, uuid4(), row) for row in rows],
-        iq_rows=[iq_row_json(row) for row in iq],
+        iq_rows=[iq_row_json(dataset.id, row) for row in iq],
     )
 
 
@@ -225,7 +225,7 @@ def test_numbers_that_json_does_not_have_are_refused_before_anything_is_sent(sto
     with pytest.raises(ValueError, match="JSON"):
         commit(stores, dataset, 0, [feature_row(0, snr_db=float("nan"))])
     with pytest.raises(ValueError, match="JSON"):
-        iq_row_json(replace(iq_row(0), iq_metadata={"level": float("inf")}))
+        iq_row_json(UUID(int=7), replace(iq_row(0), iq_metadata={"level": float("inf")}))
 
 
 def test_a_commit_for_a_deleted_dataset_is_a_clear_error(stores):

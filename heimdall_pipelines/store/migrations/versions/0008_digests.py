@@ -34,8 +34,8 @@ def upgrade() -> None:
     connection = op.get_bind()
     statements = [f"ALTER TABLE heimdall.{table} ADD COLUMN digest bytea" for table in _TABLES]
     statements += [
-        "ALTER TABLE heimdall.measurements ADD COLUMN sidecar_sha256 text CHECK (sidecar_sha256 ~ '^[0-9a-f]{64}$'),"
-        " ADD COLUMN etag text",
+        # Without constraint, which a hypertable with compressed chunks does not take with a new column.
+        "ALTER TABLE heimdall.measurements ADD COLUMN sidecar_sha256 text, ADD COLUMN etag text",
         "ALTER TABLE heimdall.recording_sessions ADD COLUMN root bytea, ADD COLUMN positions jsonb,"
         " ADD COLUMN digests_since timestamptz",
         "ALTER TABLE heimdall.synthetic_datasets ADD COLUMN parameters_digest bytea, ADD COLUMN root bytea,"
