@@ -20,6 +20,8 @@ LONG_FILES = (
     "deployment/test_backup.py",
     "cluster/test_worker_command.py",
     "test_faults.py",
+    "edits/test_edits.py",
+    "edits/test_soak.py",
     "test_integrity_outages.py",
     "test_integrity_faults.py",
     "test_integrity_rivals.py",

@@ -395,7 +395,7 @@ def _stored_session_row(read: Mapping[str, Any]) -> StoredSessionRow:
 
 def read_receivers(elements: Any) -> tuple[ReceiverFeatures, ...] | None:
     """Read what a column receiver_features holds; None where it is malformed."""
-    return tuple(ReceiverFeatures.from_json(element) for element in elements) if are_receivers(elements) else None
+    return tuple(map(ReceiverFeatures.from_json, elements)) if are_receivers(elements) else None
 
 
 def stations_in_session(database: Database, session_id: UUID) -> list[StationInSession]:

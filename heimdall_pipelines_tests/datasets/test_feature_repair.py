@@ -19,7 +19,8 @@ from heimdall_pipelines_tests.datasets.support import (
     make,
     query,
 )
-from heimdall_pipelines_tests.older_features import make_olderfrom heimdall_pipelines_tests.sealing import reseal
+from heimdall_pipelines_tests.older_features import make_older
+from heimdall_pipelines_tests.sealing import reseal
 
 NAME = "night"
 NUM_SAMPLES = 7  # in batches of 3, 3 and 1

@@ -2,7 +2,6 @@
 
 import json
 import random
-import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +18,7 @@ from heimdall_pipelines.sessions.deleting import delete_session
 from heimdall_pipelines.sessions.extraction import extract_session
 from heimdall_pipelines.sessions.importing import ImportFile
 from heimdall_pipelines.sessions.validation import validate_session
-from heimdall_pipelines.settings import load_settings
+from heimdall_pipelines.settings import Settings
 from heimdall_pipelines.store.batches import list_batches
 from heimdall_pipelines.store.datasets import get_dataset, list_datasets, raise_target
 from heimdall_pipelines.store.sessions import list_sessions
@@ -124,19 +123,15 @@ def dataset_names(stores: Stores) -> list[str]:
     return [one.name for one in list_datasets(stores.database) if one.deletion_began_at is None]
 
 
-def main(folder: Path, seed: str) -> None:
-    """Execute commands until killed; an error that is no refusal ends the process, with what it was on its output."""
-    choose = random.Random(seed)
-    with open_stores(load_settings()) as stores:
-        soak = Soak(stores, folder, choose)
+def work(settings: Settings, folder: Path, seed: str, log: Path) -> None:
+    """Execute commands until killed; an error that is no refusal ends the process, and is the last line of its log."""
+    with open_stores(settings) as stores, log.open("a") as lines:
+        soak = Soak(stores, folder, random.Random(seed))
         while True:
             try:
-                done = soak.one()
+                said = {"done": soak.one()}
             except BaseException:
-                print(json.dumps({"error": traceback.format_exc()}), flush=True)
-                raise
-            print(json.dumps({"done": done}), flush=True)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+                said = {"error": traceback.format_exc()}
+            print(json.dumps(said), file=lines, flush=True)
+            if "error" in said:
+                return
