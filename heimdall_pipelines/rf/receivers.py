@@ -190,6 +190,9 @@ def draw_receiver_sites(
     detect the signal; its GDOP is 1.2 in the median, 0.75 to 4.1 in nine of ten. With 3 receivers 76 % are accepted,
     with all on the plain (`hill_m` 0) 89 %.
 
+    Terrain. Over the 30-arc-second grid of the package 70 % of default scenes with 5 to 10 receivers are accepted, 93 %
+    with 47 dBm instead of 37 (500 networks with a scene each).
+
     Examples
     --------
     >>> around = [ReceiverSite("torino", 45.07, 7.69, 250.0), ReceiverSite("genova", 44.41, 8.93, 100.0)]

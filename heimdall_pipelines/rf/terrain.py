@@ -19,6 +19,8 @@ from heimdall_pipelines.rf.profiles import Profiles, starts_of
 _SNAP = 1e-6  # of a cell: a point so close to a line of the grid lies on it
 _SAME_RESOLUTION = 1.01
 _LAND, _WATER = 1, 2
+_LEVEL_WITHIN_M = 100.0  # and within a cell: plains in whole metres are level for 30 m, lakes are for longer
+_M_PER_DEG = 111_195.0
 _SEA_NEIGHBOURS = 0.5  # share of a cell's neighbours at exactly 0 m from which a cell at 0 m is sea
 
 STEP_FROM_M, STEP_TO_M = 100.0, 500.0  # distance of a profile's points
@@ -113,8 +115,9 @@ class Terrain:
         """Whether points lie on land by the shape of the ground; False where no grid has a height.
 
         Models have no mask of water, but they have flat water: the sea is exactly 0 m, and lakes have one level.
-        Water is a value of 0 m if half of its neighbours have it too, and a value that all its neighbours have. Land
-        below the sea level, and single values of 0 m in a polder, are land. In the 30-arc-second grid of the package,
+        Water is a value of 0 m if half of its neighbours have it too, and a value that all its neighbours have;
+        neighbours are those within a cell or 100 m. Land below the sea level, and single values of 0 m in a polder, are
+        land. In the 30-arc-second grid of the package,
         lakes from 3 cells of width on are found, and 0.04 % of the plain of the Po is taken for one.
 
         Parameters
@@ -129,7 +132,8 @@ class Terrain:
         latitudes, longitudes = _points(latitudes, longitudes)
         found = np.zeros(latitudes.size, np.uint8)
         for grid in self.grids:
-            _classify(*_arguments(grid), latitudes, longitudes, found)
+            reach = max(1, round(_LEVEL_WITHIN_M / (grid.latitude_step_deg * _M_PER_DEG)))
+            _classify(*_arguments(grid), latitudes, longitudes, found, reach)
         return np.asarray(found == _LAND)
 
     def profiles(
@@ -327,8 +331,9 @@ def _classify(
     latitudes: NDArray[np.float64],
     longitudes: NDArray[np.float64],
     found: NDArray[np.uint8],
+    reach: int,
 ) -> None:
-    """Classify the points that no finer grid has: land or water, by the nearest value and its neighbours."""
+    """Classify the points that no finer grid has: land or water, by the nearest value and its neighbours in reach."""
     rows, columns = heights.shape
     for n in range(latitudes.size):
         if found[n]:
@@ -343,8 +348,8 @@ def _classify(
         if height != height or height == VOID_INT16:
             continue
         num_neighbours, num_same = 0, 0
-        for i in range(max(row - 1, 0), min(row + 2, rows)):
-            for j in range(max(column - 1, 0), min(column + 2, columns)):
+        for i in range(max(row - reach, 0), min(row + reach + 1, rows)):
+            for j in range(max(column - reach, 0), min(column + reach + 1, columns)):
                 neighbour = heights[i, j]
                 if (i == row and j == column) or neighbour != neighbour or neighbour == VOID_INT16:
                     continue

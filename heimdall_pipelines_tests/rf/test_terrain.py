@@ -236,6 +236,16 @@ def test_land_below_the_sea_and_at_0_m_is_land():
     assert ground.is_land(latitudes, longitudes).mean() > 0.99
 
 
+def test_a_plain_in_whole_metres_of_a_fine_grid_is_land_and_its_lake_is_not():
+    rows, columns = np.indices((200, 200))
+    plain = 100 + rows // 4 + columns // 5  # level for 4 x 5 values of 30 m
+    plain[80:100, 80:100] = 77  # 600 m wide
+    ground = Terrain([grid(plain, step=1 / 3600, dtype=np.int16)])
+    places = np.random.default_rng(0).uniform(5, 70, (500, 2))
+    assert ground.is_land(46 - places[:, 0] / 3600, 7 + places[:, 1] / 3600).all()
+    assert not ground.is_land([46 - 90 / 3600], [7 + 90 / 3600])[0]
+
+
 def test_the_shipped_grid_knows_its_waters():
     ground = shipped_terrain()
     seen = {"Gulf of Genoa": (44.2, 8.9), "Lake Geneva": (46.45, 6.6), "Lake Neuchatel": (46.9, 6.85)}
