@@ -16,9 +16,9 @@ from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.model.batches import BatchGrid
 from heimdall_pipelines.model.dataset_parameters import completed
 from heimdall_pipelines.model.receiver_sites import sites_from_json, sites_to_json
-from heimdall_pipelines.store.changes import changing
+from heimdall_pipelines.store.changes import changing, note_row
 from heimdall_pipelines.store.columns import columns_of
-from heimdall_pipelines.store.dataset_digests import keep_parameters, write_dataset_root
+from heimdall_pipelines.store.dataset_digests import keep_parameters, sealing_dataset, write_dataset_root
 from heimdall_pipelines.store.digest_rows import read_digested, seal_rows
 from heimdall_pipelines.store.digests import edit_of
 from heimdall_pipelines.store.features import ReceiverFeatures
@@ -327,20 +327,23 @@ def lower_target(database: Database, dataset: Dataset, target_num_samples: int) 
                 f"dataset {dataset.name} cannot be shrunk to {target_num_samples} samples: samples up to {end - 1} "
                 f"exist, and only what is not generated yet is taken back; {end} is possible"
             )
-        connection.execute(  # batches that stopped without a sample
-            text(
-                "DELETE FROM heimdall.synthetic_batches"
-                " WHERE dataset_id = :id AND num_samples = 0 AND first_sample_idx >= :target"
-            ),
-            values,
-        )
-        row = connection.execute(
-            text(
-                "UPDATE heimdall.synthetic_datasets SET target_num_samples = least(target_num_samples, :target)"
-                f" WHERE id = :id RETURNING {DATASET_COLUMNS}"
-            ),
-            values,
-        ).one()
+        with sealing_dataset(connection, dataset.id) as sealed:
+            connection.execute(  # batches that stopped without a sample
+                text(
+                    "DELETE FROM heimdall.synthetic_batches"
+                    " WHERE dataset_id = :id AND num_samples = 0 AND first_sample_idx >= :target"
+                ),
+                values,
+            )
+            row = connection.execute(
+                text(
+                    "UPDATE heimdall.synthetic_datasets SET target_num_samples = least(target_num_samples, :target)"
+                    f" WHERE id = :id RETURNING {DATASET_COLUMNS}"
+                ),
+                values,
+            ).one()
+        for changed in sealed.rows:
+            note_row(connection, "synthetic_datasets", changed, reason="the dataset was shrunk")
     return dataset_of_row(row)
 
 
