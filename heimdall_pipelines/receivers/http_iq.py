@@ -13,6 +13,7 @@ from heimdall_pipelines.receivers.pace import Pace
 from heimdall_pipelines.receivers.requests import AnsweredError, connected, status_session
 from heimdall_pipelines.receivers.status_pages import fetch_status
 from heimdall_pipelines.receivers.stream import (
+    AppliedTuning,
     IqBlock,
     ReceiverAddress,
     ReceiverError,
@@ -67,7 +68,8 @@ class HttpIq:
             try:
                 _check_type(address, response)
                 rate_hz = _rate_hz(address, response, requested_hz)
-                yield HttpIqStream(address, response, Pace(address, tuning, rate_hz, self._limits), rate_hz)
+                pace = Pace(address, tuning, rate_hz, self._limits)
+                yield HttpIqStream(address, response, pace, rate_hz, round(tuning.frequency_hz))
             finally:
                 response.close()  # not release(), which would read to the end of an endless body
 
@@ -90,11 +92,16 @@ class HttpIqStream:
     """A running stream; see `heimdall_pipelines.receivers.stream.IqStream`."""
 
     quantisation_step: float | None = 1 / CI16_LE.full_scale
-    has_automatic_gain: bool | None = None
 
     def __init__(
-        self, address: ReceiverAddress, response: aiohttp.ClientResponse, pace: Pace, nominal_rate_hz: float
+        self,
+        address: ReceiverAddress,
+        response: aiohttp.ClientResponse,
+        pace: Pace,
+        nominal_rate_hz: float,
+        frequency_hz: float,
     ) -> None:
+        self.applied = AppliedTuning(frequency_hz, (-nominal_rate_hz / 2, nominal_rate_hz / 2))
         self.nominal_rate_hz = nominal_rate_hz
         self._address = address
         self._response = response

@@ -32,6 +32,9 @@ def status_of_page(page: str, latency_s: float | None = None) -> ReceiverStatus:
         max_users=_count(values, "users_max"),
         software=shown(values["sw_version"]) if values.get("sw_version") else None,
         reason="reports that it is offline" if offline else None,
+        max_programs=_count(values, "ext_api"),
+        has_time_stamps=values["tdoa_ch"] != "-1" if "tdoa_ch" in values else None,
+        needs_password=values.get("auth") == "password",
     )
 
 

@@ -17,6 +17,7 @@ from heimdall_pipelines.receivers.clients import receiver_of
 from heimdall_pipelines.receivers.signal_sources import Place, SyntheticSource, Transmission, WavSource
 from heimdall_pipelines.receivers.simulator import serving
 from heimdall_pipelines.receivers.stream import (
+    AppliedTuning,
     IqBlock,
     Receiver,
     ReceiverAddress,
@@ -96,6 +97,7 @@ class Recorded:
 
     nominal_rate_hz: float
     quantisation_step: float | None
+    applied: AppliedTuning
     blocks: list[IqBlock] = field(repr=False)  # asyncio writes out what a task gives
 
     @property
@@ -118,7 +120,8 @@ async def recorded_from(url: str, api_type: str, *, tuning: Tuning = TUNING, lim
     """Record from an address."""
     address = ReceiverAddress("torino", url, api_type)
     async with receiver_of(api_type, limits).stream(address, tuning) as stream:
-        return Recorded(stream.nominal_rate_hz, stream.quantisation_step, [block async for block in stream])
+        blocks = [block async for block in stream]
+        return Recorded(stream.nominal_rate_hz, stream.quantisation_step, stream.applied, blocks)
 
 
 def record(receiver, *, tuning: Tuning = TUNING, limits: WaitLimits = LIMITS, user_info: str = "") -> Recorded:
