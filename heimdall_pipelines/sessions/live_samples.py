@@ -52,13 +52,22 @@ class LiveSamples:
         As reported by the receiver.
     clock_problem : str, optional
         Why the receiver has no clock, where that is known before its blocks come.
+    expects_stamps : bool
+        Receivers of this kind send time stamps: it is noted where this one does not.
     """
 
     def __init__(
-        self, rx_id: str, num_wanted: int, nominal_rate_hz: float, *, clock_problem: str | None = None
+        self,
+        rx_id: str,
+        num_wanted: int,
+        nominal_rate_hz: float,
+        *,
+        clock_problem: str | None = None,
+        expects_stamps: bool = False,
     ) -> None:
         self._rx_id = rx_id
         self._clock_problem = clock_problem
+        self._expects_stamps = expects_stamps
         self._nominal_rate_hz = nominal_rate_hz
         self.num_wanted = num_wanted
         self.num_kept = 0
@@ -132,9 +141,9 @@ class LiveSamples:
             except ClockError as error:
                 raise ReceiverError(self._rx_id, str(error), is_transient=False) from error
             problem = "its time stamps do not lie on one line, or have no fix within 30 s"
-        if fit is None:
+        if fit is None and (self._clock_problem or self._expects_stamps or stamps.samples.size):
             self._note = f"time of arrival instead of GNSS: {problem}"
-        else:
+        if fit is not None:
             off_s = (fit.start_time_unix_ns - self._arrivals.first_ns) / 1e9
             if abs(off_s) > MAX_CLOCK_DIFFERENCE_S:
                 self._note = f"GNSS time and this machine's clock differ by {off_s:.1f} s"
