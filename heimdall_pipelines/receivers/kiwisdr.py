@@ -275,6 +275,7 @@ class _Connection:
             has_automatic_gain=gain_db is None,
             manual_gain_db=gain_db,
             level_kind=LevelKind.DBM,
+            expects_stamps=True,
         )
 
     async def sound(self) -> SoundFrame:

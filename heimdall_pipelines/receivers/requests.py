@@ -94,7 +94,7 @@ def receiver_error(address: ReceiverAddress, error: aiohttp.ClientError | OSErro
     elif isinstance(error, aiohttp.WSServerHandshakeError):
         kind = "" if error.headers is None else error.headers.get("Content-Type", "")
         what = f"HTTP status {error.status}{', ' + shown(kind) if kind else ''}"
-        reason, is_transient = f"answers the websocket with {what}: is it a KiwiSDR?", False
+        reason, is_transient = f"answers the websocket with {what}: is the api_type right?", False
     elif isinstance(error, aiohttp.ClientConnectorCertificateError | ssl.SSLCertVerificationError):
         reason, is_transient = "its certificate is not valid", False
     elif isinstance(error, aiohttp.ClientConnectorDNSError):

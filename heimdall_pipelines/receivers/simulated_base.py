@@ -82,6 +82,12 @@ class SimulatedReceiver(Protocol):
 class SimulatedBase:
     """A simulated receiver of any kind, but for its protocol."""
 
+    api_type: ReceiverKind
+
+    def application(self) -> web.Application:
+        """Make the server's application."""
+        raise NotImplementedError
+
     def __init__(
         self,
         signal_source: SignalSource,

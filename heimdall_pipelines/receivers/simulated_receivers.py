@@ -9,6 +9,7 @@ from heimdall_pipelines.model.receiver_kind import ReceiverKind
 from heimdall_pipelines.receivers.http_iq import RATE_HEADER
 from heimdall_pipelines.receivers.simulated_base import NO_FAULTS, Faults, SimulatedBase, SimulatedReceiver
 from heimdall_pipelines.receivers.simulated_kiwi import RECEIVED_HZ, SimulatedClock, SimulatedKiwiSdr
+from heimdall_pipelines.receivers.simulated_openwebrx import SimulatedOpenWebRx
 
 __all__ = [
     "NO_FAULTS",
@@ -17,6 +18,7 @@ __all__ = [
     "SimulatedClock",
     "SimulatedHttpIq",
     "SimulatedKiwiSdr",
+    "SimulatedOpenWebRx",
     "SimulatedReceiver",
 ]
 

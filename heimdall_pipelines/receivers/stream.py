@@ -151,6 +151,8 @@ class AppliedTuning:
         What `IqBlock.level_dbm` is relative to; None: there are no readings.
     clock_problem : str or None
         Why the receiver has no clock, as a clause; None: its blocks tell.
+    expects_stamps : bool
+        Receivers of this kind send time stamps: it is noted where one does not.
     notes : tuple of str
         What the receiver cannot provide, for people.
     """
@@ -162,6 +164,7 @@ class AppliedTuning:
     has_phase: bool = True
     level_kind: LevelKind | None = None
     clock_problem: str | None = None
+    expects_stamps: bool = False
     notes: tuple[str, ...] = ()
 
 

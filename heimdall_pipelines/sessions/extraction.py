@@ -26,7 +26,13 @@ from heimdall_pipelines.rf.segments import (
 )
 from heimdall_pipelines.rf.spectrogram import spectrogram_dbm_per_hz
 from heimdall_pipelines.rf.spectrum import USABLE_BAND
-from heimdall_pipelines.sessions.level_readings import MeterLevels, meter_levels
+from heimdall_pipelines.sessions.level_readings import (
+    MeterLevels,
+    has_phase,
+    known_of_audio,
+    meter_levels,
+    unknown_of_audio_text,
+)
 from heimdall_pipelines.store.features import (
     ReceiverAggregate,
     ReceiverFeatures,
@@ -170,6 +176,7 @@ class _StationExtractor:
         self.usable_hz = recording.passband_hz or USABLE_BAND * recording.sample_rate_hz
         self.iq: StationIq | None = None
         self._meter: MeterLevels | None = None
+        self._has_phase = True
         if recording.error_message is not None or recording.location is None:
             self.summary.error_message = recording.error_message or "nothing was recorded"
             return
@@ -180,7 +187,8 @@ class _StationExtractor:
             return
         with suppress(ObjectNotFoundError, IqObjectError):  # the checks report it
             if not recording.is_calibrated:
-                self._meter = meter_levels(read_sidecar(stores.objects, recording.location))
+                sidecar = read_sidecar(stores.objects, recording.location)
+                self._meter, self._has_phase = meter_levels(sidecar), has_phase(sidecar)
 
     def extract(self, grid: SegmentGrid, segment_idx: int, bandwidth_hz: float, num_times: int) -> ReceiverFeatures:
         """Features of one segment, or an entry with the reason why features are missing."""
@@ -209,6 +217,8 @@ class _StationExtractor:
                 spectrogram_dbm_per_hz(iq, sample_rate_hz=rate_hz, full_scale_dbm=full_scale_dbm, num_times=num_times)
             )
         features = extracted.summary()
+        if not self._has_phase:
+            features = known_of_audio(features, has_levels=self._meter is not None)
         self._count(features, extracted.signal_present)
         flags = (*self._flags(features["noise_floor_dbm"]["mean"], full_scale_dbm), *extracted.flags)
         self.summary.flags.update(flags)
@@ -229,6 +239,8 @@ class _StationExtractor:
         """Reasons in the recording to distrust the levels."""
         if self.recording.note is not None:
             yield self.recording.note
+        if not self._has_phase:
+            yield unknown_of_audio_text(has_levels=self._meter is not None)
         if self._meter is not None and self._meter.kind is LevelKind.DBM:
             yield "levels by the receiver's own S-meter: its gain was automatic"
         elif not self.recording.is_calibrated:

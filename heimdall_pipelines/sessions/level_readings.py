@@ -1,4 +1,4 @@
-"""Levels by a receiver's own meter: where its gain control follows the signal, samples alone tell no level."""
+"""What samples behind a gain control tell, with and without the receiver's own level meter."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,6 +11,19 @@ from numpy.typing import NDArray
 from heimdall_pipelines.receivers.stream import LevelKind
 
 _KEY = "level_readings"
+# The gain control follows the envelope within a chunk, and audio of one sideband has been through a codec.
+_UNKNOWN_OF_AUDIO = (
+    "envelope_mean",
+    "envelope_std",
+    "envelope_max",
+    "peak_to_avg_ratio_db",
+    "multipath_delay_spread_us",
+    "coherence_bandwidth_khz",
+    "delay_spread_confidence",
+)
+_LEVELS = ("rssi_dbm", "noise_floor_dbm", "psd_dbm_per_hz")
+
+Statistics = dict[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -69,3 +82,32 @@ def meter_levels(sidecar: Mapping[str, Any]) -> MeterLevels | None:
     if not sidecar.get("global", {}).get("heimdall:automatic_gain_control") or not isinstance(stored, dict):
         return None
     return MeterLevels(LevelKind(stored["kind"]), tuple(stored["means_db"]))
+
+
+def has_phase(sidecar: Mapping[str, Any]) -> bool:
+    """Whether a recording is the receiver's own IQ, by its SigMF description; else it is made from audio."""
+    return sidecar.get("global", {}).get("heimdall:has_phase") is not False
+
+
+def known_of_audio(features: Mapping[str, Statistics], *, has_levels: bool) -> dict[str, Statistics]:
+    """Features of a recording made from audio, null where they cannot be known.
+
+    Parameters
+    ----------
+    features : mapping of str to dict
+        As measured; their statistics.
+    has_levels : bool
+        Whether the receiver's own meter tells the levels.
+    """
+    unknown = _unknown_of_audio(has_levels=has_levels)
+    return {name: dict.fromkeys(statistics) if name in unknown else statistics for name, statistics in features.items()}
+
+
+def unknown_of_audio_text(*, has_levels: bool) -> str:
+    """Say which features are null, and why, as a flag."""
+    names = ", ".join(_unknown_of_audio(has_levels=has_levels))
+    return f"audio of one sideband after automatic gain control does not tell {names}: null"
+
+
+def _unknown_of_audio(*, has_levels: bool) -> tuple[str, ...]:
+    return _UNKNOWN_OF_AUDIO if has_levels else (*_LEVELS, *_UNKNOWN_OF_AUDIO)

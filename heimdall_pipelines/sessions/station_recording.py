@@ -172,6 +172,7 @@ class StationRecorder:
                         self._num_wanted(live),
                         live.nominal_rate_hz,
                         clock_problem=applied.clock_problem,
+                        expects_stamps=applied.expects_stamps,
                     )
                     levels = LiveLevels(live.nominal_rate_hz, shared.bandwidth_hz, station.full_scale_dbm or 0.0)
                     location = session_iq_location(shared.objects, shared.session.id, station.rx_id)
@@ -291,6 +292,7 @@ class StationRecorder:
                 "time_uncertainty_ns": clock.uncertainty_ns,
                 "automatic_gain_control": applied.has_automatic_gain,
                 "manual_gain_db": applied.manual_gain_db,
+                "has_phase": applied.has_phase,
                 **sidecar_levels(applied.level_kind, samples.level_readings.means_db()),
             },
             holes=samples.holes,

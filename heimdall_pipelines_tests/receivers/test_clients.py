@@ -6,6 +6,7 @@ from heimdall_pipelines.receivers.addresses import receiver_url, shown_url
 from heimdall_pipelines.receivers.clients import UnknownApiTypeError, receiver_of
 from heimdall_pipelines.receivers.http_iq import HttpIq
 from heimdall_pipelines.receivers.kiwisdr import KiwiSdr
+from heimdall_pipelines.receivers.openwebrx import OpenWebRx
 from heimdall_pipelines.receivers.stream import ReceiverAddress, ReceiverError, WaitLimits
 
 from .support import in_steady_time, recorded_from
@@ -14,11 +15,12 @@ from .support import in_steady_time, recorded_from
 def test_each_kind_of_receiver_has_its_client():
     assert isinstance(receiver_of("kiwisdr"), KiwiSdr)
     assert isinstance(receiver_of("http_iq"), HttpIq)
+    assert isinstance(receiver_of("openwebrx"), OpenWebRx)
 
 
-@pytest.mark.parametrize("api_type", ["none", "openwebrx", ""])
+@pytest.mark.parametrize("api_type", ["none", "websdr", ""])
 def test_a_kind_without_a_client_is_an_error_that_names_those_there_are(api_type):
-    with pytest.raises(UnknownApiTypeError, match=f"api_type '{api_type}': kiwisdr or http_iq is needed"):
+    with pytest.raises(UnknownApiTypeError, match=f"api_type '{api_type}': kiwisdr, openwebrx or http_iq is needed"):
         receiver_of(api_type)
 
 
@@ -44,7 +46,7 @@ def test_http_and_websocket_addresses_are_turned_into_each_other(url, websocket,
     assert str(parsed.page("status")) == page
 
 
-@pytest.mark.parametrize("api_type", ["kiwisdr", "http_iq"])
+@pytest.mark.parametrize("api_type", ["kiwisdr", "openwebrx", "http_iq"])
 @pytest.mark.parametrize(
     "url",
     [
