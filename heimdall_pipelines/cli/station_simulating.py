@@ -52,7 +52,7 @@ def simulate(
         int, typer.Option(help="Number of stations of the network, without --station", min=1, max=100)
     ] = 3,
     api_type: Annotated[
-        Literal[ReceiverKind.KIWISDR, ReceiverKind.OPENWEBRX, ReceiverKind.HTTP_IQ], typer.Option(help="Protocol")
+        Literal[ReceiverKind.KIWISDR, ReceiverKind.OPENWEBRX], typer.Option(help="Protocol")
     ] = ReceiverKind.KIWISDR,
     wide: Annotated[
         bool, typer.Option("--wide", help="KiwiSDRs in the mode with channels of 20.25 kHz instead of 12 kHz")
@@ -98,7 +98,6 @@ def _simulated_receiver(
 ) -> SimulatedBase:
     from heimdall_pipelines.receivers.simulated_receivers import (
         RECEIVED_HZ,
-        SimulatedHttpIq,
         SimulatedKiwiSdr,
         SimulatedOpenWebRx,
     )
@@ -108,8 +107,6 @@ def _simulated_receiver(
             raise typer.BadParameter("--password: OpenWebRX asks listeners for none")
         centre_hz = 1_000_000 * round(frequency_hz / 1e6)
         return SimulatedOpenWebRx(signal_source, center_freq_hz=centre_hz, speed=speed)
-    if api_type == ReceiverKind.HTTP_IQ:
-        return SimulatedHttpIq(signal_source, password=password, speed=speed)
     # A KiwiSDR receives higher frequencies with a converter, here to near the middle of its range.
     is_beyond = frequency_hz > RECEIVED_HZ
     converter_hz = 1e6 * round((frequency_hz - RECEIVED_HZ / 2) / 1e6) if is_beyond else 0.0

@@ -8,7 +8,6 @@ class ReceiverKind(StrEnum):
 
     KIWISDR = "kiwisdr"
     OPENWEBRX = "openwebrx"
-    HTTP_IQ = "http_iq"
     NONE = "none"
 
 
@@ -19,7 +18,7 @@ def kinds_text(kinds: tuple[ReceiverKind, ...] = CLIENT_KINDS) -> str:
     """List kinds for a message; by default those that have a client.
 
     >>> kinds_text()
-    'kiwisdr, openwebrx or http_iq'
+    'kiwisdr or openwebrx'
     """
     *others, last = kinds
     return f"{', '.join(others)} or {last}" if others else str(last)

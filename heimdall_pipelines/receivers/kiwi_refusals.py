@@ -61,7 +61,7 @@ def refusal(
     if "password_timeout" in said:
         return _permanent(rx_id, "closed the connection: it received no password in time")
     badp = said.get("badp")
-    return None if badp in (None, "0") else _wrong_password(rx_id, badp or "", reported | dict(said), has_password)
+    return None if badp in (None, "0") else _wrong_password(rx_id, badp or "", {**reported, **said}, has_password)
 
 
 def refusal_of_status(rx_id: str, status: ReceiverStatus, *, has_password: bool) -> ReceiverError | None:

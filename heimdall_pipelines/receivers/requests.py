@@ -69,14 +69,6 @@ async def connected(
         yield answer
 
 
-@asynccontextmanager
-async def status_session(address: ReceiverAddress, silence_s: float) -> AsyncIterator[aiohttp.ClientSession]:
-    """Give a session for a status page; a failure or timeout in the context is a ReceiverError."""
-    async with _new_session() as session, limited(address, silence_s, "sent no status page"):
-        with named_errors(address):
-            yield session
-
-
 @contextmanager
 def named_errors(address: ReceiverAddress) -> Iterator[None]:
     """Convert errors of aiohttp and the network in the context to ReceiverError; only for a client's own requests."""

@@ -46,8 +46,6 @@ class Faults:
         KiwiSDR: blocks with the flag for an overdriven converter.
     num_messages : int
         KiwiSDR: messages of 64 kB sent before the samples.
-    headers : mapping of str to str
-        HTTP IQ: headers to set.
     """
 
     redirect_to: str | None = None
@@ -63,7 +61,6 @@ class Faults:
     lost: frozenset[int] = frozenset()
     overdriven: frozenset[int] = frozenset()
     num_messages: int = 0
-    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 NO_FAULTS = Faults()

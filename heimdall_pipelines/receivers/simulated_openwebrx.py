@@ -212,7 +212,7 @@ def waterfall(stored: NDArray[np.int16], compression: str) -> bytes:
     spectrum = np.fft.fftshift(np.fft.fft(iq * np.hanning(iq.size), FFT_SIZE))
     levels_db = 10 * np.log10(np.maximum(np.abs(spectrum) ** 2, 1e-12)) + _FFT_ADD_DB
     if compression != ADPCM:
-        return levels_db.astype("<f4").tobytes()
+        return bytes(levels_db.astype("<f4").tobytes())
     padded = np.concatenate((np.full(_FFT_PAD, levels_db[0]), levels_db))
     return AdpcmState().encode(np.clip(padded * 100, -32_768, 32_767).astype(np.int16))
 

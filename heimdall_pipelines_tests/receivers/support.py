@@ -4,12 +4,14 @@ import asyncio
 import selectors
 import time
 from collections.abc import Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import pytest
+from aiohttp import web
 
 from heimdall_pipelines.formats.gnss_clock import GnssStamps
 from heimdall_pipelines.formats.kiwi_chunks import BLOCK_SAMPLES
@@ -155,3 +157,17 @@ def failure(receiver, **options) -> ReceiverError:
     error = caught.value
     assert str(error) == f"torino: {error.reason}"
     return error
+
+
+@asynccontextmanager
+async def answering(handler):
+    """A server whose /iq and /status answer as a test wants."""
+    application = web.Application()
+    application.router.add_get("/{path:.*}", handler)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()

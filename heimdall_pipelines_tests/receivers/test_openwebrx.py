@@ -27,6 +27,7 @@ from .support import (
     FAST,
     FREQUENCY_HZ,
     LIMITS,
+    answering,
     failure,
     impatient,
     in_steady_time,
@@ -35,7 +36,6 @@ from .support import (
     status_of,
     synthetic,
 )
-from .test_http_iq import answering
 
 TUNING = Tuning(FREQUENCY_HZ, 12_500.0, 1.5)
 CODECS = pytest.mark.parametrize("codec", [ADPCM, UNCOMPRESSED])

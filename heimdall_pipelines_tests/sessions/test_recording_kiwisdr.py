@@ -43,23 +43,45 @@ def kiwi_recorded(stores, simulated):
     return report, found, json.loads(stored(stores, sidecar_location(found.location)))
 
 
+def clock_fault(title, clock, problem):
+    return pytest.param(clock, problem, marks=pytest.mark.fault(title))
+
+
 @pytest.mark.parametrize(
     ("clock", "problem"),
     [
-        (SimulatedClock.UNSTAMPED, "it sends no time stamps"),
-        (SimulatedClock.FROZEN, "its owner has switched its time stamps off"),
-        (SimulatedClock.NO_FIX, "its GNSS has had no fix since it started"),
-        (SimulatedClock.JUMPS, f"its GNSS seconds jump by +{JUMP_S} s in the recording"),
+        clock_fault(
+            "a program that imitates a KiwiSDR sends frames without time stamps",
+            SimulatedClock.UNSTAMPED,
+            "it sends no time stamps",
+        ),
+        clock_fault(
+            "a KiwiSDR's time stamps are switched off and never change",
+            SimulatedClock.FROZEN,
+            "its owner has switched its time stamps off",
+        ),
+        clock_fault(
+            "a KiwiSDR's GNSS has had no fix (age 255)",
+            SimulatedClock.NO_FIX,
+            "its GNSS has had no fix since it started",
+        ),
+        clock_fault(
+            "a KiwiSDR's GNSS seconds jump in a recording",
+            SimulatedClock.JUMPS,
+            f"its GNSS seconds jump by +{JUMP_S} s in the recording",
+        ),
     ],
 )
-def test_a_kiwisdr_without_a_clock_gets_the_time_of_arrival_and_the_reason(stores, clock, problem):
+def test_a_kiwisdr_without_a_clock_gets_the_time_of_arrival_and_the_reason(stores, fault, clock, problem):
     report, found, _ = kiwi_recorded(stores, SimulatedKiwiSdr(synthetic("kiwi", TORINO), speed=FAST, clock=clock))
     assert report.error_message is None
     assert found.time_source == "arrival"
     assert found.note == f"time of arrival instead of GNSS: {problem}"
+    fault.record(detected_by="the recorder", result="the time is that of arrival, and the measurement's note says why")
 
 
-def test_what_came_until_the_owners_limit_is_kept_as_a_shorter_recording(stores):
+@pytest.mark.fault("a KiwiSDR ends a stream at its owner's limit of time")
+def test_what_came_until_the_owners_limit_is_kept_as_a_shorter_recording(stores, fault):
     faults = Faults(replaced={40: b"MSG inactivity_timeout=30"})
     simulated = SimulatedKiwiSdr(synthetic("kiwi", TORINO), speed=FAST, faults=faults)
     report, found, sidecar = kiwi_recorded(stores, simulated)
@@ -74,6 +96,7 @@ def test_what_came_until_the_owners_limit_is_kept_as_a_shorter_recording(stores)
         SimulatedKiwiSdr(synthetic("kiwi", TORINO), speed=FAST), tuning=Tuning(TRANSMITTED_HZ, 12_500.0, 2.0)
     )
     np.testing.assert_array_equal(np.load(io.BytesIO(body)), whole.iq[:num_samples])
+    fault.record(detected_by="the recorder", result="what came until then is kept as a shorter recording, with a note")
 
 
 def test_under_automatic_gain_the_levels_are_those_of_the_s_meter(stores):

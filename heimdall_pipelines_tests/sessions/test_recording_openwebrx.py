@@ -70,7 +70,8 @@ def test_it_is_never_used_for_time_differences_even_if_trusted(stores):
         locate_session(stores, report.session_id, LocateOptions(trusted=("web",)))
 
 
-def test_what_came_until_the_profile_changed_is_kept(stores):
+@pytest.mark.fault("another listener changes the profile of an OpenWebRX server that is recorded")
+def test_what_came_until_the_profile_changed_is_kept(stores, fault):
     simulated = SimulatedOpenWebRx(synthetic("web"), speed=FAST, changes_profile_at=120)
     with run_simulated(simulated) as (url,):
         add_receivers(stores, "web", url=url, api_type="openwebrx")
@@ -79,6 +80,7 @@ def test_what_came_until_the_profile_changed_is_kept(stores):
     assert report.status == "completed"
     assert 18_000 <= found.samples_count < 2 * 18_000
     assert "another listener or its owner chose another profile" in found.note
+    fault.record(detected_by="the recorder", result="what came until then is kept as a shorter recording, with a note")
 
 
 def test_the_stored_object_opens_as_a_recording(stores, tmp_path):
