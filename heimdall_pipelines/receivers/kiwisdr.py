@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 import aiohttp
+import numpy as np
 
 from heimdall_pipelines.formats.gnss_clock import NO_FIX_AGE
 from heimdall_pipelines.formats.kiwi_stream import (
@@ -60,6 +61,9 @@ _RATES_HZ = (1_000.0, 100_000.0)
 # Streams of one client are told apart by this number. Programs that count seconds since 1970 stay below it, and
 # receivers that read it as a floating-point number keep it exact.
 _CONNECTION_IDS = range(1 << 33, 1 << 53)
+# A KiwiSDR sends this instead of a frequency that its owner has masked, without any flag.
+_MASKED_SAMPLE = np.complex64((1 + 1j) / FULL_SCALE)
+_MASKED_FRAMES = 8
 _NO_CLOCK = "its owner has switched its time stamps off"
 
 
@@ -193,12 +197,18 @@ class KiwiStream:
         async with limited(self._connection.address, self._limits.handshake_s, "sent no samples"):
             for _ in range(STALE_FRAMES):
                 latest = await self._connection.sound()
+        num_masked = 0
         while self._pace.num_missing > 0:
             async with self._pace.waiting():
                 try:
                     frame = await self._connection.sound()
                 except _ClosedError as error:
                     raise self._pace.broke_off(error.reason) from error
+            num_masked = num_masked + 1 if np.all(frame.iq == _MASKED_SAMPLE) else 0
+            if num_masked == _MASKED_FRAMES:
+                raise ReceiverError(
+                    rx_id, "masks this frequency: its owner lets it send constant samples only", is_transient=False
+                )
             num_lost_frames = (frame.sequence - latest.sequence - 1) % SEQUENCE_MODULUS
             num_lost = num_lost_frames * frame.iq.size
             if num_lost_frames and num_lost >= self._pace.num_missing:

@@ -374,6 +374,17 @@ def test_no_stream_is_requested_where_the_status_page_admits_none(options, reaso
     assert receiver.connection_ids == []
 
 
+def test_a_masked_frequency_is_no_signal():
+    def masked(numbers):
+        samples = np.ones(2 * BLOCK_SAMPLES, np.int16)
+        return Faults(replaced={number: write_sound(samples, sequence=number) for number in numbers})
+
+    error = failure(SimulatedKiwiSdr(synthetic(), speed=FAST, faults=masked(range(2, 14))))
+    assert error.reason.startswith("masks this frequency: its owner lets it send constant samples only")
+    assert not error.is_transient
+    assert record(SimulatedKiwiSdr(synthetic(), speed=FAST, faults=masked(range(4, 9)))).blocks  # a moment of silence
+
+
 @pytest.mark.parametrize("refusal", [{"too_busy": "4"}, {"badp": "5"}, {"down": None}, {"exclusive_use": None}])
 def test_a_receiver_that_refused_is_left_alone_for_a_minute(refusal):
     error = failure(SimulatedKiwiSdr(synthetic(), faults=Faults(refusal=refusal)))
