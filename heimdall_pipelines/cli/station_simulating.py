@@ -17,7 +17,7 @@ from heimdall_pipelines.model.receiver_kind import ReceiverKind
 
 if TYPE_CHECKING:
     from heimdall_pipelines.receivers.signal_sources import Place, SignalSource
-    from heimdall_pipelines.receivers.simulated_receivers import SimulatedHttpIq, SimulatedKiwiSdr
+    from heimdall_pipelines.receivers.simulated_base import SimulatedBase
     from heimdall_pipelines.stations.network import Network
 
 FIRST_PORT = 8073
@@ -52,8 +52,11 @@ def simulate(
         int, typer.Option(help="Number of stations of the network, without --station", min=1, max=100)
     ] = 3,
     api_type: Annotated[
-        Literal[ReceiverKind.KIWISDR, ReceiverKind.HTTP_IQ], typer.Option(help="Protocol")
+        Literal[ReceiverKind.KIWISDR, ReceiverKind.OPENWEBRX], typer.Option(help="Protocol")
     ] = ReceiverKind.KIWISDR,
+    wide: Annotated[
+        bool, typer.Option("--wide", help="KiwiSDRs in the mode with channels of 20.25 kHz instead of 12 kHz")
+    ] = False,
     port: Annotated[int, typer.Option(help="Port of the first station; 0: any", min=0, max=65_000)] = FIRST_PORT,
     speed: Annotated[float, typer.Option(help="Speed relative to real time", min=0.01, max=1e6)] = 1.0,
     password: Annotated[str | None, typer.Option(help="Password for clients; default: none")] = None,
@@ -64,7 +67,12 @@ def simulate(
     """
     import asyncio
 
-    from heimdall_pipelines.receivers.signal_sources import SyntheticSource, Transmission
+    from heimdall_pipelines.receivers.signal_sources import (
+        NOMINAL_RATE_HZ,
+        WIDE_RATE_HZ,
+        SyntheticSource,
+        Transmission,
+    )
     from heimdall_pipelines.stations.network import load_network
 
     network = load_network()
@@ -74,8 +82,11 @@ def simulate(
     else:
         frequency_hz, duration_s = parsed_frequency_hz(frequency), SHOWN_DURATION_S
         transmission = Transmission(frequency_hz, _place("--transmitter", transmitter))
+        rate_hz = WIDE_RATE_HZ if wide else NOMINAL_RATE_HZ
         stations = [
-            SimulatedStation(PREFIX + rx_id, where, SyntheticSource(rx_id, where, transmission))
+            SimulatedStation(
+                PREFIX + rx_id, where, SyntheticSource(rx_id, where, transmission, nominal_rate_hz=rate_hz)
+            )
             for rx_id, where in _places(station, place, count, network)
         ]
     simulated = [_simulated_receiver(api_type, one.signal_source, frequency_hz, password, speed) for one in stations]
@@ -84,11 +95,18 @@ def simulate(
 
 def _simulated_receiver(
     api_type: str, signal_source: SignalSource, frequency_hz: float, password: str | None, speed: float
-) -> SimulatedKiwiSdr | SimulatedHttpIq:
-    from heimdall_pipelines.receivers.simulated_receivers import RECEIVED_HZ, SimulatedHttpIq, SimulatedKiwiSdr
+) -> SimulatedBase:
+    from heimdall_pipelines.receivers.simulated_receivers import (
+        RECEIVED_HZ,
+        SimulatedKiwiSdr,
+        SimulatedOpenWebRx,
+    )
 
-    if api_type == ReceiverKind.HTTP_IQ:
-        return SimulatedHttpIq(signal_source, password=password, speed=speed)
+    if api_type == ReceiverKind.OPENWEBRX:
+        if password is not None:
+            raise typer.BadParameter("--password: OpenWebRX asks listeners for none")
+        centre_hz = 1_000_000 * round(frequency_hz / 1e6)
+        return SimulatedOpenWebRx(signal_source, center_freq_hz=centre_hz, speed=speed)
     # A KiwiSDR receives higher frequencies with a converter, here to near the middle of its range.
     is_beyond = frequency_hz > RECEIVED_HZ
     converter_hz = 1e6 * round((frequency_hz - RECEIVED_HZ / 2) / 1e6) if is_beyond else 0.0
@@ -97,7 +115,7 @@ def _simulated_receiver(
 
 async def _simulate(
     stations: Sequence[SimulatedStation],
-    simulated: Sequence[SimulatedKiwiSdr | SimulatedHttpIq],
+    simulated: Sequence[SimulatedBase],
     port: int,
     frequency_hz: float,
     duration_s: float,
@@ -120,7 +138,7 @@ async def _simulate(
 
 def _show(
     stations: Sequence[SimulatedStation],
-    simulated: Sequence[SimulatedKiwiSdr | SimulatedHttpIq],
+    simulated: Sequence[SimulatedBase],
     urls: Sequence[str],
     frequency_hz: float,
     duration_s: float,

@@ -2,7 +2,8 @@
 
 A frame is one websocket message. Text: ``MSG`` and space-separated ``key=value``. Sound: ``SND``, flags u8, sequence
 u32 little-endian, S-meter u16 big-endian (0.1 v - 127 dBm), age of the latest GNSS fix u8, dummy u8, GPS second of the
-week u32 and nanosecond u32 little-endian, then pairs of int16, big-endian unless a flag says otherwise.
+week u32 and nanosecond u32 little-endian, then pairs of int16, big-endian unless a flag says otherwise. Programs that
+imitate a KiwiSDR without GNSS send frames that lack the four values of the time stamp.
 """
 
 import struct
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.formats.gnss_clock import NO_FIX_AGE
 
 MESSAGE_TAG, SOUND_TAG = b"MSG", b"SND"
 FLAG_ADC_OVERFLOW, FLAG_IQ, FLAG_COMPRESSED, FLAG_LITTLE_ENDIAN = 0x02, 0x08, 0x10, 0x80
@@ -23,7 +25,8 @@ SEQUENCE_MODULUS = 1 << 32
 _HEADER = struct.Struct("<3sBI")
 _S_METER = struct.Struct(">H")
 _STAMP = struct.Struct("<BBII")
-_SAMPLES_AT = _HEADER.size + _S_METER.size + _STAMP.size
+_UNSTAMPED_SAMPLES_AT = _HEADER.size + _S_METER.size
+_SAMPLES_AT = _UNSTAMPED_SAMPLES_AT + _STAMP.size
 _SAMPLE_BYTES = 4
 
 
@@ -43,6 +46,8 @@ class SoundFrame:
         Level on the receiver's own scale.
     adc_overflow : bool
         The converter was overdriven.
+    has_stamp : bool
+        Whether the frame has a time stamp; without one the next three are 255, 0 and 0.
     fix_age_s, gps_second, gps_nanosecond : int
         Age of the latest GNSS fix, 255 without any, and the first sample's time since the GPS week's start, as sent.
     iq : NDArray[complex64], shape (samples,)
@@ -52,6 +57,7 @@ class SoundFrame:
     sequence: int
     s_meter_dbm: float
     adc_overflow: bool
+    has_stamp: bool
     fix_age_s: int
     gps_second: int
     gps_nanosecond: int
@@ -122,7 +128,10 @@ def parse_sound(frame: bytes) -> SoundFrame:
         raise KiwiStreamError(f"sound frame {sequence} is compressed, though compression=0 was requested")
     if not flags & FLAG_IQ:
         raise KiwiStreamError(f"sound frame {sequence} is not IQ (flags {flags:#04x}): another mode is on")
-    num_samples, rest_bytes = divmod(len(frame) - _SAMPLES_AT, _SAMPLE_BYTES)
+    # A stamp has 10 bytes and a sample 4: the length tells whether there is one.
+    has_stamp = (len(frame) - _UNSTAMPED_SAMPLES_AT) % _SAMPLE_BYTES != 0
+    samples_at = _SAMPLES_AT if has_stamp else _UNSTAMPED_SAMPLES_AT
+    num_samples, rest_bytes = divmod(len(frame) - samples_at, _SAMPLE_BYTES)
     if num_samples < 1 or rest_bytes:
         raise KiwiStreamError(
             f"sound frame {sequence} has {len(frame)} bytes: {_SAMPLES_AT} of header and a multiple of "
@@ -131,13 +140,16 @@ def parse_sound(frame: bytes) -> SoundFrame:
     if num_samples > MAX_FRAME_SAMPLES:
         raise KiwiStreamError(f"sound frame {sequence} has {num_samples} samples, more than {MAX_FRAME_SAMPLES}")
     (s_meter,) = _S_METER.unpack_from(frame, _HEADER.size)
-    fix_age_s, _, gps_second, gps_nanosecond = _STAMP.unpack_from(frame, _HEADER.size + _S_METER.size)
-    stored = np.frombuffer(frame, "<i2" if flags & FLAG_LITTLE_ENDIAN else ">i2", offset=_SAMPLES_AT)
+    fix_age_s, gps_second, gps_nanosecond = NO_FIX_AGE, 0, 0
+    if has_stamp:
+        fix_age_s, _, gps_second, gps_nanosecond = _STAMP.unpack_from(frame, _UNSTAMPED_SAMPLES_AT)
+    stored = np.frombuffer(frame, "<i2" if flags & FLAG_LITTLE_ENDIAN else ">i2", offset=samples_at)
     iq = (stored.astype(np.float32) / np.float32(FULL_SCALE)).view(np.complex64)
     return SoundFrame(
         sequence=sequence,
         s_meter_dbm=0.1 * s_meter - 127.0,
         adc_overflow=bool(flags & FLAG_ADC_OVERFLOW),
+        has_stamp=has_stamp,
         fix_age_s=fix_age_s,
         gps_second=gps_second,
         gps_nanosecond=gps_nanosecond,
@@ -155,6 +167,7 @@ def write_sound(
     gps_nanosecond: int = 0,
     adc_overflow: bool = False,
     little_endian: bool = False,
+    has_stamp: bool = True,
 ) -> bytes:
     """Write a sound frame of IQ, as a KiwiSDR sends it.
 
@@ -166,12 +179,42 @@ def write_sound(
         See `SoundFrame`; the level is clipped to the range of the frame, -127 to 6426 dBm in steps of 0.1.
     little_endian : bool
         Whether to send the samples little-endian, with the flag set.
+    has_stamp : bool
+        Whether to write a time stamp.
     """
     flags = FLAG_IQ | FLAG_ADC_OVERFLOW * adc_overflow | FLAG_LITTLE_ENDIAN * little_endian
-    s_meter = min(max(round((s_meter_dbm + 127.0) * 10), 0), 0xFFFF)
     return (
         _HEADER.pack(SOUND_TAG, flags, sequence % SEQUENCE_MODULUS)
-        + _S_METER.pack(s_meter)
-        + _STAMP.pack(fix_age_s, 0, gps_second, gps_nanosecond)
+        + _S_METER.pack(_stored_level(s_meter_dbm))
+        + (_STAMP.pack(fix_age_s, 0, gps_second, gps_nanosecond) if has_stamp else b"")
         + stored.astype("<i2" if little_endian else ">i2").tobytes()
     )
+
+
+def write_audio(
+    data: bytes | NDArray[np.int16],
+    *,
+    flags: int,
+    sequence: int,
+    s_meter_dbm: float = -127.0,
+    little_endian: bool = False,
+) -> bytes:
+    """Write a sound frame with one channel of audio, as a KiwiSDR sends it; such frames have no time stamp.
+
+    Parameters
+    ----------
+    data : bytes or NDArray[int16]
+        Compressed bytes, or samples.
+    flags : int
+        ``FLAG_COMPRESSED``, or 0.
+    sequence, s_meter_dbm, little_endian
+        See `write_sound`.
+    """
+    flags |= FLAG_LITTLE_ENDIAN * little_endian
+    stored = data if isinstance(data, bytes) else data.astype("<i2" if little_endian else ">i2").tobytes()
+    header = _HEADER.pack(SOUND_TAG, flags, sequence % SEQUENCE_MODULUS)
+    return header + _S_METER.pack(_stored_level(s_meter_dbm)) + stored
+
+
+def _stored_level(s_meter_dbm: float) -> int:
+    return min(max(round((s_meter_dbm + 127.0) * 10), 0), 0xFFFF)

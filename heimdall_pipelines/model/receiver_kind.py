@@ -7,7 +7,7 @@ class ReceiverKind(StrEnum):
     """Protocol by which a receiver is recorded, the column ``api_type`` of a station."""
 
     KIWISDR = "kiwisdr"
-    HTTP_IQ = "http_iq"
+    OPENWEBRX = "openwebrx"
     NONE = "none"
 
 
@@ -18,7 +18,7 @@ def kinds_text(kinds: tuple[ReceiverKind, ...] = CLIENT_KINDS) -> str:
     """List kinds for a message; by default those that have a client.
 
     >>> kinds_text()
-    'kiwisdr or http_iq'
+    'kiwisdr or openwebrx'
     """
     *others, last = kinds
     return f"{', '.join(others)} or {last}" if others else str(last)

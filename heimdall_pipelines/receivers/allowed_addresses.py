@@ -64,9 +64,15 @@ def allowed_socket(address_info: tuple[Any, ...]) -> socket.socket:
     ForbiddenAddressError
         The address is of the local link or a metadata service.
     """
-    family, kind, protocol, _, address = address_info
+    family, address = address_info[0], address_info[4]
     if family in (socket.AF_INET, socket.AF_INET6) and is_forbidden(str(address[0])):
         raise ForbiddenAddressError
+    return any_socket(address_info)
+
+
+def any_socket(address_info: tuple[Any, ...]) -> socket.socket:
+    """Make the socket of a connection to any address."""
+    family, kind, protocol, _, _ = address_info
     return socket.socket(family=family, type=kind, proto=protocol)
 
 

@@ -4,13 +4,13 @@ from collections.abc import Callable, Mapping
 
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.model.receiver_kind import ReceiverKind, kinds_text
-from heimdall_pipelines.receivers.http_iq import HttpIq
 from heimdall_pipelines.receivers.kiwisdr import KiwiSdr
+from heimdall_pipelines.receivers.openwebrx import OpenWebRx
 from heimdall_pipelines.receivers.stream import Receiver, WaitLimits
 
 CLIENTS: Mapping[str, Callable[[WaitLimits], Receiver]] = {
     ReceiverKind.KIWISDR: KiwiSdr,
-    ReceiverKind.HTTP_IQ: HttpIq,
+    ReceiverKind.OPENWEBRX: OpenWebRx,
 }
 
 

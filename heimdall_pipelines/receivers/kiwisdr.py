@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import math
+import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 import aiohttp
+import numpy as np
 
 from heimdall_pipelines.formats.gnss_clock import NO_FIX_AGE
 from heimdall_pipelines.formats.kiwi_stream import (
@@ -24,13 +26,24 @@ from heimdall_pipelines.formats.kiwi_stream import (
     parse_message,
     parse_sound,
 )
-from heimdall_pipelines.receivers.addresses import ReceiverUrl, receiver_url, shown, shown_url
+from heimdall_pipelines.receivers.addresses import ReceiverUrl, receiver_url, shown
+from heimdall_pipelines.receivers.kiwi_refusals import refusal, refusal_of_status
 from heimdall_pipelines.receivers.pace import Pace
-from heimdall_pipelines.receivers.requests import connected, limited, named_errors, status_session
-from heimdall_pipelines.receivers.status_pages import fetch_status, is_status_page
+from heimdall_pipelines.receivers.redirects import connected_with_redirects
+from heimdall_pipelines.receivers.requests import (
+    MAX_STATUS_BYTES,
+    AnsweredError,
+    RedirectedError,
+    limited,
+    named_errors,
+    read_at_most,
+)
+from heimdall_pipelines.receivers.status_pages import is_status_page, status_of_page
 from heimdall_pipelines.receivers.stream import (
+    AppliedTuning,
     GnssStamp,
     IqBlock,
+    LevelKind,
     ReceiverAddress,
     ReceiverError,
     ReceiverStatus,
@@ -38,36 +51,30 @@ from heimdall_pipelines.receivers.stream import (
     WaitLimits,
 )
 
-PASSBAND_HZ = 10_000.0  # around the frequency; the flat part of the receiver's filters at its usual 12 kHz
+PASSBAND_SHARE = 10 / 12  # of the sample rate: the flat part of the receiver's filters
 KEEPALIVE_S = 1.0
 STALE_FRAMES = 2  # the first ones hold samples and stamps of the previous stream
 _CLOSE_S = 0.5  # a KiwiSDR does not answer a close at once, and may go on sending
 _MAX_MESSAGES_BYTES = 8 << 20  # per connection, configuration included
 _UNREAD_TAGS = (b"W/F", b"EXT", b"DAT")  # waterfall and extensions
 _RATES_HZ = (1_000.0, 100_000.0)
-_PASSWORD_REFUSALS = {
-    "1": ("refuses the password: give the right one in its URL, http://:password@host", False),
-    "2": ("is still determining its own address", True),
-    "3": ("does not allow this network address", False),
-    "5": ("allows only one connection per address, and there is one already", True),
-    "6": ("is updating its database", True),
-}
-_REFUSALS = {
-    "too_busy": ("is busy: all {} channels are taken", True),
-    "redirect": ("redirects to {}, which is not followed", False),
-    "down": ("reports that it is down", True),
-    "ip_limit": ("has no time left for this network address: {}", False),
-    "password_timeout": ("closed the connection: it received no password in time", False),
-    "inactivity_timeout": ("closed the connection for inactivity", True),
-}
+# Streams of one client are told apart by this number. Programs that count seconds since 1970 stay below it, and
+# receivers that read it as a floating-point number keep it exact.
+_CONNECTION_IDS = range(1 << 33, 1 << 53)
+# A KiwiSDR sends this instead of a frequency that its owner has masked, without any flag.
+_MASKED_SAMPLE = np.complex64((1 + 1j) / FULL_SCALE)
+_MASKED_FRAMES = 8
+_NO_CLOCK = "its owner has switched its time stamps off"
 
 
 class KiwiSdr:
     """Client of KiwiSDRs.
 
-    A password stands in the URL's user info, ``http://:password@host:8073``. The passband is 10 kHz, more where the
-    tuning's bandwidth asks for it, and at most the receiver's sample rate. Without a fixed gain, of 0 to 120 dB, the
-    receiver's automatic gain control is on, as kiwirecorder leaves it.
+    A password stands in the URL's user info, ``http://:password@host:8073``; a time-limit password, which lifts the
+    limits of time, stands before the colon. The passband is 10 of 12 kHz, more where the tuning's bandwidth asks for
+    it, and at most the receiver's sample rate. Without a fixed gain, of 0 to 120 dB, the receiver's automatic gain
+    control is on, as kiwirecorder leaves it. The status page is read first: no stream is requested that the owner
+    does not admit.
 
     Parameters
     ----------
@@ -81,12 +88,18 @@ class KiwiSdr:
     @asynccontextmanager
     async def stream(self, address: ReceiverAddress, tuning: Tuning) -> AsyncIterator["KiwiStream"]:
         """Open a stream of IQ; see `heimdall_pipelines.receivers.stream.Receiver.stream`."""
+        page = await self._page_if_any(address)
+        refused = refusal_of_status(address.rx_id, page, has_password=_has_password(address))
+        if refused is not None:
+            raise refused
         async with self._connected(address) as connection:
             async with limited(address, self._limits.handshake_s, "began no stream"):
-                await connection.tune(tuning.frequency_hz, tuning.bandwidth_hz, tuning.manual_gain_db)
+                applied = await connection.tune(tuning.frequency_hz, tuning.bandwidth_hz, tuning.manual_gain_db)
+            if page.has_time_stamps is False:
+                applied = replace(applied, clock_problem=_NO_CLOCK)
             async with connection.kept_alive():
                 pace = Pace(address, tuning, connection.rate_hz, self._limits)
-                yield KiwiStream(connection, pace, self._limits, has_automatic_gain=tuning.manual_gain_db is None)
+                yield KiwiStream(connection, pace, self._limits, applied)
 
     async def status(self, address: ReceiverAddress) -> ReceiverStatus:
         """Request its status page and, if a channel is free, the first samples, which carry the fix age.
@@ -94,35 +107,70 @@ class KiwiSdr:
         The page lacks the age of the latest GNSS fix, and is served even if a recording would be refused.
         """
         try:
-            url = _url(address)
-            async with status_session(address, self._limits.silence_s) as session:
-                status = await fetch_status(session, url)
+            async with limited(address, self._limits.silence_s, "sent no status page"):
+                status = await self._page(address)
             if not is_status_page(status):
                 raise ReceiverError(address.rx_id, "has no status page of a KiwiSDR", is_transient=False)
             if not status.is_up:
                 return status
-            if status.num_users is not None and status.num_users == status.max_users:
-                return replace(status, reason=f"is busy: all {status.max_users} channels are taken")
-            return replace(status, gnss_fix_age_s=await self._fix_age_s(address))
+            refused = refusal_of_status(address.rx_id, status, has_password=_has_password(address))
+            if refused is not None:
+                return replace(status, reason=refused.reason)
+            if status.has_time_stamps is False:
+                return replace(status, reason=_NO_CLOCK)
+            fix_age_s, reason = await self._fix_age_s(address)
+            return replace(status, gnss_fix_age_s=fix_age_s, reason=reason)
         except ReceiverError as error:
             return ReceiverStatus(is_up=False, reason=error.reason)
 
-    async def _fix_age_s(self, address: ReceiverAddress) -> float | None:
+    async def _page_if_any(self, address: ReceiverAddress) -> ReceiverStatus:
+        """The status page, without any content where there is none, as with programs that imitate a KiwiSDR."""
+        try:
+            return await self._page(address)
+        except ReceiverError as error:
+            if isinstance(error.__cause__, AnsweredError) and not isinstance(error.__cause__, RedirectedError):
+                return ReceiverStatus(is_up=True)  # the answer to the next request tells what is wrong
+            raise
+
+    async def _page(self, address: ReceiverAddress) -> ReceiverStatus:
+        began = time.monotonic()
+        async with connected_with_redirects(
+            address,
+            receiver_url(address),
+            self._limits.connect_s,
+            lambda session, url: session.get(url.page("status")),
+        ) as (response, _):
+            latency_s = time.monotonic() - began
+            async with limited(address, self._limits.silence_s, "sent no status page"):
+                with named_errors(address):
+                    body = await read_at_most(response, MAX_STATUS_BYTES)
+        return status_of_page(body.decode(errors="replace"), latency_s)
+
+    async def _fix_age_s(self, address: ReceiverAddress) -> tuple[float | None, str | None]:
+        """Age of the latest fix, s, or None and why there is no clock."""
         limit = limited(address, self._limits.handshake_s, "sent no samples")
         async with self._connected(address) as connection, limit:
-            await connection.tune(None, PASSBAND_HZ, None)
+            await connection.tune(None, 0.0, None)
             for _ in range(STALE_FRAMES):
                 await connection.sound()
-            age_s = (await connection.sound()).fix_age_s
-        return None if age_s == NO_FIX_AGE else float(age_s)
+            first, second = await connection.sound(), await connection.sound()
+        if not first.has_stamp:
+            return None, "it sends no time stamps"
+        if (first.gps_second, first.gps_nanosecond) == (second.gps_second, second.gps_nanosecond):
+            return None, "its time stamps never change: its owner has switched them off"
+        return None if second.fix_age_s == NO_FIX_AGE else float(second.fix_age_s), None
 
     @asynccontextmanager
     async def _connected(self, address: ReceiverAddress) -> AsyncIterator["_Connection"]:
-        url = _url(address)
-        sound = url.websocket(str(int(time.time())), "SND")
-        async with connected(
-            address, self._limits.connect_s, lambda session: session.ws_connect(sound, max_msg_size=MAX_MESSAGE_BYTES)
-        ) as websocket:
+        connection_id = str(secrets.choice(_CONNECTION_IDS))
+        async with connected_with_redirects(
+            address,
+            receiver_url(address),
+            self._limits.connect_s,
+            lambda session, url: session.ws_connect(
+                url.websocket(connection_id, "SND"), max_msg_size=MAX_MESSAGE_BYTES
+            ),
+        ) as (websocket, url):
             try:
                 yield _Connection(address, url, websocket)
             finally:
@@ -136,9 +184,9 @@ class KiwiStream:
 
     quantisation_step: float | None = 1 / FULL_SCALE
 
-    def __init__(self, connection: "_Connection", pace: Pace, limits: WaitLimits, *, has_automatic_gain: bool) -> None:
+    def __init__(self, connection: "_Connection", pace: Pace, limits: WaitLimits, applied: AppliedTuning) -> None:
         self.nominal_rate_hz = connection.rate_hz
-        self.has_automatic_gain: bool | None = has_automatic_gain
+        self.applied = applied
         self._connection = connection
         self._pace = pace
         self._limits = limits
@@ -149,12 +197,18 @@ class KiwiStream:
         async with limited(self._connection.address, self._limits.handshake_s, "sent no samples"):
             for _ in range(STALE_FRAMES):
                 latest = await self._connection.sound()
+        num_masked = 0
         while self._pace.num_missing > 0:
             async with self._pace.waiting():
                 try:
                     frame = await self._connection.sound()
                 except _ClosedError as error:
                     raise self._pace.broke_off(error.reason) from error
+            num_masked = num_masked + 1 if np.all(frame.iq == _MASKED_SAMPLE) else 0
+            if num_masked == _MASKED_FRAMES:
+                raise ReceiverError(
+                    rx_id, "masks this frequency: its owner lets it send constant samples only", is_transient=False
+                )
             num_lost_frames = (frame.sequence - latest.sequence - 1) % SEQUENCE_MODULUS
             num_lost = num_lost_frames * frame.iq.size
             if num_lost_frames and num_lost >= self._pace.num_missing:
@@ -167,10 +221,15 @@ class KiwiStream:
             self._pace.count(num_lost + frame.iq.size)
             yield IqBlock(
                 iq=frame.iq,
-                stamp=GnssStamp(frame.fix_age_s, frame.gps_second, frame.gps_nanosecond),
+                stamp=_stamp(frame) if self.applied.clock_problem is None else None,
                 adc_overflow=frame.adc_overflow,
                 num_lost_before=num_lost,
+                level_dbm=frame.s_meter_dbm,
             )
+
+
+def _stamp(frame: SoundFrame) -> GnssStamp | None:
+    return GnssStamp(frame.fix_age_s, frame.gps_second, frame.gps_nanosecond) if frame.has_stamp else None
 
 
 class _ClosedError(ReceiverError):
@@ -190,28 +249,44 @@ class _Connection:
         self._messages_bytes = 0
         self._reported: dict[str, str | None] = {}
 
-    async def tune(self, frequency_hz: float | None, bandwidth_hz: float, manual_gain_db: float | None) -> None:
-        """Log in and request IQ; without a frequency: the middle of its range."""
-        await self._send(f"SET auth t=kiwi p={quote(self._url.password or '', safe='')}")
+    async def tune(
+        self, frequency_hz: float | None, bandwidth_hz: float, manual_gain_db: float | None
+    ) -> AppliedTuning:
+        """Log in and request IQ; without a frequency: the middle of its range. Gives what the receiver makes of it."""
+        # An empty password is written as #, so that the receiver finds the second one.
+        password = quote(self._url.password or "", safe="")
+        limit_password = quote(self._url.user or "", safe="")
+        login = f"p={password or '#'} ipl={limit_password}" if limit_password else f"p={password}"
+        await self._send(f"SET auth t=kiwi {login}")
         while math.isnan(self.rate_hz):
             frame = await self._receive()
             if frame[:3] == SOUND_TAG:
                 raise self._wrong("sends sound before it was requested")
             await self._read_message(frame)
-        half_band_hz = min(max(bandwidth_hz, PASSBAND_HZ), self.rate_hz) / 2
-        gain_db, agc = (50, 1) if manual_gain_db is None else (manual_gain_db, 0)
+        half_band_hz = round(min(max(bandwidth_hz, PASSBAND_SHARE * self.rate_hz), self.rate_hz) / 2)
+        # It reads whole dB, and takes the frequency in kHz as a number of any length.
+        gain_db = None if manual_gain_db is None else round(manual_gain_db)
+        baseband_khz = f"{self._baseband_hz(frequency_hz) / 1e3:.6f}"
         for command in (
             "SET squelch=0 max=0",
             "SET genattn=0",
             "SET gen=0 mix=-1",
             "SET ident_user=heimdall",
-            f"SET mod=iq low_cut={-half_band_hz:.0f} high_cut={half_band_hz:.0f} "
-            f"freq={self._baseband_hz(frequency_hz) / 1e3:.3f}",
-            f"SET agc={agc} hang=0 thresh=-100 slope=6 decay=1000 manGain={gain_db:g}",
+            f"SET mod=iq low_cut={-half_band_hz} high_cut={half_band_hz} freq={baseband_khz}",
+            f"SET agc={int(gain_db is None)} hang=0 thresh=-100 slope=6 decay=1000 "
+            f"manGain={50 if gain_db is None else gain_db}",
             "SET compression=0",
             "SET keepalive",
         ):
             await self._send(command)
+        return AppliedTuning(
+            frequency_hz=float(baseband_khz) * 1e3 + self._offset_hz,
+            passband_hz=(-float(half_band_hz), float(half_band_hz)),
+            has_automatic_gain=gain_db is None,
+            manual_gain_db=gain_db,
+            level_kind=LevelKind.DBM,
+            expects_stamps=True,
+        )
 
     async def sound(self) -> SoundFrame:
         """Wait for the next sound frame; messages before it are read."""
@@ -267,7 +342,9 @@ class _Connection:
             said = parse_message(frame)
         except KiwiStreamError as error:
             raise self._wrong(str(error)) from error
-        self._refused(said)
+        refused = refusal(self.address.rx_id, said, self._reported, has_password=bool(self._url.password))
+        if refused is not None:
+            raise refused
         self._reported |= said
         if "audio_rate" in said:
             await self._send(f"SET AR OK in={self._number(said, 'audio_rate'):.0f} out=44100")
@@ -277,23 +354,17 @@ class _Connection:
                 raise self._wrong(f"reports a sample rate of {rate_hz:g} Hz")
             self.rate_hz = rate_hz
 
-    def _refused(self, said: dict[str, str | None]) -> None:
-        refusal = said.get("badp")
-        if refusal is not None and refusal != "0":
-            unknown = (f"refuses the connection (badp={shown(refusal)})", False)
-            reason, is_transient = _PASSWORD_REFUSALS.get(refusal, unknown)
-            raise ReceiverError(self.address.rx_id, reason, is_transient=is_transient)
-        for key, (reason, is_transient) in _REFUSALS.items():
-            if key in said and not (key == "too_busy" and said[key] == "0"):
-                value = shown_url(said[key] or "")
-                raise ReceiverError(self.address.rx_id, reason.format(value), is_transient=is_transient)
+    @property
+    def _offset_hz(self) -> float:
+        """Frequency shift of a converter before the receiver."""
+        return 1e3 * self._number(self._reported, "freq_offset", 0.0)
 
     def _baseband_hz(self, frequency_hz: float | None) -> float:
         """Frequency in the receiver's own range, after its frequency converter, if it has one."""
         range_hz = self._number(self._reported, "bandwidth", 30e6)
         if frequency_hz is None:
             return range_hz / 2
-        offset_hz = 1e3 * self._number(self._reported, "freq_offset", 0.0)
+        offset_hz = self._offset_hz
         if not 0 <= frequency_hz - offset_hz <= range_hz:
             raise ReceiverError(
                 self.address.rx_id,
@@ -318,10 +389,5 @@ class _Connection:
         return ReceiverError(self.address.rx_id, reason, is_transient=False)
 
 
-def _url(address: ReceiverAddress) -> ReceiverUrl:
-    url = receiver_url(address)
-    if url.user:
-        raise ReceiverError(
-            address.rx_id, "KiwiSDRs have no user names: give its URL as http://:password@host", is_transient=False
-        )
-    return url
+def _has_password(address: ReceiverAddress) -> bool:
+    return bool(receiver_url(address).password)

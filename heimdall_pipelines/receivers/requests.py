@@ -1,20 +1,24 @@
-"""HTTP for both clients: follows no redirects, bounds every wait, raises errors that name the receiver."""
+"""HTTP for all clients: bounds every wait, raises errors that name the receiver; redirects are in redirects.py."""
 
 import asyncio
+import errno
 import os
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from ipaddress import ip_address
 from typing import TypeVar
 
 import aiohttp
 
 from heimdall_pipelines.receivers.addresses import shown, shown_url
-from heimdall_pipelines.receivers.allowed_addresses import ForbiddenAddressError, allowed_socket
+from heimdall_pipelines.receivers.allowed_addresses import ForbiddenAddressError, allowed_socket, any_socket
 from heimdall_pipelines.receivers.stream import ReceiverAddress, ReceiverError
 from heimdall_pipelines.settings import load_local_settings
 
 MAX_STATUS_BYTES = 65_536
+USER_AGENT = "heimdall-pipelines"
 _BUSY_STATUS = (429, 502, 503, 504)
 _REDIRECT_STATUS = range(300, 400)
 
@@ -30,30 +34,41 @@ class AnsweredError(aiohttp.ClientError):
         self.is_transient = is_transient
 
 
+class RedirectedError(AnsweredError):
+    """The answer is a redirect; `is_from_public` says whether it came from an address of the public Internet."""
+
+    def __init__(self, status: int, location: str, *, is_from_public: bool) -> None:
+        super().__init__(status, f"redirects to {shown_url(location)}, which is not followed", is_transient=False)
+        self.location = location
+        self.is_from_public = is_from_public
+
+
+class PrivateTargetError(OSError):
+    """A receiver on the public Internet redirects into a private network."""
+
+
 @asynccontextmanager
 async def connected(
-    address: ReceiverAddress, connect_s: float, request: Callable[[aiohttp.ClientSession], Awaitable[_Answer]]
+    address: ReceiverAddress,
+    connect_s: float,
+    request: Callable[[aiohttp.ClientSession], Awaitable[_Answer]],
+    *,
+    only_public: bool = False,
 ) -> AsyncIterator[_Answer]:
     """Send the first request and give its answer, whose connection stays open in the context.
+
+    With `only_public` no connection is made to an address that is not of the public Internet.
 
     Raises
     ------
     ReceiverError
         There was no answer within `connect_s`, or an HTTP error.
     """
-    async with _new_session() as session:
+    async with _new_session(only_public=only_public) as session:
         async with limited(address, connect_s, "cannot be reached: no answer"):
             with named_errors(address):
                 answer = await request(session)
         yield answer
-
-
-@asynccontextmanager
-async def status_session(address: ReceiverAddress, silence_s: float) -> AsyncIterator[aiohttp.ClientSession]:
-    """Give a session for a status page; a failure or timeout in the context is a ReceiverError."""
-    async with _new_session() as session, limited(address, silence_s, "sent no status page"):
-        with named_errors(address):
-            yield session
 
 
 @contextmanager
@@ -73,7 +88,7 @@ def receiver_error(address: ReceiverAddress, error: aiohttp.ClientError | OSErro
     elif isinstance(error, aiohttp.WSServerHandshakeError):
         kind = "" if error.headers is None else error.headers.get("Content-Type", "")
         what = f"HTTP status {error.status}{', ' + shown(kind) if kind else ''}"
-        reason, is_transient = f"answers the websocket with {what}: is it a KiwiSDR?", False
+        reason, is_transient = f"answers the websocket with {what}: is the api_type right?", False
     elif isinstance(error, aiohttp.ClientConnectorCertificateError | ssl.SSLCertVerificationError):
         reason, is_transient = "its certificate is not valid", False
     elif isinstance(error, aiohttp.InvalidURL):  # such as a decimal number for an IPv4 address
@@ -88,6 +103,8 @@ def receiver_error(address: ReceiverAddress, error: aiohttp.ClientError | OSErro
             "(HEIMDALL_ALLOW_LINK_LOCAL_STATIONS=true allows them)",
             False,
         )
+    elif isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, PrivateTargetError):
+        reason, is_transient = "redirects from the public Internet into a private network: not followed", False
     elif isinstance(error, aiohttp.ClientConnectorError):
         reason = f"cannot be reached: {_words(error.os_error) or 'no connection'}"
     elif isinstance(error, aiohttp.ServerDisconnectedError):
@@ -133,37 +150,63 @@ async def read_at_most(response: aiohttp.ClientResponse, limit_bytes: int) -> by
     return bytes(body)
 
 
-def _new_session() -> aiohttp.ClientSession:
+def _new_session(*, only_public: bool = False) -> aiohttp.ClientSession:
     """Make a session for one receiver.
 
-    It connects to no address of the local link, unless the settings allow it, and follows no redirects, which could
-    send requests to any address. Its own timeouts are off: the clients bound every wait themselves, and a stream may
-    take hours.
+    It connects to no address of the local link, unless the settings allow it, and follows no redirects by itself,
+    which could send requests to any address. Its own timeouts are off: the clients bound every wait themselves, and a
+    stream may take hours.
     """
     is_limited = not load_local_settings().allow_link_local_stations
+    addresses = _Addresses(only_public=only_public, is_limited=is_limited)
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(socket_factory=allowed_socket if is_limited else None),
+        connector=aiohttp.TCPConnector(socket_factory=addresses.socket_to),
         timeout=aiohttp.ClientTimeout(total=None),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
-        middlewares=(_refuse_answers,),
-        headers={"User-Agent": "heimdall-pipelines", "Accept-Encoding": "identity"},
+        middlewares=(addresses.refuse_answers,),
+        headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
     )
 
 
-async def _refuse_answers(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    response = await handler(request)
-    status = response.status
-    if status < 300:
-        return response
-    response.close()
-    if status in _REDIRECT_STATUS:
-        where = shown_url(response.headers.get("Location", "nowhere"))
-        raise AnsweredError(status, f"redirects to {where}, which is not followed", is_transient=False)
+class _Addresses:
+    """The network addresses that a session connects to."""
+
+    def __init__(self, *, only_public: bool, is_limited: bool) -> None:
+        self._only_public = only_public
+        self._make_socket = allowed_socket if is_limited else any_socket
+        self._is_public = True
+
+    def socket_to(self, info: aiohttp.AddrInfoType) -> socket.socket:
+        """Make the socket for an address, as aiohttp asks for it."""
+        made = self._make_socket(info)
+        where = info[4]
+        is_public = ip_address(str(where[0]).partition("%")[0]).is_global
+        if self._only_public and not is_public:
+            made.close()
+            raise PrivateTargetError(errno.EACCES, "a private address")
+        self._is_public = self._is_public and is_public
+        return made
+
+    async def refuse_answers(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        """Raise an error for an HTTP status that is one."""
+        response = await handler(request)
+        if response.status < 300:
+            return response
+        response.close()
+        if response.status in _REDIRECT_STATUS:
+            location = response.headers.get("Location", "nowhere")
+            raise RedirectedError(response.status, location, is_from_public=self._is_public)
+        raise _answered_error(request, response.status)
+
+
+def _answered_error(request: aiohttp.ClientRequest, status: int) -> AnsweredError:
     if status in (401, 403):
-        raise AnsweredError(status, f"refuses access (HTTP status {status}): check the password", is_transient=False)
+        return AnsweredError(status, f"refuses access (HTTP status {status}): check the password", is_transient=False)
     if status == 404:
-        raise AnsweredError(status, f"has no {shown(request.url.path)} (HTTP status 404)", is_transient=False)
+        return AnsweredError(status, f"has no {shown(request.url.path)} (HTTP status 404)", is_transient=False)
     if status in _BUSY_STATUS:
-        raise AnsweredError(status, f"is busy (HTTP status {status})", is_transient=True)
-    raise AnsweredError(status, f"answers with HTTP status {status}", is_transient=status >= 500)
+        return AnsweredError(status, f"is busy (HTTP status {status})", is_transient=True)
+    return AnsweredError(status, f"answers with HTTP status {status}", is_transient=status >= 500)

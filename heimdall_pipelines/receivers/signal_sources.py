@@ -20,6 +20,7 @@ from heimdall_pipelines.rf.geodesy import distance_m, propagation_delay_s
 from heimdall_pipelines.rf.signals import complex_noise, frequency_modulated_phase_rad
 
 NOMINAL_RATE_HZ = 12_001
+WIDE_RATE_HZ = 20_252  # of the mode with three channels of 20.25 kHz
 STALE_BLOCKS = 2
 _NO_STAMP = GnssStamp(NO_FIX_AGE, 0, 0)
 _NS = 1_000_000_000
@@ -231,6 +232,8 @@ class SyntheticSource:
         The same for all receivers of a session.
     snr_db : float
         Of the signal over the noise in the sampled band; falls by 6 dB per doubling of the distance beyond 50 km.
+    nominal_rate_hz : float
+        For clients that request none.
     clock : callable, optional
         Gives the present time, ns of UTC; by default the computer's clock.
     """
@@ -242,11 +245,13 @@ class SyntheticSource:
         transmission: Transmission,
         *,
         snr_db: float = 25.0,
+        nominal_rate_hz: float = NOMINAL_RATE_HZ,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self.place = place
         self.transmission = transmission
         self._clock = clock
+        self._nominal_rate_hz = nominal_rate_hz
         self._key = zlib.crc32(rx_id.encode()) << 32 | transmission.seed & 0xFFFFFFFF
         rng = np.random.Generator(np.random.Philox(key=self._key))
         self.oscillator_offset_hz = float(rng.uniform(-2.0, 2.0))
@@ -256,7 +261,7 @@ class SyntheticSource:
 
     def rate_hz(self, requested_hz: float | None = None) -> float:
         """A KiwiSDR's rate, or the rate that the client requests."""
-        return float(NOMINAL_RATE_HZ) if requested_hz is None else requested_hz
+        return float(self._nominal_rate_hz) if requested_hz is None else requested_hz
 
     def blocks(self, frequency_hz: float, requested_hz: float | None = None) -> Iterator[SentBlock]:
         """Give blocks from now on, without end."""

@@ -29,7 +29,7 @@ async def serving(
     Parameters
     ----------
     receiver : SimulatedReceiver
-        A `SimulatedKiwiSdr` or `SimulatedHttpIq`.
+        A `SimulatedKiwiSdr` or `SimulatedOpenWebRx`.
     port : int, optional
         0: any that is free.
     tls : SSLContext, optional

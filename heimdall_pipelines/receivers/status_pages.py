@@ -1,22 +1,9 @@
 """Status pages of receivers: lines of ``key=value``, or one JSON object."""
 
 import json
-import time
 
-import aiohttp
-
-from heimdall_pipelines.receivers.addresses import ReceiverUrl, shown
-from heimdall_pipelines.receivers.requests import MAX_STATUS_BYTES, read_at_most
+from heimdall_pipelines.receivers.addresses import shown
 from heimdall_pipelines.receivers.stream import ReceiverStatus
-
-
-async def fetch_status(session: aiohttp.ClientSession, url: ReceiverUrl) -> ReceiverStatus:
-    """Request ``{url}/status``; raises the errors of aiohttp. A value missing on the page is None."""
-    began = time.monotonic()
-    async with session.get(url.page("status"), headers=url.authorization()) as response:
-        latency_s = time.monotonic() - began
-        body = await read_at_most(response, MAX_STATUS_BYTES)
-    return status_of_page(body.decode(errors="replace"), latency_s)
 
 
 def status_of_page(page: str, latency_s: float | None = None) -> ReceiverStatus:
@@ -32,6 +19,9 @@ def status_of_page(page: str, latency_s: float | None = None) -> ReceiverStatus:
         max_users=_count(values, "users_max"),
         software=shown(values["sw_version"]) if values.get("sw_version") else None,
         reason="reports that it is offline" if offline else None,
+        max_programs=_count(values, "ext_api"),
+        has_time_stamps=values["tdoa_ch"] != "-1" if "tdoa_ch" in values else None,
+        needs_password=values.get("auth") == "password",
     )
 
 

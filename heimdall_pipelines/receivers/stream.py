@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Protocol
 
 import numpy as np
@@ -18,13 +19,20 @@ class ReceiverError(HeimdallError):
     ----------
     is_transient : bool
         Whether a retry may help; not after a wrong password, a protocol error or a refused address.
+    retry_after_s : float
+        A retry comes no sooner than this: a receiver that refused is left alone for a minute.
     """
 
-    def __init__(self, rx_id: str, reason: str, *, is_transient: bool) -> None:
+    def __init__(self, rx_id: str, reason: str, *, is_transient: bool, retry_after_s: float = 0.0) -> None:
         super().__init__(f"{rx_id}: {reason}")
         self.rx_id = rx_id
         self.reason = reason
         self.is_transient = is_transient
+        self.retry_after_s = retry_after_s
+
+
+class StreamLimitError(ReceiverError):
+    """The receiver's owner limits how long it is listened to, and the limit is reached; what has come is kept."""
 
 
 @dataclass(frozen=True)
@@ -105,12 +113,59 @@ class IqBlock:
         The receiver's converter was overdriven in this block.
     num_lost_before : int
         Samples that were lost between the previous block and this one.
+    level_dbm : float or None
+        Latest reading of the receiver's own S-meter, before its gain control; None without one.
     """
 
     iq: NDArray[np.complex64]
     stamp: GnssStamp | None = None
     adc_overflow: bool = False
     num_lost_before: int = 0
+    level_dbm: float | None = None
+
+
+class LevelKind(StrEnum):
+    """What the readings of a receiver's own level meter are relative to."""
+
+    DBM = "dbm"
+    DBFS = "dbfs"
+
+
+@dataclass(frozen=True)
+class AppliedTuning:
+    """What a receiver does of a request.
+
+    Attributes
+    ----------
+    frequency_hz : float
+        To which it is tuned, as it rounds it: the frequency 0 of the samples.
+    passband_hz : tuple of (float, float)
+        Edges of its filter, relative to that.
+    has_automatic_gain : bool or None
+        The receiver's gain follows the signal, so that full scale in dBm varies. None: unknown.
+    manual_gain_db : float or None
+        As it rounds it; None: no gain was given, or the receiver has none.
+    has_phase : bool
+        Whether the samples are the receiver's own IQ; else they are made from one sideband's audio.
+    level_kind : LevelKind or None
+        What `IqBlock.level_dbm` is relative to; None: there are no readings.
+    clock_problem : str or None
+        Why the receiver has no clock, as a clause; None: its blocks tell.
+    expects_stamps : bool
+        Receivers of this kind send time stamps: it is noted where one does not.
+    notes : tuple of str
+        What the receiver cannot provide, for people.
+    """
+
+    frequency_hz: float
+    passband_hz: tuple[float, float]
+    has_automatic_gain: bool | None = None
+    manual_gain_db: float | None = None
+    has_phase: bool = True
+    level_kind: LevelKind | None = None
+    clock_problem: str | None = None
+    expects_stamps: bool = False
+    notes: tuple[str, ...] = ()
 
 
 class IqStream(Protocol):
@@ -124,13 +179,12 @@ class IqStream(Protocol):
     nominal_rate_hz : float
     quantisation_step : float or None
         Of full scale; None for floating-point samples.
-    has_automatic_gain : bool or None
-        The receiver's gain follows the signal, so that full scale in dBm varies. None: unknown.
+    applied : AppliedTuning
     """
 
     nominal_rate_hz: float
     quantisation_step: float | None
-    has_automatic_gain: bool | None
+    applied: AppliedTuning
 
     def __aiter__(self) -> AsyncIterator[IqBlock]:
         """Give blocks as they arrive; raises ReceiverError if the stream ends early."""
@@ -139,7 +193,11 @@ class IqStream(Protocol):
 
 @dataclass(frozen=True)
 class ReceiverStatus:
-    """A receiver's status; None where it is not reported."""
+    """A receiver's status; None where it is not reported.
+
+    ``max_programs`` is the number of channels that its owner gives to programs instead of people, ``has_time_stamps``
+    says whether it sends the time by its GNSS.
+    """
 
     is_up: bool
     latency_s: float | None = None
@@ -148,6 +206,9 @@ class ReceiverStatus:
     max_users: int | None = None
     software: str | None = None
     reason: str | None = None
+    max_programs: int | None = None
+    has_time_stamps: bool | None = None
+    needs_password: bool = False
 
 
 class Receiver(Protocol):

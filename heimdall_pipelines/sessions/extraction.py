@@ -4,6 +4,7 @@ import logging
 import math
 import statistics
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.model.feature_inputs import FeatureInputs
 from heimdall_pipelines.model.row_metadata import SessionExtraction
+from heimdall_pipelines.receivers.stream import LevelKind
 from heimdall_pipelines.rf.features import InvalidIqError, extract_features
 from heimdall_pipelines.rf.segments import (
     CHUNK_NS,
@@ -25,6 +27,13 @@ from heimdall_pipelines.rf.segments import (
 )
 from heimdall_pipelines.rf.spectrogram import spectrogram_dbm_per_hz
 from heimdall_pipelines.rf.spectrum import USABLE_BAND
+from heimdall_pipelines.sessions.level_readings import (
+    MeterLevels,
+    has_phase,
+    known_of_audio,
+    meter_levels,
+    unknown_of_audio_text,
+)
 from heimdall_pipelines.store.features import (
     ReceiverAggregate,
     ReceiverFeatures,
@@ -33,7 +42,7 @@ from heimdall_pipelines.store.features import (
     StationMetrics,
     replace_session_features,
 )
-from heimdall_pipelines.store.iq_objects import IqObjectError, StationIq
+from heimdall_pipelines.store.iq_objects import IqObjectError, StationIq, read_sidecar
 from heimdall_pipelines.store.measurements import StationRecording, read_recordings
 from heimdall_pipelines.store.objects import ObjectUnreadableError
 from heimdall_pipelines.store.session_inputs import read_inputs
@@ -171,6 +180,8 @@ class _StationExtractor:
         self.summary = StationSummary(recording.station.rx_id, sample_rate_hz=recording.sample_rate_hz)
         self.usable_hz = recording.passband_hz or USABLE_BAND * recording.sample_rate_hz
         self.iq: StationIq | None = None
+        self._meter: MeterLevels | None = None
+        self._has_phase = True
         if recording.error_message is not None or recording.location is None:
             self.summary.error_message = recording.error_message or "nothing was recorded"
             return
@@ -178,6 +189,11 @@ class _StationExtractor:
             self.iq = StationIq(stores.objects, recording)
         except (ObjectUnreadableError, IqObjectError) as error:
             self.summary.error_message = str(error)
+            return
+        with suppress(ObjectUnreadableError, IqObjectError):  # the checks report it
+            if not recording.is_calibrated:
+                sidecar = read_sidecar(stores.objects, recording.location)
+                self._meter, self._has_phase = meter_levels(sidecar), has_phase(sidecar)
 
     def extract(self, grid: SegmentGrid, segment_idx: int, bandwidth_hz: float, num_times: int) -> ReceiverFeatures:
         """Features of one segment, or an entry with the reason why features are missing."""
@@ -190,6 +206,7 @@ class _StationExtractor:
         full_scale_dbm = self.recording.full_scale_dbm
         try:
             iq = self.iq.read(cut.first_sample, cut.num_samples)
+            full_scale_dbm += self._gain_correction_db(iq, cut.first_sample)
             extracted = extract_features(
                 cut.chunks(iq),
                 sample_rate_hz=rate_hz,
@@ -205,21 +222,38 @@ class _StationExtractor:
                 spectrogram_dbm_per_hz(iq, sample_rate_hz=rate_hz, full_scale_dbm=full_scale_dbm, num_times=num_times)
             )
         features = extracted.summary()
+        if not self._has_phase:
+            features = known_of_audio(features, has_levels=self._meter is not None)
         self._count(features, extracted.signal_present)
-        flags = (*self._flags(features["noise_floor_dbm"]["mean"]), *extracted.flags)
+        flags = (*self._flags(features["noise_floor_dbm"]["mean"], full_scale_dbm), *extracted.flags)
         self.summary.flags.update(flags)
         return self._entry(signal_present=extracted.signal_present, features=features, flags=flags)
 
-    def _flags(self, noise_floor_dbm: float | None) -> Iterator[str]:
+    def _gain_correction_db(self, iq: NDArray[np.complex64], first_sample: int) -> float:
+        """Difference of full scale, as the receiver's own meter gives it, from the recording's; 0 without a meter."""
+        if self._meter is None:
+            return 0.0
+        full_scale_db = self._meter.full_scale_db(iq, first_sample, self.recording.sample_rate_hz)
+        if full_scale_db is None:
+            return 0.0
+        # A meter in dBFS says where full scale was before the gain control; its dBm are the station's.
+        is_dbm = self._meter.kind is LevelKind.DBM
+        return full_scale_db - (self.recording.full_scale_dbm if is_dbm else 0.0)
+
+    def _flags(self, noise_floor_dbm: float | None, full_scale_dbm: float) -> Iterator[str]:
         """Reasons in the recording to distrust the levels."""
         if self.recording.note is not None:
             yield self.recording.note
-        if not self.recording.is_calibrated:
+        if not self._has_phase:
+            yield unknown_of_audio_text(has_levels=self._meter is not None)
+        if self._meter is not None and self._meter.kind is LevelKind.DBM:
+            yield "levels by the receiver's own S-meter: its gain was automatic"
+        elif not self.recording.is_calibrated:
             yield "uncalibrated: levels relative to full scale"
         step = self.recording.quantisation_step
         if step is not None and noise_floor_dbm is not None:
             # Rounding both components adds step**2 / 12 each (Bennett, 1948).
-            quantisation_dbm = 10 * math.log10(step**2 / 6) + self.recording.full_scale_dbm
+            quantisation_dbm = 10 * math.log10(step**2 / 6) + full_scale_dbm
             if noise_floor_dbm < quantisation_dbm + AT_QUANTISATION_DB:
                 yield (
                     "noise_floor_dbm is the rounding of the samples: the receiver's filter is narrower than the "

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.formats.npy import npy_header_bytes
-from heimdall_pipelines.store.iq_objects import LIVE_PART_SIZE_BYTES, put_live_iq
+from heimdall_pipelines.store.iq_objects import LIVE_PART_SIZE_BYTES, put_live_iq, shorten_iq
 from heimdall_pipelines.store.objects import ObjectLocation, ObjectStore
 
 MAX_BUFFERED_BYTES = 4 * LIVE_PART_SIZE_BYTES  # in a file of each station: 3 minutes at 12 kHz
+_FILL_SAMPLES = 1 << 16
 _M_MMAP_THRESHOLD = -3  # of mallopt, from malloc.h
 PARTS_AT_ONCE = 1  # of all stations, for one part's memory: those of the same rate are full at the same time
 
@@ -69,6 +70,8 @@ class IqUpload:
         executor: Executor,
         turns: threading.Semaphore,
     ) -> None:
+        self._objects, self._location, self._executor = objects, location, executor
+        self._num_samples, self._num_written = num_samples, 0
         header = npy_header_bytes(num_samples)
         self._pipe = _Pipe(len(header) + 8 * num_samples, asyncio.get_running_loop(), turns)
         self._pipe.add(memoryview(header))
@@ -84,6 +87,7 @@ class IqUpload:
         RecordingBrokenOffError
             There is no room in the folder for temporary files.
         """
+        self._num_written += iq.size
         left = np.ascontiguousarray(iq, dtype="<c8").data.cast("B")
         while left:
             await self._pipe.room()
@@ -91,10 +95,20 @@ class IqUpload:
                 await self._stored
             left = left[self._pipe.add(left) :]
 
-    async def finish(self) -> UploadedIq:
-        """Wait until everything is stored. Raises as `write`."""
-        etag = await asyncio.shield(self._stored)
-        return UploadedIq(self._pipe.sha256(), etag)
+    async def finish(self, num_samples: int | None = None) -> UploadedIq:
+        """Wait until everything is stored. Raises as `write`.
+
+        Of a stream that ended early only the first `num_samples` are kept.
+        """
+        if num_samples is None or num_samples >= self._num_samples:
+            etag = await asyncio.shield(self._stored)
+            return UploadedIq(self._pipe.sha256(), etag)
+        # The length was announced to the store: the object is completed and then replaced by a shorter one.
+        while self._num_written < self._num_samples:
+            await self.write(np.zeros(min(_FILL_SAMPLES, self._num_samples - self._num_written), np.complex64))
+        await asyncio.shield(self._stored)
+        shorten = asyncio.get_running_loop().run_in_executor
+        return UploadedIq(*await shorten(self._executor, shorten_iq, self._objects, self._location, num_samples))
 
     async def abort(self) -> None:
         """Discard what is not stored yet, and wait for the thread to end."""

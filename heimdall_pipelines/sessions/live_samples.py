@@ -1,5 +1,6 @@
 """Collects a live stream: contiguous samples with marked holes, time stamps, and levels measured during reception."""
 
+import math
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from heimdall_pipelines.formats.gnss_clock import (
     fit_extrapolated_stamps,
     fit_gnss_clock,
 )
+from heimdall_pipelines.formats.stamp_diagnosis import stamp_problem
 from heimdall_pipelines.receivers.stream import IqBlock, ReceiverError
 from heimdall_pipelines.rf.features import InvalidIqError, default_channel_bandwidth_hz, extract_features
 from heimdall_pipelines.rf.segments import CHUNK_NS, CHUNKS_PER_SEGMENT
@@ -48,10 +50,24 @@ class LiveSamples:
         Samples that are kept, holes included.
     nominal_rate_hz : float
         As reported by the receiver.
+    clock_problem : str, optional
+        Why the receiver has no clock, where that is known before its blocks come.
+    expects_stamps : bool
+        Receivers of this kind send time stamps: it is noted where this one does not.
     """
 
-    def __init__(self, rx_id: str, num_wanted: int, nominal_rate_hz: float) -> None:
+    def __init__(
+        self,
+        rx_id: str,
+        num_wanted: int,
+        nominal_rate_hz: float,
+        *,
+        clock_problem: str | None = None,
+        expects_stamps: bool = False,
+    ) -> None:
         self._rx_id = rx_id
+        self._clock_problem = clock_problem
+        self._expects_stamps = expects_stamps
         self._nominal_rate_hz = nominal_rate_hz
         self.num_wanted = num_wanted
         self.num_kept = 0
@@ -62,6 +78,7 @@ class LiveSamples:
         self._arrivals = _Arrivals()
         self._stamps = StampGatherer()
         self._note: str | None = None
+        self.level_readings = LevelReadings(nominal_rate_hz)
 
     @property
     def is_complete(self) -> bool:
@@ -94,6 +111,8 @@ class LiveSamples:
         if block.stamp is not None:
             age_s = min(max(block.stamp.age_s, 0), NO_FIX_AGE)
             self._stamps.add(self.num_kept, age_s, block.stamp.second, block.stamp.nanosecond)
+        if block.level_dbm is not None:
+            self.level_readings.add(self.num_kept, block.level_dbm)
         last_sample = self.num_kept + block.iq.size
         self._arrivals.add(arrived_unix_ns - round(last_sample * 1e9 / self._nominal_rate_hz))
         kept = block.iq[: self.num_wanted - self.num_kept]
@@ -103,19 +122,27 @@ class LiveSamples:
     def clock(self) -> RecordingClock:
         """Start of the recording: from GNSS stamps, as in an import; without them from the arrival times.
 
+        Stamps that are no clock (none, none that change, no fix, seconds that jump) are not used, and noted.
+
         Raises
         ------
         ReceiverError
             The stamps contradict a steady sample clock.
         """
         stamps = self._stamps.stamps()
-        try:
-            near_ns, rate_hz = self._first_arrival_ns, self._nominal_rate_hz
-            fit = fit_gnss_clock(stamps, near_unix_ns=near_ns, nominal_rate_hz=rate_hz)
-            if fit is None:  # too few fixes, as in 10 s of many receivers
-                fit = fit_extrapolated_stamps(stamps, near_unix_ns=near_ns, nominal_rate_hz=rate_hz)
-        except ClockError as error:
-            raise ReceiverError(self._rx_id, str(error), is_transient=False) from error
+        problem = self._clock_problem or stamp_problem(stamps, self._nominal_rate_hz)
+        fit = None
+        if problem is None:
+            try:
+                near_ns, rate_hz = self._first_arrival_ns, self._nominal_rate_hz
+                fit = fit_gnss_clock(stamps, near_unix_ns=near_ns, nominal_rate_hz=rate_hz)
+                if fit is None:  # too few fixes, as in 10 s of many receivers
+                    fit = fit_extrapolated_stamps(stamps, near_unix_ns=near_ns, nominal_rate_hz=rate_hz)
+            except ClockError as error:
+                raise ReceiverError(self._rx_id, str(error), is_transient=False) from error
+            problem = "its time stamps do not lie on one line, or have no fix within 30 s"
+        if fit is None and (self._clock_problem or self._expects_stamps or stamps.samples.size):
+            self._note = f"time of arrival instead of GNSS: {problem}"
         if fit is not None:
             off_s = (fit.start_time_unix_ns - self._arrivals.first_ns) / 1e9
             if abs(off_s) > MAX_CLOCK_DIFFERENCE_S:
@@ -126,6 +153,10 @@ class LiveSamples:
         return RecordingClock(
             self._arrivals.earliest_ns, self._nominal_rate_hz, "arrival", self._arrivals.jitter_ns() + block_ns
         )
+
+    def end(self) -> None:
+        """Keep what has come as the whole recording, where the receiver ends the stream early."""
+        self.num_wanted = self.num_kept
 
     def note(self) -> str | None:
         """Limits of the recording; None without any. Call after `clock`."""
@@ -154,6 +185,37 @@ class LiveSamples:
             self.num_kept += piece.size
             num_left -= piece.size
             yield piece
+
+
+class LevelReadings:
+    """Mean of a receiver's own level readings in each second of the samples.
+
+    Parameters
+    ----------
+    sample_rate_hz : float
+        Nominal sample rate of the receiver.
+    """
+
+    def __init__(self, sample_rate_hz: float) -> None:
+        self._rate_hz = sample_rate_hz
+        self._sums_mw: list[float] = []
+        self._counts: list[int] = []
+
+    def add(self, sample: int, level_db: float) -> None:
+        """Add the reading of the block that begins at a sample."""
+        second = int(sample / self._rate_hz)
+        while len(self._sums_mw) <= second:
+            self._sums_mw.append(0.0)
+            self._counts.append(0)
+        self._sums_mw[second] += 10 ** (level_db / 10)
+        self._counts[second] += 1
+
+    def means_db(self) -> list[float | None]:
+        """Mean power of each second, dB; None for a second without readings. Empty without any reading."""
+        return [
+            round(10 * math.log10(power / count), 2) if count and power > 0 else None
+            for power, count in zip(self._sums_mw, self._counts, strict=True)
+        ]
 
 
 class _Arrivals:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.model.receiver_kind import ReceiverKind
 from heimdall_pipelines.rf.geodesy import SPEED_OF_LIGHT_M_PER_S, distance_and_azimuth, distance_m
 from heimdall_pipelines.rf.positioning import Area, PositionError, PositionFix, Receiver, locate
 from heimdall_pipelines.rf.segments import SEGMENT_NS, Interval, NoSegmentError, plan_segments
@@ -248,6 +249,8 @@ def _reason_against(recording: StationRecording, options: LocateOptions) -> str 
         return "excluded"
     if recording.error_message is not None or recording.location is None:
         return recording.error_message or "nothing was recorded"
+    if recording.station.api_type == ReceiverKind.OPENWEBRX and recording.time_source == "arrival":
+        return "OpenWebRX sends audio without time stamps, delayed by its buffers: never used for time differences"
     if recording.station.rx_id in options.trusted:
         return None
     if recording.time_source != "gnss":

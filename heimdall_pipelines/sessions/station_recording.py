@@ -11,10 +11,19 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from heimdall_pipelines.errors import HeimdallError
-from heimdall_pipelines.receivers.stream import IqStream, Receiver, ReceiverAddress, ReceiverError, Tuning
+from heimdall_pipelines.receivers.stream import (
+    AppliedTuning,
+    IqStream,
+    Receiver,
+    ReceiverAddress,
+    ReceiverError,
+    StreamLimitError,
+    Tuning,
+)
 from heimdall_pipelines.rf.features import MAX_SAMPLE_RATE_HZ, MIN_SAMPLE_RATE_HZ
 from heimdall_pipelines.rf.spectrum import USABLE_BAND
 from heimdall_pipelines.sessions.iq_upload import IqUpload, UploadedIq
+from heimdall_pipelines.sessions.level_readings import sidecar_levels
 from heimdall_pipelines.sessions.live_samples import LiveLevels, LiveSamples
 from heimdall_pipelines.sessions.sidecar import session_sidecar
 from heimdall_pipelines.store.iq_objects import put_sidecar, session_iq_location
@@ -26,6 +35,7 @@ from heimdall_pipelines.store.stations import Station
 logger = logging.getLogger(__name__)
 
 FIRST_DELAY_S = 0.5  # before the second attempt; doubled each time, less up to a half by chance
+LEAST_KEPT_S = 1.0  # of a stream that the receiver ends early; less is no recording
 LATE_SHARE = 0.5  # of the recording's duration; a station that begins later has too little in common with the others
 # At least this is requested for any channel, since noise is measured beside the channel.
 MIN_TUNED_BANDWIDTH_HZ = 12_500.0
@@ -100,7 +110,7 @@ class StationRecorder:
         self._shared = shared
         self._station = station
         self._receiver = receiver
-        self._has_automatic_gain: bool | None = None
+        self._applied: AppliedTuning | None = None
         self._notes: tuple[str, ...] = ()
 
     async def record(self) -> StationRecording:
@@ -116,7 +126,7 @@ class StationRecorder:
                 upload, samples, levels, step = await self._received()
         except TimeoutError:
             raise HeimdallError(f"not recorded before the session's deadline{self._progress()}") from None
-        uploaded = await self._finished(upload)
+        uploaded = await self._finished(upload, samples.num_kept)
         return await self._described(samples, levels, uploaded, step)
 
     async def _received(self) -> tuple[IqUpload, LiveSamples, LiveLevels, float | None]:
@@ -134,6 +144,7 @@ class StationRecorder:
                 if not error.is_transient or attempt > self._station.retry_count:
                     raise HeimdallError(f"{error.reason}{tried}") from error
                 delay_s = FIRST_DELAY_S * 2 ** (attempt - 1) * (1 - 0.5 * shared.rng.random())
+                delay_s = max(delay_s, error.retry_after_s)
                 if not shared.has_time_at(asyncio.get_running_loop().time() + delay_s):
                     left = "too little of the recording is left for another attempt"
                     raise HeimdallError(f"{error.reason}{tried}; {left}") from error
@@ -155,14 +166,26 @@ class StationRecorder:
                         ReceiverAddress(station.rx_id, station.url, station.api_type), tuning
                     ) as live,
                 ):
-                    samples = LiveSamples(station.rx_id, self._num_wanted(live), live.nominal_rate_hz)
+                    applied = live.applied
+                    samples = LiveSamples(
+                        station.rx_id,
+                        self._num_wanted(live),
+                        live.nominal_rate_hz,
+                        clock_problem=applied.clock_problem,
+                        expects_stamps=applied.expects_stamps,
+                    )
                     levels = LiveLevels(live.nominal_rate_hz, shared.bandwidth_hz, station.full_scale_dbm or 0.0)
                     location = session_iq_location(shared.objects, shared.session.id, station.rx_id)
                     upload = IqUpload(shared.objects, location, samples.num_wanted, shared.executor, shared.turns)
                     step = live.quantisation_step
-                    self._has_automatic_gain, self._notes = live.has_automatic_gain, tuple(self._limits_of(live))
+                    self._applied, self._notes = applied, (*applied.notes, *self._limits_of(live))
                     shared.report("; ".join((f"{station.rx_id}: connected, {live.nominal_rate_hz:g} Hz", *self._notes)))
                     await self._receive(live, samples, levels, upload, timeout)
+            except StreamLimitError as error:
+                if samples is None or upload is None or samples.num_kept < LEAST_KEPT_S * live.nominal_rate_hz:
+                    raise
+                samples.end()
+                self._notes += (f"ended by the receiver{self._progress()}: {error.reason}",)
             except TimeoutError:
                 if samples is None or not samples.is_complete:  # else only the closing of the connection timed out
                     raise ReceiverError(
@@ -194,7 +217,7 @@ class StationRecorder:
         if self._shared.bandwidth_hz is not None and self._shared.bandwidth_hz > usable_hz:
             wanted_hz = self._shared.bandwidth_hz
             yield f"measured over {usable_hz:.0f} Hz, the receiver's whole band, instead of {wanted_hz:g} Hz"
-        if live.has_automatic_gain and self._station.full_scale_dbm is not None:
+        if live.applied.has_automatic_gain and self._station.full_scale_dbm is not None:
             yield "uncalibrated despite full_scale_dbm: automatic gain control was on"
 
     async def _receive(
@@ -219,9 +242,9 @@ class StationRecorder:
         received_s = self._shared.received_s.get(self._station.rx_id)
         return "" if received_s is None else f", after {received_s:.1f} of {self._shared.duration_s:g} s"
 
-    async def _finished(self, upload: IqUpload) -> UploadedIq:
+    async def _finished(self, upload: IqUpload, num_samples: int) -> UploadedIq:
         try:
-            return await upload.finish()
+            return await upload.finish(num_samples)
         except BaseException:
             await upload.abort()
             raise
@@ -230,7 +253,8 @@ class StationRecorder:
         self, samples: LiveSamples, levels: LiveLevels, uploaded: UploadedIq, step: float | None
     ) -> StationRecording:
         """Fit the clock over the whole recording and write its SigMF description."""
-        station, shared = self._station, self._shared
+        station, shared, applied = self._station, self._shared, self._applied
+        assert applied is not None
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(shared.executor, levels.measure)
         try:
@@ -248,10 +272,11 @@ class StationRecorder:
             sha256=uploaded.sha256,
             etag=uploaded.etag,
             full_scale_dbm=station.full_scale_dbm or 0.0,
-            is_calibrated=station.full_scale_dbm is not None and not self._has_automatic_gain,
+            is_calibrated=station.full_scale_dbm is not None and not applied.has_automatic_gain,
             time_source=clock.time_source,
             time_uncertainty_ns=clock.uncertainty_ns,
             quantisation_step=step,
+            passband_hz=_passband_hz(applied, clock.sample_rate_hz),
             note="; ".join(filter(None, (*self._notes, samples.note()))) or None,
             snr_db=levels.mean("snr_db"),
             signal_strength_dbm=levels.mean("rssi_dbm"),
@@ -261,15 +286,23 @@ class StationRecorder:
             recording,
             session=shared.session,
             session_name=shared.name,
-            frequency_hz=shared.frequency_hz,
+            frequency_hz=applied.frequency_hz,
             origin=f"recorded from {station.api_type}",
             extra={
                 "time_source": clock.time_source,
                 "time_uncertainty_ns": clock.uncertainty_ns,
-                "automatic_gain_control": self._has_automatic_gain,
-                "manual_gain_db": shared.manual_gain_db if self._has_automatic_gain is False else None,
+                "automatic_gain_control": applied.has_automatic_gain,
+                "manual_gain_db": applied.manual_gain_db,
+                "has_phase": applied.has_phase,
+                **sidecar_levels(applied.level_kind, samples.level_readings.means_db()),
             },
             holes=samples.holes,
         )
         put = loop.run_in_executor(shared.executor, put_sidecar, shared.objects, location, sidecar)
         return replace(recording, sidecar_sha256=await put)
+
+
+def _passband_hz(applied: AppliedTuning, sample_rate_hz: float) -> float | None:
+    """Width of the receiver's filter where it is narrower than the usable band, else None."""
+    low_hz, high_hz = applied.passband_hz
+    return high_hz - low_hz if high_hz - low_hz < USABLE_BAND * sample_rate_hz else None

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heimdall_pipelines.errors import HeimdallError
-from heimdall_pipelines.formats.npy import read_npy_header
+from heimdall_pipelines.formats.npy import npy_header_bytes, read_npy_header
 from heimdall_pipelines.formats.recording import RecordingFormatError
 from heimdall_pipelines.store.measurements import StationRecording
 from heimdall_pipelines.store.objects import ByteSource, ObjectDamagedError, ObjectLocation, ObjectStore
@@ -137,6 +137,59 @@ def put_iq(
 def put_live_iq(objects: ObjectStore, location: ObjectLocation, source: ByteSource, length: int) -> str:
     """Store a ``.npy`` stream during its recording, in small parts, with little memory; returns its ETag."""
     return objects.put_slowly(location, source, length, IQ_CONTENT_TYPE, LIVE_PART_SIZE_BYTES)
+
+
+def shorten_iq(objects: ObjectStore, location: ObjectLocation, num_samples: int) -> tuple[str, str]:
+    """Replace a ``.npy`` object of complex64 by one of its first samples; returns the new one's SHA-256 and ETag."""
+    old = read_npy_header(io.BytesIO(objects.read(location, 0, _HEADER_READ_BYTES)))
+    source = _FirstSamples(objects, location, old.header_bytes, npy_header_bytes(num_samples), num_samples)
+    etag = objects.put(location, source, source.length, IQ_CONTENT_TYPE)  # replaces the old one when it is complete
+    return source.digest.hexdigest(), etag
+
+
+class _FirstSamples:
+    """Another header, then the first samples of a stored object."""
+
+    def __init__(
+        self, objects: ObjectStore, location: ObjectLocation, old_header_bytes: int, header: bytes, num_samples: int
+    ) -> None:
+        self.length = len(header) + num_samples * _SAMPLE_BYTES
+        self.digest = hashlib.sha256()
+        self._objects, self._location = objects, location
+        self._header = header
+        self._shift_bytes = old_header_bytes - len(header)
+        self._position = 0
+
+    def read(self, size: int = -1, /) -> bytes:
+        left = self.length - self._position
+        count = min(left if size < 0 else size, left)
+        data = self._header[self._position : self._position + count]
+        if len(data) < count:
+            begin = self._position + len(data)
+            data += self._objects.read(self._location, begin + self._shift_bytes, count - len(data))
+        self._position += len(data)
+        self.digest.update(data)
+        return data
+
+
+def read_sidecar(objects: ObjectStore, location: ObjectLocation) -> dict[str, Any]:
+    """Read the SigMF description of an IQ object.
+
+    Raises
+    ------
+    ObjectNotFoundError
+        There is none.
+    IqObjectError
+        It is not a JSON object.
+    """
+    where = sidecar_location(location)
+    try:
+        meta = json.loads(objects.read(where, 0, objects.size_bytes(where)))
+    except ValueError:
+        meta = None
+    if not isinstance(meta, dict):
+        raise IqObjectError(f"Invalid SigMF description: {where}: not a JSON object")
+    return meta
 
 
 def put_sidecar(objects: ObjectStore, location: ObjectLocation, sidecar: dict[str, Any]) -> str:

@@ -69,13 +69,13 @@ def test_simulated_stations_show_the_commands_that_record_them():
 @pytest.mark.programs
 def test_a_recording_is_replayed_where_its_receiver_is(tmp_path):
     path = kiwi_file(tmp_path, seconds=3.05)
-    with simulating("--wav", path, "--speed=100", "--api-type=http_iq", "--password=sesame") as lines:
+    with simulating("--wav", path, "--speed=100", "--password=sesame") as lines:
         assert "--latitude=53.665337 --longitude=7.282766" in lines[2]
         assert "sesame" not in "".join(lines)
         assert "--frequency=77500Hz --duration=2.9 --stations=sim-df0kl" in lines[-2]
         url = urls_of(lines)[0].replace("//", "//:sesame@")
         tuning = Tuning(77_500.0, 8_000.0, 2.9)
-        recorded = asyncio.run(recorded_from(url, "http_iq", tuning=tuning, limits=LIMITS))
+        recorded = asyncio.run(recorded_from(url, "kiwisdr", tuning=tuning, limits=LIMITS))
         samples = np.concatenate(list(open_recording(path).blocks()))
         np.testing.assert_array_equal(recorded.iq, samples[: recorded.iq.size])
 

@@ -79,6 +79,8 @@ def test_any_bytes_give_a_frame_or_an_error_with_the_reason(tag, rest):
 def test_a_frame_cut_anywhere_within_a_sample_or_the_header_is_refused(cut):
     if len(cut) > 20 and (len(cut) - 20) % 4 == 0:
         assert parse_sound(cut).iq.size == (len(cut) - 20) // 4
+    elif len(cut) > 10 and (len(cut) - 10) % 4 == 0:  # as long as one without a time stamp
+        assert not parse_sound(cut).has_stamp
     else:
         with pytest.raises(KiwiStreamError):
             parse_sound(cut)
@@ -91,7 +93,7 @@ def test_a_frame_cut_anywhere_within_a_sample_or_the_header_is_refused(cut):
         (b"W/F" + bytes(50), "begins with b'W/F' instead of SND"),
         (b"SND\x08", "has 4 bytes, its header has 20"),
         (HEADER % 0x08, "sound frame 258 has 20 bytes"),
-        (HEADER % 0x08 + bytes(6), "sound frame 258 has 26 bytes"),
+        (HEADER % 0x08 + bytes(5), "sound frame 258 has 25 bytes"),
         (HEADER % 0x18 + bytes(4), "sound frame 258 is compressed"),
         (HEADER % 0x00 + bytes(4), r"sound frame 258 is not IQ \(flags 0x00\)"),
         (HEADER % 0x08 + bytes(4 * 4097), "has 4097 samples, more than 4096"),
@@ -137,3 +139,14 @@ def test_a_message_written_is_read(values):
 def test_a_malformed_message_says_what_is_wrong(frame, reason):
     with pytest.raises(KiwiStreamError, match=reason):
         parse_message(frame)
+
+
+def test_a_frame_without_a_time_stamp_has_the_same_samples():
+    stored = np.arange(1024, dtype=np.int16)
+    frame = write_sound(stored, sequence=7, s_meter_dbm=-80.0, has_stamp=False)
+    assert len(frame) == 3 + 7 + 2048  # as programs send it that imitate a KiwiSDR without GNSS
+    plain, stamped = parse_sound(frame), parse_sound(write_sound(stored, sequence=7, s_meter_dbm=-80.0))
+    assert (plain.has_stamp, stamped.has_stamp) == (False, True)
+    assert (plain.fix_age_s, plain.gps_second, plain.gps_nanosecond) == (255, 0, 0)
+    assert plain.s_meter_dbm == pytest.approx(-80.0)
+    np.testing.assert_array_equal(plain.iq, stamped.iq)

@@ -4,12 +4,14 @@ import asyncio
 import selectors
 import time
 from collections.abc import Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import pytest
+from aiohttp import web
 
 from heimdall_pipelines.formats.gnss_clock import GnssStamps
 from heimdall_pipelines.formats.kiwi_chunks import BLOCK_SAMPLES
@@ -17,6 +19,7 @@ from heimdall_pipelines.receivers.clients import receiver_of
 from heimdall_pipelines.receivers.signal_sources import Place, SyntheticSource, Transmission, WavSource
 from heimdall_pipelines.receivers.simulator import serving
 from heimdall_pipelines.receivers.stream import (
+    AppliedTuning,
     IqBlock,
     Receiver,
     ReceiverAddress,
@@ -96,6 +99,7 @@ class Recorded:
 
     nominal_rate_hz: float
     quantisation_step: float | None
+    applied: AppliedTuning
     blocks: list[IqBlock] = field(repr=False)  # asyncio writes out what a task gives
 
     @property
@@ -118,7 +122,8 @@ async def recorded_from(url: str, api_type: str, *, tuning: Tuning = TUNING, lim
     """Record from an address."""
     address = ReceiverAddress("torino", url, api_type)
     async with receiver_of(api_type, limits).stream(address, tuning) as stream:
-        return Recorded(stream.nominal_rate_hz, stream.quantisation_step, [block async for block in stream])
+        blocks = [block async for block in stream]
+        return Recorded(stream.nominal_rate_hz, stream.quantisation_step, stream.applied, blocks)
 
 
 def record(receiver, *, tuning: Tuning = TUNING, limits: WaitLimits = LIMITS, user_info: str = "") -> Recorded:
@@ -152,3 +157,17 @@ def failure(receiver, **options) -> ReceiverError:
     error = caught.value
     assert str(error) == f"torino: {error.reason}"
     return error
+
+
+@asynccontextmanager
+async def answering(handler):
+    """A server whose /iq and /status answer as a test wants."""
+    application = web.Application()
+    application.router.add_get("/{path:.*}", handler)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()

@@ -14,10 +14,10 @@ from heimdall_pipelines.formats.kiwi_stream import write_message, write_sound
 from heimdall_pipelines.formats.kiwi_wav import open_kiwi_wav
 from heimdall_pipelines.receivers.clients import receiver_of
 from heimdall_pipelines.receivers.kiwisdr import KiwiSdr
-from heimdall_pipelines.receivers.signal_sources import ReplayClock, WavSource
-from heimdall_pipelines.receivers.simulated_receivers import Faults, SimulatedKiwiSdr
+from heimdall_pipelines.receivers.signal_sources import WIDE_RATE_HZ, ReplayClock, WavSource
+from heimdall_pipelines.receivers.simulated_receivers import Faults, SimulatedClock, SimulatedKiwiSdr
 from heimdall_pipelines.receivers.simulator import serving
-from heimdall_pipelines.receivers.stream import ReceiverAddress, ReceiverError, Tuning
+from heimdall_pipelines.receivers.stream import ReceiverAddress, ReceiverError, StreamLimitError, Tuning
 
 from ..formats.support import kiwi_file
 from .support import (
@@ -123,7 +123,7 @@ def test_the_handshake_says_what_a_kiwisdr_needs_and_keeps_the_stream_alive(monk
     record(receiver, tuning=Tuning(FREQUENCY_HZ, 8_000.0, 1.0))
     assert receiver.commands[0] == "SET auth t=kiwi p="
     assert "SET AR OK in=12000 out=44100" in receiver.commands
-    assert "SET mod=iq low_cut=-5000 high_cut=5000 freq=7050.000" in receiver.commands
+    assert "SET mod=iq low_cut=-5000 high_cut=5000 freq=7050.000000" in receiver.commands
     assert "SET agc=1 hang=0 thresh=-100 slope=6 decay=1000 manGain=50" in receiver.commands
     assert "SET compression=0" in receiver.commands
     assert receiver.commands.count("SET keepalive") > 3
@@ -144,7 +144,8 @@ def test_passband_and_gain_are_requested():
             address = ReceiverAddress("torino", url, "kiwisdr")
             for gain_db in (None, 42.0):
                 async with KiwiSdr(LIMITS).stream(address, Tuning(FREQUENCY_HZ, 25_000.0, 0.1, gain_db)) as stream:
-                    assert stream.has_automatic_gain == (gain_db is None)
+                    assert stream.applied.has_automatic_gain == (gain_db is None)
+                    assert stream.applied.manual_gain_db == gain_db
                     assert [block async for block in stream]
 
     in_steady_time(run())
@@ -179,16 +180,22 @@ def test_a_password_is_never_shown():
 
 WRONG = [
     (Faults(refusal={"too_busy": "4"}), "is busy: all 4 channels are taken", True),
-    (Faults(refusal={"badp": "1"}), "refuses the password", False),
+    (Faults(refusal={"badp": "1"}), "asks for a password: the channels that need none are taken", True),
+    (Faults(refusal={"badp": "1", "chan_no_pwd": "0"}), "admits nobody without a password", False),
     (Faults(refusal={"badp": "5"}), "allows only one connection per address", True),
     (Faults(refusal={"badp": "99"}), "refuses the connection (badp=99)", False),
     (
-        Faults(refusal={"redirect": "http://u:p@169.254.169.254/x"}),
-        "redirects to http://169.254.169.254/x, which is not followed",
-        False,
+        Faults(refusal={"redirect": "http%3a%2f%2fu:p@192.0.2.7/x"}),
+        "is busy and names another receiver, http://192.0.2.7/x, which is not this station",
+        True,
     ),
     (Faults(refusal={"down": None}), "reports that it is down", True),
-    (Faults(refusal={"ip_limit": "30"}), "has no time left for this network address: 30", False),
+    (Faults(refusal={"reason_disabled": "moving%20house", "down": "0"}), "that it is down: moving house", True),
+    (Faults(refusal={"reason_disabled": None, "down": "1"}), "is updating its software", True),
+    (Faults(refusal={"wb_only": None}), "runs the wideband firmware", False),
+    (Faults(refusal={"exclusive_use": None}), "is locked for the exclusive use of one user", True),
+    (Faults(refusal={"too_busy": "0"}), "admits no programs: ask its owner", False),
+    (Faults(refusal={"ip_limit": "30%2c192.0.2.1"}), "allows 30 minutes a day for each network address", False),
     (Faults(refusal={"badp": "0"}), "closed the connection", True),
     (
         Faults(refusal={"sample_rate": "many"}),
@@ -197,7 +204,8 @@ WRONG = [
     ),
     (Faults(refusal={"sample_rate": "1e12"}), "reports a sample rate of 1e+12 Hz", False),
     (Faults(answers_page=True), "answers the websocket with HTTP status 200, text/html; charset=utf-8", False),
-    (Faults(redirect_to="http://u:p@127.0.0.1:1/x"), "redirects to http://127.0.0.1:1/x, which is not", False),
+    (Faults(redirect_to="http://u:p@127.0.0.1:1/x"), "cannot be reached: connection refused", True),
+    (Faults(redirect_to="ftp://127.0.0.1/x"), "redirects to ftp://127.0.0.1/x, which is not http", False),
     (Faults(status=404), "(HTTP status 404)", False),
     (Faults(status=503), "is busy (HTTP status 503)", True),
     (Faults(status=500), "answers with HTTP status 500", True),
@@ -210,7 +218,9 @@ WRONG = [
     (Faults(replaced={4: b"MSG \xff"}), "a message is not UTF-8 at byte 4", False),
     (Faults(replaced={4: b"SND" + bytes([8]) + bytes(60_000)}), "more than 4096", False),
     (Faults(replaced={4: b"SND" + bytes([8]) + bytes(2_000_000)}), "violates the websocket protocol", False),
-    (Faults(replaced={4: b"MSG too_busy=2"}), "is busy", True),
+    (Faults(replaced={4: b"MSG too_busy=2"}), "is busy: its owner gives 2 channels to programs", True),
+    (Faults(replaced={4: b"MSG too_busy=0"}), "admits no programs", False),
+    (Faults(replaced={4: b"MSG inactivity_timeout=30"}), "ends streams that are not tuned for 30 minutes", True),
     (Faults(replaced={4: write_sound(np.zeros(1024, np.int16), sequence=2)}), "2 follows 3", True),
     (Faults(num_messages=200), "sent more than 8 MiB that are not samples", False),
     (Faults(closes_at=0), "closed the connection", True),
@@ -287,8 +297,7 @@ def test_an_error_of_the_recording_side_passes_unchanged():
         in_steady_time(run())
 
 
-def test_a_user_name_and_a_frequency_out_of_range_are_refused():
-    assert "have no user names" in failure(SimulatedKiwiSdr(synthetic()), user_info="me:secret@").reason
+def test_a_frequency_out_of_range_is_refused():
     error = failure(SimulatedKiwiSdr(synthetic()), tuning=Tuning(145e6, 8_000.0, 1.0))
     assert error.reason == "receives 0 to 30 MHz, not 145 MHz"
     assert not error.is_transient
@@ -297,7 +306,7 @@ def test_a_user_name_and_a_frequency_out_of_range_are_refused():
 def test_a_receiver_behind_a_converter_is_tuned_by_the_frequency_that_is_received():
     receiver = SimulatedKiwiSdr(synthetic(), speed=FAST, converter_hz=2e6)
     assert np.std(record(receiver).iq) > 0.01  # the signal, beside noise of 0.003
-    assert any(" freq=5050.000" in command for command in receiver.commands)
+    assert any(" freq=5050.000000" in command for command in receiver.commands)
 
 
 def test_all_channels_taken_is_told_apart_from_a_free_one():
@@ -323,7 +332,7 @@ def test_the_status_tells_fix_age_users_and_software():
     assert status.is_up
     assert (status.num_users, status.max_users) == (0, 4)
     assert status.gnss_fix_age_s == 1.0  # half a second old, rounded up
-    assert status.software == "KiwiSDR_v1.550_simulated"
+    assert status.software == "KiwiSDR_v1.813_simulated"
     assert status.latency_s > 0
     assert status.reason is None
 
@@ -331,10 +340,9 @@ def test_the_status_tells_fix_age_users_and_software():
 @pytest.mark.parametrize(
     ("options", "limits", "reason"),
     [
-        ({"password": "x"}, {}, "refuses the password"),
         ({"faults": Faults(answers_page=True)}, {}, "has no status page of a KiwiSDR"),
         ({"faults": Faults(status=500)}, {}, "HTTP status 500"),
-        ({"faults": Faults(redirect_to="http://127.0.0.1:1/")}, {}, "which is not followed"),
+        ({"faults": Faults(redirect_to="http://127.0.0.1:1/")}, {}, "cannot be reached: connection refused"),
         ({"faults": Faults(says_nothing=True)}, {"silence_s": 0.3}, "sent no status page within 0.3 s"),
         ({"faults": Faults(silent_from=0)}, {"handshake_s": 0.3}, "sent no samples within 0.3 s"),
     ],
@@ -343,3 +351,114 @@ def test_a_receiver_that_could_not_be_recorded_is_down_and_says_why(options, lim
     status = status_of(SimulatedKiwiSdr(synthetic(), **options), limits=impatient(**limits))
     assert not status.is_up
     assert reason in status.reason
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"password": "x"}, "admits nobody without a password: give it in its URL, http://:password@host"),
+        ({"max_programs": 0}, "admits no programs: ask its owner (setting: number of channels for non-Kiwi apps)"),
+        ({"max_users": 1, "num_open": 1, "num_users": 1}, "is busy: all 1 channels are taken"),
+    ],
+)
+def test_no_stream_is_requested_where_the_status_page_admits_none(options, reason):
+    num_users = options.get("num_users", 0)
+    options = {name: value for name, value in options.items() if name != "num_users"}
+    receiver = SimulatedKiwiSdr(synthetic(), **options)
+    receiver.num_users = num_users
+    assert failure(receiver).reason == reason
+    assert receiver.connection_ids == []
+    status = status_of(receiver)
+    assert status.is_up
+    assert status.reason == reason
+    assert receiver.connection_ids == []
+
+
+def test_a_masked_frequency_is_no_signal():
+    def masked(numbers):
+        samples = np.ones(2 * BLOCK_SAMPLES, np.int16)
+        return Faults(replaced={number: write_sound(samples, sequence=number) for number in numbers})
+
+    error = failure(SimulatedKiwiSdr(synthetic(), speed=FAST, faults=masked(range(2, 14))))
+    assert error.reason.startswith("masks this frequency: its owner lets it send constant samples only")
+    assert not error.is_transient
+    assert record(SimulatedKiwiSdr(synthetic(), speed=FAST, faults=masked(range(4, 9)))).blocks  # a moment of silence
+
+
+@pytest.mark.parametrize("refusal", [{"too_busy": "4"}, {"badp": "5"}, {"down": None}, {"exclusive_use": None}])
+def test_a_receiver_that_refused_is_left_alone_for_a_minute(refusal):
+    error = failure(SimulatedKiwiSdr(synthetic(), faults=Faults(refusal=refusal)))
+    assert (error.is_transient, error.retry_after_s) == (True, 60.0)
+    assert failure(SimulatedKiwiSdr(synthetic(), speed=FAST, faults=Faults(closes_at=0))).retry_after_s == 0.0
+
+
+def test_the_time_limit_password_lifts_the_limit_of_time():
+    limited = Faults(refusal={"ip_limit": "30,192.0.2.1"})
+    receiver = SimulatedKiwiSdr(synthetic(), speed=FAST, faults=limited, time_limit_password="more time")
+    assert isinstance(failure(receiver), StreamLimitError)
+    assert record(receiver, user_info="more%20time:@").blocks
+    assert "SET auth t=kiwi p=# ipl=more%20time" in receiver.commands
+
+
+def test_streams_that_begin_at_the_same_time_are_told_apart():
+    receiver = SimulatedKiwiSdr(synthetic(), speed=FAST, max_users=8)
+
+    async def run():
+        async with serving(receiver) as url:
+            return await asyncio.gather(*(recorded_from(url, "kiwisdr") for _ in range(8)))
+
+    assert all(recorded.blocks for recorded in in_steady_time(run()))
+    assert len(set(receiver.connection_ids)) == 8
+    assert all(int(number) > 2**32 for number in receiver.connection_ids)  # beyond what counts seconds since 1970
+
+
+def test_frequency_and_gain_are_those_that_the_receiver_applies():
+    receiver = SimulatedKiwiSdr(synthetic(), speed=FAST, converter_hz=2e6)
+    applied = record(receiver, tuning=Tuning(7_050_000.123_456, 8_000.0, 0.1, 42.4)).applied
+    assert applied.frequency_hz == pytest.approx(7_050_000.123, abs=1e-6)
+    assert applied.manual_gain_db == 42
+    assert applied.passband_hz == (-5_000.0, 5_000.0)
+    assert any(command.endswith("freq=5050.000123") for command in receiver.commands)
+    assert any(command.endswith("manGain=42") for command in receiver.commands)
+
+
+def test_the_mode_of_20_khz_is_recorded_over_its_whole_passband():
+    receiver = SimulatedKiwiSdr(synthetic(nominal_rate_hz=WIDE_RATE_HZ), speed=FAST)
+    recorded = record(receiver)
+    assert recorded.nominal_rate_hz == WIDE_RATE_HZ
+    assert recorded.applied.passband_hz == (-8_438.0, 8_438.0)
+    assert "SET AR OK in=20250 out=44100" in receiver.commands
+    assert "SET mod=iq low_cut=-8438 high_cut=8438 freq=7050.000000" in receiver.commands
+
+
+def test_frames_without_stamps_are_recorded_without_a_clock():
+    recorded = record(SimulatedKiwiSdr(synthetic(), speed=FAST, clock=SimulatedClock.UNSTAMPED))
+    stamped = record(SimulatedKiwiSdr(synthetic(), speed=FAST))
+    assert all(block.stamp is None for block in recorded.blocks)
+    np.testing.assert_array_equal(recorded.iq, stamped.iq)
+    assert recorded.blocks[0].level_dbm == stamped.blocks[0].level_dbm
+
+
+@pytest.mark.parametrize(
+    ("clock", "reason"),
+    [
+        (SimulatedClock.UNSTAMPED, "it sends no time stamps"),
+        (SimulatedClock.FROZEN, "its owner has switched its time stamps off"),
+        (SimulatedClock.NO_FIX, None),
+    ],
+)
+def test_the_status_gives_no_fix_age_without_a_clock(clock, reason):
+    status = status_of(SimulatedKiwiSdr(synthetic(), speed=FAST, clock=clock))
+    assert (status.is_up, status.gnss_fix_age_s, status.reason) == (True, None, reason)
+
+
+def test_stamps_that_never_change_give_no_fix_age_where_the_page_does_not_say_so():
+    class Silent(SimulatedKiwiSdr):
+        def status_lines(self):
+            lines = super().status_lines()
+            del lines["tdoa_ch"]
+            return lines
+
+    status = status_of(Silent(synthetic(), speed=FAST, clock=SimulatedClock.FROZEN))
+    assert status.gnss_fix_age_s is None
+    assert status.reason == "its time stamps never change: its owner has switched them off"

@@ -11,7 +11,7 @@ from heimdall_pipelines.formats.recording import open_recording
 from heimdall_pipelines.receivers import kiwisdr
 from heimdall_pipelines.receivers.clients import receiver_of
 from heimdall_pipelines.receivers.signal_sources import WavSource
-from heimdall_pipelines.receivers.simulated_receivers import SimulatedHttpIq, SimulatedKiwiSdr
+from heimdall_pipelines.receivers.simulated_receivers import SimulatedKiwiSdr, SimulatedOpenWebRx
 from heimdall_pipelines.receivers.simulator import SimulatorError, run_simulated, serving
 from heimdall_pipelines.receivers.stream import ReceiverAddress, ReceiverError
 
@@ -20,7 +20,7 @@ from .support import FAST, LIMITS, TUNING, in_steady_time, recorded_from, synthe
 
 
 def test_players_in_a_thread_are_there_until_the_context_ends():
-    simulated = [SimulatedKiwiSdr(synthetic(), speed=FAST), SimulatedHttpIq(synthetic(), speed=FAST)]
+    simulated = [SimulatedKiwiSdr(synthetic(), speed=FAST), SimulatedOpenWebRx(synthetic(), speed=FAST)]
     with run_simulated(*simulated) as urls:
         for receiver, url in zip(simulated, urls, strict=True):
             assert asyncio.run(recorded_from(url, receiver.api_type)).blocks
@@ -73,7 +73,6 @@ def test_a_slow_client_receives_the_complete_signal(tmp_path, monkeypatch):
     monkeypatch.setattr(kiwisdr, "KEEPALIVE_S", 0.01)
     path = kiwi_file(tmp_path, seconds=20.0)
     simulated = [SimulatedKiwiSdr(WavSource(path), speed=FAST) for _ in range(4)]
-    simulated.append(SimulatedHttpIq(WavSource(path), speed=FAST))
 
     async def read_slowly(receiver, url):
         iq = []

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import numpy as np
 
-from heimdall_pipelines.receivers.stream import IqBlock, ReceiverStatus
+from heimdall_pipelines.receivers.stream import AppliedTuning, IqBlock, ReceiverStatus
 from heimdall_pipelines.sessions.record_request import RecordRequest
 from heimdall_pipelines.sessions.recording import RecordingEnvironment, RecordReport, record_session
 from heimdall_pipelines.store.stations import Station, add_station
@@ -37,7 +37,7 @@ class ScriptedStream:
     """A stream of given blocks."""
 
     quantisation_step = 1 / 32768
-    has_automatic_gain = None
+    applied = AppliedTuning(FREQUENCY_HZ, (-RATE_HZ / 2, RATE_HZ / 2))
 
     def __init__(self, blocks, rate_hz):
         self.nominal_rate_hz = rate_hz

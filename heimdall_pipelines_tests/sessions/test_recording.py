@@ -769,7 +769,8 @@ def recorded_and_imported(stores, files):
                 rx_id=rx_id,
             )
         frequency_hz = get_session(stores.database, imported.session_id).frequency_hz
-        request = RecordRequest(frequency_hz, num_samples / rate_hz, rx_ids=tuple(signal_sources))
+        # With a fixed gain the levels are those of the samples, as of a file.
+        request = RecordRequest(frequency_hz, num_samples / rate_hz, rx_ids=tuple(signal_sources), manual_gain_db=50.0)
         then = RecordingEnvironment(patient, wall_clock_ns=lambda: first.start_time_unix_ns, sleep=no_pause)
         return imported, record_session(stores, request, quiet, then)
 

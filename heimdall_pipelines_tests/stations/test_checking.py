@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from sqlalchemy import text
 
-from heimdall_pipelines.receivers.simulated_receivers import Faults, SimulatedHttpIq, SimulatedKiwiSdr
+from heimdall_pipelines.receivers.simulated_receivers import Faults, SimulatedKiwiSdr, SimulatedOpenWebRx
 from heimdall_pipelines.receivers.simulator import run_simulated
 from heimdall_pipelines.receivers.stream import ReceiverStatus
 from heimdall_pipelines.stations.checking import check_stations
@@ -21,9 +21,9 @@ def rows(stores, statement):
 
 
 def test_players_of_both_kinds_answer_and_one_that_is_not_there_is_down(stores):
-    with run_simulated(SimulatedKiwiSdr(synthetic()), SimulatedHttpIq(synthetic())) as (kiwi_url, http_url):
+    with run_simulated(SimulatedKiwiSdr(synthetic()), SimulatedOpenWebRx(synthetic())) as (kiwi_url, http_url):
         add_receivers(stores, "kiwi", url=kiwi_url)
-        add_receivers(stores, "web", url=http_url, api_type="http_iq")
+        add_receivers(stores, "web", url=http_url, api_type="openwebrx")
         add_receivers(stores, "nowhere", url="http://127.0.0.1:1")
         add_station(stores.database, Station("files-only", "Files", 45.0, 8.0))
         checks = {check.rx_id: check for check in check_stations(stores, client_of=patient)}

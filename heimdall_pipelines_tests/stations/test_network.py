@@ -88,7 +88,7 @@ def test_every_field_of_a_station_survives_the_database(stores):
         ({"latitude": 91.0}, r"latitude 91\.0 is outside"),
         ({"longitude": float("nan")}, "longitude nan is outside"),
         ({"url": "file:///etc/passwd"}, "url begins with 'file'"),
-        ({"api_type": "openwebrx"}, "'openwebrx' is not kiwisdr, http_iq"),
+        ({"api_type": "websdr"}, "'websdr' is not kiwisdr, openwebrx or none"),
         ({"frequency_ranges_hz": ((2.0, 1.0),)}, "empty or negative"),
     ],
 )

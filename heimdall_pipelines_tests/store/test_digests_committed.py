@@ -186,7 +186,7 @@ def before_digests(empty_database_settings):
         with opened.transaction() as connection:
             connection.execute(text("CREATE SCHEMA heimdall"))
             config.attributes["connection"] = connection
-            command.upgrade(config, script.get_revision("0009").down_revision)
+            command.upgrade(config, script.get_revision("0010").down_revision)
         yield opened
 
 
@@ -229,4 +229,4 @@ def test_the_migration_gives_digests_to_what_exists_and_says_since_when(before_d
     assert [tuple(row) for row in since] == [("d1", True), ("d2", True), ("s1", True), ("s2", False)]
     (change,) = list_changes(database)
     assert change.after == {"rows": 1 + 1200 + 600 + 2 + 1}
-    assert change.reason.startswith("migration 0009")
+    assert change.reason.startswith("migration 0010")

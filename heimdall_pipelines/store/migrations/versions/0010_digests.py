@@ -11,8 +11,8 @@ from alembic import op
 from heimdall_pipelines.store.digest_filling import fill_digests
 from heimdall_pipelines.throttle import Throttle
 
-revision = "0009"
-down_revision = "0008"
+revision = "0010"
+down_revision = "0009"
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ def upgrade() -> None:
             " VALUES (current_user, 'every table', '{}', NULL, %(after)s, %(reason)s)",
             {
                 "after": json.dumps({"rows": num}),
-                "reason": "migration 0009: rows of before have the digests of what they were at this time",
+                "reason": "migration 0010: rows of before have the digests of what they were at this time",
             },
         )
 

@@ -10,8 +10,8 @@ from sqlalchemy import Connection, text
 
 from heimdall_pipelines.model.feature_inputs import FeatureInputs
 
-revision = "0010"
-down_revision = "0009"
+revision = "0011"
+down_revision = "0010"
 
 _ROWS_AT_ONCE = 1000
 
