@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.model.row_metadata import SessionExtraction
-from heimdall_pipelines.rf.features import InvalidIqError, extract_features
+from heimdall_pipelines.rf.defects import CLIPPED_SHARE, clipped_share, defect_of
+from heimdall_pipelines.rf.features import MIN_CHANNEL_BINS, InvalidIqError, extract_features
+from heimdall_pipelines.rf.passband import MAX_SAMPLES, Passband, detect_passband
 from heimdall_pipelines.rf.segments import (
     CHUNK_NS,
     SEGMENT_NS,
@@ -47,6 +49,7 @@ PROGRESS_INTERVAL_S = 5.0
 AT_QUANTISATION_DB = 3.0
 SPECTROGRAM_TIMES = 600
 SPECTROGRAM_TIMES_PER_SEGMENT = 20
+MIN_BANDWIDTH_HZ = MIN_CHANNEL_BINS / (CHUNK_NS / 1e9)
 
 
 class NotExtractableError(HeimdallError):
@@ -165,14 +168,25 @@ class _StationExtractor:
         self.interval = Interval(recording.start_time_unix_ns, recording.samples_count, recording.sample_rate_hz)
         self.summary = StationSummary(recording.station.rx_id, sample_rate_hz=recording.sample_rate_hz)
         self.usable_hz = recording.passband_hz or USABLE_BAND * recording.sample_rate_hz
+        self.filter: Passband | None = None
         self.iq: StationIq | None = None
         if recording.error_message is not None or recording.location is None:
             self.summary.error_message = recording.error_message or "nothing was recorded"
             return
         try:
             self.iq = StationIq(stores.objects, recording)
+            if recording.passband_hz is None:
+                self._find_filter(self.iq)
         except (ObjectNotFoundError, IqObjectError) as error:
+            self.iq = None
             self.summary.error_message = str(error)
+
+    def _find_filter(self, iq: StationIq) -> None:
+        """Use the receiver's filter, found in the first samples, as the passband if it is narrower."""
+        first = iq.read(0, min(iq.num_samples, MAX_SAMPLES))
+        self.filter = detect_passband(first, sample_rate_hz=self.recording.sample_rate_hz)
+        if self.filter is not None and self.filter.width_around_centre_hz >= MIN_BANDWIDTH_HZ:
+            self.usable_hz = min(self.usable_hz, self.filter.width_around_centre_hz)
 
     def extract(self, grid: SegmentGrid, segment_idx: int, bandwidth_hz: float, num_times: int) -> ReceiverFeatures:
         """Features of one segment, or an entry with the reason why features are missing."""
@@ -185,6 +199,10 @@ class _StationExtractor:
         full_scale_dbm = self.recording.full_scale_dbm
         try:
             iq = self.iq.read(cut.first_sample, cut.num_samples)
+            defect = defect_of(iq)
+            if defect is not None:
+                self.summary.error_message = defect
+                return self.without_features(defect)
             extracted = extract_features(
                 cut.chunks(iq),
                 sample_rate_hz=rate_hz,
@@ -201,25 +219,36 @@ class _StationExtractor:
             )
         features = extracted.summary()
         self._count(features, extracted.signal_present)
-        flags = (*self._flags(features["noise_floor_dbm"]["mean"]), *extracted.flags)
+        flags = (*self._flags(iq, features["noise_floor_dbm"]["mean"]), *extracted.flags)
         self.summary.flags.update(flags)
         return self._entry(signal_present=extracted.signal_present, features=features, flags=flags)
 
-    def _flags(self, noise_floor_dbm: float | None) -> Iterator[str]:
+    def _flags(self, iq: NDArray[np.complex64], noise_floor_dbm: float | None) -> Iterator[str]:
         """Reasons in the recording to distrust the levels."""
         if self.recording.note is not None:
             yield self.recording.note
         if not self.recording.is_calibrated:
             yield "uncalibrated: levels relative to full scale"
         step = self.recording.quantisation_step
+        share = clipped_share(iq, step)
+        if share > CLIPPED_SHARE:
+            yield f"clipped: {share:.1%} of the numbers are at full scale; reduce the receiver's gain"
+        if self.filter is not None:
+            yield self._filter_flag(self.filter)
         if step is not None and noise_floor_dbm is not None:
             # Rounding both components adds step**2 / 12 each (Bennett, 1948).
             quantisation_dbm = 10 * math.log10(step**2 / 6) + self.recording.full_scale_dbm
             if noise_floor_dbm < quantisation_dbm + AT_QUANTISATION_DB:
                 yield (
-                    "noise_floor_dbm is the rounding of the samples: the receiver's filter is narrower than the "
-                    "sampled band (give --passband), or its gain too low"
+                    "noise_floor_dbm is the rounding of the samples: it may be far too low, and snr_db too high; the "
+                    "receiver's filter is narrower than the sampled band (give --passband), or its gain too low"
                 )
+
+    def _filter_flag(self, found: Passband) -> str:
+        flag = f"the receiver's filter passes {found}"
+        if found.width_around_centre_hz < MIN_BANDWIDTH_HZ:
+            return f"{flag}, without the centre: noise_floor_dbm is too low and snr_db too high; give --passband"
+        return f"{flag}: measured in {self.usable_hz:.0f} Hz around the centre (--passband sets another width)"
 
     def _count(self, features: dict[str, dict[str, float | None]], signal_present: bool) -> None:
         self.summary.segments += 1
