@@ -6,15 +6,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from uuid import UUID
 
 import numpy as np
 
-from heimdall_pipelines.errors import HeimdallError, UnavailableError
+from heimdall_pipelines.errors import UnavailableError
 from heimdall_pipelines.formats.iq_recording import IqRecording
 from heimdall_pipelines.formats.npy import npy_header_bytes
-from heimdall_pipelines.formats.recording import open_recording
 from heimdall_pipelines.rf.features import (
     MAX_SAMPLE_RATE_HZ,
     MIN_CHANNEL_BINS,
@@ -23,6 +21,8 @@ from heimdall_pipelines.rf.features import (
 )
 from heimdall_pipelines.rf.segments import CHUNK_NS, Interval, NoSegmentError, plan_segments
 from heimdall_pipelines.rf.spectrum import USABLE_BAND
+from heimdall_pipelines.sessions.import_request import ImportFile, ImportOptions, ImportRefusedError, open_files
+from heimdall_pipelines.sessions.import_stations import resolve_stations
 from heimdall_pipelines.sessions.sidecar import session_sidecar
 from heimdall_pipelines.stations.network import Network
 from heimdall_pipelines.store.iq_objects import put_iq, remove_session_iq, session_iq_location
@@ -37,44 +37,17 @@ from heimdall_pipelines.store.session_import import (
 )
 from heimdall_pipelines.store.session_slugs import check_slug, default_session_name, session_slug
 from heimdall_pipelines.store.sessions import SessionIdentity, SessionNotFoundError, get_session
-from heimdall_pipelines.store.stations import Station, list_stations, slug
+from heimdall_pipelines.store.stations import Station
 from heimdall_pipelines.store.stores import Stores
 from heimdall_pipelines.throttle import Progress, Throttle
+
+__all__ = ["ImportFile", "ImportOptions", "ImportRefusedError", "ImportReport", "import_session"]
 
 logger = logging.getLogger(__name__)
 
 MIN_BANDWIDTH_HZ = MIN_CHANNEL_BINS / (CHUNK_NS / 1e9)
 FREQUENCY_TOLERANCE_HZ = 1.0
 PROGRESS_INTERVAL_S = 2.0
-
-
-class ImportRefusedError(HeimdallError):
-    """The files cannot be imported as a session; the message says which file and what to do. Nothing was stored."""
-
-
-@dataclass(frozen=True)
-class ImportFile:
-    """A recording file and the values given for it; None: the value of the file."""
-
-    path: Path
-    rx_id: str | None = None
-    position: tuple[float, float, float] | None = None
-
-
-@dataclass(frozen=True)
-class ImportOptions:
-    """Values given for all files of an import; None: the value of each file, or the default."""
-
-    name: str | None = None
-    slug: str | None = None
-    known_source: str | None = None
-    bandwidth_hz: float | None = None
-    passband_hz: float | None = None
-    sample_rate_hz: float | None = None
-    frequency_hz: float | None = None
-    start_time_unix_ns: int | None = None
-    raw_format: str | None = None
-    full_scale_dbm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -139,22 +112,13 @@ def import_session(
     UnavailableError
         PostgreSQL or the S3 store could not be reached.
     """
-    if not files:
-        raise ImportRefusedError("no file to import was given")
     if options.slug is not None:
         check_slug(options.slug)
-    recordings = [
-        open_recording(
-            file.path,
-            sample_rate_hz=options.sample_rate_hz,
-            frequency_hz=options.frequency_hz,
-            start_time_unix_ns=options.start_time_unix_ns,
-            raw_format=options.raw_format,
-        )
-        for file in files
-    ]
+    recordings, notes = open_files(files, options)
+    for note in notes:
+        progress(note)
     frequency_hz = _common_frequency_hz(recordings)
-    stations = _resolve_stations(stores, network, files, recordings)
+    stations = resolve_stations(stores, network, files, recordings)
     lowest_rate_hz = min(recording.sample_rate_hz for recording in recordings)
     passband_hz = _checked_width_hz("--passband", options.passband_hz, USABLE_BAND * lowest_rate_hz)
     usable_hz = passband_hz or USABLE_BAND * lowest_rate_hz
@@ -163,8 +127,8 @@ def import_session(
     )
     _refuse_without_common_time(recordings)
     sources = [
-        _calibrated(recording, station, options.full_scale_dbm)
-        for recording, station in zip(recordings, stations, strict=True)
+        _calibrated(recording, station, options.full_scale_dbm if file.full_scale_dbm is None else file.full_scale_dbm)
+        for file, recording, station in zip(files, recordings, stations, strict=True)
     ]
     sha256 = {source.station.rx_id: _checksum(source, progress) for source in sources}
     start = datetime.fromtimestamp(min(recording.start_time_unix_ns for recording in recordings) // 10**9, UTC)
@@ -208,46 +172,6 @@ def _common_frequency_hz(recordings: Sequence[IqRecording]) -> float:
         listed = ", ".join(f"{path.name}: {value:.10g} Hz" for path, value in frequencies.items())
         raise ImportRefusedError(f"the files are tuned to different frequencies ({listed}); import each on its own")
     return next(iter(frequencies.values()))
-
-
-def _resolve_stations(
-    stores: Stores, network: Network, files: Sequence[ImportFile], recordings: Sequence[IqRecording]
-) -> list[Station]:
-    existing = {station.rx_id: station for station in list_stations(stores.database)}
-    resolved = [
-        _resolve_station(existing, network, file, recording) for file, recording in zip(files, recordings, strict=True)
-    ]
-    rx_ids = [station.rx_id for station in resolved]
-    for file, rx_id in zip(files, rx_ids, strict=True):
-        if rx_ids.count(rx_id) > 1:
-            raise ImportRefusedError(f"{file.path}: station {rx_id} is given twice; name it with --station FILE=rx_id")
-    return resolved
-
-
-def _resolve_station(
-    existing: dict[str, Station], network: Network, file: ImportFile, recording: IqRecording
-) -> Station:
-    rx_id = file.rx_id or slug(recording.receiver_name or "")
-    if not rx_id:
-        raise ImportRefusedError(
-            f"{file.path}: the file does not name its station; give --station {file.path.name}=rx_id"
-        )
-    if rx_id in existing:
-        if file.position is not None:
-            raise ImportRefusedError(
-                f"{file.path}: station {rx_id} has a position already; give --position only for a new station"
-            )
-        return existing[rx_id]
-    listed = network.position_of(rx_id)
-    position = file.position or recording.position or listed
-    if position is None:
-        raise ImportRefusedError(
-            f"{file.path}: unknown station {rx_id}; give --position {file.path.name}=latitude,longitude,altitude_m "
-            f"or add it with: heimdall station add {rx_id} --latitude … --longitude …"
-        )
-    latitude, longitude, altitude_m = position
-    name = recording.receiver_name or rx_id
-    return Station(rx_id, name, latitude, longitude, altitude_m, is_active=False)
 
 
 def _checked_width_hz(option: str, given_hz: float | None, widest_hz: float) -> float | None:
