@@ -64,7 +64,10 @@ def import_(
     The daemon (`heimdall dev`) then extracts its features; without a daemon: heimdall session extract.
     """
     from heimdall_pipelines.cli.tables import print_import
+    from heimdall_pipelines.formats.sigmf_archive import expanded
     from heimdall_pipelines.sessions.importing import ImportFile, ImportOptions
+
+    files = expanded(files)
 
     def read(option: str, texts: list[str] | None, parse: Callable[[str], Value]) -> _PerFile[Value]:
         return _per_file(option, texts or [], files, parse)

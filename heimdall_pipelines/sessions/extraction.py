@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.model.row_metadata import SessionExtraction
 from heimdall_pipelines.rf.defects import CLIPPED_SHARE, clipped_share, defect_of
-from heimdall_pipelines.rf.features import MIN_CHANNEL_BINS, InvalidIqError, extract_features
+from heimdall_pipelines.rf.features import InvalidIqError, extract_features
 from heimdall_pipelines.rf.passband import MAX_SAMPLES, Passband, detect_passband
 from heimdall_pipelines.rf.segments import (
     CHUNK_NS,
@@ -26,6 +26,7 @@ from heimdall_pipelines.rf.segments import (
 )
 from heimdall_pipelines.rf.spectrogram import spectrogram_dbm_per_hz
 from heimdall_pipelines.rf.spectrum import USABLE_BAND
+from heimdall_pipelines.sessions.import_request import MIN_BANDWIDTH_HZ
 from heimdall_pipelines.store.features import (
     ReceiverAggregate,
     ReceiverFeatures,
@@ -49,7 +50,6 @@ PROGRESS_INTERVAL_S = 5.0
 AT_QUANTISATION_DB = 3.0
 SPECTROGRAM_TIMES = 600
 SPECTROGRAM_TIMES_PER_SEGMENT = 20
-MIN_BANDWIDTH_HZ = MIN_CHANNEL_BINS / (CHUNK_NS / 1e9)
 
 
 class NotExtractableError(HeimdallError):

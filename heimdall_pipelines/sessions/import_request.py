@@ -1,6 +1,7 @@
 """What is to be imported: files with the values given for each, and values for all of them."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,10 @@ from heimdall_pipelines.formats.file_formats import format_of
 from heimdall_pipelines.formats.iq_recording import GivenValues, IqRecording
 from heimdall_pipelines.formats.recording import open_recording
 from heimdall_pipelines.formats.utc import iso_from_unix_ns
+from heimdall_pipelines.rf.features import MIN_CHANNEL_BINS
+from heimdall_pipelines.rf.segments import CHUNK_NS
 
+MIN_BANDWIDTH_HZ = MIN_CHANNEL_BINS / (CHUNK_NS / 1e9)
 _RATE_TOLERANCE = 1e-3  # a nominal rate beside the true one
 
 
@@ -128,3 +132,9 @@ def _is_same(option: str, value: float, given: float) -> bool:
 
 def _text(option: str, value: float) -> str:
     return iso_from_unix_ns(int(value)) if option == "--start" else f"{value:.12g}"
+
+
+def content_digest(parts: Iterable[tuple[str, int, str]]) -> str:
+    """Digest by which an import finds its session: of rx_id, start in ns and SHA-256 of each station."""
+    lines = sorted(f"{rx_id} {start_ns} {sha256}" for rx_id, start_ns, sha256 in parts)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -15,18 +15,25 @@ from heimdall_pipelines.formats.iq_recording import IqRecording
 from heimdall_pipelines.formats.npy import npy_header_bytes
 from heimdall_pipelines.rf.features import (
     MAX_SAMPLE_RATE_HZ,
-    MIN_CHANNEL_BINS,
     MIN_SAMPLE_RATE_HZ,
     default_channel_bandwidth_hz,
 )
-from heimdall_pipelines.rf.segments import CHUNK_NS, Interval, NoSegmentError, plan_segments
+from heimdall_pipelines.rf.segments import Interval, NoSegmentError, plan_segments
 from heimdall_pipelines.rf.spectrum import USABLE_BAND
-from heimdall_pipelines.sessions.import_request import ImportFile, ImportOptions, ImportRefusedError, open_files
+from heimdall_pipelines.sessions.import_differences import FileValues, refuse_other_values
+from heimdall_pipelines.sessions.import_request import (
+    MIN_BANDWIDTH_HZ,
+    ImportFile,
+    ImportOptions,
+    ImportRefusedError,
+    content_digest,
+    open_files,
+)
 from heimdall_pipelines.sessions.import_stations import resolve_stations
 from heimdall_pipelines.sessions.sidecar import session_sidecar
 from heimdall_pipelines.stations.network import Network
 from heimdall_pipelines.store.iq_objects import put_iq, remove_session_iq, session_iq_location
-from heimdall_pipelines.store.measurements import StationRecording
+from heimdall_pipelines.store.measurements import StationRecording, list_recordings
 from heimdall_pipelines.store.session_completion import complete_session
 from heimdall_pipelines.store.session_import import (
     ImportedSession,
@@ -45,7 +52,6 @@ __all__ = ["ImportFile", "ImportOptions", "ImportRefusedError", "ImportReport", 
 
 logger = logging.getLogger(__name__)
 
-MIN_BANDWIDTH_HZ = MIN_CHANNEL_BINS / (CHUNK_NS / 1e9)
 FREQUENCY_TOLERANCE_HZ = 1.0
 PROGRESS_INTERVAL_S = 2.0
 
@@ -130,6 +136,9 @@ def import_session(
         _calibrated(recording, station, options.full_scale_dbm if file.full_scale_dbm is None else file.full_scale_dbm)
         for file, recording, station in zip(files, recordings, stations, strict=True)
     ]
+    for recording in recordings:
+        if recording.digest is not None:
+            recording.digest.verify()
     sha256 = {source.station.rx_id: _checksum(source, progress) for source in sources}
     start = datetime.fromtimestamp(min(recording.start_time_unix_ns for recording in recordings) // 10**9, UTC)
     name = options.name or default_session_name(frequency_hz, start)
@@ -143,10 +152,12 @@ def import_session(
         content_sha256=content_sha256,
     )
     with import_lock(stores.database, content_sha256):
-        _refuse_partly_imported(stores, sources, sha256, content_sha256)
+        _refuse_partly_imported(stores, sources, sha256, content_sha256, frequency_hz, options)
         session, is_completed = begin_import(stores.database, imported)
         if is_completed:
             known = get_session(stores.database, session.id)
+            stored_before = list_recordings(stores.database, session.id)
+            refuse_other_values(known, stored_before, _file_values(sources), frequency_hz, options)
             return ImportReport(known.id, known.slug, known.revision, known.name, False, ())
         try:
             stored = tuple(
@@ -220,15 +231,40 @@ def _object_stream(source: _Source, progress: Callable[[float], None]) -> Iterat
 
 
 def _content_digest(sources: Sequence[_Source], sha256: Mapping[str, str]) -> str:
-    lines = sorted(f"{s.station.rx_id} {s.recording.start_time_unix_ns} {sha256[s.station.rx_id]}" for s in sources)
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return content_digest(
+        (source.station.rx_id, source.recording.start_time_unix_ns, sha256[source.station.rx_id]) for source in sources
+    )
+
+
+def _file_values(sources: Sequence[_Source]) -> list[FileValues]:
+    return [
+        FileValues(
+            source.station.rx_id,
+            source.recording.sample_rate_hz,
+            source.recording.start_time_unix_ns,
+            source.full_scale_dbm if source.is_calibrated else None,
+        )
+        for source in sources
+    ]
 
 
 def _refuse_partly_imported(
-    stores: Stores, sources: Sequence[_Source], sha256: Mapping[str, str], content_sha256: str
+    stores: Stores,
+    sources: Sequence[_Source],
+    sha256: Mapping[str, str],
+    content_sha256: str,
+    frequency_hz: float,
+    options: ImportOptions,
 ) -> None:
-    """Refuse files of which some, but not all, were imported before."""
+    """Refuse files of which some, but not all, were imported before, or all with other starts."""
     held = sessions_holding(stores.database, list(sha256.values()), other_than_content=content_sha256)
+    slugs = {held.get(sha256[source.station.rx_id]) for source in sources}
+    (slug, *others) = slugs
+    if slug is not None and not others:
+        known = get_session(stores.database, slug)
+        stored = list_recordings(stores.database, known.id)
+        if {(r.station.rx_id, r.sha256) for r in stored} == set(sha256.items()):
+            refuse_other_values(known, stored, _file_values(sources), frequency_hz, options)
     listed = [
         f"{source.recording.path.name} (session {held[sha256[source.station.rx_id]]})"
         for source in sources
@@ -236,7 +272,8 @@ def _refuse_partly_imported(
     ]
     if listed:
         raise ImportRefusedError(
-            f"already imported in another session: {', '.join(listed)}; leave these files out of this import"
+            f"already imported in another session: {', '.join(listed)}; leave these files out of this import, or "
+            f"first: heimdall session delete {next(iter(held.values()))}"
         )
 
 
@@ -272,6 +309,8 @@ def _store(
         session_name=imported.name,
         frequency_hz=imported.frequency_hz,
         origin=f"imported from {file.format}",
+        extra={"source_file": file.path.name, "source_encoding": file.encoding, "notes": list(file.notes)},
+        source=file.source,
     )
     stream = _ByteStream(_object_stream(source, lambda done: progress(f"storing {station.rx_id}: {done:.0%}")))
     put_iq(stores.objects, location, stream, source.object_bytes, sidecar)
