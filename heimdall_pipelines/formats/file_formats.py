@@ -92,6 +92,24 @@ def _open_npy(path: Path, given: GivenValues, raw_format: str | None) -> IqRecor
     return open_npy(path, given)
 
 
+def _open_sdriq(path: Path, given: GivenValues, raw_format: str | None) -> IqRecording:  # noqa: ARG001
+    from heimdall_pipelines.formats.sdriq import open_sdriq
+
+    return open_sdriq(path, given)
+
+
+def _open_mat(path: Path, given: GivenValues, raw_format: str | None) -> IqRecording:  # noqa: ARG001
+    from heimdall_pipelines.formats.matlab import open_mat
+
+    return open_mat(path, given)
+
+
+def _open_digital_rf(path: Path, given: GivenValues, raw_format: str | None) -> IqRecording:  # noqa: ARG001
+    from heimdall_pipelines.formats.digital_rf_files import open_digital_rf
+
+    return open_digital_rf(path, given)
+
+
 def _open_raw(path: Path, given: GivenValues, raw_format: str | None) -> IqRecording:
     from heimdall_pipelines.formats.raw_files import open_raw
 
@@ -123,10 +141,36 @@ FILE_FORMATS = (
     FileFormat(
         name=".npy",
         suffixes=(".npy",),
-        description="`.npy`, complex64 or complex128, one dimension",
+        description="`.npy` of NumPy: complex64 or complex128, shape (n,), (1, n) or (n, 1); integers or floats as "
+        "I, Q pairs of shape (n, 2) or (2, n), in C or Fortran order",
         states="samples",
         options="`--station --sample-rate --frequency --start`",
         reader=_open_npy,
+    ),
+    FileFormat(
+        name="SDRangel",
+        suffixes=(".sdriq",),
+        description="`.sdriq` of SDRangel, 16 or 24 bits",
+        states="sample rate, frequency, time",
+        options="`--station`",
+        reader=_open_sdriq,
+    ),
+    FileFormat(
+        name="MATLAB",
+        suffixes=(".mat",),
+        description="MATLAB `.mat` with one vector of complex numbers or of I, Q pairs; version 7.3 needs h5py",
+        states="samples; rate and frequency in scalars such as `fs`, `SampleRate`, `fc`, `CenterFrequency`",
+        options="`--station --start`, and what it does not have of `--sample-rate --frequency`",
+        reader=_open_mat,
+    ),
+    FileFormat(
+        name="Digital RF",
+        suffixes=(),
+        description="Digital RF: the folder of a channel, or one with a single channel; needs digital_rf "
+        "(`pip install 'heimdall-pipelines[formats]'`)",
+        states="sample rate, time, often the frequency",
+        options="`--station`",
+        reader=_open_digital_rf,
     ),
     FileFormat(
         name="raw",
@@ -143,12 +187,17 @@ FILE_FORMATS = (
 
 
 def format_of(path: Path) -> FileFormat | None:
-    """Return the format of a file by its suffix, None for a suffix of no format.
+    """Return the format of a file by its suffix, that of a folder by what it holds; None for no format.
 
     >>> format_of(Path("a/20171127T104156Z_77500_HB9RYZ_iq.WAV")).name
     'WAV'
     """
     suffix = path.suffix.lower()
+    if not suffix or path.is_dir():
+        from heimdall_pipelines.formats.digital_rf_files import is_digital_rf
+
+        if is_digital_rf(path):
+            return next(one for one in FILE_FORMATS if one.reader is _open_digital_rf)
     return next((one for one in FILE_FORMATS if suffix in one.suffixes), None)
 
 
@@ -166,7 +215,7 @@ def names_of_formats() -> str:
     """List the formats for a help text.
 
     >>> names_of_formats()
-    'WAV, SigMF, .npy or raw'
+    'WAV, SigMF, .npy, SDRangel, MATLAB, Digital RF or raw'
     """
     *others, last = (one.name for one in FILE_FORMATS)
     return f"{', '.join(others)} or {last}"
@@ -174,4 +223,4 @@ def names_of_formats() -> str:
 
 def suffixes_text() -> str:
     """List the formats with their suffixes for an error message."""
-    return "; ".join(f"{', '.join(one.suffixes)} ({one.name})" for one in FILE_FORMATS)
+    return "; ".join(f"{', '.join(one.suffixes)} ({one.name})" for one in FILE_FORMATS if one.suffixes)

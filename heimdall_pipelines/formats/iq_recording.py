@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from heimdall_pipelines.formats.samples import RecordingFormatError, SampleLayout, open_file
+from heimdall_pipelines.formats.samples import RecordingFormatError, SampleSource, open_file
 
 Value = TypeVar("Value")
 
@@ -108,7 +108,7 @@ class IqRecording:
         Everything that a SigMF file said.
     digest : ExpectedDigest | None
         Checksum that the file states; verified when it is imported.
-    layout : SampleLayout
+    layout : SampleSource
         Where the samples lie.
 
     Raises
@@ -131,7 +131,7 @@ class IqRecording:
     notes: tuple[str, ...] = ()
     source: SourceMetadata | None = field(default=None, repr=False)
     digest: ExpectedDigest | None = field(default=None, repr=False)
-    layout: SampleLayout = field(repr=False, compare=False)
+    layout: SampleSource = field(repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.layout.num_samples == 0:

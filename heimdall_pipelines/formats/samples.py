@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,6 +111,24 @@ def open_file(path: Path) -> Iterator[BufferedReader]:
 def file_size(file: BinaryIO) -> int:
     """Return the length in bytes of an open regular file."""
     return os.fstat(file.fileno()).st_size
+
+
+class SampleSource(Protocol):
+    """Samples of a recording, wherever they lie."""
+
+    @property
+    def encoding(self) -> Encoding:
+        """How they are stored."""
+        ...
+
+    @property
+    def num_samples(self) -> int:
+        """Number of samples."""
+        ...
+
+    def blocks(self, max_samples: int) -> Iterator[NDArray[np.complex64]]:
+        """Yield all samples in arrays of `max_samples`, the last one shorter; see `IqRecording.blocks`."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
