@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from heimdall_pipelines.cli import session_correcting, session_importing, session_locating, session_recording
+from heimdall_pipelines.cli import (
+    session_correcting,
+    session_importing,
+    session_inspecting,
+    session_locating,
+    session_recording,
+)
 from heimdall_pipelines.cli.confirming import confirm_deletion
 from heimdall_pipelines.cli.console import escape, output, show_progress, table
 from heimdall_pipelines.cli.environment import reader, stores
@@ -24,6 +30,7 @@ Session = Annotated[str, typer.Argument(help="The session's slug or id, see: hei
 
 
 app.command("import")(session_importing.import_)
+app.command("inspect")(session_inspecting.inspect)
 app.command("correct")(session_correcting.correct)
 app.command("export")(session_correcting.export)
 

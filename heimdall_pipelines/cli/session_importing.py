@@ -45,6 +45,10 @@ def import_(
     passband: Annotated[
         list[str] | None, typer.Option(help="Passband of the receivers' filters; default: found in the spectrum")
     ] = None,
+    channel: Annotated[
+        list[str] | None,
+        typer.Option(help="Decimate wider recordings to this width around the centre, such as 200kHz"),
+    ] = None,
     sample_rate: Annotated[list[str] | None, typer.Option(help=f"Such as 48kHz, {_PER_FILE}")] = None,
     frequency: Annotated[list[str] | None, typer.Option(help=f"Centre, such as 145.5MHz, {_PER_FILE}")] = None,
     start: Annotated[
@@ -75,7 +79,7 @@ def import_(
     rates = read("--sample-rate", sample_rate, lambda text: frequency_hz(text, "--sample-rate"))
     frequencies = read("--frequency", frequency, frequency_hz)
     starts = read("--start", start, start_unix_ns)
-    raw_formats = read("--raw-format", raw_format, _raw_format)
+    raw_formats = read("--raw-format", raw_format, raw_format_name)
     levels = read("--full-scale-dbm", full_scale_dbm, lambda text: level_dbm(text, "--full-scale-dbm"))
     stations = _assigned("--station", station or [], files, str)
     positions = _assigned("--position", position or [], files, _position)
@@ -85,6 +89,7 @@ def import_(
         known_source=_once("--known-source", known_source),
         bandwidth_hz=optional_frequency_hz(_once("--bandwidth", bandwidth), "--bandwidth"),
         passband_hz=optional_frequency_hz(_once("--passband", passband), "--passband"),
+        channel_hz=optional_frequency_hz(_once("--channel", channel), "--channel"),
         sample_rate_hz=rates.for_all,
         frequency_hz=frequencies.for_all,
         start_time_unix_ns=starts.for_all,
@@ -192,7 +197,8 @@ def level_dbm(text: str, option: str) -> float:
     return value
 
 
-def _raw_format(text: str) -> str:
+def raw_format_name(text: str) -> str:
+    """Read the value of --raw-format, or one of its aliases."""
     name = RAW_FORMAT_ALIASES.get(text.lower(), text.lower())
     if name not in RAW_FORMATS:
         raise typer.BadParameter(f"--raw-format {text}: one of {', '.join(RAW_FORMATS)} is expected")

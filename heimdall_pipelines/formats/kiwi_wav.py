@@ -97,7 +97,7 @@ def _fit(path: Path, stamps: NDArray[np.void], layout: SampleLayout, values: Res
         offset = None if error.block is None else int(layout.offsets[error.block])
         raise RecordingFormatError(path, str(error), offset) from error
     except ValueError as error:
-        raise RecordingFormatError(path, f"{error}: correct the date with --start") from error
+        raise RecordingFormatError(path, f"{error}: correct the date with --start FILE=date") from error
 
 
 def write_kiwi_wav(

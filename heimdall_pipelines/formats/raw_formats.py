@@ -26,6 +26,7 @@ _SMALLEST, _GREATEST = 1e-12, 1e6  # floats of receivers: full scale is 1, or 32
 _PLAUSIBLE_SHARE = 0.99
 _MIN_NONZERO_SHARE = 0.5
 _ENTROPY_DIFFERENCE_BITS = 0.15
+_UNIFORM_SPREAD = 68.0  # standard deviation of uniform bytes is 73.9
 
 
 def implausibility(data: bytes, raw_format: str) -> str | None:
@@ -76,10 +77,9 @@ def likely_format(data: bytes) -> str | None:
     octets = np.frombuffer(data[: len(data) // 4 * 4], np.uint8)
     if octets.size < _MIN_NUMBERS or not octets.any():
         return None
-    first, second = (_entropy_bits(octets[lane::2]) for lane in (0, 1))  # low-order bytes are the more random ones
-    if second < first - _ENTROPY_DIFFERENCE_BITS:
+    if _is_low_order(octets[0::2], octets[1::2]):
         return "ci16"
-    if first < second - _ENTROPY_DIFFERENCE_BITS:
+    if _is_low_order(octets[1::2], octets[0::2]):
         return "ci16_be"
     unsigned, signed = _distances(octets)
     if min(unsigned, signed) > 60:  # 64 for uniform bytes: nothing is known
@@ -110,6 +110,15 @@ def _is_implausible_byte_format(data: bytes, raw_format: str) -> bool:
     if raw_format == "ci8":
         return unsigned < 45 and signed > 80
     return raw_format == "cu8" and signed < 45 and unsigned > 80
+
+
+def _is_low_order(low: NDArray[np.uint8], high: NDArray[np.uint8]) -> bool:
+    """Whether bytes are the lower halves of numbers of two: more random, or nearly uniform beside less spread ones."""
+    low_spread, high_spread = float(np.std(low.view(np.int8))), float(np.std(high.view(np.int8)))
+    return (
+        _entropy_bits(high) < _entropy_bits(low) - _ENTROPY_DIFFERENCE_BITS
+        or low_spread > _UNIFORM_SPREAD > high_spread / 0.8
+    )
 
 
 def _entropy_bits(octets: NDArray[np.uint8]) -> float:

@@ -173,6 +173,13 @@ class SampleLayout:
                 self._check_finite(block, first)
                 yield block
 
+    def piece(self, first: int, count: int) -> NDArray[np.complex64]:
+        """Read samples from any place; `first` and `first + count` must lie within them."""
+        with open_file(self.path) as file:
+            block = self.encoding.decode(self._read(file, first, first + count))
+        self._check_finite(block, first)
+        return block
+
     def _read(self, file: BufferedReader, first: int, stop: int) -> NDArray[np.uint8]:
         size = self.encoding.sample_bytes
         stored = np.empty((stop - first) * size, np.uint8)

@@ -37,13 +37,17 @@ class ImportFile:
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """Values given for all files; rate, frequency, start and raw format hold for files that do not state them."""
+    """Values given for all files; rate, frequency, start and raw format hold for files that do not state them.
+
+    Recordings of more than twice `channel_hz` are decimated to it.
+    """
 
     name: str | None = None
     slug: str | None = None
     known_source: str | None = None
     bandwidth_hz: float | None = None
     passband_hz: float | None = None
+    channel_hz: float | None = None
     sample_rate_hz: float | None = None
     frequency_hz: float | None = None
     start_time_unix_ns: int | None = None

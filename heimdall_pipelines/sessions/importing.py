@@ -20,6 +20,7 @@ from heimdall_pipelines.rf.features import (
 )
 from heimdall_pipelines.rf.segments import Interval, NoSegmentError, plan_segments
 from heimdall_pipelines.rf.spectrum import USABLE_BAND
+from heimdall_pipelines.sessions.import_channel import channel_of
 from heimdall_pipelines.sessions.import_differences import FileValues, refuse_other_values
 from heimdall_pipelines.sessions.import_request import (
     MIN_BANDWIDTH_HZ,
@@ -121,6 +122,12 @@ def import_session(
     if options.slug is not None:
         check_slug(options.slug)
     recordings, notes = open_files(files, options)
+    if options.channel_hz is not None:
+        wide, channel_hz = recordings, _checked_channel_hz(options.channel_hz)
+        recordings = [channel_of(recording, channel_hz) for recording in wide]
+        notes += [
+            f"{new.path.name}: {new.notes[-1]}" for new, old in zip(recordings, wide, strict=True) if new is not old
+        ]
     for note in notes:
         progress(note)
     frequency_hz = _common_frequency_hz(recordings)
@@ -177,12 +184,19 @@ def _common_frequency_hz(recordings: Sequence[IqRecording]) -> float:
         if not MIN_SAMPLE_RATE_HZ <= recording.sample_rate_hz <= MAX_SAMPLE_RATE_HZ:
             raise ImportRefusedError(
                 f"{recording.path}: sample rate {recording.sample_rate_hz:g} Hz is outside 8 kHz to 2.4 MHz"
+                + ("; decimate it with --channel 200kHz" if recording.sample_rate_hz > MAX_SAMPLE_RATE_HZ else "")
             )
         frequencies[recording.path] = recording.frequency_hz
     if max(frequencies.values()) - min(frequencies.values()) > FREQUENCY_TOLERANCE_HZ:
         listed = ", ".join(f"{path.name}: {value:.10g} Hz" for path, value in frequencies.items())
         raise ImportRefusedError(f"the files are tuned to different frequencies ({listed}); import each on its own")
     return next(iter(frequencies.values()))
+
+
+def _checked_channel_hz(channel_hz: float) -> float:
+    if not MIN_SAMPLE_RATE_HZ <= channel_hz <= MAX_SAMPLE_RATE_HZ / 2:
+        raise ImportRefusedError(f"--channel {channel_hz:g} Hz must be from 8 kHz to 1.2 MHz")
+    return channel_hz
 
 
 def _checked_width_hz(option: str, given_hz: float | None, widest_hz: float) -> float | None:

@@ -270,3 +270,67 @@ def exported_meta(folder, options):
 def test_a_wrong_checksum_in_a_file_is_refused(heimdall, tmp_path):
     path = sigmf_pair(tmp_path, "a", core={"core:sha512": "0" * 128})
     assert "core:sha512 differs" in refused(heimdall("session", "import", path, *placed(path, "a")))
+
+
+def wide_recording(folder, rate_hz=2_400_000.0):
+    """Half a second: a tone of -6 dB of full scale 20 kHz above the centre, and one outside the channel."""
+    n = np.arange(int(rate_hz / 2))
+    iq = 0.5 * np.exp(2j * np.pi * 20e3 / rate_hz * n) + 0.2 * np.exp(2j * np.pi * 700e3 / rate_hz * n)
+    path = folder / "wide.cs16"
+    np.rint(iq.astype(np.complex64).view(np.float32) * 32767).astype("<i2").tofile(path)
+    return path
+
+
+def test_a_wide_recording_is_decimated_to_the_channel(heimdall, stores, tmp_path):
+    path = wide_recording(tmp_path, 10e6)
+    command = ("session", "import", path, *placed(path, "wide"), "--frequency", "145MHz", "--start", NOON)
+    assert "decimate it with --channel" in refused(heimdall(*command, "--sample-rate", "10MHz"))
+    done(heimdall(*command, "--sample-rate", "10MHz", "--channel", "200kHz"))
+    recording = recordings(stores)["wide"]
+    assert (recording.sample_rate_hz, recording.quantisation_step) == (200e3, None)
+    lead = (recording.start_time_unix_ns - ns(NOON)) * 10e6 / 1e9  # of the filter, in input samples
+    assert lead == pytest.approx(650.0, abs=0.01)
+    location = recording.location
+    content = stores.objects.read(location, 0, stores.objects.size_bytes(location))
+    iq = np.load(io.BytesIO(content))
+    times_s = lead / 10e6 + np.arange(iq.size) / 200e3
+    np.testing.assert_allclose(iq, 0.5 * np.exp(2j * np.pi * 20e3 * times_s), atol=2e-4)
+    assert "1301 taps" in " ".join(get_sidecar(stores.objects, location)["global"]["heimdall:notes"])
+
+
+def test_inspect_tells_what_a_file_holds_and_how_to_import_it(heimdall, tmp_path):
+    path = sigmf_pair(tmp_path, "knows", core={"core:version": "v1"})
+    out = done(heimdall("session", "inspect", path))
+    for words in ("sigmf, cf32_le", "48000 Hz", "145000000 Hz", "2024-05-01T12:00:00.000000000Z", "1.000 s", "problem"):
+        assert words in out
+    assert f"heimdall session import {path} --station=knows.sigmf-meta=…" in out
+    assert out.count("|\n") == 24  # the spectrogram
+
+
+def test_inspect_guesses_the_format_of_raw_samples(heimdall, tmp_path):
+    wide = wide_recording(tmp_path)
+    path = wide.rename(tmp_path / "capture.bin")
+    out = done(heimdall("session", "inspect", path))
+    assert "ci16 (guessed from its bytes)" in out
+    assert "--raw-format ci16 --sample-rate …Hz --frequency …MHz --start" in out
+    (tmp_path / "random.bin").write_bytes(np.random.default_rng(1).bytes(100_000))
+    assert "give --raw-format" in refused(heimdall("session", "inspect", tmp_path / "random.bin"))
+    assert "cs16" not in done(heimdall("session", "inspect", path, "--raw-format", "cs16")).partition("import with")[0]
+
+
+def test_inspect_names_problems(heimdall, tmp_path):
+    np.save(tmp_path / "constant.npy", np.full(48_000, 1e-5 + 1e-5j, np.complex64))
+    np.save(tmp_path / "zero.npy", np.zeros(48_000, np.complex64))
+    out = done(heimdall("session", "inspect", tmp_path / "constant.npy", tmp_path / "zero.npy"))
+    assert "all samples are the same number" in out
+    assert "are zero" in out
+
+
+@pytest.mark.parametrize(
+    ("text", "frequency_hz"),
+    [("145MHz", 145e6), ("7050.1kHz", 7_050_100.0), ("77500", 77_500.0), ("77.5 kHz", 77_500.0)],
+)
+def test_frequencies_are_written_with_a_unit_or_in_hz(heimdall, stores, tmp_path, text, frequency_hz):
+    path = npy(tmp_path, "a")
+    done(heimdall("session", "import", path, *placed(path, "a"), *COMMON[:2], *COMMON[4:], "--frequency", text))
+    assert list_sessions(stores.database, 1)[0].frequency_hz == frequency_hz
