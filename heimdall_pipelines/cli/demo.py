@@ -41,7 +41,7 @@ def demo(
         materialize_stations,
         print_checks,
     )
-    from heimdall_pipelines.cli.session import import_files
+    from heimdall_pipelines.cli.session_importing import import_files
     from heimdall_pipelines.cli.tables import print_import, print_stations
     from heimdall_pipelines.sessions.importing import ImportFile, ImportOptions
     from heimdall_pipelines.stations.network import DEFAULT_FILE, load_network, sync_network

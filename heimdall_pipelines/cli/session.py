@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from heimdall_pipelines.cli import session_locating, session_recording
+from heimdall_pipelines.cli import (
+    session_correcting,
+    session_importing,
+    session_inspecting,
+    session_locating,
+    session_recording,
+)
 from heimdall_pipelines.cli.confirming import confirm_deletion
 from heimdall_pipelines.cli.console import escape, output, show_progress, table
 from heimdall_pipelines.cli.environment import reader, reclaim_space, stores
 from heimdall_pipelines.cli.validation_output import exit_2_on_outage
-from heimdall_pipelines.formats.file_formats import names_of_formats
-from heimdall_pipelines.formats.utc import unix_ns_from_iso
 
 if TYPE_CHECKING:
     from heimdall_pipelines.sessions.deleting import SessionContents
-    from heimdall_pipelines.sessions.importing import ImportFile, ImportOptions, ImportReport
     from heimdall_pipelines.store.sessions import RecordingSession
-    from heimdall_pipelines.store.stores import Stores
 
 app = typer.Typer(help="Recording sessions.", no_args_is_help=True)
 
@@ -29,72 +29,10 @@ app.command("record")(session_recording.record)
 Session = Annotated[str, typer.Argument(help="The session's slug or id, see: heimdall session list")]
 
 
-@app.command("import")
-def import_(
-    files: Annotated[list[Path], typer.Argument(help=f"{names_of_formats()} files, one per station")],
-    name: Annotated[str | None, typer.Option(help="Name of the session; default: frequency and time")] = None,
-    slug: Annotated[
-        str | None,
-        typer.Option(help="Slug of the session; a number is appended if it is taken; default: start, frequency, name"),
-    ] = None,
-    station: Annotated[list[str] | None, typer.Option(help="FILE=rx_id: the station that recorded a file")] = None,
-    position: Annotated[
-        list[str] | None, typer.Option(help="FILE=latitude,longitude,altitude_m of an unknown station")
-    ] = None,
-    stations_file: Annotated[
-        list[Path] | None, typer.Option(help="YAML file with positions of further receivers")
-    ] = None,
-    known_source: Annotated[str | None, typer.Option(help="Name of the transmitter, such as DCF77")] = None,
-    bandwidth: Annotated[float | None, typer.Option(help="Width of the channel, Hz; default 12500")] = None,
-    passband: Annotated[
-        float | None, typer.Option(help="Passband of the receivers' filters, Hz; default: the sampled band")
-    ] = None,
-    sample_rate: Annotated[float | None, typer.Option(help="Hz, for files without a sample rate")] = None,
-    frequency: Annotated[float | None, typer.Option(help="Centre, Hz, for files without a frequency")] = None,
-    start: Annotated[str | None, typer.Option(help="UTC of the first sample, 2026-01-31T12:00:00.123456789Z")] = None,
-    raw_format: Annotated[
-        Literal["cf32", "ci16", "cu8"] | None,
-        typer.Option(help="Samples of raw files: complex64, or interleaved int16 or uint8; default cf32"),
-    ] = None,
-    full_scale_dbm: Annotated[
-        float | None, typer.Option(help="Power of a sample of amplitude 1, dBm; default: the station's calibration")
-    ] = None,
-) -> None:
-    """Import recordings of several stations as one completed session.
-
-    The daemon (`heimdall dev`) then extracts its features; without a daemon: heimdall session extract.
-    """
-    from heimdall_pipelines.cli.tables import print_import
-    from heimdall_pipelines.sessions.importing import ImportOptions
-
-    options = ImportOptions(
-        name=name,
-        slug=slug,
-        known_source=known_source,
-        bandwidth_hz=bandwidth,
-        passband_hz=passband,
-        sample_rate_hz=sample_rate,
-        frequency_hz=frequency,
-        start_time_unix_ns=_start_unix_ns(start),
-        raw_format=raw_format,
-        full_scale_dbm=full_scale_dbm,
-    )
-    to_import = _import_files(files, station or [], position or [])
-    with stores() as opened:
-        report = import_files(opened, to_import, options, stations_file or [])
-    print_import(report)
-
-
-def import_files(
-    opened: Stores, files: Sequence[ImportFile], options: ImportOptions, stations_files: Sequence[Path]
-) -> ImportReport:
-    """Import with the shipped network and the positions of further files."""
-    from heimdall_pipelines.sessions.importing import import_session
-    from heimdall_pipelines.stations.network import DEFAULT_FILE, load_network, sync_network
-
-    network = load_network(DEFAULT_FILE, *stations_files)
-    sync_network(opened.database, load_network())
-    return import_session(opened, network, files, options, show_progress)
+app.command("import")(session_importing.import_)
+app.command("inspect")(session_inspecting.inspect)
+app.command("correct")(session_correcting.correct)
+app.command("export")(session_correcting.export)
 
 
 @app.command("list")
@@ -294,39 +232,3 @@ def _deletion_summary(contents: SessionContents) -> str:
         f"session {contents.slug or contents.session_id}{name} with {contents.num_stations} stations, "
         f"{contents.num_segments} feature rows and {contents.num_objects} objects of {contents.size_bytes / 1e6:.1f} MB"
     )
-
-
-def _import_files(files: Sequence[Path], stations: Sequence[str], positions: Sequence[str]) -> list[ImportFile]:
-    from heimdall_pipelines.sessions.importing import ImportFile
-
-    rx_ids = dict(_assignment("--station", text, files) for text in stations)
-    placed = {path: _position(value) for path, value in (_assignment("--position", text, files) for text in positions)}
-    return [ImportFile(path, rx_ids.get(path), placed.get(path)) for path in files]
-
-
-def _assignment(option: str, text: str, files: Sequence[Path]) -> tuple[Path, str]:
-    file, separator, value = text.rpartition("=")
-    matching = [path for path in files if file in (str(path), path.name)]
-    if not separator or not value or len(matching) != 1:
-        raise typer.BadParameter(
-            f"{option} {text}: FILE=… is expected; FILE is one of {', '.join(path.name for path in files)}"
-        )
-    return matching[0], value
-
-
-def _position(text: str) -> tuple[float, float, float]:
-    try:
-        latitude, longitude, *altitude = (float(part) for part in text.split(","))
-        (altitude_m,) = altitude or (0.0,)
-    except ValueError:
-        raise typer.BadParameter(f"--position …={text}: latitude,longitude,altitude_m is expected") from None
-    return latitude, longitude, altitude_m
-
-
-def _start_unix_ns(text: str | None) -> int | None:
-    if text is None:
-        return None
-    try:
-        return unix_ns_from_iso(text)
-    except ValueError as error:
-        raise typer.BadParameter(f"--start {text}: {error}") from None

@@ -9,6 +9,7 @@ import typer
 
 from heimdall_pipelines.cli.console import output, show_progress, table
 from heimdall_pipelines.cli.environment import stores
+from heimdall_pipelines.cli.frequencies import optional_frequency_hz
 
 if TYPE_CHECKING:
     from heimdall_pipelines.rf.positioning import Area
@@ -25,7 +26,9 @@ def locate(
     area: Annotated[
         str | None, typer.Option(help="Where to search: SOUTH,WEST,NORTH,EAST in degrees; default: around the stations")
     ] = None,
-    bandwidth: Annotated[float | None, typer.Option(help="Width of the channel, Hz; default: the session's")] = None,
+    bandwidth: Annotated[
+        str | None, typer.Option(help="Width of the channel, such as 500Hz; default: the session's")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder for position.geojson, position.kml, position.png")
     ] = None,
@@ -36,10 +39,11 @@ def locate(
     """
     from heimdall_pipelines.sessions.locating import LocateOptions, locate_session
 
-    if bandwidth is not None and not 0 < bandwidth < float("inf"):
-        raise typer.BadParameter(f"--bandwidth {bandwidth:g}: a positive width in Hz is expected")
+    bandwidth_hz = optional_frequency_hz(bandwidth, "--bandwidth")
+    if bandwidth_hz is not None and not 0 < bandwidth_hz < float("inf"):
+        raise typer.BadParameter(f"--bandwidth {bandwidth}: a positive width is expected")
     options = LocateOptions(
-        exclude=exclude or (), trusted=trust or (), area=_area(area) if area else None, bandwidth_hz=bandwidth
+        exclude=exclude or (), trusted=trust or (), area=_area(area) if area else None, bandwidth_hz=bandwidth_hz
     )
     with stores() as opened:
         found = locate_session(opened, session, options, show_progress)

@@ -9,6 +9,7 @@ import typer
 from heimdall_pipelines.cli.console import errors, output, show_progress, table
 from heimdall_pipelines.cli.environment import stores
 from heimdall_pipelines.cli.frequencies import frequency_hz as parsed_frequency_hz
+from heimdall_pipelines.cli.frequencies import optional_frequency_hz
 from heimdall_pipelines.model.receiver_kind import kinds_text
 from heimdall_pipelines.sessions.limits import MAX_DURATION_S, MAX_STATIONS
 
@@ -21,14 +22,14 @@ _EMPTY = ("",) * 6  # cells of a station without a recording
 
 
 def record(
-    frequency: Annotated[str, typer.Option(help="Centre with its unit: 77.5kHz, 145.5MHz, 77500Hz")],
+    frequency: Annotated[str, typer.Option(help="Centre: 77.5kHz, 145.5MHz, 77500")],
     duration: Annotated[float, typer.Option(help=f"Duration, s; at most {MAX_DURATION_S:g}")] = 10.0,
     stations: Annotated[str | None, typer.Option(help="Slugs of the stations, separated by commas")] = None,
     all_active: Annotated[
         bool, typer.Option("--all-active", help=f"Every active station that has a client (api_type {kinds_text()})")
     ] = False,
     known_source: Annotated[str | None, typer.Option(help="Name of the transmitter, such as DCF77")] = None,
-    bandwidth: Annotated[float | None, typer.Option(help="Width of the channel, Hz; default 12500")] = None,
+    bandwidth: Annotated[str | None, typer.Option(help="Width of the channel; default 12.5kHz")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the session; default: frequency and time")] = None,
     slug: Annotated[
         str | None,
@@ -55,7 +56,7 @@ def record(
         duration_s=duration,
         rx_ids=None if stations is None else tuple(filter(None, (rx_id.strip() for rx_id in stations.split(",")))),
         known_source=known_source,
-        bandwidth_hz=bandwidth,
+        bandwidth_hz=optional_frequency_hz(bandwidth, "--bandwidth"),
         name=name,
         slug=slug,
         manual_gain_db=manual_gain_db,

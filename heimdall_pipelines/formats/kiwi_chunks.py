@@ -19,7 +19,6 @@ BLOCK_SAMPLES = 512
 _RIFF_HEADER_BYTES = 12
 _MAX_CHUNKS = 1 << 23  # two days of blocks
 _MAX_FOREIGN_CHUNKS = 100  # a WAV has a few; thousands are zeros or noise misread as chunks
-_OPEN_ENDED = (0, 0xFFFFFFFF)  # lengths that a recorder writes in the header before the length is known
 STAMP = np.dtype([("age_s", "u1"), ("dummy", "u1"), ("second", "<u4"), ("nanosecond", "<u4")])
 BLOCK = np.dtype(
     [
@@ -45,12 +44,15 @@ class KiwiChunks:
         Where the samples of each block begin and how many bytes they have.
     stamps : bytearray
         The `STAMP` before each block; empty if the file has no ``kiwi`` chunks.
+    notes : list of str
+        What was cut.
     """
 
     nominal_rate_hz: int = 0
     data_offsets: "array[int]" = field(default_factory=lambda: array("q"))
     data_bytes: "array[int]" = field(default_factory=lambda: array("q"))
     stamps: bytearray = field(default_factory=bytearray)
+    notes: list[str] = field(default_factory=list)
 
 
 def scan_chunks(file: BinaryIO, path: Path) -> KiwiChunks:
@@ -59,16 +61,16 @@ def scan_chunks(file: BinaryIO, path: Path) -> KiwiChunks:
     Raises
     ------
     RecordingFormatError
-        If the file is not an IQ recording of this layout, or is truncated; names the byte.
+        If the file is not an IQ recording of this layout, or has no whole block; names the byte.
+
+    Notes
+    -----
+    A recording that was cut keeps its whole blocks; `KiwiChunks.notes` says what was cut.
     """
     size = file_size(file)
     riff = file.read(_RIFF_HEADER_BYTES)
     if riff[:4] != b"RIFF" or riff[8:] != b"WAVE":
         raise RecordingFormatError(path, "is not a WAV file: it does not begin with RIFF and WAVE", 0)
-    riff_bytes = int.from_bytes(riff[4:8], "little")
-    if riff_bytes not in _OPEN_ENDED and riff_bytes + 8 > size:
-        raise RecordingFormatError(path, f"is truncated: its header says {riff_bytes + 8} bytes", size)
-
     chunks = KiwiChunks()
     stamp = b""
     foreign_chunks = 0
@@ -80,7 +82,13 @@ def scan_chunks(file: BinaryIO, path: Path) -> KiwiChunks:
         head = file.read(8)
         begin, length = position + 8, int.from_bytes(head[4:], "little")
         if len(head) < 8 or begin + length > size:
-            raise RecordingFormatError(path, f"is truncated within the chunk {head[:4]!r}", position)
+            if not chunks.stamps or (not b"kiwidata".startswith(head[:4]) and head[:4] != b"data"):
+                raise RecordingFormatError(path, f"is truncated within the chunk {head[:4]!r}", position)
+            chunks.notes.append(
+                f"was cut within block {len(chunks.data_offsets) + 1}: the {len(chunks.data_offsets)} whole blocks "
+                f"before it are kept, its {size - begin if head[:4] == b'data' else 0} bytes of samples are left out"
+            )
+            break
         if head[:4] == b"fmt ":
             chunks.nominal_rate_hz = _pcm_rate(file.read(min(length, 16)), path, begin)
         elif head[:4] == b"kiwi":

@@ -1,7 +1,7 @@
 """KiwiSDR IQ recordings, WAV files with a GNSS time stamp before each block of samples: read and written."""
 
-import re
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +19,11 @@ from heimdall_pipelines.formats.gnss_clock import (
 )
 from heimdall_pipelines.formats.iq_recording import GivenValues, IqRecording, ResolvedValues, resolve_values
 from heimdall_pipelines.formats.kiwi_chunks import BLOCK, BLOCK_SAMPLES, STAMP, scan_chunks
+from heimdall_pipelines.formats.recording_names import values_in_name
 from heimdall_pipelines.formats.samples import CI16_LE, RecordingFormatError, SampleLayout, open_file
-from heimdall_pipelines.formats.utc import iso_from_unix_ns, unix_ns_from_iso
+from heimdall_pipelines.formats.utc import iso_from_unix_ns
 
 _LEAD_BLOCKS = 2  # the first stamps of a stream are left over from the stream before
-_NAME = re.compile(r"([0-9]{8})T([0-9]{6})Z_([0-9]{1,12})(?:_(.+))?_iq", re.ASCII)
 
 
 def kiwi_wav_name(start_time_unix_ns: int, frequency_hz: float, receiver_name: str) -> str:
@@ -50,7 +50,9 @@ def open_kiwi_wav(path: Path, given: GivenValues) -> IqRecording:
     """
     with open_file(path) as file:
         chunks = scan_chunks(file, path)
-    values = resolve_values(path, given, _values_in_name(path, chunks.nominal_rate_hz))
+    named = values_in_name(path)
+    in_file = GivenValues(chunks.nominal_rate_hz) if named is None else named.given_values
+    values = resolve_values(path, given, replace(in_file, sample_rate_hz=float(chunks.nominal_rate_hz)))
     offsets = np.frombuffer(chunks.data_offsets, np.int64)
     lengths = np.frombuffer(chunks.data_bytes, np.int64) // CI16_LE.sample_bytes
     stamps = np.frombuffer(chunks.stamps, STAMP)
@@ -64,33 +66,23 @@ def open_kiwi_wav(path: Path, given: GivenValues) -> IqRecording:
     fit = None
     if stamps.size:
         fit = _fit(path, stamps[lead_blocks:], layout, values)
-    rate_hz = values.sample_rate_hz if fit is None or given.sample_rate_hz is not None else fit.sample_rate_hz
+    is_rate_given = given.sample_rate_hz is not None
+    rate_hz = values.sample_rate_hz if fit is None or is_rate_given else fit.sample_rate_hz
     late_ns = round(lead_samples * 1e9 / rate_hz)
-    name = _NAME.fullmatch(path.stem)
     return IqRecording(
         path=path,
         format="kiwi_wav",
         sample_rate_hz=rate_hz,
         frequency_hz=values.frequency_hz,
         start_time_unix_ns=values.start_time_unix_ns + late_ns if fit is None else fit.start_time_unix_ns,
-        time_source=values.time_source if fit is None else "gnss",
-        time_uncertainty_ns=None if fit is None else fit.residual_rms_ns,
-        receiver_name=None if name is None else name[4],
+        # A rate that contradicts the stamps, however little, shifts the time of every later sample.
+        time_source=values.time_source if fit is None else "given" if is_rate_given else "gnss",
+        time_uncertainty_ns=None if fit is None or is_rate_given else fit.residual_rms_ns,
+        receiver_name=None if named is None else named.receiver_name,
+        encoding="ci16",
+        notes=tuple(chunks.notes),
         layout=layout,
     )
-
-
-def _values_in_name(path: Path, nominal_rate_hz: int) -> GivenValues:
-    name = _NAME.fullmatch(path.stem)
-    if name is None:
-        return GivenValues(sample_rate_hz=nominal_rate_hz)
-    day, clock = name[1], name[2]
-    iso = f"{day[:4]}-{day[4:6]}-{day[6:]}T{clock[:2]}:{clock[2:4]}:{clock[4:]}Z"
-    try:
-        start_ns = unix_ns_from_iso(iso)
-    except ValueError as error:
-        raise RecordingFormatError(path, f"the file name has no valid date: {error}") from error
-    return GivenValues(nominal_rate_hz, float(name[3]), start_ns)
 
 
 def _fit(path: Path, stamps: NDArray[np.void], layout: SampleLayout, values: ResolvedValues) -> ClockFit | None:
@@ -105,7 +97,7 @@ def _fit(path: Path, stamps: NDArray[np.void], layout: SampleLayout, values: Res
         offset = None if error.block is None else int(layout.offsets[error.block])
         raise RecordingFormatError(path, str(error), offset) from error
     except ValueError as error:
-        raise RecordingFormatError(path, f"{error}: correct the date with --start") from error
+        raise RecordingFormatError(path, f"{error}: correct the date with --start FILE=date") from error
 
 
 def write_kiwi_wav(

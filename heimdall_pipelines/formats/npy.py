@@ -5,13 +5,22 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.lib import format as npy_format
 
+from heimdall_pipelines.formats.arrays import PlanarLayout, encoding_of_dtype
 from heimdall_pipelines.formats.iq_recording import GivenValues, IqRecording, resolve_values
-from heimdall_pipelines.formats.samples import Encoding, RecordingFormatError, SampleLayout, file_size, open_file
+from heimdall_pipelines.formats.recording_names import values_in_name
+from heimdall_pipelines.formats.samples import (
+    Encoding,
+    RecordingFormatError,
+    SampleLayout,
+    SampleSource,
+    file_size,
+    open_file,
+)
 
 NPY_MAGIC = b"\x93NUMPY"
 _MAX_HEADER_BYTES = 10_000  # numpy's own limit on what it evaluates
@@ -19,17 +28,22 @@ _MAX_HEADER_BYTES = 10_000  # numpy's own limit on what it evaluates
 
 @dataclass(frozen=True)
 class NpyHeader:
-    """The header of a one-dimensional complex array: its samples follow at byte `header_bytes`."""
+    """The header of an array of samples, which follow at byte `header_bytes`: I, Q, I, Q, or, planar, I first.
 
-    dtype: np.dtype[np.complexfloating]
+    The type is that of complex numbers, or of the numbers of I, Q pairs.
+    """
+
+    dtype: np.dtype[Any]
     num_samples: int
     header_bytes: int
+    is_planar: bool = False
 
     @property
     def encoding(self) -> Encoding:
         """How the samples are stored."""
-        order = "<" if self.dtype.newbyteorder("<") == self.dtype else ">"
-        return Encoding(f"{order}f{self.dtype.itemsize // 2}")
+        encoding = encoding_of_dtype(self.dtype)
+        assert encoding is not None
+        return encoding
 
 
 def read_npy_header(stream: BinaryIO, name: str | os.PathLike[str] = ".npy stream") -> NpyHeader:
@@ -45,7 +59,7 @@ def read_npy_header(stream: BinaryIO, name: str | os.PathLike[str] = ".npy strea
     Raises
     ------
     RecordingFormatError
-        If it is not a .npy header, or the array is not one-dimensional complex64 or complex128.
+        If it is not a .npy header, or the array is not a vector of complex numbers or of I, Q pairs.
 
     Notes
     -----
@@ -68,16 +82,42 @@ def read_npy_header(stream: BinaryIO, name: str | os.PathLike[str] = ".npy strea
         raise RecordingFormatError(name, "ends within the .npy header", 8 + len(length_bytes) + len(text))
     parse = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
     try:
-        shape, _, dtype = parse(io.BytesIO(length_bytes + text), max_header_size=_MAX_HEADER_BYTES)
+        shape, is_fortran, dtype = parse(io.BytesIO(length_bytes + text), max_header_size=_MAX_HEADER_BYTES)
     except Exception as error:  # numpy evaluates a literal and builds a type: damaged text can raise any exception
         raise RecordingFormatError(name, f"the .npy header is malformed: {str(error)[:200]}", 8) from error
     if dtype.hasobject:
         raise RecordingFormatError(name, "holds pickled Python objects, which are never loaded", 8)
-    if dtype.kind != "c" or dtype.itemsize not in (8, 16):
-        raise RecordingFormatError(name, f"holds {str(dtype)[:60]}, not complex64 or complex128", 8)
-    if len(shape) != 1 or shape[0] < 0:
+    if not shape or any(not 0 <= length < 2**63 for length in shape):
         raise RecordingFormatError(name, f"has the shape {str(shape)[:60]}, not one-dimensional", 8)
-    return NpyHeader(dtype, int(shape[0]), header_bytes)
+    long = tuple(length for length in shape if length != 1) or (1,)
+    is_complex, is_pair_type = dtype.kind == "c", _is_pair_type(dtype)
+    number = dtype[0] if is_pair_type else dtype
+    if encoding_of_dtype(number) is None or (dtype.names is not None and not is_pair_type):
+        raise RecordingFormatError(name, f"holds {str(dtype)[:60]}, not complex64, complex128 or I, Q pairs", 8)
+    if (is_complex or is_pair_type) and len(long) == 1:
+        return NpyHeader(number, int(long[0]), header_bytes)
+    if not is_complex and not is_pair_type and len(shape) == 2 and 2 in shape:
+        num_samples = shape[0] if shape[1] == 2 else shape[1]
+        return NpyHeader(number, int(num_samples), header_bytes, is_planar=(shape[1] == 2) == is_fortran)
+    if not is_complex and not is_pair_type:
+        raise RecordingFormatError(
+            name,
+            f"holds {str(dtype)[:60]}, not complex64, complex128 or I, Q pairs (of shape (n, 2) or (2, n)); its "
+            f"shape is {str(shape)[:60]}",
+            8,
+        )
+    raise RecordingFormatError(name, f"has the shape {str(shape)[:60]}, not one-dimensional", 8)
+
+
+def _is_pair_type(dtype: np.dtype[Any]) -> bool:
+    """Whether a type has two fields of one type, I and Q."""
+    return (
+        dtype.names is not None
+        and len(dtype.names) == 2
+        and dtype[0] == dtype[1]
+        and dtype.itemsize == 2 * dtype[0].itemsize
+        and dtype[0].kind in "iuf"
+    )
 
 
 def npy_header_bytes(num_samples: int) -> bytes:
@@ -106,12 +146,12 @@ def open_npy(path: Path, given: GivenValues) -> IqRecording:
     Raises
     ------
     RecordingFormatError
-        If it is not a one-dimensional complex array of exactly the file's length, or a value is missing.
+        If it is not such an array of exactly the file's length, or a value is missing.
     """
     with open_file(path) as file:
         header = read_npy_header(file, path)
         size = file_size(file)
-    expected = header.header_bytes + header.num_samples * header.dtype.itemsize
+    expected = header.header_bytes + header.num_samples * header.encoding.sample_bytes
     if size != expected:
         what = "is truncated" if size < expected else "has bytes after its array"
         raise RecordingFormatError(
@@ -119,9 +159,20 @@ def open_npy(path: Path, given: GivenValues) -> IqRecording:
             f"{what}: {_readable(header.num_samples)} samples end at byte {_readable(expected)}, the file at {size}",
             min(size, expected),
         )
-    values = resolve_values(path, given, GivenValues())
-    layout = SampleLayout.contiguous(path, header.encoding, header.header_bytes, header.num_samples)
-    return IqRecording(path=path, format="npy", layout=layout, **vars(values))
+    named = values_in_name(path)
+    values = resolve_values(path, given, named.given_values if named else GivenValues())
+    layout: SampleSource = SampleLayout.contiguous(path, header.encoding, header.header_bytes, header.num_samples)
+    if header.is_planar:
+        layout = PlanarLayout(path, header.encoding, header.header_bytes, header.num_samples)
+    return IqRecording(
+        path=path,
+        format="npy",
+        encoding=str(header.dtype),
+        layout=layout,
+        receiver_name=named.receiver_name if named else None,
+        notes=named.notes if named else (),
+        **vars(values),
+    )
 
 
 def _readable(number: int) -> str:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +43,7 @@ class Encoding:
     Attributes
     ----------
     component : str
-        numpy type of one stored number, byte order included.
+        numpy type of one stored number, byte order included; "<i3" and ">i3" are integers of 24 bits.
     zero, full_scale : float
         Both in steps of the stored number; 0 and 1 for floating point.
     """
@@ -55,20 +55,32 @@ class Encoding:
     @property
     def is_integer(self) -> bool:
         """True if the stored numbers are integers: their scale to power is then unknown."""
-        return np.dtype(self.component).kind in "iu"
+        return self.component[-2] in "iu"
 
     @property
     def sample_bytes(self) -> int:
         """Bytes of one complex sample."""
-        return 2 * np.dtype(self.component).itemsize
+        return 2 * int(self.component[-1])
 
     def decode(self, stored: NDArray[np.uint8]) -> NDArray[np.complex64]:
         """Turn stored bytes, a whole number of samples, into complex64; may share memory with `stored`."""
+        if self.component[-2:] == "i3":
+            return self._decode_24_bits(stored)
         with np.errstate(over="ignore", invalid="ignore"):  # blocks() reports values that do not fit complex64
             values = stored.view(self.component).astype(np.float32, copy=False)
         if self.is_integer:
-            values -= np.float32(self.zero)
+            if self.zero:
+                values -= np.float32(self.zero)
             values /= np.float32(self.full_scale)
+        return values.view(np.complex64)
+
+    def _decode_24_bits(self, stored: NDArray[np.uint8]) -> NDArray[np.complex64]:
+        """Widen three bytes to the upper three of four."""
+        triples = stored.reshape(-1, 3)
+        wide = np.zeros((len(triples), 4), np.uint8)
+        wide[:, 1:] = triples if self.component[0] == "<" else triples[:, ::-1]
+        values = wide.view("<i4")[:, 0].astype(np.float32)
+        values /= np.float32(256 * self.full_scale)
         return values.view(np.complex64)
 
 
@@ -99,6 +111,24 @@ def open_file(path: Path) -> Iterator[BufferedReader]:
 def file_size(file: BinaryIO) -> int:
     """Return the length in bytes of an open regular file."""
     return os.fstat(file.fileno()).st_size
+
+
+class SampleSource(Protocol):
+    """Samples of a recording, wherever they lie."""
+
+    @property
+    def encoding(self) -> Encoding:
+        """How they are stored."""
+        ...
+
+    @property
+    def num_samples(self) -> int:
+        """Number of samples."""
+        ...
+
+    def blocks(self, max_samples: int) -> Iterator[NDArray[np.complex64]]:
+        """Yield all samples in arrays of `max_samples`, the last one shorter; see `IqRecording.blocks`."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,6 +172,13 @@ class SampleLayout:
                 block = self.encoding.decode(stored)
                 self._check_finite(block, first)
                 yield block
+
+    def piece(self, first: int, count: int) -> NDArray[np.complex64]:
+        """Read samples from any place; `first` and `first + count` must lie within them."""
+        with open_file(self.path) as file:
+            block = self.encoding.decode(self._read(file, first, first + count))
+        self._check_finite(block, first)
+        return block
 
     def _read(self, file: BufferedReader, first: int, stop: int) -> NDArray[np.uint8]:
         size = self.encoding.sample_bytes

@@ -15,7 +15,9 @@ from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.model.feature_inputs import FeatureInputs
 from heimdall_pipelines.model.row_metadata import SessionExtraction
 from heimdall_pipelines.receivers.stream import LevelKind
+from heimdall_pipelines.rf.defects import CLIPPED_SHARE, clipped_share, defect_of
 from heimdall_pipelines.rf.features import InvalidIqError, extract_features
+from heimdall_pipelines.rf.passband import MAX_SAMPLES, Passband, detect_passband
 from heimdall_pipelines.rf.segments import (
     CHUNK_NS,
     SEGMENT_NS,
@@ -27,6 +29,7 @@ from heimdall_pipelines.rf.segments import (
 )
 from heimdall_pipelines.rf.spectrogram import spectrogram_dbm_per_hz
 from heimdall_pipelines.rf.spectrum import USABLE_BAND
+from heimdall_pipelines.sessions.import_request import MIN_BANDWIDTH_HZ
 from heimdall_pipelines.sessions.level_readings import (
     MeterLevels,
     has_phase,
@@ -179,6 +182,7 @@ class _StationExtractor:
         self.interval = Interval(recording.start_time_unix_ns, recording.samples_count, recording.sample_rate_hz)
         self.summary = StationSummary(recording.station.rx_id, sample_rate_hz=recording.sample_rate_hz)
         self.usable_hz = recording.passband_hz or USABLE_BAND * recording.sample_rate_hz
+        self.filter: Passband | None = None
         self.iq: StationIq | None = None
         self._meter: MeterLevels | None = None
         self._has_phase = True
@@ -187,13 +191,23 @@ class _StationExtractor:
             return
         try:
             self.iq = StationIq(stores.objects, recording)
+            if recording.passband_hz is None:
+                self._find_filter(self.iq)
         except (ObjectUnreadableError, IqObjectError) as error:
+            self.iq = None
             self.summary.error_message = str(error)
             return
         with suppress(ObjectUnreadableError, IqObjectError):  # the checks report it
             if not recording.is_calibrated:
                 sidecar = read_sidecar(stores.objects, recording.location)
                 self._meter, self._has_phase = meter_levels(sidecar), has_phase(sidecar)
+
+    def _find_filter(self, iq: StationIq) -> None:
+        """Use the receiver's filter, found in the first samples, as the passband if it is narrower."""
+        first = iq.read(0, min(iq.num_samples, MAX_SAMPLES))
+        self.filter = detect_passband(first, sample_rate_hz=self.recording.sample_rate_hz)
+        if self.filter is not None and self.filter.width_around_centre_hz >= MIN_BANDWIDTH_HZ:
+            self.usable_hz = min(self.usable_hz, self.filter.width_around_centre_hz)
 
     def extract(self, grid: SegmentGrid, segment_idx: int, bandwidth_hz: float, num_times: int) -> ReceiverFeatures:
         """Features of one segment, or an entry with the reason why features are missing."""
@@ -206,6 +220,10 @@ class _StationExtractor:
         full_scale_dbm = self.recording.full_scale_dbm
         try:
             iq = self.iq.read(cut.first_sample, cut.num_samples)
+            defect = defect_of(iq)
+            if defect is not None:
+                self.summary.error_message = defect
+                return self.without_features(defect)
             full_scale_dbm += self._gain_correction_db(iq, cut.first_sample)
             extracted = extract_features(
                 cut.chunks(iq),
@@ -225,7 +243,7 @@ class _StationExtractor:
         if not self._has_phase:
             features = known_of_audio(features, has_levels=self._meter is not None)
         self._count(features, extracted.signal_present)
-        flags = (*self._flags(features["noise_floor_dbm"]["mean"], full_scale_dbm), *extracted.flags)
+        flags = (*self._flags(iq, features["noise_floor_dbm"]["mean"], full_scale_dbm), *extracted.flags)
         self.summary.flags.update(flags)
         return self._entry(signal_present=extracted.signal_present, features=features, flags=flags)
 
@@ -240,7 +258,9 @@ class _StationExtractor:
         is_dbm = self._meter.kind is LevelKind.DBM
         return full_scale_db - (self.recording.full_scale_dbm if is_dbm else 0.0)
 
-    def _flags(self, noise_floor_dbm: float | None, full_scale_dbm: float) -> Iterator[str]:
+    def _flags(
+        self, iq: NDArray[np.complex64], noise_floor_dbm: float | None, full_scale_dbm: float
+    ) -> Iterator[str]:
         """Reasons in the recording to distrust the levels."""
         if self.recording.note is not None:
             yield self.recording.note
@@ -251,14 +271,25 @@ class _StationExtractor:
         elif not self.recording.is_calibrated:
             yield "uncalibrated: levels relative to full scale"
         step = self.recording.quantisation_step
+        share = clipped_share(iq, step)
+        if share > CLIPPED_SHARE:
+            yield f"clipped: {share:.1%} of the numbers are at full scale; reduce the receiver's gain"
+        if self.filter is not None:
+            yield self._filter_flag(self.filter)
         if step is not None and noise_floor_dbm is not None:
             # Rounding both components adds step**2 / 12 each (Bennett, 1948).
             quantisation_dbm = 10 * math.log10(step**2 / 6) + full_scale_dbm
             if noise_floor_dbm < quantisation_dbm + AT_QUANTISATION_DB:
                 yield (
-                    "noise_floor_dbm is the rounding of the samples: the receiver's filter is narrower than the "
-                    "sampled band (give --passband), or its gain too low"
+                    "noise_floor_dbm is the rounding of the samples: it may be far too low, and snr_db too high; the "
+                    "receiver's filter is narrower than the sampled band (give --passband), or its gain too low"
                 )
+
+    def _filter_flag(self, found: Passband) -> str:
+        flag = f"the receiver's filter passes {found}"
+        if found.width_around_centre_hz < MIN_BANDWIDTH_HZ:
+            return f"{flag}, without the centre: noise_floor_dbm is too low and snr_db too high; give --passband"
+        return f"{flag}: measured in {self.usable_hz:.0f} Hz around the centre (--passband sets another width)"
 
     def _count(self, features: dict[str, dict[str, float | None]], signal_present: bool) -> None:
         self.summary.segments += 1

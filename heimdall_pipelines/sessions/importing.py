@@ -6,27 +6,35 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from uuid import UUID
 
 import numpy as np
 
-from heimdall_pipelines.errors import HeimdallError, UnavailableError
+from heimdall_pipelines.errors import UnavailableError
 from heimdall_pipelines.formats.iq_recording import IqRecording
 from heimdall_pipelines.formats.npy import npy_header_bytes
-from heimdall_pipelines.formats.recording import open_recording
 from heimdall_pipelines.rf.features import (
     MAX_SAMPLE_RATE_HZ,
-    MIN_CHANNEL_BINS,
     MIN_SAMPLE_RATE_HZ,
     default_channel_bandwidth_hz,
 )
-from heimdall_pipelines.rf.segments import CHUNK_NS, Interval, NoSegmentError, plan_segments
+from heimdall_pipelines.rf.segments import Interval, NoSegmentError, plan_segments
 from heimdall_pipelines.rf.spectrum import USABLE_BAND
+from heimdall_pipelines.sessions.import_channel import channel_of
+from heimdall_pipelines.sessions.import_differences import FileValues, refuse_other_values
+from heimdall_pipelines.sessions.import_request import (
+    MIN_BANDWIDTH_HZ,
+    ImportFile,
+    ImportOptions,
+    ImportRefusedError,
+    content_digest,
+    open_files,
+)
+from heimdall_pipelines.sessions.import_stations import resolve_stations
 from heimdall_pipelines.sessions.sidecar import session_sidecar
 from heimdall_pipelines.stations.network import Network
 from heimdall_pipelines.store.iq_objects import put_iq, remove_session_iq, session_iq_location
-from heimdall_pipelines.store.measurements import StationRecording
+from heimdall_pipelines.store.measurements import StationRecording, list_recordings
 from heimdall_pipelines.store.session_completion import complete_session
 from heimdall_pipelines.store.session_import import (
     ImportedSession,
@@ -37,45 +45,17 @@ from heimdall_pipelines.store.session_import import (
 )
 from heimdall_pipelines.store.session_slugs import check_slug, default_session_name, session_slug
 from heimdall_pipelines.store.sessions import SessionIdentity, SessionNotFoundError, get_session
-from heimdall_pipelines.store.stations import MAX_LEVEL_DBM, MAX_NAME_CHARACTERS, Station, list_stations, slug
+from heimdall_pipelines.store.stations import MAX_LEVEL_DBM, Station
 from heimdall_pipelines.store.stores import Stores
 from heimdall_pipelines.throttle import Progress, Throttle
 
+__all__ = ["ImportFile", "ImportOptions", "ImportRefusedError", "ImportReport", "import_session"]
+
 logger = logging.getLogger(__name__)
 
-MIN_BANDWIDTH_HZ = MIN_CHANNEL_BINS / (CHUNK_NS / 1e9)
 FREQUENCY_TOLERANCE_HZ = 1.0
 MAX_SESSION_NAME_CHARACTERS = 500
 PROGRESS_INTERVAL_S = 2.0
-
-
-class ImportRefusedError(HeimdallError):
-    """The files cannot be imported as a session; the message says which file and what to do. Nothing was stored."""
-
-
-@dataclass(frozen=True)
-class ImportFile:
-    """A recording file and the values given for it; None: the value of the file."""
-
-    path: Path
-    rx_id: str | None = None
-    position: tuple[float, float, float] | None = None
-
-
-@dataclass(frozen=True)
-class ImportOptions:
-    """Values given for all files of an import; None: the value of each file, or the default."""
-
-    name: str | None = None
-    slug: str | None = None
-    known_source: str | None = None
-    bandwidth_hz: float | None = None
-    passband_hz: float | None = None
-    sample_rate_hz: float | None = None
-    frequency_hz: float | None = None
-    start_time_unix_ns: int | None = None
-    raw_format: str | None = None
-    full_scale_dbm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -140,27 +120,25 @@ def import_session(
     UnavailableError
         PostgreSQL or the S3 store could not be reached.
     """
-    if not files:
-        raise ImportRefusedError("no file to import was given")
     if options.slug is not None:
         check_slug(options.slug)
     _check_name(options.name)
-    if options.full_scale_dbm is not None and not abs(options.full_scale_dbm) <= MAX_LEVEL_DBM:  # NaN is refused, too
-        raise ImportRefusedError(
-            f"--full-scale-dbm {options.full_scale_dbm:g}: -{MAX_LEVEL_DBM:g} to {MAX_LEVEL_DBM:g} dBm are possible"
-        )
-    recordings = [
-        open_recording(
-            file.path,
-            sample_rate_hz=options.sample_rate_hz,
-            frequency_hz=options.frequency_hz,
-            start_time_unix_ns=options.start_time_unix_ns,
-            raw_format=options.raw_format,
-        )
-        for file in files
-    ]
+    for level_dbm in (options.full_scale_dbm, *(file.full_scale_dbm for file in files)):
+        if level_dbm is not None and not abs(level_dbm) <= MAX_LEVEL_DBM:  # NaN is refused, too
+            raise ImportRefusedError(
+                f"--full-scale-dbm {level_dbm:g}: -{MAX_LEVEL_DBM:g} to {MAX_LEVEL_DBM:g} dBm are possible"
+            )
+    recordings, notes = open_files(files, options)
+    if options.channel_hz is not None:
+        wide, channel_hz = recordings, _checked_channel_hz(options.channel_hz)
+        recordings = [channel_of(recording, channel_hz) for recording in wide]
+        notes += [
+            f"{new.path.name}: {new.notes[-1]}" for new, old in zip(recordings, wide, strict=True) if new is not old
+        ]
+    for note in notes:
+        progress(note)
     frequency_hz = _common_frequency_hz(recordings)
-    stations = _resolve_stations(stores, network, files, recordings)
+    stations = resolve_stations(stores, network, files, recordings)
     lowest_rate_hz = min(recording.sample_rate_hz for recording in recordings)
     passband_hz = _checked_width_hz("--passband", options.passband_hz, USABLE_BAND * lowest_rate_hz)
     usable_hz = passband_hz or USABLE_BAND * lowest_rate_hz
@@ -169,9 +147,12 @@ def import_session(
     )
     _refuse_without_common_time(recordings)
     sources = [
-        _calibrated(recording, station, options.full_scale_dbm)
-        for recording, station in zip(recordings, stations, strict=True)
+        _calibrated(recording, station, options.full_scale_dbm if file.full_scale_dbm is None else file.full_scale_dbm)
+        for file, recording, station in zip(files, recordings, stations, strict=True)
     ]
+    for recording in recordings:
+        if recording.digest is not None:
+            recording.digest.verify()
     sha256 = {source.station.rx_id: _checksum(source, progress) for source in sources}
     start = datetime.fromtimestamp(min(recording.start_time_unix_ns for recording in recordings) // 10**9, UTC)
     name = options.name or default_session_name(frequency_hz, start)
@@ -185,10 +166,12 @@ def import_session(
         content_sha256=content_sha256,
     )
     with import_lock(stores.database, content_sha256):
-        _refuse_partly_imported(stores, sources, sha256, content_sha256)
+        _refuse_partly_imported(stores, sources, sha256, content_sha256, frequency_hz, options)
         session, is_completed = begin_import(stores.database, imported)
         if is_completed:
             known = get_session(stores.database, session.id)
+            stored_before = list_recordings(stores.database, session.id)
+            refuse_other_values(known, stored_before, _file_values(sources), frequency_hz, options)
             return ImportReport(known.id, known.slug, known.revision, known.name, False, ())
         try:
             stored = tuple(
@@ -217,6 +200,7 @@ def _common_frequency_hz(recordings: Sequence[IqRecording]) -> float:
         if not MIN_SAMPLE_RATE_HZ <= recording.sample_rate_hz <= MAX_SAMPLE_RATE_HZ:
             raise ImportRefusedError(
                 f"{recording.path}: sample rate {recording.sample_rate_hz:g} Hz is outside 8 kHz to 2.4 MHz"
+                + ("; decimate it with --channel 200kHz" if recording.sample_rate_hz > MAX_SAMPLE_RATE_HZ else "")
             )
         frequencies[recording.path] = recording.frequency_hz
     if max(frequencies.values()) - min(frequencies.values()) > FREQUENCY_TOLERANCE_HZ:
@@ -225,46 +209,10 @@ def _common_frequency_hz(recordings: Sequence[IqRecording]) -> float:
     return next(iter(frequencies.values()))
 
 
-def _resolve_stations(
-    stores: Stores, network: Network, files: Sequence[ImportFile], recordings: Sequence[IqRecording]
-) -> list[Station]:
-    existing = {station.rx_id: station for station in list_stations(stores.database)}
-    resolved = [
-        _resolve_station(existing, network, file, recording) for file, recording in zip(files, recordings, strict=True)
-    ]
-    rx_ids = [station.rx_id for station in resolved]
-    for file, rx_id in zip(files, rx_ids, strict=True):
-        if rx_ids.count(rx_id) > 1:
-            raise ImportRefusedError(f"{file.path}: station {rx_id} is given twice; name it with --station FILE=rx_id")
-    return resolved
-
-
-def _resolve_station(
-    existing: dict[str, Station], network: Network, file: ImportFile, recording: IqRecording
-) -> Station:
-    rx_id = file.rx_id or slug(recording.receiver_name or "")
-    if not rx_id:
-        raise ImportRefusedError(
-            f"{file.path}: the file does not name its station; give --station {file.path.name}=rx_id"
-        )
-    if rx_id in existing:
-        if file.position is not None:
-            raise ImportRefusedError(
-                f"{file.path}: station {rx_id} has a position already; give --position only for a new station"
-            )
-        return existing[rx_id]
-    listed = network.position_of(rx_id)
-    position = file.position or recording.position or listed
-    if position is None:
-        raise ImportRefusedError(
-            f"{file.path}: unknown station {rx_id}; give --position {file.path.name}=latitude,longitude,altitude_m "
-            f"or add it with: heimdall station add {rx_id} --latitude … --longitude …"
-        )
-    latitude, longitude, altitude_m = position
-    name = recording.receiver_name or rx_id
-    station = Station(rx_id, name[:MAX_NAME_CHARACTERS], latitude, longitude, altitude_m, is_active=False)
-    station.check_as_new()
-    return station
+def _checked_channel_hz(channel_hz: float) -> float:
+    if not MIN_SAMPLE_RATE_HZ <= channel_hz <= MAX_SAMPLE_RATE_HZ / 2:
+        raise ImportRefusedError(f"--channel {channel_hz:g} Hz must be from 8 kHz to 1.2 MHz")
+    return channel_hz
 
 
 def _checked_width_hz(option: str, given_hz: float | None, widest_hz: float) -> float | None:
@@ -313,15 +261,40 @@ def _object_stream(source: _Source, progress: Callable[[float], None]) -> Iterat
 
 
 def _content_digest(sources: Sequence[_Source], sha256: Mapping[str, str]) -> str:
-    lines = sorted(f"{s.station.rx_id} {s.recording.start_time_unix_ns} {sha256[s.station.rx_id]}" for s in sources)
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return content_digest(
+        (source.station.rx_id, source.recording.start_time_unix_ns, sha256[source.station.rx_id]) for source in sources
+    )
+
+
+def _file_values(sources: Sequence[_Source]) -> list[FileValues]:
+    return [
+        FileValues(
+            source.station.rx_id,
+            source.recording.sample_rate_hz,
+            source.recording.start_time_unix_ns,
+            source.full_scale_dbm if source.is_calibrated else None,
+        )
+        for source in sources
+    ]
 
 
 def _refuse_partly_imported(
-    stores: Stores, sources: Sequence[_Source], sha256: Mapping[str, str], content_sha256: str
+    stores: Stores,
+    sources: Sequence[_Source],
+    sha256: Mapping[str, str],
+    content_sha256: str,
+    frequency_hz: float,
+    options: ImportOptions,
 ) -> None:
-    """Refuse files of which some, but not all, were imported before."""
+    """Refuse files of which some, but not all, were imported before, or all with other starts."""
     held = sessions_holding(stores.database, list(sha256.values()), other_than_content=content_sha256)
+    slugs = {held.get(sha256[source.station.rx_id]) for source in sources}
+    (slug, *others) = slugs
+    if slug is not None and not others:
+        known = get_session(stores.database, slug)
+        stored = list_recordings(stores.database, known.id)
+        if {(r.station.rx_id, r.sha256) for r in stored} == set(sha256.items()):
+            refuse_other_values(known, stored, _file_values(sources), frequency_hz, options)
     listed = [
         f"{source.recording.path.name} (session {held[sha256[source.station.rx_id]]})"
         for source in sources
@@ -329,7 +302,8 @@ def _refuse_partly_imported(
     ]
     if listed:
         raise ImportRefusedError(
-            f"already imported in another session: {', '.join(listed)}; leave these files out of this import"
+            f"already imported in another session: {', '.join(listed)}; leave these files out of this import, or "
+            f"first: heimdall session delete {next(iter(held.values()))}"
         )
 
 
@@ -365,6 +339,8 @@ def _store(
         session_name=imported.name,
         frequency_hz=imported.frequency_hz,
         origin=f"imported from {file.format}",
+        extra={"source_file": file.path.name, "source_encoding": file.encoding, "notes": list(file.notes)},
+        source=file.source,
     )
     stream = _ByteStream(_object_stream(source, lambda done: progress(f"storing {station.rx_id}: {done:.0%}")))
     files = put_iq(stores.objects, location, stream, source.object_bytes, sidecar)

@@ -3,8 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from heimdall_pipelines.formats.iq_recording import SourceMetadata
 from heimdall_pipelines.formats.npy import npy_header_bytes
 from heimdall_pipelines.formats.sigmf_files import sigmf_meta
+from heimdall_pipelines.formats.sigmf_merge import merged_metadata
+from heimdall_pipelines.formats.utc import iso_from_unix_ns
 from heimdall_pipelines.store.measurements import StationRecording
 from heimdall_pipelines.store.sessions import SessionIdentity
 
@@ -18,6 +21,7 @@ def session_sidecar(
     origin: str,
     extra: Mapping[str, object] | None = None,
     holes: Sequence[tuple[int, int]] = (),
+    source: SourceMetadata | None = None,
 ) -> dict[str, Any]:
     """Describe a station's ``.npy`` object from its measurement.
 
@@ -29,6 +33,8 @@ def session_sidecar(
         Of the session.
     origin : str
         Source of the samples: ``imported from sigmf``.
+    source : SourceMetadata, optional
+        What the file that was imported says; it is kept where it does not describe the file's own bytes.
     extra, holes
         See `heimdall_pipelines.formats.sigmf_files.sigmf_meta`.
 
@@ -38,7 +44,7 @@ def session_sidecar(
         To be stored with `heimdall_pipelines.store.iq_objects.put_sidecar`.
     """
     station = recording.station
-    return sigmf_meta(
+    sidecar = sigmf_meta(
         dataset_name=f"{station.rx_id}.npy",
         header_bytes=len(npy_header_bytes(recording.samples_count)),
         num_samples=recording.samples_count,
@@ -59,3 +65,24 @@ def session_sidecar(
         },
         holes=holes,
     )
+    return sidecar if source is None else merged_metadata(sidecar, source)
+
+
+def corrected_sidecar(sidecar: dict[str, Any], recording: StationRecording, frequency_hz: float) -> dict[str, Any]:
+    """Return a station's description with the start, rate, frequency and level that a correction gives it."""
+    core = sidecar.get("global", {}) | {
+        "core:sample_rate": recording.sample_rate_hz,
+        "heimdall:full_scale_dbm": recording.full_scale_dbm,
+    }
+    first, *others = sidecar.get("captures") or [{"core:sample_start": 0}]
+    first = first | {
+        "core:frequency": frequency_hz,
+        "core:datetime": iso_from_unix_ns(recording.start_time_unix_ns),
+    }
+    for capture in others:
+        if "core:frequency" in capture:
+            capture["core:frequency"] = frequency_hz
+        if "core:datetime" in capture:
+            since_ns = round(capture["core:sample_start"] / recording.sample_rate_hz * 1e9)
+            capture["core:datetime"] = iso_from_unix_ns(recording.start_time_unix_ns + since_ns)
+    return sidecar | {"global": core, "captures": [first, *others]}

@@ -47,7 +47,7 @@ def test_a_session_that_no_station_recorded_is_exit_code_1_with_the_reason(heimd
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--frequency", "77.5", "--all-active"), "a number with its unit is expected"),
+        (("--frequency", "77.5 apples", "--all-active"), "a number with its unit is expected"),
         (("--frequency", "-1kHz", "--all-active"), "a number with its unit is expected"),
         (("--frequency", "1kHz"), "either --stations a,b,c or --all-active"),
         (("--frequency", "1kHz", "--stations", "a", "--all-active"), "either --stations a,b,c or --all-active"),

@@ -87,7 +87,7 @@ def test_a_recording_is_replayed_where_its_receiver_is(tmp_path):
         (["--position=91,0"], "--position 91,0: LATITUDE,LONGITUDE in degrees is expected"),
         (["--transmitter=here"], "--transmitter here: LATITUDE,LONGITUDE"),
         (["--position=45,7", "--station=a", "--station=b"], "give at most one --station"),
-        (["--frequency=77.5"], "a number with its unit is expected"),
+        (["--frequency=77.5 apples"], "a number with its unit is expected"),
         (["--wav=missing.wav"], "missing.wav: cannot be opened"),
         (["--speed=0"], "greater than or equal to 0.01"),
     ],

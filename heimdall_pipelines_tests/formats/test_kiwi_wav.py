@@ -5,6 +5,7 @@ import struct
 import numpy as np
 import pytest
 
+from heimdall_pipelines.formats.iq_recording import GivenValues
 from heimdall_pipelines.formats.kiwi_chunks import BLOCK
 from heimdall_pipelines.formats.kiwi_wav import kiwi_wav_name, write_kiwi_wav
 from heimdall_pipelines.formats.recording import RecordingFormatError, open_recording
@@ -45,6 +46,33 @@ def test_every_sample_written_is_read_whatever_their_number(tmp_path, num_sample
     assert recording.receiver_name == "X_1"
     for max_samples in (1, 100, 512, 1 << 20):
         np.testing.assert_array_equal(all_samples(recording, max(max_samples, num_samples // 50)), iq)
+
+
+@pytest.mark.parametrize("cut_bytes", [1, 1000, 2047, 2048, 2050, 2074])
+@pytest.mark.parametrize("riff_bytes", [None, 0, 0xFFFFFFFF])
+def test_a_recording_that_was_cut_keeps_its_whole_blocks(tmp_path, cut_bytes, riff_bytes):
+    path = kiwi_file(tmp_path)
+    edit_blocks(path, lambda blocks: None)  # the last block is a whole one
+    whole = open_recording(path)
+    samples = all_samples(whole)
+    content = path.read_bytes()
+    size = content[4:8] if riff_bytes is None else riff_bytes.to_bytes(4, "little")
+    path.write_bytes((content[:4] + size + content[8:])[: len(content) - cut_bytes])
+    cut = open_recording(path)
+    assert cut.num_samples == whole.num_samples - 512
+    assert cut.time_source == "gnss"
+    assert abs(cut.start_time_unix_ns - whole.start_time_unix_ns) < 10
+    np.testing.assert_array_equal(all_samples(cut), samples[:-512])
+    assert bool(cut.notes) == (cut_bytes != BLOCK.itemsize)  # cut between two blocks: nothing shows it
+    assert all("was cut within block" in note for note in cut.notes)
+
+
+def test_a_rate_that_is_given_for_the_file_ends_its_claim_to_gnss_time(tmp_path):
+    recording = open_recording(kiwi_file(tmp_path), sample_rate_hz=12_001.0)
+    assert (recording.time_source, recording.time_uncertainty_ns) == ("given", None)
+    filled = open_recording(kiwi_file(tmp_path), otherwise=GivenValues(sample_rate_hz=12_001.0))
+    assert filled.time_source == "gnss"
+    assert filled.sample_rate_hz == pytest.approx(12_001.13, abs=1e-5)
 
 
 def test_full_scale_is_clipped_to_int16(tmp_path):
@@ -172,17 +200,14 @@ WHOLE_CHUNK = WAV_HEADER_BYTES + 40 * BLOCK.itemsize
     ("damage", "reason"),
     [
         (lambda b: b[:0], "is not a WAV file"),
-        (lambda b: b[:20], "is truncated"),
+        (lambda b: b[:20], "fmt chunk is too short"),
         (lambda b: b"RIFX" + b[4:], "is not a WAV file"),
-        (lambda b: b[:WAV_HEADER_BYTES], "is truncated"),
-        (lambda b: b[:WHOLE_CHUNK], "is truncated: its header says"),
-        (lambda b: b[:4] + bytes(4) + b[8 : WHOLE_CHUNK + 1000], "is truncated within the chunk b'data'"),
-        (lambda b: b[:4] + bytes(4) + b[8 : WHOLE_CHUNK + 12], "is truncated within the chunk b'kiwi'"),
-        (lambda b: b[:4] + bytes(4) + b[8 : WHOLE_CHUNK + 3], "is truncated within the chunk b'kiw'"),
+        (lambda b: b[:WAV_HEADER_BYTES], "has no data chunk"),
+        (lambda b: b[: WAV_HEADER_BYTES + 12], "is truncated within the chunk b'kiwi'"),
         (lambda b: b[:4] + bytes(4) + b[8:WAV_HEADER_BYTES], "has no data chunk"),
         (lambda b: b[:4] + bytes(4) + b[8 : WAV_HEADER_BYTES + 2 * BLOCK.itemsize], "2 blocks, but the first"),
-        (lambda b: b[:20] + b"\x03" + b[21:], "format 3, 2 channels"),
-        (lambda b: b[:22] + b"\x01" + b[23:], "1 channels of 16 bits"),
+        (lambda b: b[:20] + b"\x03" + b[21:], "format 3|floating point|can be read"),
+        (lambda b: b[:22] + b"\x01" + b[23:], "it has one channel"),
         (lambda b: b[:24] + bytes(4) + b[28:], "sample rate of 0"),
         (lambda b: b[:12] + b"junk" + b[16:], "before its fmt chunk"),
         (lambda b: b[:36] + b"junk" + b[40:], "no kiwi chunk before it|several data chunks"),

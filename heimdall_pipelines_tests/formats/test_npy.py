@@ -62,7 +62,7 @@ def test_a_header_written_ahead_is_what_np_save_writes(num_samples):
         (b"", "is not a .npy file"),
         (b"RIFF0000WAVE", "is not a .npy file"),
         (saved(np.zeros(4, np.float32)), "float32, not complex64"),
-        (saved(np.zeros(4, [("i", "<i2"), ("q", "<i2")])), "not complex64"),
+        (saved(np.zeros(4, [("i", "<i2"), ("q", "<f2")])), "not complex64"),
         (saved(np.zeros((2, 2), np.complex64)), r"shape \(2, 2\)"),
         (saved(np.asfortranarray(np.zeros((2, 2), np.complex64))), "shape"),
         (saved(np.complex64(1)), "shape"),

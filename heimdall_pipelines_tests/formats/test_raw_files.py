@@ -11,8 +11,8 @@ from heimdall_pipelines.formats.recording import RecordingFormatError, open_reco
 from .support import GIVEN, all_samples, noise
 
 
-@pytest.mark.parametrize("suffix", [".bin", ".raw", ".iq", ".cf32", ".BIN"])
-def test_headerless_files_are_complex64_unless_said_otherwise(tmp_path, suffix):
+@pytest.mark.parametrize("suffix", [".cf32", ".cfile", ".complex", ".fc32", ".CF32"])
+def test_headerless_files_are_complex64_where_the_suffix_implies_it(tmp_path, suffix):
     iq = noise(1000)
     path = tmp_path / f"a{suffix}"
     iq.tofile(path)
@@ -39,7 +39,7 @@ def test_integers_are_scaled_so_that_full_scale_is_one(tmp_path, raw_format, dty
 @pytest.mark.parametrize("max_samples", [1, 7, 100, 1000])
 def test_blocks_follow_each_other_without_gap_or_overlap(tmp_path, max_samples):
     iq = noise(100)
-    path = tmp_path / "a.bin"
+    path = tmp_path / "a.cf32"
     iq.tofile(path)
     blocks = list(open_recording(path, **GIVEN).blocks(max_samples))
     assert all(block.size == max_samples for block in blocks[:-1])
@@ -51,16 +51,16 @@ def test_blocks_follow_each_other_without_gap_or_overlap(tmp_path, max_samples):
 def test_a_number_that_is_not_finite_is_named_by_its_byte(tmp_path, bad):
     iq = noise(1000)
     iq.imag[777] = bad
-    path = tmp_path / "a.bin"
+    path = tmp_path / "a.cf32"
     iq.tofile(path)
     recording = open_recording(path, **GIVEN)
-    with pytest.raises(RecordingFormatError, match=r"a\.bin: at byte 6220: sample 777 is .* must be finite") as caught:
+    with pytest.raises(RecordingFormatError, match=r"a\.cf32: at byte 6220: sample 777 is .* must be finite") as caught:
         all_samples(recording, 100)
     assert (caught.value.path, caught.value.offset) == (path, 777 * 8 + 4)
 
 
 def test_a_file_that_shrinks_after_it_was_opened_is_noticed(tmp_path):
-    path = tmp_path / "a.bin"
+    path = tmp_path / "a.cf32"
     noise(1000).tofile(path)
     recording = open_recording(path, **GIVEN)
     os.truncate(path, 4001)
@@ -78,21 +78,21 @@ def test_a_file_that_shrinks_after_it_was_opened_is_noticed(tmp_path):
     ],
 )
 def test_what_cannot_be_headerless_samples_is_refused(tmp_path, content, reason):
-    path = tmp_path / "a.bin"
+    path = tmp_path / "a.cf32"
     path.write_bytes(content)
     with pytest.raises(RecordingFormatError, match=reason):
         open_recording(path, **GIVEN)
 
 
 def test_blocks_of_no_samples_are_refused(tmp_path):
-    path = tmp_path / "a.bin"
+    path = tmp_path / "a.cf32"
     noise(10).tofile(path)
     with pytest.raises(ValueError, match="max_samples"):
         next(open_recording(path, **GIVEN).blocks(0))
 
 
 def test_reading_300_mb_takes_no_more_than_a_few_blocks_of_memory(tmp_path):
-    path = tmp_path / "large.bin"
+    path = tmp_path / "large.cf32"
     path.touch()
     os.truncate(path, 300_000_000)
     tracemalloc.start()

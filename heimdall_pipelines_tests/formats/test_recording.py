@@ -36,7 +36,7 @@ def test_a_directory_or_a_pipe_is_an_error_of_the_recording(tmp_path, name):
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
 def test_an_unreadable_file_is_an_error_of_the_recording(tmp_path):
-    path = tmp_path / "a.bin"
+    path = tmp_path / "a.cf32"
     noise(10).tofile(path)
     path.chmod(0)
     with pytest.raises(RecordingFormatError, match="Permission denied"):
@@ -51,7 +51,7 @@ def test_a_name_with_a_nul_is_an_error_of_the_recording():
 @pytest.mark.parametrize("name", ["a.mp3", "a", "wav"])
 def test_an_unknown_suffix_lists_what_is_understood(tmp_path, name):
     (tmp_path / name).write_bytes(bytes(80))
-    with pytest.raises(RecordingFormatError, match=r"\.wav .*\.sigmf-meta.*\.npy.*\.bin, \.raw, \.iq, \.cf32"):
+    with pytest.raises(RecordingFormatError, match=r"\.wav.*\.sigmf-meta.*\.npy.*\.cf32.*\.bin"):
         open_recording(tmp_path / name, **GIVEN)
 
 
@@ -61,9 +61,9 @@ def test_a_raw_format_is_refused_for_files_that_describe_themselves(tmp_path):
 
 
 def test_an_unknown_raw_format_is_refused(tmp_path):
-    (tmp_path / "a.bin").write_bytes(bytes(80))
-    with pytest.raises(ValueError, match="cf32, ci16, cu8"):
-        open_recording(tmp_path / "a.bin", raw_format="ci12", **GIVEN)
+    (tmp_path / "a.cf32").write_bytes(bytes(80))
+    with pytest.raises(ValueError, match="cf32, cf64, ci8, cu8, ci16"):
+        open_recording(tmp_path / "a.cf32", raw_format="ci12", **GIVEN)
 
 
 @pytest.mark.parametrize(
@@ -80,10 +80,10 @@ def test_an_unknown_raw_format_is_refused(tmp_path):
         ("start_time_unix_ns", 10**30, "--start"),
     ],
 )
-@pytest.mark.parametrize("kind", ["bin", "wav"])
+@pytest.mark.parametrize("kind", ["cf32", "wav"])
 def test_a_given_value_that_cannot_be_is_refused_by_its_option(tmp_path, kind, option, value, hint):
-    path = kiwi_file(tmp_path) if kind == "wav" else tmp_path / "a.bin"
-    if kind == "bin":
+    path = kiwi_file(tmp_path) if kind == "wav" else tmp_path / "a.cf32"
+    if kind == "cf32":
         noise(10).tofile(path)
     with pytest.raises(RecordingFormatError, match=hint):
         open_recording(path, **(GIVEN | {option: value}))

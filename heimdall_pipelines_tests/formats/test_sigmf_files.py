@@ -44,7 +44,7 @@ def test_a_recording_is_read_by_either_of_its_files(tmp_path):
         assert (recording.sample_rate_hz, recording.frequency_hz) == (200_000.0, 145.5e6)
         assert recording.start_time_unix_ns == START_NS
         assert recording.position == (50.0152, 9.0112, 123.0)
-        assert recording.receiver_name == "KiwiSDR"
+        assert recording.receiver_name is None  # a model is no station
         np.testing.assert_array_equal(all_samples(recording), iq)
 
 
@@ -124,16 +124,15 @@ def test_captures_without_a_gap_are_one_recording(tmp_path):
     [
         ([{}, {"core:sample_start": 50, "core:datetime": "2017-11-27T10:41:57Z"}], "begins 0.96.* s off"),
         ([{}, {"core:sample_start": 50, "core:frequency": 1e6}], "changes the frequency"),
-        ([{}, {"core:sample_start": 50, "core:header_bytes": 8}], "header amid the samples"),
         ([{"core:global_index": 0}, {"core:sample_start": 50, "core:global_index": 51}], "samples are missing"),
-        ([{"core:sample_start": 50}], "begins at sample 50, not 0"),
         ([{}, {"core:sample_start": 100}], "fewer than its captures begin at"),
         ([{"core:datetime": "2017-11-27"}], "core:datetime .* is not a UTC instant"),
         ([{"core:geolocation": {"type": "Point", "coordinates": [9, 91]}}], "on Earth"),
         ([{"core:geolocation": {"type": "Point", "coordinates": [9, 10**400]}}], "on Earth"),
         ([{"core:header_bytes": 801}], "is truncated"),
         ([{"core:header_bytes": 3}], "ends within a sample"),
-        ([{"core:header_bytes": 2**63 - 1}], "is truncated"),
+        ([{"core:header_bytes": 2**62}], "is truncated"),
+        ([{"core:header_bytes": 2**63 - 1}], "whole number"),
     ],
 )
 def test_captures_that_are_no_one_recording_are_refused(tmp_path, captures, reason):
@@ -147,18 +146,17 @@ def test_captures_that_are_no_one_recording_are_refused(tmp_path, captures, reas
     [
         ({"core:datatype": "rf32_le"}, "real samples of this type are not supported"),
         ({"core:datatype": "cu32_le"}, "are not supported; supported are: .*cf32_le"),
-        ({"core:datatype": "ci16"}, "are not supported"),
-        ({"core:datatype": "nonsense"}, "violates the SigMF schema: global/core:datatype"),
-        ({"core:datatype": None}, "violates the SigMF schema"),
+        ({"core:datatype": "nonsense"}, "are not supported"),
+        ({"core:datatype": None}, "has no core:datatype"),
         ({"core:num_channels": 2}, "only one channel"),
-        ({"core:sample_rate": -1}, "violates the SigMF schema: global/core:sample_rate"),
+        ({"core:sample_rate": -1}, "--sample-rate"),
         ({"core:sample_rate": 0.001}, "--sample-rate"),
         ({"core:dataset": "../secret"}, "bare file name|violates the SigMF schema"),
         ({"core:dataset": "a/../../secret"}, "bare file name"),
         ({"core:dataset": "/etc/passwd"}, "bare file name|violates the SigMF schema"),
         ({"core:dataset": ".."}, "bare file name"),
         ({"core:dataset": "."}, "bare file name"),
-        ({"core:dataset": ""}, "violates the SigMF schema"),
+        ({"core:dataset": ""}, "bare file name"),
         ({"core:dataset": "a\\b"}, "bare file name"),
         ({"core:dataset": "a\0b"}, "bare file name"),
         ({"core:dataset": "missing.npy"}, r"missing\.npy: cannot be opened"),
@@ -182,7 +180,7 @@ def test_metadata_that_do_not_fit_are_refused(tmp_path, core, reason):
         ("[" * 100_000, "is not JSON"),
         ('{"global": {"core:sample_rate": NaN}}', "NaN is not a JSON number"),
         ("[]", "violates the SigMF schema"),
-        ("{}", "violates the SigMF schema"),
+        ("{}", "is no SigMF"),
         (" " * (4 << 20) + "{}", "too long for metadata"),
     ],
 )

@@ -1,4 +1,5 @@
 import json
+import re
 from uuid import uuid4
 
 import numpy as np
@@ -355,8 +356,70 @@ def test_the_real_session_has_its_carrier_in_every_segment_at_every_station(stor
             assert receiver.features["snr_db"]["mean"] < 45  # and not 83, over the rounding beyond the filter
 
 
-def test_a_noise_floor_that_is_mere_rounding_is_flagged(stores, real_recordings):
+def test_the_filters_of_the_real_receivers_are_found(stores, real_recordings):
     session = import_files(stores, real_recordings)
     extract_session(stores, session.session_id, quiet)
     for station in stations_in_session(stores.database, session.session_id):
-        assert any("noise_floor_dbm is the rounding of the samples" in flag for flag in station.flags)
+        assert any("the receiver's filter passes -30" in flag for flag in station.flags)  # +-3.06 kHz
+    for row in rows_of(stores, session.session_id):
+        assert all(receiver.features["snr_db"]["mean"] < 45 for receiver in row.receivers)
+
+
+def filtered(num_samples, rate_hz, half_width_hz, *, stopband):
+    """A carrier of -20 dB of full scale at 1 kHz, noise of -70 dB/Hz in a filter, and `stopband` times less outside."""
+    spectrum = np.fft.fft(noise(num_samples, key=5) * np.sqrt(1e-7 * rate_hz))
+    spectrum[np.abs(np.fft.fftfreq(num_samples, 1 / rate_hz)) > half_width_hz] *= stopband
+    return 0.1 * np.exp(2j * np.pi * 1e3 * np.arange(num_samples) / rate_hz) + np.fft.ifft(spectrum)
+
+
+@pytest.mark.parametrize("passband_hz", [None, 4_000.0])
+def test_a_narrow_filter_is_the_passband_and_is_flagged_with_its_edges(stores, tmp_path, passband_hz):
+    iq = filtered(60_000, 12_000.0, 3_300.0, stopband=1e-3).astype(np.complex64)
+    options = npy_options(sample_rate_hz=12_000.0, passband_hz=passband_hz)
+    session = import_files(stores, npy_files(tmp_path, {"torino": iq}), **options)
+    report = extract_session(stores, session.session_id, quiet)
+    for row in rows_of(stores, session.session_id):
+        (receiver,) = row.receivers
+        # -20 dB over N0 fs = -70 dB/Hz + 40.8 dB: 0.3 dB for the 25 chunks' noise.
+        assert receiver.features["snr_db"]["mean"] == pytest.approx(9.2, abs=0.5)
+    flags = " ".join(report.stations[0].flags)
+    assert ("filter passes -33" in flags) == (passband_hz is None)
+
+
+def test_a_filter_beside_the_centre_is_flagged(stores, tmp_path):
+    num_samples, rate_hz = 60_000, 12_000.0
+    iq = filtered(num_samples, rate_hz, 1_500.0, stopband=1e-3) * np.exp(2j * np.pi * 0.2 * np.arange(num_samples))
+    session = import_files(
+        stores, npy_files(tmp_path, {"torino": iq.astype(np.complex64)}), **npy_options(sample_rate_hz=rate_hz)
+    )
+    flags = " ".join(extract_session(stores, session.session_id, quiet).stations[0].flags)
+    assert "without the centre: noise_floor_dbm is too low" in flags
+
+
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        (lambda iq: np.full_like(iq, (1 + 1j) / 32768), "all samples are the same number"),
+        (lambda iq: iq.real.astype(np.complex64), "Q is constant"),
+        (lambda iq: (iq.real * (1 + 1j)).astype(np.complex64), "I = Q"),
+    ],
+)
+def test_samples_without_reception_fail_their_station_alone(stores, tmp_path, broken, reason):
+    iq = transmission(200_000, 1.0, 3)
+    session = import_files(stores, npy_files(tmp_path, {"torino": iq, "genova": broken(iq)}), **npy_options())
+    report = extract_session(stores, session.session_id, quiet)
+    assert report.failed_stations == ["genova"]
+    for row in rows_of(stores, session.session_id):
+        receivers = {receiver.rx_id: receiver for receiver in row.receivers}
+        assert receivers["genova"].error_message.startswith(reason)
+        assert receivers["torino"].error_message is None
+
+
+def test_clipped_samples_are_flagged_with_their_share(stores, tmp_path):
+    path = tmp_path / "torino.cs16"
+    iq = np.clip(noise(200_000).view(np.float32), -1, 32767 / 32768)
+    np.rint(iq * 32768).astype("<i2").tofile(path)
+    files = [ImportFile(path, rx_id="torino")]
+    session = import_files(stores, files, **npy_options(raw_format="ci16"))
+    report = extract_session(stores, session.session_id, quiet)
+    assert any(re.match(r"clipped: 15\.\d% of the numbers", flag) for flag in report.stations[0].flags)

@@ -17,7 +17,7 @@ def before(empty_database_settings):
         with opened.transaction() as connection:
             connection.execute(text("CREATE SCHEMA heimdall"))
             config.attributes["connection"] = connection
-            command.upgrade(config, script.get_revision("0013").down_revision)
+            command.upgrade(config, script.get_revision("0009").down_revision)
             for kind in ("kiwisdr", "http_iq", "none"):
                 connection.execute(
                     text(

@@ -1,0 +1,101 @@
+"""`heimdall session correct` and `session export`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+
+from heimdall_pipelines.cli.console import output, show_progress
+from heimdall_pipelines.cli.environment import stores
+from heimdall_pipelines.cli.frequencies import frequency_hz, optional_frequency_hz
+from heimdall_pipelines.cli.session_importing import level_dbm, start_unix_ns
+
+Value = TypeVar("Value")
+Session = Annotated[str, typer.Argument(help="The session's slug or id, see: heimdall session list")]
+_OF_A_STATION = "STATION=value, or a value for all stations"
+
+
+def correct(
+    session: Session,
+    frequency: Annotated[str | None, typer.Option(help="Centre, such as 145.5MHz")] = None,
+    bandwidth: Annotated[str | None, typer.Option(help="Width of the channel, such as 12.5kHz")] = None,
+    start: Annotated[list[str] | None, typer.Option(help=f"UTC of the first sample; {_OF_A_STATION}")] = None,
+    sample_rate: Annotated[list[str] | None, typer.Option(help=f"Such as 48kHz; {_OF_A_STATION}")] = None,
+    full_scale_dbm: Annotated[
+        list[str] | None, typer.Option(help=f"Power of a sample of amplitude 1, dBm; {_OF_A_STATION}")
+    ] = None,
+    passband: Annotated[list[str] | None, typer.Option(help=f"Passband of the filter; {_OF_A_STATION}")] = None,
+) -> None:
+    """Correct what was said of a session when it was imported: metadata only, its samples stay.
+
+    The session gets a new revision, whose features the daemon (`heimdall dev`) extracts again.
+    """
+    from heimdall_pipelines.sessions.correcting import Correction, correct_session
+    from heimdall_pipelines.store.measurements import list_recordings
+    from heimdall_pipelines.store.sessions import get_session
+
+    with stores() as opened:
+        found = get_session(opened.database, session)
+        rx_ids = [recording.station.rx_id for recording in list_recordings(opened.database, found.id)]
+        correction = Correction(
+            frequency_hz=optional_frequency_hz(frequency, "--frequency"),
+            bandwidth_hz=optional_frequency_hz(bandwidth, "--bandwidth"),
+            start_time_unix_ns=_by_station("--start", start, rx_ids, start_unix_ns),
+            sample_rate_hz=_by_station(
+                "--sample-rate", sample_rate, rx_ids, lambda text: frequency_hz(text, "--sample-rate")
+            ),
+            full_scale_dbm=_by_station(
+                "--full-scale-dbm", full_scale_dbm, rx_ids, lambda text: level_dbm(text, "--full-scale-dbm")
+            ),
+            passband_hz=_by_station("--passband", passband, rx_ids, lambda text: frequency_hz(text, "--passband")),
+        )
+        report = correct_session(opened, session, correction)
+    if not report.changes:
+        output.print(f"session {report.slug} has these values already; nothing changed", soft_wrap=True)
+        return
+    for change in report.changes:
+        output.print(change, markup=False, soft_wrap=True)
+    output.print(
+        f"corrected: session {report.slug}, revision {report.revision}; the daemon (heimdall dev) extracts its "
+        f"features again; to extract them in this process: heimdall session extract {report.slug}",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def export(
+    session: Session,
+    out: Annotated[Path, typer.Option("--output", "-o", help="Folder; nothing in it is overwritten")] = Path(),
+    archive: Annotated[
+        bool, typer.Option("--archive", help="One .sigmf archive per station instead of pairs of files")
+    ] = False,
+) -> None:
+    """Write a session's recordings as SigMF, with everything that the imported files said.
+
+    Each station is a pair of RX_ID.sigmf-data and RX_ID.sigmf-meta; a .sigmf-collection lists them.
+    """
+    from heimdall_pipelines.sessions.exporting import export_session
+
+    with stores() as opened:
+        report = export_session(opened, session, out, as_archive=archive, progress=show_progress)
+    for path in report.files:
+        output.print(str(path), markup=False, soft_wrap=True)
+    for rx_id in report.without_samples:
+        output.print(f"{rx_id}: nothing was recorded", markup=False)
+
+
+def _by_station(
+    option: str, texts: Sequence[str] | None, rx_ids: Sequence[str], parse: Callable[[str], Value]
+) -> dict[str, Value]:
+    """Read ``STATION=value``, or one value for all stations; each station once."""
+    found: dict[str, Value] = {}
+    for text in texts or []:
+        rx_id, separator, value = text.rpartition("=")
+        for named in [rx_id] if separator else rx_ids:
+            if named in found:
+                raise typer.BadParameter(f"{option} is given twice for {named}")
+            found[named] = parse(value)
+    return found

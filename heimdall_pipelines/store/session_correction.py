@@ -1,0 +1,109 @@
+"""Corrects the metadata of a completed session: a new revision, in one transaction."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from sqlalchemy import text
+
+from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.store.database import Database
+from heimdall_pipelines.store.measurements import StationRecording, replace_measurements
+from heimdall_pipelines.store.sessions import SessionBeingDeletedError, SessionNotFoundError
+from heimdall_pipelines.store.sql import time_sql
+
+
+class SessionChangedError(HeimdallError):
+    """The session is not the one that was to be corrected any more."""
+
+
+def replace_metadata(
+    database: Database,
+    session_id: UUID,
+    recordings: Sequence[StationRecording],
+    *,
+    of_revision: int,
+    frequency_hz: float,
+    bandwidth_hz: float,
+    content_sha256: str,
+) -> int:
+    """Replace the measurements of a completed session, its frequency and its channel; counts its revision up.
+
+    Its features are those of the revision before until they are extracted again.
+
+    Parameters
+    ----------
+    database : Database
+    session_id : UUID
+    recordings : sequence of StationRecording
+        All of its stations.
+    of_revision : int
+        The revision that was corrected.
+    frequency_hz, bandwidth_hz : float
+    content_sha256 : str
+        Digest by which an import finds the session; live recordings have none and get none.
+
+    Returns
+    -------
+    int
+        The new revision.
+
+    Raises
+    ------
+    SessionNotFoundError, SessionBeingDeletedError, SessionChangedError
+        It was deleted or corrected meanwhile, or another session holds the same content.
+    """
+    recorded = [recording for recording in recordings if recording.samples_count]
+    start_ns = min(recording.start_time_unix_ns for recording in recorded)
+    end_ns = max(
+        recording.start_time_unix_ns + round(recording.samples_count / recording.sample_rate_hz * 1e9)
+        for recording in recorded
+    )
+    with database.transaction() as connection:
+        row = connection.execute(
+            text(
+                "SELECT slug, status, revision, deletion_began_at FROM heimdall.recording_sessions"
+                " WHERE id = :id FOR UPDATE"
+            ),
+            {"id": session_id},
+        ).first()
+        if row is None:
+            raise SessionNotFoundError(f"session {session_id} was deleted while it was being corrected")
+        if row.deletion_began_at is not None:
+            raise SessionBeingDeletedError(row.slug)
+        if row.status != "completed" or row.revision != of_revision:
+            raise SessionChangedError(f"session {row.slug} was changed while it was being corrected: try again")
+        other = connection.execute(
+            text(
+                "SELECT slug FROM heimdall.recording_sessions"
+                " WHERE content_sha256 = CAST(:content AS text) AND id <> :id"
+            ),
+            {"content": content_sha256, "id": session_id},
+        ).first()
+        if other is not None:
+            raise SessionChangedError(f"session {other.slug} holds the same recordings with these times already")
+        replace_measurements(connection, session_id, recordings)
+        # The trigger counts the revision when a session becomes completed.
+        connection.execute(
+            text("UPDATE heimdall.recording_sessions SET status = 'in_progress' WHERE id = :id"), {"id": session_id}
+        )
+        return int(
+            connection.execute(
+                text(
+                    "UPDATE heimdall.recording_sessions SET status = 'completed', duration_s = :duration_s,"
+                    f" start_time = {time_sql('CAST(:start_ns AS bigint) / 1000')},"
+                    f" end_time = {time_sql('CAST(:end_ns AS bigint) / 1000')},"
+                    " frequency_hz = :frequency_hz, bandwidth_hz = :bandwidth_hz,"
+                    " content_sha256 = CASE WHEN content_sha256 IS NOT NULL THEN CAST(:content AS text) END"
+                    " WHERE id = :id RETURNING revision"
+                ),
+                {
+                    "id": session_id,
+                    "duration_s": (end_ns - start_ns) / 1e9,
+                    "start_ns": start_ns,
+                    "end_ns": end_ns,
+                    "frequency_hz": frequency_hz,
+                    "bandwidth_hz": bandwidth_hz,
+                    "content": content_sha256,
+                },
+            ).scalar_one()
+        )
