@@ -258,9 +258,7 @@ class _StationExtractor:
         is_dbm = self._meter.kind is LevelKind.DBM
         return full_scale_db - (self.recording.full_scale_dbm if is_dbm else 0.0)
 
-    def _flags(
-        self, iq: NDArray[np.complex64], noise_floor_dbm: float | None, full_scale_dbm: float
-    ) -> Iterator[str]:
+    def _flags(self, iq: NDArray[np.complex64], noise_floor_dbm: float | None, full_scale_dbm: float) -> Iterator[str]:
         """Reasons in the recording to distrust the levels."""
         if self.recording.note is not None:
             yield self.recording.note
