@@ -122,7 +122,7 @@ def _data_file(meta: SigmfMetadata) -> _Data:
         starts_as_npy = file.read(len(NPY_MAGIC)) == NPY_MAGIC
         file.seek(0)
         npy = read_npy_header(file, path) if starts_as_npy else None
-    if npy is not None and (npy.header_bytes != header_bytes or npy.encoding != meta.encoding):
+    if npy is not None and (npy.header_bytes != header_bytes or npy.encoding != meta.encoding or npy.is_planar):
         raise RecordingFormatError(
             meta.path,
             f"says core:header_bytes {header_bytes} and {meta.core['core:datatype']}, but {path.name} is a .npy file "

@@ -49,7 +49,15 @@ from heimdall_pipelines.store.stations import MAX_LEVEL_DBM, Station
 from heimdall_pipelines.store.stores import Stores
 from heimdall_pipelines.throttle import Progress, Throttle
 
-__all__ = ["ImportFile", "ImportOptions", "ImportRefusedError", "ImportReport", "import_session"]
+__all__ = [
+    "FREQUENCY_TOLERANCE_HZ",
+    "MIN_BANDWIDTH_HZ",
+    "ImportFile",
+    "ImportOptions",
+    "ImportRefusedError",
+    "ImportReport",
+    "import_session",
+]
 
 logger = logging.getLogger(__name__)
 
