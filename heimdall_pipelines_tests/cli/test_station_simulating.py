@@ -80,6 +80,20 @@ def test_a_recording_is_replayed_where_its_receiver_is(tmp_path):
         np.testing.assert_array_equal(recorded.iq, samples[: recorded.iq.size])
 
 
+@pytest.mark.programs
+@pytest.mark.parametrize(
+    ("option", "api_type", "rate_hz"),
+    [("--wide", "kiwisdr", 20_252.0), ("--api-type=openwebrx", "openwebrx", 18_000.0)],
+)
+def test_wide_kiwisdrs_and_openwebrx_are_simulated(option, api_type, rate_hz):
+    with simulating(option, "--count=1", "--speed=100") as lines:
+        assert any(f"--api-type={api_type} " in line for line in lines)
+        tuning = Tuning(7_050_000.0, 12_500.0, 1.0)
+        recorded = asyncio.run(recorded_from(urls_of(lines)[0], api_type, tuning=tuning, limits=LIMITS))
+    assert recorded.nominal_rate_hz == rate_hz
+    assert np.std(recorded.iq) > 0.006  # more than the noise of 0.004
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
