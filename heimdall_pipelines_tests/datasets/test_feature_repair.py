@@ -22,6 +22,7 @@ from heimdall_pipelines_tests.datasets.support import (
     query,
 )
 from heimdall_pipelines_tests.older_features import make_older
+from heimdall_pipelines_tests.sealing import reseal
 
 NAME = "night"
 NUM_SAMPLES = 7  # in batches of 3, 3 and 1
@@ -173,11 +174,20 @@ def test_rows_of_the_present_version_are_left_alone(stores, present, older):
 )
 def test_a_row_that_the_seed_does_not_confirm_is_reported_and_kept(stores, older, change, says):
     execute(stores, f"UPDATE heimdall.measurement_features SET {change} WHERE sample_idx = 6")
+    reseal(stores)
     kept = rows(stores)[6]
     done = repair(stores)
     assert (done.num_replaced, done.num_kept, done.examples) == (NUM_SAMPLES - 1, 1, (f"sample 6: {says}",))
     assert rows(stores)[6] == kept
     assert versions(stores) == [FEATURE_VERSION] * 6 + [1]
+
+
+def test_a_row_that_was_edited_by_hand_is_reported_and_kept(stores, older):
+    execute(
+        stores, "UPDATE heimdall.measurement_features SET timestamp = timestamp + INTERVAL '1 s' WHERE sample_idx = 6"
+    )
+    done = repair(stores)
+    assert (done.num_kept, done.examples) == (1, ("sample 6: timestamp is not as committed",))
 
 
 def test_what_another_processor_rounds_differently_is_confirmed(stores, present, older):
@@ -186,6 +196,7 @@ def test_what_another_processor_rounds_differently_is_confirmed(stores, present,
         "UPDATE heimdall.measurement_features SET receiver_features = jsonb_set(receiver_features,"
         " '{0,rssi_dbm,mean}', to_jsonb((receiver_features #>> '{0,rssi_dbm,mean}')::float8 * 1.00005))",
     )
+    reseal(stores)
     assert repair(stores).num_kept == 0
     assert rows(stores) == present
 
