@@ -379,9 +379,9 @@ def test_a_row_that_is_not_confirmed_is_named_and_ends_with_1(heimdall, stores, 
     code, out, _ = heimdall(*REPAIR, "night", "--features", "--apply", "--json")
     repaired = json.loads(out)["repaired"]
     assert (code, repaired["num_replaced"], repaired["num_kept"]) == (1, 3, 1)
-    assert repaired["examples"] == ["sample 3: features of aquila-di-giaveno are not those of its IQ"]
+    assert repaired["examples"] == ["sample 3: receiver_features is not as committed"]
     code, out, _ = heimdall(*REPAIR, "night", "--features", "--apply")
-    assert (code, "  - sample 3: features of aquila-di-giaveno are not those of its IQ\n" in out) == (1, True)
+    assert (code, "  - sample 3: receiver_features is not as committed\n" in out) == (1, True)
     assert "first repair these: heimdall dataset repair night --sample IDX --apply" in out
 
 

@@ -173,6 +173,14 @@ def test_a_row_that_the_seed_does_not_confirm_is_reported_and_kept(stores, older
     assert versions(stores) == [FEATURE_VERSION] * 6 + [1]
 
 
+def test_a_row_that_was_edited_by_hand_is_reported_and_kept(stores, older):
+    execute(
+        stores, "UPDATE heimdall.measurement_features SET timestamp = timestamp + INTERVAL '1 s' WHERE sample_idx = 6"
+    )
+    done = repair(stores)
+    assert (done.num_kept, done.examples) == (1, ("sample 6: timestamp is not as committed",))
+
+
 def test_what_another_processor_rounds_differently_is_confirmed(stores, present, older):
     execute(
         stores,
