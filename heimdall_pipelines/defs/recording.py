@@ -169,8 +169,9 @@ hourly_station_check = dg.ScheduleDefinition(
     job=check_stations,
     cron_schedule="0 * * * *",
     execution_timezone="UTC",
-    default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Checks the stations every full hour.",
+    # Off until an operator turns it on: stations are other people's receivers.
+    default_status=dg.DefaultScheduleStatus.STOPPED,
+    description="Checks the stations every full hour; off by default.",
 )
 
 
