@@ -43,7 +43,7 @@ def test_everything_loads_in_a_fresh_process_without_any_setting():
             "synthetic/raw_iq_objects",
             "websdr_stations",
         ],
-        "checks": 26,
+        "checks": 28,
         "sensors": [
             "completed_recording_sessions",
             "requested_synthetic_batches",
