@@ -180,10 +180,10 @@ def execute(stores: Stores, statement: str, **values: object) -> None:
 
 
 def feature_rows(stores: Stores, dataset: Dataset) -> dict[int, str]:
-    """Every column of every sample as text, but those that name the dataset or the moment."""
+    """Every column of every sample as text, but those that name the dataset or the moment, and the digest of all."""
     rows = query(
         stores,
-        "SELECT sample_idx, (to_jsonb(f) - 'id' - 'dataset_id' - 'created_at')::text AS columns"
+        "SELECT sample_idx, (to_jsonb(f) - 'id' - 'dataset_id' - 'created_at' - 'digest')::text AS columns"
         " FROM heimdall.measurement_features f WHERE dataset_id = :id ORDER BY sample_idx",
         id=dataset.id,
     )

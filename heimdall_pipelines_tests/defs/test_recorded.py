@@ -98,7 +98,7 @@ def test_a_disagreement_is_a_failed_check_with_numbers_examples_and_what_to_do(i
     result = run(instance, session.slug)
     assert result.success  # the checks speak, the run did what it could
     failed = {check.check_name: check for check in result.get_asset_check_evaluations() if not check.passed}
-    assert set(failed) == {"objects_agree", "stations_extracted"}
+    assert set(failed) == {"objects_agree", "stations_extracted", "rows_as_committed"}
     objects = failed["objects_agree"]
     assert objects.severity is dg.AssetCheckSeverity.ERROR
     assert objects.metadata["problems"].value == 3
@@ -173,7 +173,7 @@ def test_the_validation_job_runs_the_checks_only_and_keeps_the_health(instance, 
     result = run(instance, session.slug, job="validate_recorded_session")
     assert result.success
     failed = {check.check_name for check in result.get_asset_check_evaluations() if not check.passed}
-    assert failed == {"stations_in_every_segment"}
+    assert failed == {"stations_in_every_segment", "rows_as_committed"}
     assert {check.partition for check in result.get_asset_check_evaluations()} == {session.slug}
     assert result.get_asset_materialization_events() == []
     assert get_session(stores.database, session.slug).health_status == "critical"

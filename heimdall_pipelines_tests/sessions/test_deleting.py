@@ -184,11 +184,12 @@ def held_import(settings, stores, example_recordings, monkeypatch):
     put_iq, stored = importing.put_iq, []
 
     def put_and_hold(objects, location, *more):
-        put_iq(objects, location, *more)
+        files = put_iq(objects, location, *more)
         stored.append(location)
         if len(stored) == 2:
             reached.set()
             assert let_go.wait(TIMEOUT_S)
+        return files
 
     monkeypatch.setattr(importing, "put_iq", put_and_hold)
 
