@@ -74,10 +74,7 @@ def correct_session(stores: Stores, key: SessionKey, correction: Correction) -> 
     if not changes:
         return CorrectionReport(session.slug, session.revision, ())
     _check_values(corrected, frequency_hz, bandwidth_hz)
-    for recording in corrected:
-        if recording.location is not None:
-            sidecar = get_sidecar(stores.objects, recording.location)
-            put_sidecar(stores.objects, recording.location, corrected_sidecar(sidecar, recording, frequency_hz))
+    corrected = [_with_corrected_sidecar(stores, recording, frequency_hz) for recording in corrected]
     revision = replace_metadata(
         stores.database,
         session.id,
@@ -88,6 +85,14 @@ def correct_session(stores: Stores, key: SessionKey, correction: Correction) -> 
         content_sha256=_digest(corrected),
     )
     return CorrectionReport(session.slug, revision, tuple(changes))
+
+
+def _with_corrected_sidecar(stores: Stores, recording: StationRecording, frequency_hz: float) -> StationRecording:
+    """Rewrite the recording's sidecar; its SHA-256 stands in the row."""
+    if recording.location is None:
+        return recording
+    sidecar = corrected_sidecar(get_sidecar(stores.objects, recording.location), recording, frequency_hz)
+    return replace(recording, sidecar_sha256=put_sidecar(stores.objects, recording.location, sidecar))
 
 
 def _digest(recordings: Sequence[StationRecording]) -> str:

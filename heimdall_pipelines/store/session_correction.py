@@ -6,8 +6,10 @@ from uuid import UUID
 from sqlalchemy import text
 
 from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.store.changes import note_row
 from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.measurements import StationRecording, replace_measurements
+from heimdall_pipelines.store.session_digests import sealing_session
 from heimdall_pipelines.store.sessions import SessionBeingDeletedError, SessionNotFoundError
 from heimdall_pipelines.store.sql import time_sql
 
@@ -81,13 +83,13 @@ def replace_metadata(
         ).first()
         if other is not None:
             raise SessionChangedError(f"session {other.slug} holds the same recordings with these times already")
-        replace_measurements(connection, session_id, recordings)
-        # The trigger counts the revision when a session becomes completed.
-        connection.execute(
-            text("UPDATE heimdall.recording_sessions SET status = 'in_progress' WHERE id = :id"), {"id": session_id}
-        )
-        return int(
+        with sealing_session(connection, session_id) as sealed:
+            replace_measurements(connection, session_id, recordings)
+            # The trigger counts the revision when a session becomes completed.
             connection.execute(
+                text("UPDATE heimdall.recording_sessions SET status = 'in_progress' WHERE id = :id"), {"id": session_id}
+            )
+            revision = connection.execute(
                 text(
                     "UPDATE heimdall.recording_sessions SET status = 'completed', duration_s = :duration_s,"
                     f" start_time = {time_sql('CAST(:start_ns AS bigint) / 1000')},"
@@ -106,4 +108,6 @@ def replace_metadata(
                     "content": content_sha256,
                 },
             ).scalar_one()
-        )
+        for changed in sealed.rows:
+            note_row(connection, "recording_sessions", changed, reason="its metadata were corrected")
+        return int(revision)
