@@ -10,7 +10,7 @@ from heimdall_pipelines.rf.segments import Interval, NoSegmentError, plan_segmen
 from heimdall_pipelines.rf.spectrum import USABLE_BAND
 from heimdall_pipelines.sessions.import_request import MIN_BANDWIDTH_HZ, content_digest
 from heimdall_pipelines.sessions.sidecar import corrected_sidecar
-from heimdall_pipelines.store.iq_objects import get_sidecar, put_sidecar
+from heimdall_pipelines.store.iq_objects import put_sidecar, read_sidecar
 from heimdall_pipelines.store.measurements import StationRecording, list_recordings
 from heimdall_pipelines.store.session_correction import replace_metadata
 from heimdall_pipelines.store.sessions import SessionBeingDeletedError, SessionKey, get_session
@@ -91,7 +91,7 @@ def _with_corrected_sidecar(stores: Stores, recording: StationRecording, frequen
     """Rewrite the recording's sidecar; its SHA-256 stands in the row."""
     if recording.location is None:
         return recording
-    sidecar = corrected_sidecar(get_sidecar(stores.objects, recording.location), recording, frequency_hz)
+    sidecar = corrected_sidecar(read_sidecar(stores.objects, recording.location), recording, frequency_hz)
     return replace(recording, sidecar_sha256=put_sidecar(stores.objects, recording.location, sidecar))
 
 

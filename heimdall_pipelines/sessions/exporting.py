@@ -11,7 +11,7 @@ from typing import Any
 import sigmf
 
 from heimdall_pipelines.errors import HeimdallError
-from heimdall_pipelines.store.iq_objects import StationIq, get_sidecar
+from heimdall_pipelines.store.iq_objects import StationIq, read_sidecar
 from heimdall_pipelines.store.measurements import StationRecording, list_recordings
 from heimdall_pipelines.store.sessions import SessionKey, get_session
 from heimdall_pipelines.store.stores import Stores
@@ -92,7 +92,7 @@ def _export_station(
     assert recording.location is not None
     rx_id = recording.station.rx_id
     iq = StationIq(stores.objects, recording)
-    sidecar = get_sidecar(stores.objects, recording.location)
+    sidecar = read_sidecar(stores.objects, recording.location)
     data = folder / f"{rx_id}.sigmf-data"
     partial = data.with_name(f".{data.name}.partial")
     throttle = Throttle(PROGRESS_INTERVAL_S)

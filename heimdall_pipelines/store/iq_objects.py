@@ -204,26 +204,6 @@ def sidecar_bytes(sidecar: dict[str, Any]) -> bytes:
     return json.dumps(sidecar, indent=2).encode()
 
 
-def get_sidecar(objects: ObjectStore, location: ObjectLocation) -> dict[str, Any]:
-    """Read the SigMF description of an IQ object.
-
-    Raises
-    ------
-    ObjectNotFoundError
-        There is none.
-    IqObjectError
-        It is not a JSON object.
-    """
-    described = sidecar_location(location)
-    try:
-        sidecar = json.loads(objects.read(described, 0, objects.size_bytes(described)))
-    except ValueError as error:
-        raise IqObjectError(f"{described}: the SigMF description is not JSON: {error}") from error
-    if not isinstance(sidecar, dict):
-        raise IqObjectError(f"{described}: the SigMF description is not a JSON object")
-    return sidecar
-
-
 def session_iq_location(objects: ObjectStore, session_id: object, rx_id: str) -> ObjectLocation:
     """Location of a station's IQ of a session."""
     return ObjectLocation(objects.raw_iq_bucket, f"sessions/{session_id}/{rx_id}.npy")

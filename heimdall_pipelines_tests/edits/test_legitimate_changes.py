@@ -9,11 +9,13 @@ from heimdall_pipelines.datasets.summary import summarise_dataset
 from heimdall_pipelines.datasets.validation import validate_dataset
 from heimdall_pipelines.datasets.workers import Workers
 from heimdall_pipelines.sessions.accepting import accept_session
+from heimdall_pipelines.sessions.correcting import Correction, correct_session
+from heimdall_pipelines.sessions.example import START_TIME_UNIX_NS
 from heimdall_pipelines.sessions.extraction import extract_session
 from heimdall_pipelines.sessions.validation import validate_session
 from heimdall_pipelines.store.changes import changing, list_changes
 from heimdall_pipelines.store.dataset_summaries import record_summary
-from heimdall_pipelines.store.datasets import get_dataset
+from heimdall_pipelines.store.datasets import get_dataset, lower_target
 from heimdall_pipelines.store.stations import set_station_active, set_station_url
 from heimdall_pipelines_tests.datasets.support import expand, make
 from heimdall_pipelines_tests.edits.place import Place, place_of_module
@@ -40,6 +42,19 @@ def place(_module) -> Place:
 def expand_and_make(place: Place) -> None:
     expand(place.stores, get_dataset(place.stores.database, NAME), 14)
     make(place.stores, NAME, 2)
+
+
+def expand_and_shrink(place: Place) -> None:
+    database = place.stores.database
+    before = get_dataset(database, NAME)
+    lower_target(database, expand(place.stores, before, 14), before.target_num_samples)
+
+
+def correct_and_extract(place: Place) -> None:
+    correct_session(
+        place.stores, place.session_id, Correction(start_time_unix_ns={"torino": START_TIME_UNIX_NS + 10**6})
+    )
+    extract_session(place.stores, place.session_id, quiet)
 
 
 def repair(place: Place, **more) -> None:
@@ -116,6 +131,8 @@ COMMANDS = {
     "the dataset is summarised": summarise,
     "the dataset is validated": lambda place: validate_dataset(place.stores, NAME),
     "an edit of the dataset is accepted": accept_an_edit_of_the_dataset,
+    "an expansion is taken back": expand_and_shrink,
+    "the session is corrected": correct_and_extract,
     "the session is extracted again": lambda place: extract_session(place.stores, place.session_id, quiet),
     "the session is completed again": complete_the_session_again,
     "the session is validated": lambda place: validate_session(place.stores, place.session_id),
@@ -126,6 +143,8 @@ COMMANDS = {
 }
 WITH_REASON = {
     "the dataset is expanded": "expanded",
+    "an expansion is taken back": "shrunk",
+    "the session is corrected": "its metadata were corrected",
     "parameters are restored": "restored the parameters",
     "parameters are taken over": "took the edited parameters",
     "an edit of the dataset is accepted": "accepted: a test",
