@@ -12,7 +12,7 @@ import sigmf
 from heimdall_pipelines.formats.recording import open_recording
 from heimdall_pipelines.formats.utc import unix_ns_from_iso
 from heimdall_pipelines.sessions.extraction import extract_session
-from heimdall_pipelines.store.iq_objects import get_sidecar
+from heimdall_pipelines.store.iq_objects import read_sidecar
 from heimdall_pipelines.store.measurements import list_recordings
 from heimdall_pipelines.store.session_revisions import is_due_for_extraction
 from heimdall_pipelines.store.sessions import get_session, list_sessions
@@ -181,7 +181,7 @@ def test_the_same_samples_with_other_values_are_corrected(heimdall, stores, tmp_
     assert is_due_for_extraction(stores.database, session.id)
     assert "already imported" in done(heimdall(*again))  # now it is what was to be imported
     recording = recordings(stores, slug)["again"]
-    sidecar = get_sidecar(stores.objects, recording.location)
+    sidecar = read_sidecar(stores.objects, recording.location)
     sigmf.SigMFFile(sidecar).validate()
     assert sidecar["captures"][0]["core:frequency"] == session.frequency_hz
     assert ns(sidecar["captures"][0]["core:datetime"]) == recording.start_time_unix_ns
@@ -234,7 +234,7 @@ def test_what_a_file_says_comes_through_and_out_again(heimdall, stores, tmp_path
     path = sigmf_pair(tmp_path, "annot", core=core, capture={"capture_details:gain": 40.0}, annotations=[BURST])
     plain = npy(tmp_path, "plain", 2)
     done(heimdall("session", "import", path, plain, *placed(path, "annot"), *placed(plain, "plain", 46.0), *COMMON))
-    sidecar = get_sidecar(stores.objects, recordings(stores)["annot"].location)
+    sidecar = read_sidecar(stores.objects, recordings(stores)["annot"].location)
     slug = list_sessions(stores.database, 1)[0].slug
     done(heimdall("session", "export", slug, "-o", tmp_path / "out", *options))
     assert "already" in refused(heimdall("session", "export", slug, "-o", tmp_path / "out", *options))
@@ -295,7 +295,7 @@ def test_a_wide_recording_is_decimated_to_the_channel(heimdall, stores, tmp_path
     iq = np.load(io.BytesIO(content))
     times_s = lead / 10e6 + np.arange(iq.size) / 200e3
     np.testing.assert_allclose(iq, 0.5 * np.exp(2j * np.pi * 20e3 * times_s), atol=2e-4)
-    assert "1301 taps" in " ".join(get_sidecar(stores.objects, location)["global"]["heimdall:notes"])
+    assert "1301 taps" in " ".join(read_sidecar(stores.objects, location)["global"]["heimdall:notes"])
 
 
 def test_inspect_tells_what_a_file_holds_and_how_to_import_it(heimdall, tmp_path):
