@@ -141,6 +141,7 @@ def in_small_steps(monkeypatch):
     monkeypatch.setattr(extraction, "ROWS_PER_INSERT", 1)
     monkeypatch.setattr(extraction, "PROGRESS_INTERVAL_S", -1.0)
     monkeypatch.setattr(iq_objects, "_BLOCK_SAMPLES", 2**14)
+    monkeypatch.setattr(extraction, "MAX_SAMPLES", 2**14)
 
 
 @pytest.fixture

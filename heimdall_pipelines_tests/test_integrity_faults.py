@@ -685,13 +685,17 @@ def test_wrong_features_are_found_by_regeneration_and_repaired(night, fault):
     assert outcome.name == "samples_regenerate_identically"
     named = re.match(r"sample (\d+): features of .* are not those of its IQ", outcome.examples[0])
     assert outcome.repair == f"heimdall dataset repair {NAME} --sample {named[1]} --apply"
-    night.repair(also=range(NUM_SAMPLES))
+    committed = night.snapshot()
+    done = night.repair(also=range(NUM_SAMPLES))
+    assert any("its feature row is as committed, and stays" in refusal for refusal in done.refusals)
+    assert night.snapshot() == committed
+    night.repair(also=range(NUM_SAMPLES), overwrite=True)
     night.assert_sound()
     with pytest.raises(NoSuchSampleError, match="no sample -1, 12: it has 0 to 11"):
         night.repair(also=[-1, 3, 12])
     fault.record(
         detected_by=f"{_seen(validation)}; committed so: `samples_regenerate_identically`, for a chosen one",
-        result=f"the samples are regenerated: {AS_BEFORE}",
+        result=f"what was committed stays; with `--overwrite` the samples are regenerated: {AS_BEFORE}",
     )
 
 

@@ -73,7 +73,7 @@ def options_of(command):
 
 def test_every_parameter_of_a_dataset_is_an_option_and_no_other():
     options = options_of("create")
-    assert set(options) - set(DatasetSpec.model_fields) == {"name", "num_samples", "seed", "local", "workers"}
+    assert set(options) - set(DatasetSpec.model_fields) == {"name", "num_samples", "seed", "local", "workers", "yes"}
     for name, field in DatasetSpec.model_fields.items():
         option = options[name]
         assert option.default is None, f"{name}: not given and given as its default are two things"

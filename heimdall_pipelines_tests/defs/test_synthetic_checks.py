@@ -217,7 +217,7 @@ def test_estimates_far_from_the_truth_are_a_warning(instance, stores):
         )
     run(instance, SUMMARISE, "night")
     for reported in evaluations(run(instance, VALIDATE, "night")).values():
-        is_warning = reported.check_name == "estimates_agree_with_truth"
+        is_warning = reported.check_name in ("estimates_agree_with_truth", "summary_is_current")
         assert reported.severity is (dg.AssetCheckSeverity.WARN if is_warning else dg.AssetCheckSeverity.ERROR)
     assert "estimates_agree_with_truth" in failed(last_words_of_dataset(instance, "night"))
     assert "estimates_agree_with_truth" in failed(last_words_of_batch(instance, "night"))
