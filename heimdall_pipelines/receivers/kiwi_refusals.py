@@ -73,7 +73,7 @@ def refusal_of_status(rx_id: str, status: ReceiverStatus, *, has_password: bool)
     if has_password:
         return None  # the page counts the channels without one
     if status.needs_password:
-        return _permanent(rx_id, "admits nobody without a password: give it in its URL, http://:password@host")
+        return _permanent(rx_id, "requires a password: give it in its URL, http://:password@host")
     if status.num_users is not None and status.max_users is not None and status.num_users >= status.max_users > 0:
         return _transient(rx_id, all_taken(status.max_users))
     return None
@@ -108,7 +108,7 @@ def _wrong_password(rx_id: str, badp: str, said: Mapping[str, str | None], has_p
     if badp == "1" and has_password:
         return _permanent(rx_id, "refuses the password: give the right one in its URL, http://:password@host")
     if badp == "1" and said.get("chan_no_pwd_true", said.get("chan_no_pwd")) == "0":
-        return _permanent(rx_id, "admits nobody without a password: give it in its URL, http://:password@host")
+        return _permanent(rx_id, "requires a password: give it in its URL, http://:password@host")
     if badp == "1":
         return _transient(rx_id, "asks for a password: the channels that need none are taken")
     unknown = (f"refuses the connection (badp={shown(badp)})", False)

@@ -181,7 +181,7 @@ def test_a_password_is_never_shown():
 WRONG = [
     (Faults(refusal={"too_busy": "4"}), "is busy: all 4 channels are taken", True),
     (Faults(refusal={"badp": "1"}), "asks for a password: the channels that need none are taken", True),
-    (Faults(refusal={"badp": "1", "chan_no_pwd": "0"}), "admits nobody without a password", False),
+    (Faults(refusal={"badp": "1", "chan_no_pwd": "0"}), "requires a password", False),
     (Faults(refusal={"badp": "5"}), "allows only one connection per address", True),
     (Faults(refusal={"badp": "99"}), "refuses the connection (badp=99)", False),
     (
@@ -356,7 +356,7 @@ def test_a_receiver_that_could_not_be_recorded_is_down_and_says_why(options, lim
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"password": "x"}, "admits nobody without a password: give it in its URL, http://:password@host"),
+        ({"password": "x"}, "requires a password: give it in its URL, http://:password@host"),
         ({"max_programs": 0}, "admits no programs: ask its owner (setting: number of channels for non-Kiwi apps)"),
         ({"max_users": 1, "num_open": 1, "num_users": 1}, "is busy: all 1 channels are taken"),
     ],
