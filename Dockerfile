@@ -25,6 +25,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     DAGSTER_HOME=/opt/heimdall \
     MPLCONFIGDIR=/var/cache/heimdall/matplotlib \
-    NUMBA_CACHE_DIR=/var/cache/heimdall/numba
+    NUMBA_CACHE_DIR=/var/cache/heimdall/numba \
+    HEIMDALL_TERRAIN_FOLDER=/var/cache/heimdall/terrain
 USER 10001:10001
 CMD ["heimdall", "--help"]

@@ -399,7 +399,8 @@ def test_a_failure_that_is_noted_only_after_the_deletion_is_closed_and_not_sent(
 
 
 def test_alerts_of_every_check_that_there_is_are_closed_after_a_deletion(stores):
-    checks = build_definitions().resolve_asset_graph().asset_check_keys
+    keys = build_definitions().resolve_asset_graph().asset_check_keys
+    checks = [key for key in keys if key.asset_key.path != ["websdr_stations"]]  # has no partitions
     assert len(checks) > 15
     gone = "00000000-0000-0000-0000-000000000001"  # may name a session or a dataset
     note_evaluations(

@@ -21,6 +21,7 @@ from heimdall_pipelines.defs.command_runs import (
 from heimdall_pipelines.settings import LocalSettings
 from heimdall_pipelines.status.command_process import CommandProcess, parse_process, this_machine, this_process
 from heimdall_pipelines.status.run_tags import PROCESS_TAG
+from heimdall_pipelines_tests import PROJECT_FOLDER
 from heimdall_pipelines_tests.sessions.support import import_files
 from heimdall_pipelines_tests.waiting import TIMEOUT_S, wait_for
 
@@ -150,8 +151,6 @@ def extracting(environment, stores, example_recordings, tmp_path, monkeypatch):
     """Start `heimdall session extract` in processes of their own; gives them when they are in the middle."""
     home = tmp_path / "dagster"
     home.mkdir()
-    from heimdall_pipelines.cli.environment import PROJECT_FOLDER
-
     (home / "dagster.yaml").symlink_to(PROJECT_FOLDER / "dagster.yaml")
     monkeypatch.setenv("DAGSTER_HOME", str(home))
     monkeypatch.setenv("HEIMDALL_MAX_CONCURRENT_RUNS", "2")

@@ -38,7 +38,7 @@ SECRETS = ADMIN_SECRETS | {
 GIVEN = dict.fromkeys(SECRETS, "c0ffee")
 # Handed on where they are set; Compose would ask everybody for what it asks for with ${…:?}.
 OPTIONAL_SECRETS = {"HEIMDALL_ALERT_URLS", "HEIMDALL_PROXY_PASSWORD_HASH"}
-OF_ONE_MACHINE = {"home", "pg_bindir", "embedded"}
+OF_ONE_MACHINE = {"home", "pg_bindir", "embedded", "s3_folder", "s3_sync"}
 ONE_SHOT = {"migrate", "rclone", "buckets"}
 CACHE = "/var/cache/heimdall"
 PUBLISHED = {"webserver", "proxy"}
