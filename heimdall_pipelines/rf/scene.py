@@ -246,7 +246,7 @@ def draw_scene(
     the shadow (correlation 0.75), T1 = 0.4, 0.3 and 0.1 us in city, residential and rural areas; at most 12 us. 0.4 us
     is that of urban microcells, macrocells have up to 1 us. The model is based on paths of up to some 20 km and
     extrapolated beyond. In line of sight the median is 93, 59 and 32 ns, that of macrocells, whatever the distance: the
-    echoes that matter come from near the antennas. Only scattered parts have echoes: without `fading` no echoes are made.
+    echoes that matter come from near the antennas. Only scattered parts have echoes, so without `fading` there is none.
 
     References
     ----------
