@@ -80,10 +80,16 @@ def test_a_changed_sidecar_is_found_by_its_check_alone_and_regenerated(night):
     ("change", "says"),
     [
         ("seed = 7", "seed is 7, the dataset was created with 20260101"),
-        ("spec = jsonb_set(spec, '{tx_power_dbm}', '38.5')", 'spec is {"'),
+        (
+            "spec = jsonb_set(spec, '{tx_power_dbm}', '38.5')",
+            "spec tx_power_dbm is 38.5, the dataset was created with 37.0",
+        ),
         ("spec = '{}'", "spec is {}, the dataset was created with"),
-        ("receivers = jsonb_set(receivers, '{0,latitude}', '45.5')", "receivers is "),
-        ("receivers = '[]'", "receivers is []"),
+        (
+            "receivers = jsonb_set(receivers, '{0,latitude}', '45.5')",
+            "receivers 0 latitude is 45.5, the dataset was created",
+        ),
+        ("receivers = '[]'", "number of receivers is 0, the dataset was created with 3"),
         ("dataset_type = 'iq_raw'", 'dataset_type is "iq_raw", the dataset was created with "feature_based"'),
         ("generator_version = 1", "generator_version is 1, the dataset was created with 2"),
     ],

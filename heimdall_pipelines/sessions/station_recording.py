@@ -302,7 +302,7 @@ class StationRecorder:
         return replace(recording, sidecar_sha256=await put)
 
 
-def _passband_hz(applied: AppliedTuning, sample_rate_hz: float) -> float | None:
-    """Width of the receiver's filter where it is narrower than the usable band, else None."""
+def _passband_hz(applied: AppliedTuning, sample_rate_hz: float) -> float:
+    """Width of the receiver's filter within the usable band; it is known, so that no extraction has to find it."""
     low_hz, high_hz = applied.passband_hz
-    return high_hz - low_hz if high_hz - low_hz < USABLE_BAND * sample_rate_hz else None
+    return min(high_hz - low_hz, USABLE_BAND * sample_rate_hz)

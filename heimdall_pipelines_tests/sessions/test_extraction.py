@@ -12,6 +12,7 @@ from heimdall_pipelines.sessions.example import STATIONS
 from heimdall_pipelines.sessions.extraction import NotExtractableError, extract_session
 from heimdall_pipelines.sessions.importing import ImportFile
 from heimdall_pipelines.sessions.pictures import MAX_PNG_BYTES, spectrogram_png
+from heimdall_pipelines.stations.network import load_network
 from heimdall_pipelines.store.features import read_session_rows, stations_in_session
 from heimdall_pipelines.store.measurements import list_recordings
 from heimdall_pipelines.store.objects import ObjectLocation
@@ -140,7 +141,7 @@ def test_segments_of_stations_that_start_at_different_times_are_aligned(stores, 
     session = import_files(
         stores,
         [
-            ImportFile(_sigmf(path.path, start_ns + late_ns), path.rx_id)
+            ImportFile(_sigmf(path.path, start_ns + late_ns, path.rx_id), path.rx_id)
             for path, late_ns in zip(paths, (0, 400_000_000), strict=True)
         ],
         bandwidth_hz=12_500.0,
@@ -154,10 +155,11 @@ def test_segments_of_stations_that_start_at_different_times_are_aligned(stores, 
     assert [[r.signal_present for r in row.receivers] for row in rows] == [[True, True], [False, False], [False, False]]
 
 
-def _sigmf(npy, start_time_unix_ns):
-    """Describe a .npy file by a sidecar that says when it starts."""
+def _sigmf(npy, start_time_unix_ns, rx_id):
+    """Describe a .npy file of a station by a sidecar that says when it starts."""
     from heimdall_pipelines.formats.sigmf_files import sigmf_meta
 
+    latitude, longitude, altitude_m = load_network().position_of(rx_id)
     meta = sigmf_meta(
         dataset_name=npy.name,
         header_bytes=128,
@@ -165,9 +167,9 @@ def _sigmf(npy, start_time_unix_ns):
         sample_rate_hz=RATE_HZ,
         frequency_hz=145e6,
         start_time_unix_ns=start_time_unix_ns,
-        lat=45.0,
-        lon=7.0,
-        alt_m=0.0,
+        lat=latitude,
+        lon=longitude,
+        alt_m=altitude_m,
         description="test",
         recorder="test",
     )

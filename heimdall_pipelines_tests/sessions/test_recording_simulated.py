@@ -112,8 +112,9 @@ def test_a_stream_without_stamps_is_stored_unchanged_with_features_of_an_import(
     played = np.concatenate(list(open_recording(file).blocks()))
     np.testing.assert_array_equal(np.load(io.BytesIO(iq)), played[:NUM_SAMPLES])
     assert (found.samples_count, found.sample_rate_hz, found.time_source) == (NUM_SAMPLES, RATE_HZ, "arrival")
-    # Samples came faster than real time: the last of them cannot have been taken later than it came.
-    assert before_ns < found.start_time_unix_ns + round(DURATION_S * 1e9) < after_ns + 10**9
+    # Samples came faster than real time: the last of them cannot have been taken later than it came, in a block of
+    # 43 ms of which it may be the first.
+    assert before_ns - 50 * 10**6 < found.start_time_unix_ns + round(DURATION_S * 1e9) < after_ns + 10**9
     assert found.time_uncertainty_ns > 0
     sidecar = stored(stores, sidecar_location(found.location))
     meta = json.loads(sidecar)["global"]

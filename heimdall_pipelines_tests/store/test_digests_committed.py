@@ -208,7 +208,7 @@ def test_the_migration_gives_digests_to_what_exists_and_says_since_when(before_d
         " VALUES ('s1', 's', 'completed', 1, 1), ('s2', 's', 'pending', 1, 1)",
     ):
         execute(database, statement)
-    assert migrate(database)[0] == "0007"
+    assert migrate(database)[0] == "0009"
 
     def without_digest(table):
         return execute(database, f"SELECT count(*) FROM heimdall.{table} WHERE digest IS NULL").scalar_one()

@@ -18,6 +18,7 @@ from heimdall_pipelines.terrain.cache import TerrainMissingError
 from heimdall_pipelines.terrain.ground import ground_of
 from heimdall_pipelines.terrain.shipped import shipped_sha256, shipped_terrain
 from heimdall_pipelines_tests.datasets.support import SMALL, execute, feature_rows, iq_sha256, make
+from heimdall_pipelines_tests.sealing import reseal
 
 from .support import SITES, hilly, write_hgt
 
@@ -103,6 +104,7 @@ def test_a_truth_that_another_ground_would_give_is_found(stores, hills, tmp_path
         id=dataset.id,
         tiles=json.dumps([other.sha256]),
     )
+    reseal(stores)  # as if it had been created so
     assert set(failed(check_dataset(stores, "hills"))) == {"truths_agree"}
 
 
@@ -140,6 +142,7 @@ def test_no_terrain_where_none_is_asked_for(stores, hills):
 def test_a_dataset_of_before_has_a_smooth_earth_and_true_clocks(stores, network):
     dataset = request_dataset(stores, "old", target_num_samples=3, parameters=SMALL | {"terrain": "none"}).dataset
     execute(stores, "UPDATE heimdall.synthetic_datasets SET spec = spec - 'terrain' - 'receiver_clock_ns'")
+    reseal(stores)  # as an older version created it
     spec = get_dataset(stores.database, "old").spec
     assert (spec.terrain, spec.receiver_clock_ns) == ("none", 0.0)
     make(stores, "old")
