@@ -8,7 +8,7 @@ import pytest
 from heimdall_pipelines.datasets.checks import check_dataset
 from heimdall_pipelines.sessions.extraction import extract_session
 from heimdall_pipelines.sessions.validation import validate_session
-from heimdall_pipelines.store.features import stream_session_rows
+from heimdall_pipelines.store.features import read_session_rows
 from heimdall_pipelines.store.measurements import list_recordings
 from heimdall_pipelines.store.objects import ObjectDamagedError
 from heimdall_pipelines.store.stores import Stores, open_stores
@@ -59,7 +59,8 @@ def test_a_rotten_recording_fails_its_station_alone_and_the_checks_of_its_sessio
         bytes_of(stores, first.location)
     report = extract_session(stores, damaged, quiet)
     assert report.failed_stations == [first.station.rx_id]
-    rows = list(stream_session_rows(stores.database, damaged))
+    with stores.database.transaction() as connection:
+        rows = list(read_session_rows(connection, damaged))
     for row in rows:
         by_rx_id = {receiver.rx_id: receiver for receiver in row.receivers}
         assert by_rx_id[first.station.rx_id].error_message.startswith(f"IQ file is damaged: {first.location}")

@@ -48,7 +48,7 @@ def contents(stores) -> tuple[dict[int, str], list[dict], dict[str, str]]:
     dataset = get_dataset(stores.database, NAME)
     truth = query(
         stores,
-        "SELECT sample_idx, truth, receivers_metadata, iq_metadata #- '{etag}' AS iq FROM heimdall.synthetic_iq_samples"
+        "SELECT sample_idx, truth, receivers_metadata, iq_metadata - 'etag' - 'sidecar_sha256' AS iq FROM heimdall.synthetic_iq_samples"
         " WHERE dataset_id = :id ORDER BY sample_idx",
         id=dataset.id,
     )

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from heimdall_pipelines_tests.deployment.compose import PROJECT
+from heimdall_pipelines_tests import PROJECT_FOLDER
 from heimdall_pipelines_tests.held_port import held_port
 from heimdall_pipelines_tests.waiting import TIMEOUT_S, wait_for
 
@@ -70,7 +70,7 @@ def proxy(upstream, tmp_path):
         "CADDY_ADMIN": f"127.0.0.1:{held_port()}",
         "HOME": str(tmp_path),
     }
-    command = ["caddy", "run", "--adapter", "caddyfile", "--config", str(PROJECT / "deploy" / "Caddyfile")]
+    command = ["caddy", "run", "--adapter", "caddyfile", "--config", str(PROJECT_FOLDER / "deploy" / "Caddyfile")]
 
     def status(path="/runs", *, body=None, login=True, **headers):
         named = (LOGIN if login else {}) | {name.replace("_", "-"): value for name, value in headers.items()}

@@ -4,14 +4,12 @@ import asyncio
 import re
 import socket
 
-import aiohttp
 import pytest
 from aiohttp import web
 
 from heimdall_pipelines.receivers import allowed_addresses, requests
 from heimdall_pipelines.receivers.allowed_addresses import is_forbidden
 from heimdall_pipelines.receivers.clients import receiver_of
-from heimdall_pipelines.receivers.requests import status_session
 from heimdall_pipelines.receivers.stream import ReceiverAddress, ReceiverError
 from heimdall_pipelines_tests.receivers.support import LIMITS, TUNING
 
@@ -74,7 +72,7 @@ def names(monkeypatch):
     return answers
 
 
-def refusal(url, api_type="http_iq"):
+def refusal(url, api_type="kiwisdr"):
     async def record():
         async with receiver_of(api_type, LIMITS).stream(ReceiverAddress("torino", url, api_type), TUNING):
             pass
@@ -84,7 +82,7 @@ def refusal(url, api_type="http_iq"):
     return caught.value
 
 
-@pytest.mark.parametrize("api_type", ["kiwisdr", "http_iq"])
+@pytest.mark.parametrize("api_type", ["kiwisdr", "openwebrx"])
 @pytest.mark.parametrize("host", SPELLINGS)
 def test_no_spelling_of_such_an_address_is_requested(connections, host, api_type):
     for url in (f"http://{host}/", f"http://{host}:8073/latest/meta-data"):
@@ -123,8 +121,8 @@ def test_a_dns_answer_that_changes_does_not_help(names, connections):
     """The first answer is harmless, the one for the next connection is not."""
 
     async def record(url):
-        first = await receiver_of("http_iq", LIMITS).status(ReceiverAddress("torino", url, "http_iq"))
-        second = await receiver_of("http_iq", LIMITS).status(ReceiverAddress("torino", url, "http_iq"))
+        first = await receiver_of("kiwisdr", LIMITS).status(ReceiverAddress("torino", url, "kiwisdr"))
+        second = await receiver_of("kiwisdr", LIMITS).status(ReceiverAddress("torino", url, "kiwisdr"))
         return first, second
 
     async def run():
@@ -143,8 +141,8 @@ def test_of_several_addresses_only_harmless_ones_are_connected_to(names, connect
     async def run():
         async with running(web.Response(text="users=1\nusers_max=4\n")) as port:
             names["both.example"] = [[METADATA, "127.0.0.1"]]
-            address = ReceiverAddress("torino", f"http://both.example:{port}", "http_iq")
-            return await receiver_of("http_iq", LIMITS).status(address)
+            address = ReceiverAddress("torino", f"http://both.example:{port}", "kiwisdr")
+            return await receiver_of("kiwisdr", LIMITS).status(address)
 
     assert asyncio.run(run()).is_up
     assert connections == ["127.0.0.1"]
@@ -153,8 +151,8 @@ def test_of_several_addresses_only_harmless_ones_are_connected_to(names, connect
 def test_redirects_to_such_an_address_are_not_followed(connections):
     async def run():
         async with running(web.Response(status=302, headers={"Location": f"http://{METADATA}/latest"})) as port:
-            address = ReceiverAddress("torino", f"http://127.0.0.1:{port}", "http_iq")
-            return await receiver_of("http_iq", LIMITS).status(address)
+            address = ReceiverAddress("torino", f"http://127.0.0.1:{port}", "kiwisdr")
+            return await receiver_of("kiwisdr", LIMITS).status(address)
 
     status = asyncio.run(run())
     assert "redirects to http://169.254.169.254/latest, which is not followed" in status.reason
@@ -167,15 +165,13 @@ def test_other_addresses_are_allowed(address):
 
 
 def test_a_setting_allows_them(monkeypatch):
-    async def factory():
-        address = ReceiverAddress("torino", "http://127.0.0.1", "http_iq")
-        async with status_session(address, LIMITS.silence_s) as session:
-            assert isinstance(session, aiohttp.ClientSession)
-            return session.connector._socket_factory
+    async def makes_sockets_by():
+        async with requests._new_session() as session:
+            return session.connector._socket_factory.__self__._make_socket
 
-    assert asyncio.run(factory()) is allowed_addresses.allowed_socket
+    assert asyncio.run(makes_sockets_by()) is allowed_addresses.allowed_socket
     monkeypatch.setenv("HEIMDALL_ALLOW_LINK_LOCAL_STATIONS", "true")
-    assert asyncio.run(factory()) is None
+    assert asyncio.run(makes_sockets_by()) is allowed_addresses.any_socket
 
 
 class running:  # noqa: N801  # used as a function
