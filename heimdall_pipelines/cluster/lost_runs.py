@@ -8,6 +8,7 @@ from typing import Any
 
 import dagster as dg
 
+from heimdall_pipelines.cluster.missed_retries import report_missed_retries
 from heimdall_pipelines.defs.command_runs import HeartbeatWatch, end_lost_runs
 from heimdall_pipelines.settings import Settings
 from heimdall_pipelines.status.run_tags import PROCESS_TAG
@@ -21,7 +22,7 @@ _LOST = "No worker got this run: it is not in the queue in Redis and sends no he
     default_status=dg.DefaultSensorStatus.RUNNING,
     minimum_interval_seconds=30,
     description="Fails runs whose command was killed, and runs that were lost on their way to a worker, which Dagster "
-    "retries.",
+    "retries; reports a failure again that Dagster was to retry and did not.",
 )
 def lost_runs(
     context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]
@@ -29,6 +30,8 @@ def lost_runs(
     """A run of a worker is lost when it is missing in two checks in a row; the cursor has those of the last one."""
     before = _cursor(context)
     watch = HeartbeatWatch(before.get("heartbeats", {}))
+    for run_id in report_missed_retries(context.instance):
+        context.log.warning("the daemon did not retry run %s: its failure is reported again", run_id)
     lost = end_lost_runs(context.instance) + watch.end_lost_runs(context.instance, time.time())
     if settings.run_launcher != "celery":
         return _result(lost, (), watch, "no run is lost; HEIMDALL_RUN_LAUNCHER is local, so that none goes to a worker")

@@ -48,8 +48,8 @@ def contents(stores) -> tuple[dict[int, str], list[dict], dict[str, str]]:
     dataset = get_dataset(stores.database, NAME)
     truth = query(
         stores,
-        "SELECT sample_idx, truth, receivers_metadata, iq_metadata - 'etag' - 'sidecar_sha256' AS iq FROM heimdall.synthetic_iq_samples"
-        " WHERE dataset_id = :id ORDER BY sample_idx",
+        "SELECT sample_idx, truth, receivers_metadata, iq_metadata - 'etag' - 'sidecar_sha256' AS iq"
+        " FROM heimdall.synthetic_iq_samples WHERE dataset_id = :id ORDER BY sample_idx",
         id=dataset.id,
     )
     return feature_rows(stores, dataset), truth, iq_sha256(stores, dataset)

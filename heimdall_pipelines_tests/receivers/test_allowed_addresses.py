@@ -33,6 +33,7 @@ SPELLINGS = [
     "168.63.129.16",
     "100.100.100.200",
 ]
+PAGE = "users=1\nusers_max=4\ntdoa_ch=-1\n"  # without time stamps: no stream is opened to look at them
 ALLOWED = ["127.0.0.1", "::1", "10.1.2.3", "192.168.1.7", "172.16.0.1", "169.253.255.255", "169.255.0.0", "fec0::1",
            "2001:db8::1", "64:ff9b::c0a8:107", "::ffff:192.168.1.7", "2002:c0a8:107::1", "fd00::7"]  # fmt: skip
 
@@ -126,7 +127,7 @@ def test_a_dns_answer_that_changes_does_not_help(names, connections):
         return first, second
 
     async def run():
-        async with running(web.Response(text="users=1\nusers_max=4\n")) as port:
+        async with running(web.Response(text=PAGE)) as port:
             names["rebound.example"] = [["127.0.0.1"], [METADATA]]
             return await record(f"http://rebound.example:{port}")
 
@@ -139,7 +140,7 @@ def test_a_dns_answer_that_changes_does_not_help(names, connections):
 
 def test_of_several_addresses_only_harmless_ones_are_connected_to(names, connections):
     async def run():
-        async with running(web.Response(text="users=1\nusers_max=4\n")) as port:
+        async with running(web.Response(text=PAGE)) as port:
             names["both.example"] = [[METADATA, "127.0.0.1"]]
             address = ReceiverAddress("torino", f"http://both.example:{port}", "kiwisdr")
             return await receiver_of("kiwisdr", LIMITS).status(address)
@@ -148,14 +149,15 @@ def test_of_several_addresses_only_harmless_ones_are_connected_to(names, connect
     assert connections == ["127.0.0.1"]
 
 
-def test_redirects_to_such_an_address_are_not_followed(connections):
+def test_redirects_to_such_an_address_reach_nothing(connections):
     async def run():
         async with running(web.Response(status=302, headers={"Location": f"http://{METADATA}/latest"})) as port:
             address = ReceiverAddress("torino", f"http://127.0.0.1:{port}", "kiwisdr")
             return await receiver_of("kiwisdr", LIMITS).status(address)
 
     status = asyncio.run(run())
-    assert "redirects to http://169.254.169.254/latest, which is not followed" in status.reason
+    assert not status.is_up
+    assert "its address is of the local link" in status.reason
     assert connections == ["127.0.0.1"]
 
 
