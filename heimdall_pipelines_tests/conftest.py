@@ -2,6 +2,7 @@
 
 import gc
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import psycopg2
 import pytest
 from hypothesis import HealthCheck
 
+from heimdall_pipelines.local.stack import Stack
 from heimdall_pipelines.settings import ENV_PREFIX, Settings, load_settings
 from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.migrate import migrate
@@ -20,7 +22,8 @@ from heimdall_pipelines.store.objects import ObjectStore
 from heimdall_pipelines.store.stores import Stores, open_stores
 from heimdall_pipelines_tests.fault_table import Fault, FaultTable, fault_of
 from heimdall_pipelines_tests.kernels import wait_until_compiled
-from heimdall_pipelines_tests.run_guard import end_on_signals
+from heimdall_pipelines_tests.own_servers import OwnServers
+from heimdall_pipelines_tests.run_guard import end_on_signals, open_folder
 from heimdall_pipelines_tests.scheduling import group, place
 from heimdall_pipelines_tests.shared_stack import PROCESS, SharedStack
 from heimdall_pipelines_tests.tcp_link import TcpLink
@@ -238,6 +241,24 @@ def running_dev(example_recordings) -> Iterator["RunningDev"]:
 
     with started_with_a_session(example_recordings) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def own_stack() -> Iterator[Stack]:
+    """Servers of a module's own."""
+    folder = open_folder("own")
+    stack = Stack(folder / "home")
+    try:
+        yield stack
+    finally:
+        stack.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def own_servers(own_stack, monkeypatch) -> OwnServers:
+    """The same, to be killed and started again."""
+    return OwnServers(own_stack, monkeypatch)
 
 
 @pytest.fixture

@@ -1,15 +1,11 @@
 """Outages, kills and rivals in the middle of an extraction: it ends complete or not at all, and says why."""
 
 import contextlib
-import os
-import shutil
-import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -21,9 +17,6 @@ from heimdall_pipelines.cli.extraction import RunFailedError, extract_now
 from heimdall_pipelines.definitions import build_definitions
 from heimdall_pipelines.defs import outages, recorded
 from heimdall_pipelines.defs.partitions import RECORDING_SESSIONS
-from heimdall_pipelines.local.ports import is_free
-from heimdall_pipelines.local.seaweed import GRPC_OFFSET
-from heimdall_pipelines.local.stack import Stack
 from heimdall_pipelines.sessions import example, extraction
 from heimdall_pipelines.sessions.checks import SESSION_CHECKS
 from heimdall_pipelines.sessions.deleting import delete_session
@@ -40,7 +33,6 @@ from heimdall_pipelines.store.session_deletion import begin_deletion
 from heimdall_pipelines.store.session_revisions import SessionRevision, due_for_extraction
 from heimdall_pipelines.store.sessions import SessionBeingDeletedError, SessionNotFoundError, get_session
 from heimdall_pipelines.store.stores import Stores, open_stores
-from heimdall_pipelines_tests.run_guard import open_folder
 from heimdall_pipelines_tests.sessions.support import import_files
 from heimdall_pipelines_tests.tcp_link import TcpLink
 from heimdall_pipelines_tests.waiting import TIMEOUT_S, wait_for
@@ -165,59 +157,8 @@ def postgres_link(environment, settings, monkeypatch) -> Iterator[TcpLink]:
         yield link
 
 
-class OwnServers:
-    """Servers of this module's own, which a test may kill; what runs from now on is sent to them."""
-
-    def __init__(self, stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._stack = stack
-        self._monkeypatch = monkeypatch
-        self.start()
-
-    def start(self) -> None:
-        for name, value in self._stack.start().items():
-            self._monkeypatch.setenv(name, value)
-
-    def start_s3_again(self, session_id: str) -> None:
-        """Start S3, which after a kill may answer 500 for some seconds before objects can be read."""
-        self.start()
-        with open_stores(load_settings()) as opened:
-            locations = [recording.location for recording in list_recordings(opened.database, UUID(session_id))]
-            wait_for("S3 to give objects again", lambda: all(map(partial(is_readable, opened), locations)))
-
-    def kill_s3(self) -> None:
-        status = self._stack.status().s3
-        os.kill(status.pid, signal.SIGKILL)
-        # It ends thread by thread: it and its ports are gone some milliseconds apart.
-        ports = (status.port, status.port + GRPC_OFFSET)
-        wait_for("S3 to end", lambda: not self._stack.status().s3.running and all(map(is_free, ports)))
-
-    def kill_postgres(self) -> None:
-        status = self._stack.status().postgres
-        os.kill(status.pid, signal.SIGKILL)
-        wait_for("PostgreSQL to end", lambda: not self._stack.status().postgres.running and is_free(status.port))
-
-
-def is_readable(stores: Stores, location: ObjectLocation) -> bool:
-    try:
-        return len(stores.objects.read(location, 0, 1)) == 1
-    except ObjectsUnavailableError:
-        return False
-
-
-@pytest.fixture(scope="module")
-def own_stack() -> Iterator[Stack]:
-    folder = open_folder("faults")
-    stack = Stack(folder / "home")
-    try:
-        yield stack
-    finally:
-        stack.stop()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture
-def own_servers(own_stack, monkeypatch) -> OwnServers:
-    return OwnServers(own_stack, monkeypatch)
+def locations_of(stores: Stores, session_id: str) -> list[ObjectLocation]:
+    return [recording.location for recording in list_recordings(stores.database, UUID(session_id))]
 
 
 @pytest.fixture
@@ -255,7 +196,7 @@ def test_without_s3_a_run_fails_naming_it_and_succeeds_once_it_is_back(own_serve
     assert result.get_asset_check_evaluations() == []
     assert stored(own_stores, session_id) == nothing
     assert nothing["features"] == []
-    own_servers.start_s3_again(session_id)
+    own_servers.start_s3_again(locations_of(own_stores, session_id))
     result = run_job(session_id)
     assert result.success
     assert retries(result) == 0
@@ -264,7 +205,7 @@ def test_without_s3_a_run_fails_naming_it_and_succeeds_once_it_is_back(own_serve
     own_servers.kill_s3()
     assert not run_job(session_id).success
     assert stored(own_stores, session_id) == complete
-    own_servers.start_s3_again(session_id)
+    own_servers.start_s3_again(locations_of(own_stores, session_id))
 
 
 def test_s3_that_goes_away_in_the_middle_leaves_the_rows_that_were_there(s3_link, stores, session_id, in_small_steps):

@@ -1,6 +1,6 @@
-"""Two processes execute random commands and are killed at random; what they leave is never a lie.
+"""Two processes execute random commands; they and the servers are killed at random; what they leave is never a lie.
 
-HEIMDALL_TEST_SOAK_S is how long (default 30; ten minutes before a release), HEIMDALL_TEST_SOAK_SEED repeats a run.
+HEIMDALL_TEST_SOAK_S is how long (ten minutes by default), HEIMDALL_TEST_SOAK_SEED repeats a run.
 """
 
 import json
@@ -21,20 +21,24 @@ from heimdall_pipelines.datasets.workers import Workers
 from heimdall_pipelines.sessions.deleting import delete_session
 from heimdall_pipelines.sessions.extraction import extract_session
 from heimdall_pipelines.sessions.validation import validate_session
-from heimdall_pipelines.settings import Settings
+from heimdall_pipelines.settings import load_settings
 from heimdall_pipelines.store.batches import list_batches
 from heimdall_pipelines.store.datasets import get_dataset
+from heimdall_pipelines.store.migrate import migrate
+from heimdall_pipelines.store.objects import ObjectLocation
+from heimdall_pipelines.store.stores import open_stores
 from heimdall_pipelines_tests.datasets.support import make, query
 from heimdall_pipelines_tests.edits import soaking
 from heimdall_pipelines_tests.edits.soaking import dataset_names, write_recordings
+from heimdall_pipelines_tests.own_servers import OwnServers
 from heimdall_pipelines_tests.sessions.support import quiet
 from heimdall_pipelines_tests.waiting import wait_for
 
-DURATION_S = float(os.environ.get("HEIMDALL_TEST_SOAK_S", "30"))
+DURATION_S = float(os.environ.get("HEIMDALL_TEST_SOAK_S", "600"))
 SEED = os.environ.get("HEIMDALL_TEST_SOAK_SEED") or str(random.SystemRandom().randrange(10**9))
 STORM_S = 12.0
 NUM_PROCESSES = 2
-
+SERVER_SHARE = 0.15  # of the kills
 
 # It has all modules imported before the first child is asked for: a child starts in a tenth of a second.
 _CONTEXT = multiprocessing.get_context("forkserver")
@@ -42,14 +46,15 @@ _CONTEXT.set_forkserver_preload(["heimdall_pipelines_tests.edits.soaking"])
 
 
 class Storm:
-    """Processes that execute random commands; each is killed now and then, and replaced."""
+    """Processes that execute random commands; each is killed now and then, and replaced, and so are the servers."""
 
-    def __init__(self, settings: Settings, folder: Path, choose: random.Random) -> None:
-        self._settings = settings
+    def __init__(self, servers: OwnServers, folder: Path, choose: random.Random) -> None:
+        self._servers = servers
+        self._settings = load_settings()
         self._folder = folder
         self._choose = choose
         self._logs: dict[BaseProcess, Path] = {}
-        self.num_killed = 0
+        self.num_killed: Counter[str] = Counter()
         self.done: list[str] = []
 
     def rage(self, duration_s: float) -> None:
@@ -62,11 +67,24 @@ class Storm:
                 log = self._logs[processes[which]]
                 wait_for("a first command", lambda log=log: log.exists() and log.stat().st_size)
                 time.sleep(self._choose.uniform(0.1, 2.0))  # any moment of its work
-                self._end(processes[which])
-                processes[which] = self._start()
+                if self._choose.random() < SERVER_SHARE:
+                    self._restart_a_server()
+                else:
+                    self._end(processes[which])
+                    processes[which] = self._start()
         finally:
             for process in processes:
                 self._end(process)
+
+    def _restart_a_server(self) -> None:
+        """Kill a server as kill -9 does; what the processes do meanwhile is refused."""
+        name, kill = self._choose.choice(
+            [("PostgreSQL", self._servers.kill_postgres), ("S3 server", self._servers.kill_s3)]
+        )
+        kill()
+        self.num_killed[name] += 1
+        time.sleep(self._choose.uniform(0.0, 1.0))  # for how long it is away
+        self._servers.start()
 
     def _start(self) -> BaseProcess:
         number = len(self._logs)
@@ -82,7 +100,7 @@ class Storm:
         """Kill a process as kill -9 does, and read what it did."""
         process.kill()
         process.join()
-        self.num_killed += 1
+        self.num_killed["processes"] += 1
         log = self._logs[process]
         for line in log.read_text().splitlines() if log.exists() else ():
             if not line.endswith("}"):
@@ -93,23 +111,34 @@ class Storm:
 
 
 @pytest.mark.slow
-@pytest.mark.fault("random commands in two processes, killed at random")
-def test_random_commands_and_kills_leave_nothing_that_disagrees(stores, settings, tmp_path, fault):
+@pytest.mark.timeout(DURATION_S + 3600)
+@pytest.mark.fault("random commands in two processes; they and the servers are killed at random")
+def test_random_commands_and_kills_leave_nothing_that_disagrees(own_servers, tmp_path, fault):
     print(f"HEIMDALL_TEST_SOAK_SEED={SEED}")
     write_recordings(tmp_path)
-    storm = Storm(settings, tmp_path, random.Random(SEED))
-    ends = time.monotonic() + DURATION_S
-    while time.monotonic() < ends:
-        storm.rage(min(STORM_S, max(5.0, ends - time.monotonic())))
-        assert_no_lie(stores)
-    print(f"{len(storm.done)} commands: {dict(Counter(storm.done))}")
-    print(f"{len(storm.done)} commands, {storm.num_killed} processes killed")
-    assert storm.done
-    finish(stores)
+    with open_stores(load_settings()) as stores:
+        migrate(stores.database)
+        storm = Storm(own_servers, tmp_path, random.Random(SEED))
+        ends = time.monotonic() + DURATION_S
+        while time.monotonic() < ends:
+            storm.rage(min(STORM_S, max(5.0, ends - time.monotonic())))
+            own_servers.start_s3_again(stored_objects(stores))
+            assert_no_lie(stores)
+        print(f"{len(storm.done)} commands: {dict(Counter(storm.done))}; killed: {dict(storm.num_killed)}")
+        assert storm.done
+        finish(stores)
     fault.record(
         detected_by="nothing to detect",
         result="after each storm rows, digests and objects agree; in the end everything is complete and healthy",
     )
+
+
+def stored_objects(stores) -> list[ObjectLocation]:
+    return [
+        ObjectLocation(bucket, entry.key)
+        for bucket in (stores.objects.synthetic_iq_bucket, stores.objects.raw_iq_bucket)
+        for entry in stores.objects.entries(bucket, "")
+    ]
 
 
 def assert_no_lie(stores) -> None:
@@ -148,11 +177,7 @@ def assert_no_lie(stores) -> None:
         " ON r.id = m.recording_session_id AND r.deletion_began_at IS NULL",
         synthetic=stores.objects.synthetic_iq_bucket,
     )
-    there = {
-        f"{bucket}/{entry.key}"
-        for bucket in (stores.objects.synthetic_iq_bucket, stores.objects.raw_iq_bucket)
-        for entry in stores.objects.entries(bucket, "")
-    }
+    there = {f"{stored.bucket}/{stored.key}" for stored in stored_objects(stores)}
     keys = {str(row["key"]) for row in named}
     assert keys <= there, f"{where}: rows name objects that do not exist: {sorted(keys - there)[:5]}"
     sidecars = {key.removesuffix(".npy") + ".sigmf-meta" for key in keys}
