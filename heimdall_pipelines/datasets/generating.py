@@ -37,6 +37,7 @@ from heimdall_pipelines.store.batches import (
 )
 from heimdall_pipelines.store.dataset_digests import require_parameters_as_created
 from heimdall_pipelines.store.dataset_locks import shared_lock
+from heimdall_pipelines.store.dataset_snapshot import form_of_samples
 from heimdall_pipelines.store.datasets import (
     Dataset,
     DatasetNotFoundError,
@@ -44,7 +45,7 @@ from heimdall_pipelines.store.datasets import (
     get_living_dataset,
     get_truths,
 )
-from heimdall_pipelines.store.iq_form import IqForm, form_of_samples
+from heimdall_pipelines.store.iq_form import IqForm
 from heimdall_pipelines.store.iq_objects import StoredFiles, put_iq, remove_dataset_iq, sample_iq_location
 from heimdall_pipelines.store.objects import ObjectLocation, ObjectStore
 from heimdall_pipelines.store.stores import Stores

@@ -21,7 +21,7 @@ from heimdall_pipelines.store.datasets import DATASET_COLUMNS, Dataset, dataset_
 from heimdall_pipelines.store.digest_rows import digested_columns, read_digested
 from heimdall_pipelines.store.digests import Edit, edit_of
 from heimdall_pipelines.store.features import ReceiverFeatures, read_receivers
-from heimdall_pipelines.store.iq_form import NEW_FORM, IqForm, form_of_samples
+from heimdall_pipelines.store.iq_form import NEW_FORM, IqForm
 
 _ROWS_PER_FETCH = 100
 
@@ -267,6 +267,22 @@ def _stored_iq(row: dict[str, Any], truth: SampleTruth | None) -> StoredIq:
         form=form,
         digest=None if row["digest"] is None else bytes(row["digest"]),
     )
+
+
+def form_of_samples(connection: Connection, dataset_id: UUID, first: int, end: int) -> IqForm:
+    """Form in which a batch stores the IQ of ``first <= sample_idx < end``.
+
+    It is that of most of its IQ rows, else the new one: a batch is in one form, also if some samples are made later.
+    """
+    names = connection.execute(
+        text(
+            "SELECT iq_metadata ->> 'format' FROM heimdall.synthetic_iq_samples"
+            " WHERE dataset_id = :id AND sample_idx >= :first AND sample_idx < :end GROUP BY 1 ORDER BY count(*) DESC"
+        ),
+        {"id": dataset_id, "first": first, "end": end},
+    ).scalars()
+    known = (IqForm.named(name) for name in names)
+    return next((form for form in known if form is not None), NEW_FORM)
 
 
 @contextmanager

@@ -6,11 +6,6 @@ checksum, also where they are regenerated.
 """
 
 from enum import Enum
-from uuid import UUID
-
-from sqlalchemy import Connection, text
-
-from heimdall_pipelines.formats.npy import npy_header_bytes
 
 SAMPLE_BYTES = 8  # complex64
 SIDECAR_SUFFIX = ".sigmf-meta"
@@ -57,7 +52,11 @@ class IqForm(Enum):
 
     def header(self, num_samples: int) -> bytes:
         """Bytes before the samples."""
-        return npy_header_bytes(num_samples) if self is IqForm.NPY else b""
+        if self is not IqForm.NPY:
+            return b""
+        from heimdall_pipelines.formats.npy import npy_header_bytes  # numpy: not for a count of objects
+
+        return npy_header_bytes(num_samples)
 
     def object_bytes(self, num_samples: int) -> int:
         """Size of an object."""
@@ -79,19 +78,3 @@ NEW_FORM = IqForm.SIGMF
 def sidecar_key(key: str) -> str:
     """Key of the SigMF description of an IQ object."""
     return key.removesuffix(IqForm.of_key(key).suffix) + SIDECAR_SUFFIX
-
-
-def form_of_samples(connection: Connection, dataset_id: UUID, first: int, end: int) -> IqForm:
-    """Form in which a batch stores the IQ of ``first <= sample_idx < end``.
-
-    It is that of most of its IQ rows, else the new one: a batch is in one form, also if some samples are made later.
-    """
-    names = connection.execute(
-        text(
-            "SELECT iq_metadata ->> 'format' FROM heimdall.synthetic_iq_samples"
-            " WHERE dataset_id = :id AND sample_idx >= :first AND sample_idx < :end GROUP BY 1 ORDER BY count(*) DESC"
-        ),
-        {"id": dataset_id, "first": first, "end": end},
-    ).scalars()
-    known = (IqForm.named(name) for name in names)
-    return next((form for form in known if form is not None), NEW_FORM)
