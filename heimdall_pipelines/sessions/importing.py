@@ -3,6 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -260,9 +261,20 @@ def _checksums(stores: Stores, sources: Sequence[_Source], progress: Progress) -
 
 def _checksum(source: _Source, forms: Sequence[IqForm], progress: Progress) -> dict[IqForm, str]:
     digests = {form: hashlib.sha256(form.header(source.recording.num_samples)) for form in forms}
-    for piece in _sample_stream(source, lambda done: progress(f"checking {source.recording.path.name}: {done:.0%}")):
+
+    def update(piece: memoryview) -> None:
         for digest in digests.values():
             digest.update(piece)
+
+    # The next block is read and decoded in the meantime: neither needs the interpreter's lock.
+    with ThreadPoolExecutor(1, thread_name_prefix="checksum") as hasher:
+        updating: Future[None] | None = None
+        for piece in _sample_stream(
+            source, lambda done: progress(f"checking {source.recording.path.name}: {done:.0%}")
+        ):
+            if updating is not None:
+                updating.result()
+            updating = hasher.submit(update, piece)
     return {form: digest.hexdigest() for form, digest in digests.items()}
 
 
