@@ -26,9 +26,9 @@ from heimdall_pipelines.datasets.repair import repair_dataset
 from heimdall_pipelines.datasets.requesting import request_dataset
 from heimdall_pipelines.datasets.row_checks import check_rows
 from heimdall_pipelines.datasets.samples import Recipe, draw_sample, make_sample
-from heimdall_pipelines.formats.npy import npy_header_bytes
 from heimdall_pipelines.settings import load_settings
 from heimdall_pipelines.store.dataset_snapshot import open_snapshot
+from heimdall_pipelines.store.iq_form import NEW_FORM
 from heimdall_pipelines.store.iq_objects import dataset_iq_prefix
 from heimdall_pipelines.store.stores import open_stores
 
@@ -124,12 +124,13 @@ def list_rows(stores, name, num_samples):
             text(
                 "INSERT INTO heimdall.synthetic_iq_samples (dataset_id, sample_idx, timestamp, truth,"
                 " receivers_metadata, iq_metadata, iq_storage_paths)"
-                " SELECT CAST(:id AS uuid), i, now(), CAST(:truth AS jsonb), '[]', jsonb_build_object('num_samples',"
-                " CAST(:num_iq AS integer), 'sha256', objects.sha256, 'etag', objects.etag), objects.paths"
+                " SELECT CAST(:id AS uuid), i, now(), CAST(:truth AS jsonb), '[]', jsonb_build_object("
+                " 'format', CAST(:format AS text), 'num_samples', CAST(:num_iq AS integer),"
+                " 'sha256', objects.sha256, 'etag', objects.etag), objects.paths"
                 " FROM generate_series(0, CAST(:num AS integer) - 1) AS i CROSS JOIN LATERAL ("
                 "   SELECT jsonb_object_agg(rx_id, key) AS paths, jsonb_object_agg(rx_id, md5(key)) AS etag,"
                 "   jsonb_object_agg(rx_id, md5(key) || md5(key)) AS sha256"
-                "   FROM (SELECT rx_id, :prefix || i || '/' || rx_id || '.npy' AS key"
+                "   FROM (SELECT rx_id, :prefix || i || '/' || rx_id || :suffix AS key"
                 "   FROM unnest(CAST(:rx_ids AS text[])) AS rx_id) AS receivers) AS objects"
             ),
             {
@@ -138,6 +139,8 @@ def list_rows(stores, name, num_samples):
                 "num": num_samples,
                 "num_iq": recipe.spec.num_iq_samples,
                 "prefix": dataset_iq_prefix(dataset.id),
+                "format": NEW_FORM.value,
+                "suffix": NEW_FORM.suffix,
                 "rx_ids": [site.rx_id for site in recipe.sites],
             },
         )
@@ -149,7 +152,7 @@ def list_rows(stores, name, num_samples):
 @contextmanager
 def listing_server(recipe, num_samples):
     """The address of a store that lists objects of this many samples."""
-    num_bytes = len(npy_header_bytes(recipe.spec.num_iq_samples)) + 8 * recipe.spec.num_iq_samples
+    num_bytes = NEW_FORM.object_bytes(recipe.spec.num_iq_samples)
     arguments = [dataset_iq_prefix(recipe.dataset_id), num_samples, num_bytes, *(site.rx_id for site in recipe.sites)]
     command = [sys.executable, "-m", "benchmarks.listing_server", *map(str, arguments)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:

@@ -83,7 +83,7 @@ def upload_s(stores, recipe, num_samples):
     def put(sample_idx):
         for site, file in zip(sites, files, strict=True):
             location = sample_iq_location(stores.objects, "upload", sample_idx, site.rx_id)
-            put_iq(stores.objects, location, io.BytesIO(file.npy), len(file.npy), file.sigmf)
+            put_iq(stores.objects, location, io.BytesIO(file.data), len(file.data), file.sigmf)
 
     begun = time.perf_counter()
     with ThreadPoolExecutor(UPLOADS_AT_ONCE) as threads:

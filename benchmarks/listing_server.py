@@ -16,10 +16,10 @@ _MODIFIED = "2026-01-01T00:00:00.000Z"
 class Listing:
     """Keys of a dataset's objects, in their order."""
 
-    def __init__(self, prefix, num_samples, npy_bytes, rx_ids):
+    def __init__(self, prefix, num_samples, object_bytes, rx_ids):
         self._prefix = prefix
         self._samples = sorted(map(str, range(num_samples)))
-        endings = ((".npy", npy_bytes), (".sigmf-meta", SIDECAR_BYTES))
+        endings = ((".sigmf-data", object_bytes), (".sigmf-meta", SIDECAR_BYTES))
         self._names = sorted((f"{rx_id}{ending}", size) for rx_id in rx_ids for ending, size in endings)
 
     def page(self, bucket, start):
@@ -66,9 +66,9 @@ class Answers(BaseHTTPRequestHandler):
         pass
 
 
-def main(prefix, num_samples, npy_bytes, *rx_ids):
+def main(prefix, num_samples, object_bytes, *rx_ids):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
-    server.listing = Listing(prefix, int(num_samples), int(npy_bytes), rx_ids)
+    server.listing = Listing(prefix, int(num_samples), int(object_bytes), rx_ids)
     print(server.server_port, flush=True)
     server.serve_forever()
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import re
-
 import typer
 
-_UNITS_HZ = {"": 1.0, "hz": 1.0, "khz": 1e3, "mhz": 1e6, "ghz": 1e9}
-_FREQUENCY = re.compile(r"([0-9]+(?:\.[0-9]*)?(?:e[0-9]+)?)\s*((?:[kmg]?hz)?)", re.IGNORECASE | re.ASCII)
+from heimdall_pipelines.formats.frequencies import frequency_hz_of
 
 
 def frequency_hz(text: str, option: str = "--frequency") -> float:
@@ -23,12 +20,10 @@ def frequency_hz(text: str, option: str = "--frequency") -> float:
     >>> frequency_hz("7050.1kHz"), frequency_hz("145 MHz"), frequency_hz("77500")
     (7050100.0, 145000000.0, 77500.0)
     """
-    match = _FREQUENCY.fullmatch(text.strip())
-    if match is None:
-        raise typer.BadParameter(
-            f"{option} {text}: a number with its unit is expected, such as 77.5kHz or 145.5MHz, or a number of Hz"
-        )
-    return float(f"{float(match[1]) * _UNITS_HZ[match[2].lower()]:.15g}")
+    try:
+        return frequency_hz_of(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{option} {error}") from None
 
 
 def optional_frequency_hz(text: str | None, option: str) -> float | None:

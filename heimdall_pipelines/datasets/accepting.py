@@ -7,7 +7,7 @@ from heimdall_pipelines.store.accepting import accept_dataset_rows
 from heimdall_pipelines.store.dataset_locks import exclusive_lock
 from heimdall_pipelines.store.dataset_snapshot import DatasetSnapshot, open_snapshot
 from heimdall_pipelines.store.datasets import get_dataset
-from heimdall_pipelines.store.iq_objects import sidecar_key
+from heimdall_pipelines.store.iq_form import sidecar_key
 from heimdall_pipelines.store.objects import ObjectLocation, ObjectNotFoundError, ObjectStore
 from heimdall_pipelines.store.stores import Stores
 

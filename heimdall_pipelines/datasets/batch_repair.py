@@ -1,7 +1,7 @@
 """Repairs the affected samples of one batch: decides what is written, and reports what is not."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -25,6 +25,7 @@ from heimdall_pipelines.model.batches import BatchRange
 from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION
 from heimdall_pipelines.store.dataset_snapshot import SampleRow, open_snapshot
 from heimdall_pipelines.store.datasets import Dataset
+from heimdall_pipelines.store.iq_form import IqForm
 from heimdall_pipelines.store.restoring import RowsToRestore, committed_batch, restore_rows
 from heimdall_pipelines.store.stores import Stores
 from heimdall_pipelines.throttle import Throttle
@@ -84,7 +85,8 @@ def repair_batch(
     DatasetNotFoundError, UnavailableError
     """
     with open_snapshot(stores.database, dataset.name) as snapshot:
-        affected = [AffectedSample(idx, snapshot.sample(idx), snapshot.iq_of(idx)) for idx in sample_idxs]
+        form = snapshot.iq_form(span.first_sample_idx, span.end_sample_idx)
+        affected = [AffectedSample(idx, snapshot.sample(idx), snapshot.iq_of(idx), form) for idx in sample_idxs]
     report = _Progress(making, span, len(affected))
     report(0)
     regenerated: list[RegeneratedSample] = []
@@ -93,11 +95,15 @@ def repair_batch(
         report(min(len(regenerated), len(affected) - 1))
     regenerated.sort(key=lambda sample: sample.sample_idx)
     decision = _decide(stores, dataset, recipe, span, regenerated)
-    waiting = {sample.sample_idx for sample in decision.accepted if sample.num_waiting}
+    waiting = {
+        sample.sample_idx: decided
+        for sample in decision.accepted
+        if sample.num_waiting and (decided := decision.form_of(sample)) is not None
+    }
     late: list[RegeneratedSample] = []
     if waiting:
         again = [sample for sample in affected if sample.sample_idx in waiting]
-        for made in _in_workers(workers, stores, recipe, again, approved=True):
+        for made in _in_workers(workers, stores, recipe, again, waiting):
             late += made
     report(len(affected))
     features = _rows(decision, lambda sample: sample.features, 0)
@@ -121,6 +127,11 @@ class _Decision:
     numbers: dict[int, tuple[int, int]]
     refused: tuple[RegeneratedSample, ...] = ()
     new_root_because: str | None = None
+
+    def form_of(self, sample: RegeneratedSample) -> IqForm | None:
+        """Form of the objects that the chosen IQ row of a sample names."""
+        chosen = candidate(sample.iq, self.numbers.get(sample.sample_idx, (0, 0))[1])
+        return None if chosen is None else chosen.form
 
 
 def _decide(
@@ -193,11 +204,10 @@ def _in_workers(
     stores: Stores,
     recipe: Recipe,
     affected: Sequence[AffectedSample],
-    *,
-    approved: bool = False,
+    approved: Mapping[int, IqForm] | None = None,
 ) -> Iterator[list[RegeneratedSample]]:
     tasks = [
-        RestoringTask(recipe, tuple(affected[start : start + _SAMPLES_PER_TASK]), stores.objects, approved)
+        RestoringTask(recipe, tuple(affected[start : start + _SAMPLES_PER_TASK]), stores.objects, approved or {})
         for start in range(0, len(affected), _SAMPLES_PER_TASK)
     ]
     with closing(workers.map(regenerate_affected, tasks)) as results:

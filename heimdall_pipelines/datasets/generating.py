@@ -37,6 +37,7 @@ from heimdall_pipelines.store.batches import (
 )
 from heimdall_pipelines.store.dataset_digests import require_parameters_as_created
 from heimdall_pipelines.store.dataset_locks import shared_lock
+from heimdall_pipelines.store.dataset_snapshot import form_of_samples
 from heimdall_pipelines.store.datasets import (
     Dataset,
     DatasetNotFoundError,
@@ -44,6 +45,7 @@ from heimdall_pipelines.store.datasets import (
     get_living_dataset,
     get_truths,
 )
+from heimdall_pipelines.store.iq_form import IqForm
 from heimdall_pipelines.store.iq_objects import StoredFiles, put_iq, remove_dataset_iq, sample_iq_location
 from heimdall_pipelines.store.objects import ObjectLocation, ObjectStore
 from heimdall_pipelines.store.stores import Stores
@@ -132,6 +134,7 @@ class _Task:
     recipe: Recipe
     samples: tuple[DrawnSample, ...]
     objects: ObjectStore
+    form: IqForm
 
 
 def make_batch(
@@ -203,8 +206,10 @@ def make_samples(
     recipe = Recipe.of(dataset, stores.objects)
     counted = _Progress(progress, span.partition_key, len(sample_idxs), began)
     drawn = _draw_scenes(stores, dataset, recipe, span, sample_idxs, workers, counted)
+    with stores.database.transaction() as connection:
+        form = form_of_samples(connection, dataset.id, span.first_sample_idx, span.end_sample_idx)
     tasks = [
-        _Task(recipe, tuple(drawn[start : start + _SAMPLES_PER_TASK]), stores.objects)
+        _Task(recipe, tuple(drawn[start : start + _SAMPLES_PER_TASK]), stores.objects, form)
         for start in range(0, len(drawn), _SAMPLES_PER_TASK)
     ]
     made: list[MadeSample] = []
@@ -354,7 +359,7 @@ class _Progress:
 
 def _make_samples(task: _Task) -> list[MadeSample]:
     """Make some samples and store their objects; runs in the workers."""
-    with _Uploads(task.objects, task.recipe) as uploads:
+    with _Uploads(task.objects, task.recipe, task.form) as uploads:
         made = [_make(task.recipe, drawn, uploads) for drawn in task.samples]
     return [sample() for sample in made]
 
@@ -392,7 +397,7 @@ class _KeptIq:
 
     def keep(self, site: ReceiverSite, iq: NDArray[np.complex64]) -> None:
         """Store one receiver's samples."""
-        file = iq_file(self.uploads.recipe, self.sample_idx, site, iq)
+        file = iq_file(self.uploads.recipe, self.sample_idx, site, iq, self.uploads.form)
         self.stored[site.rx_id] = self.uploads.add(self.sample_idx, site.rx_id, file)
 
     def row(self, recipe: Recipe, drawn: DrawnSample, features: SampleFeatureRow) -> IqSampleRow:
@@ -409,6 +414,7 @@ class _KeptIq:
                 sha256,
                 {rx_id: files.etag for rx_id, files in stored.items()},
                 {rx_id: files.sidecar_sha256 for rx_id, files in stored.items()},
+                self.uploads.form,
             ),
             iq_storage_paths={rx_id: file.location.key for rx_id, file in self.stored.items()},
         )
@@ -417,8 +423,9 @@ class _KeptIq:
 class _Uploads:
     """Stores objects during the computation, a few at once; a context that ends without error waits for them."""
 
-    def __init__(self, objects: ObjectStore, recipe: Recipe) -> None:
+    def __init__(self, objects: ObjectStore, recipe: Recipe, form: IqForm) -> None:
         self.recipe = recipe
+        self.form = form
         self._objects = objects
         self._waiting = BoundedSemaphore(_UPLOADS_WAITING)
         self._threads = ThreadPoolExecutor(_UPLOADS_AT_ONCE, thread_name_prefix="upload")
@@ -438,7 +445,7 @@ class _Uploads:
 
     def add(self, sample_idx: int, rx_id: str, file: IqFile) -> _StoredFile:
         """Queue a file to be stored. Raises the error of an earlier one."""
-        location = sample_iq_location(self._objects, self.recipe.dataset_id, sample_idx, rx_id)
+        location = sample_iq_location(self._objects, self.recipe.dataset_id, sample_idx, rx_id, self.form)
         self._waiting.acquire()
         done = {upload for upload in self._pending if upload.done()}
         for upload in done:
@@ -447,7 +454,7 @@ class _Uploads:
 
         def put() -> StoredFiles:
             try:
-                return put_iq(self._objects, location, io.BytesIO(file.npy), len(file.npy), file.sigmf)
+                return put_iq(self._objects, location, io.BytesIO(file.data), len(file.data), file.sigmf)
             finally:
                 self._waiting.release()
 

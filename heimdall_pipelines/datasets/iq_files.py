@@ -1,4 +1,4 @@
-"""The IQ of one receiver as the bytes that are stored or written: a .npy file and its SigMF description."""
+"""The IQ of one receiver as the bytes that are stored or written: an IQ object and its SigMF description."""
 
 import hashlib
 from dataclasses import dataclass
@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heimdall_pipelines.datasets.samples import FULL_SCALE_DBM, Recipe, start_time_unix_ns
-from heimdall_pipelines.formats.npy import npy_header_bytes
 from heimdall_pipelines.formats.sigmf_files import sigmf_meta
 from heimdall_pipelines.model.row_metadata import IqMetadata
 from heimdall_pipelines.rf.receiver_site import ReceiverSite
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
+from heimdall_pipelines.store.iq_form import NEW_FORM, IqForm
 
 RECORDER = f"heimdall-pipelines, generator version {GENERATOR_VERSION}"
 
@@ -23,29 +23,34 @@ class IqFile:
 
     Attributes
     ----------
-    npy : bytes
-        The whole .npy file.
+    form : IqForm
+    data : bytes
+        The whole object.
     sha256 : str
         Of these bytes.
     sigmf : dict
         Its SigMF sidecar, {rx_id}.sigmf-meta.
     """
 
-    npy: bytes
+    form: IqForm
+    data: bytes
     sha256: str
     sigmf: dict[str, Any]
 
 
-def iq_file(recipe: Recipe, sample_idx: int, site: ReceiverSite, iq: NDArray[np.complex64]) -> IqFile:
+def iq_file(
+    recipe: Recipe, sample_idx: int, site: ReceiverSite, iq: NDArray[np.complex64], form: IqForm = NEW_FORM
+) -> IqFile:
     """Encode a receiver's samples, in square roots of watts, as they are stored."""
-    header = npy_header_bytes(iq.size)
-    npy = b"".join((header, iq.astype("<c8", copy=False).data.cast("B")))
+    header = form.header(iq.size)
+    data = b"".join((header, iq.astype("<c8", copy=False).data.cast("B")))
     spec = recipe.spec
     return IqFile(
-        npy=npy,
-        sha256=hashlib.sha256(npy).hexdigest(),
+        form=form,
+        data=data,
+        sha256=hashlib.sha256(data).hexdigest(),
         sigmf=sigmf_meta(
-            dataset_name=f"{site.rx_id}.npy",
+            dataset_name=form.dataset_name(site.rx_id),
             header_bytes=len(header),
             num_samples=iq.size,
             sample_rate_hz=float(spec.sample_rate_hz),
@@ -68,15 +73,20 @@ def iq_file(recipe: Recipe, sample_idx: int, site: ReceiverSite, iq: NDArray[np.
 
 
 def iq_metadata(
-    recipe: Recipe, sha256: dict[str, str], etag: dict[str, str], sidecar_sha256: dict[str, str]
+    recipe: Recipe,
+    sha256: dict[str, str],
+    etag: dict[str, str],
+    sidecar_sha256: dict[str, str],
+    form: IqForm = NEW_FORM,
 ) -> IqMetadata:
-    """Format of the objects; for each receiver's .npy SHA-256 and ETag, and SHA-256 of its sidecar."""
+    """Format of the objects; for each receiver's object SHA-256 and ETag, and SHA-256 of its sidecar."""
     spec = recipe.spec
     return IqMetadata(
         num_samples=spec.num_iq_samples,
         sample_rate_hz=spec.sample_rate_hz,
         frequency_hz=spec.frequency_hz,
         full_scale_dbm=FULL_SCALE_DBM,
+        format=form.value,
         sha256=sha256,
         etag=etag,
         sidecar_sha256=sidecar_sha256,

@@ -8,10 +8,10 @@ from itertools import groupby, islice
 
 from heimdall_pipelines.datasets.findings import Findings
 from heimdall_pipelines.errors import UnavailableError
-from heimdall_pipelines.formats.npy import npy_header_bytes
 from heimdall_pipelines.model.checks import MAX_EXAMPLES
 from heimdall_pipelines.store.dataset_snapshot import DatasetSnapshot, StoredIq, activity
-from heimdall_pipelines.store.iq_objects import dataset_iq_prefix, sidecar_key
+from heimdall_pipelines.store.iq_form import IqForm, sidecar_key
+from heimdall_pipelines.store.iq_objects import dataset_iq_prefix
 from heimdall_pipelines.store.objects import (
     ObjectDamagedError,
     ObjectEntry,
@@ -22,7 +22,6 @@ from heimdall_pipelines.store.objects import (
 from heimdall_pipelines.store.stores import Stores
 
 _READS_AT_ONCE = 4
-_SAMPLE_BYTES = 8
 
 
 @dataclass(frozen=True)
@@ -167,7 +166,7 @@ class _ObjectsOfSample:
 
     def __init__(self, objects: ObjectStore, snapshot: DatasetSnapshot, found: Findings, *, checksums: bool) -> None:
         num_samples = snapshot.dataset.spec.num_iq_samples
-        self._size_bytes = len(npy_header_bytes(num_samples)) + num_samples * _SAMPLE_BYTES
+        self._size_bytes = {form: form.object_bytes(num_samples) for form in IqForm}
         self._objects = objects
         self._findings = found
         self._outcome = found.outcomes["objects_agree"]
@@ -193,6 +192,7 @@ class _ObjectsOfSample:
             )
 
     def __call__(self, row: StoredIq, entries: dict[str, ObjectEntry]) -> list[ObjectEntry]:
+        size_bytes = self._size_bytes[row.form]
         unsure: list[tuple[str, str]] = []
         sidecars: list[tuple[str, ObjectEntry]] = []
         for rx_id, key in row.paths.items():
@@ -203,8 +203,8 @@ class _ObjectsOfSample:
             else:
                 self.num_objects += 1
                 self._findings.object_bytes += entry.size_bytes
-                if entry.size_bytes != self._size_bytes:
-                    self._wrong(row, f"{key} has {entry.size_bytes} bytes, {self._size_bytes} are expected")
+                if entry.size_bytes != size_bytes:
+                    self._wrong(row, f"{key} has {entry.size_bytes} bytes, {size_bytes} are expected")
                 elif self._checksums or entry.etag != row.etag.get(rx_id, entry.etag):
                     unsure.append((rx_id, key))
             sidecar = entries.pop(sidecar_key(key), None)
@@ -222,7 +222,8 @@ class _ObjectsOfSample:
         """Read objects and compare; a different ETag proves nothing: copies in another store have other ETags."""
         remaining = iter(unsure)
         while group := list(islice(remaining, _READS_AT_ONCE)):
-            for (rx_id, key), sha256 in zip(group, self._readers.map(self._sha256, group), strict=True):
+            sums = self._readers.map(lambda one: self._sha256_of(one[1], self._size_bytes[row.form]), group)
+            for (rx_id, key), sha256 in zip(group, sums, strict=True):
                 self._outcome.count("checksums_compared")
                 if isinstance(sha256, ObjectDamagedError):
                     self._wrong(row, str(sha256))
@@ -243,9 +244,6 @@ class _ObjectsOfSample:
             elif sha256 != row.sidecar_sha256[rx_id]:
                 what = "is missing" if sha256 is None else "was changed since it was stored: its SHA-256 differs"
                 self._wrong(row, f"{entry.key} {what}", "sidecars_as_committed")
-
-    def _sha256(self, object_: tuple[str, str]) -> str | ObjectDamagedError | None:
-        return self._sha256_of(object_[1], self._size_bytes)
 
     def _sha256_of(self, key: str, size_bytes: int) -> str | ObjectDamagedError | None:
         location = ObjectLocation(self._objects.synthetic_iq_bucket, key)

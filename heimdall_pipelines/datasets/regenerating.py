@@ -20,6 +20,7 @@ from heimdall_pipelines.formats.npy import read_npy_header
 from heimdall_pipelines.formats.recording import RecordingFormatError
 from heimdall_pipelines.store.dataset_snapshot import StoredIq, open_snapshot
 from heimdall_pipelines.store.datasets import Dataset
+from heimdall_pipelines.store.iq_form import NEW_FORM, IqForm
 from heimdall_pipelines.store.objects import ObjectLocation, ObjectStore, ObjectUnreadableError
 from heimdall_pipelines.store.stores import Stores
 
@@ -41,7 +42,7 @@ class Comparison:
     location : ObjectLocation
         Of the stored object.
     identical : bool
-        Whether every byte of the .npy is the same.
+        Whether every byte of the object is the same.
     relative_difference : float
         Greatest magnitude of a difference over the root mean square of the samples; infinite where the stored object
         cannot be compared.
@@ -119,7 +120,9 @@ def regenerate_iq(stores: Stores, name: str, sample_idx: int, rx_ids: Sequence[s
 
 
 def write_iq(folder: Path, regenerated: RegeneratedIq) -> list[Path]:
-    """Write a receiver's samples and their SigMF description, ``{rx_id}.npy`` and ``{rx_id}.sigmf-meta``.
+    """Write a receiver's samples and their SigMF description, ``{rx_id}.sigmf-data`` and ``{rx_id}.sigmf-meta``.
+
+    A sample whose stored object is a ``.npy`` is written as such: these are the bytes that are or would be stored.
 
     Files of the same names are replaced. Files are never partly written, and a description always matches its samples.
 
@@ -139,16 +142,16 @@ def write_iq(folder: Path, regenerated: RegeneratedIq) -> list[Path]:
     RegenerationError
         The folder cannot be made or written to.
     """
-    npy = folder / f"{regenerated.rx_id}.npy"
+    data = folder / f"{regenerated.rx_id}{regenerated.file.form.suffix}"
     meta = folder / f"{regenerated.rx_id}.sigmf-meta"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         meta.unlink(missing_ok=True)
-        _write_whole(npy, regenerated.file.npy)
+        _write_whole(data, regenerated.file.data)
         _write_whole(meta, json.dumps(regenerated.file.sigmf, indent=2).encode())
     except OSError as error:
         raise RegenerationError(f"{folder}: IQ of {regenerated.rx_id} could not be written: {error}") from error
-    return [npy, meta]
+    return [data, meta]
 
 
 def _check_sample_idx(dataset: Dataset, sample_idx: int) -> None:
@@ -184,10 +187,11 @@ def _receiver_indices(dataset: Dataset, drawn: DrawnSample, rx_ids: Sequence[str
 def _regenerate(
     objects: ObjectStore, recipe: Recipe, drawn: DrawnSample, indices: list[int], row: StoredIq | None
 ) -> Iterator[RegeneratedIq]:
+    form = NEW_FORM if row is None else row.form
     receptions = sample_receptions(recipe, drawn, receiver_indices=indices)
     for index, reception in zip(indices, receptions, strict=True):
         site = drawn.sites[index]
-        file = iq_file(recipe, drawn.sample_idx, site, reception.iq)
+        file = iq_file(recipe, drawn.sample_idx, site, reception.iq, form)
         stored = None if row is None else compare_stored(objects, row, site.rx_id, file)
         yield RegeneratedIq(site.rx_id, file, stored)
 
@@ -201,23 +205,25 @@ def compare_stored(objects: ObjectStore, row: StoredIq, rx_id: str, file: IqFile
     location = ObjectLocation(objects.synthetic_iq_bucket, key)
     try:
         size = objects.size_bytes(location)
-        if size != len(file.npy):
-            problem = f"{location}: {size} bytes are stored, {len(file.npy)} are expected"
+        if size != len(file.data):
+            problem = f"{location}: {size} bytes are stored, {len(file.data)} are expected"
             return Comparison(location, False, math.inf, problem)
         stored = objects.read(location, 0, size)
     except ObjectUnreadableError as error:
         return Comparison(location, False, math.inf, str(error))
-    return _compare_bytes(location, stored, file.npy, row.sha256.get(rx_id))
+    return _compare_bytes(location, stored, file, row.sha256.get(rx_id))
 
 
-def _compare_bytes(location: ObjectLocation, stored: bytes, made: bytes, promised_sha256: str | None) -> Comparison:
-    """Compare two .npy files.
+def _compare_bytes(location: ObjectLocation, stored: bytes, made: IqFile, promised_sha256: str | None) -> Comparison:
+    """Compare a stored object with a regenerated one of the same form.
 
     The checksum stored with the row distinguishes damage from a difference in rounding: damage of the last bits alone
     would be within the tolerance.
     """
     try:
-        difference = _relative_difference(_samples(stored, location), _samples(made, location))
+        difference = _relative_difference(
+            _samples(stored, made.form, location), _samples(made.data, made.form, location)
+        )
     except RecordingFormatError as error:
         return Comparison(location, False, math.inf, f"{location} {error.reason}")
     problem = None
@@ -228,12 +234,14 @@ def _compare_bytes(location: ObjectLocation, stored: bytes, made: bytes, promise
             f"{location}: samples regenerated differ from the stored ones by up to {difference:.2g} of their RMS, more "
             f"than the {MAX_RELATIVE_DIFFERENCE:g} that a link in its last digit explains"
         )
-    return Comparison(location, stored == made, difference, problem)
+    return Comparison(location, stored == made.data, difference, problem)
 
 
-def _samples(npy: bytes, location: ObjectLocation) -> np.ndarray:
-    header = read_npy_header(io.BytesIO(npy), str(location))
-    samples = npy[header.header_bytes :]
+def _samples(content: bytes, form: IqForm, location: ObjectLocation) -> np.ndarray:
+    if form is not IqForm.NPY:
+        return np.frombuffer(content, "<c8")
+    header = read_npy_header(io.BytesIO(content), str(location))
+    samples = content[header.header_bytes :]
     if header.dtype != np.dtype("<c8") or len(samples) != header.num_samples * header.dtype.itemsize:
         raise RecordingFormatError(str(location), f"holds {header.dtype}, or its length does not match its header")
     return np.frombuffer(samples, header.dtype)

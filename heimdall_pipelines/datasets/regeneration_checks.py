@@ -100,7 +100,7 @@ def _compare(stores: Stores, snapshot: DatasetSnapshot, recipe: Recipe, row: Sam
     files = []
     keep = None
     if iq_row is not None and keeps_iq(recipe.spec, row.sample_idx):
-        keep = lambda site, iq: files.append((site, iq_file(recipe, row.sample_idx, site, iq)))  # noqa: E731
+        keep = lambda site, iq: files.append((site, iq_file(recipe, row.sample_idx, site, iq, iq_row.form)))  # noqa: E731
     made = make_sample(recipe, drawn, keep)
     for what in differences(row, made):
         wrong(what)

@@ -34,7 +34,8 @@ from heimdall_pipelines.store.dataset_digests import ParametersEditedError, rest
 from heimdall_pipelines.store.dataset_locks import exclusive_lock
 from heimdall_pipelines.store.dataset_snapshot import DatasetSnapshot, open_snapshot
 from heimdall_pipelines.store.datasets import Dataset, get_living_dataset
-from heimdall_pipelines.store.iq_objects import sample_iq_key, sidecar_key
+from heimdall_pipelines.store.iq_form import NEW_FORM, sidecar_key
+from heimdall_pipelines.store.iq_objects import sample_iq_key
 from heimdall_pipelines.store.objects import ObjectEntry, ObjectStore
 from heimdall_pipelines.store.stores import Stores
 from heimdall_pipelines.throttle import Progress
@@ -286,11 +287,13 @@ def _orphans(
 
 
 def _paths_when_regenerated(objects: ObjectStore, dataset: Dataset, sample_idx: int) -> list[str]:
-    """Keys that the IQ row of a sample will name."""
+    """Keys that the IQ row of a sample can name when it is repaired, in each form of objects."""
     if dataset.generator_version != GENERATOR_VERSION:
         return []  # not regenerated
     recipe = Recipe.of(dataset, objects)
     if not keeps_iq(recipe.spec, sample_idx):
         return []
     sites = draw_sample(recipe, sample_idx, ATTEMPTS_PER_SAMPLE * recipe.spec.batch_size).sites
-    return [sample_iq_key(dataset.id, sample_idx, site.rx_id) for site in sites]
+    return [
+        sample_iq_key(dataset.id, sample_idx, site.rx_id, form) for form in NEW_FORM.then_others() for site in sites
+    ]

@@ -2,15 +2,19 @@
 
 A row is written only if it has the digest that was committed for it: the one that the damaged row still carries or,
 where the row is missing, one that gives the root of its batch. An object is written only if it has the committed
-SHA-256.
+SHA-256. Objects keep the form of their row; where the row is missing or edited, its digest or the root of its batch
+decides in which of the forms it was committed.
 """
 
 import io
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from hashlib import md5, sha256
 from itertools import product
 from uuid import NAMESPACE_URL, UUID, uuid5
+
+import numpy as np
+from numpy.typing import NDArray
 
 from heimdall_pipelines.datasets.generating import ATTEMPTS_PER_SAMPLE
 from heimdall_pipelines.datasets.iq_files import IqFile, iq_file, iq_metadata
@@ -25,6 +29,7 @@ from heimdall_pipelines.datasets.samples import (
 )
 from heimdall_pipelines.datasets.stored_truth import from_stored_truth
 from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION
+from heimdall_pipelines.rf.receiver_site import ReceiverSite
 from heimdall_pipelines.store.batches import (
     SampleFeatureRow,
     feature_row_json,
@@ -35,6 +40,7 @@ from heimdall_pipelines.store.batches import (
 from heimdall_pipelines.store.dataset_snapshot import SampleRow, StoredIq
 from heimdall_pipelines.store.datasets import IqSampleRow
 from heimdall_pipelines.store.digests import differing_columns, root_of
+from heimdall_pipelines.store.iq_form import NEW_FORM, IqForm
 from heimdall_pipelines.store.iq_objects import (
     IQ_CONTENT_TYPE,
     sample_iq_key,
@@ -55,19 +61,29 @@ _LAST_DIGITS = frozenset(
 
 @dataclass(frozen=True)
 class AffectedSample:
-    """A sample that has to be repaired, with its rows as they are."""
+    """A sample that has to be repaired, with its rows as they are.
+
+    ``form`` is that in which its batch stores IQ.
+    """
 
     sample_idx: int
     row: SampleRow | None
     iq: StoredIq | None
+    form: IqForm = NEW_FORM
+
+    @property
+    def committed_iq(self) -> StoredIq | None:
+        """Its IQ row, if it is as committed."""
+        return self.iq if self.iq is not None and self.iq.edit is None else None
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A regenerated row, in a form in which it can have been committed."""
+    """A regenerated row, in a form in which it can have been committed; ``form`` is that of its objects, if any."""
 
     json: str
     digest: bytes
+    form: IqForm | None = None
 
 
 @dataclass(frozen=True)
@@ -117,12 +133,12 @@ class RegeneratedSample:
 
 @dataclass(frozen=True)
 class RestoringTask:
-    """Some samples for a worker; `approved`: their IQ rows were found to be the committed ones."""
+    """Some samples for a worker; `approved`: form of those whose IQ rows were found to be the committed ones."""
 
     recipe: Recipe
     samples: tuple[AffectedSample, ...]
     objects: ObjectStore
-    approved: bool = False
+    approved: Mapping[int, IqForm] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -226,11 +242,13 @@ def _regenerate(task: RestoringTask, sample: AffectedSample) -> RegeneratedSampl
     drawn = _drawn(recipe, sample)
     if drawn.scene is None:
         return RegeneratedSample(idx, problems=(f"sample {idx}: the seed gives no acceptable scene",))
-    files: list[tuple[str, IqFile]] = []
-    keep = (
-        (lambda site, iq: files.append((site.rx_id, iq_file(recipe, idx, site, iq)))) if _keeps(recipe, idx) else None
-    )
-    made = make_sample(recipe, drawn, keep)
+    files: dict[IqForm, dict[str, IqFile]] = {form: {} for form in _possible_forms(task, sample)}
+
+    def keep(site: ReceiverSite, iq: NDArray[np.complex64]) -> None:
+        for form, of_form in files.items():
+            of_form[site.rx_id] = iq_file(recipe, idx, site, iq, form)
+
+    made = make_sample(recipe, drawn, keep if keeps_iq(recipe.spec, idx) else None)
     problems = []
     features = _features(recipe, sample, made)
     if not features.candidates and sample.row is not None:
@@ -238,18 +256,31 @@ def _regenerate(task: RestoringTask, sample: AffectedSample) -> RegeneratedSampl
             f"sample {idx}: {what}; its feature row is as committed, and stays"
             for what in differences(sample.row, made)
         ]
-    iq = _iq(recipe, sample, made, drawn, dict(files)) if files else RowChoice()
+    iq = _iq(recipe, sample, made, drawn, files)
     num_waiting = 0
-    for rx_id, file in files:
-        location = sample_iq_location(task.objects, recipe.dataset_id, idx, rx_id)
-        waiting, problem = _put(task, sample, location, rx_id, file, is_certain=iq.is_certain or task.approved)
-        num_waiting += waiting
-        problems += [f"sample {idx}: {problem}"] if problem else []
+    for form in _forms_to_write(iq, files):
+        for rx_id, file in files[form].items():
+            location = sample_iq_location(task.objects, recipe.dataset_id, idx, rx_id, form)
+            is_certain = iq.is_certain or idx in task.approved
+            waiting, problem = _put(task, sample, location, rx_id, file, is_certain=is_certain)
+            num_waiting += waiting
+            problems += [f"sample {idx}: {problem}"] if problem else []
     return RegeneratedSample(idx, features, iq, num_waiting, tuple(problems))
 
 
-def _keeps(recipe: Recipe, sample_idx: int) -> bool:
-    return keeps_iq(recipe.spec, sample_idx)
+def _possible_forms(task: RestoringTask, sample: AffectedSample) -> tuple[IqForm, ...]:
+    """Forms in which the objects of a sample can have been committed, the likeliest first."""
+    if sample.sample_idx in task.approved:
+        return (task.approved[sample.sample_idx],)
+    if sample.committed_iq is not None:
+        return (sample.committed_iq.form,)
+    return sample.form.then_others()
+
+
+def _forms_to_write(iq: RowChoice, files: Mapping[IqForm, object]) -> tuple[IqForm, ...]:
+    """The form that was committed, where it is known; else all, of which nothing is written yet."""
+    certain = iq.candidates[0].form if iq.candidates and iq.is_certain else None
+    return tuple(files) if certain is None else (certain,)
 
 
 def _drawn(recipe: Recipe, sample: AffectedSample) -> DrawnSample:
@@ -275,21 +306,44 @@ def _features(recipe: Recipe, sample: AffectedSample, made: SampleFeatureRow) ->
 
 
 def _iq(
-    recipe: Recipe, sample: AffectedSample, made: SampleFeatureRow, drawn: DrawnSample, files: dict[str, IqFile]
+    recipe: Recipe,
+    sample: AffectedSample,
+    made: SampleFeatureRow,
+    drawn: DrawnSample,
+    files: Mapping[IqForm, Mapping[str, IqFile]],
 ) -> RowChoice:
-    stored = sample.iq
-    if stored is not None and stored.edit is None:
+    if sample.committed_iq is not None:
         return RowChoice()
+    candidates = [
+        candidate
+        for form, of_form in files.items()
+        if of_form
+        for candidate in _iq_candidates(recipe, sample, made, drawn, form, of_form)
+    ]
+    if not candidates:
+        return RowChoice()
+    return _choice("synthetic_iq_samples", candidates, None if sample.iq is None else sample.iq.digest)
+
+
+def _iq_candidates(
+    recipe: Recipe,
+    sample: AffectedSample,
+    made: SampleFeatureRow,
+    drawn: DrawnSample,
+    form_of_objects: IqForm,
+    files: Mapping[str, IqFile],
+) -> Iterator[Candidate]:
+    """IQ rows that this and older versions write for objects of one form."""
+    stored = sample.iq
     sums = {rx_id: file.sha256 for rx_id, file in files.items()}
-    etags = {rx_id: md5(file.npy, usedforsecurity=False).hexdigest() for rx_id, file in files.items()}
+    etags = {rx_id: md5(file.data, usedforsecurity=False).hexdigest() for rx_id, file in files.items()}
     sidecars = {rx_id: sha256(sidecar_bytes(file.sigmf)).hexdigest() for rx_id, file in files.items()}
-    whole = iq_metadata(recipe, sums, etags, sidecars)
+    whole = iq_metadata(recipe, sums, etags, sidecars, form_of_objects)
     without_etag = replace(whole, etag={})
     of_older_versions = [replace(whole, sidecar_sha256={}), without_etag, replace(without_etag, sidecar_sha256={})]
     forms = [whole, *of_older_versions]
     if stored is not None and stored.etag and stored.etag != etags:
         forms.insert(1, replace(whole, etag=stored.etag))  # of another store
-    candidates = []
     for form in forms:
         row = IqSampleRow(
             sample_idx=sample.sample_idx,
@@ -297,10 +351,11 @@ def _iq(
             truth=made.truth,
             receivers_metadata=drawn.sites,
             iq_metadata=form,
-            iq_storage_paths={rx_id: sample_iq_key(recipe.dataset_id, sample.sample_idx, rx_id) for rx_id in files},
+            iq_storage_paths={
+                rx_id: sample_iq_key(recipe.dataset_id, sample.sample_idx, rx_id, form_of_objects) for rx_id in files
+            },
         )
-        candidates.append(Candidate(iq_row_json(recipe.dataset_id, row), iq_digest(recipe.dataset_id, row)))
-    return _choice("synthetic_iq_samples", candidates, None if stored is None else stored.digest)
+        yield Candidate(iq_row_json(recipe.dataset_id, row), iq_digest(recipe.dataset_id, row), form_of_objects)
 
 
 def _choice(table: str, candidates: Sequence[Candidate], committed: bytes | None) -> RowChoice:
@@ -324,12 +379,12 @@ def _put(
     is_certain: bool,
 ) -> tuple[int, str | None]:
     """Write a receiver's object and sidecar where they are not as committed; returns those that wait, and a problem."""
-    stored = sample.iq if sample.iq is not None and sample.iq.edit is None else None
+    stored = sample.committed_iq
     waiting = 0
     problem = None
     sidecar = sidecar_bytes(file.sigmf)
     for where, content, promised, kind in (
-        (location, file.npy, stored.sha256.get(rx_id) if stored else None, IQ_CONTENT_TYPE),
+        (location, file.data, stored.sha256.get(rx_id) if stored else None, IQ_CONTENT_TYPE),
         (sidecar_location(location), sidecar, stored.sidecar_sha256.get(rx_id) if stored else None, "application/json"),
     ):
         made = sha256(content).hexdigest()

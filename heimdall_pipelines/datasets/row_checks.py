@@ -218,7 +218,7 @@ class _RowChecks:
         if row.unreadable is not None:
             return  # the expected objects are unknown
         expected = {
-            receiver.rx_id: sample_iq_key(self._dataset.id, row.sample_idx, receiver.rx_id)
+            receiver.rx_id: sample_iq_key(self._dataset.id, row.sample_idx, receiver.rx_id, stored.form)
             for receiver in row.receivers
         }
         if stored.paths != expected:

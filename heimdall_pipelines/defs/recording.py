@@ -4,9 +4,10 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Annotated, Any
 
 import dagster as dg
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from heimdall_pipelines.defs.asset_metadata import OWNERS, stored_in_table
 from heimdall_pipelines.defs.metadata import drawn_or_reason, table_metadata
@@ -14,6 +15,7 @@ from heimdall_pipelines.defs.outages import RUN_AGAIN_WHOLE, retried_after_outag
 from heimdall_pipelines.defs.partitions import recording_sessions
 from heimdall_pipelines.defs.recorded import raw_iq_materialization
 from heimdall_pipelines.errors import UnavailableError
+from heimdall_pipelines.formats.frequencies import frequency_hz_of
 from heimdall_pipelines.sessions.abandoned import close_abandoned_sessions
 from heimdall_pipelines.sessions.limits import MAX_STATIONS
 from heimdall_pipelines.sessions.record_request import RecordRequest
@@ -26,15 +28,23 @@ from heimdall_pipelines.store.stores import Stores
 
 UPTIME_DAYS = 7.0
 
+# Dagster has no union of number and text.
+_FrequencyHz = Annotated[Any, BeforeValidator(frequency_hz_of)]
+_OptionalFrequencyHz = Annotated[Any, BeforeValidator(lambda value: None if value is None else frequency_hz_of(value))]
+
 
 class RecordConfig(dg.Config):
     """What to record."""
 
-    frequency_hz: float = Field(description="Centre, Hz", examples=[77500.0])
+    frequency_hz: _FrequencyHz = Field(
+        description="Centre: a number of Hz, or with its unit as in 145.5MHz", examples=[77500.0, "77.5kHz"]
+    )
     duration_s: float = Field(default=10.0, description="Length of the recording, s; at most 3600")
     stations: list[str] = Field(default=[], description="Slugs of the stations; empty: every active one with a client")
     known_source: str | None = Field(default=None, description="Name of the transmitter, for example DCF77")
-    bandwidth_hz: float | None = Field(default=None, description="Width of the channel, Hz; default 12500")
+    bandwidth_hz: _OptionalFrequencyHz = Field(
+        default=None, description="Width of the channel, Hz or with its unit as in 5kHz; default 12500"
+    )
     name: str | None = Field(default=None, description="Name of the session; default: frequency and time")
     slug: str | None = Field(
         default=None,

@@ -1,4 +1,4 @@
-"""Samples that lie in a file in another order than I, Q, I, Q, or in memory."""
+"""Samples that lie in a file in another order than I, Q, I, Q."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -38,36 +38,6 @@ class PlanarLayout:
                 block = self.encoding.decode(pairs.reshape(-1))
                 check_finite(self.path, block, first)
                 yield block
-
-
-@dataclass(frozen=True, eq=False)
-class ArraySamples:
-    """Samples in memory, complex or one of two columns, as a MATLAB file gives them."""
-
-    path: Path
-    encoding: Encoding
-    values: NDArray[np.generic]
-
-    @property
-    def num_samples(self) -> int:
-        """Number of samples."""
-        return len(self.values)
-
-    def blocks(self, max_samples: int) -> Iterator[NDArray[np.complex64]]:
-        """Yield all samples in arrays of `max_samples`; see `IqRecording.blocks`."""
-        if max_samples < 1:
-            raise ValueError(f"max_samples must be at least 1, not {max_samples}")
-        for first in range(0, self.num_samples, max_samples):
-            part = self.values[first : first + max_samples]
-            with np.errstate(over="ignore", invalid="ignore"):
-                if np.iscomplexobj(part):
-                    block = part.astype(np.complex64)
-                else:
-                    block = self.encoding.decode(
-                        np.ascontiguousarray(part, self.encoding.component).view(np.uint8).reshape(-1)
-                    ).copy()
-            check_finite(self.path, block, first)
-            yield block
 
 
 def check_finite(path: Path, block: NDArray[np.complex64], first: int) -> None:

@@ -1,7 +1,7 @@
 """SigMF recordings: reads a .sigmf-meta with its samples, and builds the metadata of our own objects.
 
-Specification: SigMF 1.2, https://sigmf.org. A .npy file described by a .sigmf-meta is a Non-Conforming Dataset:
-``core:dataset`` names it and ``core:header_bytes`` of the capture skips its header.
+Specification: SigMF 1.2, https://sigmf.org. A .npy file described by a .sigmf-meta, as older objects are, is a
+Non-Conforming Dataset: ``core:dataset`` names it and ``core:header_bytes`` of the capture skips its header.
 """
 
 import json
@@ -166,8 +166,8 @@ def _layout(meta: SigmfMetadata, data: _Data) -> SampleLayout:
 
 def sigmf_meta(
     *,
-    dataset_name: str,
-    header_bytes: int,
+    dataset_name: str | None = None,
+    header_bytes: int = 0,
     num_samples: int,
     sample_rate_hz: float,
     frequency_hz: float,
@@ -180,14 +180,14 @@ def sigmf_meta(
     extra: Mapping[str, object] | None = None,
     holes: Sequence[tuple[int, int]] = (),
 ) -> dict[str, Any]:
-    """Build the .sigmf-meta of a complex64 file that is not a .sigmf-data, such as a .npy.
+    """Build the .sigmf-meta of a complex64 file: a .sigmf-data, or another one, such as a .npy.
 
     Parameters
     ----------
-    dataset_name : str
-        Bare name of the file, in the same folder as the metadata.
-    header_bytes : int
-        Bytes before the first sample (`NpyHeader.header_bytes`), 0 for a headerless file.
+    dataset_name : str, optional
+        Bare name of the file, in the same folder as the metadata, if it is not the .sigmf-data of the same name.
+    header_bytes : int, optional
+        Of such a file, bytes before the first sample (`NpyHeader.header_bytes`).
     num_samples : int
         Stored as ``heimdall:num_samples``, to detect a truncated file.
     sample_rate_hz, frequency_hz : float
@@ -220,7 +220,7 @@ def sigmf_meta(
         "core:version": sigmf.__specification__,
         "core:sample_rate": sample_rate_hz,
         "core:num_channels": 1,
-        "core:dataset": dataset_name,
+        **({} if dataset_name is None else {"core:dataset": dataset_name}),
         "core:description": description,
         "core:recorder": recorder,
         "core:extensions": [dict(_EXTENSION)],
@@ -229,7 +229,7 @@ def sigmf_meta(
     core |= {f"heimdall:{name}": value for name, value in (extra or {}).items()}
     capture: dict[str, Any] = {
         "core:sample_start": 0,
-        "core:header_bytes": header_bytes,
+        **({} if dataset_name is None else {"core:header_bytes": header_bytes}),
         "core:frequency": frequency_hz,
         "core:datetime": iso_from_unix_ns(start_time_unix_ns),
         "core:geolocation": {"type": "Point", "coordinates": [lon, lat, alt_m]},

@@ -59,9 +59,10 @@ class SessionExtraction:
 
 @dataclass(frozen=True, kw_only=True)
 class IqMetadata:
-    """Format of a sample's IQ objects; for each receiver SHA-256 and ETag of the .npy and SHA-256 of the sidecar.
+    """Format of a sample's IQ objects; for each receiver SHA-256 and ETag of the object and SHA-256 of the sidecar.
 
     Rows of older versions have no ETags, and no digests of sidecars. Any other value is None where a row lacks it.
+    ``format`` is the name of a `heimdall_pipelines.store.iq_form.IqForm`: ``sigmf``, or ``npy`` in older rows.
     """
 
     num_samples: int | None = None

@@ -116,7 +116,7 @@ def _export_station(
 
 
 def conforming(sidecar: dict[str, Any], sha512: str) -> dict[str, Any]:
-    """Return the description of a ``.npy`` object as that of a conforming ``.sigmf-data`` file of its samples."""
+    """Return the description of an IQ object as that of a conforming ``.sigmf-data`` file of its samples."""
     core = {key: value for key, value in sidecar["global"].items() if key != "core:dataset"}
     captures = [
         {key: value for key, value in capture.items() if key != "core:header_bytes"} for capture in sidecar["captures"]

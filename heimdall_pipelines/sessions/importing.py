@@ -3,16 +3,17 @@
 import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import chain
 from uuid import UUID
 
 import numpy as np
 
 from heimdall_pipelines.errors import UnavailableError
 from heimdall_pipelines.formats.iq_recording import IqRecording
-from heimdall_pipelines.formats.npy import npy_header_bytes
 from heimdall_pipelines.rf.features import (
     MAX_SAMPLE_RATE_HZ,
     MIN_SAMPLE_RATE_HZ,
@@ -33,6 +34,7 @@ from heimdall_pipelines.sessions.import_request import (
 from heimdall_pipelines.sessions.import_stations import resolve_stations
 from heimdall_pipelines.sessions.sidecar import session_sidecar
 from heimdall_pipelines.stations.network import Network
+from heimdall_pipelines.store.iq_form import NEW_FORM, IqForm
 from heimdall_pipelines.store.iq_objects import put_iq, remove_session_iq, session_iq_location
 from heimdall_pipelines.store.measurements import StationRecording, list_recordings
 from heimdall_pipelines.store.session_completion import complete_session
@@ -40,7 +42,9 @@ from heimdall_pipelines.store.session_import import (
     ImportedSession,
     begin_import,
     discard_session,
+    has_content,
     import_lock,
+    may_hold_npy,
     sessions_holding,
 )
 from heimdall_pipelines.store.session_slugs import check_slug, default_session_name, session_slug
@@ -87,9 +91,8 @@ class _Source:
     full_scale_dbm: float
     is_calibrated: bool
 
-    @property
-    def object_bytes(self) -> int:
-        return len(npy_header_bytes(self.recording.num_samples)) + 8 * self.recording.num_samples
+
+_Sums = Mapping[str, Mapping[IqForm, str]]  # SHA-256 of the object of each station, by its form
 
 
 def import_session(
@@ -161,10 +164,10 @@ def import_session(
     for recording in recordings:
         if recording.digest is not None:
             recording.digest.verify()
-    sha256 = {source.station.rx_id: _checksum(source, progress) for source in sources}
+    sums = _checksums(stores, sources, progress)
     start = datetime.fromtimestamp(min(recording.start_time_unix_ns for recording in recordings) // 10**9, UTC)
     name = options.name or default_session_name(frequency_hz, start)
-    content_sha256 = _content_digest(sources, sha256)
+    form, content_sha256 = _form_and_content(stores, sources, sums)
     imported = ImportedSession(
         wanted_slug=options.slug or session_slug(start, frequency_hz, name, options.known_source),
         name=name,
@@ -174,7 +177,7 @@ def import_session(
         content_sha256=content_sha256,
     )
     with import_lock(stores.database, content_sha256):
-        _refuse_partly_imported(stores, sources, sha256, content_sha256, frequency_hz, options)
+        _refuse_partly_imported(stores, sources, sums, content_sha256, frequency_hz, options)
         session, is_completed = begin_import(stores.database, imported)
         if is_completed:
             known = get_session(stores.database, session.id)
@@ -183,7 +186,7 @@ def import_session(
             return ImportReport(known.id, known.slug, known.revision, known.name, False, ())
         try:
             stored = tuple(
-                _store(stores, session, source, sha256[source.station.rx_id], imported, options.passband_hz, progress)
+                _store(stores, session, source, form, sums, imported, options.passband_hz, progress)
                 for source in sources
             )
             stores.objects.sync_before_commit(stores.objects.raw_iq_bucket)
@@ -249,16 +252,46 @@ def _calibrated(recording: IqRecording, station: Station, given_dbm: float | Non
     return _Source(recording, station, 0.0 if known_dbm is None else known_dbm, known_dbm is not None)
 
 
-def _checksum(source: _Source, progress: Progress) -> str:
-    digest = hashlib.sha256()
-    for piece in _object_stream(source, lambda done: progress(f"checking {source.recording.path.name}: {done:.0%}")):
-        digest.update(piece)
-    return digest.hexdigest()
+def _checksums(stores: Stores, sources: Sequence[_Source], progress: Progress) -> _Sums:
+    """Read every file whole; the sums of ``.npy`` objects, as older versions stored them, only if there may be any."""
+    lengths = [source.recording.num_samples for source in sources]
+    forms = NEW_FORM.then_others() if may_hold_npy(stores.database, lengths) else (NEW_FORM,)
+    return {source.station.rx_id: _checksum(source, forms, progress) for source in sources}
 
 
-def _object_stream(source: _Source, progress: Callable[[float], None]) -> Iterator[bytes | memoryview]:
-    """The bytes of the ``.npy`` object, block by block; reports progress every few seconds."""
-    yield npy_header_bytes(source.recording.num_samples)
+def _checksum(source: _Source, forms: Sequence[IqForm], progress: Progress) -> dict[IqForm, str]:
+    digests = {form: hashlib.sha256(form.header(source.recording.num_samples)) for form in forms}
+
+    def update(piece: memoryview) -> None:
+        for digest in digests.values():
+            digest.update(piece)
+
+    # The next block is read and decoded in the meantime: neither needs the interpreter's lock.
+    with ThreadPoolExecutor(1, thread_name_prefix="checksum") as hasher:
+        updating: Future[None] | None = None
+        for piece in _sample_stream(
+            source, lambda done: progress(f"checking {source.recording.path.name}: {done:.0%}")
+        ):
+            if updating is not None:
+                updating.result()
+            updating = hasher.submit(update, piece)
+    return {form: digest.hexdigest() for form, digest in digests.items()}
+
+
+def _form_and_content(stores: Stores, sources: Sequence[_Source], sums: _Sums) -> tuple[IqForm, str]:
+    """Form in which the files are stored, and the digest of their content; what was begun in a form stays in it."""
+    of_forms = {
+        form: _content_digest(sources, {rx_id: one[form] for rx_id, one in sums.items()})
+        for form in NEW_FORM.then_others()
+        if all(form in one for one in sums.values())
+    }
+    known = (form for form, content in of_forms.items() if has_content(stores.database, content))
+    form = next(known, NEW_FORM) if len(of_forms) > 1 else NEW_FORM
+    return form, of_forms[form]
+
+
+def _sample_stream(source: _Source, progress: Callable[[float], None]) -> Iterator[memoryview]:
+    """The samples as they are stored, block by block; reports progress every few seconds."""
     throttle = Throttle(PROGRESS_INTERVAL_S)
     done = 0
     for block in source.recording.blocks():
@@ -289,24 +322,29 @@ def _file_values(sources: Sequence[_Source]) -> list[FileValues]:
 def _refuse_partly_imported(
     stores: Stores,
     sources: Sequence[_Source],
-    sha256: Mapping[str, str],
+    sums: _Sums,
     content_sha256: str,
     frequency_hz: float,
     options: ImportOptions,
 ) -> None:
     """Refuse files of which some, but not all, were imported before, or all with other starts."""
-    held = sessions_holding(stores.database, list(sha256.values()), other_than_content=content_sha256)
-    slugs = {held.get(sha256[source.station.rx_id]) for source in sources}
-    (slug, *others) = slugs
+    every_sum = [sha256 for one in sums.values() for sha256 in one.values()]
+    held = sessions_holding(stores.database, every_sum, other_than_content=content_sha256)
+    slugs = {
+        rx_id: next((held[sha256] for sha256 in one.values() if sha256 in held), None) for rx_id, one in sums.items()
+    }
+    (slug, *others) = set(slugs.values())
     if slug is not None and not others:
         known = get_session(stores.database, slug)
         stored = list_recordings(stores.database, known.id)
-        if {(r.station.rx_id, r.sha256) for r in stored} == set(sha256.items()):
+        if {r.station.rx_id for r in stored} == set(sums) and all(
+            r.sha256 in sums[r.station.rx_id].values() for r in stored
+        ):
             refuse_other_values(known, stored, _file_values(sources), frequency_hz, options)
     listed = [
-        f"{source.recording.path.name} (session {held[sha256[source.station.rx_id]]})"
+        f"{source.recording.path.name} (session {slugs[source.station.rx_id]})"
         for source in sources
-        if sha256[source.station.rx_id] in held
+        if slugs[source.station.rx_id] is not None
     ]
     if listed:
         raise ImportRefusedError(
@@ -319,20 +357,22 @@ def _store(
     stores: Stores,
     session: SessionIdentity,
     source: _Source,
-    sha256: str,
+    form: IqForm,
+    sums: _Sums,
     imported: ImportedSession,
     passband_hz: float | None,
     progress: Progress,
 ) -> StationRecording:
     file, station = source.recording, source.station
-    location = session_iq_location(stores.objects, session.id, station.rx_id)
+    sha256 = sums[station.rx_id][form]
+    location = session_iq_location(stores.objects, session.id, station.rx_id, form)
     recording = StationRecording(
         station=station,
         start_time_unix_ns=file.start_time_unix_ns,
         sample_rate_hz=file.sample_rate_hz,
         samples_count=file.num_samples,
         location=location,
-        iq_data_format="npy",
+        iq_data_format=form.data_format,
         sha256=sha256,
         full_scale_dbm=source.full_scale_dbm,
         is_calibrated=source.is_calibrated,
@@ -350,8 +390,9 @@ def _store(
         extra={"source_file": file.path.name, "source_encoding": file.encoding, "notes": list(file.notes)},
         source=file.source,
     )
-    stream = _ByteStream(_object_stream(source, lambda done: progress(f"storing {station.rx_id}: {done:.0%}")))
-    files = put_iq(stores.objects, location, stream, source.object_bytes, sidecar)
+    samples = _sample_stream(source, lambda done: progress(f"storing {station.rx_id}: {done:.0%}"))
+    stream = _ByteStream(chain((form.header(file.num_samples),), samples))
+    files = put_iq(stores.objects, location, stream, form.object_bytes(file.num_samples), sidecar)
     if stream.sha256() != sha256:
         raise ImportRefusedError(f"{file.path}: the file changed while it was imported; import it again")
     return replace(recording, etag=files.etag, sidecar_sha256=files.sidecar_sha256)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heimdall_pipelines.errors import HeimdallError
-from heimdall_pipelines.formats.npy import npy_header_bytes
+from heimdall_pipelines.store.iq_form import IqForm
 from heimdall_pipelines.store.iq_objects import LIVE_PART_SIZE_BYTES, put_live_iq, shorten_iq
 from heimdall_pipelines.store.objects import ObjectLocation, ObjectStore
 
@@ -48,14 +48,14 @@ class UploadedIq:
 
 
 class IqUpload:
-    """An upload of one ``.npy`` object whose samples are still to arrive.
+    """An upload of one IQ object whose samples are still to arrive.
 
     Parameters
     ----------
     objects : ObjectStore
     location : ObjectLocation
     num_samples : int
-        Must be known in advance, since the header holds it.
+        Must be known in advance: the store is told the object's length.
     executor : Executor
         One of its threads is busy until `finish` or `abort` returns.
     turns : Semaphore
@@ -72,8 +72,9 @@ class IqUpload:
     ) -> None:
         self._objects, self._location, self._executor = objects, location, executor
         self._num_samples, self._num_written = num_samples, 0
-        header = npy_header_bytes(num_samples)
-        self._pipe = _Pipe(len(header) + 8 * num_samples, asyncio.get_running_loop(), turns)
+        form = IqForm.of_key(location.key)
+        header = form.header(num_samples)
+        self._pipe = _Pipe(form.object_bytes(num_samples), asyncio.get_running_loop(), turns)
         self._pipe.add(memoryview(header))
         self._stored = asyncio.get_running_loop().run_in_executor(executor, self._store, objects, location)
 

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from heimdall_pipelines.formats.iq_recording import SourceMetadata
-from heimdall_pipelines.formats.npy import npy_header_bytes
 from heimdall_pipelines.formats.sigmf_files import sigmf_meta
 from heimdall_pipelines.formats.sigmf_merge import merged_metadata
 from heimdall_pipelines.formats.utc import iso_from_unix_ns
+from heimdall_pipelines.store.iq_form import IqForm
 from heimdall_pipelines.store.measurements import StationRecording
 from heimdall_pipelines.store.sessions import SessionIdentity
 
@@ -23,7 +23,7 @@ def session_sidecar(
     holes: Sequence[tuple[int, int]] = (),
     source: SourceMetadata | None = None,
 ) -> dict[str, Any]:
-    """Describe a station's ``.npy`` object from its measurement.
+    """Describe a station's IQ object from its measurement.
 
     Parameters
     ----------
@@ -43,10 +43,11 @@ def session_sidecar(
     dict
         To be stored with `heimdall_pipelines.store.iq_objects.put_sidecar`.
     """
-    station = recording.station
+    assert recording.location is not None
+    station, form = recording.station, IqForm.of_key(recording.location.key)
     sidecar = sigmf_meta(
-        dataset_name=f"{station.rx_id}.npy",
-        header_bytes=len(npy_header_bytes(recording.samples_count)),
+        dataset_name=form.dataset_name(station.rx_id),
+        header_bytes=len(form.header(recording.samples_count)),
         num_samples=recording.samples_count,
         sample_rate_hz=recording.sample_rate_hz,
         frequency_hz=frequency_hz,

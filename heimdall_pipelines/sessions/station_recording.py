@@ -26,6 +26,7 @@ from heimdall_pipelines.sessions.iq_upload import IqUpload, UploadedIq
 from heimdall_pipelines.sessions.level_readings import sidecar_levels
 from heimdall_pipelines.sessions.live_samples import LiveLevels, LiveSamples
 from heimdall_pipelines.sessions.sidecar import session_sidecar
+from heimdall_pipelines.store.iq_form import IqForm
 from heimdall_pipelines.store.iq_objects import put_sidecar, session_iq_location
 from heimdall_pipelines.store.measurements import StationRecording
 from heimdall_pipelines.store.objects import ObjectStore
@@ -268,7 +269,7 @@ class StationRecorder:
             sample_rate_hz=clock.sample_rate_hz,
             samples_count=samples.num_kept,
             location=location,
-            iq_data_format="npy",
+            iq_data_format=IqForm.of_key(location.key).data_format,
             sha256=uploaded.sha256,
             etag=uploaded.etag,
             full_scale_dbm=station.full_scale_dbm or 0.0,

@@ -21,6 +21,7 @@ from heimdall_pipelines.store.datasets import DATASET_COLUMNS, Dataset, dataset_
 from heimdall_pipelines.store.digest_rows import digested_columns, read_digested
 from heimdall_pipelines.store.digests import Edit, edit_of
 from heimdall_pipelines.store.features import ReceiverFeatures, read_receivers
+from heimdall_pipelines.store.iq_form import NEW_FORM, IqForm
 
 _ROWS_PER_FETCH = 100
 
@@ -63,7 +64,8 @@ class StoredIq:
     """A sample's row of synthetic_iq_samples.
 
     ``etag``, ``sha256`` and ``sidecar_sha256`` are by rx_id; a row of an older version has no ETags, and no sums of
-    sidecars. ``unreadable``, ``edit`` and ``digest`` are those of `SampleRow`; read as listed, it has no edit.
+    sidecars. ``form`` is that of its objects. ``unreadable``, ``edit`` and ``digest`` are those of `SampleRow`; read as
+    listed, it has no edit.
     """
 
     sample_idx: int
@@ -73,6 +75,7 @@ class StoredIq:
     sha256: Mapping[str, str]
     etag: Mapping[str, str]
     sidecar_sha256: Mapping[str, str] = field(default_factory=dict)
+    form: IqForm = NEW_FORM
     unreadable: str | None = None
     edit: Edit | None = None
     digest: bytes | None = field(default=None, compare=False)
@@ -164,6 +167,10 @@ class DatasetSnapshot:
         for row in rows:
             yield _stored_iq(row, None)
 
+    def iq_form(self, first: int, end: int) -> IqForm:
+        """Form in which the IQ of ``first <= sample_idx < end`` is stored or, if none of it is, would be."""
+        return form_of_samples(self._connection, self.dataset.id, first, end)
+
     def summarised_content(self) -> SummarisedContent | None:
         """Content that the last summary was computed from, None if there was none."""
         return summarised_content(self._connection, self.dataset.id)
@@ -244,7 +251,8 @@ def _sample_row(read: dict[str, Any]) -> SampleRow:
 
 def _stored_iq(row: dict[str, Any], truth: SampleTruth | None) -> StoredIq:
     metadata, paths = readable_iq_metadata(row["iq_metadata"]), row["iq_storage_paths"]
-    if metadata is None:
+    form = None if metadata is None else IqForm.named(metadata.format)
+    if metadata is None or form is None:
         return StoredIq.malformed(row["sample_idx"], "iq_metadata")
     if not all(isinstance(path, str) for path in paths.values()):
         return StoredIq.malformed(row["sample_idx"], "iq_storage_paths")
@@ -256,8 +264,25 @@ def _stored_iq(row: dict[str, Any], truth: SampleTruth | None) -> StoredIq:
         sha256=metadata.sha256,
         etag=metadata.etag,
         sidecar_sha256=metadata.sidecar_sha256,
+        form=form,
         digest=None if row["digest"] is None else bytes(row["digest"]),
     )
+
+
+def form_of_samples(connection: Connection, dataset_id: UUID, first: int, end: int) -> IqForm:
+    """Form in which a batch stores the IQ of ``first <= sample_idx < end``.
+
+    It is that of most of its IQ rows, else the new one: a batch is in one form, also if some samples are made later.
+    """
+    names = connection.execute(
+        text(
+            "SELECT iq_metadata ->> 'format' FROM heimdall.synthetic_iq_samples"
+            " WHERE dataset_id = :id AND sample_idx >= :first AND sample_idx < :end GROUP BY 1 ORDER BY count(*) DESC"
+        ),
+        {"id": dataset_id, "first": first, "end": end},
+    ).scalars()
+    known = (IqForm.named(name) for name in names)
+    return next((form for form in known if form is not None), NEW_FORM)
 
 
 @contextmanager

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heimdall_pipelines.errors import HeimdallError
-from heimdall_pipelines.formats.npy import npy_header_bytes, read_npy_header
+from heimdall_pipelines.formats.npy import read_npy_header
 from heimdall_pipelines.formats.recording import RecordingFormatError
+from heimdall_pipelines.store.iq_form import NEW_FORM, SAMPLE_BYTES, IqForm, sidecar_key
 from heimdall_pipelines.store.measurements import StationRecording
 from heimdall_pipelines.store.objects import ByteSource, ObjectDamagedError, ObjectLocation, ObjectStore
 
 _HEADER_READ_BYTES = 4096
-_SAMPLE_BYTES = 8
 _BLOCK_SAMPLES = 2**20
 IQ_CONTENT_TYPE = "application/octet-stream"
 LIVE_PART_SIZE_BYTES = 5 * 2**20  # the minimum of S3
@@ -58,8 +58,8 @@ class StationIq:
         size = objects.size_bytes(self._location)
         if size == 0:
             raise self._invalid("the object is empty")
-        self._header_bytes = self._read_header_bytes() if recording.iq_data_format == "npy" else 0
-        expected = self._header_bytes + self.num_samples * _SAMPLE_BYTES
+        self._header_bytes = self._read_header_bytes() if recording.iq_data_format == IqForm.NPY.data_format else 0
+        expected = self._header_bytes + self.num_samples * SAMPLE_BYTES
         if size != expected:
             raise self._invalid(
                 f"{size} bytes are stored, {expected} are expected for {self.num_samples} complex64 samples"
@@ -85,12 +85,12 @@ class StationIq:
     def _fetch(self, start: int, count: int) -> None:
         count = min(count, self.num_samples - start)
         try:
-            raw = self._objects.read(self._location, self._header_bytes + start * _SAMPLE_BYTES, count * _SAMPLE_BYTES)
+            raw = self._objects.read(self._location, self._header_bytes + start * SAMPLE_BYTES, count * SAMPLE_BYTES)
         except ObjectDamagedError as error:
             self._damages.append(_Damage(start, start + count, error))
             raise
-        if len(raw) != count * _SAMPLE_BYTES:
-            raise self._invalid(f"ends {count * _SAMPLE_BYTES - len(raw)} bytes early (truncated)")
+        if len(raw) != count * SAMPLE_BYTES:
+            raise self._invalid(f"ends {count * SAMPLE_BYTES - len(raw)} bytes early (truncated)")
         self._block_start = start
         self._block = np.frombuffer(raw, dtype="<c8")
 
@@ -129,20 +129,23 @@ class StoredFiles:
 def put_iq(
     objects: ObjectStore, location: ObjectLocation, source: ByteSource, length: int, sidecar: dict[str, Any]
 ) -> StoredFiles:
-    """Store a receiver's ``.npy`` stream, then its SigMF description."""
+    """Store the stream of a receiver's IQ object, then its SigMF description."""
     etag = objects.put(location, source, length, IQ_CONTENT_TYPE)
     return StoredFiles(etag, put_sidecar(objects, location, sidecar))
 
 
 def put_live_iq(objects: ObjectStore, location: ObjectLocation, source: ByteSource, length: int) -> str:
-    """Store a ``.npy`` stream during its recording, in small parts, with little memory; returns its ETag."""
+    """Store an IQ object during its recording, in small parts, with little memory; returns its ETag."""
     return objects.put_slowly(location, source, length, IQ_CONTENT_TYPE, LIVE_PART_SIZE_BYTES)
 
 
 def shorten_iq(objects: ObjectStore, location: ObjectLocation, num_samples: int) -> tuple[str, str]:
-    """Replace a ``.npy`` object of complex64 by one of its first samples; returns the new one's SHA-256 and ETag."""
-    old = read_npy_header(io.BytesIO(objects.read(location, 0, _HEADER_READ_BYTES)))
-    source = _FirstSamples(objects, location, old.header_bytes, npy_header_bytes(num_samples), num_samples)
+    """Replace an IQ object by one of its first samples; returns the new one's SHA-256 and ETag."""
+    form = IqForm.of_key(location.key)
+    old_header_bytes = 0
+    if form is IqForm.NPY:
+        old_header_bytes = read_npy_header(io.BytesIO(objects.read(location, 0, _HEADER_READ_BYTES))).header_bytes
+    source = _FirstSamples(objects, location, old_header_bytes, form.header(num_samples), num_samples)
     etag = objects.put(location, source, source.length, IQ_CONTENT_TYPE)  # replaces the old one when it is complete
     return source.digest.hexdigest(), etag
 
@@ -153,7 +156,7 @@ class _FirstSamples:
     def __init__(
         self, objects: ObjectStore, location: ObjectLocation, old_header_bytes: int, header: bytes, num_samples: int
     ) -> None:
-        self.length = len(header) + num_samples * _SAMPLE_BYTES
+        self.length = len(header) + num_samples * SAMPLE_BYTES
         self.digest = hashlib.sha256()
         self._objects, self._location = objects, location
         self._header = header
@@ -204,9 +207,11 @@ def sidecar_bytes(sidecar: dict[str, Any]) -> bytes:
     return json.dumps(sidecar, indent=2).encode()
 
 
-def session_iq_location(objects: ObjectStore, session_id: object, rx_id: str) -> ObjectLocation:
-    """Location of a station's IQ of a session."""
-    return ObjectLocation(objects.raw_iq_bucket, f"sessions/{session_id}/{rx_id}.npy")
+def session_iq_location(
+    objects: ObjectStore, session_id: object, rx_id: str, form: IqForm = NEW_FORM
+) -> ObjectLocation:
+    """Location of a station's IQ of a session that is stored now; a measurement names that of a stored one."""
+    return ObjectLocation(objects.raw_iq_bucket, f"sessions/{session_id}/{rx_id}{form.suffix}")
 
 
 def dataset_iq_prefix(dataset_id: object) -> str:
@@ -214,19 +219,16 @@ def dataset_iq_prefix(dataset_id: object) -> str:
     return f"synthetic/{dataset_id}/"
 
 
-def sample_iq_key(dataset_id: object, sample_idx: int, rx_id: str) -> str:
-    """Key of a receiver's IQ of a synthetic sample."""
-    return f"{dataset_iq_prefix(dataset_id)}{sample_idx}/{rx_id}.npy"
+def sample_iq_key(dataset_id: object, sample_idx: int, rx_id: str, form: IqForm = NEW_FORM) -> str:
+    """Key of a receiver's IQ of a synthetic sample; the IQ row of a stored sample names its keys."""
+    return f"{dataset_iq_prefix(dataset_id)}{sample_idx}/{rx_id}{form.suffix}"
 
 
-def sample_iq_location(objects: ObjectStore, dataset_id: object, sample_idx: int, rx_id: str) -> ObjectLocation:
-    """Location of a receiver's IQ of a synthetic sample."""
-    return ObjectLocation(objects.synthetic_iq_bucket, sample_iq_key(dataset_id, sample_idx, rx_id))
-
-
-def sidecar_key(key: str) -> str:
-    """Key of the SigMF sidecar of an IQ object."""
-    return key.removesuffix(".npy") + ".sigmf-meta"
+def sample_iq_location(
+    objects: ObjectStore, dataset_id: object, sample_idx: int, rx_id: str, form: IqForm = NEW_FORM
+) -> ObjectLocation:
+    """Location of a receiver's IQ of a synthetic sample; see `sample_iq_key`."""
+    return ObjectLocation(objects.synthetic_iq_bucket, sample_iq_key(dataset_id, sample_idx, rx_id, form))
 
 
 def sidecar_location(location: ObjectLocation) -> ObjectLocation:

@@ -103,6 +103,31 @@ def sessions_holding(database: Database, sha256: Sequence[str], *, other_than_co
         return {row.sha256: row.slug for row in rows}
 
 
+def may_hold_npy(database: Database, lengths: Sequence[int]) -> bool:
+    """Whether recordings of these numbers of samples may be stored, also in part, as ``.npy`` of older versions."""
+    with database.transaction() as connection:
+        found: bool = connection.execute(
+            text(
+                "SELECT EXISTS (SELECT FROM heimdall.measurements"
+                " WHERE iq_data_format = 'npy' AND samples_count = ANY(:lengths))"
+                " OR EXISTS (SELECT FROM heimdall.recording_sessions"
+                " WHERE status = 'in_progress' AND content_sha256 IS NOT NULL)"
+            ),
+            {"lengths": list(lengths)},
+        ).scalar_one()
+        return found
+
+
+def has_content(database: Database, content_sha256: str) -> bool:
+    """Whether a session of this content exists, completed or not."""
+    with database.transaction() as connection:
+        found: bool = connection.execute(
+            text("SELECT EXISTS (SELECT FROM heimdall.recording_sessions WHERE content_sha256 = :content)"),
+            {"content": content_sha256},
+        ).scalar_one()
+        return found
+
+
 def discard_session(database: Database, session_id: UUID) -> None:
     """Delete a session that was never completed, with its rows, unless its deletion has begun."""
     with database.transaction() as connection:

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator, Sequence
 from uuid import UUID
 
+from heimdall_pipelines.store.iq_form import IqForm
 from heimdall_pipelines.store.iq_objects import sidecar_location
 from heimdall_pipelines.store.objects import ObjectEntry, ObjectLocation, ObjectStore
 
@@ -21,7 +22,7 @@ def session_entries(objects: ObjectStore, session_id: UUID) -> Iterator[tuple[Ob
 
 def with_sidecar(location: ObjectLocation) -> tuple[ObjectLocation, ...]:
     """An IQ object and its SigMF description; headerless objects of older recordings have none."""
-    return (location, sidecar_location(location)) if location.key.endswith(".npy") else (location,)
+    return (location, sidecar_location(location)) if IqForm.of_key(location.key).has_sidecar else (location,)
 
 
 def remove_session_objects(

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from heimdall_pipelines.store.iq_form import SAMPLE_BYTES, IqForm
 from heimdall_pipelines.store.reading import Reading
-
-_BYTES_PER_SAMPLE = 8  # complex64
 
 
 @dataclass(frozen=True)
@@ -79,10 +78,11 @@ def count_open_incidents(database: Reading) -> OpenIncidents:
 def recorded_iq(database: Reading) -> tuple[int, int]:
     """Number of recorded IQ objects with their SigMF objects, by measurements, and bytes of their samples."""
     (row,) = database.read(
-        "SELECT coalesce(sum(CASE iq_data_format WHEN 'npy' THEN 2 ELSE 1 END), 0) AS objects,"
+        "SELECT coalesce(sum(CASE WHEN iq_data_format = 'npy'"
+        " OR right(iq_data_location, length(%(suffix)s)) = %(suffix)s THEN 2 ELSE 1 END), 0) AS objects,"
         " coalesce(sum(samples_count), 0) * %(width)s AS bytes"
         " FROM heimdall.measurements WHERE iq_data_location IS NOT NULL",
-        {"width": _BYTES_PER_SAMPLE},
+        {"width": SAMPLE_BYTES, "suffix": IqForm.SIGMF.suffix},
     )
     return int(row.objects), int(row.bytes)
 

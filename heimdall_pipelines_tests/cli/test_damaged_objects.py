@@ -49,7 +49,7 @@ def test_a_damaged_sample_is_named_and_planned_to_be_regenerated(stores, proxy, 
     add(stores, "night", 2)
     make(stores, "night")
     bucket = stores.objects.synthetic_iq_bucket
-    key = next(entry.key for entry in stores.objects.entries(bucket, "") if entry.key.endswith(".npy"))
+    key = next(entry.key for entry in stores.objects.entries(bucket, "") if entry.key.endswith(".sigmf-data"))
     proxy.unreadable = lambda path: key in path
 
     code, out, _ = heimdall("dataset", "validate", "night", "--checksums", "--json")

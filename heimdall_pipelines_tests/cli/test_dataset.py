@@ -1,5 +1,6 @@
 """`heimdall dataset` as people type it."""
 
+import io
 import os
 import re
 import signal
@@ -347,17 +348,17 @@ def test_iq_of_any_sample_is_written_as_sigmf_and_compared_with_what_is_stored(h
     for rx_id in row.paths:
         read = sigmf.fromfile(folder / f"{rx_id}.sigmf-meta").read_samples()
         assert read.size == 40_000
-        assert np.array_equal(read, np.load(folder / f"{rx_id}.npy"))
+        assert np.array_equal(read, np.fromfile(folder / f"{rx_id}.sigmf-data", "<c8"))
 
     heimdall("dataset", "expand", "night", "--by", 1)
     code, out, _ = heimdall("dataset", "iq", "night", 2, "--rx", "torino", "-o", tmp_path / "one")
     assert code == 0
     assert re.search(r"torino +40000 +torino.sigmf-meta +no", out)
-    assert sorted(path.name for path in (tmp_path / "one").iterdir()) == ["torino.npy", "torino.sigmf-meta"]
+    assert sorted(path.name for path in (tmp_path / "one").iterdir()) == ["torino.sigmf-data", "torino.sigmf-meta"]
 
     damaged = ObjectLocation(stores.objects.synthetic_iq_bucket, row.paths["torino"])
-    with (tmp_path / "one" / "torino.npy").open("rb") as other:
-        stores.objects.put(damaged, other, (tmp_path / "one" / "torino.npy").stat().st_size, "application/octet-stream")
+    other = (tmp_path / "one" / "torino.sigmf-data").read_bytes()
+    stores.objects.put(damaged, io.BytesIO(other), len(other), "application/octet-stream")
     code, out, err = heimdall("dataset", "iq", "night", 1, "-o", folder)
     assert code == 1
     assert re.search(r"torino +40000 +torino.sigmf-meta +yes, DIFFERENT", out)

@@ -100,8 +100,8 @@ def test_a_healthy_dataset_ends_with_0_and_dagster_and_the_tables_agree(heimdall
 def test_checksums_are_compared_where_it_is_asked_for(heimdall, stores, night):
     code, out, _ = heimdall(*VALIDATE, "night", "--checksums")
     assert (code, "checksums_compared 12" in out) == (0, True)
-    size_bytes = object_sizes(stores, night)["1/milano-baggio.npy"]
-    location = ObjectLocation(stores.objects.synthetic_iq_bucket, f"synthetic/{night.id}/1/milano-baggio.npy")
+    size_bytes = object_sizes(stores, night)["1/milano-baggio.sigmf-data"]
+    location = ObjectLocation(stores.objects.synthetic_iq_bucket, f"synthetic/{night.id}/1/milano-baggio.sigmf-data")
     stores.objects.put(location, io.BytesIO(bytes(size_bytes)), size_bytes, "application/octet-stream")
     code, out, _ = heimdall(*VALIDATE, "night", "--checksums")
     assert code == 1
@@ -109,12 +109,12 @@ def test_checksums_are_compared_where_it_is_asked_for(heimdall, stores, night):
 
 
 def test_issues_exit_with_1_and_show_numbers_examples_and_repair(heimdall, stores, night):
-    remove_object(stores, night, "0/milano-baggio.npy")
+    remove_object(stores, night, "0/milano-baggio.sigmf-data")
     delete_feature_row(stores, 3)
     code, out, _ = heimdall(*VALIDATE, "night")
     assert code == 1
     assert re.search(r"objects_agree +failed \(ERROR\), 1 problem +objects_expected 12, sidecars 12, objects 11,", out)
-    assert f"  - sample 0: synthetic/{night.id}/0/milano-baggio.npy is missing" in out
+    assert f"  - sample 0: synthetic/{night.id}/0/milano-baggio.sigmf-data is missing" in out
     assert "  - sample 3: its feature row is missing" in out
     assert "  to repair: heimdall dataset repair night --apply" in out
     assert health(stores) == ("critical", True)
@@ -134,7 +134,7 @@ def test_of_very_many_problems_twenty_are_printed(heimdall, stores, night):
 
 
 def test_a_dataset_may_be_validated_again_and_the_last_result_is_dagsters(heimdall, stores, night):
-    remove_object(stores, night, "0/milano-baggio.npy")
+    remove_object(stores, night, "0/milano-baggio.sigmf-data")
     for _ in range(2):
         assert heimdall(*VALIDATE, "night")[0] == 1
     assert [failed(words) >= {"objects_agree"} for words in last_words()] == [True, True]
@@ -148,7 +148,7 @@ def test_json_is_one_document_on_standard_output(heimdall, stores, night):
     document = json.loads(heimdall(*VALIDATE, "night", "--json")[1])
     assert (document["dataset"], document["health_status"], document["samples"]) == ("night", "healthy", 4)
     assert document["storage_size_bytes"] == get_dataset(stores.database, "night").storage_size_bytes
-    remove_object(stores, night, "0/milano-baggio.npy")
+    remove_object(stores, night, "0/milano-baggio.sigmf-data")
     code, out, _ = heimdall(*VALIDATE, "--all", "--json")
     assert code == 1
     night_now, empty = json.loads(out)
@@ -246,12 +246,13 @@ def test_what_a_batch_that_was_made_lacks_is_said_at_once(heimdall, stores, monk
     look = dataset_making.evaluations_of_batch
 
     def lose_an_object_first(*arguments):
-        remove_object(stores, dataset, "1/milano-baggio.npy")
+        remove_object(stores, dataset, "1/milano-baggio.sigmf-data")
         return look(*arguments)
 
     monkeypatch.setattr(dataset_making, "evaluations_of_batch", lose_an_object_first)
     _, _, err = heimdall("dataset", "make", "night")
-    assert f"ERROR night__00000, objects_agree: sample 1: synthetic/{dataset.id}/1/milano-baggio.npy is missing" in err
+    key = f"synthetic/{dataset.id}/1/milano-baggio.sigmf-data"
+    assert f"ERROR night__00000, objects_agree: sample 1: {key} is missing" in err
     assert failed(last_words()[1]) == {"objects_agree"}
 
 
@@ -259,7 +260,7 @@ def test_what_a_batch_that_was_made_lacks_is_said_at_once(heimdall, stores, monk
 
 
 def test_a_repair_without_apply_prints_its_plan_only(heimdall, stores, night):
-    remove_object(stores, night, "0/milano-baggio.npy")
+    remove_object(stores, night, "0/milano-baggio.sigmf-data")
     delete_feature_row(stores, 3)
     rows = query(stores, "SELECT id, created_at FROM heimdall.measurement_features ORDER BY sample_idx")
     sizes = object_sizes(stores, night)
@@ -275,7 +276,7 @@ def test_a_repair_without_apply_prints_its_plan_only(heimdall, stores, night):
 
 
 def test_a_repair_exits_with_0_and_records_that_all_checks_pass(heimdall, stores, night):
-    remove_object(stores, night, "0/milano-baggio.npy")
+    remove_object(stores, night, "0/milano-baggio.sigmf-data")
     delete_feature_row(stores, 3)
     heimdall(*VALIDATE, "night")
     code, out, _ = heimdall(*REPAIR, "night", "--apply")
@@ -292,14 +293,14 @@ def test_a_repair_exits_with_0_and_records_that_all_checks_pass(heimdall, stores
 
 
 def test_a_repair_prints_one_json_document(heimdall, stores, night):
-    remove_object(stores, night, "0/milano-baggio.npy")
+    remove_object(stores, night, "0/milano-baggio.sigmf-data")
     code, out, _ = heimdall(*REPAIR, "night", "--apply", "--json")
     document = json.loads(out)
     assert (code, document["repaired"]["to_regenerate"], document["validation"]["health_status"]) == (0, [0], "healthy")
 
 
 def test_young_orphans_are_kept(heimdall, stores, night, monkeypatch):
-    put(stores, stores.objects.synthetic_iq_bucket, f"synthetic/{night.id}/1/stranger.npy")
+    put(stores, stores.objects.synthetic_iq_bucket, f"synthetic/{night.id}/1/stranger.sigmf-data")
     is_kept = "not removed: 1 objects without row that are younger than an hour"
     code, out, _ = heimdall(*REPAIR, "night", "--apply")
     assert (code, is_kept in out) == (1, True), "it is not well yet"
@@ -308,7 +309,7 @@ def test_young_orphans_are_kept(heimdall, stores, night, monkeypatch):
 
 
 def test_a_repair_refuses_while_a_batch_is_being_made(heimdall, stores, night):
-    remove_object(stores, night, "0/milano-baggio.npy")
+    remove_object(stores, night, "0/milano-baggio.sigmf-data")
     sizes = object_sizes(stores, night)
     with shared_lock(stores.database, night.id):
         code, out, err = heimdall(*REPAIR, "night", "--apply")
@@ -332,7 +333,7 @@ def test_what_is_unknown_or_being_deleted_is_not_repaired(heimdall, stores, opti
 
 
 def test_an_outage_during_a_repair_ends_with_1_and_names_the_server(heimdall, stores, night, link, monkeypatch):
-    remove_object(stores, night, "0/milano-baggio.npy")
+    remove_object(stores, night, "0/milano-baggio.sigmf-data")
     look = repair.check_dataset
     with link("S3 store") as way:
 
@@ -403,8 +404,8 @@ def test_objects_of_no_dataset_or_session_are_found_and_removed_once_they_are_ol
     code, out, _ = heimdall("db", "sweep", "--apply")
     assert (code, out) == (0, "no orphans: every object belongs to a dataset or a session\n")
 
-    put(stores, of_datasets, f"synthetic/{gone}/0/torino.npy")
-    put(stores, of_sessions, f"sessions/{gone}/torino.npy")
+    put(stores, of_datasets, f"synthetic/{gone}/0/torino.sigmf-data")
+    put(stores, of_sessions, f"sessions/{gone}/torino.sigmf-data")
     places = f"{of_datasets}/synthetic/{gone}/: 1 objects", f"{of_sessions}/sessions/{gone}/: 1 objects"
     out = heimdall("db", "sweep", "--apply")[1]
     assert all(f"kept, younger than an hour: {place}" in out for place in places)
@@ -425,7 +426,7 @@ def test_objects_of_no_dataset_or_session_are_found_and_removed_once_they_are_ol
 
 def test_a_sweep_in_an_outage_ends_with_1_and_removes_nothing(heimdall, stores, monkeypatch):
     gone = "00000000-0000-0000-0000-000000000001"
-    put(stores, stores.objects.synthetic_iq_bucket, f"synthetic/{gone}/0/torino.npy")
+    put(stores, stores.objects.synthetic_iq_bucket, f"synthetic/{gone}/0/torino.sigmf-data")
     monkeypatch.setenv("HEIMDALL_PG_PORT", "1")
     code, out, err = heimdall("db", "sweep", "--apply")
     assert (code, out, err.startswith("Error: PostgreSQL at 127.0.0.1:1/")) == (1, "", True)

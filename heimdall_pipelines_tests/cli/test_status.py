@@ -134,9 +134,8 @@ def test_bytes_and_objects_are_those_that_the_store_lists(heimdall, stores, daem
     for bucket in storage["buckets"]:
         entries = list(stores.objects.entries(bucket["bucket"], ""))
         assert bucket["num_objects"] == len(entries)
-        iq_bytes = sum(entry.size_bytes for entry in entries if entry.key.endswith(".npy"))
-        # The rows do not count the header of an npy file: 128 bytes.
-        assert bucket["iq_bytes"] == iq_bytes - 128 * len(entries) // 2
+        iq_bytes = sum(entry.size_bytes for entry in entries if entry.key.endswith(".sigmf-data"))
+        assert bucket["iq_bytes"] == iq_bytes
 
 
 def test_what_needs_attention_is_named_and_ends_with_1(heimdall, stores, night):

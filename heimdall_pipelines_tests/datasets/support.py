@@ -22,6 +22,7 @@ from heimdall_pipelines.settings import Settings
 from heimdall_pipelines.store.batches import list_batches
 from heimdall_pipelines.store.dataset_snapshot import StoredIq, open_snapshot
 from heimdall_pipelines.store.datasets import Dataset, add_dataset, get_dataset, raise_target
+from heimdall_pipelines.store.iq_form import IqForm
 from heimdall_pipelines.store.stores import Stores, open_stores
 from heimdall_pipelines_tests.conftest import TEMPLATE, execute_on_server
 
@@ -40,7 +41,6 @@ SEVEN = (
     ReceiverSite("torino", 45.044, 7.672, 250.0),
 )
 THREE = (SEVEN[0], SEVEN[3], SEVEN[5])
-NPY_HEADER_BYTES = 128
 
 
 @contextmanager
@@ -198,11 +198,11 @@ def object_sizes(stores: Stores, dataset: Dataset) -> dict[str, int]:
 
 
 def iq_sha256(stores: Stores, dataset: Dataset) -> dict[str, str]:
-    """Checksum of each .npy as it lies in the store, by ``{sample_idx}/{rx_id}.npy``."""
+    """Checksum of each IQ object as it lies in the store, by ``{sample_idx}/{rx_id}.sigmf-data``."""
     client, bucket = stores.objects._client, stores.objects.synthetic_iq_bucket
     found = {}
     for key in object_sizes(stores, dataset):
-        if key.endswith(".npy"):
+        if not key.endswith(".sigmf-meta"):
             response = client.get_object(bucket, f"synthetic/{dataset.id}/{key}")
             found[key] = hashlib.sha256(response.read()).hexdigest()
             response.close()
@@ -234,7 +234,7 @@ def assert_agrees(stores: Stores, name: str, sample_idxs: Iterable[int]) -> None
         assert [link["rx_id"] for link in row["truth"]["receivers"]] == row["rx_ids"]
         assert row["num_receivers_in_sample"] == len(row["rx_ids"])
     by_idx = {row["sample_idx"]: row for row in features}
-    promised = {}
+    promised, num_bytes = {}, {}
     for row in iq:
         sample = by_idx[row["sample_idx"]]
         assert row["truth"] == sample["truth"]
@@ -242,14 +242,15 @@ def assert_agrees(stores: Stores, name: str, sample_idxs: Iterable[int]) -> None
         assert sorted(row["iq_storage_paths"]) == sorted(row["iq_metadata"]["sha256"]) == sorted(sample["rx_ids"])
         assert row["iq_metadata"]["num_samples"] == spec.num_iq_samples
         for rx_id, key in row["iq_storage_paths"].items():
-            promised[key] = f"synthetic/{dataset.id}/{row['sample_idx']}/{rx_id}.npy"
+            form = IqForm.named(row["iq_metadata"]["format"])
+            promised[key] = f"synthetic/{dataset.id}/{row['sample_idx']}/{rx_id}{form.suffix}"
+            num_bytes[key] = form.object_bytes(spec.num_iq_samples)
     assert all(key == expected_key for key, expected_key in promised.items())
 
     sizes = object_sizes(stores, dataset)
-    npy = {key for key in sizes if key.endswith(".npy")}
-    assert {f"synthetic/{dataset.id}/{key}" for key in npy} == set(promised)
-    assert set(sizes) - npy == {key.removesuffix(".npy") + ".sigmf-meta" for key in npy}
-    assert {sizes[key] for key in npy} <= {NPY_HEADER_BYTES + 8 * spec.num_iq_samples}
+    data = {key for key in sizes if not key.endswith(".sigmf-meta")}
+    assert {f"synthetic/{dataset.id}/{key}": sizes[key] for key in data} == num_bytes
+    assert set(sizes) - data == {key.rsplit(".", 1)[0] + ".sigmf-meta" for key in data}
 
     assert_batches_agree(stores, dataset, features)
 

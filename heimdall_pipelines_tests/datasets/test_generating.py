@@ -147,7 +147,7 @@ def test_5_then_15_then_1015_samples_keep_the_iq_of_a_hundred(stores, two_worker
         folder, name = key.split("/")
         folders.setdefault(int(folder), []).append(name.split(".")[-1])
     assert sorted(folders) == list(range(100))
-    assert {tuple(sorted(kinds)) for kinds in folders.values()} == {("npy",) * 3 + ("sigmf-meta",) * 3}
+    assert {tuple(sorted(kinds)) for kinds in folders.values()} == {("sigmf-data",) * 3 + ("sigmf-meta",) * 3}
     made = [progress.num_made for progress in told]
     assert made == sorted(made)
     assert made[-1] == 985

@@ -31,6 +31,7 @@ from heimdall_pipelines.rf.geodesy import SPEED_OF_LIGHT_M_PER_S
 from heimdall_pipelines.rf.receivers import standing_sites
 from heimdall_pipelines.rf.scene import rejection_reason
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
+from heimdall_pipelines.store.iq_form import IqForm
 from heimdall_pipelines.terrain.ground import SMOOTH_EARTH, Ground
 from heimdall_pipelines.terrain.shipped import SHIPPED_TILE
 from heimdall_pipelines_tests.datasets.support import SEVEN, SMALL, THREE, any_scene, drawn, recipe, sample_digest
@@ -266,29 +267,31 @@ def test_the_iq_of_the_first_hundred_samples_is_kept_of_iq_raw_all():
     assert all(keeps_iq(raw, idx) for idx in (0, 99, 100, 4_999_999))
 
 
-def test_the_iq_file_is_a_npy_of_these_samples_and_its_description_fits():
+@pytest.mark.parametrize("form", [IqForm.SIGMF, IqForm.NPY])
+def test_the_iq_file_holds_these_samples_and_its_description_fits(form):
     of = recipe(**SMALL, sites=THREE)
     sample = drawn(of, 12)
     heard = list(sample_receptions(of, sample))[1]
-    file = iq_file(of, 12, THREE[1], heard.iq)
-    loaded = np.load(io.BytesIO(file.npy), allow_pickle=False)
-    assert loaded.dtype == np.dtype("<c8")
-    assert loaded.tobytes() == heard.iq.tobytes()
-    assert file.sha256 == hashlib.sha256(file.npy).hexdigest()
+    file = iq_file(of, 12, THREE[1], heard.iq, form)
+    as_npy = io.BytesIO()
+    np.save(as_npy, heard.iq.astype("<c8"))
+    assert file.data == (heard.iq.tobytes() if form is IqForm.SIGMF else as_npy.getvalue())
+    assert file.sha256 == hashlib.sha256(file.data).hexdigest()
 
     described = json.dumps(file.sigmf)
     (capture,) = file.sigmf["captures"]
-    assert capture["core:header_bytes"] + 8 * heard.iq.size == len(file.npy)
+    assert capture.get("core:header_bytes", 0) + 8 * heard.iq.size == len(file.data)
+    assert file.sigmf["global"].get("core:dataset") == (None if form is IqForm.SIGMF else "milano-baggio.npy")
     assert capture["core:frequency"] == 145e6
     assert file.sigmf["global"]["core:sample_rate"] == 25_000
     assert capture["core:datetime"].startswith("2000-01-01T00:00:12")
-    assert all(text in described for text in ("milano-baggio.npy", str(of.dataset_id), str(of.seed)))
+    assert all(text in described for text in ("milano-baggio", str(of.dataset_id), str(of.seed)))
 
 
 def test_the_iq_metadata_say_how_to_read_it():
     of = recipe(**SMALL)
     assert iq_metadata(of, {"torino": "ab"}, {"torino": "cd"}, {"torino": "ef"}).to_json() == {
-        "format": "npy",
+        "format": "sigmf",
         "dtype": "complex64",
         "num_samples": 2500,
         "sample_rate_hz": 25_000,

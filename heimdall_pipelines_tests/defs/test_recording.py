@@ -7,7 +7,7 @@ from sqlalchemy import text
 from heimdall_pipelines.definitions import build_definitions
 from heimdall_pipelines.defs.partitions import RECORDING_SESSIONS
 from heimdall_pipelines.defs.recorded import completed_recording_sessions
-from heimdall_pipelines.defs.recording import abandoned_recordings, scheduled_recording
+from heimdall_pipelines.defs.recording import RecordConfig, abandoned_recordings, scheduled_recording
 from heimdall_pipelines.receivers.simulated_receivers import SimulatedKiwiSdr
 from heimdall_pipelines.receivers.simulator import run_simulated
 from heimdall_pipelines.receivers.stream import WaitLimits
@@ -45,9 +45,10 @@ def run(instance, job, **config):
 
 
 def test_the_job_records_a_session_and_the_sensor_asks_for_its_extraction(environment, stores, instance, receiver):
-    result = run(instance, "record_session", frequency_hz=FREQUENCY_HZ, duration_s=1.0, name="by the job")
+    result = run(instance, "record_session", frequency_hz=f"{FREQUENCY_HZ / 1e3}kHz", duration_s=1.0, name="by the job")
     assert result.success
     (session,) = list_sessions(stores.database)
+    assert get_session(stores.database, session.slug).frequency_hz == FREQUENCY_HZ
     assert (session.name, session.status) == ("by the job", "completed")
     assert instance.get_dynamic_partitions(RECORDING_SESSIONS) == [session.slug]
     (event,) = result.get_asset_materialization_events()
@@ -66,6 +67,19 @@ def test_a_run_that_recorded_nothing_fails_with_the_reasons(environment, stores,
     (failure,) = [event for event in result.all_events if event.is_step_failure]
     assert "gone: cannot be reached" in failure.step_failure_data.user_failure_data.description
     assert [session.status for session in list_sessions(stores.database)] == ["failed"]
+
+
+@pytest.mark.parametrize("frequency", [77_500, 77_500.0, "77500", "77.5kHz", "0.0775 MHz"])
+def test_frequencies_are_written_in_the_ui_as_on_the_command_line(frequency):
+    config = RecordConfig(frequency_hz=frequency, bandwidth_hz="5kHz")
+    assert (config.frequency_hz, config.bandwidth_hz) == (77_500.0, 5_000.0)
+    assert RecordConfig(frequency_hz=frequency).bandwidth_hz is None
+
+
+@pytest.mark.parametrize("wrong", ["77,5kHz", "-5MHz", "", "145 m", True, None, [1]])
+def test_a_frequency_that_cannot_be_read_says_what_is_expected(wrong):
+    with pytest.raises(ValueError, match=r"such as 77\.5kHz or 145\.5MHz, or a number of Hz"):
+        RecordConfig(frequency_hz=wrong)
 
 
 def test_the_schedule_records_what_the_environment_says_and_nothing_without_it(settings):

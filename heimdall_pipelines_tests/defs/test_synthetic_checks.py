@@ -100,7 +100,7 @@ def remove_objects(stores, dataset, *keys):
 
 
 def put_stranger(stores, prefix, bucket=None):
-    location = ObjectLocation(bucket or stores.objects.synthetic_iq_bucket, f"{prefix}stranger.npy")
+    location = ObjectLocation(bucket or stores.objects.synthetic_iq_bucket, f"{prefix}stranger.sigmf-data")
     stores.objects.put(location, io.BytesIO(b"x"), 1, "application/octet-stream")
 
 
@@ -159,7 +159,8 @@ def test_checks_of_batch_and_dataset_find_a_fault_and_name_its_repair(instance, 
     check_batch = synthetic_checks.check_batch
 
     def lose_objects_first(*arguments):
-        remove_objects(stores, dataset, "0/coazze.npy", "0/milano-baggio.npy", "1/milano-baggio.sigmf-meta")
+        lost = ("0/coazze.sigmf-data", "0/milano-baggio.sigmf-data", "1/milano-baggio.sigmf-meta")
+        remove_objects(stores, dataset, *lost)
         return check_batch(*arguments)
 
     monkeypatch.setattr(synthetic_checks, "check_batch", lose_objects_first)
@@ -174,7 +175,7 @@ def test_checks_of_batch_and_dataset_find_a_fault_and_name_its_repair(instance, 
         assert values(reported)["to_repair"] == "heimdall dataset repair night --apply"
         lines = values(reported)["examples"].splitlines()
         assert lines == [
-            f"- sample 0: synthetic/{dataset.id}/0/milano-baggio.npy is missing",
+            f"- sample 0: synthetic/{dataset.id}/0/milano-baggio.sigmf-data is missing",
             f"- sample 1: synthetic/{dataset.id}/1/milano-baggio.sigmf-meta is missing",
         ]
         assert reported.description == lines[0].removeprefix("- ")
@@ -275,8 +276,8 @@ def test_a_server_that_comes_back_is_asked_again_and_the_checks_pass(instance, s
 def test_the_validation_job_reads_objects_only_on_request(instance, stores):
     dataset = add(stores, "night", 2)
     make(stores, "night")
-    changed = ObjectLocation(stores.objects.synthetic_iq_bucket, f"synthetic/{dataset.id}/1/milano-baggio.npy")
-    size_bytes = object_sizes(stores, dataset)["1/milano-baggio.npy"]
+    changed = ObjectLocation(stores.objects.synthetic_iq_bucket, f"synthetic/{dataset.id}/1/milano-baggio.sigmf-data")
+    size_bytes = object_sizes(stores, dataset)["1/milano-baggio.sigmf-data"]
     stores.objects.put(changed, io.BytesIO(bytes(size_bytes)), size_bytes, "application/octet-stream")
     # As if it was damaged below the store: its ETag is the same.
     execute(stores, "UPDATE heimdall.synthetic_iq_samples SET iq_metadata = iq_metadata - 'etag'")
@@ -317,7 +318,7 @@ def damaged(instance, stores):
     dataset = add(stores, "night", 4, batch_size=2)
     for batch_no in (0, 1):
         make(stores, "night", batch_no)
-    remove_objects(stores, dataset, "1/milano-baggio.npy")
+    remove_objects(stores, dataset, "1/milano-baggio.sigmf-data")
     run(instance, VALIDATE, "night")
     assert failed(last_words_of_batch(instance, "night", 0)) == {"objects_agree"}
     return dataset
@@ -336,7 +337,7 @@ def test_a_repair_by_default_changes_nothing_and_shows_what_it_would_do(instance
     shown = observation(result)
     assert (shown.partition, shown.description) == ("night", "what a repair would do")
     assert "| samples regenerated | 1 |" in shown.metadata["planned"].value
-    assert "1/milano-baggio.npy is missing" in shown.metadata["found"].value
+    assert "1/milano-baggio.sigmf-data is missing" in shown.metadata["found"].value
     assert result.get_asset_check_evaluations() == []
     assert object_sizes(stores, damaged) == sizes
     after = query(stores, "SELECT md5(f::text) AS row FROM heimdall.measurement_features f ORDER BY sample_idx")
@@ -373,7 +374,7 @@ def test_a_repair_refuses_while_a_batch_is_being_made(instance, stores, damaged)
     assert not result.success
     assert "dataset night is being written: a batch of it is being made" in failure(result)
     assert "try again when it has ended" in failure(result)
-    assert "1/milano-baggio.npy" not in object_sizes(stores, damaged)
+    assert "1/milano-baggio.sigmf-data" not in object_sizes(stores, damaged)
 
 
 def test_a_repair_of_features_is_planned_then_done(instance, stores):

@@ -180,7 +180,7 @@ def assert_no_lie(stores) -> None:
     there = {f"{stored.bucket}/{stored.key}" for stored in stored_objects(stores)}
     keys = {str(row["key"]) for row in named}
     assert keys <= there, f"{where}: rows name objects that do not exist: {sorted(keys - there)[:5]}"
-    sidecars = {key.removesuffix(".npy") + ".sigmf-meta" for key in keys}
+    sidecars = {key.removesuffix(".sigmf-data") + ".sigmf-meta" for key in keys}
     assert sidecars <= there, f"{where}: {sorted(sidecars - there)[:5]}"
     stale = query(
         stores,

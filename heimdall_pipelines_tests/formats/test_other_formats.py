@@ -1,6 +1,7 @@
 """NumPy arrays of all shapes, SDRangel, MATLAB and Digital RF files."""
 
 import struct
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -90,8 +91,13 @@ def test_a_damaged_sdriq_file_is_refused(tmp_path, content, reason):
 @pytest.mark.parametrize(
     "vector", [IQ, IQ[:, np.newaxis], IQ.astype(np.complex128), pairs(), pairs().T.astype(np.float64) / 32768]
 )
-def test_mat_files_give_samples_rate_and_frequency(tmp_path, vector):
-    savemat(tmp_path / "a.mat", {"x": vector, "Fs": 48_000.0, "fc": 145.5e6, "taps": np.ones(5)})
+@pytest.mark.parametrize(
+    "saved", [{}, {"do_compression": True}, {"format": "4"}, {"oned_as": "column"}], ids=["-v6", "-v7", "-v4", "column"]
+)
+def test_mat_files_give_samples_rate_and_frequency(tmp_path, vector, saved):
+    if saved.get("format") == "4" and vector.dtype == np.complex64:
+        vector = vector.astype(np.complex128)
+    savemat(tmp_path / "a.mat", {"x": vector, "Fs": 48_000.0, "fc": 145.5e6, "taps": np.ones(5), "s": "text"}, **saved)
     recording = open_recording(tmp_path / "a.mat", start_time_unix_ns=START_NS)
     assert (recording.sample_rate_hz, recording.frequency_hz) == (48_000.0, 145.5e6)
     is_complex = np.iscomplexobj(vector)
@@ -99,14 +105,66 @@ def test_mat_files_give_samples_rate_and_frequency(tmp_path, vector):
     np.testing.assert_allclose(all_samples(recording, 777), expected, atol=1e-7)
 
 
-def test_mat_files_of_version_7_3_are_read(tmp_path):
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_values_of_a_mat_file_may_be_stored_smaller_than_their_type(tmp_path, order):
+    """MATLAB stores doubles that are small integers in a byte each; scipy never does, so this is by hand."""
+
+    def element(kind, content):
+        return struct.pack(f"{order}II", kind, len(content)) + content + bytes(-len(content) % 8)
+
+    real, imaginary = np.arange(-100, 100, dtype="i1"), np.arange(200, dtype="u1")
+    variable = element(6, struct.pack(f"{order}II", 6 | 0x0800, 0)) + element(5, struct.pack(f"{order}ii", 1, 200))
+    variable += struct.pack(f"{order}I", 2 << 16 | 1) + b"iq\0\0"  # a name so short lies in its tag
+    variable += element(1, real.tobytes()) + element(2, imaginary.tobytes())
+    header = b"MATLAB 5.0 MAT-file".ljust(124) + struct.pack(f"{order}H", 0x0100) + (b"IM" if order == "<" else b"MI")
+    for name, content in (("plain.mat", variable), ("packed.mat", None)):
+        packed = zlib.compress(element(14, variable))
+        whole = element(14, content) if content else struct.pack(f"{order}II", 15, len(packed)) + packed
+        (tmp_path / name).write_bytes(header + whole)
+        read = all_samples(open_recording(tmp_path / name, **GIVEN), 33)
+        np.testing.assert_array_equal(read, real.astype("f4") + 1j * imaginary.astype("f4"))
+
+
+@pytest.mark.parametrize("cut", [100, 130, 200, 700, 3000, -9])
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_mat_file_cut_anywhere_is_refused(tmp_path, cut, compressed):
+    savemat(tmp_path / "a.mat", {"x": IQ}, do_compression=compressed)
+    (tmp_path / "a.mat").write_bytes((tmp_path / "a.mat").read_bytes()[:cut])
+    with pytest.raises(RecordingFormatError):
+        all_samples(open_recording(tmp_path / "a.mat", **GIVEN))
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_long_mat_file_takes_little_memory(tmp_path, compressed):
+    long = np.tile(IQ.astype(np.complex128), 2_000_000 // IQ.size)  # 32 MB
+    savemat(tmp_path / "a.mat", {"x": long}, do_compression=compressed)
+    tracemalloc.start()
+    try:
+        num_samples = sum(block.size for block in open_recording(tmp_path / "a.mat", **GIVEN).blocks(1 << 16))
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert num_samples == long.size
+    assert peak_bytes < 12e6
+
+
+@pytest.mark.parametrize("shape", ["complex", "pairs", "columns"])
+@pytest.mark.parametrize("storage", [{}, {"chunks": True, "compression": "gzip"}], ids=["contiguous", "compressed"])
+def test_mat_files_of_version_7_3_are_read(tmp_path, shape, storage):
     h5py = pytest.importorskip("h5py")
+    values = {
+        "complex": IQ.astype(np.complex128).view([("real", "f8"), ("imag", "f8")])[np.newaxis],
+        "pairs": pairs(),
+        "columns": pairs().T,
+    }[shape]
     with h5py.File(tmp_path / "a.mat", "w", userblock_size=512) as file:
-        file["x"] = IQ.astype(np.complex128).view([("real", "f8"), ("imag", "f8")])[np.newaxis]
+        file.create_dataset("x", data=values, **storage)
         file["fs"] = np.array([[48_000.0]])
     recording = open_recording(tmp_path / "a.mat", start_time_unix_ns=START_NS, frequency_hz=145.5e6)
     assert recording.sample_rate_hz == 48_000.0
-    np.testing.assert_array_equal(all_samples(recording), IQ)
+    expected = IQ if shape == "complex" else INTEGERS.astype(np.float32).view(np.complex64) / 32768
+    for max_samples in (777, 1 << 20):
+        np.testing.assert_array_equal(all_samples(recording, max_samples), expected)
 
 
 @pytest.mark.parametrize(

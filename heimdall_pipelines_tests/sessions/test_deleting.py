@@ -264,7 +264,7 @@ def test_objects_of_older_recordings_go_too_but_not_those_that_another_session_n
     assert session_contents(stores, session_id).num_objects == 7
     delete_session(stores, session_id, quiet, quiet)
     keys = {entry.key for entry in stores.objects.entries(bucket, "")}
-    assert keys == {shared.key, f"sessions/{other}/torino.npy", f"sessions/{other}/torino.sigmf-meta"}
+    assert keys == {shared.key, f"sessions/{other}/torino.sigmf-data", f"sessions/{other}/torino.sigmf-meta"}
     delete_session(stores, other, quiet, quiet)
     assert left(stores) == NOTHING
 

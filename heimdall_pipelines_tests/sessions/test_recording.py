@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import hashlib
-import io
 import json
 import subprocess
 import sys
@@ -65,7 +64,7 @@ def execute(stores, statement, **values):
 
 def stored_iq(stores, session_id, rx_id):
     location = session_iq_location(stores.objects, session_id, rx_id)
-    return np.load(io.BytesIO(stores.objects.read(location, 0, stores.objects.size_bytes(location))))
+    return np.frombuffer(stores.objects.read(location, 0, stores.objects.size_bytes(location)), "<c8")
 
 
 def sidecar(stores, session_id, rx_id):
@@ -155,7 +154,7 @@ def test_stations_that_fail_cost_the_others_nothing_and_are_noted(stores, fault)
     recordings = list_recordings(stores.database, report.session_id)
     assert [x.error_message for x in recordings] == [None] * 3 + ["cannot be reached"] * 4
     assert stored_keys(stores, report.session_id) == sorted(
-        f"{x}.{end}" for x in "abc" for end in ("npy", "sigmf-meta")
+        f"{x}.{end}" for x in "abc" for end in ("sigmf-data", "sigmf-meta")
     )
     assert extract_session(stores, report.session_id).failed_stations == list("defg")
     fault.record(
@@ -415,7 +414,7 @@ def test_a_recording_of_several_parts_is_stored_as_it_was_sent(stores):
     location = found.location
     stored = stores.objects.read(location, 0, stores.objects.size_bytes(location))
     assert hashlib.sha256(stored).hexdigest() == found.sha256
-    np.testing.assert_array_equal(np.load(io.BytesIO(stored)), sent)
+    np.testing.assert_array_equal(np.frombuffer(stored, "<c8"), sent)
 
 
 def test_without_room_for_temporary_files_a_station_fails_with_what_to_do(stores, monkeypatch, tmp_path):
@@ -692,7 +691,7 @@ def test_the_watchdog_closes_killed_recordings_but_no_imports(
         process.wait()
     (killed,) = [x.id for x in list_sessions(stores.database) if x.id != imported]
     assert get_session(stores.database, killed).status == "in_progress"
-    assert stored_keys(stores, killed) == ["a.npy", "a.sigmf-meta"]
+    assert stored_keys(stores, killed) == ["a.sigmf-data", "a.sigmf-meta"]
     assert close_abandoned_sessions(stores) == []  # it may be alive still, its last heartbeat is young
     (closed,) = close_abandoned_sessions(stores, silent_for_s=0)
     assert closed.id == killed

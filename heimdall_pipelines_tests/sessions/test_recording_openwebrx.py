@@ -88,7 +88,7 @@ def test_the_stored_object_opens_as_a_recording(stores, tmp_path):
         add_receivers(stores, "web", url=url, api_type="openwebrx")
         report = recorded(stores)
     (found,) = list_recordings(stores.database, report.session_id)
-    (tmp_path / "web.npy").write_bytes(stored(stores, found.location))
+    (tmp_path / "web.sigmf-data").write_bytes(stored(stores, found.location))
     (tmp_path / "web.sigmf-meta").write_bytes(stored(stores, sidecar_location(found.location)))
     file = open_recording(tmp_path / "web.sigmf-meta")
     assert file.frequency_hz == FREQUENCY_HZ

@@ -1,6 +1,5 @@
 """Recordings over the real protocols: without stamps, of two kinds at once, over TLS, and what receivers do wrong."""
 
-import io
 import json
 import os
 import shutil
@@ -110,7 +109,7 @@ def test_a_stream_without_stamps_is_stored_unchanged_with_features_of_an_import(
     (found,) = list_recordings(stores.database, report.session_id)
     iq = stored(stores, found.location)
     played = np.concatenate(list(open_recording(file).blocks()))
-    np.testing.assert_array_equal(np.load(io.BytesIO(iq)), played[:NUM_SAMPLES])
+    np.testing.assert_array_equal(np.frombuffer(iq, "<c8"), played[:NUM_SAMPLES])
     assert (found.samples_count, found.sample_rate_hz, found.time_source) == (NUM_SAMPLES, RATE_HZ, "arrival")
     # Samples came faster than real time: the last of them cannot have been taken later than it came, in a block of
     # 43 ms of which it may be the first.
@@ -124,7 +123,7 @@ def test_a_stream_without_stamps_is_stored_unchanged_with_features_of_an_import(
 
     of_recording = features(stores, report.session_id)
     delete_session(stores, report.session_id, lambda _key: None, quiet)  # an import would know that it has it already
-    (tmp_path / "web.npy").write_bytes(iq)
+    (tmp_path / "web.sigmf-data").write_bytes(iq)
     (tmp_path / "web.sigmf-meta").write_bytes(sidecar)
     imported = import_files(stores, [ImportFile(tmp_path / "web.sigmf-meta", rx_id="web")])
     assert without_note(features(stores, imported.session_id)) == without_note(of_recording) != {}
@@ -250,7 +249,7 @@ def test_a_receiver_that_misbehaves_costs_the_other_nothing(stores, fault, tmp_p
     assert reason in bad.error_message
     assert report.error_message == f"bad: {bad.error_message}"
     assert (ok.error_message, ok.samples_count) == (None, NUM_SAMPLES)
-    assert recorded_keys(stores, report.session_id) == ["ok.npy", "ok.sigmf-meta"]
+    assert recorded_keys(stores, report.session_id) == ["ok.sigmf-data", "ok.sigmf-meta"]
     fault.record(detected_by="the recorder", result=result)
 
 
@@ -273,7 +272,7 @@ def test_a_slow_receiver_fails_at_the_sessions_deadline(stores, fault, tmp_path)
     bad, ok = list_recordings(stores.database, report.session_id)
     assert bad.error_message.startswith("not recorded before the session's deadline, after 0.")
     assert (ok.error_message, ok.samples_count) == (None, NUM_SAMPLES)
-    assert recorded_keys(stores, report.session_id) == ["ok.npy", "ok.sigmf-meta"]
+    assert recorded_keys(stores, report.session_id) == ["ok.sigmf-data", "ok.sigmf-meta"]
     fault.record(
         detected_by="the recorder",
         result="it has an entry with the reason and no object; the other station is recorded",

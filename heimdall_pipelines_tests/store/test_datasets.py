@@ -390,6 +390,6 @@ def test_the_queries_that_people_use_give_what_they_expect(stores):
             folder, file = key.split("/")
             folders.setdefault(int(folder), []).append(file.rsplit(".", 1)[1])
         assert {idx: sorted(kinds) for idx, kinds in folders.items()} == {
-            idx: ["npy"] * 7 + ["sigmf-meta"] * 7 for idx in range(total)
+            idx: ["sigmf-data"] * 7 + ["sigmf-meta"] * 7 for idx in range(total)
         }
         assert_agrees(stores, dataset.name, range(total))
