@@ -179,7 +179,7 @@ def read_digested(
 ) -> Iterator[Mapping[str, Any]]:
     """Rows with the columns that digests cover, and their ``digest``; streamed, in any order."""
     statement = f"SELECT {digested_columns(table, only=only)}, digest FROM heimdall.{table} WHERE {where}" + (
-        " FOR UPDATE" if lock else ""
+        " FOR NO KEY UPDATE" if lock else ""
     )
     found = connection.execute(text(statement), dict(values), execution_options={"yield_per": 100})
     for row in found:
