@@ -38,7 +38,7 @@ SPECIAL = {  # where a check of the database allows few values
     "measurement_features.segment_idx": "7000",
     "measurements.sha256": "repeat('0', 64)",
     "measurements.sidecar_sha256": "repeat('0', 64)",
-    "measurements.iq_data_format": "'bin'",
+    "measurements.iq_data_format": "'npy'",
     "measurements.time_source": "'arrival'",
     "recording_sessions.status": "'failed'",
     "recording_sessions.slug": None,  # a trigger keeps it

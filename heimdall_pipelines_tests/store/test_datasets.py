@@ -33,6 +33,7 @@ from heimdall_pipelines.store.datasets import (
     stream_samples,
 )
 from heimdall_pipelines.store.features import ReceiverFeatures
+from heimdall_pipelines.store.iq_form import IqForm
 from heimdall_pipelines_tests.datasets.support import (
     SEVEN,
     add,
@@ -309,6 +310,7 @@ def test_an_iq_row_comes_back_as_it_was_given(stores):
         num_samples=2500,
         sha256={"torino": "ab"},
         etag={"torino": "cd"},
+        form=IqForm.NPY,
     )
     assert stored_iq(stores, "night", 4) is None
 
