@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import ducc0
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from heimdall_pipelines.rf.exact import cos_sin_of_turns, nearest
+from heimdall_pipelines.rf.geodesy import propagation_delay_s
 from heimdall_pipelines.rf.philox import compiled
 from heimdall_pipelines.rf.tdoa import TimeDifference
 
@@ -67,6 +68,24 @@ class _Plan:
     bins_per_group: int
     num_groups: int
     group_width_hz: float
+
+
+def largest_delays_s(latitudes: ArrayLike, longitudes: ArrayLike, altitudes_m: ArrayLike) -> NDArray[np.float64]:
+    """Largest time difference of each pair of receivers: light's time between them, and a margin of 150 us.
+
+    Parameters
+    ----------
+    latitudes, longitudes, altitudes_m : array_like of float, shape (num_receivers,)
+        Degrees, and m above the ellipsoid.
+
+    Returns
+    -------
+    ndarray of float64, shape (num_receivers, num_receivers)
+        Seconds.
+    """
+    lat, lon, alt_m = (np.asarray(values, np.float64) for values in (latitudes, longitudes, altitudes_m))
+    apart_s = propagation_delay_s(lat[:, None], lon[:, None], alt_m[:, None], lat[None], lon[None], alt_m[None])
+    return apart_s + DELAY_MARGIN_US * 1e-6
 
 
 def segment_time_differences(
@@ -248,9 +267,7 @@ def _energy_product(one: NDArray[np.float32], other: NDArray[np.float32]) -> flo
 
 
 @compiled
-def _refined_cycles(
-    products: NDArray[np.complex64], lag: int, fraction: float, start: float, num_blocks: int
-) -> float:
+def _refined_cycles(products: NDArray[np.complex64], lag: int, fraction: float, start: float, num_blocks: int) -> float:
     """Frequency in cycles a block at which the products of a fraction of a lag add up best; within half a cycle.
 
     What two receivers differ by in frequency makes noise of the modulation, and must be known to a fraction of a hertz.
@@ -326,7 +343,16 @@ def _difference(
     if high - low < 2:
         low, high = -1, 1
     delay_s, peak, second, bound_s, scatter_s, at_edge = _measured(
-        cross, power_products, group_hz, plan.group_width_hz, num_blocks, num_independent, duration_s, low, high, is_real
+        cross,
+        power_products,
+        group_hz,
+        plan.group_width_hz,
+        num_blocks,
+        num_independent,
+        duration_s,
+        low,
+        high,
+        is_real,
     )
     total_s = offset_s + delay_s
 
@@ -710,7 +736,9 @@ def _cross(
             x, y = 1.0, 0.0
             if not is_real:
                 x, y = 0.0, 0.0
-                for near in range(max(0, number - _DRIFT_BLOCKS // 2), min(num_blocks, number + _DRIFT_BLOCKS // 2 + 1)):
+                for near in range(
+                    max(0, number - _DRIFT_BLOCKS // 2), min(num_blocks, number + _DRIFT_BLOCKS // 2 + 1)
+                ):
                     x += common_re[near]
                     y += common_im[near]
                 size = math.sqrt(x * x + y * y)

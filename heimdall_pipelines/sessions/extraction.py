@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.model.feature_inputs import FeatureInputs
 from heimdall_pipelines.model.row_metadata import SessionExtraction
+from heimdall_pipelines.model.time_differences import PairTimeDifference
 from heimdall_pipelines.receivers.stream import LevelKind
 from heimdall_pipelines.rf.defects import CLIPPED_SHARE, clipped_share, defect_of
 from heimdall_pipelines.rf.features import InvalidIqError, extract_features
@@ -37,6 +38,8 @@ from heimdall_pipelines.sessions.level_readings import (
     meter_levels,
     unknown_of_audio_text,
 )
+from heimdall_pipelines.sessions.segment_differences import SegmentIq, differences_of_segment
+from heimdall_pipelines.sessions.station_clocks import reason_against_clock
 from heimdall_pipelines.store.features import (
     ReceiverAggregate,
     ReceiverFeatures,
@@ -184,6 +187,7 @@ class _StationExtractor:
         self.usable_hz = recording.passband_hz or USABLE_BAND * recording.sample_rate_hz
         self.filter: Passband | None = None
         self.iq: StationIq | None = None
+        self.segment_iq: SegmentIq | None = None  # of the segment that was extracted last
         self._meter: MeterLevels | None = None
         self._has_phase = True
         if recording.error_message is not None or recording.location is None:
@@ -211,6 +215,7 @@ class _StationExtractor:
 
     def extract(self, grid: SegmentGrid, segment_idx: int, bandwidth_hz: float, num_times: int) -> ReceiverFeatures:
         """Features of one segment, or an entry with the reason why features are missing."""
+        self.segment_iq = None
         if self.iq is None:
             return self.without_features(self.summary.error_message or "not readable")
         cut = cut_segment(self.interval, grid, segment_idx)
@@ -239,6 +244,8 @@ class _StationExtractor:
             self.summary.spectrogram_dbm_per_hz.append(
                 spectrogram_dbm_per_hz(iq, sample_rate_hz=rate_hz, full_scale_dbm=full_scale_dbm, num_times=num_times)
             )
+        into_ns = self.interval.start_ns - grid.segment_start_ns(segment_idx) + cut.first_sample / rate_hz * 1e9
+        self.segment_iq = SegmentIq(iq, into_ns, rate_hz, self.usable_hz)
         features = extracted.summary()
         if not self._has_phase:
             features = known_of_audio(features, has_levels=self._meter is not None)
@@ -246,6 +253,12 @@ class _StationExtractor:
         flags = (*self._flags(iq, features["noise_floor_dbm"]["mean"], full_scale_dbm), *extracted.flags)
         self.summary.flags.update(flags)
         return self._entry(signal_present=extracted.signal_present, features=features, flags=flags)
+
+    def reason_against_times(self) -> str | None:
+        """Why the station's samples carry no time difference; None where they do."""
+        if not self._has_phase:
+            return "it gave audio, which has no phase"
+        return reason_against_clock(self.recording)
 
     def _gain_correction_db(self, iq: NDArray[np.complex64], first_sample: int) -> float:
         """Difference of full scale, as the receiver's own meter gives it, from the recording's; 0 without a meter."""
@@ -344,12 +357,20 @@ def _extract_segments(
     num_times = max(1, min(SPECTROGRAM_TIMES_PER_SEGMENT, SPECTROGRAM_TIMES // grid.num_segments))
     throttle = Throttle(PROGRESS_INTERVAL_S)
     rows: list[SessionFeatureRow] = []
+    reasons = {x.summary.rx_id: reason for x in extractors if (reason := x.reason_against_times()) is not None}
     for segment_idx in range(grid.num_segments):
         receivers = tuple(
             extractor.extract(grid, segment_idx, session.bandwidth_hz, num_times if segment_idx % every == 0 else 0)
             for extractor in extractors
         )
-        rows.append(_row(session, inputs, grid, segment_idx, receivers))
+        differences = differences_of_segment(
+            receivers,
+            {x.summary.rx_id: x.segment_iq for x in extractors if x.segment_iq is not None},
+            reasons,
+            segment_ns=grid.chunks_per_segment * CHUNK_NS,
+            bandwidth_hz=session.bandwidth_hz,
+        )
+        rows.append(_row(session, inputs, grid, segment_idx, receivers, differences))
         if len(rows) == ROWS_PER_INSERT:
             writer.add(rows)
             rows = []
@@ -364,6 +385,7 @@ def _row(
     grid: SegmentGrid,
     segment_idx: int,
     receivers: tuple[ReceiverFeatures, ...],
+    differences: tuple[PairTimeDifference, ...],
 ) -> SessionFeatureRow:
     source = session.known_source
     all_failed = all(receiver.error_message is not None for receiver in receivers)
@@ -371,6 +393,7 @@ def _row(
         segment_idx=segment_idx,
         start_time_unix_ns=grid.segment_start_ns(segment_idx),
         receivers=receivers,
+        time_differences=differences,
         **_truth(session),
         extraction_metadata=SessionExtraction(
             bandwidth_hz=session.bandwidth_hz,
@@ -395,6 +418,7 @@ def _failed_row(
         segment_idx=0,
         start_time_unix_ns=min(extractor.interval.start_ns for extractor in extractors),
         receivers=tuple(x.without_features(x.summary.error_message or "not extracted") for x in extractors),
+        time_differences=(),
         **_truth(session),
         extraction_metadata=SessionExtraction(
             bandwidth_hz=session.bandwidth_hz, num_segments=0, inputs_sha256=inputs.sha256
