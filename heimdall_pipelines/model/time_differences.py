@@ -129,7 +129,7 @@ def malformed_pairs(
         limit_us = max_delay_us[pair.rx_a, pair.rx_b]
         if not abs(pair.tdoa_us) <= limit_us:
             yield f"{name} tdoa_us = {pair.tdoa_us} is outside -{limit_us:.0f}..{limit_us:.0f}"
-        if pair.std_us is None or not (0 < pair.std_us and math.isfinite(pair.std_us)):
+        if pair.std_us is None or not (pair.std_us > 0 and math.isfinite(pair.std_us)):
             yield f"{name} std_us = {pair.std_us} is not positive"
 
 
