@@ -3,10 +3,8 @@
 Loads no numerical module: the store reads these rows for commands that compute nothing.
 """
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
@@ -90,77 +88,6 @@ def read_time_differences(elements: Any) -> tuple[PairTimeDifference, ...] | Non
     (PairTimeDifference(rx_a='x', rx_b='y', tdoa_us=1.5, std_us=0.1, peak=0.9, ambiguity=0, reason=None),)
     """
     return None if elements is None else tuple(map(PairTimeDifference.from_json, elements))
-
-
-def malformed_pairs(
-    found: Sequence[PairTimeDifference], detected: Sequence[str], max_delay_us: Mapping[tuple[str, str], float]
-) -> Iterator[str]:
-    """Describe pairs that are not those of the receivers that detected, and numbers that are impossible.
-
-    Parameters
-    ----------
-    found : sequence of PairTimeDifference
-    detected : sequence of str
-        Receivers with a signal present, in the order of the row.
-    max_delay_us : mapping of (str, str) to float
-        Largest time difference of each pair that geometry and clocks allow.
-
-    Yields
-    ------
-    str
-        Such as ``genova-torino tdoa_us = 1e+09 is outside -560..560``.
-    """
-    expected = list(combinations(detected, 2))
-    if [(pair.rx_a, pair.rx_b) for pair in found] != expected:
-        yield f"time_differences are of {len(found)} pairs, not the {len(expected)} of the receivers that detected"
-        return
-    for pair in found:
-        name = f"{pair.rx_a}-{pair.rx_b}"
-        if not 0 <= pair.peak <= 1:
-            yield f"{name} peak = {pair.peak} is outside 0..1"
-        if pair.ambiguity is not None and not 0 <= pair.ambiguity <= 1:
-            yield f"{name} ambiguity = {pair.ambiguity} is outside 0..1"
-        if pair.tdoa_us is None:
-            if pair.std_us is not None or not pair.reason:
-                yield f"{name} has no tdoa_us and no reason, or a std_us without it"
-            continue
-        if pair.reason is not None:
-            yield f"{name} has a tdoa_us and a reason against it"
-        limit_us = max_delay_us[pair.rx_a, pair.rx_b]
-        if not abs(pair.tdoa_us) <= limit_us:
-            yield f"{name} tdoa_us = {pair.tdoa_us} is outside -{limit_us:.0f}..{limit_us:.0f}"
-        if pair.std_us is None or not (pair.std_us > 0 and math.isfinite(pair.std_us)):
-            yield f"{name} std_us = {pair.std_us} is not positive"
-
-
-@dataclass(frozen=True)
-class Triangle:
-    """Time differences around three receivers: their sum is 0 but for errors, whatever the clocks do.
-
-    Attributes
-    ----------
-    rx_ids : tuple of str
-    closure_us : float
-    std_us : float
-        Of the sum, if the three were independent.
-    """
-
-    rx_ids: tuple[str, str, str]
-    closure_us: float
-    std_us: float
-
-
-def triangles(found: Sequence[PairTimeDifference]) -> Iterator[Triangle]:
-    """Every three receivers of which all time differences are known."""
-    known = {(pair.rx_a, pair.rx_b): pair for pair in found if pair.tdoa_us is not None}
-    rx_ids = list(dict.fromkeys(rx_id for pair in known for rx_id in pair))
-    order = {rx_id: number for number, rx_id in enumerate(dict.fromkeys(x for p in found for x in (p.rx_a, p.rx_b)))}
-    for a, b, c in combinations(sorted(rx_ids, key=order.__getitem__), 3):
-        if (a, b) in known and (b, c) in known and (a, c) in known:
-            sides = known[a, b], known[b, c], known[a, c]
-            first, second, third = (side.tdoa_us or 0.0 for side in sides)
-            std_us = math.sqrt(sum((side.std_us or 0.0) ** 2 for side in sides))
-            yield Triangle((a, b, c), first + second - third, std_us)
 
 
 def _is_element(element: Any) -> bool:

@@ -263,12 +263,12 @@ def fill_cross(
             for g in range(num_groups):
                 re, im = np.float32(0), np.float32(0)
                 for k in range(g * bins_per_group, (g + 1) * bins_per_group):
-                    x, y = first[row, k], second[row, k]
-                    re += y.real * x.real + y.imag * x.imag
-                    im += y.imag * x.real - y.real * x.imag
+                    one, other = first[row, k], second[row, k]
+                    re += other.real * one.real + other.imag * one.imag
+                    im += other.imag * one.real - other.real * one.imag
                 grouped[row, g] = complex(re, im)
-                total_re += re
-                total_im += im
+                total_re += float(re)
+                total_im += float(im)
             common_re[number], common_im[number] = total_re, total_im
         for g in range(num_groups):
             out[part, g] = 0.0
@@ -288,5 +288,5 @@ def fill_cross(
                     x, y = 1.0, 0.0
             row = part * num_blocks + number
             for g in range(num_groups):
-                re, im = grouped[row, g].real, grouped[row, g].imag
-                out[part, g] += complex(re * x + im * y, im * x - re * y)
+                value = grouped[row, g]
+                out[part, g] += complex(value.real * x + value.imag * y, value.imag * x - value.real * y)
