@@ -12,8 +12,8 @@ from heimdall_pipelines.store.dataset_snapshot import SampleRow
 
 TRIANGLE_TOLERANCE_US = 10.0
 # Measured over kinds of datasets (docs/science.md): echoes delay by up to 20 us in 99 of 100 pairs, and the worst pair
-# is 36 us beyond five standard deviations; half are within 0.25 us, the mean is within 0.3 us. A label of another link is
-# off by the delays of light between receivers, tens to hundreds of microseconds.
+# is 36 us beyond five standard deviations; half are within 0.25 us, the mean is within 0.3 us. A label of another link
+# is off by the time of light between receivers, tens to hundreds of microseconds.
 MAX_ERROR_US = 60.0
 _STDS = 6.0
 MAX_BIAS_US = 5.0

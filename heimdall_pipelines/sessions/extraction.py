@@ -38,7 +38,7 @@ from heimdall_pipelines.sessions.level_readings import (
     meter_levels,
     unknown_of_audio_text,
 )
-from heimdall_pipelines.sessions.segment_differences import SegmentIq, differences_of_segment
+from heimdall_pipelines.sessions.segment_differences import PairColumns, PairSummary, SegmentIq, differences_of_segment
 from heimdall_pipelines.sessions.station_clocks import reason_against_clock
 from heimdall_pipelines.store.features import (
     ReceiverAggregate,
@@ -110,6 +110,7 @@ class ExtractionReport:
     stations: tuple[StationSummary, ...]
     notes: tuple[str, ...]
     error_message: str | None
+    pairs: tuple[PairSummary, ...] = ()
 
     @property
     def failed_stations(self) -> list[str]:
@@ -156,12 +157,13 @@ def extract_session(stores: Stores, key: SessionKey, progress: Progress = logger
         raise NotExtractableError(f"session {session.slug} has no measurements: no station recorded anything")
     extractors = [_StationExtractor(stores, recording) for recording in recordings]
     grid, problem = _plan(extractors)
+    pairs = PairColumns()
     target = SessionRevision(session.id, session.slug, session.revision)
     with replace_session_features(stores.database, target) as writer:
         if grid is None:
             writer.add([_failed_row(session, inputs, extractors, problem)])
         else:
-            _extract_segments(session, inputs, extractors, grid, writer, progress)
+            _extract_segments(session, inputs, extractors, grid, writer, pairs, progress)
             if not any(extractor.summary.segments for extractor in extractors):
                 problem = "; ".join(f"{x.summary.rx_id}: {x.summary.error_message}" for x in extractors)
         writer.set_station_metrics({x.summary.rx_id: x.summary.metrics() for x in extractors})
@@ -174,6 +176,7 @@ def extract_session(stores: Stores, key: SessionKey, progress: Progress = logger
         stations=tuple(extractor.summary for extractor in extractors),
         notes=_notes(grid) if grid else (),
         error_message=problem,
+        pairs=pairs.summaries(),
     )
 
 
@@ -351,6 +354,7 @@ def _extract_segments(
     extractors: Sequence[_StationExtractor],
     grid: SegmentGrid,
     writer: SessionFeatureWriter,
+    pairs: PairColumns,
     progress: Progress,
 ) -> None:
     every = max(1, grid.num_segments // SPECTROGRAM_TIMES)
@@ -370,6 +374,7 @@ def _extract_segments(
             segment_ns=grid.chunks_per_segment * CHUNK_NS,
             bandwidth_hz=session.bandwidth_hz,
         )
+        pairs.add(differences)
         rows.append(_row(session, inputs, grid, segment_idx, receivers, differences))
         if len(rows) == ROWS_PER_INSERT:
             writer.add(rows)

@@ -1,5 +1,6 @@
 """Time differences between the stations of each segment of a session, while its features are extracted."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -37,6 +38,62 @@ class SegmentIq:
     start_ns: float
     sample_rate_hz: float
     usable_hz: float
+
+
+@dataclass(frozen=True)
+class PairSummary:
+    """Time difference of a pair of stations over the segments of a session.
+
+    Attributes
+    ----------
+    rx_a, rx_b : str
+    num, num_known : int
+        Segments in which both detected, and those of them with a time difference.
+    median_us, scatter_us : float or None
+        Of these; None without any.
+    reason : str or None
+        Why the time difference is unknown, where it is in any: the most frequent reason.
+    """
+
+    rx_a: str
+    rx_b: str
+    num: int
+    num_known: int
+    median_us: float | None
+    scatter_us: float | None
+    reason: str | None
+
+
+class PairColumns:
+    """Collects the time differences of a session's pairs, segment by segment."""
+
+    def __init__(self) -> None:
+        self._known_us: dict[tuple[str, str], list[float]] = {}
+        self._reasons: dict[tuple[str, str], Counter[str]] = {}
+
+    def add(self, pairs: Sequence[PairTimeDifference]) -> None:
+        """Add a segment."""
+        for pair in pairs:
+            key = pair.rx_a, pair.rx_b
+            known_us, reasons = self._known_us.setdefault(key, []), self._reasons.setdefault(key, Counter())
+            if pair.tdoa_us is None:
+                reasons[pair.reason or "unknown"] += 1
+            else:
+                known_us.append(pair.tdoa_us)
+
+    def summaries(self) -> tuple[PairSummary, ...]:
+        """Of each pair that both detected in any segment."""
+        return tuple(
+            PairSummary(
+                *key,
+                len(known_us) + self._reasons[key].total(),
+                len(known_us),
+                float(np.median(known_us)) if known_us else None,
+                float(np.std(known_us)) if known_us else None,
+                next((reason for reason, _ in self._reasons[key].most_common(1)), None),
+            )
+            for key, known_us in self._known_us.items()
+        )
 
 
 def differences_of_segment(

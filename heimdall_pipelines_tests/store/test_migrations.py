@@ -76,7 +76,7 @@ def execute(database, statement, **values):
 def test_an_empty_database_gets_every_table_of_the_data_model(empty):
     assert migrate(empty) == (None, "0011")
     found = rows(empty, "SELECT table_name FROM information_schema.tables WHERE table_schema = 'heimdall'")
-    assert {row[0] for row in found} == TABLES | {"receiver_features", "schema_version"}
+    assert {row[0] for row in found} == TABLES | {"receiver_features", "measurement_time_differences", "schema_version"}
 
 
 def test_migrating_again_changes_nothing_and_keeps_rows(empty):
