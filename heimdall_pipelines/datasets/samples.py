@@ -164,7 +164,7 @@ def make_sample(recipe: Recipe, drawn: DrawnSample, keep_iq: KeepIq | None = Non
     for site, reception in zip(drawn.sites, sample_receptions(recipe, drawn, out=reused), strict=True):
         if keep_iq is not None:
             keep_iq(site, reception.iq)
-        extracted.append(_extracted(spec, reception.iq))
+        extracted.append(extract_sample_iq(spec, reception.iq))
         powers_dbm.append(float(reception.signal_power_dbm.mean()))
         audio = reception.audio
     receivers = tuple(_element(site, found) for site, found in zip(drawn.sites, extracted, strict=True))
@@ -174,7 +174,7 @@ def make_sample(recipe: Recipe, drawn: DrawnSample, keep_iq: KeepIq | None = Non
         truth=truth,
         start_time_unix_ns=start_time_unix_ns(drawn.sample_idx),
         receivers=receivers,
-        time_differences=_time_differences(spec, receivers, extracted),
+        time_differences=sample_time_differences(spec, receivers, extracted),
         tx_latitude=drawn.scene.tx_latitude,
         tx_longitude=drawn.scene.tx_longitude,
         tx_altitude_m=drawn.scene.tx_altitude_m,
@@ -226,7 +226,8 @@ def start_time_unix_ns(sample_idx: int) -> int:
     return _EPOCH_UNIX_NS + sample_idx * _SAMPLE_SPACING_NS
 
 
-def _extracted(spec: DatasetSpec, iq: NDArray[np.complex64]) -> SegmentFeatures:
+def extract_sample_iq(spec: DatasetSpec, iq: NDArray[np.complex64]) -> SegmentFeatures:
+    """Features of a receiver's samples, as generated or as stored."""
     return extract_features(
         iq.reshape(spec.num_chunks, -1),
         sample_rate_hz=float(spec.sample_rate_hz),
@@ -235,7 +236,7 @@ def _extracted(spec: DatasetSpec, iq: NDArray[np.complex64]) -> SegmentFeatures:
     )
 
 
-def _time_differences(
+def sample_time_differences(
     spec: DatasetSpec, receivers: Sequence[ReceiverFeatures], extracted: Sequence[SegmentFeatures]
 ) -> tuple[PairTimeDifference, ...]:
     """Time differences of the receivers that detected: the samples of all begin at the same time by their clocks."""

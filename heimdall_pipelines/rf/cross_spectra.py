@@ -244,6 +244,21 @@ def fill_group_powers(
 
 
 @compiled
+def line_share(spectra: NDArray[np.complex64]) -> float:
+    """Share of the signal's power in the strongest bin and two on either side; noise, the median bin, is subtracted."""
+    powers = np.zeros(spectra.shape[1])
+    for row in range(spectra.shape[0]):
+        for k in range(powers.size):
+            value = spectra[row, k]
+            powers[k] += value.real * value.real + value.imag * value.imag
+    noise = np.median(powers)
+    line = np.argmax(powers)
+    around = powers[max(0, line - 2) : line + 3]
+    signal = powers.sum() - noise * powers.size
+    return (around.sum() - noise * around.size) / signal if signal > 0 else 0.0
+
+
+@compiled
 def fill_cross(
     out: NDArray[np.complex128],
     grouped: NDArray[np.complex64],

@@ -23,6 +23,7 @@ from heimdall_pipelines.rf.cross_spectra import (
     fill_group_powers,
     fill_lag_products,
     fill_surface,
+    line_share,
     planes_of,
     refined_cycles,
     window_at,
@@ -43,6 +44,7 @@ _USUAL_PARTS = 5
 _CLEARLY_COHERENT = 0.1  # squared correlation of two parts of 190 ms; of noise below 0.02
 _MIN_PEAK_OVER_NOISE = 9.0  # normalised correlation times the root of the number of independent samples; of noise 5.5
 _MAX_STD_US = 100.0
+_MOST_IN_LINE = 0.9  # of the signal's power, from which the strongest line is all that there is
 _MAX_AMBIGUITY = 0.95  # of the second peak, from which the greatest may be the wrong one
 
 
@@ -144,8 +146,8 @@ def segment_time_differences(
     lags = np.zeros(num)
     for index in range(num):
         if index != reference:
-            reach = min(math.ceil(max_delays_s[reference, index] * rate_hz) + 1, (size - plan.block) // 2)
-            if reach < 1:
+            reach = math.ceil(max_delays_s[reference, index] * rate_hz) + 1
+            if reach > (size - plan.block) // 2:
                 return [TimeDifference(a, b, None, None, 0.0, None, TOO_SHORT) for a, b in pairs]
             for parts in _parts_to_search(num_parts):
                 lags[index], further, coherence = _alignment(
@@ -170,6 +172,8 @@ def segment_time_differences(
         fill_blocks(blocks, signals[index], first + int(whole[index]), fraction, num_blocks, float(-cycles[index]))
         ducc0.fft.c2c(blocks, axes=(1,), out=blocks, nthreads=1)
         fill_channel(spectra[index], blocks, fraction / plan.block, num_blocks, float(-cycles[index] * plan.block))
+    if not is_real and line_share(spectra[reference]) > _MOST_IN_LINE:
+        return [TimeDifference(a, b, None, None, 0.0, None, NO_MODULATION) for a, b in pairs]
     num_groups = plan.num_groups
     powers = np.empty((num, num_groups))
     group_hz = np.empty(num_groups)

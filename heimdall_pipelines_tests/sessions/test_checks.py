@@ -144,6 +144,32 @@ def test_numbers_out_of_range_are_found(stores, session_id, path, value):
     assert path.strip("{}").split(",")[1] in example
 
 
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("jsonb_set(time_differences, '{0,tdoa_us}', '1e9')", "tdoa_us = 1000000000.0 is outside"),
+        ("time_differences - 0", "time_differences are of 2 pairs, not the 3 of the receivers that detected"),
+        ("NULL", "lacks time_differences"),
+        ("'[1]'", "time_differences is malformed"),
+    ],
+)
+def test_impossible_time_differences_are_found(stores, session_id, change, says):
+    execute(stores, f"UPDATE heimdall.measurement_features SET time_differences = {change} WHERE segment_idx = 1")
+    severity, example = failed_as_edited(stores, session_id)["numbers_in_range"]
+    assert (severity, says in example) == ("ERROR", True), example
+
+
+def test_a_triangle_that_does_not_close_is_found(stores, session_id):
+    execute(
+        stores,
+        "UPDATE heimdall.measurement_features SET time_differences = jsonb_set(time_differences, '{0,tdoa_us}',"
+        " to_jsonb((time_differences #>> '{0,tdoa_us}')::float8 + 100)) WHERE segment_idx = 1",
+    )
+    ((name, (severity, example)),) = failed_as_edited(stores, session_id).items()
+    assert (name, severity) == ("triangles_close", "WARN")
+    assert example.startswith("segment 1: genova to milano-baggio to torino to genova: +")
+
+
 def test_a_deleted_object_is_found_by_name(stores, session_id):
     location = location_of(stores, session_id, "genova")
     stores.objects.remove(location.bucket, location.key)

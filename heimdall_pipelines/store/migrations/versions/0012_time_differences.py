@@ -27,5 +27,7 @@ def upgrade() -> None:
             pair ->> 'reason' AS reason
         FROM heimdall.measurement_features f
         CROSS JOIN LATERAL jsonb_array_elements(f.time_differences) WITH ORDINALITY AS element (pair, position)""",
+        "COMMENT ON VIEW heimdall.measurement_time_differences IS 'One row per pair of receivers of"
+        " measurement_features; columns of its time_differences'",
     ):
         op.get_bind().exec_driver_sql(statement)
