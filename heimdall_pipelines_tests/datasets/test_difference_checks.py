@@ -54,9 +54,10 @@ def test_labels_of_other_receivers_are_found():
     made_from, rows = rows_of("default")
     swapped = []
     for row in rows:
-        first, second, *others = row.truth.receivers
-        links = (replace(second, rx_id=first.rx_id), replace(first, rx_id=second.rx_id), *others)
-        swapped.append(replace(row, truth=replace(row.truth, receivers=links)))
+        links = list(row.truth.receivers)
+        near, far = links[0], links[3]
+        links[0], links[3] = replace(far, rx_id=near.rx_id), replace(near, rx_id=far.rx_id)
+        swapped.append(replace(row, truth=replace(row.truth, receivers=tuple(links))))
     _, outcome = checked(made_from, swapped)
     assert not outcome.passed
     assert "us off the truth" in outcome.examples[0]
