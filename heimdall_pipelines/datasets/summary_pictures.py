@@ -59,7 +59,7 @@ def summary_drawings(summary: DatasetSummary, terrain: Terrain | None = None) ->
     if not summary.transmissions.latitude.size:
         return {}
     spec = summary.dataset.spec
-    drawings = {
+    drawings: dict[str, Callable[[], bytes | None]] = {
         "Transmitters and receivers": partial(_drawn, partial(_map, summary, spec, terrain)),
         "SNR and GDOP": partial(_drawn, partial(_histograms, summary, spec)),
         "Error of estimates": partial(_drawn, partial(_errors, summary)),
@@ -259,7 +259,7 @@ def _difference_errors(summary: DatasetSummary) -> Figure:
         if chosen.any():
             median_us = float(np.median(magnitude_us[chosen]))
             label = f"{name}: {np.count_nonzero(chosen)} pairs, median {median_us:.2g} us"
-            axes.hist(magnitude_us[chosen], edges_us, color=colour, alpha=0.75, label=label)
+            axes.hist(magnitude_us[chosen], list(edges_us), color=colour, alpha=0.75, label=label)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())

@@ -30,6 +30,7 @@ from heimdall_pipelines.rf.segments import (
 )
 from heimdall_pipelines.rf.spectrogram import spectrogram_dbm_per_hz
 from heimdall_pipelines.rf.spectrum import USABLE_BAND
+from heimdall_pipelines.rf.tdoa import TimeGrid, signal_on_grid
 from heimdall_pipelines.sessions.import_request import MIN_BANDWIDTH_HZ
 from heimdall_pipelines.sessions.level_readings import (
     MeterLevels,
@@ -38,7 +39,12 @@ from heimdall_pipelines.sessions.level_readings import (
     meter_levels,
     unknown_of_audio_text,
 )
-from heimdall_pipelines.sessions.segment_differences import PairColumns, PairSummary, SegmentIq, differences_of_segment
+from heimdall_pipelines.sessions.segment_differences import (
+    PairColumns,
+    PairSummary,
+    differences_of_segment,
+    segment_grid,
+)
 from heimdall_pipelines.sessions.station_clocks import reason_against_clock
 from heimdall_pipelines.store.features import (
     ReceiverAggregate,
@@ -190,7 +196,8 @@ class _StationExtractor:
         self.usable_hz = recording.passband_hz or USABLE_BAND * recording.sample_rate_hz
         self.filter: Passband | None = None
         self.iq: StationIq | None = None
-        self.segment_iq: SegmentIq | None = None  # of the segment that was extracted last
+        self.grid: TimeGrid | None = None  # of each segment's time differences; None: it has none
+        self.on_grid: NDArray[np.complex64] | None = None  # the channel of the last segment
         self._meter: MeterLevels | None = None
         self._has_phase = True
         if recording.error_message is not None or recording.location is None:
@@ -218,7 +225,7 @@ class _StationExtractor:
 
     def extract(self, grid: SegmentGrid, segment_idx: int, bandwidth_hz: float, num_times: int) -> ReceiverFeatures:
         """Features of one segment, or an entry with the reason why features are missing."""
-        self.segment_iq = None
+        self.on_grid = None
         if self.iq is None:
             return self.without_features(self.summary.error_message or "not readable")
         cut = cut_segment(self.interval, grid, segment_idx)
@@ -247,8 +254,9 @@ class _StationExtractor:
             self.summary.spectrogram_dbm_per_hz.append(
                 spectrogram_dbm_per_hz(iq, sample_rate_hz=rate_hz, full_scale_dbm=full_scale_dbm, num_times=num_times)
             )
-        into_ns = self.interval.start_ns - grid.segment_start_ns(segment_idx) + cut.first_sample / rate_hz * 1e9
-        self.segment_iq = SegmentIq(iq, into_ns, rate_hz, self.usable_hz)
+        if self.grid is not None and extracted.signal_present:
+            into_ns = self.interval.start_ns - grid.segment_start_ns(segment_idx) + cut.first_sample / rate_hz * 1e9
+            self.on_grid = signal_on_grid(iq, into_ns - self.grid.start_ns, rate_hz, self.grid)
         features = extracted.summary()
         if not self._has_phase:
             features = known_of_audio(features, has_levels=self._meter is not None)
@@ -362,6 +370,11 @@ def _extract_segments(
     throttle = Throttle(PROGRESS_INTERVAL_S)
     rows: list[SessionFeatureRow] = []
     reasons = {x.summary.rx_id: reason for x in extractors if (reason := x.reason_against_times()) is not None}
+    compared = [x for x in extractors if x.iq is not None and x.summary.rx_id not in reasons]
+    passbands_hz = [min(x.usable_hz, USABLE_BAND * x.recording.sample_rate_hz) for x in compared]
+    time_grid = segment_grid(grid.chunks_per_segment * CHUNK_NS, session.bandwidth_hz, passbands_hz)
+    for extractor in compared:
+        extractor.grid = time_grid
     for segment_idx in range(grid.num_segments):
         receivers = tuple(
             extractor.extract(grid, segment_idx, session.bandwidth_hz, num_times if segment_idx % every == 0 else 0)
@@ -369,10 +382,9 @@ def _extract_segments(
         )
         differences = differences_of_segment(
             receivers,
-            {x.summary.rx_id: x.segment_iq for x in extractors if x.segment_iq is not None},
+            {x.summary.rx_id: x.on_grid for x in extractors if x.on_grid is not None},
             reasons,
-            segment_ns=grid.chunks_per_segment * CHUNK_NS,
-            bandwidth_hz=session.bandwidth_hz,
+            time_grid,
         )
         pairs.add(differences)
         rows.append(_row(session, inputs, grid, segment_idx, receivers, differences))

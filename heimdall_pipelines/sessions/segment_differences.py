@@ -10,34 +10,12 @@ from numpy.typing import NDArray
 
 from heimdall_pipelines.model.time_differences import PairTimeDifference
 from heimdall_pipelines.rf.segment_tdoa import largest_delays_s, segment_time_differences
-from heimdall_pipelines.rf.tdoa import Modulation, TimeGrid, modulation, signal_on_grid
+from heimdall_pipelines.rf.tdoa import Modulation, TimeGrid, modulation
 from heimdall_pipelines.store.features import ReceiverFeatures, mean_of
 
 _EDGE_NS = 8_000_000  # samples that the channel's filter needs at either end of a segment
 _MIN_DURATION_NS = 100_000_000
 _NUM_PARTS = 5  # whose delays give the scatter
-_MOST_OF_BAND = 0.8  # of a sample rate
-
-
-@dataclass(frozen=True, eq=False)
-class SegmentIq:
-    """A station's samples of one segment.
-
-    Attributes
-    ----------
-    iq : ndarray of complex64, shape (num_samples,)
-    start_ns : float
-        Time of ``iq[0]`` relative to the segment's start.
-    sample_rate_hz : float
-        True rate.
-    usable_hz : float
-        Width around the centre that the receiver's filter passes.
-    """
-
-    iq: NDArray[np.complex64]
-    start_ns: float
-    sample_rate_hz: float
-    usable_hz: float
 
 
 @dataclass(frozen=True)
@@ -96,13 +74,35 @@ class PairColumns:
         )
 
 
+def segment_grid(segment_ns: int, bandwidth_hz: float, passbands_hz: Sequence[float]) -> TimeGrid | None:
+    """Instants at which the stations' channels are compared, within a segment.
+
+    Parameters
+    ----------
+    segment_ns : int
+        Duration of the segment.
+    bandwidth_hz : float
+        Of the session's channel.
+    passbands_hz : sequence of float
+        Width around the centre that each station's recording has.
+
+    Returns
+    -------
+    TimeGrid or None
+        ``start_ns`` counts from the segment's start. None where there are fewer than two stations, or the segment is
+        too short for the channel's filter.
+    """
+    duration_ns = segment_ns - 2 * _EDGE_NS
+    if len(passbands_hz) < 2 or duration_ns < _MIN_DURATION_NS:
+        return None
+    return TimeGrid.over(_EDGE_NS, duration_ns / 1e9, min(bandwidth_hz, *passbands_hz))
+
+
 def differences_of_segment(
     receivers: Sequence[ReceiverFeatures],
-    samples: Mapping[str, SegmentIq],
+    signals: Mapping[str, NDArray[np.complex64]],
     reasons: Mapping[str, str],
-    *,
-    segment_ns: int,
-    bandwidth_hz: float,
+    grid: TimeGrid | None,
 ) -> tuple[PairTimeDifference, ...]:
     """Measure the pairs of the stations that detected a segment's signal.
 
@@ -110,14 +110,12 @@ def differences_of_segment(
     ----------
     receivers : sequence of ReceiverFeatures
         Of the segment.
-    samples : mapping of str to SegmentIq
-        By rx_id.
+    signals : mapping of str to ndarray of complex64, shape (grid.num_samples,)
+        By rx_id, each station's channel at the instants of the grid.
     reasons : mapping of str to str
         By rx_id, why a station's times carry no time difference.
-    segment_ns : int
-        Duration of the segment.
-    bandwidth_hz : float
-        Of the session's channel.
+    grid : TimeGrid, optional
+        From `segment_grid`.
 
     Returns
     -------
@@ -125,10 +123,10 @@ def differences_of_segment(
         Of every pair; those of a station with a reason have none, and name it.
     """
     detected = [receiver for receiver in receivers if receiver.signal_present]
-    usable = [receiver for receiver in detected if receiver.rx_id in samples and receiver.rx_id not in reasons]
+    usable = [receiver for receiver in detected if receiver.rx_id in signals and receiver.rx_id not in reasons]
     measured: dict[tuple[str, str], PairTimeDifference] = {}
-    if len(usable) >= 2:
-        found = _measured(usable, [samples[receiver.rx_id] for receiver in usable], segment_ns, bandwidth_hz)
+    if grid is not None and len(usable) >= 2:
+        found = _measured(usable, [signals[receiver.rx_id] for receiver in usable], grid)
         measured = {(pair.rx_a, pair.rx_b): pair for pair in found}
     return tuple(
         measured.get((a.rx_id, b.rx_id)) or PairTimeDifference.unknown(a.rx_id, b.rx_id, _reason(a, b, reasons))
@@ -144,14 +142,8 @@ def _reason(a: ReceiverFeatures, b: ReceiverFeatures, reasons: Mapping[str, str]
 
 
 def _measured(
-    receivers: Sequence[ReceiverFeatures], samples: Sequence[SegmentIq], segment_ns: int, bandwidth_hz: float
+    receivers: Sequence[ReceiverFeatures], signals: Sequence[NDArray[np.complex64]], grid: TimeGrid
 ) -> list[PairTimeDifference]:
-    duration_ns = segment_ns - 2 * _EDGE_NS
-    if duration_ns < _MIN_DURATION_NS:
-        return []
-    narrowest_hz = min(min(one.usable_hz, _MOST_OF_BAND * one.sample_rate_hz) for one in samples)
-    grid = TimeGrid.over(_EDGE_NS, duration_ns / 1e9, min(bandwidth_hz, narrowest_hz))
-    signals = [signal_on_grid(one.iq, one.start_ns - _EDGE_NS, one.sample_rate_hz, grid) for one in samples]
     levels_db = [mean_of(receiver, "cn0_dbhz") or 0.0 for receiver in receivers]
     reference = levels_db.index(max(levels_db))
     # All alike: what one station has as a carrier's phase cannot be compared with another's amplitude.
