@@ -11,6 +11,7 @@ from benchmarks.rounds import NUM_ROUNDS, in_turn
 from heimdall_pipelines.rf.features import extract_features
 from heimdall_pipelines.rf.link import Link
 from heimdall_pipelines.rf.philox import TILE_BLOCKS, Purpose, compiled, cos_sin_turns, counter_words, normal_tile
+from heimdall_pipelines.rf.segment_tdoa import segment_time_differences
 from heimdall_pipelines.rf.synthesis import receptions
 
 SAMPLE_RATE_HZ = 200e3
@@ -84,6 +85,23 @@ def run() -> list[tuple[str, float, str]]:
         carrier(parts, turns)
         ducc0.fft.c2c(chunks, axes=(1,), nthreads=1)
 
+    extracted = [
+        extract_features(
+            reception.iq.reshape(NUM_CHUNKS, -1), sample_rate_hz=SAMPLE_RATE_HZ, channel_bandwidth_hz=12_500.0
+        )
+        for reception in receptions(echoes, **sample)
+    ]
+
+    def time_differences():
+        segment_time_differences(
+            [one.channel_signal for one in extracted],
+            rate_hz=extracted[0].channel_rate_hz,
+            bandwidth_hz=12_500.0,
+            max_delays_s=np.full((NUM_RECEIVERS, NUM_RECEIVERS), 6.5e-4),
+            reference=0,
+            frequencies_hz=[50.0] * NUM_RECEIVERS,
+        )
+
     all_rows = np.empty((NUM_RECEIVERS, num_samples), np.complex64)
     rounds = in_turn(
         {
@@ -94,6 +112,7 @@ def run() -> list[tuple[str, float, str]]:
             "echoes": lambda: generate(echoes),
             "both": lambda: generate_and_extract(row),
             "array": lambda: generate(echoes, all_rows),
+            "differences": time_differences,
         }
     )
     with ThreadPoolExecutor(2) as pool:
@@ -117,6 +136,7 @@ def run() -> list[tuple[str, float, str]]:
         ("the same, two threads", per_receiver("two", threads) / 2, "ms per receiver-second"),
         threads.comparison("two", "one").row("the same, two threads", "times one thread's (1 in parallel, 2 in turn)"),
         ("generate, echoes, in one array", per_receiver("array"), "ms per receiver-second"),
+        rounds.comparison("differences", "both").row("time differences, 21 pairs", "of generate, echoes, extract"),
         ("normals, sin/cos, five FFTs", rounds.minimum_ms("floor"), "ms, the floor"),
         rounds.comparison("both", "floor", 1 / NUM_RECEIVERS).row("generate, echoes, extract", "times the floor"),
     ]

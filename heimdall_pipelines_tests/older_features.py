@@ -2,7 +2,7 @@
 
 from sqlalchemy import text
 
-from heimdall_pipelines.rf.feature_registry import FEATURE_NAMES, names_of_version
+from heimdall_pipelines.rf.feature_registry import FEATURE_NAMES, TIME_DIFFERENCES_SINCE, names_of_version
 from heimdall_pipelines.store.stores import Stores
 from heimdall_pipelines_tests.sealing import reseal
 
@@ -13,11 +13,12 @@ def make_older(stores: Stores, where: str = "true", version: int = 1) -> None:
     with stores.database.transaction() as connection:
         connection.execute(
             text(
-                "UPDATE heimdall.measurement_features SET feature_version = :version, receiver_features ="
+                "UPDATE heimdall.measurement_features SET feature_version = :version, time_differences ="
+                " CASE WHEN :version < :since THEN NULL ELSE time_differences END, receiver_features ="
                 " (SELECT jsonb_agg(element - CAST(:later AS text[]) ORDER BY position)"
                 " FROM jsonb_array_elements(receiver_features) WITH ORDINALITY AS elements (element, position))"
                 f" WHERE {where}"
             ),
-            {"version": version, "later": later},
+            {"version": version, "later": later, "since": TIME_DIFFERENCES_SINCE},
         )
     reseal(stores)

@@ -411,6 +411,38 @@ NUMBERS = [
         (3,),
     ),
     Edit(
+        "a time difference is set to 1e9 us",
+        features("time_differences = jsonb_set(time_differences, '{0,tdoa_us}', '1e9')", 3),
+        "numbers_in_range triangles_close rows_as_committed",
+        (r"sample 3: \S+ tdoa_us = 1000000000(\.0)? is outside -\d+\.\.\d+",),
+        (3,),
+    ),
+    Edit(
+        "a time difference is 200 us longer",
+        features(
+            "time_differences = jsonb_set(time_differences, '{0,tdoa_us}',"
+            " to_jsonb((time_differences #>> '{0,tdoa_us}')::float8 + 200))",
+            3,
+        ),
+        "triangles_close rows_as_committed",
+        (r"sample 3: \S+ to \S+ to \S+ to \S+: \S+ us, limit \d+\.\d us",),
+        (3,),
+    ),
+    Edit(
+        "a pair is removed from the time differences",
+        features("time_differences = time_differences - 0", 3),
+        "numbers_in_range rows_as_committed",
+        ("sample 3: time_differences are of 2 pairs, not the 3 of the receivers that detected",),
+        (3,),
+    ),
+    Edit(
+        "the time differences of a sample are deleted",
+        features("time_differences = NULL", 3),
+        "numbers_in_range rows_as_committed",
+        ("sample 3: lacks time_differences",),
+        (3,),
+    ),
+    Edit(
         "the column mean_snr_db is edited",
         features("mean_snr_db = mean_snr_db + 1", 3),
         "numbers_in_range rows_as_committed",
@@ -435,6 +467,8 @@ NUMBERS = [
 
 
 UNREADABLE = {
+    "time differences": features("time_differences = '[1]'", 3),
+    "a time difference": features("time_differences = jsonb_set(time_differences, '{0,peak}', '\"high\"')", 3),
     "a feature row's truth": features("truth = '[1]'", 3),
     "links": features("truth = jsonb_set(truth, '{receivers}', '[1, 2, 3]')", 3),
     "a receiver": features("receiver_features = jsonb_set(receiver_features, '{0}', '{\"rx_id\": \"x\"}')", 3),

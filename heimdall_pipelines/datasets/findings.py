@@ -27,9 +27,17 @@ DATASET_CHECKS: dict[str, tuple[Severity, str]] = {
     ),
     "numbers_in_range": (
         "ERROR",
-        "Every receiver has the features of the row's version, every number is finite and within its feature's range.",
+        "Every receiver has the features of the row's version, every pair that detected its time difference; every "
+        "number is finite and within its range.",
     ),
-    "estimates_agree_with_truth": ("WARN", "Estimated levels and frequencies are close to the truth."),
+    "triangles_close": (
+        "ERROR",
+        "Time differences around each triangle of receivers add up to 0 within 10 us and six standard deviations.",
+    ),
+    "estimates_agree_with_truth": (
+        "WARN",
+        "Estimated levels, frequencies and time differences are close to the truth.",
+    ),
     "samples_regenerate_identically": (
         "ERROR",
         "Samples chosen at random, regenerated, equal the stored rows and IQ.",
@@ -50,6 +58,7 @@ BATCH_FEATURE_CHECKS = (
     "samples_without_gap",
     "truths_agree",
     "numbers_in_range",
+    "triangles_close",
     "estimates_agree_with_truth",
     "rows_as_committed",
 )

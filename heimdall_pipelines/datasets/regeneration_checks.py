@@ -11,6 +11,7 @@ from heimdall_pipelines.datasets.regenerating import compare_stored
 from heimdall_pipelines.datasets.samples import Recipe, keeps_iq, make_sample
 from heimdall_pipelines.datasets.stored_truth import agrees, stored_sample
 from heimdall_pipelines.model.checks import MAX_EXAMPLES
+from heimdall_pipelines.rf.feature_registry import TIME_DIFFERENCES_SINCE
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
 from heimdall_pipelines.store.batches import SampleFeatureRow
 from heimdall_pipelines.store.dataset_snapshot import DatasetSnapshot, SampleRow
@@ -18,6 +19,10 @@ from heimdall_pipelines.store.stores import Stores
 
 DEEP_SHARE = 0.01
 FEATURE_TOLERANCE = 1e-4  # relative: features have six digits, and their transforms round by processor
+
+# Absolute, in units of what is stored: a last digit, and what rounding moves a peak by, far less than its noise does.
+DIFFERENCE_TOLERANCE = 2.1e-3
+DIFFERENCE_SHARE_OF_STD = 0.01
 
 
 def check_regenerated(
@@ -86,6 +91,24 @@ def differences(row: SampleRow, made: SampleFeatureRow) -> Iterator[str]:
     for stored, again in zip(row.receivers, made.receivers, strict=False):
         if not agrees(stored.to_json(), again.of_version(row.feature_version).to_json(), FEATURE_TOLERANCE):
             yield f"features of {again.rx_id} are not those of its IQ"
+    if row.feature_version >= TIME_DIFFERENCES_SINCE and not _same_differences(row, made):
+        yield "its time differences are not those of its IQ"
+
+
+def _same_differences(row: SampleRow, made: SampleFeatureRow) -> bool:
+    """Whether the time differences agree, to what transforms that round by processor may change."""
+    stored, again = row.time_differences or (), made.time_differences or ()
+    if len(stored) != len(again):
+        return False
+    return all(
+        agrees(
+            one.to_json() | {"reason": one.reason},
+            other.to_json() | {"reason": other.reason},
+            FEATURE_TOLERANCE,
+            DIFFERENCE_TOLERANCE + DIFFERENCE_SHARE_OF_STD * (other.std_us or 0.0),
+        )
+        for one, other in zip(stored, again, strict=True)
+    )
 
 
 def _compare(stores: Stores, snapshot: DatasetSnapshot, recipe: Recipe, row: SampleRow, found: Findings) -> None:

@@ -53,7 +53,7 @@ from heimdall_pipelines.store.objects import ObjectLocation, ObjectNotFoundError
 # What another processor may give in its last digit; everything else of a sample is the same on all.
 _LAST_DIGITS = frozenset(
     {
-        *("receiver_features", "overall_confidence", "mean_snr_db", "gdop", "truth"),
+        *("receiver_features", "time_differences", "overall_confidence", "mean_snr_db", "gdop", "truth"),
         *("tx_latitude", "tx_longitude", "tx_altitude_m", "tx_power_dbm"),
     }
 )

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 
+from heimdall_pipelines.datasets.difference_checks import TRIANGLE_TOLERANCE_US, DifferenceChecks
 from heimdall_pipelines.datasets.estimate_checks import EstimateChecks
 from heimdall_pipelines.datasets.findings import Findings
 from heimdall_pipelines.datasets.samples import Recipe, keeps_iq
 from heimdall_pipelines.datasets.stored_truth import agrees, difference_from_seed, redrawn, truth_difference
+from heimdall_pipelines.model.time_difference_checks import open_triangles, triangles, wrong_time_differences
 from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION, STATISTICS, out_of_range, wrong_feature_set
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
 from heimdall_pipelines.store.dataset_snapshot import DatasetSnapshot, SampleRow, StoredIq
@@ -78,6 +80,7 @@ class _RowChecks:
         is_made_so = snapshot.dataset.generator_version == GENERATOR_VERSION
         self._recipe = Recipe.of(snapshot.dataset, objects) if is_made_so else None
         self._estimates = EstimateChecks(self._spec, found)
+        self._differences = DifferenceChecks(self._spec, found)
         self._truths = found.outcomes["truths_agree"]
         self._numbers = found.outcomes["numbers_in_range"]
         self._committed = found.outcomes["rows_as_committed"]
@@ -93,7 +96,9 @@ class _RowChecks:
             self._features(row)
             if row.sample_idx not in self._findings.to_regenerate:
                 self._receiver_aggregate(row)
+            self._triangles(row)
             self._estimates.add(row)
+            self._differences.add(row)
         expected = keeps_iq(self._spec, row.sample_idx)
         self._as_committed(row, stored if expected else None)
         self._findings.num_iq_expected += expected
@@ -119,6 +124,7 @@ class _RowChecks:
     def end(self) -> None:
         """Write the totals of the checks."""
         self._estimates.end()
+        self._differences.end()
         self._numbers.numbers |= {"samples": self._findings.num_features}
         self._truths.numbers |= {
             "samples": self._findings.num_features,
@@ -193,12 +199,21 @@ class _RowChecks:
                 wrong(f"{receiver.rx_id} {what}")
             for what in out_of_range(receiver.features):
                 wrong(f"{receiver.rx_id} {what}")
+        self._numbers.count("time_differences", len(row.time_differences or ()))
+        for what in wrong_time_differences(row.time_differences, row.receivers, row.feature_version):
+            wrong(what)
         detected = sum(receiver.signal_present for receiver in row.receivers)
         if (row.num_receivers_in_sample, row.num_receivers_detected) != (len(row.receivers), detected):
             wrong(
                 f"{row.num_receivers_detected} of {row.num_receivers_in_sample} receivers are stored as detected, "
                 f"the features show {detected} of {len(row.receivers)}"
             )
+
+    def _triangles(self, row: SampleRow) -> None:
+        pairs = row.time_differences or ()
+        self._findings.outcomes["triangles_close"].count("triangles", sum(1 for _ in triangles(pairs)))
+        for what in open_triangles(pairs, TRIANGLE_TOLERANCE_US):
+            self._findings.add("triangles_close", row.sample_idx, what)
 
     def _receiver_aggregate(self, row: SampleRow) -> None:
         """Compare the aggregates in the columns with those of the receivers."""

@@ -3,7 +3,7 @@
 Everything here is a function of the dataset's seed, the sample's index and the frozen spec.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -14,16 +14,18 @@ from heimdall_pipelines.datasets.limits import NUM_KEPT_IQ
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.model.dataset_spec import DatasetSpec
 from heimdall_pipelines.model.row_metadata import SampleExtraction
+from heimdall_pipelines.model.time_differences import PairTimeDifference
 from heimdall_pipelines.model.truth import SampleTruth
-from heimdall_pipelines.rf.features import extract_features
+from heimdall_pipelines.rf.features import SegmentFeatures, extract_features
 from heimdall_pipelines.rf.philox import Purpose, generator
 from heimdall_pipelines.rf.receiver_site import ReceiverSite
 from heimdall_pipelines.rf.receivers import draw_receiver_sites
 from heimdall_pipelines.rf.scene import Scene, draw_scene, rejection_reason
+from heimdall_pipelines.rf.segment_tdoa import largest_delays_s, segment_time_differences
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION, Reception, receptions
 from heimdall_pipelines.store.batches import SampleFeatureRow
 from heimdall_pipelines.store.datasets import Dataset
-from heimdall_pipelines.store.features import ReceiverAggregate, ReceiverFeatures
+from heimdall_pipelines.store.features import ReceiverAggregate, ReceiverFeatures, mean_of
 from heimdall_pipelines.store.objects import ObjectStore
 from heimdall_pipelines.terrain.ground import SMOOTH_EARTH, Ground, ground_of
 
@@ -155,23 +157,24 @@ def make_sample(recipe: Recipe, drawn: DrawnSample, keep_iq: KeepIq | None = Non
     """
     assert drawn.scene is not None
     spec = recipe.spec
-    elements = []
+    extracted = []
     powers_dbm = []
     audio = ""
     reused = None if keep_iq else np.empty((1, spec.num_iq_samples), np.complex64)
     for site, reception in zip(drawn.sites, sample_receptions(recipe, drawn, out=reused), strict=True):
         if keep_iq is not None:
             keep_iq(site, reception.iq)
-        elements.append(_element(spec, site, reception.iq))
+        extracted.append(extract_sample_iq(spec, reception.iq))
         powers_dbm.append(float(reception.signal_power_dbm.mean()))
         audio = reception.audio
-    receivers = tuple(elements)
+    receivers = tuple(_element(site, found) for site, found in zip(drawn.sites, extracted, strict=True))
     truth = SampleTruth.of(drawn.scene, [site.rx_id for site in drawn.sites], powers_dbm, audio)
     return SampleFeatureRow(
         sample_idx=drawn.sample_idx,
         truth=truth,
         start_time_unix_ns=start_time_unix_ns(drawn.sample_idx),
         receivers=receivers,
+        time_differences=sample_time_differences(spec, receivers, extracted),
         tx_latitude=drawn.scene.tx_latitude,
         tx_longitude=drawn.scene.tx_longitude,
         tx_altitude_m=drawn.scene.tx_altitude_m,
@@ -223,13 +226,45 @@ def start_time_unix_ns(sample_idx: int) -> int:
     return _EPOCH_UNIX_NS + sample_idx * _SAMPLE_SPACING_NS
 
 
-def _element(spec: DatasetSpec, site: ReceiverSite, iq: NDArray[np.complex64]) -> ReceiverFeatures:
-    extracted = extract_features(
+def extract_sample_iq(spec: DatasetSpec, iq: NDArray[np.complex64]) -> SegmentFeatures:
+    """Features of a receiver's samples, as generated or as stored."""
+    return extract_features(
         iq.reshape(spec.num_chunks, -1),
         sample_rate_hz=float(spec.sample_rate_hz),
         channel_bandwidth_hz=float(spec.bandwidth_hz),
         full_scale_dbm=FULL_SCALE_DBM,
     )
+
+
+def sample_time_differences(
+    spec: DatasetSpec, receivers: Sequence[ReceiverFeatures], extracted: Sequence[SegmentFeatures]
+) -> tuple[PairTimeDifference, ...]:
+    """Time differences of the receivers that detected: the samples of all begin at the same time by their clocks."""
+    present = [index for index, receiver in enumerate(receivers) if receiver.signal_present]
+    if len(present) < 2:
+        return ()
+    detected = [receivers[index] for index in present]
+    strengths = [float(extracted[index].detection_statistic.sum()) for index in present]
+    reference = strengths.index(max(strengths))
+    frequencies_hz = [mean_of(receiver, "frequency_offset_hz") for receiver in detected]
+    assumed_hz = frequencies_hz[reference] or 0.0
+    found = segment_time_differences(
+        [extracted[index].channel_signal for index in present],
+        rate_hz=extracted[present[0]].channel_rate_hz,
+        bandwidth_hz=float(spec.bandwidth_hz),
+        max_delays_s=largest_delays_s(
+            [receiver.rx_lat for receiver in detected],
+            [receiver.rx_lon for receiver in detected],
+            [receiver.rx_alt_m for receiver in detected],
+        ),
+        reference=reference,
+        frequencies_hz=[assumed_hz if frequency_hz is None else frequency_hz for frequency_hz in frequencies_hz],
+    )
+    rx_ids = [receiver.rx_id for receiver in detected]
+    return tuple(PairTimeDifference.of(rx_ids, difference) for difference in found)
+
+
+def _element(site: ReceiverSite, extracted: SegmentFeatures) -> ReceiverFeatures:
     return ReceiverFeatures(
         rx_id=site.rx_id,
         rx_lat=site.latitude,

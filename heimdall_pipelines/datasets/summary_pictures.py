@@ -27,6 +27,8 @@ _SNR_BIN_DB = 2.0
 _GDOP_BINS = 30
 _LINEAR_DB = 0.1  # errors of the SNR are drawn linearly up to here, logarithmically beyond
 _LEAST_HZ = 1e-5  # smaller errors of the frequency are drawn as this: estimates have six digits
+_LEAST_US = 1e-3  # smaller errors of time differences are drawn as this: they are stored in nanoseconds
+_ERROR_BINS = 40
 _PERCENT_NAMES = {5: "5 %", 50: "median", 95: "95 %"}
 _TREND_BIN_DB = 5.0
 _FEWEST_IN_TREND = 5
@@ -57,11 +59,14 @@ def summary_drawings(summary: DatasetSummary, terrain: Terrain | None = None) ->
     if not summary.transmissions.latitude.size:
         return {}
     spec = summary.dataset.spec
-    return {
+    drawings: dict[str, Callable[[], bytes | None]] = {
         "Transmitters and receivers": partial(_drawn, partial(_map, summary, spec, terrain)),
         "SNR and GDOP": partial(_drawn, partial(_histograms, summary, spec)),
         "Error of estimates": partial(_drawn, partial(_errors, summary)),
     }
+    if summary.differences.error_us.size:
+        drawings["Error of time differences"] = partial(_drawn, partial(_difference_errors, summary))
+    return drawings
 
 
 def _drawn(make_figure: Callable[[], Figure]) -> bytes | None:
@@ -241,6 +246,28 @@ def _errors(summary: DatasetSummary) -> Figure:
         ha="left",
         fontsize=10,
     )
+    return figure
+
+
+def _difference_errors(summary: DatasetSummary) -> Figure:
+    found = summary.differences
+    figure = Figure(figsize=(_WIDTH_IN, 3.0), layout="constrained")
+    axes = figure.subplots()
+    magnitude_us = np.maximum(np.abs(found.error_us), _LEAST_US)
+    edges_us = np.geomspace(_LEAST_US, max(10.0, 1.01 * float(magnitude_us.max())), _ERROR_BINS + 1)
+    for name, chosen, colour in (("in line of sight", found.in_sight, _BLUE), ("not", ~found.in_sight, _GREY)):
+        if chosen.any():
+            median_us = float(np.median(magnitude_us[chosen]))
+            label = f"{name}: {np.count_nonzero(chosen)} pairs, median {median_us:.2g} us"
+            axes.hist(magnitude_us[chosen], list(edges_us), color=colour, alpha=0.75, label=label)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("magnitude of error of the time difference, us")
+    axes.set_ylabel("pairs per bin")
+    _legend_above(axes)
+    figure.suptitle(f"{literal(summary.dataset.name)}: time differences against truth", x=0.01, ha="left", fontsize=10)
     return figure
 
 

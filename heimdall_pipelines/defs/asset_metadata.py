@@ -26,6 +26,16 @@ _RECEIVER = {
     "error_message": ("text", "why there are no features; else null"),
 }
 _ELEMENT = "receiver_features[]."
+# Elements of the array time_differences.
+_PAIR = {
+    "rx_a": ("text", "first receiver"),
+    "rx_b": ("text", "second receiver"),
+    "tdoa_us": ("double precision", "arrival at rx_b less that at rx_a by their clocks, us; null: see reason"),
+    "std_us": ("double precision", "standard deviation by noise and fading, us; echoes delay by more"),
+    "peak": ("double precision", "normalised correlation, 0 to 1"),
+    "ambiguity": ("double precision", "second peak of the correlation over the first, 0 to 1"),
+    "reason": ("text", "why there is no tdoa_us; absent where there is one"),
+}
 _UNITS = {unit.lower(): unit for unit in ("Hz", "dB", "dBm", "m", "s", "ms", "ns", "bytes")} | {"seconds": "s"}
 
 
@@ -34,6 +44,7 @@ def stored_in_table(table: str) -> dict[str, Any]:
     columns = [_column(column) for column in table_columns(table)]
     if table == "measurement_features":
         columns += _receiver_columns()
+        columns += [dg.TableColumn(f"time_differences[].{name}", kind, text) for name, (kind, text) in _PAIR.items()]
     return {
         "dagster/table_name": f"heimdall.{table}",
         "dagster/column_schema": dg.TableSchema(columns),

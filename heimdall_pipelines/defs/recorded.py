@@ -10,7 +10,7 @@ import dagster as dg
 
 from heimdall_pipelines.defs.asset_metadata import OWNERS, stored_in_bucket, stored_in_table
 from heimdall_pipelines.defs.check_results import check_evaluation, check_result
-from heimdall_pipelines.defs.metadata import drawn_or_reason
+from heimdall_pipelines.defs.metadata import drawn_or_reason, table_metadata
 from heimdall_pipelines.defs.outages import RUN_AGAIN_WHOLE, retried_after_outage
 from heimdall_pipelines.defs.partitions import recording_sessions
 from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION
@@ -203,6 +203,19 @@ def _extraction_metadata(report: ExtractionReport, warn: Callable[[str], object]
         "failed_stations": dg.MetadataValue.text(", ".join(report.failed_stations) or "none"),
         "duration_s": dg.MetadataValue.float(report.duration_s),
         "heard": dg.MetadataValue.md(_station_table(report.stations)),
+        "time_differences": table_metadata(
+            ("stations", "median, us", "scatter, us", "known in segments", "why not in others"),
+            (
+                (
+                    f"{pair.rx_a} - {pair.rx_b}",
+                    _number(pair.median_us, 2),
+                    _number(pair.scatter_us, 2),
+                    f"{pair.num_known} of {pair.num}",
+                    pair.reason or "",
+                )
+                for pair in report.pairs
+            ),
+        ),
     }
     notes = [*report.notes, *station_notes(report.stations)]
     if notes:

@@ -249,6 +249,10 @@ def _summary_metadata(
     summary: DatasetSummary, terrain: Terrain | None, warn: Callable[[str], object]
 ) -> dict[str, dg.MetadataValue]:
     errors = [(e.feature, e.unit, e.num, f"{e.bias:+.3g}", f"{e.rmse:.3g}", f"{e.worst:+.3g}") for e in summary.errors]
+    delays = [
+        (x.rx_id, x.num, f"{x.bias_us:+.3g}", f"{x.median_us:.3g}", f"{x.percentile_90_us:.3g}")
+        for x in summary.differences.receivers
+    ]
     return {
         "samples": dg.MetadataValue.int(summary.counts.features),
         "target": dg.MetadataValue.int(summary.dataset.target_num_samples),
@@ -258,6 +262,7 @@ def _summary_metadata(
         "acceptance": dg.MetadataValue.float(round(summary.acceptance, 4)),
         "rejections": _rejections(summary.attempts, summary.rejections),
         "errors": table_metadata(("feature", "unit", "estimates", "bias", "RMSE", "worst"), errors),
+        "delays": table_metadata(("receiver", "samples", "bias, us", "median, us", "90 %, us"), delays),
         "compared": dg.MetadataValue.md("\n".join(f"- {e.feature}: {e.note}" for e in summary.errors) or "nothing"),
     } | _summary_pictures(summary, terrain, warn)
 

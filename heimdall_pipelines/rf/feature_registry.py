@@ -13,8 +13,11 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-FEATURE_VERSION = 2
-"""Version of the set of features that `extract_features` gives; it is stored with each row of features."""
+FEATURE_VERSION = 3
+"""Version of the set of features of a row; it is stored with each row. 3 adds time differences between receivers."""
+
+TIME_DIFFERENCES_SINCE = 3
+"""First version of which rows have the column time_differences."""
 
 STATISTICS = ("mean", "std", "min", "max")
 """What is kept of each feature, over the chunks in which it was observed."""

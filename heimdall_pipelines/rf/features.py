@@ -63,12 +63,18 @@ class SegmentFeatures:
         Signal power relative to its standard deviation in pure noise.
     flags : tuple of str
         Limits of the values, for people to read.
+    channel_signal : ndarray of complex64, shape (num_chunks, num_samples)
+        The signal in the channel, without the ends of each chunk that the window tapers: equal parts of each chunk.
+    channel_rate_hz : float
+        Its sample rate.
     """
 
     signal_present: bool
     chunks: dict[str, NDArray[np.float64]]
     detection_statistic: NDArray[np.float64]
     flags: tuple[str, ...]
+    channel_signal: NDArray[np.complex64]
+    channel_rate_hz: float
 
     def summary(self) -> dict[str, dict[str, float | None]]:
         """Reduce each feature to its statistics over the chunks in which it was observed.
@@ -204,6 +210,8 @@ def extract_features(
         chunks=chunks,
         detection_statistic=detection_statistic,
         flags=tuple(_flags(limited.tolist(), len(iq))),
+        channel_signal=spectra.channel_signal[:, plan.num_trimmed : plan.num_baseband - plan.num_trimmed],
+        channel_rate_hz=plan.baseband_rate_hz,
     )
 
 

@@ -364,7 +364,9 @@ class Modulation:
     is_real: bool
 
 
-def modulation(signal: NDArray[np.complex64], grid: TimeGrid, frequency_hz: float = 0.0) -> Modulation:
+def modulation(
+    signal: NDArray[np.complex64], grid: TimeGrid, frequency_hz: float = 0.0, *, has_carrier: bool | None = None
+) -> Modulation:
     """Take the part of a signal that tells time, with mean power 1.
 
     Parameters
@@ -374,6 +376,8 @@ def modulation(signal: NDArray[np.complex64], grid: TimeGrid, frequency_hz: floa
     grid : TimeGrid
     frequency_hz : float, optional
         Frequency by which the signal is turned back first; has no effect where there is a carrier.
+    has_carrier : bool, optional
+        Whether the strongest line is treated as a carrier; if None, where it has half of the power.
 
     Returns
     -------
@@ -390,7 +394,9 @@ def modulation(signal: NDArray[np.complex64], grid: TimeGrid, frequency_hz: floa
     line = int(np.argmax(power))
     half = max(1, round(_CARRIER_SMOOTHING_HZ / step_hz))
     around = np.arange(line - half, line + half + 1) % signal.size
-    if power[around].sum() < _CARRIER_SHARE * total:
+    if has_carrier is None:
+        has_carrier = bool(power[around].sum() >= _CARRIER_SHARE * total)
+    if not has_carrier:
         scale = np.float32(signal.size / math.sqrt(total))
         return Modulation(_turned(signal, frequency_hz, grid.rate_hz) * scale, is_real=False)
     # At 0 Hz the carrier has no step from the end of the samples to their start, which would look like modulation.

@@ -4,9 +4,11 @@ from dataclasses import dataclass
 
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.model.checks import CheckOutcome, Severity
+from heimdall_pipelines.model.time_difference_checks import open_triangles, triangles, wrong_time_differences
 from heimdall_pipelines.rf.feature_registry import STATISTICS, out_of_range, wrong_feature_set
 from heimdall_pipelines.sessions.object_checks import check_objects
 from heimdall_pipelines.sessions.staleness import CurrencyCheck
+from heimdall_pipelines.sessions.station_clocks import MAX_CLOCK_UNCERTAINTY_US
 from heimdall_pipelines.store.features import StoredSessionRow, read_session_rows
 from heimdall_pipelines.store.measurements import read_recordings
 from heimdall_pipelines.store.session_digests import SessionEdits, session_edits
@@ -20,7 +22,14 @@ from heimdall_pipelines.throttle import Progress
 SESSION_CHECKS: dict[str, tuple[Severity, str]] = {
     "stations_in_every_segment": ("ERROR", "Every station of the session is in every row, with features or an error."),
     "segments_without_gap": ("ERROR", "Segments are numbered 0 to n-1 and follow each other by exactly one second."),
-    "numbers_in_range": ("ERROR", "Every number is finite and within the range that its feature can have."),
+    "numbers_in_range": (
+        "ERROR",
+        "Every number is finite and within its range; every pair of stations that detected has its time difference.",
+    ),
+    "triangles_close": (
+        "WARN",
+        "Time differences around each triangle of stations add up to 0 within 20 us and six standard deviations.",
+    ),
     "objects_agree": (
         "ERROR",
         "Every IQ object has the size that samples_count gives and its SigMF; there are no others.",
@@ -191,6 +200,7 @@ class _RowChecks:
         _check_stations(self._outcomes["stations_in_every_segment"], row, self._expected)
         _check_order(self._outcomes["segments_without_gap"], row, self._previous, self._session.revision)
         _check_numbers(self._outcomes["numbers_in_range"], row)
+        _check_triangles(self._outcomes["triangles_close"], row)
         self._outcomes["rows_as_committed"].count("feature_rows")
         if row.edit is not None:
             self._outcomes["rows_as_committed"].problem(f"segment {row.segment_idx}: {row.edit}")
@@ -266,6 +276,17 @@ def _check_numbers(outcome: CheckOutcome, row: StoredSessionRow) -> None:
         outcome.count("numbers", len(STATISTICS) * len(receiver.features))
         for what in out_of_range(receiver.features):
             outcome.problem(f"segment {row.segment_idx}: {receiver.rx_id} {what}")
+    if row.unreadable is None:
+        outcome.count("time_differences", len(row.time_differences or ()))
+        for what in wrong_time_differences(row.time_differences, row.receivers, row.feature_version):
+            outcome.problem(f"segment {row.segment_idx}: {what}")
+
+
+def _check_triangles(outcome: CheckOutcome, row: StoredSessionRow) -> None:
+    """Clocks cancel in the sum: it is not 0 where a delay is that of an echo, or of another transmission."""
+    outcome.count("triangles", sum(1 for _ in triangles(row.time_differences or ())))
+    for what in open_triangles(row.time_differences or (), MAX_CLOCK_UNCERTAINTY_US):
+        outcome.problem(f"segment {row.segment_idx}: {what}")
 
 
 def _check_extracted(outcome: CheckOutcome, row: StoredSessionRow) -> int:

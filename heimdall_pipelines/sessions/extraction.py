@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.model.feature_inputs import FeatureInputs
 from heimdall_pipelines.model.row_metadata import SessionExtraction
+from heimdall_pipelines.model.time_differences import PairTimeDifference
 from heimdall_pipelines.receivers.stream import LevelKind
 from heimdall_pipelines.rf.defects import CLIPPED_SHARE, clipped_share, defect_of
 from heimdall_pipelines.rf.features import InvalidIqError, extract_features
@@ -29,6 +30,7 @@ from heimdall_pipelines.rf.segments import (
 )
 from heimdall_pipelines.rf.spectrogram import spectrogram_dbm_per_hz
 from heimdall_pipelines.rf.spectrum import USABLE_BAND
+from heimdall_pipelines.rf.tdoa import TimeGrid, signal_on_grid
 from heimdall_pipelines.sessions.import_request import MIN_BANDWIDTH_HZ
 from heimdall_pipelines.sessions.level_readings import (
     MeterLevels,
@@ -37,6 +39,13 @@ from heimdall_pipelines.sessions.level_readings import (
     meter_levels,
     unknown_of_audio_text,
 )
+from heimdall_pipelines.sessions.segment_differences import (
+    PairColumns,
+    PairSummary,
+    differences_of_segment,
+    segment_grid,
+)
+from heimdall_pipelines.sessions.station_clocks import reason_against_clock
 from heimdall_pipelines.store.features import (
     ReceiverAggregate,
     ReceiverFeatures,
@@ -107,6 +116,7 @@ class ExtractionReport:
     stations: tuple[StationSummary, ...]
     notes: tuple[str, ...]
     error_message: str | None
+    pairs: tuple[PairSummary, ...] = ()
 
     @property
     def failed_stations(self) -> list[str]:
@@ -153,12 +163,13 @@ def extract_session(stores: Stores, key: SessionKey, progress: Progress = logger
         raise NotExtractableError(f"session {session.slug} has no measurements: no station recorded anything")
     extractors = [_StationExtractor(stores, recording) for recording in recordings]
     grid, problem = _plan(extractors)
+    pairs = PairColumns()
     target = SessionRevision(session.id, session.slug, session.revision)
     with replace_session_features(stores.database, target) as writer:
         if grid is None:
             writer.add([_failed_row(session, inputs, extractors, problem)])
         else:
-            _extract_segments(session, inputs, extractors, grid, writer, progress)
+            _extract_segments(session, inputs, extractors, grid, writer, pairs, progress)
             if not any(extractor.summary.segments for extractor in extractors):
                 problem = "; ".join(f"{x.summary.rx_id}: {x.summary.error_message}" for x in extractors)
         writer.set_station_metrics({x.summary.rx_id: x.summary.metrics() for x in extractors})
@@ -171,6 +182,7 @@ def extract_session(stores: Stores, key: SessionKey, progress: Progress = logger
         stations=tuple(extractor.summary for extractor in extractors),
         notes=_notes(grid) if grid else (),
         error_message=problem,
+        pairs=pairs.summaries(),
     )
 
 
@@ -184,6 +196,8 @@ class _StationExtractor:
         self.usable_hz = recording.passband_hz or USABLE_BAND * recording.sample_rate_hz
         self.filter: Passband | None = None
         self.iq: StationIq | None = None
+        self.grid: TimeGrid | None = None  # of each segment's time differences; None: it has none
+        self.on_grid: NDArray[np.complex64] | None = None  # the channel of the last segment
         self._meter: MeterLevels | None = None
         self._has_phase = True
         if recording.error_message is not None or recording.location is None:
@@ -211,6 +225,7 @@ class _StationExtractor:
 
     def extract(self, grid: SegmentGrid, segment_idx: int, bandwidth_hz: float, num_times: int) -> ReceiverFeatures:
         """Features of one segment, or an entry with the reason why features are missing."""
+        self.on_grid = None
         if self.iq is None:
             return self.without_features(self.summary.error_message or "not readable")
         cut = cut_segment(self.interval, grid, segment_idx)
@@ -239,6 +254,9 @@ class _StationExtractor:
             self.summary.spectrogram_dbm_per_hz.append(
                 spectrogram_dbm_per_hz(iq, sample_rate_hz=rate_hz, full_scale_dbm=full_scale_dbm, num_times=num_times)
             )
+        if self.grid is not None and extracted.signal_present:
+            into_ns = self.interval.start_ns - grid.segment_start_ns(segment_idx) + cut.first_sample / rate_hz * 1e9
+            self.on_grid = signal_on_grid(iq, into_ns - self.grid.start_ns, rate_hz, self.grid)
         features = extracted.summary()
         if not self._has_phase:
             features = known_of_audio(features, has_levels=self._meter is not None)
@@ -246,6 +264,12 @@ class _StationExtractor:
         flags = (*self._flags(iq, features["noise_floor_dbm"]["mean"], full_scale_dbm), *extracted.flags)
         self.summary.flags.update(flags)
         return self._entry(signal_present=extracted.signal_present, features=features, flags=flags)
+
+    def reason_against_times(self) -> str | None:
+        """Why the station's samples carry no time difference; None where they do."""
+        if not self._has_phase:
+            return "it gave audio, which has no phase"
+        return reason_against_clock(self.recording)
 
     def _gain_correction_db(self, iq: NDArray[np.complex64], first_sample: int) -> float:
         """Difference of full scale, as the receiver's own meter gives it, from the recording's; 0 without a meter."""
@@ -338,18 +362,32 @@ def _extract_segments(
     extractors: Sequence[_StationExtractor],
     grid: SegmentGrid,
     writer: SessionFeatureWriter,
+    pairs: PairColumns,
     progress: Progress,
 ) -> None:
     every = max(1, grid.num_segments // SPECTROGRAM_TIMES)
     num_times = max(1, min(SPECTROGRAM_TIMES_PER_SEGMENT, SPECTROGRAM_TIMES // grid.num_segments))
     throttle = Throttle(PROGRESS_INTERVAL_S)
     rows: list[SessionFeatureRow] = []
+    reasons = {x.summary.rx_id: reason for x in extractors if (reason := x.reason_against_times()) is not None}
+    compared = [x for x in extractors if x.iq is not None and x.summary.rx_id not in reasons]
+    passbands_hz = [min(x.usable_hz, USABLE_BAND * x.recording.sample_rate_hz) for x in compared]
+    time_grid = segment_grid(grid.chunks_per_segment * CHUNK_NS, session.bandwidth_hz, passbands_hz)
+    for extractor in compared:
+        extractor.grid = time_grid
     for segment_idx in range(grid.num_segments):
         receivers = tuple(
             extractor.extract(grid, segment_idx, session.bandwidth_hz, num_times if segment_idx % every == 0 else 0)
             for extractor in extractors
         )
-        rows.append(_row(session, inputs, grid, segment_idx, receivers))
+        differences = differences_of_segment(
+            receivers,
+            {x.summary.rx_id: x.on_grid for x in extractors if x.on_grid is not None},
+            reasons,
+            time_grid,
+        )
+        pairs.add(differences)
+        rows.append(_row(session, inputs, grid, segment_idx, receivers, differences))
         if len(rows) == ROWS_PER_INSERT:
             writer.add(rows)
             rows = []
@@ -364,6 +402,7 @@ def _row(
     grid: SegmentGrid,
     segment_idx: int,
     receivers: tuple[ReceiverFeatures, ...],
+    differences: tuple[PairTimeDifference, ...],
 ) -> SessionFeatureRow:
     source = session.known_source
     all_failed = all(receiver.error_message is not None for receiver in receivers)
@@ -371,6 +410,7 @@ def _row(
         segment_idx=segment_idx,
         start_time_unix_ns=grid.segment_start_ns(segment_idx),
         receivers=receivers,
+        time_differences=differences,
         **_truth(session),
         extraction_metadata=SessionExtraction(
             bandwidth_hz=session.bandwidth_hz,
@@ -395,6 +435,7 @@ def _failed_row(
         segment_idx=0,
         start_time_unix_ns=min(extractor.interval.start_ns for extractor in extractors),
         receivers=tuple(x.without_features(x.summary.error_message or "not extracted") for x in extractors),
+        time_differences=(),
         **_truth(session),
         extraction_metadata=SessionExtraction(
             bandwidth_hz=session.bandwidth_hz, num_segments=0, inputs_sha256=inputs.sha256

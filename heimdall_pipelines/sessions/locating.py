@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heimdall_pipelines.errors import HeimdallError
-from heimdall_pipelines.model.receiver_kind import ReceiverKind
 from heimdall_pipelines.rf.geodesy import SPEED_OF_LIGHT_M_PER_S, distance_and_azimuth, distance_m
 from heimdall_pipelines.rf.positioning import Area, PositionError, PositionFix, Receiver, locate
+from heimdall_pipelines.rf.segment_tdoa import DELAY_MARGIN_US
 from heimdall_pipelines.rf.segments import SEGMENT_NS, Interval, NoSegmentError, plan_segments
 from heimdall_pipelines.rf.tdoa import (
     Alignment,
@@ -21,6 +21,7 @@ from heimdall_pipelines.rf.tdoa import (
     signal_on_grid,
     time_differences,
 )
+from heimdall_pipelines.sessions.station_clocks import reason_against_clock
 from heimdall_pipelines.store.iq_objects import IqObjectError, StationIq
 from heimdall_pipelines.store.measurements import StationRecording, list_recordings
 from heimdall_pipelines.store.objects import ObjectNotFoundError
@@ -30,8 +31,6 @@ from heimdall_pipelines.throttle import Throttle
 
 logger = logging.getLogger(__name__)
 
-MAX_CLOCK_UNCERTAINTY_US = 20.0
-DELAY_MARGIN_US = 150.0  # of clocks and echoes, beyond the longest delay that the geometry allows
 SYSTEMATIC_US = 3.0  # echoes and paths of recorded signals, at each station
 _EDGE_NS = 10_000_000  # samples that the filter needs before and after a block
 _LOST_US = 100.0  # a block whose delay jumps by more is aligned anew
@@ -249,20 +248,8 @@ def _reason_against(recording: StationRecording, options: LocateOptions) -> str 
         return "excluded"
     if recording.error_message is not None or recording.location is None:
         return recording.error_message or "nothing was recorded"
-    if recording.station.api_type == ReceiverKind.OPENWEBRX and recording.time_source == "arrival":
-        return "OpenWebRX sends audio without time stamps, delayed by its buffers: never used for time differences"
-    if recording.station.rx_id in options.trusted:
-        return None
-    if recording.time_source != "gnss":
-        source = {"file": "comes from its file", "given": "was given by hand", "arrival": "is that of arrival here"}
-        return (
-            f"its time {source.get(recording.time_source, recording.time_source)}: nothing says that it is right to "
-            f"{MAX_CLOCK_UNCERTAINTY_US:g} us (if it is: --trust {recording.station.rx_id})"
-        )
-    uncertainty_us = (recording.time_uncertainty_ns or 0.0) / 1e3
-    if uncertainty_us > MAX_CLOCK_UNCERTAINTY_US:
-        return f"its clock is uncertain by {uncertainty_us:.0f} us, above {MAX_CLOCK_UNCERTAINTY_US:g} us"
-    return None
+    rx_id = recording.station.rx_id
+    return reason_against_clock(recording, is_trusted=rx_id in options.trusted, hint=f" (if it is: --trust {rx_id})")
 
 
 def _measure(

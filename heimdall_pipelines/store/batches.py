@@ -12,6 +12,7 @@ from uuid import UUID
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.model.batches import Batch, BatchRange
 from heimdall_pipelines.model.receiver_sites import sites_to_json
+from heimdall_pipelines.rf.feature_registry import TIME_DIFFERENCES_SINCE
 from heimdall_pipelines.store.changes import note_change, note_row
 from heimdall_pipelines.store.columns import columns_of, listed, typed
 from heimdall_pipelines.store.dataset_digests import sealing_batch, sealing_dataset
@@ -39,6 +40,7 @@ _ROWS_PER_INSERT = 100
 _MEASURED = (  # columns of a feature row that its features decide
     "feature_version",
     "receiver_features",
+    "time_differences",
     "overall_confidence",
     "mean_snr_db",
     "num_receivers_detected",
@@ -73,7 +75,8 @@ class SampleFeatureRow(FeatureRow):
     def of_version(self, feature_version: int) -> SampleFeatureRow:
         """The same row as an earlier version of the features would have made it."""
         receivers = tuple(receiver.of_version(feature_version) for receiver in self.receivers)
-        return replace(self, receivers=receivers, feature_version=feature_version)
+        pairs = self.time_differences if feature_version >= TIME_DIFFERENCES_SINCE else None
+        return replace(self, receivers=receivers, time_differences=pairs, feature_version=feature_version)
 
     def columns(self) -> dict[str, Any]:
         """Values for `insert_feature_rows`, without the row's id and dataset."""

@@ -11,6 +11,11 @@ from sqlalchemy import Connection, text
 
 from heimdall_pipelines.model.batches import Batch
 from heimdall_pipelines.model.row_metadata import readable_iq_metadata
+from heimdall_pipelines.model.time_differences import (
+    PairTimeDifference,
+    are_time_differences,
+    read_time_differences,
+)
 from heimdall_pipelines.model.truth import SampleTruth, readable_truth
 from heimdall_pipelines.store.batches import BATCH_COLUMNS
 from heimdall_pipelines.store.database import Database
@@ -39,6 +44,7 @@ class SampleRow:
     feature_version: int
     truth: SampleTruth | None
     receivers: tuple[ReceiverFeatures, ...]
+    time_differences: tuple[PairTimeDifference, ...] | None
     tx_latitude: float | None
     tx_longitude: float | None
     tx_altitude_m: float | None
@@ -55,7 +61,7 @@ class SampleRow:
 
 
 _SAMPLE_COLUMNS = digested_columns("measurement_features")
-_DERIVED_FIELDS = frozenset({"receivers", "attempts", "unreadable", "edit", "digest"})
+_DERIVED_FIELDS = frozenset({"receivers", "time_differences", "attempts", "unreadable", "edit", "digest"})
 _SAMPLE_FIELDS = [field.name for field in fields(SampleRow) if field.name not in _DERIVED_FIELDS]
 
 
@@ -244,6 +250,9 @@ def _sample_row(read: dict[str, Any]) -> SampleRow:
         unreadable = "extraction_metadata"
     elif receivers is None:
         unreadable = "receiver_features"
+    elif not are_time_differences(read["time_differences"]):
+        unreadable = "time_differences"
+    row["time_differences"] = None if unreadable else read_time_differences(read["time_differences"])
     if unreadable is not None or receivers is None:
         return SampleRow(receivers=(), unreadable=unreadable, **row)
     return SampleRow(receivers=receivers, **row)

@@ -16,6 +16,7 @@ from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.model.batches import BatchGrid
 from heimdall_pipelines.model.dataset_parameters import completed
 from heimdall_pipelines.model.receiver_sites import sites_from_json, sites_to_json
+from heimdall_pipelines.model.time_differences import PairTimeDifference, read_time_differences
 from heimdall_pipelines.store.changes import changing, note_row
 from heimdall_pipelines.store.columns import columns_of
 from heimdall_pipelines.store.dataset_digests import keep_parameters, sealing_dataset, write_dataset_root
@@ -133,6 +134,7 @@ class StoredSample:
     sample_idx: int
     truth: SampleTruth
     receivers: tuple[ReceiverFeatures, ...]
+    time_differences: tuple[PairTimeDifference, ...] | None
     gdop: float | None
     mean_snr_db: float | None
 
@@ -374,7 +376,8 @@ def stream_samples(database: Database, dataset_id: UUID) -> Iterator[StoredSampl
     with database.transaction() as connection:
         rows = connection.execution_options(yield_per=100).execute(
             text(
-                "SELECT sample_idx, truth, receiver_features, gdop, mean_snr_db FROM heimdall.measurement_features"
+                "SELECT sample_idx, truth, receiver_features, time_differences, gdop, mean_snr_db"
+                " FROM heimdall.measurement_features"
                 " WHERE dataset_id = :id ORDER BY sample_idx"
             ),
             {"id": dataset_id},
@@ -384,6 +387,7 @@ def stream_samples(database: Database, dataset_id: UUID) -> Iterator[StoredSampl
                 sample_idx=row.sample_idx,
                 truth=_truth(row),
                 receivers=tuple(ReceiverFeatures.from_json(element) for element in row.receiver_features),
+                time_differences=read_time_differences(row.time_differences),
                 gdop=row.gdop,
                 mean_snr_db=row.mean_snr_db,
             )

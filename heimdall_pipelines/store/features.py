@@ -16,6 +16,11 @@ from psycopg2.errors import ForeignKeyViolation
 
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.model.row_metadata import SampleExtraction, SessionExtraction
+from heimdall_pipelines.model.time_differences import (
+    PairTimeDifference,
+    are_time_differences,
+    read_time_differences,
+)
 from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION, names_of_version
 from heimdall_pipelines.store.changes import note_row
 from heimdall_pipelines.store.columns import listed, typed
@@ -42,6 +47,7 @@ FEATURE_ROW_COLUMNS = {  # of measurement_features; timestamp and tx_known are c
     "session_revision": "integer",
     "feature_version": "smallint",
     "receiver_features": "jsonb",
+    "time_differences": "jsonb",
     "tx_latitude": "float8",
     "tx_longitude": "float8",
     "tx_altitude_m": "float8",
@@ -110,7 +116,8 @@ class ReceiverFeatures:
 class FeatureRow:
     """One transmission at several receivers: what all rows of measurement_features have in common.
 
-    The position of the transmitter is None if unknown. A new row has the features of the present version.
+    The position of the transmitter is None if unknown. A new row has the features of the present version;
+    ``time_differences`` is None in a row of a version without them.
     """
 
     start_time_unix_ns: int
@@ -123,6 +130,7 @@ class FeatureRow:
     overall_confidence: float | None
     mean_snr_db: float | None
     gdop: float | None
+    time_differences: tuple[PairTimeDifference, ...] | None
     extraction_failed: bool = False
     error_message: str | None = None
     feature_version: int = FEATURE_VERSION
@@ -137,6 +145,7 @@ class FeatureRow:
         values = vars(self) | {
             "time_us": self.start_time_unix_ns // 1000,
             "receiver_features": [receiver.to_json() for receiver in self.receivers],
+            "time_differences": time_differences_json(self.time_differences),
             "extraction_metadata": self.extraction_metadata.to_json(),
             "num_receivers_detected": self.num_receivers_detected,
             "num_receivers_in_sample": len(self.receivers),
@@ -165,6 +174,7 @@ class StoredSessionRow:
     session_revision: int
     feature_version: int
     receivers: tuple[ReceiverFeatures, ...]
+    time_differences: tuple[PairTimeDifference, ...] | None
     extraction_metadata: SessionExtraction
     num_receivers_in_sample: int
     num_receivers_detected: int
@@ -204,8 +214,13 @@ class StationInSession:
 _STORED_FIELDS = [
     field.name
     for field in fields(StoredSessionRow)
-    if field.name not in ("receivers", "extraction_metadata", "timestamp", "edit", "unreadable")
+    if field.name not in ("receivers", "time_differences", "extraction_metadata", "timestamp", "edit", "unreadable")
 ]
+
+
+def time_differences_json(found: Sequence[PairTimeDifference] | None) -> list[dict[str, Any]] | None:
+    """What the column time_differences holds."""
+    return None if found is None else [pair.to_json() for pair in found]
 
 
 def insert_feature_rows(connection: Connection, rows: str) -> None:
@@ -380,11 +395,15 @@ def _stored_session_row(read: Mapping[str, Any]) -> StoredSessionRow:
     values = {name: read[name] for name in _STORED_FIELDS}
     receivers = read_receivers(read["receiver_features"])
     unreadable = "receiver_features" if receivers is None else None
+    pairs = read["time_differences"]
+    if not are_time_differences(pairs):
+        pairs, unreadable = None, "time_differences"
     metadata = read["extraction_metadata"]
     if not (isinstance(metadata, dict) and isinstance(metadata.get("num_segments", 0), int)):
         metadata, unreadable = {}, "extraction_metadata"
     return StoredSessionRow(
         receivers=receivers or (),
+        time_differences=read_time_differences(pairs),
         extraction_metadata=SessionExtraction.from_json(metadata),
         timestamp=datetime_of(read["timestamp"]),
         edit=edit_of("measurement_features", read, read["digest"]),

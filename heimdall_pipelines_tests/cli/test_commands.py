@@ -41,8 +41,8 @@ def imported(heimdall, files):
 def test_a_second_migration_reports_that_nothing_changed(heimdall, empty_database_settings, monkeypatch):
     for name, value in environment_of(empty_database_settings).items():
         monkeypatch.setenv(name, value)
-    assert heimdall("db", "migrate")[:2] == (0, "schema migrated from nothing to revision 0011\n")
-    assert heimdall("db", "migrate")[:2] == (0, "the schema is already at revision 0011\n")
+    assert heimdall("db", "migrate")[:2] == (0, "schema migrated from nothing to revision 0012\n")
+    assert heimdall("db", "migrate")[:2] == (0, "the schema is already at revision 0012\n")
 
 
 def test_stations_are_listed_added_and_disabled(heimdall):

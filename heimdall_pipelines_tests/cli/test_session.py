@@ -124,14 +124,14 @@ def test_issues_exit_with_1_and_show_the_repair(heimdall, stores, session):
     assert "IQ of recordings cannot be regenerated" in out
     told = evaluations(session)
     failed = {name for name, passed in told.items() if not passed}
-    assert failed == {"stations_in_every_segment", "objects_agree", "rows_as_committed"}
+    assert failed == {"stations_in_every_segment", "numbers_in_range", "objects_agree", "rows_as_committed"}
     assert re.search(rf"{session} .* critical ", heimdall("session", "list")[1])
 
 
 def test_of_very_many_problems_twenty_are_printed(heimdall, stores, session):
     execute(stores, "UPDATE heimdall.measurement_features SET receiver_features = '[]'")
     _, out, _ = heimdall("session", "validate", session)
-    assert out.count("  - segment ") == 20 + 12  # of stations, and the 12 rows that were edited
+    assert out.count("  - segment ") == 20 + 12 + 12  # of stations, and twice the 12 rows that were edited
     assert "  and 28 more" in out  # 12 segments without 3 stations, and 12 whose counts do not match
 
 

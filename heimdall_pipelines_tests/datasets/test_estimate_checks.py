@@ -41,9 +41,10 @@ def rows_of(kind: str) -> tuple[Recipe, tuple[SampleRow, ...]]:
 def row_of(made_from: Recipe, sample_idx: int) -> SampleRow:
     made = make_sample(made_from, drawn(made_from, sample_idx))
     values = made.columns()
-    own = {"receivers", "truth", "attempts", "unreadable", "edit", "digest"}
+    own = {"receivers", "time_differences", "truth", "attempts", "unreadable", "edit", "digest"}
     return SampleRow(
         receivers=made.receivers,
+        time_differences=made.time_differences,
         attempts=1,
         truth=made.truth,
         **{name: values[name] for name in SampleRow.__dataclass_fields__ if name not in own},

@@ -18,13 +18,16 @@ from heimdall_pipelines.datasets.samples import (
     GeneratorVersionError,
     Recipe,
     draw_sample,
+    extract_sample_iq,
     sample_receptions,
+    sample_time_differences,
 )
 from heimdall_pipelines.rf.features import extract_features
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
 from heimdall_pipelines.store.datasets import DatasetNotFoundError
+from heimdall_pipelines.store.features import ReceiverFeatures
 from heimdall_pipelines.store.iq_objects import sample_iq_location, sidecar_location
-from heimdall_pipelines_tests.datasets.support import THREE, add, execute, make, object_sizes, query, stored_iq
+from heimdall_pipelines_tests.datasets.support import SEVEN, THREE, add, execute, make, object_sizes, query, stored_iq
 
 RX = THREE[1].rx_id
 
@@ -117,6 +120,19 @@ def test_a_sample_whose_iq_was_never_stored_has_the_features_of_its_row(stores):
             full_scale_dbm=FULL_SCALE_DBM,
         )
         assert extracted.summary() == {name: stored[name] for name in extracted.summary()}
+
+
+def test_stored_iq_gives_the_time_differences_of_the_row_to_the_last_digit(stores):
+    dataset = add(stores, "night", 2, sites=SEVEN)
+    make(stores, "night")
+    found = query(stores, "SELECT sample_idx, receiver_features, time_differences FROM heimdall.measurement_features")
+    for row in found:
+        receivers = [ReceiverFeatures.from_json(element) for element in row["receiver_features"]]
+        places = [location(stores, dataset, row["sample_idx"], receiver.rx_id) for receiver in receivers]
+        extracted = [extract_sample_iq(dataset.spec, np.load(io.BytesIO(read(stores, place)))) for place in places]
+        again = sample_time_differences(dataset.spec, receivers, extracted)
+        assert [pair.to_json() for pair in again] == row["time_differences"]
+    assert sum(len(row["time_differences"]) for row in found) > 10
 
 
 def test_random_receivers_are_those_of_the_sample(stores):

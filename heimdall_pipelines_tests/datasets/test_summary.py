@@ -199,7 +199,12 @@ def test_frequency_of_every_link_above_10_db_is_within_1_hz_where_nothing_fades(
 
 def assert_kept_pictures(summary):
     pictures = summary_pictures(summary)
-    assert list(pictures) == ["Transmitters and receivers", "SNR and GDOP", "Error of estimates"]
+    assert list(pictures) == [
+        "Transmitters and receivers",
+        "SNR and GDOP",
+        "Error of estimates",
+        "Error of time differences",
+    ]
     for png in pictures.values():
         assert len(png) < MAX_PNG_BYTES
         image = Image.open(io.BytesIO(png))

@@ -202,7 +202,7 @@ def test_the_validation_job_runs_the_checks_only_and_keeps_the_health(instance, 
     result = run(instance, session.slug, job="validate_recorded_session")
     assert result.success
     failed = {check.check_name for check in result.get_asset_check_evaluations() if not check.passed}
-    assert failed == {"stations_in_every_segment", "rows_as_committed"}
+    assert failed == {"stations_in_every_segment", "numbers_in_range", "rows_as_committed"}
     assert {check.partition for check in result.get_asset_check_evaluations()} == {session.slug}
     assert result.get_asset_materialization_events() == []
     assert get_session(stores.database, session.slug).health_status == "critical"

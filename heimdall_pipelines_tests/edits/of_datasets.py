@@ -12,7 +12,7 @@ RX, OTHER = RX_IDS[:2]
 ONE_SAMPLE = "1 sample regenerated"
 ONE_BATCH = "1 batch counted"
 ROWS, SIDECARS, PARAMETERS = "rows_as_committed", "sidecars_as_committed", "parameters_as_created"
-MEASURED = "receiver_features overall_confidence mean_snr_db num_receivers_detected gdop"
+MEASURED = "receiver_features time_differences overall_confidence mean_snr_db num_receivers_detected gdop"
 OTHER_POSITION = '{"rx_id": "torino", "latitude": 40.0, "longitude": 10.0, "altitude_m": 1.0}'
 
 
@@ -200,11 +200,19 @@ def _feature_rows() -> list[Edit]:
             features("mean_snr_db = mean_snr_db * (1 + 1e-6)"),
             "mean_snr_db",
         ),
+        edit(
+            "a time difference changes by 1 ns",
+            features(
+                "time_differences = jsonb_set(time_differences, '{0,tdoa_us}',"
+                " to_jsonb((time_differences #>> '{0,tdoa_us}')::float8 + 0.001))"
+            ),
+            "time_differences",
+        ),
         edit("the column gdop is edited in its sixth digit", features("gdop = gdop * (1 + 1e-6)"), "gdop"),
         edit(
             "a row is turned into one of the first feature version",
             features(
-                "feature_version = 1, receiver_features = (SELECT jsonb_agg(element - 'cn0_dbhz' ORDER BY position)"
+                "feature_version = 1, time_differences = NULL, receiver_features = (SELECT jsonb_agg(element - 'cn0_dbhz' ORDER BY position)"
                 " FROM jsonb_array_elements(receiver_features) WITH ORDINALITY AS elements (element, position))"
             ),
             "feature_version",

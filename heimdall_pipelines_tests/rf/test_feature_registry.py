@@ -10,6 +10,7 @@ from heimdall_pipelines.rf.feature_registry import (
     FEATURE_VERSION,
     FEATURES,
     STATISTICS,
+    TIME_DIFFERENCES_SINCE,
     names_of_version,
     out_of_range,
     wrong_feature_set,
@@ -38,7 +39,7 @@ def test_names_are_unique_and_versions_ascend_to_the_present():
     versions = [feature.since for feature in FEATURES]
     assert len(set(FEATURE_NAMES)) == len(FEATURES)
     assert versions == sorted(versions)
-    assert set(versions) == set(range(1, FEATURE_VERSION + 1))
+    assert set(versions) | {TIME_DIFFERENCES_SINCE} == set(range(1, FEATURE_VERSION + 1))
 
 
 @of_each_feature

@@ -175,7 +175,9 @@ def test_the_summary_is_json_with_six_digits_and_null_where_nothing_was_observed
         "rssi_dbm": np.array([-100.123456789, -101.0, nan]),
         "bandwidth_hz": np.array([nan, nan, nan]),
     }
-    summary = SegmentFeatures(True, chunks, np.array([9.0, 9.0, 9.0]), ()).summary()
+    summary = SegmentFeatures(
+        True, chunks, np.array([9.0, 9.0, 9.0]), (), np.zeros((3, 0), np.complex64), 1.0
+    ).summary()
     assert json.loads(json.dumps(summary, allow_nan=False)) == {
         "rssi_dbm": {"mean": -100.562, "std": 0.438272, "min": -101.0, "max": -100.123},
         "bandwidth_hz": {"mean": None, "std": None, "min": None, "max": None},
@@ -187,7 +189,7 @@ def test_statistics_are_what_their_six_digits_are_read_as():
     rng = generator(3)
     values = rng.standard_normal(2000) * 10 ** rng.uniform(-11, 12, 2000)
     chunks = {str(n): np.array([value]) for n, value in enumerate(values)}
-    found = SegmentFeatures(True, chunks, np.array([9.0]), ()).summary()
+    found = SegmentFeatures(True, chunks, np.array([9.0]), (), np.zeros((1, 0), np.complex64), 1.0).summary()
     assert [statistics["mean"] for statistics in found.values()] == [float(f"{value:.6g}") for value in values]
 
 

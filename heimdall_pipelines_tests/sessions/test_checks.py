@@ -64,7 +64,11 @@ def test_a_station_missing_in_a_row_is_found(stores, session_id):
         " num_receivers_in_sample = 2, num_receivers_detected = 2 WHERE segment_idx = 3",
     )
     assert failed_as_edited(stores, session_id) == {
-        "stations_in_every_segment": ("ERROR", "segment 3: station milano-baggio is missing")
+        "stations_in_every_segment": ("ERROR", "segment 3: station milano-baggio is missing"),
+        "numbers_in_range": (
+            "ERROR",
+            "segment 3: time_differences are of 3 pairs, not the 1 of the receivers that detected",
+        ),
     }
 
 
@@ -74,8 +78,12 @@ def test_a_station_that_stands_twice_or_is_a_stranger_is_found(stores, session_i
         "UPDATE heimdall.measurement_features SET receiver_features = jsonb_set(receiver_features, '{0,rx_id}',"
         """ '"torino"') WHERE segment_idx = 0""",
     )
-    # The position is not that of the station.
-    assert list(failed_as_edited(stores, session_id)) == ["stations_in_every_segment", "features_are_current"]
+    # The position is not that of the station; the pairs are those of genova.
+    assert list(failed_as_edited(stores, session_id)) == [
+        "stations_in_every_segment",
+        "numbers_in_range",
+        "features_are_current",
+    ]
     (outcome,) = [x for x in check_session(stores, session_id).outcomes if x.name == "stations_in_every_segment"]
     assert outcome.examples == ["segment 0: station genova is missing", "segment 0: station torino is listed twice"]
 
@@ -142,6 +150,32 @@ def test_numbers_out_of_range_are_found(stores, session_id, path, value):
     ((name, (severity, example)),) = failed_as_edited(stores, session_id).items()
     assert (name, severity) == ("numbers_in_range", "ERROR")
     assert path.strip("{}").split(",")[1] in example
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("jsonb_set(time_differences, '{0,tdoa_us}', '1e9')", "tdoa_us = 1000000000 is outside"),
+        ("time_differences - 0", "time_differences are of 2 pairs, not the 3 of the receivers that detected"),
+        ("NULL", "lacks time_differences"),
+        ("'[1]'", "time_differences is malformed"),
+    ],
+)
+def test_impossible_time_differences_are_found(stores, session_id, change, says):
+    execute(stores, f"UPDATE heimdall.measurement_features SET time_differences = {change} WHERE segment_idx = 1")
+    severity, example = failed_as_edited(stores, session_id)["numbers_in_range"]
+    assert (severity, says in example) == ("ERROR", True), example
+
+
+def test_a_triangle_that_does_not_close_is_found(stores, session_id):
+    execute(
+        stores,
+        "UPDATE heimdall.measurement_features SET time_differences = jsonb_set(time_differences, '{0,tdoa_us}',"
+        " to_jsonb((time_differences #>> '{0,tdoa_us}')::float8 + 100)) WHERE segment_idx = 1",
+    )
+    ((name, (severity, example)),) = failed_as_edited(stores, session_id).items()
+    assert (name, severity) == ("triangles_close", "WARN")
+    assert example.startswith("segment 1: genova to milano-baggio to torino to genova: +")
 
 
 def test_a_deleted_object_is_found_by_name(stores, session_id):

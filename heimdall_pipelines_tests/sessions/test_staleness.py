@@ -3,6 +3,7 @@
 import pytest
 
 from heimdall_pipelines.model.feature_inputs import FeatureInputs
+from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION
 from heimdall_pipelines.sessions.checks import check_session
 from heimdall_pipelines.sessions.extraction import extract_session
 from heimdall_pipelines.store.changes import changing
@@ -89,7 +90,7 @@ def test_features_of_an_older_version_stay_valid_and_are_extracted_on_request(st
     execute(stores, "UPDATE heimdall.session_extractions SET inputs = jsonb_set(inputs, '{feature_version}', '1')")
     assert stale_sessions(stores.database, limit=9) == []
     (stale,) = stale_sessions(stores.database, limit=9, older_features=True)
-    assert stale.changes == ("feature_version 1 -> 2",)
+    assert stale.changes == (f"feature_version 1 -> {FEATURE_VERSION}",)
     assert outcome(stores, session_id).numbers["rows_of_older_features"] == 12
 
 

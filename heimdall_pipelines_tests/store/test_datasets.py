@@ -66,6 +66,7 @@ def feature_row(sample_idx: int, attempts: int = 1, snr_db: float = 12.5, **reas
         truth=truth_of("torino"),
         start_time_unix_ns=sample_idx * 10**9,
         receivers=(receiver,),
+        time_differences=(),
         tx_latitude=45.0,
         tx_longitude=8.0,
         tx_altitude_m=200.0,

@@ -12,6 +12,7 @@ from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.migrate import SchemaTooNewError, migrate
 from heimdall_pipelines_tests.waiting import TIMEOUT_S
 
+NEWEST = "0012"
 TABLES = {
     "websdr_stations",
     "known_sources",
@@ -74,15 +75,15 @@ def execute(database, statement, **values):
 
 
 def test_an_empty_database_gets_every_table_of_the_data_model(empty):
-    assert migrate(empty) == (None, "0011")
+    assert migrate(empty) == (None, NEWEST)
     found = rows(empty, "SELECT table_name FROM information_schema.tables WHERE table_schema = 'heimdall'")
-    assert {row[0] for row in found} == TABLES | {"receiver_features", "schema_version"}
+    assert {row[0] for row in found} == TABLES | {"receiver_features", "measurement_time_differences", "schema_version"}
 
 
 def test_migrating_again_changes_nothing_and_keeps_rows(empty):
     migrate(empty)
     execute(empty, DATASET)
-    assert migrate(empty) == ("0011", "0011")
+    assert migrate(empty) == (NEWEST, NEWEST)
     assert rows(empty, "SELECT count(*) FROM heimdall.synthetic_datasets")[0][0] == 1
 
 
@@ -104,13 +105,15 @@ def test_two_processes_that_migrate_at_once_both_succeed(empty_database_settings
     for process in processes:
         process.join(TIMEOUT_S)
     # One of them migrated from nothing, the other found it done.
-    assert results == [("0011", "0011"), (None, "0011")]
+    assert results == [(NEWEST, NEWEST), (None, NEWEST)]
 
 
 def test_a_schema_of_a_newer_version_is_refused_with_what_to_do(empty):
     migrate(empty)
     execute(empty, "UPDATE heimdall.schema_version SET version_num = '9999'")
-    with pytest.raises(SchemaTooNewError, match=r"revision 9999, newer than the 0011 .* update heimdall-pipelines"):
+    with pytest.raises(
+        SchemaTooNewError, match=rf"revision 9999, newer than the {NEWEST} .* update heimdall-pipelines"
+    ):
         migrate(empty)
 
 

@@ -1,0 +1,78 @@
+"""Checks that time differences are close to the truth, to find wrong labels and wrong estimators."""
+
+from collections.abc import Iterator
+
+from heimdall_pipelines.datasets.estimate_checks import max_outliers
+from heimdall_pipelines.datasets.findings import Findings
+from heimdall_pipelines.model.checks import MAX_EXAMPLES
+from heimdall_pipelines.model.dataset_spec import DatasetSpec
+from heimdall_pipelines.model.time_differences import PairTimeDifference
+from heimdall_pipelines.model.truth import SampleTruth
+from heimdall_pipelines.store.dataset_snapshot import SampleRow
+
+TRIANGLE_TOLERANCE_US = 10.0
+# Measured over kinds of datasets (docs/science.md): echoes delay by up to 20 us in 99 of 100 pairs, and the worst pair
+# is 36 us beyond five standard deviations; half are within 0.25 us, the mean is within 0.3 us. A label of another link
+# is off by the time of light between receivers, tens to hundreds of microseconds.
+MAX_ERROR_US = 60.0
+_STDS = 6.0
+MAX_BIAS_US = 5.0
+MAX_MEDIAN_US = 3.0
+_FEWEST = 300  # pairs from which mean and median are looked at
+
+
+class DifferenceChecks:
+    """Compares pair by pair, and the mean and the median error over all of them."""
+
+    def __init__(self, spec: DatasetSpec, found: Findings) -> None:
+        # A constant that the hardware adds is the same at all receivers, and no part of the transmission.
+        self._is_clean = spec.dc_offset_db is None and spec.adc_bits is None
+        self._findings = found
+        self._outcome = found.outcomes["estimates_agree_with_truth"]
+        self._num = self._num_small = 0
+        self._total_us = 0.0
+        self._far_off: list[int] = []  # sample_idx of each pair
+        self._examples: list[str] = []
+
+    def add(self, row: SampleRow) -> None:
+        """Compare a sample's pairs."""
+        if not self._is_clean or row.truth is None or row.time_differences is None:
+            return
+        for pair, truth_us in with_truth(row.time_differences, row.truth):
+            assert pair.tdoa_us is not None
+            error_us = pair.tdoa_us - truth_us
+            self._num += 1
+            self._num_small += abs(error_us) <= MAX_MEDIAN_US
+            self._total_us += error_us
+            if abs(error_us) > MAX_ERROR_US + _STDS * (pair.std_us or 0.0):
+                self._far_off.append(row.sample_idx)
+                if len(self._examples) < MAX_EXAMPLES:
+                    off = f"tdoa_us is {error_us:+.1f} us off the truth {truth_us:.1f}"
+                    self._examples.append(f"sample {row.sample_idx}: {pair.rx_a}-{pair.rx_b} {off}")
+
+    def end(self) -> None:
+        """Check the mean and the median error, and the number of pairs that are far off."""
+        self._outcome.numbers |= {"pairs_compared": self._num, "pairs_far_off": len(self._far_off)}
+        if len(self._far_off) > max_outliers(self._num):
+            self._outcome.problems(len(self._far_off), self._examples)
+            self._findings.affected.update(self._far_off)
+        if self._num < _FEWEST:
+            return
+        if abs(self._total_us / self._num) > MAX_BIAS_US:
+            self._outcome.problem(
+                f"tdoa_us is {self._total_us / self._num:+.1f} us off on average over {self._num} pairs, limit "
+                f"{MAX_BIAS_US:g} us"
+            )
+        if self._num_small < self._num / 2:
+            self._outcome.problem(
+                f"tdoa_us is within {MAX_MEDIAN_US:g} us of the truth in {self._num_small} of {self._num} pairs, fewer "
+                "than half"
+            )
+
+
+def with_truth(pairs: tuple[PairTimeDifference, ...], truth: SampleTruth) -> Iterator[tuple[PairTimeDifference, float]]:
+    """Each known time difference with the true one by the receivers' clocks, us; without pairs of unknown receivers."""
+    delays_us = {link.rx_id: 1e6 * link.delay_s + 1e-3 * (link.clock_offset_ns or 0.0) for link in truth.receivers}
+    for pair in pairs:
+        if pair.tdoa_us is not None and pair.rx_a in delays_us and pair.rx_b in delays_us:
+            yield pair, delays_us[pair.rx_b] - delays_us[pair.rx_a]
