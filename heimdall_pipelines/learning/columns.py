@@ -79,7 +79,9 @@ _OF_SAMPLE = (
     Column("num_chunks", "int32", "", "Chunks that the features are statistics over"),
     Column("attempts", "int32", "", "Scenes drawn until one was accepted"),
     Column("rejections", "string", "", "JSON: rejected scenes by reason"),
-    Column("bound_semi_major_m", "double", "m", "Cramer-Rao bound from arrival times: ellipse of 95 %, semi-major axis"),
+    Column(
+        "bound_semi_major_m", "double", "m", "Cramer-Rao bound from arrival times: ellipse of 95 %, semi-major axis"
+    ),
     Column("bound_semi_minor_m", "double", "m", "The bound's semi-minor axis; null where there is no bound"),
     Column("bound_azimuth_deg", "double", "deg", "Azimuth of the bound's semi-major axis, clockwise from north"),
 )

@@ -168,9 +168,7 @@ def receivers_split(
     return np.where(enough, codes, _NONE_CODE).astype(np.int8)
 
 
-def with_margin(
-    codes: NDArray[np.int8], lats_deg: ArrayLike, lons_deg: ArrayLike, margin_m: float
-) -> NDArray[np.int8]:
+def with_margin(codes: NDArray[np.int8], lats_deg: ArrayLike, lons_deg: ArrayLike, margin_m: float) -> NDArray[np.int8]:
     """Take out samples that are closer than a margin to a part that is held out from them."""
     if margin_m <= 0:
         return codes

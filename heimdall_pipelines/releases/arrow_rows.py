@@ -112,9 +112,7 @@ def _parse(rows: Sequence[TextRow], where: str) -> dict[str, Any]:
         table = pyarrow.json.read_json(
             io.BytesIO(lines),
             read_options=pyarrow.json.ReadOptions(use_threads=False, block_size=len(lines) + 1),
-            parse_options=pyarrow.json.ParseOptions(
-                explicit_schema=_json_schema(), unexpected_field_behavior="error"
-            ),
+            parse_options=pyarrow.json.ParseOptions(explicit_schema=_json_schema(), unexpected_field_behavior="error"),
         )
     except pa.ArrowInvalid as error:
         raise MalformedRowsError(f"{where} cannot be exported: {error}; see: heimdall dataset validate") from error
@@ -222,7 +220,9 @@ def _bounds(
 
 
 def _numbers(column: Any) -> NDArray[np.float64]:
-    values: NDArray[np.float64] = column.to_numpy(zero_copy_only=False) if isinstance(column, pa.Array) else column.to_numpy()
+    values: NDArray[np.float64] = (
+        column.to_numpy(zero_copy_only=False) if isinstance(column, pa.Array) else column.to_numpy()
+    )
     return values.astype(np.float64, copy=False)
 
 

@@ -54,7 +54,8 @@ def card_text(description: ExportDescription, rows: Mapping[str, int]) -> str:
 def _front_matter(description: ExportDescription, rows: Mapping[str, int]) -> str:
     size = next((text for limit, text in _SIZES if description.num_samples < limit), "n>1M")
     configs = "".join(
-        f"- config_name: {table}\n  data_files: {table_file(table)}\n" + ("  default: true\n" if table == "samples" else "")
+        f"- config_name: {table}\n  data_files: {table_file(table)}\n"
+        + ("  default: true\n" if table == "samples" else "")
         for table in TABLE_TEXTS
         if rows[table]
     )
@@ -85,9 +86,13 @@ def _what(description: ExportDescription) -> str:
 
 def _files(description: ExportDescription, rows: Mapping[str, int]) -> str:
     lines = [f"| `{table_file(table)}` | {rows[table]} | {text} |" for table, text in TABLE_TEXTS.items()]
-    iq = "" if description.iq == "none" else (
-        "\nIQ is in `iq/iq-*.tar`, as WebDataset reads it: `SAMPLE.RECEIVER.npy` (complex64, square roots of watts for "
-        "synthetic samples) with `.sigmf-meta`.\n"
+    iq = (
+        ""
+        if description.iq == "none"
+        else (
+            "\nIQ is in `iq/iq-*.tar`, as WebDataset reads it: `SAMPLE.RECEIVER.npy` (complex64, square roots of watts for "
+            "synthetic samples) with `.sigmf-meta`.\n"
+        )
     )
     return "## Files\n\n| file | rows | content |\n|---|---|---|\n" + "\n".join(lines) + "\n" + iq
 

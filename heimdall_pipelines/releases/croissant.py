@@ -49,7 +49,6 @@ _CONTEXT = {
 _TYPES = {"double": "sc:Float", "string": "sc:Text", "bool": "sc:Boolean", "list<string>": "sc:Text"}
 
 
-
 def croissant_text(description: ExportDescription, sha256: Mapping[str, str], size_bytes: Mapping[str, int]) -> str:
     """Content of croissant.json.
 

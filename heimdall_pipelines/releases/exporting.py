@@ -164,9 +164,7 @@ def _write(
     codes = split_codes(definitions, written.places, terrain)
     write_samples(files, codes)
     shards = ShardWriter(files)
-    num_iq = write_table(
-        files, "iq", iq_table_batches(iq_items(snapshot, stores.objects, choice, num_samples), shards)
-    )
+    num_iq = write_table(files, "iq", iq_table_batches(iq_items(snapshot, stores.objects, choice, num_samples), shards))
     splits = describe_splits(definitions, written.places, codes)
     if release is not None:
         groups = [release.group_hashes[at : at + 32] for at in range(0, len(release.group_hashes), 32)]
@@ -192,9 +190,7 @@ def _write(
     return ExportReport(folder, description, counts, tuple(shards.names), size)
 
 
-def finish(
-    files: NewFolder, description: ExportDescription, counts: dict[str, int], groups: list[bytes]
-) -> None:
+def finish(files: NewFolder, description: ExportDescription, counts: dict[str, int], groups: list[bytes]) -> None:
     """Write what describes the tables: release.json, merkle.json, card, licence and Croissant."""
     files.write(RELEASE_FILE, description.to_text())
     if groups:

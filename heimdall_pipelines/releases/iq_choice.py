@@ -48,9 +48,7 @@ class IqChoice:
         return self.text in ("stored", "all") or (self.text != "none" and sample_idx < int(self.text))
 
 
-def iq_items(
-    snapshot: DatasetSnapshot, objects: ObjectStore, choice: IqChoice, num_samples: int
-) -> Iterator[IqItem]:
+def iq_items(snapshot: DatasetSnapshot, objects: ObjectStore, choice: IqChoice, num_samples: int) -> Iterator[IqItem]:
     """IQ of the first samples in their order: stored or regenerated, or only its checksum where it is not wanted.
 
     Raises
@@ -67,7 +65,7 @@ def iq_items(
         for missing in range(next_idx, min(sample_idx, end)):
             yield from regenerated_items(snapshot, Recipe.of(snapshot.dataset, objects), missing)
         next_idx = sample_idx + 1
-        for rx_id in sums:
+        for rx_id in sorted(sums):
             if choice.takes_stored(sample_idx):
                 yield _stored_item(objects, sample_idx, rx_id, num_iq_samples, sums[rx_id], paths[rx_id])
             else:
@@ -91,9 +89,7 @@ def regenerated_items(snapshot: DatasetSnapshot, recipe: Recipe, sample_idx: int
         )
 
 
-def _stored_item(
-    objects: ObjectStore, sample_idx: int, rx_id: str, num_samples: int, sha256: str, key: str
-) -> IqItem:
+def _stored_item(objects: ObjectStore, sample_idx: int, rx_id: str, num_samples: int, sha256: str, key: str) -> IqItem:
     location = ObjectLocation(objects.synthetic_iq_bucket, key)
     npy = objects.read(location, 0, objects.size_bytes(location))
     if hashlib.sha256(npy).hexdigest() != sha256:

@@ -142,8 +142,7 @@ def _values(
 
 _SAME = tuple(
     sorted(
-        RELEASED
-        - {"timestamp", "receiver_features", "tx_known", "truth", "extraction_metadata", "time_differences"}
+        RELEASED - {"timestamp", "receiver_features", "tx_known", "truth", "extraction_metadata", "time_differences"}
     )
 )
 

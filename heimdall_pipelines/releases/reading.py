@@ -55,9 +55,7 @@ def groups_of_export(folder: Path, *, has_differences: bool, size: int = GROUP_S
             for row in iq.below(end).to_pylist():
                 if row["in_release"]:
                     sums.setdefault(row["sample_idx"], {})[row["rx_id"]] = row["sha256"]
-            yield SampleGroup(
-                group, links.below(end), None if differences is None else differences.below(end), sums
-            )
+            yield SampleGroup(group, links.below(end), None if differences is None else differences.below(end), sums)
     except (pa.ArrowException, OSError, KeyError) as error:
         raise NotAnExportError(f"{folder}: a table cannot be read: {error}") from error
 

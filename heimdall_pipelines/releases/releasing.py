@@ -80,7 +80,9 @@ def release_dataset(
     terrain = ground_of(dataset.terrain_tiles, stores.objects).terrain if dataset.terrain_tiles else None
     with open_snapshot(stores.database, name) as snapshot:
         if not snapshot.parameters.are_as_created and not force:
-            raise ReleaseError(f"dataset {name} was not released: its parameters were edited; see: heimdall dataset validate {name}")
+            raise ReleaseError(
+                f"dataset {name} was not released: its parameters were edited; see: heimdall dataset validate {name}"
+            )
         num_samples = sum(batch.num_samples for batch in snapshot.batches)
         feature_version = only_feature_version(snapshot, num_samples)
         places = Places()

@@ -151,9 +151,7 @@ def _num_usable(definition: SplitDefinition, places: Places) -> NDArray[np.int64
     return num
 
 
-def _shared_receivers(
-    definition: SplitDefinition, places: Places, codes: NDArray[np.int8]
-) -> tuple[str, ...]:
+def _shared_receivers(definition: SplitDefinition, places: Places, codes: NDArray[np.int8]) -> tuple[str, ...]:
     counts = np.concatenate(places.counts)
     indices = np.repeat(np.concatenate(places.sample_idx), counts)
     lats, lons = np.concatenate(places.rx_lats_deg), np.concatenate(places.rx_lons_deg)

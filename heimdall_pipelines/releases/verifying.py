@@ -132,10 +132,9 @@ def verify_export(
     ShareError
         The share is not between 0 and 1.
     """
-    if not 0 <= share <= 1:
-        raise ShareError(f"a share of {share:g} of the samples cannot be regenerated: 0 to 100 % are possible")
     description = ExportDescription.read(folder)
     found = Verification(description.label)
+    chosen = chosen_samples(description.num_samples, share, seed)
     progress(f"verifying files of {folder}")
     _verify_files(folder, found)
     if expected_root is not None and description.root != expected_root:
@@ -143,7 +142,6 @@ def verify_export(
     if description.kind != "dataset":
         found.notes.append("sessions have no root and no seed: only the checksums of the files were compared")
         return found
-    chosen = _chosen(description.num_samples, share, seed)
     try:
         progress(f"verifying rows of {folder}")
         rows = _verify_rows(folder, description, found, chosen)
@@ -157,7 +155,10 @@ def verify_export(
     return found
 
 
-def _chosen(num_samples: int, share: float, seed: int | None) -> frozenset[int]:
+def chosen_samples(num_samples: int, share: float, seed: int | None) -> frozenset[int]:
+    """Samples to regenerate; raises ShareError."""
+    if not 0 <= share <= 1:
+        raise ShareError(f"a share of {share:g} of the samples cannot be regenerated: 0 to 100 % are possible")
     if share == 0 or num_samples == 0:
         return frozenset()
     number = min(num_samples, max(1, round(share * num_samples)))
@@ -348,10 +349,15 @@ def _verify_regenerated(
         if (some := ordered[start : start + _SAMPLES_PER_TASK])
     ]
     with Workers(num_workers if len(tasks) > 1 else 1) as workers:
-        for result in workers.map(regeneration_problems, tasks):
-            for problem in result or ():
-                found.add(problem)
-    found.num_regenerated = len(rows)
+        regenerate_rows(tasks, workers, found)
+
+
+def regenerate_rows(tasks: Sequence[RegenerationTask], workers: Workers, found: Verification) -> None:
+    """Regenerate the samples of tasks and note how they differ."""
+    for result in workers.map(regeneration_problems, tasks):
+        for problem in result or ():
+            found.add(problem)
+    found.num_regenerated = sum(len(task.rows) for task in tasks)
 
 
 def regeneration_problems(task: RegenerationTask) -> list[str]:
@@ -394,4 +400,3 @@ def _differences(task: RegenerationTask, row: dict[str, object]) -> Iterator[str
 
 def _index(row: dict[str, object]) -> int:
     return int(str(row["sample_idx"]))
-

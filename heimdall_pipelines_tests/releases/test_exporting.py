@@ -1,10 +1,6 @@
 """Exports of datasets: the same to the byte, complete or absent, and their rows are those of the database."""
 
-import pyarrow.parquet as pq
-import pytest
-
 from heimdall_pipelines.releases.exporting import export_dataset
-from heimdall_pipelines.releases.leaves import RELEASED
 from heimdall_pipelines.releases.releasing import release_dataset
 from heimdall_pipelines_tests.releases.support import NAME, content, healthy
 
