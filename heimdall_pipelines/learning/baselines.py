@@ -19,11 +19,13 @@ from heimdall_pipelines.rf.positioning import PositionError, Receiver, locate
 from heimdall_pipelines.rf.tdoa import TimeDifference
 
 NEIGHBOURS = 10
+ITERATIONS = 300  # of the trees
 LEARNED = ("nearest neighbours, levels", "trees, levels")
 _LEVEL, _SNR = "rssi_dbm", "snr_db"
 _FEATURES = (_LEVEL, _SNR, "frequency_offset_hz")
 _ABSENT_DBM = -150.0  # a level below any that is detected
 _DRMS = float(np.sqrt(-2 * np.log(0.05)))  # of an ellipse of 95 %, over its standard deviation
+_MANY = 5000  # training samples from which several threads are faster
 _FEW = 20  # samples with which a model is trained at least
 
 
@@ -344,18 +346,25 @@ def _sorted_levels(samples: SampleArrays, width: int) -> NDArray[np.float64]:
 
 def _trees(task: _Task, train: NDArray[np.float64], test: NDArray[np.float64]) -> Located:
     kind = _learner("ensemble", "HistGradientBoostingRegressor")
-    outputs = [
-        kind(max_iter=300, learning_rate=0.1, early_stopping=False, random_state=task.seed)
-        .fit(train, task.train.targets_m[:, axis])
-        .predict(test)
-        for axis in (0, 1)
-    ]
+    # Threads that wait for each other on a busy machine take longer than one, unless there is much to do.
+    num_threads = None if len(train) >= _MANY else 1
+    with _learner_module("threadpoolctl").threadpool_limits(num_threads, user_api="openmp"):
+        outputs = [
+            kind(max_iter=ITERATIONS, learning_rate=0.1, early_stopping=False, random_state=task.seed)
+            .fit(train, task.train.targets_m[:, axis])
+            .predict(test)
+            for axis in (0, 1)
+        ]
     return np.stack(outputs, axis=-1)
 
 
 def _learner(module: str, name: str) -> Any:
+    return getattr(_learner_module(f"sklearn.{module}"), name)
+
+
+def _learner_module(name: str) -> Any:
     try:
-        return getattr(import_module(f"sklearn.{module}"), name)
+        return import_module(name)
     except ImportError as error:
         raise MissingLearnerError(
             "the baselines that learn need scikit-learn: pip install 'heimdall-pipelines[learning]'"
