@@ -90,8 +90,8 @@ def _files(description: ExportDescription, rows: Mapping[str, int]) -> str:
         ""
         if description.iq == "none"
         else (
-            "\nIQ is in `iq/iq-*.tar`, as WebDataset reads it: `SAMPLE.RECEIVER.npy` (complex64, square roots of watts for "
-            "synthetic samples) with `.sigmf-meta`.\n"
+            "\nIQ is in `iq/iq-*.tar`, as WebDataset reads it: `SAMPLE.RECEIVER.npy` (complex64, square roots of watts "
+            "for synthetic samples) with `.sigmf-meta`.\n"
         )
     )
     return "## Files\n\n| file | rows | content |\n|---|---|---|\n" + "\n".join(lines) + "\n" + iq
@@ -128,7 +128,7 @@ def limits_text(description: ExportDescription) -> str:
         lines = [
             "- Propagation, fading and noise are models (ITU-R P.525, P.526, P.372): real links deviate.",
             "- One transmitter at a time, without interference; receivers have no directional antennas.",
-            "- Samples that too few receivers detect, or with a poor geometry, were rejected; `rejections` counts them.",
+            "- Scenes that too few receivers detect, or with a poor geometry, were rejected: see `rejections`.",
             "- The time of a sample is made up.",
         ]
     return "## Known limits\n\n" + "\n".join(lines) + "\n"

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
@@ -73,7 +74,7 @@ def write_rows(
         pairs = _writer(
             stack, stack.enter_context(folder.file(table_file("time_differences"))), schema_of("time_differences")
         )
-        while some := list(islice(rows, ROWS_AT_ONCE)):
+        for some in _groups_ahead(rows, ROWS_AT_ONCE):
             tables = row_tables(some, bounds)
             _gather(places, tables, needs_receivers=of_receivers is not None)
             versions |= {row.feature_version for row in some}
@@ -114,6 +115,19 @@ def write_table(folder: NewFolder, table: str, batches: Iterator[pa.Table]) -> i
             writer.write_table(part)
             num += len(part)
     return num
+
+
+def _groups_ahead(rows: Iterator[TextRow], size: int) -> Iterator[list[TextRow]]:
+    """Groups of rows, of which the next is fetched while the caller works on one: the server prints JSON meanwhile."""
+    with ThreadPoolExecutor(1, thread_name_prefix="export") as executor:
+        waiting = executor.submit(_group, rows, size)
+        while some := waiting.result():
+            waiting = executor.submit(_group, rows, size)
+            yield some
+
+
+def _group(rows: Iterator[TextRow], size: int) -> list[TextRow]:
+    return list(islice(rows, size))
 
 
 def _writer(stack: ExitStack, file: HashedFile, schema: pa.Schema) -> pq.ParquetWriter:

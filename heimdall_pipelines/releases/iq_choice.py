@@ -94,7 +94,8 @@ def _stored_item(objects: ObjectStore, sample_idx: int, rx_id: str, num_samples:
     npy = objects.read(location, 0, objects.size_bytes(location))
     if hashlib.sha256(npy).hexdigest() != sha256:
         raise ExportError(
-            f"{location} was changed since it was stored: its checksum differs; see: heimdall dataset validate --checksums"
+            f"{location} was changed since it was stored: its checksum differs; see: "
+            "heimdall dataset validate NAME --checksums"
         )
     sigmf = read_sidecar(objects, location)
     return IqItem(sample_idx, rx_id, num_samples, sha256, in_release=True, npy=npy, sigmf=sigmf)

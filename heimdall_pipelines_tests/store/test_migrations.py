@@ -111,7 +111,7 @@ def test_two_processes_that_migrate_at_once_both_succeed(empty_database_settings
 def test_a_schema_of_a_newer_version_is_refused_with_what_to_do(empty):
     migrate(empty)
     execute(empty, "UPDATE heimdall.schema_version SET version_num = '9999'")
-    with pytest.raises(SchemaTooNewError, match=r"revision 9999, newer than the 0011 .* update heimdall-pipelines"):
+    with pytest.raises(SchemaTooNewError, match=r"revision 9999, newer than the 0014 .* update heimdall-pipelines"):
         migrate(empty)
 
 
