@@ -10,6 +10,7 @@ import typer
 from heimdall_pipelines.cli.console import output, show_progress
 from heimdall_pipelines.cli.environment import stores
 from heimdall_pipelines.datasets.limits import MAX_WORKERS
+from heimdall_pipelines.releases import require_pyarrow
 from heimdall_pipelines.releases.licences import DEFAULT_LICENCE, LICENCES
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def release(
 
     Later expansions and repairs do not change a release, and the dataset is only deleted with --with-releases.
     """
+    require_pyarrow()
     from heimdall_pipelines.releases.releasing import release_dataset
 
     with stores() as opened:
@@ -72,6 +74,7 @@ def export(
 
     The folder appears when it is complete. Of a release it is the same to the byte each time.
     """
+    require_pyarrow()
     from heimdall_pipelines.releases.exporting import export_dataset
 
     if format_ != "parquet":
@@ -100,6 +103,7 @@ def verify(
 
     Exit code 0: nothing is wrong, 1: something was changed, which is named.
     """
+    require_pyarrow()
     from heimdall_pipelines.datasets.workers import num_workers_wanted
     from heimdall_pipelines.releases.names import parse_release_name
     from heimdall_pipelines.releases.verifying import verify_export
@@ -133,6 +137,7 @@ def baseline(
 
     Those of a release are kept with it: its later exports have them in the card.
     """
+    require_pyarrow()
     from heimdall_pipelines.releases.baseline_tables import baseline_table
     from heimdall_pipelines.releases.scoring import score_folder, score_release
 

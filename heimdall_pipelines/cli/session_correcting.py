@@ -105,6 +105,9 @@ def export(
 
 
 def _export_features(sessions: Sequence[str], out: Path, licence: str | None) -> None:
+    from heimdall_pipelines.releases import require_pyarrow
+
+    require_pyarrow()
     from heimdall_pipelines.releases.session_exports import export_sessions
 
     with stores() as opened:
