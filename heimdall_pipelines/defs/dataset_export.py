@@ -66,7 +66,7 @@ def synthetic_dataset_export(
     with retried_after_outage(context.op_execution_context):
         if config.folder is not None:
             report = export(Path(config.folder))
-            place = dg.MetadataValue.path(str(Path(config.folder).absolute()))
+            place: dg.MetadataValue = dg.MetadataValue.path(str(Path(config.folder).absolute()))
         else:
             with tempfile.TemporaryDirectory(prefix="heimdall-export-") as parent:
                 report = export(Path(parent) / "export")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,7 +110,7 @@ def load_arrays(
     column = links["receiver_idx"].to_numpy().astype(np.int64)
     shape = (num_samples, int(column.max(initial=-1)) + 1)
 
-    def padded(name: str, fill: float | str | bool, dtype: type | str) -> NDArray:
+    def padded(name: str, fill: float | str | bool, dtype: type | str) -> NDArray[Any]:
         values = np.full(shape, fill, dtype)
         values[row, column] = links[name].to_numpy()
         return values
@@ -185,7 +186,7 @@ def model_inputs(arrays: SampleArrays) -> ModelInputs:
     snr_db = arrays.feature("snr_db")
     strength = np.where(arrays.detected & np.isfinite(snr_db), snr_db, np.where(arrays.mask, -1e6, -1e9))
     order = np.argsort(-strength, axis=1, kind="stable")[:, :MODEL_RECEIVERS]
-    columns = [
+    columns: list[NDArray[Any]] = [
         snr_db,
         arrays.feature("psd_dbm_per_hz"),
         arrays.feature("frequency_offset_hz"),

@@ -219,7 +219,7 @@ def strongest_receiver(task: _Task) -> Located:
     level_dbm = task.test.feature(_LEVEL)
     used = task.test.detected & np.isfinite(level_dbm)
     best = np.where(used, level_dbm, -np.inf).argmax(axis=1)
-    places = task.test.rx_m[np.arange(len(best)), best].copy()
+    places: Located = task.test.rx_m[np.arange(len(best)), best].copy()
     places[~used.any(axis=1)] = np.nan
     return places
 
@@ -321,7 +321,8 @@ def _is_fixed(samples: SampleArrays) -> bool:
 
 def _fixed_levels(samples: SampleArrays) -> NDArray[np.float64]:
     level_dbm = samples.feature(_LEVEL).astype(np.float64)
-    return np.where(samples.detected & np.isfinite(level_dbm), level_dbm, _ABSENT_DBM)
+    levels: NDArray[np.float64] = np.where(samples.detected & np.isfinite(level_dbm), level_dbm, _ABSENT_DBM)
+    return levels
 
 
 def _order(samples: SampleArrays) -> NDArray[np.int64]:

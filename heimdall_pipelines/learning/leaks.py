@@ -85,7 +85,8 @@ def find_leaks(
     train, test = np.flatnonzero(labels == "train"), np.flatnonzero(labels == "test")
     if not len(train) or not len(test):
         return Leaks(definition.kind, sizes, None, None)
-    distance_m, nearest = cKDTree(places[train]).query(places[test])
+    found_m, found_at = cKDTree(places[train]).query(places[test])
+    distance_m, nearest = np.asarray(found_m), np.asarray(found_at)
     margin_m = definition.margin_m if definition.kind in ("region", "terrain") else 0.0
     close = np.flatnonzero(distance_m < margin_m)
     pairs = tuple((int(indices[train[nearest[at]]]), int(indices[test[at]])) for at in close[:_FEW])

@@ -219,7 +219,8 @@ def _block_offsets_m(
 
 def _column_scale(row: NDArray[np.int64], block_m: float) -> NDArray[np.float64]:
     middle_deg = (row + 0.5) * block_m / _M_PER_DEG - 90
-    return np.maximum(np.cos(np.radians(middle_deg)), 0.01) * _M_PER_DEG
+    scale: NDArray[np.float64] = np.maximum(np.cos(np.radians(middle_deg)), 0.01) * _M_PER_DEG
+    return scale
 
 
 def _parts_of_keys(definition: SplitDefinition, keys: NDArray[np.int64]) -> NDArray[np.int8]:

@@ -167,7 +167,7 @@ def _leaves(
     """Leaves of the samples; their positions are gathered on the way."""
     throttle = Throttle(PROGRESS_INTERVAL_S)
     needs_receivers = any(one.kind == "receivers" for one in definitions)
-    lats, lons, rx_lats, rx_lons, detected, counts = ([] for _ in range(6))  # type: ignore[var-annotated]
+    lats, lons, rx_lats, rx_lons, detected, counts = ([] for _ in range(6))
     for row in rows_for_leaves(snapshot.connection, snapshot.dataset.id, 0, num_samples):
         yield leaf_of_row(row)
         lats.append(row["tx_latitude"])

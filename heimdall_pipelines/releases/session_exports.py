@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from heimdall_pipelines.learning.description import ExportDescription
 from heimdall_pipelines.releases.export_tables import write_rows, write_samples, write_table
@@ -10,7 +11,6 @@ from heimdall_pipelines.releases.exporting import ExportReport, finish, throttle
 from heimdall_pipelines.releases.folder_writing import ExportError, new_folder
 from heimdall_pipelines.releases.licences import DEFAULT_LICENCE, licence_of
 from heimdall_pipelines.releases.splitting import definitions_of_sessions, describe_splits, split_codes
-from heimdall_pipelines.store.database import Connection
 from heimdall_pipelines.store.releases import TextRow, has_time_differences, session_rows_as_text
 from heimdall_pipelines.store.sessions import RecordingSession, get_session
 from heimdall_pipelines.store.stores import Stores
@@ -86,7 +86,7 @@ def export_sessions(
     return ExportReport(folder, description, rows, (), size)
 
 
-def _rows(connection: Connection, sessions: Sequence[RecordingSession]) -> Iterator[TextRow]:
+def _rows(connection: Any, sessions: Sequence[RecordingSession]) -> Iterator[TextRow]:
     first = 0
     for session in sessions:
         num = 0

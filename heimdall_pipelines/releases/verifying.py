@@ -8,6 +8,7 @@ import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pyarrow as pa
@@ -295,7 +296,7 @@ def _verify_shard(path: Path, shard: str, members: dict[str, str], found: Verifi
         found.add(f"{shard}: {name} is missing")
 
 
-def _iq_rows(folder: Path) -> Iterator[dict[str, object]]:
+def _iq_rows(folder: Path) -> Iterator[dict[str, Any]]:
     try:
         for batch in pq.ParquetFile(folder / "iq.parquet").iter_batches():
             yield from batch.to_pylist()
@@ -341,7 +342,7 @@ def _verify_regenerated(
     sums: dict[int, dict[str, str]] = {}
     for row in _iq_rows(folder):
         if row["sample_idx"] in rows:
-            sums.setdefault(int(str(row["sample_idx"])), {})[str(row["rx_id"])] = str(row["sha256"])
+            sums.setdefault(row["sample_idx"], {})[row["rx_id"]] = row["sha256"]
     ordered = [rows[index] for index in sorted(rows)]
     tasks = [
         RegenerationTask(recipe, tuple(some), {i: sums[i] for row in some if (i := _index(row)) in sums})

@@ -105,7 +105,7 @@ def list_releases(database: Database, dataset_id: UUID) -> list[Release]:
             text(f"SELECT {_COLUMNS} FROM heimdall.dataset_releases WHERE dataset_id = :id ORDER BY version"),
             {"id": dataset_id},
         )
-        return [_release(row._mapping) for row in rows]
+        return [_release(dict(row._mapping)) for row in rows]
 
 
 def get_release(database: Database, dataset_id: UUID, name: str, version: int) -> Release:
