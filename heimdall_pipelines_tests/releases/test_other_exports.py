@@ -3,10 +3,16 @@
 import pyarrow.parquet as pq
 import pytest
 
+from heimdall_pipelines.datasets.validation import validate_dataset
+from heimdall_pipelines.model.dataset_spec import parse_spec
 from heimdall_pipelines.releases.exporting import export_dataset
 from heimdall_pipelines.releases.releasing import release_dataset
-from heimdall_pipelines.store.datasets import DatasetNotFoundError
-from heimdall_pipelines_tests.datasets.support import iq_sha256
+from heimdall_pipelines.releases.verifying import verify_export
+from heimdall_pipelines.rf.receivers import standing_sites
+from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
+from heimdall_pipelines.store.datasets import DatasetNotFoundError, add_dataset
+from heimdall_pipelines.terrain.shipped import shipped_sha256, shipped_terrain
+from heimdall_pipelines_tests.datasets.support import SEED, SEVEN, SMALL, iq_sha256, make
 from heimdall_pipelines_tests.releases.support import NAME, healthy
 
 
@@ -40,3 +46,25 @@ def test_random_networks_have_a_split_by_receivers(stores, tmp_path):
     assert found.definition.seed == 3
     links = pq.read_table(tmp_path / "export" / "links.parquet")
     assert set(links["split_receivers"].to_pylist()) == {"train", "test", "none"}
+
+
+def test_datasets_over_terrain_have_a_split_by_valleys_and_are_verified(stores, tmp_path):
+    add_dataset(
+        stores.database,
+        name=NAME,
+        spec=parse_spec(SMALL | {"tx_power_dbm": 47.0}),
+        receivers=standing_sites(SEVEN, shipped_terrain()),
+        seed=SEED,
+        target_num_samples=40,
+        generator_version=GENERATOR_VERSION,
+        terrain_tiles=[shipped_sha256()],
+    )
+    make(stores, NAME)
+    validate_dataset(stores, NAME, seed=1)
+    release_dataset(stores, NAME)
+    report = export_dataset(stores, f"{NAME}@1", tmp_path / "export")
+    assert list(report.description.splits) == ["random", "region", "terrain"]
+    assert report.description.splits["terrain"].leaks["num_too_close"] == 0
+    assert set(report.description.tile_sources) == {shipped_sha256()}
+    found = verify_export(tmp_path / "export", share=0.1, seed=1)
+    assert (found.problems, found.notes, found.num_regenerated) == ([], [], 4)
