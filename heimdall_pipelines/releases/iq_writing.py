@@ -1,7 +1,7 @@
 """IQ of an export: tar files of .npy and SigMF as WebDataset reads them, and a table of where each is.
 
-
-
+Tar, not Zarr: IQ is mostly noise, of which zstd saves 8 %, with shuffled bytes 19 %; a .npy inside a tar keeps the
+bytes whose SHA-256 the release has, it can be mapped into memory at its offset, and a shard streams in order.
 """
 
 import io
