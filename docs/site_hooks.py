@@ -9,7 +9,7 @@ from mkdocs.structure.files import File, Files
 TOP = Path(__file__).parents[1]
 SOURCES = TOP / "heimdall_pipelines"
 # Packages that a notebook or another program calls. Dagster and the command line have other pages.
-PACKAGES = ("rf", "formats", "datasets", "sessions", "stations", "terrain")
+PACKAGES = ("rf", "formats", "datasets", "sessions", "stations", "terrain", "releases", "learning")
 AT_TOP = {"index.md": "README.md", **{name: name for name in ("CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")}}
 
 

@@ -9,6 +9,7 @@ import dagster as dg
 from heimdall_pipelines.cluster import lost_runs
 from heimdall_pipelines.defs import (
     alerts,
+    dataset_export,
     recorded,
     recording,
     retention,
@@ -43,6 +44,7 @@ def build_definitions(resources: Mapping[str, Any] | None = None) -> dg.Definiti
             recording.check_stations,
             synthetic.make_synthetic_batches,
             synthetic.summarise_synthetic_dataset,
+            dataset_export.export_synthetic_dataset,
             synthetic_checks.validate_synthetic_dataset,
             synthetic_checks.repair_synthetic_dataset,
             validation.validate_everything,
@@ -75,6 +77,7 @@ _ASSETS = (
     synthetic.synthetic_dataset,
     synthetic.synthetic_batch,
     synthetic.synthetic_dataset_summary,
+    dataset_export.synthetic_dataset_export,
     terrain.terrain_coverage,
 )
 _CHECKS = (

@@ -9,8 +9,8 @@ PACKAGE = Path(__file__).parents[1] / "heimdall_pipelines"
 # Rooms by layer, the highest first; rooms of one layer may import each other where listed in SIDEWAYS.
 LAYERS = [
     {"cli", "definitions", "defs", "cluster"},
-    {"datasets", "sessions", "stations", "terrain", "alerts", "status"},
-    {"store", "local", "pictures", "receivers"},
+    {"datasets", "sessions", "stations", "terrain", "alerts", "status", "releases"},
+    {"store", "local", "pictures", "receivers", "learning"},
     {"model"},
     {"rf", "formats"},
     {"throttle", "field_problems"},
@@ -24,6 +24,8 @@ SIDEWAYS = {
     ("definitions", "defs"),
     ("datasets", "terrain"),
     ("formats", "rf"),
+    ("releases", "datasets"),
+    ("releases", "terrain"),
     ("sessions", "stations"),
     ("stations", "terrain"),
     ("status", "datasets"),
@@ -45,6 +47,8 @@ FOREIGN = {
     "stations": {"dagster", "sqlalchemy", "psycopg2", "minio"},
     "terrain": {"dagster", "sqlalchemy", "psycopg2", "minio"},
     "alerts": {"dagster", "sqlalchemy", "psycopg2", "minio"},
+    "releases": {"dagster", "sqlalchemy", "psycopg2", "minio"},
+    "learning": {"dagster", "sqlalchemy", "psycopg2", "minio", "os", "time"},
     "status": {"dagster", "sqlalchemy", "psycopg2", "minio"},
     "defs": {"sqlalchemy", "psycopg2", "minio", "numpy", "scipy"},
     "cli": {"sqlalchemy", "psycopg2", "minio"},

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from heimdall_pipelines.cli import dataset_shrinking
+from heimdall_pipelines.cli import dataset_releasing, dataset_shrinking
 from heimdall_pipelines.cli.confirming import confirm_deletion
 from heimdall_pipelines.cli.console import errors, output, table
 from heimdall_pipelines.cli.dataset_options import with_spec_options
@@ -120,6 +120,10 @@ def expand(
 
 
 app.command("shrink")(dataset_shrinking.shrink)
+app.command("release")(dataset_releasing.release)
+app.command("export")(dataset_releasing.export)
+app.command("verify")(dataset_releasing.verify)
+app.command("baseline")(dataset_releasing.baseline)
 
 
 @app.command("make")
@@ -187,7 +191,13 @@ def show(name: Name) -> None:
 
 
 @app.command("delete")
-def delete(name: Name, yes: Annotated[bool, typer.Option("--yes", help="Don't ask for confirmation")] = False) -> None:
+def delete(
+    name: Name,
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask for confirmation")] = False,
+    with_releases: Annotated[
+        bool, typer.Option("--with-releases", help="Delete also a dataset that has releases, with them")
+    ] = False,
+) -> None:
     """Delete a dataset: its rows, its IQ objects and its partitions in Dagster."""
     from heimdall_pipelines.cli.dagster_instance import dagster_instance  # Dagster takes a second to load
     from heimdall_pipelines.cli.dataset_making import remove_partitions
@@ -205,7 +215,7 @@ def delete(name: Name, yes: Annotated[bool, typer.Option("--yes", help="Don't as
         what = f"dataset {name} with {counts.features} feature rows and {counts.iq_objects} IQ objects"
         if not yes:
             confirm_deletion(what, f"It can be regenerated from its parameters and seed {dataset.seed}")
-        delete_dataset(opened, name, partial(remove_partitions, instance))
+        delete_dataset(opened, name, partial(remove_partitions, instance), with_releases=with_releases)
         space = reclaim_space() if counts.iq_objects else ""
     output.print(f"deleted: {what}{space}", soft_wrap=True)
 

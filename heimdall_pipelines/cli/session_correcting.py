@@ -67,24 +67,56 @@ def correct(
 
 
 def export(
-    session: Session,
+    sessions: Annotated[list[str], typer.Argument(help="Slugs or ids, see: heimdall session list", metavar="SESSION")],
     out: Annotated[Path, typer.Option("--output", "-o", help="Folder; nothing in it is overwritten")] = Path(),
     archive: Annotated[
         bool, typer.Option("--archive", help="One .sigmf archive per station instead of pairs of files")
     ] = False,
+    format_: Annotated[
+        str,
+        typer.Option("--format", help="sigmf: recordings; parquet: features, as datasets are exported, of any number"),
+    ] = "sigmf",
+    licence: Annotated[
+        str | None, typer.Option(help="Of an export as parquet: identifier such as CC-BY-4.0, or a text file")
+    ] = None,
 ) -> None:
     """Write a session's recordings as SigMF, with everything that the imported files said.
 
-    Each station is a pair of RX_ID.sigmf-data and RX_ID.sigmf-meta; a .sigmf-collection lists them.
+    Each station is a pair of RX_ID.sigmf-data and RX_ID.sigmf-meta; a .sigmf-collection lists them. With --format
+    parquet the features of one or more sessions are written, with card, Croissant metadata and checksums.
     """
     from heimdall_pipelines.sessions.exporting import export_session
 
+    if format_ not in ("sigmf", "parquet"):
+        raise typer.BadParameter(f"--format {format_}: sigmf or parquet is expected")
+    if format_ == "parquet":
+        if archive:
+            raise typer.BadParameter("--archive cannot be combined with --format parquet")
+        _export_features(sessions, out, licence)
+        return
+    if len(sessions) != 1 or licence is not None:
+        raise typer.BadParameter("several sessions, and --licence, need --format parquet")
     with stores() as opened:
-        report = export_session(opened, session, out, as_archive=archive, progress=show_progress)
+        report = export_session(opened, sessions[0], out, as_archive=archive, progress=show_progress)
     for path in report.files:
         output.print(str(path), markup=False, soft_wrap=True)
     for rx_id in report.without_samples:
         output.print(f"{rx_id}: nothing was recorded", markup=False)
+
+
+def _export_features(sessions: Sequence[str], out: Path, licence: str | None) -> None:
+    from heimdall_pipelines.releases import require_pyarrow
+
+    require_pyarrow()
+    from heimdall_pipelines.releases.session_exports import export_sessions
+
+    with stores() as opened:
+        report = export_sessions(opened, sessions, out, licence=licence, progress=show_progress)
+    output.print(
+        f"exported: {len(report.description.sessions)} sessions, {report.description.num_samples} segments to {out}, "
+        f"{report.size_bytes / 1e6:.1f} MB",
+        soft_wrap=True,
+    )
 
 
 def _by_station(

@@ -26,6 +26,7 @@ from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION
 from heimdall_pipelines.store.dataset_snapshot import SampleRow, open_snapshot
 from heimdall_pipelines.store.datasets import Dataset
 from heimdall_pipelines.store.iq_form import IqForm
+from heimdall_pipelines.store.releases import list_releases
 from heimdall_pipelines.store.restoring import RowsToRestore, committed_batch, restore_rows
 from heimdall_pipelines.store.stores import Stores
 from heimdall_pipelines.throttle import Throttle
@@ -151,7 +152,8 @@ def _decide(
     doubtful = [sample for sample in unsure if sample not in free]
     if not doubtful:
         return _Decision(tuple(made), {})
-    if all(map(is_last_digit, doubtful)) and _is_other_processor(stores, dataset, recipe, regenerated):
+    may_differ = all(map(is_last_digit, doubtful)) and not list_releases(stores.database, dataset.id)
+    if may_differ and _is_other_processor(stores, dataset, recipe, regenerated):
         return _Decision(tuple(made), {}, new_root_because=OTHER_PROCESSOR)
     accepted = tuple(sample for sample in made if sample not in doubtful)
     return _Decision(accepted, {}, refused=tuple(doubtful))

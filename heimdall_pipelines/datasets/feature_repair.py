@@ -21,6 +21,7 @@ from heimdall_pipelines.store.batches import features_json, replace_features
 from heimdall_pipelines.store.dataset_locks import exclusive_lock
 from heimdall_pipelines.store.dataset_snapshot import SampleRow, open_snapshot
 from heimdall_pipelines.store.datasets import Dataset, get_living_dataset
+from heimdall_pipelines.store.releases import require_no_releases
 from heimdall_pipelines.store.stores import Stores
 from heimdall_pipelines.throttle import Progress
 
@@ -138,6 +139,8 @@ def repair_features(stores: Stores, name: str, workers: Workers, progress: Progr
         A batch of the dataset is being made, or a repair is running; nothing was changed.
     GeneratorVersionError
         The seed gives other samples in this version; nothing was changed.
+    ReleasedError
+        Rows have an older version, and the dataset has releases; nothing was changed.
     DatasetNotFoundError, UnavailableError
     """
     dataset = get_living_dataset(stores.database, name)
@@ -146,6 +149,14 @@ def repair_features(stores: Stores, name: str, workers: Workers, progress: Progr
     examples: list[str] = []
     with exclusive_lock(stores.database, dataset.id, name):
         plan = plan_feature_repair(stores, name)
+        if not plan.is_empty:
+            require_no_releases(
+                stores.database,
+                dataset.id,
+                name,
+                "newer features would change the samples of",
+                "create a new dataset with the same parameters and seed",
+            )
         show = ProgressLines(progress, name).of(f"of {sum(plan.rows_of_version.values())} rows regenerated")
         for batch_no in plan.batches:
             rows: list[str] = []

@@ -37,6 +37,7 @@ from heimdall_pipelines.store.datasets import Dataset, get_living_dataset
 from heimdall_pipelines.store.iq_form import NEW_FORM, sidecar_key
 from heimdall_pipelines.store.iq_objects import sample_iq_key
 from heimdall_pipelines.store.objects import ObjectEntry, ObjectStore
+from heimdall_pipelines.store.releases import require_no_releases
 from heimdall_pipelines.store.stores import Stores
 from heimdall_pipelines.throttle import Progress
 
@@ -122,9 +123,19 @@ def repair_dataset(
         Samples must be regenerated, but this version gives other ones; nothing was changed.
     NoSuchSampleError
         One of `also` is not committed.
+    ReleasedError
+        `overwrite` is given, and the dataset has releases; nothing was changed.
     DatasetNotFoundError, UnavailableError
     """
     dataset = get_living_dataset(stores.database, name)
+    if overwrite:
+        require_no_releases(
+            stores.database,
+            dataset.id,
+            name,
+            "repair with --overwrite could change the samples of",
+            "create a new dataset with the parameters that you want",
+        )
     with exclusive_lock(stores.database, dataset.id, name):
         if restore:
             restored = restore_parameters(stores.database, dataset, reason="a repair restored the parameters")

@@ -122,6 +122,11 @@ class DatasetSnapshot:
         self.batches = tuple(Batch(**row._mapping) for row in rows)
         self.last_commit = _last_commit(connection, dataset.id)
 
+    @property
+    def connection(self) -> Connection:
+        """The connection to the snapshot, for other modules' reads."""
+        return self._connection
+
     def samples(self, first: int, end: int) -> Iterator[SampleRow]:
         """Feature rows with ``first <= sample_idx < end``, in order, fetched in small groups."""
         rows = self._stream(

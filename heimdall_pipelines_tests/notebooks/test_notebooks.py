@@ -46,4 +46,4 @@ def test_notebook_runs_and_gives_its_pictures(page, environment, tmp_path, monke
 
 
 def test_there_are_notebooks():
-    assert [page.stem for page in PAGES] == ["dataset", "rf", "session"]
+    assert [page.stem for page in PAGES] == ["dataset", "learning", "rf", "session"]

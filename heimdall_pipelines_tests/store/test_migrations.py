@@ -30,6 +30,7 @@ TABLES = {
     "changes",
     "dataset_parameters",
     "terrain_tiles",
+    "dataset_releases",
 }
 DATASET = (
     "INSERT INTO heimdall.synthetic_datasets (name, dataset_type, spec, receivers, seed,"

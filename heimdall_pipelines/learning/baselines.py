@@ -1,0 +1,372 @@
+"""Simple methods that locate transmitters, and their errors on every split: what a model must beat."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.learning.arrays import SampleArrays, load_arrays
+from heimdall_pipelines.learning.folder import ExportFolder
+from heimdall_pipelines.learning.time_differences import PairArrays, load_pairs, tdoa_of_pairs
+from heimdall_pipelines.rf.geodesy import distance_m
+from heimdall_pipelines.rf.positioning import PositionError, Receiver, locate
+from heimdall_pipelines.rf.tdoa import TimeDifference
+
+NEIGHBOURS = 10
+ITERATIONS = 300  # of the trees
+LEARNED = ("nearest neighbours, levels", "trees, levels")
+_LEVEL, _SNR = "rssi_dbm", "snr_db"
+_FEATURES = (_LEVEL, _SNR, "frequency_offset_hz")
+_ABSENT_DBM = -150.0  # a level below any that is detected
+_DRMS = float(np.sqrt(-2 * np.log(0.05)))  # of an ellipse of 95 %, over its standard deviation
+_MANY = 5000  # training samples from which several threads are faster
+_FEW = 20  # samples with which a model is trained at least
+
+
+class MissingLearnerError(HeimdallError):
+    """scikit-learn is not installed."""
+
+
+@dataclass(frozen=True)
+class BaselineRow:
+    """Errors of a baseline on a split's test samples.
+
+    Attributes
+    ----------
+    split, baseline : str
+    num : int
+        Test samples that were located; 0 where there is a reason.
+    median_m, p90_m, mean_m : float
+    within_1km : float
+        Share.
+    reason : str
+    """
+
+    split: str
+    baseline: str
+    num: int = 0
+    median_m: float = 0.0
+    p90_m: float = 0.0
+    mean_m: float = 0.0
+    within_1km: float = 0.0
+    reason: str = ""
+
+    @classmethod
+    def of(cls, split: str, baseline: str, errors_m: NDArray[np.float64]) -> BaselineRow:
+        """Statistics of errors."""
+        return cls(
+            split,
+            baseline,
+            len(errors_m),
+            round(float(np.median(errors_m)), 1),
+            round(float(np.percentile(errors_m, 90)), 1),
+            round(float(errors_m.mean()), 1),
+            round(float(np.mean(errors_m <= 1000)), 4),
+        )
+
+
+@dataclass(frozen=True)
+class BaselineReport:
+    """Errors of all baselines.
+
+    Attributes
+    ----------
+    seed : int
+    rows : tuple of BaselineRow
+    """
+
+    seed: int
+    rows: tuple[BaselineRow, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """As releases and cards hold it."""
+        return {"seed": self.seed, "learned": list(LEARNED), "rows": [asdict(row) for row in self.rows]}
+
+
+@dataclass(frozen=True)
+class _Task:
+    """Samples of a split."""
+
+    train: SampleArrays
+    test: SampleArrays
+    train_pairs: PairArrays | None
+    test_pairs: PairArrays | None
+    seed: int
+    max_tdoa: int
+
+
+Located = NDArray[np.float64]  # east and north, m; NaN where a sample is not located
+
+
+def evaluate_baselines(
+    export: ExportFolder,
+    *,
+    seed: int = 0,
+    max_train: int = 100_000,
+    max_tdoa: int = 2000,
+    progress: Callable[[str], None] = lambda _: None,
+) -> BaselineReport:
+    """Locate the test samples of every split by every baseline.
+
+    Parameters
+    ----------
+    export : ExportFolder
+        With positions of its transmitters.
+    seed : int, optional
+        Of the models and of the choice of samples.
+    max_train : int, optional
+        Most training samples of a model.
+    max_tdoa : int, optional
+        Most test samples that are located by time differences, which take some 10 ms each.
+    progress : callable, optional
+        Called with a line before each baseline.
+
+    Raises
+    ------
+    MissingLearnerError
+        scikit-learn is not installed.
+    """
+    rows: list[BaselineRow] = []
+    bounds = _bounds_m(export)
+    for split in export.description.splits:
+        task = _task(export, split, seed=seed, max_train=max_train, max_tdoa=max_tdoa)
+        for name, method in BASELINES.items():
+            progress(f"{split}: {name}")
+            reason = _reason_against(task, name)
+            if reason is not None:
+                rows.append(BaselineRow(split, name, reason=reason))
+                continue
+            errors_m = _errors_m(task.test, method(task))
+            located = errors_m[np.isfinite(errors_m)]
+            rows.append(
+                BaselineRow.of(split, name, located)
+                if len(located)
+                else BaselineRow(split, name, reason="no sample could be located")
+            )
+        of_test = bounds[np.isin(bounds[:, 0], task.test.sample_idx), 1]
+        of_test = of_test[np.isfinite(of_test)]
+        rows.append(
+            BaselineRow.of(split, "Cramer-Rao bound", of_test)
+            if len(of_test)
+            else BaselineRow(split, "Cramer-Rao bound", reason="no bound")
+        )
+    return BaselineReport(seed, tuple(rows))
+
+
+def _task(export: ExportFolder, split: str, *, seed: int, max_train: int, max_tdoa: int) -> _Task:
+    train = load_arrays(export, _FEATURES, split=split, part="train")
+    test = load_arrays(export, _FEATURES, split=split, part="test")
+    if len(train) > max_train:
+        train = train.take(np.sort(np.random.default_rng(seed).choice(len(train), max_train, replace=False)))
+    has_pairs = export.description.has_time_differences
+    return _Task(
+        train,
+        test,
+        load_pairs(export, train) if has_pairs else None,
+        load_pairs(export, test) if has_pairs else None,
+        seed,
+        max_tdoa,
+    )
+
+
+def _reason_against(task: _Task, name: str) -> str | None:
+    if not len(task.test):
+        return "no test samples"
+    if not np.isfinite(task.test.targets_m).all():
+        return "unknown positions"
+    if name in _NEED_PAIRS and (task.test_pairs is None or not task.test_pairs.num_known):
+        return "no time differences"
+    if name in _TRAINED and len(task.train) < _FEW:
+        return f"fewer than {_FEW} training samples"
+    return None
+
+
+def _errors_m(samples: SampleArrays, located_m: Located) -> NDArray[np.float64]:
+    errors = np.full(len(samples), np.nan)
+    known = np.isfinite(located_m).all(axis=1)
+    lats, lons = samples.frame.to_degrees(located_m[known])
+    errors[known] = distance_m(lats, lons, samples.tx_lats_deg[known], samples.tx_lons_deg[known])
+    return errors
+
+
+def _bounds_m(export: ExportFolder) -> NDArray[np.float64]:
+    """Index and root mean square error of the bound, from the ellipse of 95 %."""
+    table = export.table("samples", ["sample_idx", "bound_semi_major_m", "bound_semi_minor_m"])
+    major, minor = (table[name].to_numpy().astype(float) for name in table.column_names[1:])
+    return np.stack([table["sample_idx"].to_numpy().astype(float), np.hypot(major, minor) / _DRMS], axis=-1)
+
+
+def weighted_centroid(task: _Task) -> Located:
+    """Mean position of the receivers that detected, weighted by the square root of the power, as 1 / distance."""
+    level_dbm = task.test.feature(_LEVEL).astype(np.float64)
+    used = task.test.detected & np.isfinite(level_dbm)
+    relative_db = level_dbm - np.max(np.where(used, level_dbm, -np.inf), axis=1, keepdims=True, initial=-1e9)
+    weights = np.where(used, 10 ** (np.where(used, relative_db, 0.0) / 20), 0.0)
+    total = weights.sum(axis=1, keepdims=True)
+    places = np.where(used[..., None], task.test.rx_m, 0.0)
+    centroid = (weights[..., None] * places).sum(axis=1) / np.where(total > 0, total, np.nan)
+    return np.asarray(centroid, float)
+
+
+def strongest_receiver(task: _Task) -> Located:
+    """Position of the receiver with the highest level."""
+    level_dbm = task.test.feature(_LEVEL)
+    used = task.test.detected & np.isfinite(level_dbm)
+    best = np.where(used, level_dbm, -np.inf).argmax(axis=1)
+    places: Located = task.test.rx_m[np.arange(len(best)), best].copy()
+    places[~used.any(axis=1)] = np.nan
+    return places
+
+
+def nearest_neighbours(task: _Task) -> Located:
+    """Mean of the nearest training samples by levels, weighted by 1 / distance."""
+    train, test = _levels(task)
+    scale = np.maximum(train.std(axis=0), 1e-6)
+    model = _learner("neighbors", "KNeighborsRegressor")(n_neighbors=min(NEIGHBOURS, len(train)), weights="distance")
+    return np.asarray(model.fit(train / scale, task.train.targets_m).predict(test / scale))
+
+
+def level_trees(task: _Task) -> Located:
+    """Gradient-boosted trees on levels."""
+    train, test = _levels(task)
+    return _trees(task, train, test)
+
+
+def tdoa_and_level_trees(task: _Task) -> Located:
+    """Gradient-boosted trees on levels and time differences."""
+    assert task.train_pairs is not None
+    assert task.test_pairs is not None
+    train, test = _levels(task)
+    orders = [_order(samples) for samples in (task.train, task.test)]
+    pairs = [
+        tdoa_of_pairs(samples, of, order)
+        for samples, of, order in zip((task.train, task.test), (task.train_pairs, task.test_pairs), orders, strict=True)
+    ]
+    width = max(one.shape[1] for one in pairs)
+    wide = [np.pad(one, ((0, 0), (0, width - one.shape[1])), constant_values=np.nan) for one in pairs]
+    return _trees(task, np.hstack([train, wide[0]]), np.hstack([test, wide[1]]))
+
+
+def robust_tdoa(task: _Task) -> Located:
+    """Robust least squares from time differences, as `heimdall session locate` does; of some samples."""
+    assert task.test_pairs is not None
+    located = np.full((len(task.test), 2), np.nan)
+    chosen = np.arange(len(task.test))
+    if len(chosen) > task.max_tdoa:
+        chosen = np.sort(np.random.default_rng(task.seed).choice(chosen, task.max_tdoa, replace=False))
+    for at in chosen:
+        place = _located_by_tdoa(task.test, task.test_pairs, int(at))
+        if place is not None:
+            located[at] = task.test.frame.to_metres(*place)
+    return located
+
+
+def _located_by_tdoa(samples: SampleArrays, pairs: PairArrays, at: int) -> tuple[float, float] | None:
+    receivers = [
+        Receiver(
+            str(samples.rx_ids[at, index]),
+            float(samples.rx_lats_deg[at, index]),
+            float(samples.rx_lons_deg[at, index]),
+            float(samples.rx_alts_m[at, index]),
+        )
+        for index in range(samples.mask.shape[1])
+        if samples.mask[at, index]
+    ]
+    numbers = {receiver.rx_id: number for number, receiver in enumerate(receivers)}
+    differences = [
+        TimeDifference(numbers[a], numbers[b], tdoa_us, std_us, peak, None)
+        for a, b, tdoa_us, std_us, peak in pairs.of_sample(int(samples.sample_idx[at]))
+        if a in numbers and b in numbers
+    ]
+    try:
+        fix = locate(receivers, differences)
+    except PositionError:
+        return None
+    return fix.latitude, fix.longitude
+
+
+BASELINES: Mapping[str, Callable[[_Task], Located]] = {
+    "weighted centroid": weighted_centroid,
+    "strongest receiver": strongest_receiver,
+    LEARNED[0]: nearest_neighbours,
+    LEARNED[1]: level_trees,
+    "robust TDoA": robust_tdoa,
+    "trees, levels and TDoA": tdoa_and_level_trees,
+}
+_NEED_PAIRS = frozenset({"robust TDoA", "trees, levels and TDoA"})
+_TRAINED = frozenset({*LEARNED, "trees, levels and TDoA"})
+
+
+def _levels(task: _Task) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Inputs of a model: by receiver in a fixed network, else with position and by descending level."""
+    if _is_fixed(task.train) and _is_fixed(task.test):
+        return _fixed_levels(task.train), _fixed_levels(task.test)
+    width = max(task.train.mask.shape[1], task.test.mask.shape[1])
+    return _sorted_levels(task.train, width), _sorted_levels(task.test, width)
+
+
+def _is_fixed(samples: SampleArrays) -> bool:
+    """Whether the receivers are the same in every sample."""
+    if not len(samples):
+        return False
+    same_names = (samples.rx_ids == samples.rx_ids[0]).all()
+    return bool(same_names and np.array_equal(samples.rx_lats_deg.max(axis=0), samples.rx_lats_deg.min(axis=0)))
+
+
+def _fixed_levels(samples: SampleArrays) -> NDArray[np.float64]:
+    level_dbm = samples.feature(_LEVEL).astype(np.float64)
+    levels: NDArray[np.float64] = np.where(samples.detected & np.isfinite(level_dbm), level_dbm, _ABSENT_DBM)
+    return levels
+
+
+def _order(samples: SampleArrays) -> NDArray[np.int64]:
+    """Receivers of each sample by descending level."""
+    if _is_fixed(samples):
+        return np.broadcast_to(np.arange(samples.mask.shape[1]), samples.mask.shape)
+    return np.argsort(-_fixed_levels(samples), axis=1, kind="stable")
+
+
+def _sorted_levels(samples: SampleArrays, width: int) -> NDArray[np.float64]:
+    order = _order(samples)
+    level_dbm = np.take_along_axis(_fixed_levels(samples), order, axis=1)
+    used = np.take_along_axis(samples.detected, order, axis=1)
+    # Positions in km, so that a neighbour's distance weighs them like decibels.
+    places_km = np.take_along_axis(samples.rx_m, order[..., None], axis=1) / 1e3
+    values = np.concatenate([level_dbm[..., None], np.where(used[..., None], places_km, 0.0)], axis=-1)
+    missing = width - values.shape[1]
+    values = np.pad(values, ((0, 0), (0, missing), (0, 0)))
+    values[:, values.shape[1] - missing :, 0] = _ABSENT_DBM
+    return values.reshape(len(samples), -1)
+
+
+def _trees(task: _Task, train: NDArray[np.float64], test: NDArray[np.float64]) -> Located:
+    kind = _learner("ensemble", "HistGradientBoostingRegressor")
+    # Threads that wait for each other on a busy machine take longer than one, unless there is much to do.
+    num_threads = None if len(train) >= _MANY else 1
+    with _learner_module("threadpoolctl").threadpool_limits(num_threads, user_api="openmp"):
+        outputs = [
+            kind(max_iter=ITERATIONS, learning_rate=0.1, early_stopping=False, random_state=task.seed)
+            .fit(train, task.train.targets_m[:, axis])
+            .predict(test)
+            for axis in (0, 1)
+        ]
+    return np.stack(outputs, axis=-1)
+
+
+def _learner(module: str, name: str) -> Any:
+    return getattr(_learner_module(f"sklearn.{module}"), name)
+
+
+def _learner_module(name: str) -> Any:
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise MissingLearnerError(
+            "the baselines that learn need scikit-learn: pip install 'heimdall-pipelines[learning]'"
+        ) from error

@@ -1,0 +1,180 @@
+"""Writes the tables of an export from a stream of rows, in bounded memory."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from heimdall_pipelines.learning.columns import schema_of, split_column
+from heimdall_pipelines.learning.splits import SplitDefinition, labels_of
+from heimdall_pipelines.releases.arrow_rows import BoundModel, RowTables, row_tables
+from heimdall_pipelines.releases.folder_writing import HashedFile, NewFolder
+from heimdall_pipelines.releases.splitting import Places, days_of, link_labels
+from heimdall_pipelines.store.releases import TextRow
+
+ROWS_AT_ONCE = 1024  # samples: a group of rows in each file
+_UNSPLIT = "samples-without-splits.parquet"
+
+
+@dataclass(frozen=True)
+class WrittenTables:
+    """What was written of a stream of rows; the table ``samples`` waits for its splits.
+
+    Attributes
+    ----------
+    places : Places
+    num_samples, num_links, num_differences : int
+    feature_versions : frozenset of int
+    """
+
+    places: Places
+    num_samples: int
+    num_links: int
+    num_differences: int
+    feature_versions: frozenset[int]
+
+
+def table_file(table: str) -> str:
+    """Name of a table's file."""
+    return f"{table}.parquet"
+
+
+def write_rows(
+    folder: NewFolder,
+    rows: Iterator[TextRow],
+    bounds: BoundModel | None,
+    definitions: Sequence[SplitDefinition],
+    progress: Callable[[int], None],
+) -> WrittenTables:
+    """Write the tables ``links`` and ``time_differences``, and ``samples`` without its splits.
+
+    Parameters
+    ----------
+    folder : NewFolder
+    rows : iterator of TextRow
+    bounds : BoundModel or None
+    definitions : sequence of SplitDefinition
+    progress : callable
+        Called with the number of samples so far.
+    """
+    kinds = [one.kind for one in definitions]
+    of_receivers = next((one for one in definitions if one.kind == "receivers"), None)
+    places, versions = Places(), set[int]()
+    num_samples = num_links = num_differences = 0
+    with ExitStack() as stack:
+        samples = _writer(stack, stack.enter_context(folder.file(_UNSPLIT, is_part=False)), schema_of("samples"))
+        links = _writer(stack, stack.enter_context(folder.file(table_file("links"))), schema_of("links", kinds))
+        pairs = _writer(
+            stack, stack.enter_context(folder.file(table_file("time_differences"))), schema_of("time_differences")
+        )
+        for some in _groups_ahead(rows, ROWS_AT_ONCE):
+            tables = row_tables(some, bounds)
+            _gather(places, tables, needs_receivers=of_receivers is not None)
+            versions |= {row.feature_version for row in some}
+            samples.write_table(tables.samples)
+            links.write_table(_with_link_labels(tables.links, of_receivers))
+            if len(tables.differences):
+                pairs.write_table(tables.differences)
+            num_samples += len(some)
+            num_links += len(tables.links)
+            num_differences += len(tables.differences)
+            progress(num_samples)
+    return WrittenTables(places, num_samples, num_links, num_differences, frozenset(versions))
+
+
+def write_samples(folder: NewFolder, codes: dict[str, NDArray[np.int8]]) -> None:
+    """Write the table ``samples`` with the labels of the splits."""
+    source = folder.path / _UNSPLIT
+    schema = schema_of("samples", list(codes))
+    with ExitStack() as stack:
+        writer = _writer(stack, stack.enter_context(folder.file(table_file("samples"))), schema)
+        start = 0
+        for batch in pq.ParquetFile(source).iter_batches(batch_size=16 * ROWS_AT_ONCE):
+            table = pa.Table.from_batches([batch])
+            for kind, found in codes.items():
+                labels = pa.array(labels_of(found[start : start + len(table)]).tolist(), pa.string())
+                table = table.append_column(split_column(kind).name, labels)
+            writer.write_table(table.cast(schema))
+            start += len(table)
+    source.unlink()
+
+
+def write_table(folder: NewFolder, table: str, batches: Iterator[pa.Table]) -> int:
+    """Write a table from its parts; returns the number of rows."""
+    num = 0
+    with ExitStack() as stack:
+        writer = _writer(stack, stack.enter_context(folder.file(table_file(table))), schema_of(table))
+        for part in batches:
+            writer.write_table(part)
+            num += len(part)
+    return num
+
+
+def _groups_ahead(rows: Iterator[TextRow], size: int) -> Iterator[list[TextRow]]:
+    """Groups of rows, of which the next is fetched while the caller works on one: the server prints JSON meanwhile."""
+    with ThreadPoolExecutor(1, thread_name_prefix="export") as executor:
+        waiting = executor.submit(_group, rows, size)
+        while some := waiting.result():
+            waiting = executor.submit(_group, rows, size)
+            yield some
+
+
+def _group(rows: Iterator[TextRow], size: int) -> list[TextRow]:
+    return list(islice(rows, size))
+
+
+def _writer(stack: ExitStack, file: HashedFile, schema: pa.Schema) -> pq.ParquetWriter:
+    texts = [one.name for one in schema if pa.types.is_string(one.type)]
+    return stack.enter_context(
+        pq.ParquetWriter(
+            pa.PythonFile(file, mode="w"),
+            schema,
+            compression="zstd",
+            compression_level=1,
+            use_dictionary=texts,
+            write_statistics=True,
+        )
+    )
+
+
+def _gather(places: Places, tables: RowTables, *, needs_receivers: bool) -> None:
+    places.sample_idx.append(tables.samples["sample_idx"].to_numpy().astype(np.int64))
+    places.tx_lats_deg.append(_filled(tables.samples["tx_latitude"]))
+    places.tx_lons_deg.append(_filled(tables.samples["tx_longitude"]))
+    places.days.append(days_of(tables.samples["start_time_unix_us"].to_numpy()))
+    if needs_receivers:
+        places.counts.append(tables.counts)
+        places.rx_lats_deg.append(tables.links["rx_latitude"].to_numpy())
+        places.rx_lons_deg.append(tables.links["rx_longitude"].to_numpy())
+        places.detected.append(tables.links["signal_present"].to_numpy())
+
+
+def _with_link_labels(links: pa.Table, definition: SplitDefinition | None) -> pa.Table:
+    if definition is None:
+        return links
+    labels = link_labels(
+        definition,
+        links["sample_idx"].to_numpy().astype(np.int64),
+        links["rx_latitude"].to_numpy(),
+        links["rx_longitude"].to_numpy(),
+    )
+    column = split_column(definition.kind).name
+    with_labels = links.append_column(column, pa.array(labels.tolist(), pa.string()))
+    return with_labels.cast(schema_of("links", [definition.kind]))
+
+
+def _filled(column: pa.ChunkedArray) -> NDArray[np.float64]:
+    values: NDArray[np.float64] = column.cast(pa.float64()).to_numpy()
+    return values
+
+
+def merkle_text(groups: Sequence[bytes], group_size: int) -> str:
+    """Content of merkle.json."""
+    return json.dumps({"group_size": group_size, "groups": [group.hex() for group in groups]}, indent=0) + "\n"

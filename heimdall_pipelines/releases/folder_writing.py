@@ -1,0 +1,183 @@
+"""Writes a folder that is complete or absent: under a temporary name, with checksums last, renamed at the end."""
+
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.learning.description import SUMS_FILE
+
+
+class ExportError(HeimdallError):
+    """The export cannot be written or is refused; nothing is left under its name."""
+
+
+class HashedFile:
+    """A file that is written in order, and its SHA-256."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._digest = hashlib.sha256()
+        self.position = 0
+
+    def write(self, data: bytes) -> int:
+        """Append bytes."""
+        self._file.write(data)
+        self._digest.update(data)
+        self.position += len(data)
+        return len(data)
+
+    def tell(self) -> int:
+        """Bytes so far."""
+        return self.position
+
+    def flush(self) -> None:
+        """Pass the bytes on to the system."""
+        self._file.flush()
+
+    @property
+    def closed(self) -> bool:
+        """Whether no more can be written."""
+        return self._file.closed
+
+    def close(self) -> None:
+        """Do nothing: the folder closes its files."""
+
+    def readable(self) -> bool:
+        """False, as Arrow asks."""
+        return False
+
+    def writable(self) -> bool:
+        """True, as Arrow asks."""
+        return True
+
+    def seekable(self) -> bool:
+        """False, as Arrow asks."""
+        return False
+
+    @property
+    def sha256(self) -> str:
+        """Of the bytes so far."""
+        return self._digest.hexdigest()
+
+
+class NewFolder:
+    """Files of an export that is being written."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._sums: dict[str, str] = {}
+        self._sizes: dict[str, int] = {}
+
+    @contextmanager
+    def file(self, name: str, *, is_part: bool = True) -> Iterator[HashedFile]:
+        """Write a file; one that is no part of the export is for the caller to remove."""
+        path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as opened:
+            hashed = HashedFile(opened)
+            yield hashed
+        if is_part:
+            self._sums[name], self._sizes[name] = hashed.sha256, hashed.position
+
+    def write(self, name: str, content: str) -> None:
+        """Write a text file."""
+        with self.file(name) as file:
+            file.write(content.encode())
+
+    def sha256(self, name: str) -> str:
+        """Of a file that is written."""
+        return self._sums[name]
+
+    def size_bytes(self, name: str) -> int:
+        """Of a file that is written."""
+        return self._sizes[name]
+
+    @property
+    def names(self) -> list[str]:
+        """Files so far, sorted."""
+        return sorted(self._sums)
+
+    def write_sums(self) -> None:
+        """Write the checksums of all files, and have everything on the disk."""
+        content = "".join(f"{self._sums[name]}  {name}\n" for name in self.names)
+        for name in self.names:
+            _sync(self.path / name)
+        path = self.path / SUMS_FILE
+        path.write_text(content)
+        _sync(path)
+        _sync(self.path)
+
+
+@contextmanager
+def new_folder(target: Path) -> Iterator[NewFolder]:
+    """Write a folder; at the end of the block it gets its name, after an error nothing is left.
+
+    What a killed export left is removed first: an export starts clean.
+
+    Raises
+    ------
+    ExportError
+        The name is taken, another export to this name is running, or the files cannot be written.
+    """
+    target = target.absolute()
+    partial = target.with_name(f".{target.name}.partial")
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ExportError(f"{target} exists already and is not an empty folder: give another one with -o")
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(partial, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise ExportError(f"{target}: the folder cannot be made: {error.strerror or error}") from error
+    try:
+        _lock(descriptor, target)
+        _empty(partial)
+        try:
+            folder = NewFolder(partial)
+            yield folder
+            folder.write_sums()
+            if target.is_dir():
+                target.rmdir()
+            partial.rename(target)
+        except BaseException as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            if isinstance(error, OSError) and not isinstance(error, HeimdallError):
+                raise ExportError(_what_failed(target, error)) from error
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, target: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise ExportError(f"{target} is being written by another export; wait for it, or give another -o") from error
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _what_failed(target: Path, error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{target}: no room is left on the device; the export was removed. Make room, or give another -o"
+    return f"{target} cannot be written: {error.strerror or error}; the export was removed"
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,101 @@
+"""Which IQ an export has, and where it comes from: stored objects, or regenerated from the seed."""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from heimdall_pipelines.datasets.iq_files import iq_file
+from heimdall_pipelines.datasets.samples import Recipe, sample_receptions
+from heimdall_pipelines.datasets.stored_truth import stored_sample
+from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.releases.folder_writing import ExportError
+from heimdall_pipelines.releases.iq_writing import IqItem
+from heimdall_pipelines.store.dataset_snapshot import DatasetSnapshot
+from heimdall_pipelines.store.iq_objects import read_sidecar
+from heimdall_pipelines.store.objects import ObjectLocation, ObjectStore
+from heimdall_pipelines.store.releases import stored_iq_sums
+
+
+class IqChoiceError(HeimdallError):
+    """The value of --iq is none that exists."""
+
+
+@dataclass(frozen=True)
+class IqChoice:
+    """Which samples' IQ is exported.
+
+    Attributes
+    ----------
+    text : str
+        none, stored, all or a number.
+    """
+
+    text: str
+
+    def __post_init__(self) -> None:
+        if self.text not in ("none", "stored", "all") and not re.fullmatch("[0-9]{1,7}", self.text):
+            raise IqChoiceError(f"--iq {self.text}: none, stored, all or a number of samples is expected")
+
+    def first_missing(self, num_samples: int) -> int:
+        """Samples below this index are exported also where their IQ is not stored."""
+        if self.text in ("none", "stored"):
+            return 0
+        return num_samples if self.text == "all" else min(int(self.text), num_samples)
+
+    def takes_stored(self, sample_idx: int) -> bool:
+        """Whether the stored IQ of a sample is exported."""
+        return self.text in ("stored", "all") or (self.text != "none" and sample_idx < int(self.text))
+
+
+def iq_items(snapshot: DatasetSnapshot, objects: ObjectStore, choice: IqChoice, num_samples: int) -> Iterator[IqItem]:
+    """IQ of the first samples in their order: stored or regenerated, or only its checksum where it is not wanted.
+
+    Raises
+    ------
+    ExportError
+        A stored object does not have the checksum of its row.
+    GeneratorVersionError, TerrainMissingError
+        IQ that is not stored cannot be regenerated.
+    """
+    end = choice.first_missing(num_samples)
+    stored = stored_iq_sums(snapshot.connection, snapshot.dataset.id, 0, num_samples)
+    next_idx = 0
+    for sample_idx, num_iq_samples, sums, paths in stored:
+        for missing in range(next_idx, min(sample_idx, end)):
+            yield from regenerated_items(snapshot, Recipe.of(snapshot.dataset, objects), missing)
+        next_idx = sample_idx + 1
+        for rx_id in sorted(sums):
+            if choice.takes_stored(sample_idx):
+                yield _stored_item(objects, sample_idx, rx_id, num_iq_samples, sums[rx_id], paths[rx_id])
+            else:
+                yield IqItem(sample_idx, rx_id, num_iq_samples, sums[rx_id], in_release=True)
+    for missing in range(next_idx, end):
+        yield from regenerated_items(snapshot, Recipe.of(snapshot.dataset, objects), missing)
+
+
+def regenerated_items(snapshot: DatasetSnapshot, recipe: Recipe, sample_idx: int) -> Iterator[IqItem]:
+    """IQ of a sample from its seed."""
+    row = snapshot.sample(sample_idx)
+    if row is None:
+        raise ExportError(f"sample {sample_idx} of dataset {snapshot.dataset.name} does not exist")
+    drawn = stored_sample(recipe, row)
+    if drawn.scene is None:
+        raise ExportError(f"sample {sample_idx} of dataset {snapshot.dataset.name} cannot be regenerated from its seed")
+    for site, reception in zip(drawn.sites, sample_receptions(recipe, drawn), strict=True):
+        file = iq_file(recipe, sample_idx, site, reception.iq)
+        yield IqItem(
+            sample_idx, site.rx_id, reception.iq.size, file.sha256, in_release=False, npy=file.npy, sigmf=file.sigmf
+        )
+
+
+def _stored_item(objects: ObjectStore, sample_idx: int, rx_id: str, num_samples: int, sha256: str, key: str) -> IqItem:
+    location = ObjectLocation(objects.synthetic_iq_bucket, key)
+    npy = objects.read(location, 0, objects.size_bytes(location))
+    if hashlib.sha256(npy).hexdigest() != sha256:
+        raise ExportError(
+            f"{location} was changed since it was stored: its checksum differs; see: "
+            "heimdall dataset validate NAME --checksums"
+        )
+    sigmf = read_sidecar(objects, location)
+    return IqItem(sample_idx, rx_id, num_samples, sha256, in_release=True, npy=npy, sigmf=sigmf)

@@ -1,0 +1,45 @@
+"""Merkle tree over samples: one root for all, and hashes of groups that say where something was changed."""
+
+from collections.abc import Iterable, Sequence
+from hashlib import sha256
+
+HASH_BYTES = 32
+GROUP_SIZE = 256  # leaves below a group's hash; a power of 2, so that groups are nodes of the tree
+_LEAF, _NODE, _ROOT = b"\x00", b"\x01", b"\x02"  # a leaf can never pass for a node (RFC 6962, section 2.1)
+
+
+def leaf_hash(*contents: bytes) -> bytes:
+    """Hash of a leaf over its contents, each of `HASH_BYTES`."""
+    assert all(len(content) == HASH_BYTES for content in contents)
+    return sha256(_LEAF + b"".join(contents)).digest()
+
+
+def tree_hash(nodes: Sequence[bytes]) -> bytes:
+    """Hash of the tree over some nodes, in their order; a node without a partner goes up as it is.
+
+    >>> tree_hash([bytes(32)]) == bytes(32)
+    True
+    """
+    if not nodes:
+        return sha256(b"").digest()
+    level = list(nodes)
+    while len(level) > 1:
+        pairs = [sha256(_NODE + one + other).digest() for one, other in zip(level[::2], level[1::2], strict=False)]
+        level = pairs + level[len(pairs) * 2 :]
+    return level[0]
+
+
+def group_hashes(leaves: Iterable[bytes]) -> list[bytes]:
+    """Hashes of the groups of `GROUP_SIZE` leaves, of which only the last may be smaller."""
+    groups, waiting = [], []
+    for leaf in leaves:
+        waiting.append(leaf)
+        if len(waiting) == GROUP_SIZE:
+            groups.append(tree_hash(waiting))
+            waiting = []
+    return [*groups, tree_hash(waiting)] if waiting else groups
+
+
+def root_hash(parameters: bytes, groups: Sequence[bytes]) -> bytes:
+    """Root over what determines the samples, and over the samples by the hashes of their groups."""
+    return sha256(_ROOT + parameters + tree_hash(groups)).digest()

@@ -1,0 +1,109 @@
+"""Reads the tables of an export in groups of samples, and computes their leaves."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from heimdall_pipelines.learning.description import NotAnExportError
+from heimdall_pipelines.releases.leaves import leaves_of_tables
+from heimdall_pipelines.releases.merkle import GROUP_SIZE
+
+_ROWS_AT_ONCE = 16_384
+
+
+@dataclass(frozen=True)
+class SampleGroup:
+    """Rows of some successive samples.
+
+    Attributes
+    ----------
+    samples, links : pyarrow.Table
+    differences : pyarrow.Table or None
+    iq_sha256 : dict of int to dict of str to str
+        By sample_idx and rx_id, of the IQ whose checksums belong to the release.
+    """
+
+    samples: pa.Table
+    links: pa.Table
+    differences: pa.Table | None
+    iq_sha256: dict[int, dict[str, str]]
+
+    def leaves(self) -> list[bytes]:
+        """Leaves of the samples."""
+        return list(leaves_of_tables(self.samples, self.links, self.iq_sha256, self.differences))
+
+
+def groups_of_export(folder: Path, *, has_differences: bool, size: int = GROUP_SIZE) -> Iterator[SampleGroup]:
+    """Give the rows of `size` samples at a time, in their order.
+
+    Raises
+    ------
+    NotAnExportError
+        A file is no Parquet file, lacks a column, or its rows are not in the order of the samples.
+    """
+    try:
+        links, iq = _Rows(folder / "links.parquet"), _Rows(folder / "iq.parquet")
+        differences = _Rows(folder / "time_differences.parquet") if has_differences else None
+        samples = _Rows(_samples_file(folder))
+        while len(group := samples.take(size)):
+            end = group["sample_idx"][-1].as_py() + 1
+            sums: dict[int, dict[str, str]] = {}
+            for row in iq.below(end).to_pylist():
+                if row["in_release"]:
+                    sums.setdefault(row["sample_idx"], {})[row["rx_id"]] = row["sha256"]
+            yield SampleGroup(group, links.below(end), None if differences is None else differences.below(end), sums)
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise NotAnExportError(f"{folder}: a table cannot be read: {error}") from error
+
+
+def leaves_of_export(folder: Path, *, has_differences: bool) -> Iterator[bytes]:
+    """Leaves of all samples of an export; raises as `groups_of_export`."""
+    for group in groups_of_export(folder, has_differences=has_differences):
+        yield from group.leaves()
+
+
+def _samples_file(folder: Path) -> Path:
+    return folder / "samples.parquet"
+
+
+class _Rows:
+    """Rows of a table sorted by sample_idx, taken from the front."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        file = pq.ParquetFile(path)
+        self._batches = file.iter_batches(batch_size=_ROWS_AT_ONCE)
+        self._rows = file.schema_arrow.empty_table()
+        self._last = -1
+
+    def take(self, num: int) -> pa.Table:
+        """The next `num` rows, fewer at the end."""
+        while len(self._rows) < num and self._more():
+            pass
+        return self._cut(num)
+
+    def below(self, end: int) -> pa.Table:
+        """The next rows, whose sample_idx is below `end`."""
+        while (not len(self._rows) or self._rows["sample_idx"][-1].as_py() < end) and self._more():
+            pass
+        return self._cut(int(np.searchsorted(self._rows["sample_idx"].to_numpy(), end)))
+
+    def _cut(self, num: int) -> pa.Table:
+        taken, self._rows = self._rows.slice(0, num), self._rows.slice(num)
+        return taken
+
+    def _more(self) -> bool:
+        batch = next(self._batches, None)
+        if batch is None:
+            return False
+        if batch.num_rows:
+            indices = batch["sample_idx"].to_numpy()
+            if indices[0] < self._last or (np.diff(indices) < 0).any():
+                raise NotAnExportError(f"{self._path}: the rows are not sorted by sample_idx")
+            self._last = int(indices[-1])
+        self._rows = pa.concat_tables([self._rows, pa.Table.from_batches([batch])]).combine_chunks()
+        return True
