@@ -2,7 +2,7 @@
 
 import random
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 
 from heimdall_pipelines.datasets.findings import Findings
@@ -11,6 +11,7 @@ from heimdall_pipelines.datasets.regenerating import compare_stored
 from heimdall_pipelines.datasets.samples import Recipe, keeps_iq, make_sample
 from heimdall_pipelines.datasets.stored_truth import agrees, stored_sample
 from heimdall_pipelines.model.checks import MAX_EXAMPLES
+from heimdall_pipelines.model.time_differences import PairTimeDifference
 from heimdall_pipelines.rf.feature_registry import TIME_DIFFERENCES_SINCE
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
 from heimdall_pipelines.store.batches import SampleFeatureRow
@@ -91,13 +92,14 @@ def differences(row: SampleRow, made: SampleFeatureRow) -> Iterator[str]:
     for stored, again in zip(row.receivers, made.receivers, strict=False):
         if not agrees(stored.to_json(), again.of_version(row.feature_version).to_json(), FEATURE_TOLERANCE):
             yield f"features of {again.rx_id} are not those of its IQ"
-    if row.feature_version >= TIME_DIFFERENCES_SINCE and not _same_differences(row, made):
+    if row.feature_version >= TIME_DIFFERENCES_SINCE and not differences_agree(
+        row.time_differences or (), made.time_differences or ()
+    ):
         yield "its time differences are not those of its IQ"
 
 
-def _same_differences(row: SampleRow, made: SampleFeatureRow) -> bool:
-    """Whether the time differences agree, to what transforms that round by processor may change."""
-    stored, again = row.time_differences or (), made.time_differences or ()
+def differences_agree(stored: Sequence[PairTimeDifference], again: Sequence[PairTimeDifference]) -> bool:
+    """Whether time differences agree, to what transforms that round by processor may change."""
     if len(stored) != len(again):
         return False
     return all(

@@ -12,6 +12,7 @@ from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.releases.folder_writing import ExportError
 from heimdall_pipelines.releases.iq_writing import IqItem
 from heimdall_pipelines.store.dataset_snapshot import DatasetSnapshot
+from heimdall_pipelines.store.iq_form import IqForm
 from heimdall_pipelines.store.iq_objects import read_sidecar
 from heimdall_pipelines.store.objects import ObjectLocation, ObjectStore
 from heimdall_pipelines.store.releases import stored_iq_sums
@@ -85,17 +86,24 @@ def regenerated_items(snapshot: DatasetSnapshot, recipe: Recipe, sample_idx: int
     for site, reception in zip(drawn.sites, sample_receptions(recipe, drawn), strict=True):
         file = iq_file(recipe, sample_idx, site, reception.iq)
         yield IqItem(
-            sample_idx, site.rx_id, reception.iq.size, file.sha256, in_release=False, npy=file.npy, sigmf=file.sigmf
+            sample_idx,
+            site.rx_id,
+            reception.iq.size,
+            file.sha256,
+            in_release=False,
+            values=file.data,
+            sigmf=file.sigmf,
         )
 
 
 def _stored_item(objects: ObjectStore, sample_idx: int, rx_id: str, num_samples: int, sha256: str, key: str) -> IqItem:
     location = ObjectLocation(objects.synthetic_iq_bucket, key)
-    npy = objects.read(location, 0, objects.size_bytes(location))
-    if hashlib.sha256(npy).hexdigest() != sha256:
+    data = objects.read(location, 0, objects.size_bytes(location))
+    if hashlib.sha256(data).hexdigest() != sha256:
         raise ExportError(
             f"{location} was changed since it was stored: its checksum differs; see: "
             "heimdall dataset validate NAME --checksums"
         )
+    values = data[len(IqForm.of_key(key).header(num_samples)) :]
     sigmf = read_sidecar(objects, location)
-    return IqItem(sample_idx, rx_id, num_samples, sha256, in_release=True, npy=npy, sigmf=sigmf)
+    return IqItem(sample_idx, rx_id, num_samples, sha256, in_release=True, values=values, sigmf=sigmf)

@@ -1,10 +1,9 @@
 """IQ of an export: tar files of .npy and SigMF as WebDataset reads them, and a table of where each is.
 
-Tar, not Zarr: IQ is mostly noise, of which zstd saves 8 %, with shuffled bytes 19 %; a .npy inside a tar keeps the
-bytes whose SHA-256 the release has, it can be mapped into memory at its offset, and a shard streams in order.
+Tar, not Zarr: IQ is mostly noise, of which zstd saves 8 %, with shuffled bytes 19 %; a .npy inside a tar has the
+values whose SHA-256 the release has, it can be mapped into memory at its offset, and a shard streams in order.
 """
 
-import io
 import json
 import tarfile
 from collections.abc import Iterable, Iterator
@@ -14,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from heimdall_pipelines.formats.npy import read_npy_header
+from heimdall_pipelines.formats.npy import npy_header_bytes
 from heimdall_pipelines.learning.columns import schema_of
 from heimdall_pipelines.releases.folder_writing import HashedFile, NewFolder
 
@@ -24,14 +23,17 @@ _BLOCK = tarfile.BLOCKSIZE
 
 @dataclass(frozen=True)
 class IqItem:
-    """IQ of a receiver of a sample; ``npy`` and ``sigmf`` are None where only the checksum is known."""
+    """IQ of a receiver of a sample; ``values`` and ``sigmf`` are None where only the checksum is known.
+
+    ``sha256`` is that of the object in the store; ``values`` are complex64, little-endian.
+    """
 
     sample_idx: int
     rx_id: str
     num_samples: int
     sha256: str
     in_release: bool
-    npy: bytes | None = None
+    values: bytes | None = None
     sigmf: dict[str, Any] | None = None
 
 
@@ -48,17 +50,18 @@ class ShardWriter:
 
     def add(self, item: IqItem) -> tuple[str, int]:
         """Append an item; returns the shard's name and where the values begin."""
-        assert item.npy is not None
+        assert item.values is not None
         if item.sample_idx != self._sample_idx and (self._file is None or self._file.position >= self._shard_bytes):
             self._next()
         self._sample_idx = item.sample_idx
         assert self._file is not None
         base = f"{item.sample_idx:07d}.{item.rx_id}"
-        at = self._member(f"{base}.npy", item.npy)
+        header = npy_header_bytes(item.num_samples)
+        at = self._member(f"{base}.npy", header + item.values)
         if item.sigmf is not None:
-            self._member(f"{base}.sigmf-meta", json.dumps(item.sigmf, indent=1).encode())
-        header = read_npy_header(io.BytesIO(item.npy), base)
-        return self.names[-1], at + header.header_bytes
+            described = _described_as_npy(item.sigmf, f"{base}.npy", len(header))
+            self._member(f"{base}.sigmf-meta", json.dumps(described, indent=1).encode())
+        return self.names[-1], at + len(header)
 
     def close(self) -> None:
         """Complete the last shard."""
@@ -84,11 +87,21 @@ class ShardWriter:
         return start
 
 
+def _described_as_npy(sigmf: dict[str, Any], name: str, header_bytes: int) -> dict[str, Any]:
+    """The description of an object in the store, for its values behind the header of a .npy."""
+    first, *others = sigmf["captures"]
+    return {
+        **sigmf,
+        "global": {**sigmf["global"], "core:dataset": name},
+        "captures": [{**first, "core:header_bytes": header_bytes}, *others],
+    }
+
+
 def iq_table_batches(items: Iterable[IqItem], shards: ShardWriter, rows_at_once: int = 5000) -> Iterator[pa.Table]:
     """Write the items that have samples, and give the rows of the table ``iq``, some at a time."""
     rows: list[tuple[Any, ...]] = []
     for item in items:
-        shard, offset = shards.add(item) if item.npy is not None else (None, None)
+        shard, offset = shards.add(item) if item.values is not None else (None, None)
         rows.append((item.sample_idx, item.rx_id, item.num_samples, item.sha256, item.in_release, shard, offset))
         if len(rows) == rows_at_once:
             yield _table(rows)

@@ -58,7 +58,7 @@ def sample_leaf(values: Mapping[str, Any], iq_sha256: Mapping[str, str]) -> byte
     values : mapping of str to object
         Columns of measurement_features as `digests.row_digest` takes them; JSON in the order of jsonb.
     iq_sha256 : mapping of str to str
-        SHA-256 of each stored .npy by rx_id; empty where none is stored.
+        SHA-256 of each stored IQ object by rx_id; empty where none is stored.
     """
     sums = {"iq_metadata": as_stored({"sha256": dict(iq_sha256)})} if iq_sha256 else {}
     return leaf_hash(digest_of(RELEASED, _FEATURES, values), digest_of(("iq_metadata",), _IQ, sums))
@@ -81,7 +81,12 @@ def _normalised(row: Mapping[str, Any]) -> dict[str, Any]:
         {name: float(value) if name in _RECEIVER_NUMBERS else value for name, value in element.items()}
         for element in row["receiver_features"]
     ]
-    return {**row, "receiver_features": receivers, "truth": as_stored(SampleTruth.from_json(row["truth"]).to_json())}
+    return {
+        **row,
+        "receiver_features": receivers,
+        "time_differences": row["time_differences"] or [],  # older feature versions have none
+        "truth": as_stored(SampleTruth.from_json(row["truth"]).to_json()),
+    }
 
 
 def leaves_of_tables(
@@ -111,8 +116,7 @@ def values_of_tables(samples: pa.Table, links: pa.Table, differences: pa.Table |
     for row in samples.to_pylist():
         end = start + row["num_receivers_in_sample"]
         values = _values(row, elements[start:end], truths[start:end])
-        if pairs is not None:
-            values["time_differences"] = pairs.get(row["sample_idx"], [])
+        values["time_differences"] = pairs.get(row["sample_idx"], [])
         yield values
         start = end
 
@@ -186,11 +190,11 @@ def _link_truths(links: pa.Table) -> list[dict[str, Any]]:
     return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
-def _differences(table: pa.Table | None) -> dict[int, list[Any]] | None:
-    if table is None:
-        return None
+def _differences(table: pa.Table | None) -> dict[int, list[Any]]:
     found: dict[int, list[Any]] = {}
-    for row in table.to_pylist():
+    for row in table.to_pylist() if table is not None else ():
+        if row["reason"] is None:
+            del row["reason"]
         found.setdefault(row.pop("sample_idx"), []).append(as_stored(row))
     return found
 

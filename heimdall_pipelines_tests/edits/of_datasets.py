@@ -212,8 +212,9 @@ def _feature_rows() -> list[Edit]:
         edit(
             "a row is turned into one of the first feature version",
             features(
-                "feature_version = 1, time_differences = NULL, receiver_features = (SELECT jsonb_agg(element - 'cn0_dbhz' ORDER BY position)"
-                " FROM jsonb_array_elements(receiver_features) WITH ORDINALITY AS elements (element, position))"
+                "feature_version = 1, time_differences = NULL,"
+                " receiver_features = (SELECT jsonb_agg(element - 'cn0_dbhz' ORDER BY position) FROM"
+                " jsonb_array_elements(receiver_features) WITH ORDINALITY AS elements (element, position))"
             ),
             "feature_version",
         ),

@@ -12,7 +12,7 @@ from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.migrate import SchemaTooNewError, migrate
 from heimdall_pipelines_tests.waiting import TIMEOUT_S
 
-NEWEST = "0012"
+NEWEST = "0014"
 TABLES = {
     "websdr_stations",
     "known_sources",
