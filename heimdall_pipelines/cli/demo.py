@@ -74,7 +74,8 @@ def _locate(opened: Stores, slug: str) -> None:
     """Locate the session's transmitter; recordings of too few stations, or without clocks, cannot be located."""
     from heimdall_pipelines.cli.session_locating import print_position
     from heimdall_pipelines.rf.positioning import PositionError
-    from heimdall_pipelines.sessions.locating import LocateOptions, NotLocatableError, locate_session
+    from heimdall_pipelines.sessions.locating import locate_session
+    from heimdall_pipelines.sessions.session_position import LocateOptions, NotLocatableError
 
     output.print("Position of its transmitter, from the time differences between the stations:")
     try:

@@ -13,7 +13,7 @@ from heimdall_pipelines.cli.frequencies import optional_frequency_hz
 
 if TYPE_CHECKING:
     from heimdall_pipelines.rf.positioning import Area
-    from heimdall_pipelines.sessions.locating import SessionPosition
+    from heimdall_pipelines.sessions.session_position import SessionPosition
 
 
 def locate(
@@ -37,7 +37,8 @@ def locate(
 
     Stations without a clock that carries time differences are left out, with the reason.
     """
-    from heimdall_pipelines.sessions.locating import LocateOptions, locate_session
+    from heimdall_pipelines.sessions.locating import locate_session
+    from heimdall_pipelines.sessions.session_position import LocateOptions
 
     bandwidth_hz = optional_frequency_hz(bandwidth, "--bandwidth")
     if bandwidth_hz is not None and not 0 < bandwidth_hz < float("inf"):

@@ -6,8 +6,8 @@ from matplotlib.figure import Figure
 
 from heimdall_pipelines.pictures import MAX_PNG_BYTES, small_png
 from heimdall_pipelines.rf.positioning import log_likelihood
-from heimdall_pipelines.sessions.locating import SYSTEMATIC_US, SessionPosition
 from heimdall_pipelines.sessions.position_files import ellipse_outline, hyperbolas
+from heimdall_pipelines.sessions.session_position import SYSTEMATIC_US, SessionPosition
 
 _PIXELS = 220
 _MARGIN = 0.15  # of the extent of stations and position, around them

@@ -10,9 +10,10 @@ import pytest
 from heimdall_pipelines.rf.geodesy import distance_m
 from heimdall_pipelines.rf.positioning import Area
 from heimdall_pipelines.sessions.example import SOURCE
-from heimdall_pipelines.sessions.locating import LocateOptions, NotLocatableError, locate_session
+from heimdall_pipelines.sessions.locating import locate_session
 from heimdall_pipelines.sessions.position_files import geojson, kml
 from heimdall_pipelines.sessions.position_picture import position_png
+from heimdall_pipelines.sessions.session_position import LocateOptions, NotLocatableError
 from heimdall_pipelines.stations.network import Network, sync_network
 from heimdall_pipelines_tests.sessions.support import import_files, noise, npy_files, quiet
 

@@ -29,6 +29,8 @@ TABLES = {
     "changes",
     "dataset_parameters",
     "terrain_tiles",
+    "positions",
+    "station_delays",
 }
 DATASET = (
     "INSERT INTO heimdall.synthetic_datasets (name, dataset_type, spec, receivers, seed,"
@@ -74,7 +76,7 @@ def execute(database, statement, **values):
 
 
 def test_an_empty_database_gets_every_table_of_the_data_model(empty):
-    assert migrate(empty) == (None, "0011")
+    assert migrate(empty) == (None, "0013")
     found = rows(empty, "SELECT table_name FROM information_schema.tables WHERE table_schema = 'heimdall'")
     assert {row[0] for row in found} == TABLES | {"receiver_features", "schema_version"}
 
@@ -82,7 +84,7 @@ def test_an_empty_database_gets_every_table_of_the_data_model(empty):
 def test_migrating_again_changes_nothing_and_keeps_rows(empty):
     migrate(empty)
     execute(empty, DATASET)
-    assert migrate(empty) == ("0011", "0011")
+    assert migrate(empty) == ("0013", "0013")
     assert rows(empty, "SELECT count(*) FROM heimdall.synthetic_datasets")[0][0] == 1
 
 
@@ -104,13 +106,13 @@ def test_two_processes_that_migrate_at_once_both_succeed(empty_database_settings
     for process in processes:
         process.join(TIMEOUT_S)
     # One of them migrated from nothing, the other found it done.
-    assert results == [("0011", "0011"), (None, "0011")]
+    assert results == [("0013", "0013"), (None, "0013")]
 
 
 def test_a_schema_of_a_newer_version_is_refused_with_what_to_do(empty):
     migrate(empty)
     execute(empty, "UPDATE heimdall.schema_version SET version_num = '9999'")
-    with pytest.raises(SchemaTooNewError, match=r"revision 9999, newer than the 0011 .* update heimdall-pipelines"):
+    with pytest.raises(SchemaTooNewError, match=r"revision 9999, newer than the 0013 .* update heimdall-pipelines"):
         migrate(empty)
 
 
