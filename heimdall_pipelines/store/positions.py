@@ -82,13 +82,16 @@ class PositionRow:
 
 @dataclass(frozen=True)
 class LocatedEmission:
-    """Time differences of a session as a whole, at whatever place its transmitter is."""
+    """Time differences of a session as a whole, as measured, and the delays that were subtracted to locate it.
+
+    ``source`` is the position of its known source, None without one.
+    """
 
     slug: str
     start_time: datetime
     differences: tuple[MeasuredDifference, ...]
+    delays_us: dict[str, float]
     source: tuple[float, float] | None
-    position: tuple[float, float] | None
 
 
 def replace_positions(database: Database, target: SessionRevision, positions: Sequence[StoredPosition]) -> None:
@@ -173,7 +176,7 @@ def located_emissions(database: Database, *, limit: int, but: UUID | None = None
     with database.transaction() as connection:
         rows = connection.execute(
             text(
-                "SELECT s.slug, s.start_time, p.time_differences, p.latitude, p.longitude,"
+                "SELECT s.slug, s.start_time, p.time_differences, p.station_delays_us,"
                 " k.latitude AS source_latitude, k.longitude AS source_longitude FROM heimdall.positions p"
                 " JOIN heimdall.recording_sessions s ON s.id = p.recording_session_id"
                 " AND s.revision = p.session_revision LEFT JOIN heimdall.known_sources k ON k.id = s.known_source_id"
@@ -189,11 +192,11 @@ def located_emissions(database: Database, *, limit: int, but: UUID | None = None
                 row.slug,
                 row.start_time,
                 differences,
+                row.station_delays_us,
                 None if row.source_latitude is None else (row.source_latitude, row.source_longitude),
-                None if row.latitude is None else (row.latitude, row.longitude),
             )
             for row in rows
-            if (differences := _differences(row.time_differences)) is not None
+            if (differences := _differences(row.time_differences)) is not None and _has_numbers(row.station_delays_us)
         ]
 
 
