@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from heimdall_pipelines.cli import (
+    session_calibrating,
     session_correcting,
     session_importing,
     session_inspecting,
@@ -102,6 +103,7 @@ def extract(
 
 
 app.command("locate")(session_locating.locate)
+app.command("calibrate")(session_calibrating.calibrate)
 
 
 @app.command("show")

@@ -49,9 +49,9 @@ def failed(stores, slug):
     return {name: outcome for name, outcome in outcomes(stores, slug).items() if not outcome.passed}
 
 
-def seven_stations(stores, tmp_path, times_us, *, std_us=0.3, source=None):
+def seven_stations(stores, tmp_path, times_us, *, std_us=0.3, source=None, seed=0):
     """A session of seven stations, with stored time differences of these arrival times."""
-    files = npy_files(tmp_path, {x.rx_id: noise(24_000, key) for key, x in enumerate(SEVEN)})
+    files = npy_files(tmp_path, {x.rx_id: noise(24_000, seed + key) for key, x in enumerate(SEVEN)})
     options = {"known_source": source} if source else {}
     report = import_files(
         stores,
