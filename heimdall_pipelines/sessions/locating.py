@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from heimdall_pipelines.model.clock import MAX_UNCERTAINTY_US, ClockClass
 from heimdall_pipelines.model.position import StationDelay
 from heimdall_pipelines.model.receiver_kind import ReceiverKind
 from heimdall_pipelines.rf.geodesy import SPEED_OF_LIGHT_M_PER_S, distance_and_azimuth, distance_m
@@ -41,7 +42,6 @@ from heimdall_pipelines.throttle import Throttle
 
 logger = logging.getLogger(__name__)
 
-MAX_CLOCK_UNCERTAINTY_US = 20.0
 DELAY_MARGIN_US = 150.0  # of clocks and echoes, beyond the longest delay that the geometry allows
 _EDGE_NS = 10_000_000  # samples that the filter needs before and after a block
 _LOST_US = 100.0  # a block whose delay jumps by more is aligned anew
@@ -230,16 +230,21 @@ def _reason_against(recording: StationRecording, options: LocateOptions) -> str 
         return "OpenWebRX sends audio without time stamps, delayed by its buffers: never used for time differences"
     if recording.station.rx_id in options.trusted:
         return None
-    if recording.time_source != "gnss":
-        source = {"file": "comes from its file", "given": "was given by hand", "arrival": "is that of arrival here"}
+    clock = recording.clock
+    if clock.carries_time_differences:
+        return None
+    unless = f"if it is right to {MAX_UNCERTAINTY_US:g} us: --trust {recording.station.rx_id}"
+    if clock.uncertainty_us is not None and clock.kind is not ClockClass.ARRIVAL:
         return (
-            f"its time {source.get(recording.time_source, recording.time_source)}: nothing says that it is right to "
-            f"{MAX_CLOCK_UNCERTAINTY_US:g} us (if it is: --trust {recording.station.rx_id})"
+            f"its clock ({clock.kind}) is uncertain by {clock.uncertainty_us:.0f} us, above {MAX_UNCERTAINTY_US:g} us "
+            f"({unless})"
         )
-    uncertainty_us = (recording.time_uncertainty_ns or 0.0) / 1e3
-    if uncertainty_us > MAX_CLOCK_UNCERTAINTY_US:
-        return f"its clock is uncertain by {uncertainty_us:.0f} us, above {MAX_CLOCK_UNCERTAINTY_US:g} us"
-    return None
+    source = {"file": "comes from its file", "given": "was given by hand", "arrival": "is that of arrival here"}
+    why = f" ({recording.note})" if clock.kind is ClockClass.ARRIVAL and recording.note else ""
+    return (
+        f"its time {source.get(recording.time_source, recording.time_source)}{why}: nothing says that it is right to "
+        f"{MAX_UNCERTAINTY_US:g} us ({unless})"
+    )
 
 
 def _measure(

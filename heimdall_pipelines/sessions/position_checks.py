@@ -123,7 +123,7 @@ def _check_closure(
     if len(common) == 1 and num > len(broken):
         outcome.problem(f"the clock of {common.pop()} is the likely cause: without it the other triangles close")
     std_us = {
-        recording.station.rx_id: math.hypot(SYSTEMATIC_US, (recording.time_uncertainty_ns or 0.0) / 1e3)
+        recording.station.rx_id: math.hypot(SYSTEMATIC_US, recording.clock.uncertainty_us or 0.0)
         for recording in inputs.recordings
     }
     emission = emission_of(position.time_differences, receivers, None, position.station_delays_us)
