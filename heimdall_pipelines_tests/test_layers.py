@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "heimdall_pipelines"
 LAYERS = [
     {"cli", "definitions", "defs", "cluster"},
     {"datasets", "sessions", "stations", "terrain", "alerts", "status"},
-    {"store", "local", "pictures", "receivers"},
+    {"store", "local", "pictures", "report_page", "receivers"},
     {"model"},
     {"rf", "formats"},
     {"throttle", "field_problems"},
@@ -25,6 +25,7 @@ SIDEWAYS = {
     ("datasets", "terrain"),
     ("formats", "rf"),
     ("sessions", "stations"),
+    ("sessions", "terrain"),
     ("stations", "terrain"),
     ("status", "datasets"),
     ("status", "sessions"),
