@@ -272,7 +272,8 @@ def moving_map(area: MapArea, layers: Sequence[MapLayer], backgrounds: Mapping[s
             )
         for lon, lat, name in layer.places:
             x, y = at(lon, lat)
-            label = f'<text x="8" y="-6">{_text(name)}</text>' if name else ""
+            above = -6 if layer.symbol != "star" else 16  # a source is where its position is
+            label = f'<text x="8" y="{above}">{_text(name)}</text>' if name else ""
             marks.append(
                 f'<g data-at="{x:.2f} {y:.2f}" transform="translate({x:.2f} {y:.2f})">'
                 f"{_SYMBOLS[layer.symbol].format(colour=layer.colour)}{label}</g>"

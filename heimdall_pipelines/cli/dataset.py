@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from heimdall_pipelines.cli import dataset_shrinking
+from heimdall_pipelines.cli import dataset_shrinking, reporting
 from heimdall_pipelines.cli.confirming import confirm_deletion
 from heimdall_pipelines.cli.console import errors, output, table
 from heimdall_pipelines.cli.dataset_options import with_spec_options
@@ -120,6 +120,7 @@ def expand(
 
 
 app.command("shrink")(dataset_shrinking.shrink)
+app.command("report")(reporting.dataset_report)
 
 
 @app.command("make")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from heimdall_pipelines.cli import (
+    reporting,
     session_calibrating,
     session_correcting,
     session_importing,
@@ -104,6 +105,7 @@ def extract(
 
 app.command("locate")(session_locating.locate)
 app.command("calibrate")(session_calibrating.calibrate)
+app.command("report")(reporting.session_report)
 
 
 @app.command("show")

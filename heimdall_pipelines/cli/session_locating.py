@@ -13,6 +13,7 @@ from heimdall_pipelines.cli.frequencies import optional_frequency_hz
 
 if TYPE_CHECKING:
     from heimdall_pipelines.rf.positioning import Area
+    from heimdall_pipelines.rf.terrain import Terrain
     from heimdall_pipelines.sessions.session_position import SessionPosition
 
 
@@ -58,11 +59,17 @@ def locate(
     )
     with stores() as opened:
         found = locate_session(opened, session, options, show_progress)
+        terrain = None
+        if out is not None:
+            from heimdall_pipelines.sessions.map_ground import terrain_of
+            from heimdall_pipelines.sessions.position_picture import map_area
+
+            terrain = terrain_of(opened, map_area(found))
     print_position(found)
     if uncalibrated:
         _print_uncalibrated(found)
     if out is not None:
-        _write(found, out)
+        _write(found, out, terrain)
 
 
 def _area(text: str) -> Area:
@@ -162,7 +169,7 @@ def _print_uncalibrated(position: SessionPosition) -> None:
     )
 
 
-def _write(position: SessionPosition, folder: Path) -> None:
+def _write(position: SessionPosition, folder: Path, terrain: Terrain | None) -> None:
     from heimdall_pipelines.sessions.position_files import geojson, kml
     from heimdall_pipelines.sessions.position_picture import position_png
 
@@ -170,7 +177,7 @@ def _write(position: SessionPosition, folder: Path) -> None:
     (folder / "position.geojson").write_text(geojson(position), encoding="utf-8")
     (folder / "position.kml").write_text(kml(position), encoding="utf-8")
     written = ["position.geojson", "position.kml"]
-    png = position_png(position)
+    png = position_png(position, terrain)
     if png is not None:
         (folder / "position.png").write_bytes(png)
         written.append("position.png")

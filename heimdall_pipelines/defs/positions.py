@@ -34,10 +34,10 @@ def recorded_positions(
         location = locate_and_store(stores, context.partition_key, progress=context.log.info)
     if location.reason is not None:
         context.log.info(f"{location.session.slug}: not located: {location.reason}")
-    return dg.MaterializeResult(metadata=_metadata(location, context.log.warning))
+    return dg.MaterializeResult(metadata=_metadata(stores, location, context.log.warning))
 
 
-def _metadata(location: StoredLocation, warn: Callable[[str], object]) -> dict[str, dg.MetadataValue]:
+def _metadata(stores: Stores, location: StoredLocation, warn: Callable[[str], object]) -> dict[str, dg.MetadataValue]:
     session, position = location.session, location.position
     metadata: dict[str, dg.MetadataValue] = {
         "session": dg.MetadataValue.text(session.slug),
@@ -80,7 +80,7 @@ def _metadata(location: StoredLocation, warn: Callable[[str], object]) -> dict[s
         metadata["distance_to_known_source_km"] = dg.MetadataValue.float(round(position.distance_to_source_km, 3))
     if position.delays:
         metadata["delays_from"] = dg.MetadataValue.text(position.delays[0].session_slug)
-    picture = drawn_or_reason("position", partial(_draw, position), warn)
+    picture = drawn_or_reason("position", partial(_draw, stores, position), warn)
     if picture is not None:
         metadata["map"] = picture
     return metadata
@@ -97,10 +97,11 @@ def _stations(position: SessionPosition) -> Iterable[tuple[str, ...]]:
         )
 
 
-def _draw(position: SessionPosition) -> bytes | None:
-    from heimdall_pipelines.sessions.position_picture import position_png  # matplotlib: 27 MB that other runs save
+def _draw(stores: Stores, position: SessionPosition) -> bytes | None:
+    from heimdall_pipelines.sessions.map_ground import terrain_of
+    from heimdall_pipelines.sessions.position_picture import map_area, position_png  # matplotlib: 27 MB
 
-    return position_png(position)
+    return position_png(position, terrain_of(stores, map_area(position)))
 
 
 def _number(value: float | None) -> str:
