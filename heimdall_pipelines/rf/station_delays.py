@@ -96,7 +96,15 @@ class Misfit:
 def corrected(
     receivers: Sequence[Receiver], differences: Sequence[TimeDifference], delays_us: Mapping[str, float]
 ) -> tuple[TimeDifference, ...]:
-    """Subtract the delays of the stations from time differences; a station without one keeps its times."""
+    """Subtract the delays of the stations from time differences.
+
+    Parameters
+    ----------
+    receivers, differences
+        As of `positioning.locate`.
+    delays_us : mapping of str to float
+        By rx_id; a station without one keeps its times.
+    """
     delay = [delays_us.get(receiver.rx_id, 0.0) for receiver in receivers]
     return tuple(
         difference

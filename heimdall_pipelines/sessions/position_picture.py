@@ -67,7 +67,7 @@ def likelihood_overlay(position: SessionPosition, area: MapArea) -> bytes:
     rgba = mpl.colormaps["YlGnBu"](share)
     rgba[..., 3] = 0.75 * share
     packed = io.BytesIO()
-    Image.fromarray(np.rint(rgba * 255).astype(np.uint8), "RGBA").resize((440, 440), Image.Resampling.BILINEAR).save(
+    Image.fromarray(np.rint(rgba * 255).astype(np.uint8)).resize((440, 440), Image.Resampling.BILINEAR).save(
         packed, format="png", optimize=True
     )
     return packed.getvalue()
