@@ -219,8 +219,9 @@ def chart(title: str, y_label: str, lines: Sequence[Line], x_label: str = "time,
             path = "L".join("{:.1f} {:.1f}".format(*at(x, y)) for x, y in part)
             drawn.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="1.3"/>')
         if len(shown) <= 200:
-            for x, y in shown:
-                if _is_number(y) and y is not None:
+            for x, known_y in shown:
+                if known_y is not None and math.isfinite(known_y):
+                    y = known_y
                     column, row = at(x, y)
                     drawn.append(
                         f'<circle cx="{column:.1f}" cy="{row:.1f}" r="2.2" fill="{colour}">'

@@ -311,7 +311,7 @@ def _solve(
     correction = np.zeros(num)
     covariance = np.eye(num)
     spare = 0
-    weights = [np.ones(system.excess_us.size) for system in systems]
+    weights: list[NDArray[np.float64]] = [np.ones(system.excess_us.size) for system in systems]
     for _ in range(_STEPS):
         normal = np.eye(num) / _PRIOR_US**2
         right = -before_us / _PRIOR_US**2

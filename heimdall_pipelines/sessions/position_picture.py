@@ -58,7 +58,7 @@ def likelihood(position: SessionPosition, area: MapArea) -> NDArray[np.float64]:
         np.linspace(area.south, area.north, _PIXELS), np.linspace(area.west, area.east, _PIXELS), indexing="ij"
     )
     values = log_likelihood(position.receivers, position.differences, grid_lat, grid_lon, systematic_us=SYSTEMATIC_US)
-    return np.clip(values - values.max(), -_LEVELS_SHOWN, 0)
+    return np.asarray(np.clip(values - values.max(), -_LEVELS_SHOWN, 0), np.float64)
 
 
 def likelihood_overlay(position: SessionPosition, area: MapArea) -> bytes:
