@@ -27,7 +27,7 @@ _STEPS = 8  # of the robust weights
 _STATED_DEGREES_OF_FREEDOM = 16  # that the stated standard deviations count for, as in rf/positioning.py
 FALSE_ALARMS = 0.005  # of all stations together
 _MIN_DIFFERENCE_US = 1.0
-_LEAST_LEAD = 12.0  # in the sum of squared normalised residuals, over any other station
+_LEAST_LEAD = 6.0  # in the sum of squared normalised residuals, over any other station
 _GREATEST_UNEXPLAINED = 0.2  # share of the misfit that may be left when the station that explains it is left out
 
 
