@@ -57,7 +57,7 @@ def clocks(
     The transmitters' positions need not be known. Sessions must have been located by the daemon or by `heimdall session
     extract`, and received by four stations, or by three if their source is known. Exit code 1: a station differs.
     """
-    from heimdall_pipelines.sessions.station_clocks import MIN_EMISSIONS, differing, station_clocks
+    from heimdall_pipelines.sessions.clock_estimates import MIN_EMISSIONS, differing, station_clocks
 
     with stores() as opened:
         estimates = station_clocks(opened, limit=sessions)

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from heimdall_pipelines.model.clock import MAX_UNCERTAINTY_US, ClockClass
 from heimdall_pipelines.model.position import StationDelay
-from heimdall_pipelines.model.receiver_kind import ReceiverKind
 from heimdall_pipelines.rf.geodesy import SPEED_OF_LIGHT_M_PER_S, distance_and_azimuth, distance_m
 from heimdall_pipelines.rf.positioning import Area, PositionError, Receiver, locate
 from heimdall_pipelines.rf.segments import SEGMENT_NS, Interval, NoSegmentError, plan_segments
@@ -32,6 +30,7 @@ from heimdall_pipelines.sessions.session_position import (
     PairDelay,
     SessionPosition,
 )
+from heimdall_pipelines.sessions.station_clocks import reason_against_clock
 from heimdall_pipelines.store.iq_objects import IqObjectError, StationIq
 from heimdall_pipelines.store.measurements import StationRecording, list_recordings
 from heimdall_pipelines.store.objects import ObjectNotFoundError
@@ -226,25 +225,8 @@ def _reason_against(recording: StationRecording, options: LocateOptions) -> str 
         return "excluded"
     if recording.error_message is not None or recording.location is None:
         return recording.error_message or "nothing was recorded"
-    if recording.station.api_type == ReceiverKind.OPENWEBRX and recording.time_source == "arrival":
-        return "OpenWebRX sends audio without time stamps, delayed by its buffers: never used for time differences"
-    if recording.station.rx_id in options.trusted:
-        return None
-    clock = recording.clock
-    if clock.carries_time_differences:
-        return None
-    unless = f"if it is right to {MAX_UNCERTAINTY_US:g} us: --trust {recording.station.rx_id}"
-    if clock.uncertainty_us is not None and clock.kind is not ClockClass.ARRIVAL:
-        return (
-            f"its clock ({clock.kind}) is uncertain by {clock.uncertainty_us:.0f} us, above {MAX_UNCERTAINTY_US:g} us "
-            f"({unless})"
-        )
-    source = {"file": "comes from its file", "given": "was given by hand", "arrival": "is that of arrival here"}
-    why = f" ({recording.note})" if clock.kind is ClockClass.ARRIVAL and recording.note else ""
-    return (
-        f"its time {source.get(recording.time_source, recording.time_source)}{why}: nothing says that it is right to "
-        f"{MAX_UNCERTAINTY_US:g} us ({unless})"
-    )
+    rx_id = recording.station.rx_id
+    return reason_against_clock(recording, is_trusted=rx_id in options.trusted, hint=f" (if it is: --trust {rx_id})")
 
 
 def _measure(

@@ -10,8 +10,8 @@ from heimdall_pipelines.model.position import MeasuredDifference, StationDelay, 
 from heimdall_pipelines.rf.geodesy import distance_and_azimuth
 from heimdall_pipelines.rf.positioning import PositionError, Receiver
 from heimdall_pipelines.rf.station_delays import FALSE_ALARMS, DelayEstimate, estimate_delays, misfit
+from heimdall_pipelines.sessions.clock_estimates import MIN_EMISSIONS, differing, emission_of, station_clocks
 from heimdall_pipelines.sessions.session_position import SYSTEMATIC_US
-from heimdall_pipelines.sessions.station_clocks import MIN_EMISSIONS, differing, emission_of, station_clocks
 from heimdall_pipelines.store.measurements import StationRecording
 from heimdall_pipelines.store.positions import PositionRow
 from heimdall_pipelines.store.sessions import RecordingSession

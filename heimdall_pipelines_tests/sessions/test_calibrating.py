@@ -11,12 +11,12 @@ from sqlalchemy.exc import DatabaseError
 
 from heimdall_pipelines.sessions.calibrating import CalibrationOptions, NotCalibratableError, calibrate_session
 from heimdall_pipelines.sessions.checks import check_session
+from heimdall_pipelines.sessions.clock_estimates import differing, station_clocks
 from heimdall_pipelines.sessions.example import SOURCE
 from heimdall_pipelines.sessions.extraction import extract_session
 from heimdall_pipelines.sessions.locating import locate_session
 from heimdall_pipelines.sessions.positions import locate_and_store
 from heimdall_pipelines.sessions.session_position import LocateOptions
-from heimdall_pipelines.sessions.station_clocks import differing, station_clocks
 from heimdall_pipelines.stations.network import Network, sync_network
 from heimdall_pipelines.store.positions import read_positions
 from heimdall_pipelines.store.sessions import get_session
