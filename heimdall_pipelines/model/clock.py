@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from heimdall_pipelines.errors import HeimdallError
 
-MAX_UNCERTAINTY_US = 20.0  # of a clock that carries time differences
+MAX_CLOCK_UNCERTAINTY_US = 20.0  # of a clock that carries time differences
 _UNITS_US = {"ns": 1e-3, "us": 1.0, "ms": 1e3, "s": 1e6}
 _STATED = re.compile(r"(gnss|ntp|file):(\d+(?:\.\d+)?)(ns|us|ms|s)")
 
@@ -50,11 +50,11 @@ class Clock:
 
     @property
     def carries_time_differences(self) -> bool:
-        """Whether it is known to be right to `MAX_UNCERTAINTY_US`; that of arrival never is, whatever its jitter."""
+        """Whether it is known to be right to `MAX_CLOCK_UNCERTAINTY_US`; that of arrival never is, whatever its jitter."""
         return (
             self.kind in (ClockClass.GNSS, ClockClass.NTP, ClockClass.FILE)
             and self.uncertainty_us is not None
-            and self.uncertainty_us <= MAX_UNCERTAINTY_US
+            and self.uncertainty_us <= MAX_CLOCK_UNCERTAINTY_US
         )
 
     def __str__(self) -> str:

@@ -1,6 +1,6 @@
 """Whether a station's clock carries time differences: the one rule for features and positions."""
 
-from heimdall_pipelines.model.clock import MAX_UNCERTAINTY_US, ClockClass
+from heimdall_pipelines.model.clock import MAX_CLOCK_UNCERTAINTY_US, ClockClass
 from heimdall_pipelines.model.receiver_kind import ReceiverKind
 from heimdall_pipelines.store.measurements import StationRecording
 
@@ -30,9 +30,9 @@ def reason_against_clock(recording: StationRecording, *, is_trusted: bool = Fals
         return None
     if clock.uncertainty_us is not None and clock.kind is not ClockClass.ARRIVAL:
         return (
-            f"its clock ({clock.kind}) is uncertain by {clock.uncertainty_us:.0f} us, above {MAX_UNCERTAINTY_US:g} us"
+            f"its clock ({clock.kind}) is uncertain by {clock.uncertainty_us:.0f} us, above {MAX_CLOCK_UNCERTAINTY_US:g} us"
             f"{hint}"
         )
     source = _SOURCES.get(recording.time_source, recording.time_source)
     why = f" ({recording.note})" if clock.kind is ClockClass.ARRIVAL and recording.note else ""
-    return f"its time {source}{why}: nothing says that it is right to {MAX_UNCERTAINTY_US:g} us{hint}"
+    return f"its time {source}{why}: nothing says that it is right to {MAX_CLOCK_UNCERTAINTY_US:g} us{hint}"
