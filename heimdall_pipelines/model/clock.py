@@ -50,7 +50,7 @@ class Clock:
 
     @property
     def carries_time_differences(self) -> bool:
-        """Whether it is known to be right to `MAX_CLOCK_UNCERTAINTY_US`; that of arrival never is, whatever its jitter."""
+        """Whether it is right to `MAX_CLOCK_UNCERTAINTY_US`; that of arrival never is, whatever its jitter."""
         return (
             self.kind in (ClockClass.GNSS, ClockClass.NTP, ClockClass.FILE)
             and self.uncertainty_us is not None

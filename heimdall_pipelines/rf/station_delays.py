@@ -308,7 +308,7 @@ def _solve(
     systems: Sequence[_System], num: int, before_us: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
     """Correction of the delays, us, their covariance, us^2, and the number of spare observations."""
-    correction = np.zeros(num)
+    correction: NDArray[np.float64] = np.zeros(num)
     covariance = np.eye(num)
     spare = 0
     weights: list[NDArray[np.float64]] = [np.ones(system.excess_us.size) for system in systems]
@@ -316,21 +316,21 @@ def _solve(
         normal = np.eye(num) / _PRIOR_US**2
         right = -before_us / _PRIOR_US**2
         misfit_sum, spare = 0.0, -(num - 1)
-        projections = []
+        projections: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
         for system, weight in zip(systems, weights, strict=True):
             each = weight / system.std_us**2
             weighted = system.design * each[:, None]
-            inverse = np.linalg.pinv(system.design.T @ weighted, rcond=1e-12)
+            inverse = np.asarray(np.linalg.pinv(system.design.T @ weighted, rcond=1e-12), np.float64)
             projection = np.diag(each) - weighted @ inverse @ weighted.T
             normal[np.ix_(system.columns, system.columns)] += projection
             np.add.at(right, system.columns, projection @ system.excess_us)
             projections.append((inverse, weighted))
         normal += np.full((num, num), 1.0 / num**2)  # their mean is 0: no emission says anything of it
-        correction = np.linalg.solve(normal, right)
-        new_weights = []
+        correction = np.asarray(np.linalg.solve(normal, right), np.float64)
+        new_weights: list[NDArray[np.float64]] = []
         for system, (inverse, weighted), weight in zip(systems, projections, weights, strict=True):
             left = system.excess_us - correction[system.columns]
-            left = left - system.design @ (inverse @ (weighted.T @ left))
+            left = np.asarray(left - system.design @ (inverse @ (weighted.T @ left)), np.float64)
             misfit_sum += float(np.sum(weight * (left / system.std_us) ** 2))
             spare += left.size - system.design.shape[1]
             new_weights.append(1 / np.sqrt(1 + (left / system.std_us) ** 2))

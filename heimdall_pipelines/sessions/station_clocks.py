@@ -30,8 +30,8 @@ def reason_against_clock(recording: StationRecording, *, is_trusted: bool = Fals
         return None
     if clock.uncertainty_us is not None and clock.kind is not ClockClass.ARRIVAL:
         return (
-            f"its clock ({clock.kind}) is uncertain by {clock.uncertainty_us:.0f} us, above {MAX_CLOCK_UNCERTAINTY_US:g} us"
-            f"{hint}"
+            f"its clock ({clock.kind}) is uncertain by {clock.uncertainty_us:.0f} us, above "
+            f"{MAX_CLOCK_UNCERTAINTY_US:g} us{hint}"
         )
     source = _SOURCES.get(recording.time_source, recording.time_source)
     why = f" ({recording.note})" if clock.kind is ClockClass.ARRIVAL and recording.note else ""
