@@ -10,6 +10,7 @@ from heimdall_pipelines.cluster import lost_runs
 from heimdall_pipelines.defs import (
     alerts,
     dataset_export,
+    positions,
     recorded,
     recording,
     retention,
@@ -73,6 +74,7 @@ def build_definitions(resources: Mapping[str, Any] | None = None) -> dg.Definiti
 _ASSETS = (
     stations.websdr_stations,
     recorded.recorded_measurement_features,
+    positions.recorded_positions,
     recording.station_uptime,
     synthetic.synthetic_dataset,
     synthetic.synthetic_batch,

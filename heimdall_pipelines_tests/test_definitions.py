@@ -37,6 +37,7 @@ def test_everything_loads_in_a_fresh_process_without_any_setting():
     assert json.loads(answer.stdout) == {
         "assets": [
             "recorded/measurement_features",
+            "recorded/positions",
             "recorded/raw_iq_objects",
             "recorded/station_uptime",
             "synthetic/batches",

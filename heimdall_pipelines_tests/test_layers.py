@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "heimdall_pipelines"
 LAYERS = [
     {"cli", "definitions", "defs", "cluster"},
     {"datasets", "sessions", "stations", "terrain", "alerts", "status", "releases"},
-    {"store", "local", "pictures", "receivers", "learning"},
+    {"store", "local", "pictures", "report_page", "receivers", "learning"},
     {"model"},
     {"rf", "formats"},
     {"throttle", "field_problems"},
@@ -27,6 +27,7 @@ SIDEWAYS = {
     ("releases", "datasets"),
     ("releases", "terrain"),
     ("sessions", "stations"),
+    ("sessions", "terrain"),
     ("stations", "terrain"),
     ("status", "datasets"),
     ("status", "sessions"),

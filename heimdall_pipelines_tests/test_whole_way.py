@@ -17,6 +17,7 @@ import pytest
 
 from heimdall_pipelines.sessions import example
 from heimdall_pipelines.sessions.checks import SESSION_CHECKS
+from heimdall_pipelines.sessions.position_checks import POSITION_CHECKS
 from heimdall_pipelines_tests.dev_server import DevFolder, RunningDev, ask_graphql, command_line, runs, wait_for
 from heimdall_pipelines_tests.waiting import TIMEOUT_S
 
@@ -24,6 +25,7 @@ pytestmark = pytest.mark.programs
 SENSOR = "completed_recording_sessions"
 LOCATION = {"repositoryName": "__repository__", "repositoryLocationName": "heimdall"}
 FEATURES_KEY = {"path": ["recorded", "measurement_features"]}
+POSITIONS_KEY = {"path": ["recorded", "positions"]}
 EXAMPLE_ROWS = int(example.DURATION_S)  # its whole seconds
 # Five times the RMSE of a chunk that docs/science.md gives for the same carrier-to-noise ratio: its table is for
 # 200 kHz, where the channel has 12 dB less noise than the whole; these recordings are one channel wide.
@@ -80,7 +82,7 @@ def test_every_check_passed_once_for_the_sessions_partition(whole_way):
             "query ($key: AssetKeyInput!, $name: String!) {"
             " assetCheckExecutions(assetKey: $key, checkName: $name, limit: 10) {"
             " runId status partition evaluation { success } } }",
-            key=FEATURES_KEY,
+            key=POSITIONS_KEY if name in POSITION_CHECKS else FEATURES_KEY,
             name=name,
         )["assetCheckExecutions"]
         assert executions == [

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from heimdall_pipelines.cli import dataset_releasing, dataset_shrinking
+from heimdall_pipelines.cli import dataset_releasing, dataset_shrinking, reporting
 from heimdall_pipelines.cli.confirming import confirm_deletion
 from heimdall_pipelines.cli.console import errors, output, table
 from heimdall_pipelines.cli.dataset_options import with_spec_options
@@ -124,6 +124,7 @@ app.command("release")(dataset_releasing.release)
 app.command("export")(dataset_releasing.export)
 app.command("verify")(dataset_releasing.verify)
 app.command("baseline")(dataset_releasing.baseline)
+app.command("report")(reporting.dataset_report)
 
 
 @app.command("make")

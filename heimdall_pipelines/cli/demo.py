@@ -58,7 +58,7 @@ def demo(
         output.print(f"\nRows of measurement_features (known source: {options.known_source or 'none'}):")
         print_stations(opened, report.session_id)
         print_checks(outcome)
-        _locate(opened, report.slug)
+        located = _locate(opened, report.slug)
         output.print("\nA session from three simulated receivers, a new one each time:\n")
         is_recorded = record_from_simulated_receivers(opened)
         output.print("A synthetic dataset with known truth:\n")
@@ -67,20 +67,29 @@ def demo(
         is_repaired = lose_and_repair_an_object(opened, DATASET)
     if not (outcome.passed and is_recorded and dataset_agrees and is_repaired):
         raise typer.Exit(1)
-    output.print("\nTo see the results in the Dagster UI: make dev")
+    output.print(f"\nThe session of the imported recordings: {located}", markup=False, soft_wrap=True)
+    output.print(f"A report of it: heimdall session report {report.slug} -o reports", markup=False, soft_wrap=True)
+    output.print("To see the results in the Dagster UI: make dev")
 
 
-def _locate(opened: Stores, slug: str) -> None:
-    """Locate the session's transmitter; recordings of too few stations, or without clocks, cannot be located."""
+def _locate(opened: Stores, slug: str) -> str:
+    """Locate the session's transmitter, and say how well; too few stations, or none with a clock, cannot locate."""
     from heimdall_pipelines.cli.session_locating import print_position
     from heimdall_pipelines.rf.positioning import PositionError
-    from heimdall_pipelines.sessions.locating import LocateOptions, NotLocatableError, locate_session
+    from heimdall_pipelines.sessions.locating import locate_session
+    from heimdall_pipelines.sessions.session_position import LocateOptions, NotLocatableError
 
     output.print("Position of its transmitter, from the time differences between the stations:")
     try:
-        print_position(locate_session(opened, slug, LocateOptions()))
+        position = locate_session(opened, slug, LocateOptions())
     except (NotLocatableError, PositionError) as error:
         output.print(f"not located: {error}", markup=False, soft_wrap=True)
+        return "not located"
+    print_position(position)
+    place = f"located at {position.fix.latitude:.5f}, {position.fix.longitude:.5f}"
+    if position.distance_to_source_km is None or position.session.known_source is None:
+        return place
+    return f"{place}, {position.distance_to_source_km * 1e3:.0f} m from {position.session.known_source.name}"
 
 
 def _make_dataset(opened: Stores) -> bool:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from heimdall_pipelines.cli import (
+    reporting,
+    session_calibrating,
     session_correcting,
     session_importing,
     session_inspecting,
@@ -102,6 +104,8 @@ def extract(
 
 
 app.command("locate")(session_locating.locate)
+app.command("calibrate")(session_calibrating.calibrate)
+app.command("report")(reporting.session_report)
 
 
 @app.command("show")

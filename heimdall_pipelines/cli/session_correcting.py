@@ -28,11 +28,16 @@ def correct(
         list[str] | None, typer.Option(help=f"Power of a sample of amplitude 1, dBm; {_OF_A_STATION}")
     ] = None,
     passband: Annotated[list[str] | None, typer.Option(help=f"Passband of the filter; {_OF_A_STATION}")] = None,
+    clock: Annotated[
+        list[str] | None,
+        typer.Option(help=f"Class and uncertainty of the clock: gnss:200ns, ntp:2ms or file:5us; {_OF_A_STATION}"),
+    ] = None,
 ) -> None:
     """Correct what was said of a session when it was imported: metadata only, its samples stay.
 
     The session gets a new revision, whose features the daemon (`heimdall dev`) extracts again.
     """
+    from heimdall_pipelines.model.clock import stated_clock
     from heimdall_pipelines.sessions.correcting import Correction, correct_session
     from heimdall_pipelines.store.measurements import list_recordings
     from heimdall_pipelines.store.sessions import get_session
@@ -51,6 +56,7 @@ def correct(
                 "--full-scale-dbm", full_scale_dbm, rx_ids, lambda text: level_dbm(text, "--full-scale-dbm")
             ),
             passband_hz=_by_station("--passband", passband, rx_ids, lambda text: frequency_hz(text, "--passband")),
+            clock=_by_station("--clock", clock, rx_ids, stated_clock),
         )
         report = correct_session(opened, session, correction)
     if not report.changes:

@@ -13,7 +13,8 @@ from heimdall_pipelines.cli.frequencies import optional_frequency_hz
 
 if TYPE_CHECKING:
     from heimdall_pipelines.rf.positioning import Area
-    from heimdall_pipelines.sessions.locating import SessionPosition
+    from heimdall_pipelines.rf.terrain import Terrain
+    from heimdall_pipelines.sessions.session_position import SessionPosition
 
 
 def locate(
@@ -29,6 +30,11 @@ def locate(
     bandwidth: Annotated[
         str | None, typer.Option(help="Width of the channel, such as 500Hz; default: the session's")
     ] = None,
+    from_: Annotated[float | None, typer.Option("--from", help="First second of the session to use", min=0)] = None,
+    until: Annotated[float | None, typer.Option(help="Second of the session to end at", min=0)] = None,
+    uncalibrated: Annotated[
+        bool, typer.Option("--uncalibrated", help="Show the position without the delays of calibrations, too")
+    ] = False,
     out: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder for position.geojson, position.kml, position.png")
     ] = None,
@@ -37,19 +43,33 @@ def locate(
 
     Stations without a clock that carries time differences are left out, with the reason.
     """
-    from heimdall_pipelines.sessions.locating import LocateOptions, locate_session
+    from heimdall_pipelines.sessions.locating import locate_session
+    from heimdall_pipelines.sessions.session_position import LocateOptions
 
     bandwidth_hz = optional_frequency_hz(bandwidth, "--bandwidth")
     if bandwidth_hz is not None and not 0 < bandwidth_hz < float("inf"):
         raise typer.BadParameter(f"--bandwidth {bandwidth}: a positive width is expected")
     options = LocateOptions(
-        exclude=exclude or (), trusted=trust or (), area=_area(area) if area else None, bandwidth_hz=bandwidth_hz
+        exclude=exclude or (),
+        trusted=trust or (),
+        area=_area(area) if area else None,
+        bandwidth_hz=bandwidth_hz,
+        from_s=from_,
+        until_s=until,
     )
     with stores() as opened:
         found = locate_session(opened, session, options, show_progress)
+        terrain = None
+        if out is not None:
+            from heimdall_pipelines.sessions.map_ground import terrain_of
+            from heimdall_pipelines.sessions.position_picture import map_area
+
+            terrain = terrain_of(opened, map_area(found))
     print_position(found)
+    if uncalibrated:
+        _print_uncalibrated(found)
     if out is not None:
-        _write(found, out)
+        _write(found, out, terrain)
 
 
 def _area(text: str) -> Area:
@@ -80,10 +100,7 @@ def print_position(position: SessionPosition) -> None:
     for pair in position.pairs:
         if pair.reason is not None:
             output.print(f"  - {pair.rx_a} - {pair.rx_b}: {pair.reason}", markup=False, soft_wrap=True)
-    stations = table("station", "residual, us")
-    for rx_id, residual_us in position.fix.residuals_us.items():
-        stations.add_row(rx_id, _number(residual_us, 2))
-    output.print(stations)
+    _print_stations(position)
     for rx_id, reason in position.left_out.items():
         output.print(f"  - {rx_id} is left out: {reason}", markup=False, soft_wrap=True)
     fix = position.fix
@@ -114,7 +131,45 @@ def print_position(position: SessionPosition) -> None:
         output.print(f"known source {source.name}: {away} away", markup=False, soft_wrap=True)
 
 
-def _write(position: SessionPosition, folder: Path) -> None:
+def _print_stations(position: SessionPosition) -> None:
+    delays = {delay.rx_id: delay for delay in position.delays}
+    stations = table("station", "residual, us", *(("delay subtracted, us",) if delays else ()))
+    for rx_id, residual_us in position.fix.residuals_us.items():
+        delay = delays.get(rx_id)
+        known = "none is known" if delay is None else f"{delay.delay_us:+.2f} +- {delay.uncertainty_us:.2f}"
+        stations.add_row(rx_id, _number(residual_us, 2), *((known,) if delays else ()))
+    output.print(stations)
+    if position.delays:
+        of = position.delays[0]
+        output.print(
+            f"delays are subtracted from the differences: calibrated by {of.session_slug} on {of.known_source}, valid "
+            f"from {of.valid_from:%Y-%m-%d %H:%M:%S} UTC",
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+def _print_uncalibrated(position: SessionPosition) -> None:
+    """Print the position without the delays of calibrations."""
+    from heimdall_pipelines.rf.geodesy import distance_m
+
+    fix, source = position.uncalibrated, position.session.known_source
+    if fix is None:
+        output.print("uncalibrated: the same position, since no calibration holds for these stations", soft_wrap=True)
+        return
+    away = ""
+    if source is not None:
+        km = float(distance_m(fix.latitude, fix.longitude, source.latitude, source.longitude)) / 1e3
+        away = f"; known source {source.name}: {km:.2f} km away"
+    output.print(
+        f"uncalibrated: {fix.latitude:.5f}, {fix.longitude:.5f}; ellipse of 95 %: {fix.ellipse.semi_major_m:.0f} x "
+        f"{fix.ellipse.semi_minor_m:.0f} m{away}",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _write(position: SessionPosition, folder: Path, terrain: Terrain | None) -> None:
     from heimdall_pipelines.sessions.position_files import geojson, kml
     from heimdall_pipelines.sessions.position_picture import position_png
 
@@ -122,7 +177,7 @@ def _write(position: SessionPosition, folder: Path) -> None:
     (folder / "position.geojson").write_text(geojson(position), encoding="utf-8")
     (folder / "position.kml").write_text(kml(position), encoding="utf-8")
     written = ["position.geojson", "position.kml"]
-    png = position_png(position)
+    png = position_png(position, terrain)
     if png is not None:
         (folder / "position.png").write_bytes(png)
         written.append("position.png")

@@ -15,9 +15,8 @@ from heimdall_pipelines.cli.validation_output import (
     validate_one_by_one,
 )
 from heimdall_pipelines.defs.check_reporting import report_checks
-from heimdall_pipelines.defs.check_results import check_evaluation
 from heimdall_pipelines.defs.partitions import RECORDING_SESSIONS
-from heimdall_pipelines.defs.recorded import recorded_measurement_features
+from heimdall_pipelines.defs.recorded import session_evaluations
 from heimdall_pipelines.sessions.validation import SessionValidation, validate_session
 from heimdall_pipelines.store.sessions import SessionIdentity
 from heimdall_pipelines.store.stores import Stores
@@ -86,11 +85,7 @@ def _report(instance: dg.DagsterInstance, validations: Sequence[SessionValidatio
         instance.add_dynamic_partitions(RECORDING_SESSIONS, list(by_partition))
     report_checks(
         instance,
-        [
-            check_evaluation(outcome, recorded_measurement_features.key, partition)
-            for partition, validation in by_partition.items()
-            for outcome in validation.outcomes
-        ],
+        [evaluation for validation in by_partition.values() for evaluation in session_evaluations(validation)],
     )
 
 

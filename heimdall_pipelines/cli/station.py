@@ -4,13 +4,15 @@ from typing import Annotated
 
 import typer
 
-from heimdall_pipelines.cli import station_simulating
+from heimdall_pipelines.cli import station_delays, station_simulating
 from heimdall_pipelines.cli.console import output, table
 from heimdall_pipelines.cli.environment import stores
 from heimdall_pipelines.model.receiver_kind import ReceiverKind, kinds_text
 
 app = typer.Typer(help="The receiver network.", no_args_is_help=True)
 app.command("simulate")(station_simulating.simulate)
+app.command("delays")(station_delays.delays)
+app.command("clocks")(station_delays.clocks)
 
 RxId = Annotated[str, typer.Argument(help="The station's slug, such as torino")]
 

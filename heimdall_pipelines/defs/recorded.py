@@ -1,4 +1,4 @@
-"""Recorded sessions: their IQ, the extraction of features, its checks, and the sensor that starts it."""
+"""Recorded sessions: their IQ, the extraction of features, the checks, and the sensor that starts both assets."""
 
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from datetime import timedelta
@@ -13,10 +13,12 @@ from heimdall_pipelines.defs.check_results import check_evaluation, check_result
 from heimdall_pipelines.defs.metadata import drawn_or_reason, table_metadata
 from heimdall_pipelines.defs.outages import RUN_AGAIN_WHOLE, retried_after_outage
 from heimdall_pipelines.defs.partitions import recording_sessions
+from heimdall_pipelines.defs.positions import recorded_positions
 from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION
 from heimdall_pipelines.sessions.checks import SESSION_CHECKS
 from heimdall_pipelines.sessions.extraction import ExtractionReport, StationSummary, extract_session
 from heimdall_pipelines.sessions.notes import station_notes
+from heimdall_pipelines.sessions.position_checks import POSITION_CHECKS
 from heimdall_pipelines.sessions.validation import SessionValidation, validate_session
 from heimdall_pipelines.settings import load_bucket_settings
 from heimdall_pipelines.status.run_tags import RUN_KEY_TAG
@@ -74,14 +76,18 @@ def recorded_measurement_features(
     return dg.MaterializeResult(metadata=_extraction_metadata(report, context.log.warning))
 
 
+def checked_asset(check_name: str) -> dg.AssetKey:
+    """The asset that a check of a session belongs to."""
+    return recorded_positions.key if check_name in POSITION_CHECKS else recorded_measurement_features.key
+
+
 @dg.multi_asset_check(
     name="recorded_measurement_features_checks",
     specs=[
-        dg.AssetCheckSpec(
-            name, asset=recorded_measurement_features, description=description, partitions_def=recording_sessions
-        )
+        dg.AssetCheckSpec(name, asset=checked_asset(name), description=description, partitions_def=recording_sessions)
         for name, (_, description) in SESSION_CHECKS.items()
     ],
+    can_subset=True,  # a run of one of both assets has its checks
 )
 def recorded_measurement_features_checks(
     context: dg.AssetCheckExecutionContext, stores: dg.ResourceParam[Stores]
@@ -89,26 +95,28 @@ def recorded_measurement_features_checks(
     """Compare a session's rows, measurements and objects, and store its health; an outage raises and fails no check."""
     with retried_after_outage(context.op_execution_context):
         outcomes = validate_session(stores, context.partition_key).outcomes
+    selected = {key.name for key in context.selected_asset_check_keys}
     for outcome in outcomes:
-        yield check_result(outcome, recorded_measurement_features.key)
+        if outcome.name in selected:
+            yield check_result(outcome, checked_asset(outcome.name))
 
 
 def session_evaluations(validation: SessionValidation) -> Iterator[dg.AssetCheckEvaluation]:
     """Report the findings of a validation made outside of these checks."""
     for outcome in validation.outcomes:
-        yield check_evaluation(outcome, recorded_measurement_features.key, validation.session.slug)
+        yield check_evaluation(outcome, checked_asset(outcome.name), validation.session.slug)
 
 
 extract_recorded_session = dg.define_asset_job(
     "extract_recorded_session",
-    selection=dg.AssetSelection.assets(recorded_measurement_features),  # with its checks
-    description="Extracts the features of one recording session and checks them.",
+    selection=dg.AssetSelection.assets(recorded_measurement_features, recorded_positions),  # with their checks
+    description="Extracts the features of one recording session, locates its transmitter, and checks both.",
     tags=RUN_AGAIN_WHOLE,
 )
 
 validate_recorded_session = dg.define_asset_job(
     "validate_recorded_session",
-    selection=dg.AssetSelection.checks_for_assets(recorded_measurement_features),
+    selection=dg.AssetSelection.checks_for_assets(recorded_measurement_features, recorded_positions),
     # A job takes its partitions from the assets that it materializes, and this one has none.
     config=dg.PartitionedConfig(recording_sessions, run_config_for_partition_key_fn=lambda _key: {}),
     description="Checks one recording session as it is and stores its health; extracts nothing.",

@@ -124,7 +124,7 @@ class PositionFix:
 
 
 @dataclass(frozen=True, eq=False)
-class _Arrivals:
+class Arrivals:
     """Arrival times of the receivers that are used, relative to an unknown instant."""
 
     receivers: list[Receiver]
@@ -174,7 +174,7 @@ def locate(
     residuals, in which the stated standard deviations count as 16 residuals of variance 1, and the ellipse takes the F
     distribution for as many degrees of freedom.
     """
-    arrivals, left_out = _arrival_times(receivers, differences, systematic_us * 1e-6)
+    arrivals, left_out = arrival_times(receivers, differences, systematic_us * 1e-6)
     area = area or Area.around([x.latitude for x in arrivals.receivers], [x.longitude for x in arrivals.receivers])
     starts = _grid_minima(arrivals, area, tx_altitude_m)
     solutions = sorted((_refine(arrivals, area, lat, lon, tx_altitude_m) for lat, lon in starts), key=lambda x: x[0])
@@ -189,7 +189,7 @@ def locate(
         ),
         None,
     )
-    residuals_s, design = _residuals(arrivals, lat, lon, tx_altitude_m)
+    residuals_s, design = excess_delays(arrivals, lat, lon, tx_altitude_m)
     weights = _weights(residuals_s / arrivals.std_s) / arrivals.std_s**2
     return PositionFix(
         latitude=lat,
@@ -230,7 +230,7 @@ def log_likelihood(
     ndarray of float64
         Of the shape of the points; relative to an unknown constant.
     """
-    arrivals, _ = _arrival_times(receivers, differences, systematic_us * 1e-6)
+    arrivals, _ = arrival_times(receivers, differences, systematic_us * 1e-6)
     return -0.5 * _grid_cost(arrivals, latitudes, longitudes, tx_altitude_m, latitudes.shape[0])
 
 
@@ -262,10 +262,29 @@ def position_bound(
     return _axes(_covariance(design, weights), math.sqrt(scipy.stats.chi2.ppf(CONFIDENCE, 2)))
 
 
-def _arrival_times(
+def arrival_times(
     receivers: Sequence[Receiver], differences: Sequence[TimeDifference], systematic_s: float
-) -> tuple[_Arrivals, dict[str, str]]:
-    """Arrival times of the largest group of receivers that time differences connect."""
+) -> tuple[Arrivals, dict[str, str]]:
+    """Arrival times of the largest group of receivers that time differences connect.
+
+    Parameters
+    ----------
+    receivers, differences
+        As of `locate`.
+    systematic_s : float
+        Standard deviation that is added to each receiver's.
+
+    Returns
+    -------
+    arrivals : Arrivals
+    left_out : dict of str to str
+        The other receivers, with the reason.
+
+    Raises
+    ------
+    PositionError
+        Fewer than three receivers.
+    """
     known = [difference for difference in differences if difference.tdoa_us is not None]
     groups: dict[int, set[int]] = {index: {index} for index in range(len(receivers))}
     for difference in known:
@@ -301,10 +320,10 @@ def _arrival_times(
             half = std_s / math.sqrt(2)  # of one of two receivers that are alike
             own_s[column[index]] = min(own, half) if own else half
     times_s = np.asarray(np.linalg.lstsq(design, target, rcond=None)[0], np.float64)
-    return _Arrivals([receivers[index] for index in used], times_s, np.hypot(own_s, systematic_s)), left_out
+    return Arrivals([receivers[index] for index in used], times_s, np.hypot(own_s, systematic_s)), left_out
 
 
-def _grid_minima(arrivals: _Arrivals, area: Area, tx_altitude_m: float) -> list[tuple[float, float]]:
+def _grid_minima(arrivals: Arrivals, area: Area, tx_altitude_m: float) -> list[tuple[float, float]]:
     """Local minima of the loss on a grid over the area, best first."""
     lats = np.linspace(area.south, area.north, _GRID)
     lons = area.west + np.linspace(0, area.width_deg, _GRID)
@@ -326,7 +345,7 @@ def _grid_minima(arrivals: _Arrivals, area: Area, tx_altitude_m: float) -> list[
 
 
 def _grid_cost(
-    arrivals: _Arrivals,
+    arrivals: Arrivals,
     lat_grid: NDArray[np.float64],
     lon_grid: NDArray[np.float64],
     tx_altitude_m: float,
@@ -347,10 +366,24 @@ def _grid_cost(
     return np.asarray(np.sum(2 * (np.sqrt(1 + (excess_s / std_s) ** 2) - 1), axis=-1))
 
 
-def _residuals(
-    arrivals: _Arrivals, lat: float, lon: float, tx_altitude_m: float
+def excess_delays(
+    arrivals: Arrivals, lat: float, lon: float, tx_altitude_m: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Residuals, s, with the best instant of transmission, and the design matrix per m: east, north, instant."""
+    """Arrival times less those that a position predicts, and what they depend on.
+
+    Parameters
+    ----------
+    arrivals : Arrivals
+    lat, lon, tx_altitude_m : float
+        Of the transmitter: degrees and m.
+
+    Returns
+    -------
+    residuals_s : ndarray of float64, shape (num_receivers,)
+        With the best instant of transmission.
+    design : ndarray of float64, shape (num_receivers, 3)
+        Per m: east, north, instant.
+    """
     distance, azimuth = distance_and_azimuth(
         lat, lon, [x.latitude for x in arrivals.receivers], [x.longitude for x in arrivals.receivers]
     )
@@ -375,14 +408,14 @@ def _weights(normalised: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _refine(
-    arrivals: _Arrivals, area: Area, lat: float, lon: float, tx_altitude_m: float
+    arrivals: Arrivals, area: Area, lat: float, lon: float, tx_altitude_m: float
 ) -> tuple[float, float, float, bool]:
     """Gauss-Newton steps with halving from a start: loss, latitude, longitude, whether at the area's edge."""
 
     def loss(residuals_s: NDArray[np.float64]) -> float:
         return float(np.sum(2 * (np.sqrt(1 + (residuals_s / arrivals.std_s) ** 2) - 1)))
 
-    residuals_s, design = _residuals(arrivals, lat, lon, tx_altitude_m)
+    residuals_s, design = excess_delays(arrivals, lat, lon, tx_altitude_m)
     best = loss(residuals_s)
     for _ in range(_MAX_STEPS):
         weights = _weights(residuals_s / arrivals.std_s) / arrivals.std_s**2
@@ -395,7 +428,7 @@ def _refine(
         for _halving in range(12):
             to_lon, to_lat, _back = _WGS84.fwd(lon, lat, azimuth_deg, length_m)
             to_lat, to_lon = _clipped(area, to_lat, to_lon)
-            to_residuals_s, to_design = _residuals(arrivals, to_lat, to_lon, tx_altitude_m)
+            to_residuals_s, to_design = excess_delays(arrivals, to_lat, to_lon, tx_altitude_m)
             if loss(to_residuals_s) < best:
                 break
             length_m /= 2

@@ -4,13 +4,15 @@ from dataclasses import dataclass
 
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.model.checks import CheckOutcome, Severity
+from heimdall_pipelines.model.clock import MAX_CLOCK_UNCERTAINTY_US
 from heimdall_pipelines.model.time_difference_checks import open_triangles, triangles, wrong_time_differences
 from heimdall_pipelines.rf.feature_registry import STATISTICS, out_of_range, wrong_feature_set
 from heimdall_pipelines.sessions.object_checks import check_objects
+from heimdall_pipelines.sessions.position_checks import POSITION_CHECKS, PositionInputs, check_positions
 from heimdall_pipelines.sessions.staleness import CurrencyCheck
-from heimdall_pipelines.sessions.station_clocks import MAX_CLOCK_UNCERTAINTY_US
 from heimdall_pipelines.store.features import StoredSessionRow, read_session_rows
 from heimdall_pipelines.store.measurements import read_recordings
+from heimdall_pipelines.store.positions import PositionRow, read_position_rows
 from heimdall_pipelines.store.session_digests import SessionEdits, session_edits
 from heimdall_pipelines.store.session_health import session_row_bytes
 from heimdall_pipelines.store.session_inputs import read_extraction, read_inputs
@@ -45,6 +47,7 @@ SESSION_CHECKS: dict[str, tuple[Severity, str]] = {
         "WARN",
         "Measurements, positions and known source are those that the features were computed from.",
     ),
+    **POSITION_CHECKS,
 }
 
 
@@ -115,6 +118,9 @@ def check_session(
             current.check(row)
         rows.check_counts()
         current.end()
+        located = _PositionRows(outcomes["rows_as_committed"])
+        for position in read_position_rows(connection, session.id):
+            located.check(position)
     _check_committed(outcomes["rows_as_committed"], edits)
     checked = check_objects(
         outcomes,
@@ -126,10 +132,15 @@ def check_session(
     )
     for outcome in outcomes.values():
         outcome.repair = f"heimdall session extract {session.slug}"
+    check_positions(
+        outcomes,
+        stores,
+        PositionInputs(session, recordings, located.whole, located.num_segments, located.num_located),
+    )
     accept = f"to take an edit over: heimdall db accept session {session.slug} --reason REASON --apply"
     outcomes[
         "rows_as_committed"
-    ].repair = f"features: heimdall session extract {session.slug}; the rest from a backup; {accept}"
+    ].repair = f"features and positions: heimdall session extract {session.slug}; the rest from a backup; {accept}"
     outcomes["sidecars_as_committed"].repair = f"put the sidecar back from a copy; {accept}"
     outcomes["objects_agree"].repair = (
         "IQ of recordings cannot be regenerated: put the objects back from a copy; or import or record the session "
@@ -165,6 +176,27 @@ def _check_committed(outcome: CheckOutcome, edits: SessionEdits) -> None:
         outcome.note = (
             f"rows of before {edits.digests_since:%Y-%m-%d %H:%M:%S} UTC have the digests of what they were then"
         )
+
+
+class _PositionRows:
+    """The stored positions, called for each row: the whole session's is kept, all are compared with their digests."""
+
+    def __init__(self, outcome: CheckOutcome) -> None:
+        self._outcome = outcome
+        self.whole: PositionRow | None = None
+        self.num_segments = 0
+        self.num_located = 0
+
+    def check(self, row: PositionRow) -> None:
+        """Check one row."""
+        self._outcome.count("positions")
+        if row.edit is not None:
+            self._outcome.problem(f"{row}: {row.edit}")
+        if row.segment_idx is None:
+            self.whole = row
+            return
+        self.num_segments += 1
+        self.num_located += row.position is not None and row.position.latitude is not None
 
 
 class _RowChecks:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.model.clock import Clock
 from heimdall_pipelines.rf.features import MAX_SAMPLE_RATE_HZ, MIN_SAMPLE_RATE_HZ
 from heimdall_pipelines.rf.segments import Interval, NoSegmentError, plan_segments
 from heimdall_pipelines.rf.spectrum import USABLE_BAND
@@ -31,6 +32,7 @@ class Correction:
     sample_rate_hz: Mapping[str, float] = field(default_factory=dict)
     full_scale_dbm: Mapping[str, float] = field(default_factory=dict)
     passband_hz: Mapping[str, float] = field(default_factory=dict)
+    clock: Mapping[str, Clock] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,7 @@ def _check_stations(correction: Correction, recordings: Sequence[StationRecordin
         *correction.sample_rate_hz,
         *correction.full_scale_dbm,
         *correction.passband_hz,
+        *correction.clock,
     }
     if named - own:
         raise CorrectionRefusedError(
@@ -120,12 +123,17 @@ def _corrected(recording: StationRecording, correction: Correction) -> StationRe
     rate_hz = correction.sample_rate_hz.get(rx_id, recording.sample_rate_hz)
     level_dbm = correction.full_scale_dbm.get(rx_id)
     is_time_given = start_ns != recording.start_time_unix_ns or rate_hz != recording.sample_rate_hz
+    time_source = "given" if is_time_given else recording.time_source
+    time_uncertainty_ns = None if is_time_given else recording.time_uncertainty_ns
+    clock = correction.clock.get(rx_id)
+    if clock is not None and clock.uncertainty_us is not None:
+        time_source, time_uncertainty_ns = str(clock.kind), round(clock.uncertainty_us * 1e3, 3)
     return replace(
         recording,
         start_time_unix_ns=start_ns,
         sample_rate_hz=rate_hz,
-        time_source="given" if is_time_given else recording.time_source,
-        time_uncertainty_ns=None if is_time_given else recording.time_uncertainty_ns,
+        time_source=time_source,
+        time_uncertainty_ns=time_uncertainty_ns,
         full_scale_dbm=recording.full_scale_dbm if level_dbm is None else level_dbm,
         is_calibrated=recording.is_calibrated or level_dbm is not None,
         passband_hz=correction.passband_hz.get(rx_id, recording.passband_hz),
@@ -139,6 +147,8 @@ def _station_changes(old: StationRecording, new: StationRecording) -> list[str]:
         shift_s = (new.start_time_unix_ns - old.start_time_unix_ns) / 1e9
         changes.append(f"{rx_id}: start {shift_s:+.9f} s")
     changes += _changes(f"{rx_id}: rate", old.sample_rate_hz, new.sample_rate_hz, " Hz")
+    if (old.time_source, old.time_uncertainty_ns) != (new.time_source, new.time_uncertainty_ns):
+        changes.append(f"{rx_id}: clock {old.clock} to {new.clock}")
     if (old.full_scale_dbm, old.is_calibrated) != (new.full_scale_dbm, new.is_calibrated):
         changes.append(f"{rx_id}: full scale {new.full_scale_dbm:g} dBm")
     if old.passband_hz != new.passband_hz:

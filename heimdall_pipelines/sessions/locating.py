@@ -2,17 +2,18 @@
 
 import logging
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.model.position import StationDelay
 from heimdall_pipelines.rf.geodesy import SPEED_OF_LIGHT_M_PER_S, distance_and_azimuth, distance_m
-from heimdall_pipelines.rf.positioning import Area, PositionError, PositionFix, Receiver, locate
+from heimdall_pipelines.rf.positioning import Area, PositionError, Receiver, locate
 from heimdall_pipelines.rf.segment_tdoa import DELAY_MARGIN_US
 from heimdall_pipelines.rf.segments import SEGMENT_NS, Interval, NoSegmentError, plan_segments
+from heimdall_pipelines.rf.station_delays import corrected
 from heimdall_pipelines.rf.tdoa import (
     Alignment,
     TimeDifference,
@@ -21,114 +22,29 @@ from heimdall_pipelines.rf.tdoa import (
     signal_on_grid,
     time_differences,
 )
+from heimdall_pipelines.sessions.session_position import (
+    SYSTEMATIC_US,
+    Block,
+    LocateOptions,
+    Measured,
+    NotLocatableError,
+    PairDelay,
+    SessionPosition,
+)
 from heimdall_pipelines.sessions.station_clocks import reason_against_clock
 from heimdall_pipelines.store.iq_objects import IqObjectError, StationIq
 from heimdall_pipelines.store.measurements import StationRecording, list_recordings
 from heimdall_pipelines.store.objects import ObjectNotFoundError
 from heimdall_pipelines.store.sessions import RecordingSession, SessionKey, get_session
+from heimdall_pipelines.store.station_delays import delays_at
 from heimdall_pipelines.store.stores import Stores
 from heimdall_pipelines.throttle import Throttle
 
 logger = logging.getLogger(__name__)
 
-SYSTEMATIC_US = 3.0  # echoes and paths of recorded signals, at each station
 _EDGE_NS = 10_000_000  # samples that the filter needs before and after a block
 _LOST_US = 100.0  # a block whose delay jumps by more is aligned anew
 _PROGRESS_INTERVAL_S = 5.0
-
-
-class NotLocatableError(HeimdallError):
-    """The session's transmitter cannot be located."""
-
-
-@dataclass(frozen=True)
-class PairDelay:
-    """Time difference of a pair of stations over a session.
-
-    Attributes
-    ----------
-    rx_a, rx_b : str
-    tdoa_us : float or None
-        Median over the blocks; positive where the signal is later at b. None with a ``reason``.
-    std_us : float or None
-        Standard error of the median, from the blocks' scatter.
-    scatter_us : float or None
-        Standard deviation of the blocks.
-    peak : float
-        Normalised correlation, median.
-    num_blocks : int
-        Blocks of 1 s in which it was measured.
-    expected_us : float or None
-        From the session's known source.
-    """
-
-    rx_a: str
-    rx_b: str
-    tdoa_us: float | None
-    std_us: float | None
-    scatter_us: float | None
-    peak: float
-    num_blocks: int
-    expected_us: float | None
-    reason: str | None = None
-
-
-@dataclass(frozen=True)
-class SessionPosition:
-    """Where the transmitter of a session is.
-
-    Attributes
-    ----------
-    session : RecordingSession
-    receivers : tuple of Receiver
-        Stations whose time differences were measured.
-    pairs : tuple of PairDelay
-    differences : tuple of TimeDifference
-        The pairs as they entered the position; indices refer to ``receivers``.
-    closure_us : float or None
-        Greatest sum of the time differences around a triangle of stations; 0 if they agree.
-    fix : PositionFix
-    block_scatter_m : float or None
-        Median distance of the positions of single blocks from their median.
-    left_out : dict of str to str
-        Stations that were not used, with the reason.
-    area : Area
-    distance_to_source_km : float or None
-        From the session's known source.
-    """
-
-    session: RecordingSession
-    receivers: tuple[Receiver, ...]
-    pairs: tuple[PairDelay, ...]
-    differences: tuple[TimeDifference, ...]
-    closure_us: float | None
-    fix: PositionFix
-    block_scatter_m: float | None
-    left_out: dict[str, str]
-    area: Area
-    distance_to_source_km: float | None
-
-
-@dataclass(frozen=True)
-class LocateOptions:
-    """What the caller chose.
-
-    Attributes
-    ----------
-    exclude : collection of str
-        Stations that are not used.
-    trusted : collection of str
-        Stations whose clock is used although nothing vouches for it.
-    area : Area, optional
-        Where to search; around the stations if None.
-    bandwidth_hz : float, optional
-        Of the channel; the session's if None.
-    """
-
-    exclude: Collection[str] = ()
-    trusted: Collection[str] = ()
-    area: Area | None = None
-    bandwidth_hz: float | None = None
 
 
 def locate_session(
@@ -154,6 +70,22 @@ def locate_session(
     UnavailableError
         PostgreSQL or the S3 store could not be reached.
     """
+    measured = measure_session(stores, key, options, progress)
+    return position_of(measured, delays_of(stores, measured, options))
+
+
+def measure_session(
+    stores: Stores, key: SessionKey, options: LocateOptions, progress: Callable[[str], None] = logger.info
+) -> Measured:
+    """Measure the time differences of a completed session's stations.
+
+    Parameters are those of `locate_session`.
+
+    Raises
+    ------
+    NotLocatableError, UnavailableError
+        As of `locate_session`.
+    """
     session = get_session(stores.database, key)
     if session.status != "completed":
         raise NotLocatableError(f"session {session.slug} is {session.status}; locate it when it is completed")
@@ -164,30 +96,75 @@ def locate_session(
         reasons = "".join(f"\n  - {rx_id}: {reason}" for rx_id, reason in left_out.items())
         raise NotLocatableError(
             f"session {session.slug}: a position needs 3 stations with a clock that carries time differences, "
-            f"{len(stations)} of {len(recordings)} have one{reasons}"
+            f"{len(stations)} of {len(recordings)} have one{reasons}",
+            left_out,
         )
     bandwidth_hz = min(
         options.bandwidth_hz or session.bandwidth_hz, *(0.8 * x.recording.sample_rate_hz for x in stations)
     )
     receivers = tuple(station.receiver for station in stations)
-    area = options.area or Area.around([x.latitude for x in receivers], [x.longitude for x in receivers])
-    blocks = _measure(session, stations, bandwidth_hz, progress)
+    blocks = _measure(session, stations, bandwidth_hz, options, progress)
     source = session.known_source
-    pairs, differences = _over_blocks(receivers, blocks, (source.latitude, source.longitude) if source else None)
-    fix = locate(receivers, differences, area=area, systematic_us=SYSTEMATIC_US)
-    return SessionPosition(
+    pairs, differences = _over_blocks(
+        receivers, [found for _, found in blocks], (source.latitude, source.longitude) if source else None
+    )
+    return Measured(
         session=session,
+        recordings=tuple(recordings),
         receivers=receivers,
+        blocks=tuple((segment_idx, tuple(found)) for segment_idx, found in blocks),
         pairs=pairs,
         differences=differences,
-        closure_us=_closure_us(len(receivers), differences),
+        left_out=left_out,
+        area=options.area or Area.around([x.latitude for x in receivers], [x.longitude for x in receivers]),
+    )
+
+
+def delays_of(stores: Stores, measured: Measured, options: LocateOptions) -> list[StationDelay]:
+    """Delays of a calibration that hold at the session's time."""
+    if not options.is_calibrated or measured.session.start_time is None:
+        return []
+    rx_ids = [receiver.rx_id for receiver in measured.receivers]
+    return delays_at(stores.database, measured.session.start_time, rx_ids)
+
+
+def position_of(measured: Measured, delays: Sequence[StationDelay] = ()) -> SessionPosition:
+    """Locate the transmitter of a session from its time differences.
+
+    Parameters
+    ----------
+    measured : Measured
+    delays : sequence of StationDelay, optional
+        Subtracted from the time differences.
+
+    Raises
+    ------
+    PositionError
+        The time differences do not determine a position.
+    """
+    receivers, area, source = measured.receivers, measured.area, measured.session.known_source
+    delays_us = {delay.rx_id: delay.delay_us for delay in delays}
+    differences = corrected(receivers, measured.differences, delays_us)
+    fix = locate(receivers, differences, area=area, systematic_us=SYSTEMATIC_US)
+    blocks = tuple(_block(receivers, number, found, delays_us, area) for number, found in measured.blocks)
+    return SessionPosition(
+        session=measured.session,
+        receivers=receivers,
+        pairs=measured.pairs,
+        differences=differences,
+        closure_us=closure_us(len(receivers), differences),
         fix=fix,
-        block_scatter_m=_block_scatter_m(receivers, blocks, area),
-        left_out=left_out | fix.left_out,
+        block_scatter_m=_block_scatter_m(blocks),
+        left_out=measured.left_out | fix.left_out,
         area=area,
         distance_to_source_km=None
         if source is None
         else float(distance_m(fix.latitude, fix.longitude, source.latitude, source.longitude)) / 1e3,
+        blocks=blocks,
+        delays=tuple(delays),
+        uncalibrated=locate(receivers, measured.differences, area=area, systematic_us=SYSTEMATIC_US)
+        if delays
+        else None,
     )
 
 
@@ -253,9 +230,13 @@ def _reason_against(recording: StationRecording, options: LocateOptions) -> str 
 
 
 def _measure(
-    session: RecordingSession, stations: Sequence[_Station], bandwidth_hz: float, progress: Callable[[str], None]
-) -> list[list[TimeDifference]]:
-    """Time differences of each block of 1 s."""
+    session: RecordingSession,
+    stations: Sequence[_Station],
+    bandwidth_hz: float,
+    options: LocateOptions,
+    progress: Callable[[str], None],
+) -> list[tuple[int, list[TimeDifference]]]:
+    """Number and time differences of each segment, a block of 1 s."""
     try:
         plan = plan_segments([station.interval for station in stations])
     except NoSegmentError as error:
@@ -268,16 +249,23 @@ def _measure(
     blocks = []
     edge_ns = _EDGE_NS + int(float(reach_s.max()) * 1e9) + 1_000_000
     duration_s = min(SEGMENT_NS, plan.chunks_per_segment * SEGMENT_NS // 5) / 1e9
-    for segment_idx in range(plan.num_segments):
+    first = math.ceil(options.from_s or 0.0)
+    last = plan.num_segments if options.until_s is None else min(math.floor(options.until_s), plan.num_segments)
+    if not 0 <= first < last:
+        raise NotLocatableError(
+            f"session {session.slug}: no whole second from {options.from_s or 0:g} to "
+            f"{'the end' if options.until_s is None else f'{options.until_s:g} s'}; it has {plan.num_segments} of them"
+        )
+    for segment_idx in range(first, last):
         start_ns = plan.segment_start_ns(segment_idx)
         grid = TimeGrid.over(start_ns + edge_ns, duration_s - 2 * edge_ns / 1e9, bandwidth_hz)
         try:
             found, alignments = _measure_block(stations, grid, reach_s, reference, alignments)
         except (ObjectNotFoundError, IqObjectError) as error:
             raise NotLocatableError(f"session {session.slug}: {error}") from None
-        blocks.append(found)
+        blocks.append((segment_idx, found))
         if throttle.is_due():
-            progress(f"{segment_idx + 1} of {plan.num_segments} blocks of 1 s measured")
+            progress(f"{segment_idx + 1 - first} of {last - first} blocks of 1 s measured")
     return blocks
 
 
@@ -381,8 +369,8 @@ def _over_blocks(
     return tuple(pairs), tuple(differences)
 
 
-def _closure_us(num_receivers: int, differences: Sequence[TimeDifference]) -> float | None:
-    """Greatest sum around a triangle."""
+def closure_us(num_receivers: int, differences: Sequence[TimeDifference]) -> float | None:
+    """Greatest sum of time differences around a triangle, us; None without one."""
     delay = {(x.a, x.b): x.tdoa_us for x in differences if x.tdoa_us is not None}
     sums = [
         abs(delay[a, b] + delay[b, c] - delay[a, c])
@@ -394,17 +382,23 @@ def _closure_us(num_receivers: int, differences: Sequence[TimeDifference]) -> fl
     return max(sums) if sums else None
 
 
-def _block_scatter_m(
-    receivers: Sequence[Receiver], blocks: Sequence[Sequence[TimeDifference]], area: Area
-) -> float | None:
+def _block(
+    receivers: Sequence[Receiver],
+    segment_idx: int,
+    differences: tuple[TimeDifference, ...],
+    delays_us: dict[str, float],
+    area: Area,
+) -> Block:
+    try:
+        fix = locate(receivers, corrected(receivers, differences, delays_us), area=area, systematic_us=SYSTEMATIC_US)
+    except PositionError as error:
+        return Block(segment_idx, differences, None, str(error))
+    return Block(segment_idx, differences, fix, None)
+
+
+def _block_scatter_m(blocks: Sequence[Block]) -> float | None:
     """Median distance of the blocks' positions from their median position."""
-    places = []
-    for block in blocks:
-        try:
-            fix = locate(receivers, block, area=area, systematic_us=SYSTEMATIC_US)
-        except PositionError:
-            continue
-        places.append((fix.latitude, fix.longitude))
+    places = [(block.fix.latitude, block.fix.longitude) for block in blocks if block.fix is not None]
     if len(places) < 3:
         return None
     lats, lons = np.array(places).T

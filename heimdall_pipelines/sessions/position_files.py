@@ -10,7 +10,7 @@ import pyproj
 
 from heimdall_pipelines.rf.geodesy import SPEED_OF_LIGHT_M_PER_S, distance_and_azimuth
 from heimdall_pipelines.rf.positioning import Ellipse, Receiver
-from heimdall_pipelines.sessions.locating import SessionPosition
+from heimdall_pipelines.sessions.session_position import SessionPosition
 
 _WGS84 = pyproj.Geod(ellps="WGS84")
 _ELLIPSE_POINTS = 72

@@ -1,9 +1,9 @@
 """Whether a station's clock carries time differences: the one rule for features and positions."""
 
+from heimdall_pipelines.model.clock import MAX_CLOCK_UNCERTAINTY_US, ClockClass
 from heimdall_pipelines.model.receiver_kind import ReceiverKind
 from heimdall_pipelines.store.measurements import StationRecording
 
-MAX_CLOCK_UNCERTAINTY_US = 20.0
 _SOURCES = {"file": "comes from its file", "given": "was given by hand", "arrival": "is that of arrival here"}
 
 
@@ -25,12 +25,14 @@ def reason_against_clock(recording: StationRecording, *, is_trusted: bool = Fals
     """
     if recording.station.api_type == ReceiverKind.OPENWEBRX and recording.time_source == "arrival":
         return "OpenWebRX sends audio without time stamps, delayed by its buffers: never used for time differences"
-    if is_trusted:
+    clock = recording.clock
+    if is_trusted or clock.carries_time_differences:
         return None
-    if recording.time_source != "gnss":
-        source = _SOURCES.get(recording.time_source, recording.time_source)
-        return f"its time {source}: nothing says that it is right to {MAX_CLOCK_UNCERTAINTY_US:g} us{hint}"
-    uncertainty_us = (recording.time_uncertainty_ns or 0.0) / 1e3
-    if uncertainty_us > MAX_CLOCK_UNCERTAINTY_US:
-        return f"its clock is uncertain by {uncertainty_us:.0f} us, above {MAX_CLOCK_UNCERTAINTY_US:g} us"
-    return None
+    if clock.uncertainty_us is not None and clock.kind is not ClockClass.ARRIVAL:
+        return (
+            f"its clock ({clock.kind}) is uncertain by {clock.uncertainty_us:.0f} us, above "
+            f"{MAX_CLOCK_UNCERTAINTY_US:g} us{hint}"
+        )
+    source = _SOURCES.get(recording.time_source, recording.time_source)
+    why = f" ({recording.note})" if clock.kind is ClockClass.ARRIVAL and recording.note else ""
+    return f"its time {source}{why}: nothing says that it is right to {MAX_CLOCK_UNCERTAINTY_US:g} us{hint}"

@@ -36,6 +36,7 @@ _NAMED_BY = {  # what people know a row by
     "recording_sessions": ("slug",),
     "measurements": ("websdr_station_id", "start_time_unix_ns"),
     "measurement_features": ("sample_idx", "segment_idx"),
+    "positions": ("segment_idx",),
     "synthetic_datasets": ("name",),
     "synthetic_batches": ("batch_no",),
     "synthetic_iq_samples": ("sample_idx",),
@@ -190,7 +191,7 @@ def accept_session_rows(
     }
     for table, where in places.items():
         yield from accept_rows(connection, table, where, of_session, reason)
-    for table in ("measurements", "measurement_features"):
+    for table in ("measurements", "measurement_features", "positions"):
         yield from accept_rows(connection, table, "recording_session_id = :id", of_session, reason)
     root = connection.execute(
         text("SELECT root FROM heimdall.recording_sessions WHERE id = :id"), of_session

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from heimdall_pipelines.model.batches import BatchRange
 from heimdall_pipelines.store.dataset_digests import keep_parameters, write_batch_root, write_dataset_root
-from heimdall_pipelines.store.digest_rows import digest_missing
+from heimdall_pipelines.store.digest_rows import digest_missing, existing_columns
 from heimdall_pipelines.store.session_digests import write_session_root
 from heimdall_pipelines.store.sql import text
 
@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-_PLAIN_TABLES = ("websdr_stations", "known_sources", "measurements", "measurement_features", "synthetic_iq_samples")
+_PLAIN_TABLES = (
+    *("websdr_stations", "known_sources", "measurements", "measurement_features", "positions"),
+    "synthetic_iq_samples",
+)
 
 Progress = Callable[[str, int], None]
 
@@ -36,7 +39,9 @@ def fill_digests(connection: Connection, progress: Progress = lambda *_: None) -
     int
         Rows that got a digest.
     """
-    num = sum(digest_missing(connection, table, progress=progress) for table in _PLAIN_TABLES)
+    # A migration has not the tables of later ones.
+    tables = [table for table in _PLAIN_TABLES if existing_columns(connection, table)]
+    num = sum(digest_missing(connection, table, progress=progress) for table in tables)
     num += _fill_datasets(connection, progress)
     num += _fill_sessions(connection, progress)
     return num

@@ -19,6 +19,7 @@ KEYS = {
     "recording_sessions": ("id",),
     "measurements": ("timestamp", "id"),
     "measurement_features": ("id",),
+    "positions": ("id",),
     "synthetic_datasets": ("id",),
     "synthetic_batches": ("dataset_id", "batch_no"),
     "synthetic_iq_samples": ("dataset_id", "sample_idx"),

@@ -31,6 +31,7 @@ DIGESTED_TABLES = (
     "recording_sessions",
     "measurements",
     "measurement_features",
+    "positions",
     "synthetic_datasets",
     "synthetic_batches",
     "synthetic_iq_samples",

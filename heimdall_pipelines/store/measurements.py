@@ -8,6 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, text
 
+from heimdall_pipelines.model.clock import Clock, clock_of
 from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.digest_rows import seal_rows
 from heimdall_pipelines.store.objects import ObjectLocation
@@ -47,6 +48,11 @@ class StationRecording:
     frequency_offset_hz: float | None = None
     sidecar_sha256: str | None = None
     etag: str | None = None
+
+    @property
+    def clock(self) -> Clock:
+        """Class and uncertainty of its clock."""
+        return clock_of(self.time_source, self.time_uncertainty_ns, is_recorded=self.samples_count > 0)
 
     @property
     def cn0_dbhz(self) -> float | None:

@@ -1,4 +1,4 @@
-"""Roots of sessions: over their measurements and their feature rows."""
+"""Roots of sessions: over their measurements, their feature rows and their positions."""
 
 from __future__ import annotations
 
@@ -21,12 +21,15 @@ _OF_SESSION = "id = :session_id"
 # What features depend on; other columns of a station and a source may be edited without a change of any session.
 _PLACES = frozenset({"rx_id", "name", "latitude", "longitude", "altitude_m", "power_dbm"})
 _ORDER = 'r.kind, r.number, r.place COLLATE "C"'
-_ROOT = (
-    f"SELECT {root_sql('r.content', _ORDER)} FROM ("
+_ROWS = (
     f"SELECT {content_sql('m.digest')} AS content, 0 AS kind, m.start_time_unix_ns AS number,"
     " m.websdr_station_id::text AS place FROM heimdall.measurements m WHERE m.recording_session_id = :session_id"
     f" UNION ALL SELECT {content_sql('f.digest')}, 1, f.segment_idx, ''"
-    " FROM heimdall.measurement_features f WHERE f.recording_session_id = :session_id) AS r"
+    " FROM heimdall.measurement_features f WHERE f.recording_session_id = :session_id"
+)
+_POSITIONS = (
+    f" UNION ALL SELECT {content_sql('p.digest')}, 2, coalesce(p.segment_idx, -1), ''"
+    " FROM heimdall.positions p WHERE p.recording_session_id = :session_id"
 )
 
 
@@ -43,16 +46,22 @@ def sealing_session(connection: Connection, session_id: UUID) -> Iterator[Reseal
 
 
 def write_session_root(connection: Connection, session_id: UUID) -> None:
-    """Write the root over a session's measurements, by time and station, and its feature rows, by segment."""
+    """Write the root over a session's measurements, by time and station, feature rows and positions, by segment."""
     connection.execute(
-        text(f"UPDATE heimdall.recording_sessions SET root = ({_ROOT}) WHERE {_OF_SESSION}"),
+        text(f"UPDATE heimdall.recording_sessions SET root = ({_root_sql(connection)}) WHERE {_OF_SESSION}"),
         {"session_id": session_id},
     )
 
 
 def session_root_now(connection: Connection, session_id: UUID) -> bytes:
     """The root of a session as the digests of its rows give it now."""
-    return bytes(connection.execute(text(_ROOT), {"session_id": session_id}).scalar_one())
+    return bytes(connection.execute(text(_root_sql(connection)), {"session_id": session_id}).scalar_one())
+
+
+def _root_sql(connection: Connection) -> str:
+    """SQL of a session's root; a migration of before positions existed has none, and the same root."""
+    has_positions = connection.execute(text("SELECT to_regclass('heimdall.positions') IS NOT NULL")).scalar_one()
+    return f"SELECT {root_sql('r.content', _ORDER)} FROM ({_ROWS}{_POSITIONS if has_positions else ''}) AS r"
 
 
 def write_positions(connection: Connection, session_id: UUID) -> None:

@@ -18,9 +18,9 @@ class SessionChangedError(HeimdallError):
 
 
 def session_row_bytes(connection: Connection, session_id: UUID) -> int:
-    """Bytes that the rows of a session take: its own, those of its measurements and of its features."""
+    """Bytes that the rows of a session take: its own, those of its measurements, features and positions."""
     tables = {"recording_sessions": "id"} | dict.fromkeys(
-        ("measurements", "measurement_features"), "recording_session_id"
+        ("measurements", "measurement_features", "positions"), "recording_session_id"
     )
     sizes = " UNION ALL ".join(
         f"SELECT sum(pg_column_size(r.*)) AS size FROM heimdall.{table} r WHERE r.{column} = :id"

@@ -41,8 +41,8 @@ def imported(heimdall, files):
 def test_a_second_migration_reports_that_nothing_changed(heimdall, empty_database_settings, monkeypatch):
     for name, value in environment_of(empty_database_settings).items():
         monkeypatch.setenv(name, value)
-    assert heimdall("db", "migrate")[:2] == (0, "schema migrated from nothing to revision 0012\n")
-    assert heimdall("db", "migrate")[:2] == (0, "the schema is already at revision 0012\n")
+    assert heimdall("db", "migrate")[:2] == (0, "schema migrated from nothing to revision 0014\n")
+    assert heimdall("db", "migrate")[:2] == (0, "the schema is already at revision 0014\n")
 
 
 def test_stations_are_listed_added_and_disabled(heimdall):
@@ -101,6 +101,9 @@ def test_the_demonstration_ends_well_and_does_so_again(heimdall, stores, tmp_pat
         assert re.findall(r"(demo-\d) +5 +5 +\d", recorded_session) == ["demo-1", "demo-2", "demo-3"]
         assert "known source: example-transmitter" in out
         assert re.search(r"known source example-transmitter: [0-9]+ m away", imported_session)
+        assert re.search(
+            r"\nThe session of the imported recordings: located at 45\.0\d+, 8\.\d+, \d+ m from ex", out[-400:]
+        )
         assert made in out
         assert "70 of 70 samples; counted: 70 feature rows, 70 samples with IQ, 490 IQ objects\nthe counts agree" in out
         lost, repaired = dataset.split("dataset repair demo --apply\ndemo")

@@ -15,7 +15,7 @@ from sqlalchemy import text
 
 from heimdall_pipelines.cli import confirming
 from heimdall_pipelines.defs.partitions import RECORDING_SESSIONS
-from heimdall_pipelines.defs.recorded import recorded_measurement_features
+from heimdall_pipelines.defs.recorded import checked_asset
 from heimdall_pipelines.sessions.checks import SESSION_CHECKS
 from heimdall_pipelines.sessions.extraction import extract_session
 from heimdall_pipelines.store.measurements import list_recordings
@@ -75,7 +75,7 @@ def evaluations(session):
     found = {}
     with dg.DagsterInstance.get() as instance:
         for name in SESSION_CHECKS:
-            key = dg.AssetCheckKey(recorded_measurement_features.key, name)
+            key = dg.AssetCheckKey(checked_asset(name), name)
             for record in instance.event_log_storage.get_asset_check_execution_history(key, limit=5):
                 evaluation = record.event.dagster_event.event_specific_data
                 if evaluation.partition == session:

@@ -16,10 +16,13 @@ from heimdall_pipelines.sessions.extraction import extract_session
 from heimdall_pipelines.settings import Settings
 from heimdall_pipelines.store.iq_objects import sample_iq_key, session_iq_location, sidecar_key
 from heimdall_pipelines.store.objects import ObjectLocation
+from heimdall_pipelines.store.positions import replace_positions
+from heimdall_pipelines.store.session_revisions import SessionRevision
+from heimdall_pipelines.store.sessions import get_session
 from heimdall_pipelines.store.stores import Stores, open_stores
 from heimdall_pipelines_tests.datasets.support import database_of_module, empty, execute, query
 from heimdall_pipelines_tests.integrity import NAME, RX_IDS, Night
-from heimdall_pipelines_tests.sessions.support import import_files, quiet
+from heimdall_pipelines_tests.sessions.support import import_files, quiet, unlocated_rows
 
 STATIONS = ("genova", "milano-baggio", "torino")  # of the session, by rx_id
 SOURCE = "DCF77"
@@ -53,6 +56,11 @@ class Place:
         self.dataset_id = self.night.dataset.id
         self.session_id: UUID = import_files(stores, recordings, known_source=SOURCE).session_id
         extract_session(stores, self.session_id, quiet)
+        # Rows without a position: the session's source is not the one that is stated here.
+        session = get_session(stores.database, self.session_id)
+        replace_positions(
+            stores.database, SessionRevision(session.id, session.slug, session.revision), unlocated_rows(3)
+        )
         self._tables = [
             row["name"]
             for row in query(

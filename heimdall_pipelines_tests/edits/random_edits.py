@@ -25,6 +25,7 @@ ROWS = {
     "dataset_parameters": (_OF_DATASET,),
     "measurement_features": (_OF_DATASET, _OF_SESSION),
     "measurements": (_OF_SESSION,),
+    "positions": (_OF_SESSION,),
     "recording_sessions": ("id = :session",),
     "session_extractions": (_OF_SESSION,),
     "websdr_stations": (

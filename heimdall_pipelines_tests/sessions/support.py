@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from heimdall_pipelines.model.position import METHOD, StoredPosition
 from heimdall_pipelines.sessions.importing import ImportFile, ImportOptions, ImportReport, import_session
 from heimdall_pipelines.stations.network import load_network, sync_network
 from heimdall_pipelines.store.stores import Stores
@@ -54,3 +55,27 @@ def npy_options(**more):
 def copied(path: Path, folder: Path) -> Path:
     """A copy that a test may damage."""
     return Path(shutil.copy(path, folder / path.name))
+
+
+def unlocated_rows(num_segments: int) -> list[StoredPosition]:
+    """Rows of positions that say why there is none: the whole session's and those of its segments."""
+    nothing = dict.fromkeys(
+        ("latitude", "longitude", "semi_major_m", "semi_minor_m", "azimuth_deg", "second_latitude", "second_longitude")
+    )
+    return [
+        StoredPosition(
+            segment_idx=segment_idx,
+            method=METHOD,
+            is_at_edge=None,
+            closure_us=None,
+            residuals_us={},
+            stations_used=(),
+            stations_left_out={"torino": "excluded"},
+            time_differences=(),
+            station_delays_us={},
+            delays_from=None,
+            reason="fewer than three stations",
+            **nothing,
+        )
+        for segment_idx in (None, *range(num_segments))
+    ]

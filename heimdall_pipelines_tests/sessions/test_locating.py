@@ -7,12 +7,15 @@ from xml.etree import ElementTree
 
 import pytest
 
+from heimdall_pipelines.model.clock import stated_clock
 from heimdall_pipelines.rf.geodesy import distance_m
 from heimdall_pipelines.rf.positioning import Area
+from heimdall_pipelines.sessions.correcting import Correction, correct_session
 from heimdall_pipelines.sessions.example import SOURCE
-from heimdall_pipelines.sessions.locating import LocateOptions, NotLocatableError, locate_session
+from heimdall_pipelines.sessions.locating import locate_session
 from heimdall_pipelines.sessions.position_files import geojson, kml
 from heimdall_pipelines.sessions.position_picture import position_png
+from heimdall_pipelines.sessions.session_position import LocateOptions, NotLocatableError
 from heimdall_pipelines.stations.network import Network, sync_network
 from heimdall_pipelines_tests.sessions.support import import_files, noise, npy_files, quiet
 
@@ -117,3 +120,13 @@ def test_the_real_transmitter_is_located(stores):
     assert found.distance_to_source_km < 14.0
     assert found.closure_us < 3.0
     assert found.block_scatter_m < 2000.0
+
+
+def test_the_class_of_a_clock_decides_what_it_carries(stores, example):
+    # A person states classes: NTP to 2 ms carries nothing, GNSS to 200 ns does.
+    correct_session(stores, example, Correction(clock={"torino": stated_clock("ntp:2ms")}))
+    with pytest.raises(NotLocatableError, match=r"torino: its clock \(ntp\) is uncertain by 2000 us, above 20 us"):
+        locate_session(stores, example, LocateOptions(), quiet)
+    report = correct_session(stores, example, Correction(clock={"torino": stated_clock("gnss:200ns")}))
+    assert report.changes == ("torino: clock ntp, 2000 us to gnss, 0.2 us",)
+    assert locate_session(stores, example, LocateOptions(), quiet).distance_to_source_km < 1.0

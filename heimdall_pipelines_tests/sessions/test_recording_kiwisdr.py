@@ -7,13 +7,16 @@ import numpy as np
 import pytest
 
 from heimdall_pipelines.formats.kiwi_chunks import BLOCK_SAMPLES
+from heimdall_pipelines.model.clock import ClockClass
 from heimdall_pipelines.receivers.signal_sources import SentBlock, SyntheticSource
 from heimdall_pipelines.receivers.simulated_kiwi import JUMP_S
 from heimdall_pipelines.receivers.simulated_receivers import Faults, SimulatedClock, SimulatedKiwiSdr
 from heimdall_pipelines.receivers.simulator import run_simulated
 from heimdall_pipelines.receivers.stream import Tuning
+from heimdall_pipelines.sessions.locating import locate_session
 from heimdall_pipelines.sessions.record_request import RecordRequest
 from heimdall_pipelines.sessions.recording import RecordingEnvironment, record_session
+from heimdall_pipelines.sessions.session_position import LocateOptions, NotLocatableError
 from heimdall_pipelines.store.iq_objects import sidecar_location
 from heimdall_pipelines.store.measurements import list_recordings
 from heimdall_pipelines_tests.receivers.support import FAST, TORINO, TRANSMISSION, patient, synthetic
@@ -76,6 +79,11 @@ def test_a_kiwisdr_without_a_clock_gets_the_time_of_arrival_and_the_reason(store
     assert report.error_message is None
     assert found.time_source == "arrival"
     assert found.note == f"time of arrival instead of GNSS: {problem}"
+    assert found.clock.kind is ClockClass.ARRIVAL
+    assert not found.clock.carries_time_differences
+    with pytest.raises(NotLocatableError) as error:
+        locate_session(stores, report.slug, LocateOptions(), quiet)
+    assert f"kiwi: its time is that of arrival here (time of arrival instead of GNSS: {problem})" in str(error.value)
     fault.record(detected_by="the recorder", result="the time is that of arrival, and the measurement's note says why")
 
 

@@ -8,7 +8,8 @@ import pytest
 from heimdall_pipelines.formats.recording import open_recording
 from heimdall_pipelines.receivers.simulated_receivers import SimulatedKiwiSdr, SimulatedOpenWebRx
 from heimdall_pipelines.receivers.simulator import run_simulated
-from heimdall_pipelines.sessions.locating import LocateOptions, NotLocatableError, locate_session
+from heimdall_pipelines.sessions.locating import locate_session
+from heimdall_pipelines.sessions.session_position import LocateOptions, NotLocatableError
 from heimdall_pipelines.store.iq_objects import sidecar_location
 from heimdall_pipelines.store.measurements import list_recordings
 from heimdall_pipelines_tests.receivers.support import FAST, FREQUENCY_HZ, GENOVA, TORINO, synthetic

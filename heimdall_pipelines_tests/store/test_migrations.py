@@ -31,6 +31,8 @@ TABLES = {
     "dataset_parameters",
     "terrain_tiles",
     "dataset_releases",
+    "positions",
+    "station_delays",
 }
 DATASET = (
     "INSERT INTO heimdall.synthetic_datasets (name, dataset_type, spec, receivers, seed,"

@@ -1,0 +1,94 @@
+"""`heimdall session calibrate`: delays of stations from a session of a known source."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from heimdall_pipelines.cli.console import output, show_progress, table
+from heimdall_pipelines.cli.environment import stores
+from heimdall_pipelines.cli.frequencies import optional_frequency_hz
+
+if TYPE_CHECKING:
+    from heimdall_pipelines.sessions.calibrating import Calibration
+
+
+def calibrate(
+    session: Annotated[str, typer.Argument(help="The session's slug or id, see: heimdall session list")],
+    exclude: Annotated[list[str] | None, typer.Option(help="Station not to calibrate; may be repeated")] = None,
+    trust: Annotated[
+        list[str] | None,
+        typer.Option(help="Station whose clock is right to 20 us although its file does not say so; may be repeated"),
+    ] = None,
+    bandwidth: Annotated[
+        str | None, typer.Option(help="Width of the channel, such as 500Hz; default: the session's")
+    ] = None,
+    from_: Annotated[float | None, typer.Option("--from", help="First second of the session to use", min=0)] = None,
+    until: Annotated[float | None, typer.Option(help="Second of the session to end at", min=0)] = None,
+    valid_from: Annotated[
+        str | None, typer.Option(help="UTC from which sessions use the delays; default: the session's start")
+    ] = None,
+    valid_to: Annotated[str | None, typer.Option(help="UTC until which sessions use them; default: no end")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the delays, and keep nothing")] = False,
+) -> None:
+    """Solve each station's delay from a session of a transmitter of known position, and keep it.
+
+    `heimdall session locate` subtracts the delays that hold at a session's time. Nothing is overwritten; see
+    `heimdall station delays`.
+    """
+    from heimdall_pipelines.sessions.calibrating import CalibrationOptions, calibrate_session
+
+    options = CalibrationOptions(
+        exclude=exclude or (),
+        trusted=trust or (),
+        bandwidth_hz=optional_frequency_hz(bandwidth, "--bandwidth"),
+        from_s=from_,
+        until_s=until,
+        valid_from=_time("--valid-from", valid_from),
+        valid_to=_time("--valid-to", valid_to),
+        is_kept=not dry_run,
+    )
+    with stores() as opened:
+        found = calibrate_session(opened, session, options, show_progress)
+    _print(found, is_kept=not dry_run)
+
+
+def _print(found: Calibration, *, is_kept: bool) -> None:
+    rows = table("station", "delay, us", "uncertainty, us")
+    for delay in found.delays:
+        rows.add_row(delay.rx_id, f"{delay.delay_us:+.2f}", f"{delay.uncertainty_us:.2f}")
+    output.print(rows)
+    output.print(f"relative to the mean of these stations, from {found.source.name}", markup=False, soft_wrap=True)
+    for note in found.notes:
+        output.print(f"  - {note}", markup=False, soft_wrap=True)
+    for rx_id, reason in found.left_out.items():
+        output.print(f"  - {rx_id} is left out: {reason}", markup=False, soft_wrap=True)
+    for earlier, _, apart_us, std_us in found.contradicted:
+        output.print(
+            f"  - {earlier.rx_id}: delay {earlier.id} kept from {earlier.session_slug} ({earlier.delay_us:+.2f} us) "
+            f"is contradicted by {apart_us:+.2f} us, uncertain by {std_us:.2f} us; if it is wrong: "
+            f"heimdall station delays --withdraw {earlier.id}",
+            markup=False,
+            soft_wrap=True,
+        )
+    if not is_kept:
+        output.print("nothing was kept (--dry-run)")
+        return
+    first = found.delays[0]
+    end = "without end" if first.valid_to is None else f"until {first.valid_to:%Y-%m-%d %H:%M:%S} UTC"
+    output.print(
+        f"kept for sessions from {first.valid_from:%Y-%m-%d %H:%M:%S} UTC on, {end}; see: heimdall station delays",
+        soft_wrap=True,
+    )
+
+
+def _time(option: str, text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{option} {text}: a time is expected, such as 2026-11-30T12:00:00") from None
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)

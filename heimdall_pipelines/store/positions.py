@@ -1,0 +1,249 @@
+"""Rows of positions: of a whole session and of its segments."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+from heimdall_pipelines.model.position import MeasuredDifference, StoredPosition
+from heimdall_pipelines.store.changes import note_row
+from heimdall_pipelines.store.columns import listed, typed
+from heimdall_pipelines.store.digest_rows import digested_columns, seal_rows
+from heimdall_pipelines.store.digests import Edit, edit_of
+from heimdall_pipelines.store.features import SupersededError
+from heimdall_pipelines.store.session_digests import sealing_session
+from heimdall_pipelines.store.sessions import SessionBeingDeletedError, SessionNotFoundError
+from heimdall_pipelines.store.sql import text
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sqlalchemy import Connection
+
+    from heimdall_pipelines.store.database import Database
+    from heimdall_pipelines.store.session_revisions import SessionRevision
+
+_COLUMNS = {
+    "id": "uuid",
+    "recording_session_id": "uuid",
+    "session_revision": "integer",
+    "segment_idx": "integer",
+    "method": "text",
+    "latitude": "float8",
+    "longitude": "float8",
+    "semi_major_m": "float8",
+    "semi_minor_m": "float8",
+    "azimuth_deg": "float8",
+    "second_latitude": "float8",
+    "second_longitude": "float8",
+    "is_at_edge": "boolean",
+    "closure_us": "float8",
+    "residuals_us": "jsonb",
+    "stations_used": "jsonb",
+    "stations_left_out": "jsonb",
+    "time_differences": "jsonb",
+    "station_delays_us": "jsonb",
+    "delays_from": "text",
+    "reason": "text",
+}
+_ROWS_AT_ONCE = 500
+_PLAIN = (
+    *("segment_idx", "method", "latitude", "longitude", "semi_major_m", "semi_minor_m", "azimuth_deg"),
+    *("second_latitude", "second_longitude", "is_at_edge", "closure_us", "residuals_us", "stations_left_out"),
+    *("station_delays_us", "delays_from", "reason"),
+)
+
+
+@dataclass(frozen=True)
+class PositionRow:
+    """A row as stored, for checks.
+
+    Attributes
+    ----------
+    position : StoredPosition or None
+        None where its JSON is malformed.
+    segment_idx, session_revision : int
+        ``segment_idx`` is None for the whole session.
+    edit : Edit or None
+        None where the row is as it was committed.
+    """
+
+    position: StoredPosition | None
+    segment_idx: int | None
+    session_revision: int
+    edit: Edit | None
+
+    def __str__(self) -> str:
+        return "position" if self.segment_idx is None else f"position of segment {self.segment_idx}"
+
+
+@dataclass(frozen=True)
+class LocatedEmission:
+    """Time differences of a session as a whole, as measured, and the delays that were subtracted to locate it.
+
+    ``source`` is the position of its known source, None without one.
+    """
+
+    slug: str
+    start_time: datetime
+    differences: tuple[MeasuredDifference, ...]
+    delays_us: dict[str, float]
+    source: tuple[float, float] | None
+
+
+def replace_positions(database: Database, target: SessionRevision, positions: Sequence[StoredPosition]) -> None:
+    """Replace all positions of a session, with their digests, in one transaction.
+
+    Raises
+    ------
+    SupersededError
+        The session is not, or no longer, completed at this revision.
+    SessionNotFoundError, SessionBeingDeletedError
+        The session was deleted in the meantime, or its deletion has begun.
+    """
+    of_session = {"id": target.session_id}
+    with database.transaction() as connection:
+        connection.execute(
+            text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": str(target.session_id)}
+        )
+        state = connection.execute(
+            text(
+                "SELECT status, revision, deletion_began_at FROM heimdall.recording_sessions WHERE id = :id FOR UPDATE"
+            ),
+            of_session,
+        ).first()
+        if state is None:
+            raise SessionNotFoundError(f"session {target.slug} was deleted while it was being located")
+        if state.deletion_began_at is not None:
+            raise SessionBeingDeletedError(target.slug)
+        if state.status != "completed" or state.revision != target.revision:
+            raise SupersededError(
+                f"session {target.slug} changed while revision {target.revision} was being located "
+                f"(now {state.status}, revision {state.revision}); the run of that revision locates it"
+            )
+        replaced = connection.execute(
+            text("DELETE FROM heimdall.positions WHERE recording_session_id = :id"), of_session
+        ).rowcount
+        for first in range(0, len(positions), _ROWS_AT_ONCE):
+            _insert(connection, target, positions[first : first + _ROWS_AT_ONCE])
+        seal_rows(connection, "positions", "recording_session_id = :id", of_session)
+        with sealing_session(connection, target.session_id) as sealed:
+            pass
+        if replaced:
+            for row in sealed.rows:
+                note_row(connection, "recording_sessions", row, reason="its transmitter was located again")
+
+
+def read_positions(database: Database, session_id: UUID) -> list[StoredPosition]:
+    """Positions of a session: first the whole session's, then by segment; malformed rows are left out."""
+    with database.transaction() as connection:
+        return [row.position for row in read_position_rows(connection, session_id) if row.position is not None]
+
+
+def read_position_rows(connection: Connection, session_id: UUID) -> Iterator[PositionRow]:
+    """The rows of a session: first the whole session's, then by segment; streamed."""
+    rows = connection.execute(
+        text(
+            f"SELECT {digested_columns('positions')}, digest FROM heimdall.positions"
+            " WHERE recording_session_id = :id ORDER BY segment_idx NULLS FIRST"
+        ),
+        {"id": session_id},
+        execution_options={"yield_per": 100},
+    )
+    for row in rows:
+        values = dict(row._mapping)
+        yield PositionRow(
+            _position(values),
+            values["segment_idx"],
+            values["session_revision"],
+            edit_of("positions", values, values["digest"]),
+        )
+
+
+def located_emissions(database: Database, *, limit: int, but: UUID | None = None) -> list[LocatedEmission]:
+    """Sessions with time differences, newest first.
+
+    Parameters
+    ----------
+    database : Database
+    limit : int
+    but : UUID, optional
+        A session to leave out.
+    """
+    with database.transaction() as connection:
+        rows = connection.execute(
+            text(
+                "SELECT s.slug, s.start_time, p.time_differences, p.station_delays_us,"
+                " k.latitude AS source_latitude, k.longitude AS source_longitude FROM heimdall.positions p"
+                " JOIN heimdall.recording_sessions s ON s.id = p.recording_session_id"
+                " AND s.revision = p.session_revision LEFT JOIN heimdall.known_sources k ON k.id = s.known_source_id"
+                " WHERE p.segment_idx IS NULL AND s.status = 'completed' AND s.deletion_began_at IS NULL"
+                " AND jsonb_array_length(p.time_differences) > 0 AND s.start_time IS NOT NULL"
+                " AND (CAST(:but AS uuid) IS NULL OR s.id <> :but)"
+                " ORDER BY s.start_time DESC, s.id LIMIT :limit"
+            ),
+            {"limit": limit, "but": but},
+        )
+        return [
+            LocatedEmission(
+                row.slug,
+                row.start_time,
+                differences,
+                row.station_delays_us,
+                None if row.source_latitude is None else (row.source_latitude, row.source_longitude),
+            )
+            for row in rows
+            if (differences := _differences(row.time_differences)) is not None and _has_numbers(row.station_delays_us)
+        ]
+
+
+def _insert(connection: Connection, target: SessionRevision, positions: Sequence[StoredPosition]) -> None:
+    rows = [
+        position.to_json()
+        | {
+            # A repeated run makes the same rows, ids included.
+            "id": str(uuid5(NAMESPACE_URL, f"heimdall:position:{target.run_key}:{position.segment_idx}")),
+            "recording_session_id": str(target.session_id),
+            "session_revision": target.revision,
+        }
+        for position in positions
+    ]
+    connection.execute(
+        text(
+            f"INSERT INTO heimdall.positions ({listed(_COLUMNS)}) SELECT {listed(_COLUMNS, 'r')}"
+            f" FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r ({typed(_COLUMNS)})"
+        ),
+        {"rows": json.dumps(rows, allow_nan=False)},
+    )
+
+
+def _position(values: Mapping[str, Any]) -> StoredPosition | None:
+    differences = _differences(values["time_differences"])
+    used, residuals = values["stations_used"], values["residuals_us"]
+    is_sound = (
+        differences is not None
+        and isinstance(used, list)
+        and all(isinstance(rx_id, str) for rx_id in used)
+        and _has_numbers(residuals)
+        and _has_numbers(values["station_delays_us"])
+        and isinstance(values["stations_left_out"], dict)
+    )
+    if not is_sound or differences is None:
+        return None
+    return StoredPosition(
+        stations_used=tuple(used), time_differences=differences, **{name: values[name] for name in _PLAIN}
+    )
+
+
+def _has_numbers(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(x, int | float) for x in value.values())
+
+
+def _differences(elements: Any) -> tuple[MeasuredDifference, ...] | None:
+    try:
+        return tuple(MeasuredDifference.from_json(element) for element in elements)
+    except (KeyError, TypeError, ValueError):
+        return None
