@@ -17,7 +17,8 @@ def name_of(path: Path) -> str:
 
 # By their text: modules without examples, such as the migrations, are not imported.
 WITH_EXAMPLES = sorted(name_of(path) for path in PACKAGE.rglob("*.py") if ">>> " in path.read_text(encoding="utf-8"))
-RF = sorted(name_of(path) for path in (PACKAGE / "rf").glob("[!_]*.py") if path.stem != "philox")  # compiled kernels
+KERNELS = {"philox", "cross_spectra", "correlation_peak"}  # compiled, each for one module's use
+RF = sorted(name_of(path) for path in (PACKAGE / "rf").glob("[!_]*.py") if path.stem not in KERNELS)
 
 
 @pytest.mark.parametrize("name", WITH_EXAMPLES)

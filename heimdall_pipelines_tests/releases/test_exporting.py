@@ -84,14 +84,14 @@ def test_iq_in_shards_is_that_of_the_store(exported):
     stored = iq_sha256(exported.stores, _dataset(exported))
     table = pq.read_table(exported.folder / "iq.parquet").to_pylist()
     assert len(table) == 12 * 7
-    assert {f"{row['sample_idx']}/{row['rx_id']}.npy": row["sha256"] for row in table} == stored
+    assert {f"{row['sample_idx']}/{row['rx_id']}.sigmf-data": row["sha256"] for row in table} == stored
     with tarfile.open(exported.folder / "iq/iq-00000.tar") as archive:
         names = archive.getnames()
         assert len(names) == 2 * 7 * 2
         for row in table[:14]:
             npy = archive.extractfile(f"{row['sample_idx']:07d}.{row['rx_id']}.npy").read()
-            assert hashlib.sha256(npy).hexdigest() == row["sha256"]
             samples = np.load(BytesIO(npy))
+            assert hashlib.sha256(samples.tobytes()).hexdigest() == row["sha256"]
             mapped = np.memmap(exported.folder / row["shard"], "<c8", "r", row["offset_bytes"], (row["num_samples"],))
             assert np.array_equal(samples, mapped)
     assert [row["shard"] for row in table[14:]] == [None] * (len(table) - 14)

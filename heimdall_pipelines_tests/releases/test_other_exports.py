@@ -23,7 +23,7 @@ def test_iq_that_is_not_stored_is_regenerated(stores, tmp_path):
         connection.exec_driver_sql("DELETE FROM heimdall.synthetic_iq_samples WHERE sample_idx = 1")
     export_dataset(stores, NAME, tmp_path / "export", iq="all", force=True)
     table = pq.read_table(tmp_path / "export" / "iq.parquet").to_pylist()
-    assert {f"{row['sample_idx']}/{row['rx_id']}.npy": row["sha256"] for row in table} == stored
+    assert {f"{row['sample_idx']}/{row['rx_id']}.sigmf-data": row["sha256"] for row in table} == stored
     assert [row["in_release"] for row in table] == [True] * 7 + [False] * 7 + [True] * 7
     assert all(row["shard"] == "iq/iq-00000.tar" for row in table)
 
