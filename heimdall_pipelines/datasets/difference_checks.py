@@ -11,13 +11,13 @@ from heimdall_pipelines.model.truth import SampleTruth
 from heimdall_pipelines.store.dataset_snapshot import SampleRow
 
 TRIANGLE_TOLERANCE_US = 10.0
-# Measured over kinds of datasets (docs/science.md): echoes delay by up to 20 us in 99 of 100 pairs, and the worst pair
-# is 36 us beyond five standard deviations; half are within 0.25 us, the mean is within 0.3 us. A label of another link
-# is off by the time of light between receivers, tens to hundreds of microseconds.
+# Measured over kinds of datasets (docs/science.md): echoes delay by up to 32 us in 99 of 100 pairs, and but for one
+# pair in 21,000 the worst is 47 us beyond five standard deviations; half are within 3.4 us, the mean is within 0.8 us.
+# A label of another link is off by the time of light between receivers, tens to hundreds of microseconds.
 MAX_ERROR_US = 60.0
 _STDS = 6.0
 MAX_BIAS_US = 5.0
-MAX_MEDIAN_US = 3.0
+MAX_MEDIAN_US = 10.0
 _FEWEST = 300  # pairs from which mean and median are looked at
 
 

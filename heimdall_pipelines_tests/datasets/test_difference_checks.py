@@ -7,6 +7,7 @@ import pytest
 from heimdall_pipelines.datasets.difference_checks import (
     MAX_BIAS_US,
     MAX_ERROR_US,
+    MAX_MEDIAN_US,
     TRIANGLE_TOLERANCE_US,
     DifferenceChecks,
     with_truth,
@@ -73,7 +74,12 @@ def test_time_differences_of_the_wrong_sign_are_found():
 
 
 @pytest.mark.parametrize(
-    ("by_us", "says"), [(MAX_BIAS_US + 1, "off on average over"), (3.5, "fewer than half"), (3 * MAX_ERROR_US, "+18")]
+    ("by_us", "says"),
+    [
+        (MAX_BIAS_US + 1, "off on average over"),
+        (MAX_MEDIAN_US + 2, "fewer than half"),
+        (3 * MAX_ERROR_US, "+18"),
+    ],
 )
 def test_a_common_error_is_found(by_us, says):
     made_from, rows = rows_of("default")
