@@ -280,7 +280,7 @@ def close_alerts_of_deleted(database: Database) -> int:
         closed = connection.execute(
             text(
                 f"UPDATE heimdall.alerts SET closed_at = now() WHERE {_OPEN} AND (check_name = ANY(:renamed) OR CASE"
-                "   WHEN asset = 'recorded/measurement_features' THEN NOT EXISTS"
+                "   WHEN asset IN ('recorded/measurement_features', 'recorded/positions') THEN NOT EXISTS"
                 "     (SELECT FROM heimdall.recording_sessions WHERE slug = partition)"
                 "   WHEN asset = 'synthetic/dataset_summary' THEN NOT EXISTS"
                 "     (SELECT FROM heimdall.synthetic_datasets WHERE name = partition)"

@@ -53,8 +53,9 @@ def job() -> None:
 
 
 @pytest.fixture
-def instance():
-    with dg.DagsterInstance.ephemeral() as made:
+def instance(tmp_path):
+    """In files: two threads that write do not wait for each other in memory."""
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as made:
         yield made
 
 

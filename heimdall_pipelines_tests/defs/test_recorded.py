@@ -131,7 +131,7 @@ def test_a_disagreement_is_a_failed_check_with_numbers_examples_and_what_to_do(i
     objects = failed["objects_agree"]
     assert objects.severity is dg.AssetCheckSeverity.ERROR
     assert objects.metadata["problems"].value == 3
-    assert "the header has 150014 samples, the session 150013" in objects.metadata["examples"].value
+    assert "1200112 bytes are stored, 1200104 are expected" in objects.metadata["examples"].value
     assert "import or record the session again" in objects.metadata["to_repair"].value
     # Nothing at all could be extracted, which is more than a warning.
     assert failed["stations_extracted"].severity is dg.AssetCheckSeverity.ERROR

@@ -271,7 +271,11 @@ def _iq_rows() -> list[Edit]:
         edit("the rate in an IQ row is edited", metadata("sample_rate_hz", "'48000'"), "iq_metadata"),
         edit("the frequency in an IQ row is edited", metadata("frequency_hz", "'1'"), "iq_metadata"),
         edit("the type of samples in an IQ row is edited", metadata("dtype", "'\"int16\"'"), "iq_metadata"),
-        edit("the format in an IQ row is edited", metadata("format", "'\"bin\"'"), "iq_metadata"),
+        edit(
+            "the format in an IQ row is edited",
+            metadata("format", "'\"bin\"'"),
+            found_by=f"{ROWS} iq_of_every_sample objects_agree",
+        ),
         edit("the full scale in an IQ row is edited", metadata("full_scale_dbm", "'0'"), "iq_metadata"),
         edit("a field is invented in an IQ row", metadata("weather", "'1'"), "iq_metadata"),
         edit(

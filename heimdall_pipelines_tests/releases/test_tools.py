@@ -1,6 +1,8 @@
 """Tools for learning open an export: datasets, pandas, DuckDB, polars and mlcroissant."""
 
 import json
+import subprocess
+import sys
 
 import pyarrow.parquet as pq
 import pytest
@@ -46,16 +48,31 @@ def test_datasets_loads_the_folder(exported, tmp_path, monkeypatch):
     assert links.features["flags"].feature.dtype == "string"
 
 
+# In a process of its own: a handler of absl's log closes what was standard error when it was loaded.
+CROISSANT = """
+import json, sys
+import mlcroissant
+dataset = mlcroissant.Dataset(jsonld=sys.argv[1])
+link = next(iter(dataset.records("links")))["links/rx_id"]
+print(json.dumps({
+    "errors": sorted(map(str, dataset.metadata.ctx.issues.errors)),
+    "warnings": sorted(map(str, dataset.metadata.ctx.issues.warnings)),
+    "samples": [int(record["samples/sample_idx"]) for record in dataset.records("samples")],
+    "link": link.decode() if isinstance(link, bytes) else link,
+}))
+"""
+
+
 def test_croissant_is_valid_without_errors_or_warnings_and_gives_records(exported):
-    mlcroissant = pytest.importorskip("mlcroissant")
-    dataset = mlcroissant.Dataset(jsonld=str(exported.folder / "croissant.json"))
-    issues = dataset.metadata.ctx.issues
-    assert not issues.errors, issues.errors
-    assert not issues.warnings, issues.warnings
-    records = list(dataset.records("samples"))
-    assert [record["samples/sample_idx"] for record in records] == list(range(12))
-    first_link = next(iter(dataset.records("links")))
-    assert first_link["links/rx_id"] in (b"aquila-di-giaveno", "aquila-di-giaveno")
+    given = [sys.executable, "-c", CROISSANT, str(exported.folder / "croissant.json")]
+    done = subprocess.run(given, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == {
+        "errors": [],
+        "warnings": [],
+        "samples": list(range(12)),
+        "link": "aquila-di-giaveno",
+    }
 
 
 def test_croissant_has_the_checksums_of_the_files(exported):
