@@ -48,7 +48,7 @@ from heimdall_pipelines.store.iq_objects import (
     sidecar_bytes,
     sidecar_location,
 )
-from heimdall_pipelines.store.objects import ObjectLocation, ObjectNotFoundError, ObjectStore
+from heimdall_pipelines.store.objects import ObjectDamagedError, ObjectLocation, ObjectNotFoundError, ObjectStore
 
 # What another processor may give in its last digit; everything else of a sample is the same on all.
 _LAST_DIGITS = frozenset(
@@ -404,10 +404,11 @@ def _put(
 
 
 def _stored_sha256(objects: ObjectStore, location: ObjectLocation) -> str | None:
+    """Checksum of an object; None where it does not exist, is empty, or can no longer be read."""
     try:
         size = objects.size_bytes(location)
         return sha256(objects.read(location, 0, size)).hexdigest() if size else None
-    except ObjectNotFoundError:
+    except (ObjectNotFoundError, ObjectDamagedError):
         return None
 
 
