@@ -24,13 +24,17 @@ def screenshot(page: Path, folder: Path, png: Path) -> None:
     _run(page, folder, f"--screenshot={png}", "--window-size=1000,4200")
 
 
-def _run(page: Path, folder: Path, *flags: str) -> str:
+def browser_command(profile: Path) -> list[str]:
+    """Give the command of a headless browser with a profile folder of its own; skips without a browser."""
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.skip("no chromium on this machine")
+    return [chromium, *_FLAGS.split(), f"--user-data-dir={profile}"]
+
+
+def _run(page: Path, folder: Path, *flags: str) -> str:
     # Whatever it asks the network for goes nowhere.
-    command = [chromium, *_FLAGS.split(), f"--user-data-dir={folder / 'profile'}"]
-    command.append("--host-resolver-rules=MAP * ~NOTFOUND")
+    command = [*browser_command(folder / "profile"), "--host-resolver-rules=MAP * ~NOTFOUND"]
     shown = subprocess.run(
         [*command, *flags, page.as_uri()], capture_output=True, text=True, check=True, timeout=TIMEOUT_S
     )

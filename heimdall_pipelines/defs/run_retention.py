@@ -1,54 +1,15 @@
 """Deletes old Dagster runs with their events, but keeps those that the state of assets and the sensors depend on."""
 
 from collections.abc import Collection
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 import dagster as dg
 
-from heimdall_pipelines.defs.outages import RUN_AGAIN_WHOLE, started_again_after_outage
 from heimdall_pipelines.defs.partitions import RECORDING_SESSIONS, SYNTHETIC_BATCHES, SYNTHETIC_DATASETS
-from heimdall_pipelines.settings import Settings
 from heimdall_pipelines.status.run_tags import PARTITION_TAG, RUN_KEY_TAG
 
 _FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 _PAGE = 200
-
-
-@dg.op
-def delete_old_runs(context: dg.OpExecutionContext, settings: dg.ResourceParam[Settings]) -> None:
-    """Delete them one after the other; after an interruption the next run continues."""
-    if settings.run_retention_days is None:
-        context.log.info("HEIMDALL_RUN_RETENTION_DAYS is not set: runs and their events are kept")
-        return
-    before = datetime.now(UTC) - timedelta(days=settings.run_retention_days)
-    num_deleted, num_kept = delete_runs_before(context.instance, before)
-    context.log.info(f"{num_deleted} runs from before {before:%Y-%m-%d} were deleted, {num_kept} are still needed")
-
-
-@dg.job(
-    description="Deletes Dagster runs older than HEIMDALL_RUN_RETENTION_DAYS with their events. Keeps runs that have "
-    "the newest materialization of an asset or partition, and runs that a sensor requested for a partition that "
-    "exists. Without that variable it deletes nothing.",
-    hooks={started_again_after_outage},
-    tags=RUN_AGAIN_WHOLE,
-)
-def expire_runs() -> None:
-    """Delete old runs."""
-    delete_old_runs()
-
-
-@dg.schedule(
-    job=expire_runs,
-    cron_schedule="30 2 * * *",
-    execution_timezone="UTC",
-    default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Deletes Dagster runs older than HEIMDALL_RUN_RETENTION_DAYS, at 2:30 UTC; off without that variable.",
-)
-def daily_run_expiry(settings: dg.ResourceParam[Settings]) -> dg.RunRequest | dg.SkipReason:
-    """Request a run if a retention is set."""
-    if settings.run_retention_days is None:
-        return dg.SkipReason("HEIMDALL_RUN_RETENTION_DAYS is not set: runs and their events are kept")
-    return dg.RunRequest()
 
 
 def delete_runs_before(instance: dg.DagsterInstance, before: datetime) -> tuple[int, int]:

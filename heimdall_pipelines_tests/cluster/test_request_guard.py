@@ -1,7 +1,6 @@
 """What a page of another site can have a browser send to the Dagster UI, and what the guard lets through."""
 
 import json
-import shutil
 import socket
 import subprocess
 import threading
@@ -14,6 +13,7 @@ import pytest
 
 from heimdall_pipelines.cluster.request_guard import RequestGuard, allowed_hosts
 from heimdall_pipelines.settings import LocalSettings
+from heimdall_pipelines_tests.browser import browser_command
 from heimdall_pipelines_tests.dagster_ui import running_ui
 from heimdall_pipelines_tests.waiting import TIMEOUT_S, wait_for
 
@@ -272,15 +272,8 @@ def evil_page(address):
 
 @pytest.mark.programs
 def test_a_page_in_a_browser_writes_nothing(ui, tmp_path):
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("no chromium on this machine")
-    flags = (
-        "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-        " --disable-component-update --disable-sync"
-    )
+    command = browser_command(tmp_path / "profile")
     with ui(GUARDED) as address, EvilSite(evil_page(address)) as site:
-        command = [chromium, *flags.split(), f"--user-data-dir={tmp_path / 'profile'}"]
         browser = subprocess.Popen(
             [*command, "--remote-debugging-port=0", site.address], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
@@ -291,9 +284,8 @@ def test_a_page_in_a_browser_writes_nothing(ui, tmp_path):
             browser.wait()
         assert "/opened" not in site.visited
         assert keys(address) == set()
-        profile = f"--user-data-dir={tmp_path / 'second'}"
         shown = subprocess.run(
-            [*command[:-1], profile, "--virtual-time-budget=20000", "--dump-dom", address],
+            [*browser_command(tmp_path / "second"), "--virtual-time-budget=20000", "--dump-dom", address],
             capture_output=True,
             text=True,
             check=False,

@@ -6,7 +6,7 @@ import pytest
 
 from heimdall_pipelines.definitions import build_definitions
 from heimdall_pipelines.defs.partitions import RECORDING_SESSIONS
-from heimdall_pipelines.defs.run_retention import daily_run_expiry
+from heimdall_pipelines.defs.retention import daily_run_expiry
 from heimdall_pipelines.status.run_tags import RUN_KEY_TAG
 from heimdall_pipelines_tests.defs.support import dagster_database, postgres_storage
 from heimdall_pipelines_tests.shared_stack import PROCESS
