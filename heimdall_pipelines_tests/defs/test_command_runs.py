@@ -30,11 +30,12 @@ ELSEWHERE = CommandProcess("elsewhere~00000000", 4711, "1")
 
 # The only thing that differs from a real command: the extraction never ends.
 ENDLESS_EXTRACTION = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from heimdall_pipelines.cli import main
 from heimdall_pipelines.defs import recorded
 
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup, which may run the tests, has it ignored
 sign = Path(sys.argv.pop())
 
 def extract(*arguments, **options):
