@@ -34,6 +34,7 @@ def test_each_side_comes_first_in_every_second_round():
     assert compared.ratio == 1.5
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)  # seconds where little else runs
 def test_an_interrupted_benchmark_leaves_no_process():
     marker = uuid.uuid4().hex

@@ -94,6 +94,7 @@ def night(server_settings, _template) -> Iterator[Night]:
         yield made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("table", "where"),
     [

@@ -187,6 +187,7 @@ def during_extraction(monkeypatch, hook: Callable[[], None], segments: int = 5) 
 # The S3 store
 
 
+@pytest.mark.slow
 def test_without_s3_a_run_fails_naming_it_and_succeeds_once_it_is_back(own_servers, own_stores, example_recordings):
     session_id = str(import_files(own_stores, example_recordings).session_id)
     nothing = stored(own_stores, session_id)
@@ -208,6 +209,7 @@ def test_without_s3_a_run_fails_naming_it_and_succeeds_once_it_is_back(own_serve
     own_servers.start_s3_again(locations_of(own_stores, session_id))
 
 
+@pytest.mark.slow
 def test_s3_that_goes_away_in_the_middle_leaves_the_rows_that_were_there(s3_link, stores, session_id, in_small_steps):
     def run_that_is_cut() -> dg.ExecuteInProcessResult:
         s3_link.cut_after(EXAMPLE_IQ_BYTES // 2)
@@ -226,6 +228,7 @@ def test_s3_that_goes_away_in_the_middle_leaves_the_rows_that_were_there(s3_link
     assert stored(stores, session_id) == complete
 
 
+@pytest.mark.slow
 def test_an_outage_of_s3_that_ends_in_time_is_ridden_out(s3_link, stores, session_id, in_small_steps, monkeypatch):
     during_extraction(monkeypatch, s3_link.cut)
     attempt = recorded.extract_session
@@ -245,6 +248,7 @@ def test_an_outage_of_s3_that_ends_in_time_is_ridden_out(s3_link, stores, sessio
     assert len(stored(stores, session_id)["features"]) == EXAMPLE_ROWS
 
 
+@pytest.mark.slow
 def test_the_command_line_names_the_store_that_is_down(s3_link, stores, session_id, tmp_path, monkeypatch):
     (tmp_path / "dagster.yaml").touch()
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
@@ -256,6 +260,7 @@ def test_the_command_line_names_the_store_that_is_down(s3_link, stores, session_
 # The checks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("link", ["s3_link", "postgres_link"])
 def test_an_outage_during_the_checks_is_neither_a_failed_nor_a_passed_check(
     request, link, stores, session_id, monkeypatch
@@ -289,6 +294,7 @@ def test_an_s3_outage_during_validation_keeps_the_previous_health(s3_link, store
 # PostgreSQL
 
 
+@pytest.mark.slow
 def test_an_extraction_outlives_a_restart_of_postgres_in_its_middle(
     own_servers, own_stores, example_recordings, in_small_steps, monkeypatch
 ):
@@ -309,6 +315,7 @@ def test_an_extraction_outlives_a_restart_of_postgres_in_its_middle(
     assert stored(own_stores, session_id) == after_the_restart
 
 
+@pytest.mark.slow
 def test_postgres_that_stays_away_fails_the_run_and_keeps_the_rows_that_were_there(
     own_servers, own_stores, example_recordings, in_small_steps, monkeypatch
 ):
@@ -344,6 +351,7 @@ def test_s3_that_breaks_off_without_a_run_raises_its_own_error(s3_link, stores, 
 # A killed process
 
 
+@pytest.mark.slow
 def test_an_extraction_that_is_killed_leaves_nothing_and_again_makes_the_same_rows(
     environment, stores, session_id, tmp_path
 ):
@@ -426,6 +434,7 @@ def test_two_extractions_at_once_end_with_one_set_of_rows(settings, stores, sess
     assert stored(stores, session_id) == both
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extracted_before", [False, True])
 def test_a_session_completed_again_meanwhile_gets_no_row_of_the_revision_before(
     settings, stores, session_id, in_small_steps, extracted_before
@@ -453,6 +462,7 @@ def test_a_session_completed_again_meanwhile_gets_no_row_of_the_revision_before(
     assert due_for_extraction(stores.database, limit=2) == []
 
 
+@pytest.mark.slow
 def test_a_superseded_run_fails_at_once_without_retries(stores, session_id, in_small_steps, monkeypatch):
     def complete_again() -> None:
         for status in ("in_progress", "completed"):
@@ -478,6 +488,7 @@ def test_a_session_deleted_before_its_first_rows_are_written_is_a_clear_error(
     assert stored(stores, session_id) == {"features": [], "metrics": []}
 
 
+@pytest.mark.slow
 def test_a_session_whose_deletion_begins_while_it_is_extracted_gets_no_rows(
     settings, stores, session_id, in_small_steps
 ):
@@ -506,6 +517,7 @@ def test_a_session_that_is_deleted_while_it_is_extracted_leaves_nothing(settings
     assert list(stores.objects.entries(stores.objects.raw_iq_bucket, "")) == []
 
 
+@pytest.mark.slow
 def test_deleting_a_session_whose_rows_are_being_written_waits_and_leaves_nothing(
     settings, stores, session_id, in_small_steps
 ):

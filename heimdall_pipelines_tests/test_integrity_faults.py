@@ -485,6 +485,7 @@ UNREADABLE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inject", UNREADABLE.values(), ids=list(UNREADABLE))
 def test_malformed_json_is_a_problem_of_its_sample(night, inject):
     inject(night)
@@ -494,6 +495,7 @@ def test_malformed_json_is_a_problem_of_its_sample(night, inject):
     night.assert_sound()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "edit",
     [pytest.param(edit, marks=pytest.mark.fault(edit.title)) for edit in [*OBJECTS, *ROWS, *NUMBERS]],
@@ -615,6 +617,7 @@ def test_young_orphans_are_kept_and_old_ones_removed(night, fault):
     fault.record(detected_by=_seen(validation), result=f"{in_words(left)}; when they are older: {in_words(removed)}")
 
 
+@pytest.mark.slow
 @pytest.mark.fault("an IQ row exists for a sample whose IQ is not kept")
 def test_an_iq_row_too_many_is_removed(few_kept, fault):
     night = few_kept
@@ -631,6 +634,7 @@ def test_an_iq_row_too_many_is_removed(few_kept, fault):
     fault.record(detected_by=_seen(validation), result=f"{in_words(done)}: {AS_BEFORE}")
 
 
+@pytest.mark.slow
 @pytest.mark.fault("the feature row of a sample without IQ is deleted, and an object exists for it")
 def test_orphan_objects_of_a_regenerated_sample_are_removed_at_once(few_kept, fault):
     night = few_kept
@@ -643,6 +647,7 @@ def test_orphan_objects_of_a_regenerated_sample_are_removed_at_once(few_kept, fa
     fault.record(detected_by=_seen(validation), result=f"{in_words(done)}: {AS_BEFORE}")
 
 
+@pytest.mark.slow
 @pytest.mark.fault("one of a hundred samples is affected")
 def test_few_of_many_samples_are_a_warning(few_kept, fault):
     night = few_kept
@@ -662,6 +667,7 @@ def test_few_of_many_samples_are_a_warning(few_kept, fault):
     fault.record(detected_by=_seen(validation), result=f"{in_words(done)}: {AS_BEFORE}")
 
 
+@pytest.mark.slow
 def test_of_many_problems_twenty_are_reported(night):
     remove_every_object(night)
     (outcome,) = (outcome for outcome in night.validate().outcomes if not outcome.passed)
@@ -704,6 +710,7 @@ def test_a_target_below_what_was_made_out_of_order_is_found_and_raised(night, fa
     fault.record(detected_by=_seen(validation), result=f"{in_words(done)}: {AS_BEFORE}")
 
 
+@pytest.mark.slow
 @pytest.mark.fault("features are edited, within their ranges")
 def test_wrong_features_are_found_by_regeneration_and_repaired(night, fault):
     night.execute(

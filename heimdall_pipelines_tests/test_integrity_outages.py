@@ -128,6 +128,7 @@ def assert_no_verdict(night: Night, caught: pytest.ExceptionInfo[UnavailableErro
     assert night.health() == ("unknown", None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "server", [pytest.param(name, marks=pytest.mark.fault(f"{name} is down before a check")) for name in LINKS]
 )
@@ -178,6 +179,7 @@ def test_a_listing_that_breaks_off_is_no_list_of_what_is_there(night, settings, 
     fault.record(detected_by=[type(caught.value).__name__], result=f"{NO_VERDICT}; when it is up again: {AS_BEFORE}")
 
 
+@pytest.mark.slow
 @pytest.mark.fault("a listing is not in the order of its keys")
 def test_a_listing_out_of_order_is_neither_a_passed_nor_a_failed_check(night, settings, fault):
     damage(night)
@@ -201,6 +203,7 @@ def test_a_listing_out_of_order_is_neither_a_passed_nor_a_failed_check(night, se
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("server", "moment"),
     [
@@ -227,6 +230,7 @@ def test_a_server_that_breaks_off_in_a_repair_leaves_it_to_be_done_again(night, 
     fault.record(detected_by=[error.__name__], result=f"the repair fails, nothing is lost; repeated: {AS_BEFORE}")
 
 
+@pytest.mark.slow
 @pytest.mark.fault("S3 is slow")
 def test_a_slow_store_changes_no_result(night, settings, fault):
     damage(night)
@@ -293,6 +297,7 @@ def own_night(_own_module) -> Night:
     return _own_module
 
 
+@pytest.mark.slow
 @pytest.mark.fault("PostgreSQL is restarted in the middle of a check")
 def test_a_restart_of_postgres_in_a_check_leaves_no_verdict(own_night, own_postgres, fault):
     with pytest.raises(DatabaseUnavailableError) as caught:
@@ -302,6 +307,7 @@ def test_a_restart_of_postgres_in_a_check_leaves_no_verdict(own_night, own_postg
     fault.record(detected_by=[type(caught.value).__name__], result=f"{NO_VERDICT}; done again: {AS_BEFORE}")
 
 
+@pytest.mark.slow
 @pytest.mark.fault("PostgreSQL is restarted in the middle of a batch")
 def test_a_restart_of_postgres_in_a_batch_is_outlived(own_night, own_postgres, fault):
     own_night.unmake(1)
@@ -310,6 +316,7 @@ def test_a_restart_of_postgres_in_a_batch_is_outlived(own_night, own_postgres, f
     fault.record(detected_by="nothing to detect", result=f"the batch is committed over a new connection: {AS_BEFORE}")
 
 
+@pytest.mark.slow
 @pytest.mark.fault("PostgreSQL is restarted in a batch that takes longer than half an hour")
 def test_a_long_batch_that_lost_its_lock_commits_nothing(own_night, own_postgres, fault, monkeypatch):
     """A repair meanwhile would have removed its first objects, an hour old, as orphans."""
@@ -324,6 +331,7 @@ def test_a_long_batch_that_lost_its_lock_commits_nothing(own_night, own_postgres
     fault.record(detected_by=[lost.type.__name__], result=f"no row is committed; regenerated: {AS_BEFORE}")
 
 
+@pytest.mark.slow
 @pytest.mark.fault("PostgreSQL is restarted in the middle of a repair")
 def test_a_restart_of_postgres_in_a_repair_is_outlived(own_night, own_postgres, fault):
     damage(own_night)
@@ -335,6 +343,7 @@ def test_a_restart_of_postgres_in_a_repair_is_outlived(own_night, own_postgres, 
 # No room for objects
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "what",
     [
@@ -370,6 +379,7 @@ def test_without_room_nothing_is_committed_and_with_room_again_all_is_made(night
     fault.record(detected_by=[type(full.value).__name__], result=f"no row is committed; with free space: {AS_BEFORE}")
 
 
+@pytest.mark.slow
 def test_worker_processes_report_a_full_disk_as_such(night, settings):
     night.unmake(1)
     with S3Proxy(port_of(settings.s3_endpoint)) as proxy, Workers(2) as workers:

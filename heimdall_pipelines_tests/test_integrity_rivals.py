@@ -84,6 +84,7 @@ def seen(validation: DatasetValidation) -> str:
 # Killed processes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("moment", "found"),
     [
@@ -118,6 +119,7 @@ def test_a_killed_batch_is_complete_or_absent_and_is_retried(night, settings, fa
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("moment", "found"),
     [
@@ -162,6 +164,7 @@ def test_a_killed_repair_leaves_nothing_worse_and_is_done_again(night, settings,
 # Several at once
 
 
+@pytest.mark.slow
 @pytest.mark.fault("the same batch is made twice at once")
 def test_the_same_batch_made_twice_at_once_is_there_once(night, settings, fault):
     night.unmake(1)
@@ -178,6 +181,7 @@ def test_the_same_batch_made_twice_at_once_is_there_once(night, settings, fault)
     fault.record(detected_by="nothing to detect", result=f"it is stored once: {AS_BEFORE}")
 
 
+@pytest.mark.slow
 @pytest.mark.fault("a check while a batch has stored objects and not committed its rows")
 def test_a_check_during_a_batch_raises_no_false_alarm(night, settings, fault):
     night.unmake(1)
@@ -213,6 +217,7 @@ def test_a_batch_that_commits_in_the_middle_of_a_check_raises_no_false_alarm(nig
     fault.record(detected_by="nothing to detect", result="rows are read in one snapshot; nothing is reported")
 
 
+@pytest.mark.slow
 @pytest.mark.fault("a repair while a batch is being made")
 def test_a_repair_during_a_batch_fails_without_changes(night, settings, fault):
     night.delete(night.key(0))
@@ -236,6 +241,7 @@ def test_a_repair_during_a_batch_fails_without_changes(night, settings, fault):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.fault("two repairs at once")
 def test_the_second_of_two_repairs_refuses(night, settings, fault):
     damage(night)
@@ -257,6 +263,7 @@ def test_the_second_of_two_repairs_refuses(night, settings, fault):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.fault("a batch begins while a repair is running")
 def test_a_batch_waits_for_a_repair_and_then_makes_its_samples(night, settings, fault):
     night.unmake(1)

@@ -28,6 +28,7 @@ def press_ctrl_c(run: subprocess.Popen[bytes]) -> None:
     os.killpg(run.pid, signal.SIGINT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("interrupt", "is_sigint_ignored"),
     [
@@ -63,6 +64,7 @@ def test_nothing_of_an_interrupted_run_is_left(
     assert not folder.exists()
 
 
+@pytest.mark.slow
 def test_a_code_server_stops_where_sigint_is_ignored():
     """Dagster gives SIGTERM the handler of SIGINT, which would be none."""
     subprocess.run([*PYTEST, "-k", "sigterm"], check=True, stdout=subprocess.DEVNULL, preexec_fn=ignore_sigint)

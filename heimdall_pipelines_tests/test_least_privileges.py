@@ -130,6 +130,7 @@ def heimdall(least, monkeypatch, capsys, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_least_privileges_suffice_for_all_operations(heimdall, least, names, s3, example_recordings):
     code, _, err = heimdall("session", "list")
     assert (code, "there is no schema yet" in err, "as the schema's owner" in err) == (1, True, True)

@@ -11,6 +11,7 @@ from heimdall_pipelines_tests import PROJECT_FOLDER
 pytestmark = pytest.mark.timeout(1800)  # all modules are read and 80 pages written, on however busy a machine
 
 
+@pytest.mark.slow
 def test_the_site_builds_without_a_warning(tmp_path):
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
     environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}

@@ -45,6 +45,7 @@ def extractions(address: str) -> list[dict[str, Any]]:
     return [run for run in runs(address) if run["jobName"] == "extract_recorded_session"]
 
 
+@pytest.mark.slow
 def test_the_sensor_starts_one_run_for_the_session_and_it_succeeds(whole_way):
     (run,) = extractions(whole_way.address)
     assert run["status"] == "SUCCESS"
@@ -205,6 +206,7 @@ def test_no_secret_is_stored_in_a_table(whole_way, database):
     assert searched > 0
 
 
+@pytest.mark.slow
 def test_the_sensor_does_not_fire_again_on_later_ticks(whole_way):
     (run,) = extractions(whole_way.address)
 
@@ -226,11 +228,13 @@ def test_the_sensor_does_not_fire_again_on_later_ticks(whole_way):
 # From here on the module's `heimdall dev` is ended.
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_everything(whole_way):
     assert whole_way.dev.signal(signal.SIGINT) == 0
     assert whole_way.dev.processes() == []
 
 
+@pytest.mark.slow
 def test_sigterm_while_it_starts_ends_everything(whole_way):
     whole_way.dev.launch_dev(first_port=whole_way.taken_port)
     wait_for("the first process of Dagster", whole_way.dev.dagster_processes)

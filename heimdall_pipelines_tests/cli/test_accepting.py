@@ -15,6 +15,7 @@ def night(stores):
     return made
 
 
+@pytest.mark.slow
 def test_an_edit_is_listed_taken_over_and_shown(heimdall, stores, night):
     assert heimdall(*VALIDATE)[0] == 0
     execute(stores, "UPDATE heimdall.measurement_features SET error_message = 'x' WHERE sample_idx = 1")

@@ -74,6 +74,7 @@ def test_what_cannot_be_is_explained(heimdall, example, options, message):
     assert message in " ".join(err.split())
 
 
+@pytest.mark.slow
 def test_stations_whose_clock_differs_are_named(heimdall, stores, tmp_path):
     assert heimdall("station", "clocks")[1].startswith("no session has time differences")
     places = [(44.6, 7.8), (45.3, 8.9), (44.8, 9.1), (45.4, 7.9), (45.0, 8.4), (44.7, 8.2)]

@@ -38,6 +38,7 @@ def imported(heimdall, files):
     return re.search(r"imported: session (\S+)", out)[1]
 
 
+@pytest.mark.slow
 def test_a_second_migration_reports_that_nothing_changed(heimdall, empty_database_settings, monkeypatch):
     for name, value in environment_of(empty_database_settings).items():
         monkeypatch.setenv(name, value)
@@ -89,6 +90,7 @@ def test_a_session_is_imported_listed_extracted_and_shown(heimdall, example_reco
     assert "already imported" in heimdall("session", "import", *example_recordings)[1]
 
 
+@pytest.mark.slow
 def test_the_demonstration_ends_well_and_does_so_again(heimdall, stores, tmp_path):
     (tmp_path / "dagster" / "dagster.yaml").symlink_to(PROJECT_FOLDER / "dagster.yaml")  # alerts need its storage
     for made in ("expanded: dataset demo from 50 to 70 samples", "dataset demo has 70 samples already"):
@@ -119,6 +121,7 @@ def test_the_demonstration_ends_well_and_does_so_again(heimdall, stores, tmp_pat
     assert [x.rx_id for x in stations if not x.is_active] == ["demo-1", "demo-2", "demo-3"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_short_demo")
 def test_the_demonstration_takes_a_folder_with_its_own_stations_file(heimdall, example_recordings, tmp_path):
     folder = tmp_path / "mine"
@@ -136,6 +139,7 @@ def test_the_demonstration_takes_a_folder_with_its_own_stations_file(heimdall, e
     assert re.search(r"my-kiwi +12 +12", out)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_short_demo")
 def test_the_demonstration_takes_the_real_recordings(heimdall, real_recordings):
     code, out, err = heimdall("demo", "--recordings", real_recordings[0].parent)

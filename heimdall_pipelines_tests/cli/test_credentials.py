@@ -49,6 +49,7 @@ def test_a_run_fails_at_once_and_names_the_variable(environment, stores, example
     assert "wrong-one" not in said
 
 
+@pytest.mark.slow
 def test_a_database_of_dagster_that_is_not_there_is_named(heimdall, example_recordings, stores, monkeypatch, tmp_path):
     session_id = str(import_files(stores, example_recordings).session_id)
     (tmp_path / "dagster" / "dagster.yaml").symlink_to(PROJECT_FOLDER / "dagster.yaml")

@@ -24,6 +24,7 @@ def examples(document, name):
     return [example for check in document["checks"] if check["check"] == name for example in check["examples"]]
 
 
+@pytest.mark.slow
 def test_all_sessions_are_validated_though_an_object_of_one_is_damaged(stores, proxy, heimdall, tmp_path):
     sessions = []
     for number in range(2):
@@ -45,6 +46,7 @@ def test_all_sessions_are_validated_though_an_object_of_one_is_damaged(stores, p
     assert found[str(sessions[1].session_id)]["health_status"] == "healthy"
 
 
+@pytest.mark.slow
 def test_a_damaged_sample_is_named_and_planned_to_be_regenerated(stores, proxy, heimdall):
     add(stores, "night", 2)
     make(stores, "night")

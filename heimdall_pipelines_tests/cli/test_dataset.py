@@ -136,6 +136,7 @@ def test_a_dataset_is_created_expanded_listed_and_shown(heimdall, create, stores
     assert "complete. Next: heimdall dataset summary night" in out
 
 
+@pytest.mark.slow
 def test_dagster_agrees_with_what_was_made_here(create):
     create("night", 12, "--batch-size", 10, *HERE)
     assert partitions(SYNTHETIC_DATASETS) == ["night"]
@@ -147,6 +148,7 @@ def test_dagster_agrees_with_what_was_made_here(create):
         assert instance.get_materialized_partitions(dg.AssetKey(["synthetic", "datasets"])) == {"night"}
 
 
+@pytest.mark.slow
 def test_zero_is_a_value_and_not_a_missing_one(heimdall, create, stores):
     create("quiet", 1, "--tx-power-dbm", 0, "--seed", 0, "--area-margin-deg", 0, "--no-fading", "--terrain", "none")
     heimdall("dataset", "create", "usual", "--num-samples", 1)
@@ -207,6 +209,7 @@ def test_wrong_values_are_named_all_at_once_with_what_is_allowed(heimdall):
     assert "inside_ratio -0.1: 0 to 1 is allowed" in err
 
 
+@pytest.mark.slow
 def test_the_same_total_again_changes_nothing_and_more_expands(heimdall, create, stores):
     create("night", 5)
     before = get_dataset(stores.database, "night")
@@ -220,6 +223,7 @@ def test_the_same_total_again_changes_nothing_and_more_expands(heimdall, create,
     assert get_dataset(stores.database, "night").target_num_samples == 9
 
 
+@pytest.mark.slow
 def test_a_parameter_that_differs_from_the_datasets_is_named_and_nothing_is_expanded(heimdall, create, stores):
     create("night", 5)
     wrong = ("--num-samples", 8, "--tx-power-dbm", 30, "--frequency-mhz", 145, "--seed", 8)
@@ -239,12 +243,14 @@ def test_a_dataset_that_few_scenes_suit_is_warned_of(heimdall):
     assert "created: dataset hard" in out
 
 
+@pytest.mark.slow
 def test_without_a_daemon_the_command_says_what_to_start(create):
     out = create("night", 5)
     assert "No Dagster daemon is running to generate 1 batch. Start one: heimdall dev" in out
     assert "heimdall dataset make night" in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("age_s", "words"), [(10, "s ago) generates 1 batch"), (300, "No Dagster daemon is")])
 def test_a_daemon_runs_if_its_last_heartbeat_is_recent(create, age_s, words):
     create("first", 1)
@@ -253,6 +259,7 @@ def test_a_daemon_runs_if_its_last_heartbeat_is_recent(create, age_s, words):
     assert words in create("night", 5)
 
 
+@pytest.mark.slow
 def test_missing_batches_are_made_later_and_only_they(heimdall, create, stores):
     create("night", 3, "--batch-size", 2)
     out = heimdall("dataset", "show", "night")[1]
@@ -277,6 +284,7 @@ def test_a_batch_that_finds_no_scenes_stops_the_command_and_show_says_why(heimda
     assert "dataset make" not in out, "it would stop again"
 
 
+@pytest.mark.slow
 def test_of_very_many_batches_the_incomplete_ones_are_shown_and_the_total(create, stores, capsys):
     create("long", 30, "--batch-size", 1)
     dataset = get_dataset(stores.database, "long")
@@ -289,6 +297,7 @@ def test_of_very_many_batches_the_incomplete_ones_are_shown_and_the_total(create
     assert "30 batches, 1 incomplete; 107 scenes drawn, 29 accepted, too_few_receivers 58, gdop_too_high 20" in out
 
 
+@pytest.mark.slow
 def test_deleting_leaves_no_row_no_object_and_no_partition(heimdall, create, stores):
     create("night", 3, "--batch-size", 2, *HERE)
     create("night-2", 1)
@@ -308,6 +317,7 @@ def test_deleting_leaves_no_row_no_object_and_no_partition(heimdall, create, sto
     assert partitions(SYNTHETIC_BATCHES) == ["night-2__00000"]
 
 
+@pytest.mark.slow
 def test_partitions_that_a_deletion_left_are_removed_by_the_same_command(heimdall, create, stores):
     create("night", 2, "--batch-size", 1)
     create("night-2", 1)
@@ -322,6 +332,7 @@ def test_partitions_that_a_deletion_left_are_removed_by_the_same_command(heimdal
     assert (code, "unknown dataset night" in err) == (1, True)
 
 
+@pytest.mark.slow
 def test_a_deletion_that_broke_off_shows_and_is_finished_by_the_same_command(heimdall, create, stores):
     create("night", 2, *HERE)
     mark_dataset_deleted(stores.database, get_dataset(stores.database, "night"))
@@ -338,6 +349,7 @@ def test_a_deletion_that_broke_off_shows_and_is_finished_by_the_same_command(hei
     assert partitions(SYNTHETIC_BATCHES) == []
 
 
+@pytest.mark.slow
 def test_iq_of_any_sample_is_written_as_sigmf_and_compared_with_what_is_stored(heimdall, create, stores, tmp_path):
     create("night", 2, *HERE)
     folder = tmp_path / "iq"
@@ -369,6 +381,7 @@ def test_iq_of_any_sample_is_written_as_sigmf_and_compared_with_what_is_stored(h
     assert (code, "has samples 0 to 2, no sample 3" in err) == (1, True)
 
 
+@pytest.mark.slow
 def test_the_summary_is_a_table_and_pictures(heimdall, create, tmp_path):
     create("night", 4, *HERE)
     code, out, err = heimdall("dataset", "summary", "night", "-o", tmp_path / "pictures")
@@ -382,6 +395,7 @@ def test_the_summary_is_a_table_and_pictures(heimdall, create, tmp_path):
     assert (code, "could not be written" in err) == (1, True)
 
 
+@pytest.mark.slow
 def test_ctrl_c_discards_the_running_batch_and_says_how_to_continue(create, stores):
     create("night", MORE_THAN_ARE_MADE, "--batch-size", 20)
     dataset = get_dataset(stores.database, "night")
@@ -418,6 +432,7 @@ def test_ctrl_c_discards_the_running_batch_and_says_how_to_continue(create, stor
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_batches_that_the_daemon_generates_meanwhile_are_skipped(create, heimdall, stores, monkeypatch):
     create("night", 4, "--batch-size", 1)
     make, listings = dataset_making.make_batch, []
@@ -441,6 +456,7 @@ def test_batches_that_the_daemon_generates_meanwhile_are_skipped(create, heimdal
     assert len(listings) == 1  # once for each batch costs the square of their number: 20,000 are allowed
 
 
+@pytest.mark.slow
 def test_a_batch_is_checked_while_the_next_is_made(create, heimdall, monkeypatch):
     create("night", 2, "--batch-size", 1)
     make, look, second_began, seen = dataset_making.make_batch, dataset_making.evaluations_of_batch, Event(), []
@@ -460,6 +476,7 @@ def test_a_batch_is_checked_while_the_next_is_made(create, heimdall, monkeypatch
     assert (code, seen) == (0, [(0, True), (1, True)])
 
 
+@pytest.mark.slow
 def test_a_last_batch_that_cannot_be_checked_ends_the_command_with_the_reason(create, heimdall, stores, monkeypatch):
     create("night", 2, "--batch-size", 1)
     look = dataset_making.evaluations_of_batch

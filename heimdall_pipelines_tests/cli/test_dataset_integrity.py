@@ -97,6 +97,7 @@ def test_a_healthy_dataset_ends_with_0_and_dagster_and_the_tables_agree(heimdall
     assert f"{size_bytes / 1e6:.1f} MB of rows and objects" in shown
 
 
+@pytest.mark.slow
 def test_checksums_are_compared_where_it_is_asked_for(heimdall, stores, night):
     code, out, _ = heimdall(*VALIDATE, "night", "--checksums")
     assert (code, "checksums_compared 12" in out) == (0, True)
@@ -108,6 +109,7 @@ def test_checksums_are_compared_where_it_is_asked_for(heimdall, stores, night):
     assert f"  - sample 1: {location.key} was changed since it was stored: its SHA-256 differs" in out
 
 
+@pytest.mark.slow
 def test_issues_exit_with_1_and_show_numbers_examples_and_repair(heimdall, stores, night):
     remove_object(stores, night, "0/milano-baggio.sigmf-data")
     delete_feature_row(stores, 3)
@@ -133,6 +135,7 @@ def test_of_very_many_problems_twenty_are_printed(heimdall, stores, night):
     assert "  and 4 more" in out
 
 
+@pytest.mark.slow
 def test_a_dataset_may_be_validated_again_and_the_last_result_is_dagsters(heimdall, stores, night):
     remove_object(stores, night, "0/milano-baggio.sigmf-data")
     for _ in range(2):
@@ -143,6 +146,7 @@ def test_a_dataset_may_be_validated_again_and_the_last_result_is_dagsters(heimda
     assert last_words() == (ALL_PASS, dict.fromkeys(BATCH_CHECKS, "SUCCEEDED"))
 
 
+@pytest.mark.slow
 def test_json_is_one_document_on_standard_output(heimdall, stores, night):
     add(stores, "empty", 2)
     document = json.loads(heimdall(*VALIDATE, "night", "--json")[1])
@@ -165,6 +169,7 @@ def test_an_impossible_validation_exits_with_2_and_a_message(heimdall, arguments
     assert err == f"Error: unknown dataset {arguments[0]}; see: heimdall dataset list\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("server", ["PostgreSQL", "S3 store"])
 @pytest.mark.parametrize("options", [("night",), ("--all", "--json")])
 def test_an_outage_in_the_middle_is_no_result_and_ends_with_2(
@@ -188,6 +193,7 @@ def test_an_outage_in_the_middle_is_no_result_and_ends_with_2(
     assert last_words() == ({}, {})
 
 
+@pytest.mark.slow
 def test_all_are_validated_but_those_being_deleted(heimdall, stores, night):
     mark_dataset_deleted(stores.database, add(stores, "to_delete", 1))
     code, out, _ = heimdall(*VALIDATE, "--all")
@@ -200,6 +206,7 @@ def test_all_are_validated_but_those_being_deleted(heimdall, stores, night):
     assert "finish it with: heimdall dataset delete to_delete" in err
 
 
+@pytest.mark.slow
 def test_an_impossible_validation_does_not_stop_the_others(heimdall, stores, night):
     add(stores, "newer", 1)
     execute(
@@ -230,6 +237,7 @@ def test_without_datasets_all_are_validated(heimdall):
 # make
 
 
+@pytest.mark.slow
 def test_dataset_make_checks_each_batch_and_records_it_in_dagster(heimdall, stores, monkeypatch):
     add(stores, "night", 4, batch_size=2)
     code, out, err = heimdall("dataset", "make", "night")
@@ -239,6 +247,7 @@ def test_dataset_make_checks_each_batch_and_records_it_in_dagster(heimdall, stor
         assert last_words(batch_no=batch_no)[1] == dict.fromkeys(BATCH_CHECKS, "SUCCEEDED")
 
 
+@pytest.mark.slow
 def test_what_a_batch_that_was_made_lacks_is_said_at_once(heimdall, stores, monkeypatch):
     dataset = add(stores, "night", 2)
     from heimdall_pipelines.cli import dataset_making
@@ -292,6 +301,7 @@ def test_a_repair_exits_with_0_and_records_that_all_checks_pass(heimdall, stores
     assert heimdall(*REPAIR, "night")[:2] == (0, "nothing to repair in night\n")
 
 
+@pytest.mark.slow
 def test_a_repair_prints_one_json_document(heimdall, stores, night):
     remove_object(stores, night, "0/milano-baggio.sigmf-data")
     code, out, _ = heimdall(*REPAIR, "night", "--apply", "--json")
@@ -299,6 +309,7 @@ def test_a_repair_prints_one_json_document(heimdall, stores, night):
     assert (code, document["repaired"]["to_regenerate"], document["validation"]["health_status"]) == (0, [0], "healthy")
 
 
+@pytest.mark.slow
 def test_young_orphans_are_kept(heimdall, stores, night, monkeypatch):
     put(stores, stores.objects.synthetic_iq_bucket, f"synthetic/{night.id}/1/stranger.sigmf-data")
     is_kept = "not removed: 1 objects without row that are younger than an hour"
@@ -350,6 +361,7 @@ def test_an_outage_during_a_repair_ends_with_1_and_names_the_server(heimdall, st
 # repair --features
 
 
+@pytest.mark.slow
 def test_older_features_are_counted_then_regenerated_and_recorded(heimdall, stores, night):
     present = query(stores, "SELECT receiver_features FROM heimdall.measurement_features ORDER BY sample_idx")
     sizes = object_sizes(stores, night)
@@ -370,6 +382,7 @@ def test_older_features_are_counted_then_regenerated_and_recorded(heimdall, stor
     assert heimdall(*REPAIR, "night", "--features")[1] == f"all features of night are of version {FEATURE_VERSION}\n"
 
 
+@pytest.mark.slow
 def test_a_row_that_is_not_confirmed_is_named_and_ends_with_1(heimdall, stores, night):
     make_older(stores)
     execute(

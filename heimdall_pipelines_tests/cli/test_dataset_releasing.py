@@ -45,6 +45,7 @@ def test_a_changed_file_ends_with_exit_code_1(run, stores, tmp_path):
     assert "LICENSE: was changed" in verified.output
 
 
+@pytest.mark.slow
 def test_baselines_are_kept_with_a_release(run, stores, tmp_path):
     pytest.importorskip("sklearn")
     healthy(stores, 40)

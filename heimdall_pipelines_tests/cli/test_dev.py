@@ -62,6 +62,7 @@ def test_a_killed_dev_loses_no_data_and_no_run(dev, port, example_recordings):
     assert number_of_rows(dev, session_id) == EXAMPLE_ROWS
 
 
+@pytest.mark.slow
 def test_stop_ends_what_a_killed_dev_left(dev, port):
     if dev.pid() is None:
         dev.start_dev(first_port=port)

@@ -92,6 +92,7 @@ def test_an_rx_id_of_2000_characters_is_refused_before_anything_is_stored(heimda
     assert list(stores.objects.entries(stores.objects.raw_iq_bucket, "")) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -24,6 +24,7 @@ def two_stations(stores, patient_clients):
         yield
 
 
+@pytest.mark.slow
 def test_a_session_is_recorded_and_says_what_extracts_it(heimdall, stores, two_stations):
     add_receivers(stores, "gone", url="http://127.0.0.1:1", retry_count=0)
     # Long enough for GNSS fixes: by the times of arrival on a busy machine, they might have nothing in common.

@@ -39,6 +39,7 @@ def example(stores, example_recordings):
     return slug
 
 
+@pytest.mark.slow
 @pytest.mark.programs
 def test_a_sessions_report_is_one_file_that_a_browser_shows(heimdall, stores, example, tmp_path):
     code, out, _ = heimdall("session", "report", example, "-o", tmp_path / "reports")
@@ -77,6 +78,7 @@ def test_an_unknown_session_has_no_report(heimdall, tmp_path):
     assert list(tmp_path.glob("*.html")) == []
 
 
+@pytest.mark.slow
 @pytest.mark.programs
 def test_a_datasets_report_is_one_file_that_a_browser_shows(heimdall, tmp_path):
     short = ("--duration-ms", 200, "--num-chunks", 1, "--seed", 1, "--terrain", "none", "--local", "--workers", 1)

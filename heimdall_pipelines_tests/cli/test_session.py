@@ -91,6 +91,7 @@ def partitions():
 # validate
 
 
+@pytest.mark.slow
 def test_a_healthy_session_exits_with_0_and_is_recorded(heimdall, session):
     code, out, _ = heimdall("session", "validate", session, "--checksums")
     assert (code, out.count(" passed ")) == (0, len(SESSION_CHECKS))
@@ -102,6 +103,7 @@ def test_a_healthy_session_exits_with_0_and_is_recorded(heimdall, session):
     assert "health healthy, validated 2" in heimdall("session", "show", session)[1]
 
 
+@pytest.mark.slow
 def test_a_session_may_be_validated_again_and_the_last_result_is_dagsters(heimdall, stores, session):
     heimdall("session", "extract", session)
     stranger = put_stranger(stores, session)
@@ -113,6 +115,7 @@ def test_a_session_may_be_validated_again_and_the_last_result_is_dagsters(heimda
     assert evaluations(session) == dict.fromkeys(SESSION_CHECKS, True)
 
 
+@pytest.mark.slow
 def test_issues_exit_with_1_and_show_the_repair(heimdall, stores, session):
     stranger = put_stranger(stores, session)
     execute(stores, "UPDATE heimdall.measurement_features SET receiver_features = '[]' WHERE segment_idx < 2")
@@ -128,6 +131,7 @@ def test_issues_exit_with_1_and_show_the_repair(heimdall, stores, session):
     assert re.search(rf"{session} .* critical ", heimdall("session", "list")[1])
 
 
+@pytest.mark.slow
 def test_of_very_many_problems_twenty_are_printed(heimdall, stores, session):
     execute(stores, "UPDATE heimdall.measurement_features SET receiver_features = '[]'")
     _, out, _ = heimdall("session", "validate", session)
@@ -135,6 +139,7 @@ def test_of_very_many_problems_twenty_are_printed(heimdall, stores, session):
     assert "  and 28 more" in out  # 12 segments without 3 stations, and 12 whose counts do not match
 
 
+@pytest.mark.slow
 def test_json_is_one_document_on_standard_output(heimdall, stores, session, short_session):
     document = json.loads(heimdall("session", "validate", session, "--json")[1])
     assert (document["slug"], document["session_id"]) == (session, str(id_of(stores, session)))
@@ -160,6 +165,7 @@ def test_an_outage_is_no_result_and_ends_with_2(heimdall, session, monkeypatch, 
     assert err.startswith("Error: PostgreSQL at 127.0.0.1:1/")
 
 
+@pytest.mark.slow
 def test_all_are_validated_but_those_in_progress_or_being_deleted(heimdall, stores, session, short_session):
     in_progress, to_delete = short_session(1), short_session(2)
     execute(
@@ -181,6 +187,7 @@ def test_validating_neither_one_nor_all_is_a_wrong_command(heimdall):
     assert heimdall("session", "validate", UNKNOWN, "--all")[0] == 2
 
 
+@pytest.mark.slow
 def test_every_command_takes_the_id_too(heimdall, stores, session):
     session_id = str(id_of(stores, session))
     shown = heimdall("session", "show", session_id)
@@ -197,6 +204,7 @@ def test_every_command_takes_the_id_too(heimdall, stores, session):
 # backfill
 
 
+@pytest.mark.slow
 def test_due_sessions_are_extracted_oldest_first_and_then_no_longer_due(heimdall, stores, session, short_session):
     first, second = short_session(1), short_session(2)
     code, out, _ = heimdall("session", "backfill", "--dry-run")
@@ -211,6 +219,7 @@ def test_due_sessions_are_extracted_oldest_first_and_then_no_longer_due(heimdall
     assert get_session(stores.database, second).health_status == "healthy"
 
 
+@pytest.mark.slow
 def test_a_session_that_fails_does_not_stop_the_others(heimdall, stores, short_session):
     broken, sound = short_session(1), short_session(2)
     execute(stores, "DELETE FROM heimdall.measurements WHERE recording_session_id = :id", id=id_of(stores, broken))
@@ -225,6 +234,7 @@ def test_a_session_that_fails_does_not_stop_the_others(heimdall, stores, short_s
     assert heimdall("session", "backfill", "--after", UNKNOWN)[0] == 1
 
 
+@pytest.mark.slow
 def test_a_session_that_is_extracted_meanwhile_is_passed_over(heimdall, stores, short_session, monkeypatch):
     first, second = short_session(1), short_session(2)
     from heimdall_pipelines.cli import session_backfill
@@ -265,6 +275,7 @@ cli.main()
 """
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_finished_sessions_and_says_how_to_continue(heimdall, stores, short_session):
     ids = [short_session(number) for number in (1, 2, 3)]
     with subprocess.Popen(
@@ -293,6 +304,7 @@ def test_ctrl_c_keeps_finished_sessions_and_says_how_to_continue(heimdall, store
 # delete
 
 
+@pytest.mark.slow
 def test_without_a_terminal_nothing_is_deleted_unless_yes_is_given(heimdall, stores, session):
     heimdall("session", "validate", session)
     code, _, err = heimdall("session", "delete", session)
@@ -333,6 +345,7 @@ def test_a_deletion_that_broke_off_shows_and_is_finished_by_the_same_command(hei
     assert heimdall("session", "delete", session, "--yes")[0] == 0
 
 
+@pytest.mark.slow
 def test_what_is_left_of_a_session_without_rows_is_deleted_too(heimdall, stores, session):
     session_id = str(id_of(stores, session))
     execute(stores, "DELETE FROM heimdall.recording_sessions")

@@ -35,6 +35,7 @@ def move(stores, latitude):
         connection.exec_driver_sql(f"UPDATE heimdall.websdr_stations SET latitude = {latitude} WHERE rx_id = 'torino'")
 
 
+@pytest.mark.slow
 def test_stale_sessions_are_extracted_with_what_changed(heimdall, stores, session):
     assert "nothing to do: the features of every session are current" in heimdall("session", "extract", "--stale")[1]
     move(stores, 45.1)
@@ -59,6 +60,7 @@ def test_either_a_session_or_stale_is_expected(heimdall, arguments):
     assert (code, "either a session or --stale is expected" in err) == (2, True)
 
 
+@pytest.mark.slow
 def test_a_repair_with_edited_parameters_shows_both_ways_and_each_works(heimdall, stores, night):
     good = feature_rows(stores, night)
     execute(stores, "UPDATE heimdall.synthetic_datasets SET seed = seed + 1")

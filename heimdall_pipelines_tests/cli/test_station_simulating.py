@@ -80,6 +80,7 @@ def test_a_recording_is_replayed_where_its_receiver_is(tmp_path):
         np.testing.assert_array_equal(recorded.iq, samples[: recorded.iq.size])
 
 
+@pytest.mark.slow
 @pytest.mark.programs
 @pytest.mark.parametrize(
     ("option", "api_type", "rate_hz"),

@@ -281,6 +281,7 @@ def test_embedded_servers_that_do_not_run_are_not_started(heimdall, monkeypatch,
     assert json.loads(heimdall("status", "--json")[1])["servers"][0]["is_up"] is False
 
 
+@pytest.mark.slow
 def test_redis_and_workers_are_shown_where_runs_go_to_workers(heimdall, daemon, monkeypatch, tmp_path):
     with RedisServer() as redis:
         monkeypatch.setenv("HEIMDALL_RUN_LAUNCHER", "celery")
@@ -389,6 +390,7 @@ def test_anything_but_one_way_out_is_refused(heimdall, options):
     assert heimdall("metrics", *options)[0] == 2
 
 
+@pytest.mark.slow
 def test_metrics_are_served_until_the_process_is_stopped(heimdall, environment, daemon, night):
     port = held_port()
     process = subprocess.Popen(

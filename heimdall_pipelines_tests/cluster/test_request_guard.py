@@ -270,6 +270,7 @@ def evil_page(address):
     return page.replace("MUTATION_PLAIN", mutation("plain")).replace("MUTATION_JSON", mutation("json"))
 
 
+@pytest.mark.slow
 @pytest.mark.programs
 def test_a_page_in_a_browser_writes_nothing(ui, tmp_path):
     command = browser_command(tmp_path / "profile")

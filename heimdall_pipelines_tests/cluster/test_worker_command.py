@@ -35,6 +35,7 @@ def workers_words(environment, tmp_path):
     return words
 
 
+@pytest.mark.slow
 def test_a_worker_that_cannot_work_says_why(workers_words):
     assert "HEIMDALL_RUN_LAUNCHER is local" in workers_words()
     assert "HEIMDALL_REDIS_URL is not set" in workers_words(HEIMDALL_RUN_LAUNCHER="celery")

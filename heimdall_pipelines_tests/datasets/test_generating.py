@@ -94,6 +94,7 @@ def test_workers_batch_size_and_order_do_not_change_a_byte(stores, two_workers):
     assert iq_sha256(stores, together) == iq_sha256(stores, sevens) == objects
 
 
+@pytest.mark.slow
 @BOTH_TYPES
 def test_an_expanded_dataset_has_the_samples_of_one_asked_for_at_once(stores, dataset_type):
     grown = add(stores, "grown", 5, batch_size=10, dataset_type=dataset_type)
@@ -122,6 +123,7 @@ def test_an_expanded_dataset_has_the_samples_of_one_asked_for_at_once(stores, da
     assert iq_sha256(stores, at_once) == iq_sha256(stores, grown)
 
 
+@pytest.mark.slow
 def test_5_then_15_then_1015_samples_keep_the_iq_of_a_hundred(stores, two_workers):
     """Samples of 20 ms; the default batch size, so that the last expansion fills a batch and begins another."""
     dataset = add(stores, "large", 5, sample_rate_hz=20_000, duration_ms=20, num_chunks=1)
@@ -317,6 +319,7 @@ def no_transaction_is_open(stores: Stores) -> bool:
     )
 
 
+@pytest.mark.slow
 def test_a_batch_killed_during_uploads_leaves_no_row(settings, stores):
     dataset = add(stores, "night", 30)
     # However late it is killed, it has not committed.
@@ -403,6 +406,7 @@ def test_a_batch_that_stops_again_says_so_of_its_last_try(stores):
     assert_nothing_stored(stores, dataset)
 
 
+@pytest.mark.slow
 def test_a_batch_stops_alike_however_many_workers_draw(stores, two_workers):
     dataset = scarce_dataset(stores, "scarce", 60)
     stops = []

@@ -170,6 +170,7 @@ def test_a_parameter_of_an_expansion_is_checked_as_any_other(stores):
         request(stores, total=6, colour="red")
 
 
+@pytest.mark.slow
 def test_a_seed_that_is_not_given_is_drawn_and_recorded(stores, network):
     seeds = [request(stores, name, seed=None, **SMALL).dataset.seed for name in ("night", "day")]
     assert seeds[0] != seeds[1]
@@ -217,6 +218,7 @@ def test_a_disabled_station_hears_nothing(stores, network):
     assert [receiver.rx_id for receiver in dataset.receivers] == [s.rx_id for s in SEVEN if s.rx_id != "genova"]
 
 
+@pytest.mark.slow
 def test_random_receivers_may_be_more_than_there_are_stations(stores, network):
     dataset = request(stores, **SMALL, use_random_receivers=True, min_receivers=8, min_receivers_count=9).dataset
     make(stores, dataset.name)
@@ -257,6 +259,7 @@ def test_few_acceptable_scenes_are_warned_of_and_the_batch_stops_at_its_budget(s
     assert_nothing_stored(stores, outcome.dataset)
 
 
+@pytest.mark.slow
 def test_the_hardest_parameters_stop_early_and_leave_nothing(stores, network):
     """Of so few scenes 0.3 % are accepted: below what is needed or, by chance of the seed, above it."""
     hardest = {"min_snr_db": 30, "min_receivers": 7, "max_gdop": 1}
@@ -356,6 +359,7 @@ def test_stations_further_apart_than_a_sample_can_bridge_are_refused(stores, eas
     assert list_datasets(stores.database) == []
 
 
+@pytest.mark.slow
 def test_samples_of_stations_that_are_just_near_enough_can_be_made(stores):
     add_stations(stores, [(45, 7), (45.5, 8), (44.5, 8), (45, 40), (45.5, 41), (44.5, 41)])
     dataset = request(stores, total=30, **FAR).dataset

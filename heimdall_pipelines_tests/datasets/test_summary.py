@@ -145,6 +145,7 @@ def test_detection_counts_links_on_either_side_of_min_snr_db(stores, summary):
     assert counted["num_above"] + counted["num_below"] == 60
 
 
+@pytest.mark.slow
 def test_levels_of_a_whole_dataset_are_the_truth(stores):
     summary, errors = summarise_full(stores)
     assert summary.counts.features == 60
@@ -185,6 +186,7 @@ def assert_frequency_errs_by_doppler(stores, summary):
     assert np.percentile(still, 95) < 0.5
 
 
+@pytest.mark.slow
 def test_frequency_of_every_link_above_10_db_is_within_1_hz_where_nothing_fades(stores):
     summary, errors = summarise_full(stores, fading=False)
     frequency = errors["frequency_offset_hz"]
@@ -214,6 +216,7 @@ def assert_kept_pictures(summary):
     return pictures
 
 
+@pytest.mark.slow
 def test_pictures_are_small_pngs(summary):
     assert_kept_pictures(summary)
 

@@ -179,6 +179,7 @@ def test_a_warning_is_one_and_its_rise_to_an_error_is_sent_again(alerting, webho
     assert len(alerting.table) == 1
 
 
+@pytest.mark.slow
 def test_a_recovery_is_sent_and_a_later_failure_is_a_new_incident(alerting, webhook):
     for passed in (False, False, True, False):
         alerting.run(passed=passed)
@@ -278,6 +279,7 @@ def test_five_hundred_failed_checks_are_five_hundred_rows_and_one_message(alerti
     )
 
 
+@pytest.mark.slow
 @pytest.mark.fault("the webhook is down for an hour")
 def test_a_webhook_that_is_down_for_an_hour_loses_nothing(alerting, webhook, fault):
     webhook.down()

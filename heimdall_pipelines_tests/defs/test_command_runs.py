@@ -184,6 +184,7 @@ def statuses(processes):
     return [run.status for run in runs if parse_process(run.tags[PROCESS_TAG]).pid in pids]
 
 
+@pytest.mark.slow
 @pytest.mark.programs
 @pytest.mark.fault("kill -9 of `heimdall session extract`, as often as runs may be in progress")
 def test_killed_commands_do_not_stop_the_queue(extracting, fault):
@@ -203,6 +204,7 @@ def test_killed_commands_do_not_stop_the_queue(extracting, fault):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.programs
 @pytest.mark.parametrize("kind", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT], ids=lambda kind: kind.name)
 def test_a_command_whose_terminal_is_closed_ends_its_run(extracting, kind):
@@ -213,6 +215,7 @@ def test_a_command_whose_terminal_is_closed_ends_its_run(extracting, kind):
     assert ended in (FAILURE, dg.DagsterRunStatus.CANCELED)
 
 
+@pytest.mark.slow
 @pytest.mark.programs
 def test_the_next_command_ends_the_runs_of_killed_ones(extracting, heimdall_here):
     (process,) = extracting(1)

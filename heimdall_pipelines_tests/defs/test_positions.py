@@ -75,6 +75,7 @@ def test_a_session_that_cannot_be_located_succeeds_and_says_why(instance, enviro
     assert num_positions(stores) == 1
 
 
+@pytest.mark.slow
 def test_the_asset_alone_has_its_own_checks(instance, session):
     run(instance, session)
     result = run(instance, session, [KEY])

@@ -237,6 +237,7 @@ def test_a_session_of_before_slugs_is_not_extracted_again(instance, stores, old_
     assert instance.get_dynamic_partitions(RECORDING_SESSIONS) == [old_partition]
 
 
+@pytest.mark.slow
 def test_an_old_partition_keeps_its_history_beside_the_new_one(instance, stores, session, old_partition):
     assert run(instance, session.slug).success
     assert set(instance.get_dynamic_partitions(RECORDING_SESSIONS)) == {old_partition, session.slug}
@@ -245,6 +246,7 @@ def test_an_old_partition_keeps_its_history_beside_the_new_one(instance, stores,
     assert session.slug in instance.get_materialized_partitions(recorded_measurement_features.key)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("job", [JOB, "validate_recorded_session"])
 def test_an_old_partition_is_run_as_any_other(instance, stores, old_partition, job):
     before = execute(stores, "SELECT array_agg(id ORDER BY id) FROM heimdall.measurement_features").scalar_one()
@@ -262,6 +264,7 @@ def test_the_weekly_validation_adds_the_slug_of_an_old_session(instance, session
     assert set(instance.get_dynamic_partitions(RECORDING_SESSIONS)) == {old_partition, session.slug}
 
 
+@pytest.mark.slow
 def test_a_deletion_removes_the_old_partition_and_the_new(instance, stores, session, old_partition):
     assert run(instance, session.slug).success
     delete_session(
@@ -285,6 +288,7 @@ def move_torino(stores, latitude):
         )
 
 
+@pytest.mark.slow
 def test_a_session_whose_station_was_moved_is_requested_once_for_each_position(instance, stores, session):
     run(instance, session.slug, **{"dagster/run_key": f"{session.id}:1"})
     move_torino(stores, 45.1)

@@ -90,6 +90,7 @@ def test_runs_of_that_age_are_deleted_with_their_events(instance, expire, days, 
     assert (instance.all_logs(old) == []) is is_deleted
 
 
+@pytest.mark.slow
 def test_the_newest_materialization_of_each_partition_is_kept(instance, expire):
     old, newest, other = (materialize(instance, [features], partition) for partition in ("a", "a", "b"))
     assert expire(1) == {newest, other}

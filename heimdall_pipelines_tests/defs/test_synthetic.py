@@ -498,6 +498,7 @@ def test_an_empty_dataset_has_a_summary(instance, stores):
     assert (metadata["samples"], metadata["target"], metadata["rejections"]) == (0, 4, "none")
 
 
+@pytest.mark.slow
 def test_a_dataset_whose_samples_have_changed_is_summarised_again_once(instance, stores):
     dataset = add(stores, "night", 2)
     make(stores, "night")

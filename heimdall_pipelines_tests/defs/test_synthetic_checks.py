@@ -111,6 +111,7 @@ def delete_feature_row(stores, sample_idx):
 # Checks and the data that they read
 
 
+@pytest.mark.slow
 def test_checks_come_along_with_a_batch_and_say_what_they_compared(instance, stores):
     add(stores, "night", 3, batch_size=2)
     result = run(instance, MAKE, "night__00000")
@@ -129,6 +130,7 @@ def test_checks_come_along_with_a_batch_and_say_what_they_compared(instance, sto
     assert last_words_of_batch(instance, "night") == dict.fromkeys(BATCH_CHECKS, "SUCCEEDED")
 
 
+@pytest.mark.slow
 def test_checks_come_along_with_a_summary_and_keep_the_health(instance, stores):
     add(stores, "night", 3, batch_size=2)
     for batch_no in (0, 1):
@@ -206,6 +208,7 @@ def test_of_many_problems_twenty_are_shown_and_all_counted(instance, stores):
     assert reported["examples"].count("- sample ") == MAX_EXAMPLES
 
 
+@pytest.mark.slow
 def test_estimates_far_from_the_truth_are_a_warning(instance, stores):
     add(stores, "night", 3)
     make(stores, "night")
@@ -230,6 +233,7 @@ def test_estimates_far_from_the_truth_are_a_warning(instance, stores):
 CHECKED = {"make": (MAKE, "night__00000", "check_batch"), "summarise": (SUMMARISE, "night", "validate_dataset")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", CHECKED)
 @pytest.mark.parametrize("server", ["PostgreSQL", "S3 store"])
 def test_an_outage_during_checks_fails_the_run_without_results(instance, stores, link, monkeypatch, what, server):
@@ -295,6 +299,7 @@ def test_the_validation_job_reads_objects_only_on_request(instance, stores):
     assert "its SHA-256 differs" in values(reported[0])["examples"]
 
 
+@pytest.mark.slow
 def test_a_batch_that_failed_before_is_checked_again_after_its_repair(instance, stores):
     add(stores, "night", 3, batch_size=1)
     for batch_no in range(3):
@@ -329,6 +334,7 @@ def observation(result):
     return event.event_specific_data.asset_observation
 
 
+@pytest.mark.slow
 def test_a_repair_by_default_changes_nothing_and_shows_what_it_would_do(instance, stores, damaged):
     before = query(stores, "SELECT md5(f::text) AS row FROM heimdall.measurement_features f ORDER BY sample_idx")
     sizes = object_sizes(stores, damaged)
@@ -345,6 +351,7 @@ def test_a_repair_by_default_changes_nothing_and_shows_what_it_would_do(instance
     assert failed(last_words_of_batch(instance, "night", 0)) == {"objects_agree"}
 
 
+@pytest.mark.slow
 def test_after_a_repair_the_checks_of_dataset_and_batch_pass(instance, stores, damaged):
     result = run(instance, REPAIR, "night", {"repair": {"config": {"apply": True}}})
     assert result.success
@@ -403,6 +410,7 @@ def test_what_is_unknown_or_being_deleted_is_neither_validated_nor_repaired(inst
 # Everything, once a week
 
 
+@pytest.mark.slow
 def test_everything_is_validated_but_what_is_being_deleted_and_leftovers_are_warned_of(
     instance, stores, short_session, capfd, monkeypatch
 ):

@@ -45,6 +45,7 @@ def a_byte(place: Place, number: int, position: float, mask: int) -> None:
         place.put_back()
 
 
+@pytest.mark.slow
 @settings(max_examples=30)
 @given(row_edit=row_edits(), data=st.data())
 def test_an_edit_of_any_column_of_any_row_is_noticed(place, row_edit, data):

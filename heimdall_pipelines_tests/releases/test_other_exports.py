@@ -34,6 +34,7 @@ def test_an_unknown_dataset_leaves_no_folder(stores, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_random_networks_have_a_split_by_receivers(stores, tmp_path):
     healthy(stores, 60, use_random_receivers=True, min_receivers_count=5, max_receivers_count=8, tx_power_dbm=47.0)
     release_dataset(stores, NAME, split_seed=3)

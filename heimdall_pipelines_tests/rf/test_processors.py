@@ -49,6 +49,7 @@ def test_an_emulated_processor_makes_the_same_bytes(processor, expected, tmp_pat
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nbc")} == compiled  # that code ran there
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processor", ["generic", "nehalem"])
 def test_kernels_compiled_for_a_plain_processor_make_the_same_bytes(processor, expected, tmp_path):
     if processor != "generic" and platform.machine() != "x86_64":

@@ -338,6 +338,7 @@ def test_a_certificate_that_is_not_trusted_fails_its_station_and_nothing_is_sent
     fault.record(detected_by="the recorder", result="no request is sent and none is retried; the session is failed")
 
 
+@pytest.mark.slow
 def test_a_private_ca_is_trusted_by_ssl_cert_file(stores, environment, authority, tls_stations):
     done = subprocess.run(
         [sys.executable, "-c", RECORDING],

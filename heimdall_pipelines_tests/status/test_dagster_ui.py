@@ -18,6 +18,7 @@ from heimdall_pipelines_tests.dagster_ui import running_ui
 pytestmark = pytest.mark.programs
 
 
+@pytest.mark.slow
 def test_the_ui_gives_the_same_as_the_instance(tmp_path, monkeypatch):
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
 

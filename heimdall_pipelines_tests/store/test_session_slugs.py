@@ -249,6 +249,7 @@ def test_the_migration_fills_slugs_in_the_order_of_creation(before_slugs):
     assert revisions == [1]  # no session became due by it
 
 
+@pytest.mark.slow
 def test_ten_thousand_equal_sessions_get_a_slug_each(before_slugs):
     execute(before_slugs, OLD_SESSION, name="night", start=START, first=1, last=10_000)
     migrate(before_slugs)

@@ -41,6 +41,7 @@ def failed(findings):
     return {name: outcome.examples for name, outcome in findings.outcomes.items() if not outcome.passed}
 
 
+@pytest.mark.slow
 def test_a_dataset_is_frozen_with_its_tiles_and_stays_so(stores, hills, tmp_path):
     outcome = request(stores)
     dataset = get_dataset(stores.database, "hills")
@@ -58,6 +59,7 @@ def test_a_dataset_is_frozen_with_its_tiles_and_stays_so(stores, hills, tmp_path
     assert len(request(stores, "newer").dataset.terrain_tiles) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.programs
 def test_samples_are_the_same_from_1_and_2_workers_with_tiles_from_cache_and_from_the_store(
     stores, hills, tile_folder, monkeypatch, tmp_path
