@@ -21,7 +21,7 @@ from heimdall_pipelines.sessions.position_checks import POSITION_CHECKS
 from heimdall_pipelines_tests.dev_server import DevFolder, RunningDev, ask_graphql, command_line, runs, wait_for
 from heimdall_pipelines_tests.waiting import TIMEOUT_S
 
-pytestmark = pytest.mark.programs
+pytestmark = [pytest.mark.programs, pytest.mark.slow]
 SENSOR = "completed_recording_sessions"
 LOCATION = {"repositoryName": "__repository__", "repositoryLocationName": "heimdall"}
 FEATURES_KEY = {"path": ["recorded", "measurement_features"]}
@@ -45,7 +45,6 @@ def extractions(address: str) -> list[dict[str, Any]]:
     return [run for run in runs(address) if run["jobName"] == "extract_recorded_session"]
 
 
-@pytest.mark.slow
 def test_the_sensor_starts_one_run_for_the_session_and_it_succeeds(whole_way):
     (run,) = extractions(whole_way.address)
     assert run["status"] == "SUCCESS"
@@ -206,7 +205,6 @@ def test_no_secret_is_stored_in_a_table(whole_way, database):
     assert searched > 0
 
 
-@pytest.mark.slow
 def test_the_sensor_does_not_fire_again_on_later_ticks(whole_way):
     (run,) = extractions(whole_way.address)
 
@@ -228,13 +226,11 @@ def test_the_sensor_does_not_fire_again_on_later_ticks(whole_way):
 # From here on the module's `heimdall dev` is ended.
 
 
-@pytest.mark.slow
 def test_ctrl_c_ends_everything(whole_way):
     assert whole_way.dev.signal(signal.SIGINT) == 0
     assert whole_way.dev.processes() == []
 
 
-@pytest.mark.slow
 def test_sigterm_while_it_starts_ends_everything(whole_way):
     whole_way.dev.launch_dev(first_port=whole_way.taken_port)
     wait_for("the first process of Dagster", whole_way.dev.dagster_processes)
