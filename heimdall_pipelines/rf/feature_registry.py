@@ -56,13 +56,13 @@ _SHARE = (0.0, 1.0)
 FEATURES: tuple[Feature, ...] = (
     Feature("rssi_dbm", "dBm", _LEVEL_DBM, "S, the power in the channel less the noise's; null where not positive", 1),
     Feature(
-        "snr_db", "dB", (-60.0, 200.0), "S / (N0 fs), over the whole sampled band; null where S is not positive", 1
+        "snr_db", "dB", (-60.0, 200.0), "S / (N0 F), over the band F that is received; null where S is not positive", 1
     ),
     Feature(
         "noise_floor_dbm",
         "dBm",
         _LEVEL_DBM,
-        "N0 fs: noise density by forward consecutive mean excision, over the sampled band; null for silence",
+        "N0 F: noise density by forward consecutive mean excision, over the band F that is received; null for silence",
         1,
     ),
     Feature(

@@ -130,7 +130,8 @@ def extract_features(
         B, at most the usable bandwidth; `default_channel_bandwidth_hz` if None.
     usable_bandwidth_hz : float, optional
         Flat part of the receiver's filters around 0 Hz, at most 0.8 fs, the default: a receiver with a narrower filter
-        has no noise beyond it, and the residue there must not be taken for its noise floor.
+        has no noise beyond it, and the residue there must not be taken for its noise floor. F, the band that is
+        received, is this where it is narrower than 0.8 fs, else fs.
     full_scale_dbm : float, optional
         Power of ``abs(x) = 1``; 30 where samples are in square roots of watts.
 
@@ -199,7 +200,7 @@ def extract_features(
         num_noise_groups * plan.group_bandwidth_hz,
         spectrum,
         moments,
-        plan.num_samples,
+        _num_received_bins(plan.num_samples, sample_rate_hz, usable_hz),
         plan.num_channel_bins,
         plan.bin_hz,
         float(full_scale_dbm),
@@ -215,6 +216,11 @@ def extract_features(
     )
 
 
+def _num_received_bins(num_samples: int, sample_rate_hz: float, usable_hz: float) -> float:
+    """Bins of the spectrum that a receiver's noise is in: all, unless its filter is narrower than the usable band."""
+    return num_samples * usable_hz / sample_rate_hz if usable_hz < USABLE_BAND * sample_rate_hz else float(num_samples)
+
+
 @compiled
 def _fill_features(
     found: NDArray[np.void],
@@ -224,7 +230,7 @@ def _fill_features(
     free_band_hz: NDArray[np.floating],
     spectrum: SignalSpectrum,
     moments: SignalMoments,
-    num_samples: int,
+    num_received_bins: float,
     num_channel_bins: int,
     bin_hz: float,
     full_scale_dbm: float,
@@ -235,7 +241,7 @@ def _fill_features(
     for chunk in range(bin_noise.size):
         is_audible = bin_noise[chunk] > 0
         signal, noise = spectrum.power[chunk], bin_noise[chunk] * num_channel_bins
-        signal_db, noise_in_band_db = _db(signal), _db(bin_noise[chunk] * num_samples)
+        signal_db, noise_in_band_db = _db(signal), _db(bin_noise[chunk] * num_received_bins)
         carrier_to_noise_db = signal_db - _db(noise)
         statistic = signal / (noise / math.sqrt(num_channel_bins)) if is_audible else 0.0
         is_detected = statistic >= DETECTION_THRESHOLD

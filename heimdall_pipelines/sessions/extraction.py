@@ -299,8 +299,10 @@ class _StationExtractor:
         if self.filter is not None:
             yield self._filter_flag(self.filter)
         if step is not None and noise_floor_dbm is not None:
-            # Rounding both components adds step**2 / 12 each (Bennett, 1948).
-            quantisation_dbm = 10 * math.log10(step**2 / 6) + full_scale_dbm
+            # Rounding both components adds step**2 / 12 each over the sampled band (Bennett, 1948).
+            usable_share = self.usable_hz / self.recording.sample_rate_hz
+            received_share = usable_share if usable_share < USABLE_BAND else 1.0
+            quantisation_dbm = 10 * math.log10(step**2 / 6 * received_share) + full_scale_dbm
             if noise_floor_dbm < quantisation_dbm + AT_QUANTISATION_DB:
                 yield (
                     "noise_floor_dbm is the rounding of the samples: it may be far too low, and snr_db too high; the "

@@ -326,10 +326,11 @@ def test_a_receiver_with_a_narrow_filter_is_measured_against_the_noise_inside_it
     noise = rng.standard_normal((25, 2_400)) + 1j * rng.standard_normal((25, 2_400))
     spectrum = np.fft.fft(noise, axis=1)
     spectrum[:, np.abs(np.fft.fftfreq(2_400, 1 / rate_hz)) > 1.1 * passband_hz / 2] *= 1e-3
-    carrier = np.exp(2j * np.pi * 300.0 * np.arange(2_400) / rate_hz) * np.sqrt(2 * 10**1.0)  # 10 dB in 12 kHz
+    carrier = np.exp(2j * np.pi * 300.0 * np.arange(2_400) / rate_hz) * np.sqrt(2 * 10**1.0)  # 14.77 dB in 4 kHz
     iq = (np.fft.ifft(spectrum, axis=1) + carrier).astype(np.complex64)
     seen = extract_features(iq, sample_rate_hz=rate_hz, usable_bandwidth_hz=passband_hz)
     # 20 bins of 39 averages: 0.16 dB per chunk, 0.03 dB over 25; the carrier's skirts take a few bins.
-    assert abs(seen.chunks["snr_db"].mean() - 10.0) < 0.2
+    assert abs(seen.chunks["snr_db"].mean() - 14.77) < 0.2
+    assert abs(seen.chunks["cn0_dbhz"].mean() - 10.0 - 10 * np.log10(rate_hz)) < 0.2  # whatever the band
     blind = extract_features(iq, sample_rate_hz=rate_hz)
     assert blind.chunks["snr_db"].mean() > 50  # the estimate without knowledge of the filter
