@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heimdall_pipelines.datasets.limits import NUM_KEPT_IQ
+from heimdall_pipelines.datasets.position_bounds import with_bound
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.model.dataset_spec import DatasetSpec
 from heimdall_pipelines.model.row_metadata import SampleExtraction
@@ -168,7 +169,9 @@ def make_sample(recipe: Recipe, drawn: DrawnSample, keep_iq: KeepIq | None = Non
         powers_dbm.append(float(reception.signal_power_dbm.mean()))
         audio = reception.audio
     receivers = tuple(_element(site, found) for site, found in zip(drawn.sites, extracted, strict=True))
-    truth = SampleTruth.of(drawn.scene, [site.rx_id for site in drawn.sites], powers_dbm, audio)
+    truth = with_bound(
+        SampleTruth.of(drawn.scene, [site.rx_id for site in drawn.sites], powers_dbm, audio), drawn.sites, spec
+    )
     return SampleFeatureRow(
         sample_idx=drawn.sample_idx,
         truth=truth,
