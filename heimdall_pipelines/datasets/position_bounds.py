@@ -8,21 +8,20 @@ import numpy as np
 from heimdall_pipelines.learning.bounds import arrival_std_s, position_bounds
 from heimdall_pipelines.model.dataset_spec import DatasetSpec
 from heimdall_pipelines.model.truth import PositionBound, SampleTruth
-from heimdall_pipelines.rf.receiver_site import ReceiverSite
 
 DECIMALS = 3  # mm and thousandths of a degree: the last digits of a processor do not show
 _MIN_RECEIVERS = 3
 
 
-def with_bound(truth: SampleTruth, sites: Sequence[ReceiverSite], spec: DatasetSpec) -> SampleTruth:
+def with_bound(truth: SampleTruth, places_deg: Sequence[tuple[float, float]], spec: DatasetSpec) -> SampleTruth:
     """Add the bound of the position to a truth.
 
     Parameters
     ----------
     truth : SampleTruth
         Of a sample whose IQ was made.
-    sites : sequence of ReceiverSite
-        Its receivers, in the order of the truth.
+    places_deg : sequence of (float, float)
+        Latitude and longitude of its receivers, in the order of the truth.
     spec : DatasetSpec
 
     Returns
@@ -31,8 +30,8 @@ def with_bound(truth: SampleTruth, sites: Sequence[ReceiverSite], spec: DatasetS
         With the ellipse of 95 % of the receivers that detect, by `learning.bounds`, or the reason why there is none.
     """
     counted = [
-        (site, link.snr_db)
-        for site, link in zip(sites, truth.receivers, strict=True)
+        (place, link.snr_db)
+        for place, link in zip(places_deg, truth.receivers, strict=True)
         if link.detected and link.snr_db is not None
     ]
     if len(counted) < _MIN_RECEIVERS:
@@ -41,8 +40,8 @@ def with_bound(truth: SampleTruth, sites: Sequence[ReceiverSite], spec: DatasetS
         np.array([truth.tx_latitude]),
         np.array([truth.tx_longitude]),
         np.zeros(len(counted), np.int64),
-        np.array([site.latitude for site, _ in counted]),
-        np.array([site.longitude for site, _ in counted]),
+        np.array([latitude for (latitude, _), _ in counted]),
+        np.array([longitude for (_, longitude), _ in counted]),
         arrival_std_s(
             np.array([snr_db for _, snr_db in counted]),
             sample_rate_hz=float(spec.sample_rate_hz),

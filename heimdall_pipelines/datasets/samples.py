@@ -169,9 +169,8 @@ def make_sample(recipe: Recipe, drawn: DrawnSample, keep_iq: KeepIq | None = Non
         powers_dbm.append(float(reception.signal_power_dbm.mean()))
         audio = reception.audio
     receivers = tuple(_element(site, found) for site, found in zip(drawn.sites, extracted, strict=True))
-    truth = with_bound(
-        SampleTruth.of(drawn.scene, [site.rx_id for site in drawn.sites], powers_dbm, audio), drawn.sites, spec
-    )
+    truth = SampleTruth.of(drawn.scene, [site.rx_id for site in drawn.sites], powers_dbm, audio)
+    truth = with_bound(truth, [(site.latitude, site.longitude) for site in drawn.sites], spec)
     return SampleFeatureRow(
         sample_idx=drawn.sample_idx,
         truth=truth,

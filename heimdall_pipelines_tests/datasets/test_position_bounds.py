@@ -104,20 +104,18 @@ def test_the_bound_is_that_of_the_receivers_that_detect():
 
 def test_fewer_than_three_receivers_have_a_reason_instead():
     of, sample, made = made_sample()
-    links = made.truth.receivers
-    two = tuple(replace(link, detected=number < 2) for number, link in enumerate(links))
-    bound = with_bound(replace(made.truth, receivers=two), sample.sites, of.spec).position_bound
+    two = tuple(replace(link, detected=number < 2) for number, link in enumerate(made.truth.receivers))
+    places = [(site.latitude, site.longitude) for site in sample.sites]
+    bound = with_bound(replace(made.truth, receivers=two), places, of.spec).position_bound
     assert (bound.semi_major_m, bound.semi_minor_m, bound.azimuth_deg) == (None, None, None)
     assert bound.reason == "2 receivers detect, a position needs 3"
 
 
 def test_receivers_in_one_place_determine_no_position():
     of, sample, made = made_sample()
-    sites = [
-        replace(site, latitude=sample.sites[0].latitude, longitude=sample.sites[0].longitude) for site in sample.sites
-    ]
     heard = tuple(replace(link, detected=True) for link in made.truth.receivers)
-    bound = with_bound(replace(made.truth, receivers=heard), sites, of.spec).position_bound
+    places = [(45.0, 8.0)] * len(sample.sites)
+    bound = with_bound(replace(made.truth, receivers=heard), places, of.spec).position_bound
     assert bound.reason == "the receivers that detect do not determine a position"
 
 
@@ -193,6 +191,7 @@ def test_a_batch_of_both_kinds_is_healthy_and_repaired(older):
 
 
 def test_a_release_of_before_has_the_same_root_and_export(stored, tmp_path):
+    validate_dataset(stored, NAME)
     root = bytes.fromhex(export_dataset(stored, NAME, tmp_path / "new").description.root)
     make_without_bounds(stored)
     validate_dataset(stored, NAME)
