@@ -112,12 +112,14 @@ def extract_stale(stores: Stores) -> None:
         _print("nothing to do: the features and positions of every session are current")
         return
     print_stale((*due, *unlocated))
-    edited = [session for session in (*due, *unlocated) if session.edited]
-    for session in edited:
-        _print(
-            f"{session.slug} is left as it is: rows that its features are computed from were edited by hand; validate "
-            f"it, and take the edit over or undo it: heimdall session validate {session.slug}"
-        )
+    for sessions, done in ((due, "extracted"), (unlocated, "located")):
+        for session in sessions:
+            if session.edited:
+                _print(
+                    f"{session.slug} is not {done}: rows that its features are computed from were edited by hand; "
+                    "validate it, and take the edit over or undo it: "
+                    f"heimdall session validate {session.slug}"
+                )
     command = "heimdall session extract --stale"
     has_failed = False
     for sessions, is_due, job_name in (
@@ -126,13 +128,13 @@ def extract_stale(stores: Stores) -> None:
     ):
         trusted = [session for session in sessions if not session.edited]
         try:
-            if trusted:
+            if sessions:
                 backfill(stores, trusted, is_due, command, job_name)
         except typer.Exit as end:
             if end.exit_code == EXIT_INTERRUPTED:
                 raise
             has_failed = True
-    if edited or has_failed:
+    if has_failed or any(session.edited for session in (*due, *unlocated)):
         raise typer.Exit(1)
 
 
