@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.fft
 from numpy.typing import NDArray
 
 from heimdall_pipelines.model.position import StationDelay
@@ -187,6 +188,8 @@ class _Station:
         last = math.ceil((from_ns + duration_ns + _EDGE_NS) * 1e-9 * rate_hz)
         if first < 0 or last > self.recording.samples_count:
             return None
+        # A length of large prime factors takes a Fourier transform several times as long.
+        last = min(first + scipy.fft.next_fast_len(last - first), self.recording.samples_count)
         into_ns = self.recording.start_time_unix_ns - grid.start_ns + first / rate_hz * 1e9
         return signal_on_grid(self.iq.read(first, last - first), into_ns, rate_hz, grid, delay_s)
 

@@ -8,6 +8,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from heimdall_pipelines.model.position import METHOD
+from heimdall_pipelines.store.positions import read_position_rows
 from heimdall_pipelines.store.session_digests import session_edits
 from heimdall_pipelines.store.session_revisions import SessionRevision
 from heimdall_pipelines.store.sql import text
@@ -119,7 +120,10 @@ def _stale(connection: Connection, row: Any) -> StalePosition:
         row.revision,
         sha256(state.encode()).hexdigest()[:16],
         tuple(_changes(row)),
-        tuple(session_edits(connection, row.id).problems()),
+        (
+            *session_edits(connection, row.id).problems(),
+            *(f"{stored}: {stored.edit}" for stored in read_position_rows(connection, row.id) if stored.edit),
+        ),
     )
 
 

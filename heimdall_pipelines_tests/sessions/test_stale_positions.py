@@ -1,5 +1,7 @@
 """Positions know what they rest on: sessions without any, or with other delays than hold now, are found."""
 
+from datetime import timedelta
+
 import pytest
 
 from heimdall_pipelines.model.position import METHOD
@@ -88,7 +90,7 @@ def test_a_new_and_a_withdrawn_calibration_make_positions_stale(stores, located,
 
 def test_a_calibration_of_another_time_leaves_positions_current(stores, located):
     session = get_session(stores.database, located)
-    calibrate_session(stores, located, CalibrationOptions(valid_from=session.end_time), quiet)
+    calibrate_session(stores, located, CalibrationOptions(valid_from=session.start_time + timedelta(days=1)), quiet)
     assert stale(stores) == []
     assert current(stores, located).passed
 

@@ -149,9 +149,9 @@ def test_an_extraction_of_before_that_recorded_no_clocks_is_current(stores, sess
     # What its clocks were is not known; everything else is compared as before.
     move(stores, "measurements", "true", "time_source = 'arrival'")
     assert stale_sessions(stores.database, limit=9) == []
-    move(stores)
+    move(stores, change="latitude = 45.1")
     (stale,) = stale_sessions(stores.database, limit=9)
-    assert stale.changes == ("torino: latitude 45.044 -> 45.054",)
+    assert stale.changes == ("torino: latitude 45.044 -> 45.1",)
 
 
 def test_inputs_in_another_order_have_the_same_digest():
