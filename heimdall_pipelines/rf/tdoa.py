@@ -259,7 +259,7 @@ def _pair(
     num_blocks = len(products)
     if has_phase:
         products = products * np.conj(_phase_drift(products))[:, None]
-    starts = np.arange(min(_NUM_PARTS, num_blocks)) * num_blocks // min(_NUM_PARTS, num_blocks)
+    starts = [part[0] for part in np.array_split(np.arange(num_blocks), _NUM_PARTS) if part.size]
     parts = np.add.reduceat(products, starts, axis=0).astype(np.complex128)  # sums over the blocks of each part
     cross = parts.sum(axis=0) / num_blocks
     product_of_powers = powers[a] * powers[b]
