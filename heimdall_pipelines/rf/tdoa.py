@@ -213,7 +213,7 @@ def time_differences(
     (Carter, "Coherence and time delay estimation", Proc. IEEE 75, 1987) and fc the centroid, since the phase is not
     known.
     """
-    block = 2 * round(BLOCK_S * grid.rate_hz / 2)
+    block = 2 * scipy.fft.next_fast_len(round(BLOCK_S * grid.rate_hz / 2))
     modulations = [
         modulation(signal, grid, alignment.frequency_hz) for signal, alignment in zip(signals, alignments, strict=True)
     ]
@@ -285,7 +285,7 @@ def _pair(
     # Real signals have no unknown phase.
     centroid_hz = float(np.sum(weights * frequencies_hz) / total) if has_phase else 0.0
     curvature = float(np.sum(weights * (frequencies_hz - centroid_hz) ** 2))
-    duration_s = num_blocks * BLOCK_S / 2
+    duration_s = num_blocks * frequencies_hz.size / 2 / grid.rate_hz
     bound_s = 1 / math.sqrt(2 * duration_s * step_hz * (2 * math.pi) ** 2 * curvature) if curvature > 0 else math.inf
     half_bins = (np.count_nonzero(in_channel) - 1) // 2
     delay_s, height, second = _refined(np.where(in_channel, cross, 0), half_bins, step_hz, BLOCK_S / 8)
