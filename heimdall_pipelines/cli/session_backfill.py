@@ -122,13 +122,14 @@ def extract_stale(stores: Stores) -> None:
                 )
     command = "heimdall session extract --stale"
     has_failed = False
-    for sessions, is_due, job_name in (
+    work: tuple[tuple[Sequence[StaleSession | StalePosition], Callable[[Database, UUID], bool], str], ...] = (
         (due, is_stale, extract_recorded_session.name),
         (unlocated, is_position_stale, locate_recorded_session.name),
-    ):
-        trusted = [session for session in sessions if not session.edited]
+    )
+    for outdated, is_due, job_name in work:
+        trusted = [session for session in outdated if not session.edited]
         try:
-            if sessions:
+            if outdated:
                 backfill(stores, trusted, is_due, command, job_name)
         except typer.Exit as end:
             if end.exit_code == EXIT_INTERRUPTED:

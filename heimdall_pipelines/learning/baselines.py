@@ -260,7 +260,8 @@ def nearest_neighbours(task: _Task) -> Located:
     """Mean of the nearest training samples by levels, weighted by 1 / distance."""
     train, test = _levels(task)
     scale = np.maximum(train.std(axis=0), 1e-6)
-    apart, nearest = cKDTree(train / scale).query(test / scale, k=np.arange(1, min(NEIGHBOURS, len(train)) + 1))
+    found = cKDTree(train / scale).query(test / scale, k=np.arange(1, min(NEIGHBOURS, len(train)) + 1))
+    apart, nearest = np.asarray(found[0]), np.asarray(found[1])
     # Samples of the same levels count alone.
     weights = np.where(apart.min(axis=1, keepdims=True) > 0, 1 / np.where(apart > 0, apart, 1.0), apart == 0)
     targets_m = task.train.targets_m[nearest]

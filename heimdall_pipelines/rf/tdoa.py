@@ -287,7 +287,7 @@ def _pair(
     curvature = float(np.sum(weights * (frequencies_hz - centroid_hz) ** 2))
     duration_s = num_blocks * frequencies_hz.size / 2 / grid.rate_hz
     bound_s = 1 / math.sqrt(2 * duration_s * step_hz * (2 * math.pi) ** 2 * curvature) if curvature > 0 else math.inf
-    half_bins = (np.count_nonzero(in_channel) - 1) // 2
+    half_bins = (int(np.count_nonzero(in_channel)) - 1) // 2
     delay_s, height, second = _refined(np.where(in_channel, cross, 0), half_bins, step_hz, BLOCK_S / 8)
     peak = height / denominator
     if significance < _MIN_SIGNIFICANCE or peak < MIN_PEAK:
