@@ -135,7 +135,7 @@ def extract_stale(stores: Stores) -> None:
             if end.exit_code == EXIT_INTERRUPTED:
                 raise
             has_failed = True
-    if has_failed or any(session.edited for session in (*due, *unlocated)):
+    if has_failed or any(session.edited for session in due) or any(session.edited for session in unlocated):
         raise typer.Exit(1)
 
 
