@@ -114,7 +114,7 @@ def run() -> list[tuple[str, float, str]]:
     """Measure: rows of what, how much, in which unit."""
     from heimdall_pipelines.local.stack import Stack
 
-    given = {"frequency_hz": 145e6, "start_time_unix_ns": 1_767_268_800 * 10**9}
+    given = {"frequency_hz": 145e6, "start_time_unix_ns": 1_767_268_800 * 10**9, "raw_format": "cf32"}
     hour = ("genova", "coazze", "montanaro", "milano-baggio", "passo-del-giovi")
     with scratch_folder() as folder, Stack(folder / "home").use() as environment:
         _, seconds, peak_mb = whole_way(environment, kiwi_files(folder))

@@ -39,6 +39,7 @@ def build_definitions(resources: Mapping[str, Any] | None = None) -> dg.Definiti
         asset_checks=[_with_hooks(check) for check in _CHECKS],
         jobs=[
             recorded.extract_recorded_session,
+            recorded.locate_recorded_session,
             recorded.validate_recorded_session,
             recording.record_session,
             recording.check_stations,

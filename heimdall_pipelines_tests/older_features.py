@@ -22,3 +22,11 @@ def make_older(stores: Stores, where: str = "true", version: int = 1) -> None:
             {"version": version, "later": later, "since": TIME_DIFFERENCES_SINCE},
         )
     reseal(stores)
+
+
+def make_without_bounds(stores: Stores, where: str = "true") -> None:
+    """Turn truths into those of before, without the bound of the position."""
+    with stores.database.transaction() as connection:
+        for table in ("measurement_features", "synthetic_iq_samples"):
+            connection.execute(text(f"UPDATE heimdall.{table} SET truth = truth - 'position_bound' WHERE {where}"))
+    reseal(stores)

@@ -70,6 +70,7 @@ def test_everything_loads_in_a_fresh_process_without_any_setting():
             "expire_sessions",
             "export_synthetic_dataset",
             "extract_recorded_session",
+            "locate_recorded_session",
             "make_synthetic_batches",
             "record_session",
             "repair_synthetic_dataset",

@@ -361,8 +361,8 @@ def iq(
 
 @app.command("summary")
 def summary(name: Name, folder: Folder) -> None:
-    """Write a dataset's pictures as PNG, and show the errors of its estimates."""
-    from heimdall_pipelines.cli.tables import print_errors
+    """Write a dataset's pictures as PNG, and show the errors of its estimates and of the baselines."""
+    from heimdall_pipelines.cli.tables import print_baselines, print_errors
     from heimdall_pipelines.datasets.summary import summarise_dataset
     from heimdall_pipelines.datasets.summary_pictures import summary_pictures  # matplotlib takes a second to load
     from heimdall_pipelines.terrain.ground import terrain_if_there
@@ -374,6 +374,8 @@ def summary(name: Name, folder: Folder) -> None:
         f"{name}: {made.counts.features} samples, {made.attempts} scenes drawn, {made.acceptance:.1%} of them accepted"
     )
     print_errors(made.errors)
+    if made.baselines is not None:
+        print_baselines(made.baselines)
     for title, png in summary_pictures(made, terrain).items():
         path = folder / f"{re.sub('[^a-z0-9]+', '-', title.lower()).strip('-')}.png"
         try:

@@ -55,8 +55,21 @@ def extract_now(stores: Stores, session: RecordingSession) -> JobOutcome:
         return extract_on(instance, stores, session)
 
 
-def extract_on(instance: dg.DagsterInstance, stores: Stores, session: RecordingSession) -> JobOutcome:
+def extract_on(
+    instance: dg.DagsterInstance,
+    stores: Stores,
+    session: RecordingSession,
+    job_name: str = extract_recorded_session.name,
+) -> JobOutcome:
     """Run the job `extract_recorded_session` for one session, on an instance that is open.
+
+    Parameters
+    ----------
+    instance : DagsterInstance
+    stores : Stores
+    session : RecordingSession
+    job_name : str, optional
+        Another job of the same partitions.
 
     Raises
     ------
@@ -72,7 +85,7 @@ def extract_on(instance: dg.DagsterInstance, stores: Stores, session: RecordingS
     instance.add_dynamic_partitions(RECORDING_SESSIONS, [session.slug])
     iq = raw_iq_materialization(stores, SessionRevision(session.id, session.slug, session.revision))
     instance.report_runless_asset_event(iq)
-    job = build_definitions().resolve_job_def(extract_recorded_session.name)
+    job = build_definitions().resolve_job_def(job_name)
     with command_heartbeat(instance):
         result = job.execute_in_process(
             run_config=_QUIET,

@@ -77,8 +77,9 @@ def extract(
         bool,
         typer.Option(
             "--stale",
-            help="Extract every session whose measurements, stations' positions or known source have changed since its "
-            "extraction, or whose features are of an older version",
+            help="Extract every session whose measurements, clocks, stations' positions or known source have changed "
+            "since its extraction, or whose features are of an older version; locate those that have no position, or "
+            "one of other delays than those that calibrations give now",
         ),
     ] = False,
 ) -> None:

@@ -1,6 +1,8 @@
 """Extracts completed sessions without features, or with outdated ones, in sequence, each as a run of the usual job."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
 from uuid import UUID
 
 import dagster as dg
@@ -9,15 +11,19 @@ import typer
 from heimdall_pipelines.cli.console import errors, output
 from heimdall_pipelines.cli.dagster_instance import dagster_instance
 from heimdall_pipelines.cli.extraction import extract_on
+from heimdall_pipelines.defs.recorded import extract_recorded_session, locate_recorded_session
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.session_inputs import StaleSession, is_stale, stale_sessions
 from heimdall_pipelines.store.session_revisions import SessionRevision, is_due_for_extraction
 from heimdall_pipelines.store.sessions import get_session
+from heimdall_pipelines.store.stale_positions import StalePosition, is_position_stale, stale_positions
 from heimdall_pipelines.store.stores import Stores
 
 EXIT_INTERRUPTED = 130
 _PAGE = 200
+
+_Stale = TypeVar("_Stale", StaleSession, StalePosition)
 
 
 def backfill(
@@ -25,6 +31,7 @@ def backfill(
     due: Sequence[SessionRevision],
     is_due: Callable[[Database, UUID], bool] = is_due_for_extraction,
     command: str = "heimdall session backfill",
+    job_name: str = extract_recorded_session.name,
 ) -> None:
     """Extract sessions in order; a failure does not stop the others.
 
@@ -38,6 +45,8 @@ def backfill(
         Whether a session is still due when its turn comes.
     command : str, optional
         Continues after Ctrl-C.
+    job_name : str, optional
+        Of the job that is run for each session.
 
     Raises
     ------
@@ -55,7 +64,7 @@ def backfill(
                     num_gone += 1
                     _print(f"{where}: extracted or deleted meanwhile")
                     continue
-                result = _extract(instance, stores, session)
+                result = _extract(instance, stores, session, job_name)
             except HeimdallError as error:
                 failures[session.slug] = str(error)
                 _print(f"{where}: failed")
@@ -88,37 +97,68 @@ def print_due(stores: Stores, due: list[SessionRevision]) -> None:
 
 
 def extract_stale(stores: Stores) -> None:
-    """Extract every session whose features are outdated, as `backfill` does, and print what changed."""
-    due: list[StaleSession] = []
-    page = stale_sessions(stores.database, limit=_PAGE, older_features=True)
-    while page:
-        due += page
-        page = stale_sessions(stores.database, limit=_PAGE, after=page[-1], older_features=True)
-    if not due:
-        _print("nothing to do: the features of every session are current")
+    """Extract every session whose features are outdated, then locate those whose positions are; print what changed.
+
+    Raises
+    ------
+    typer.Exit
+        As of `backfill`; with code 1 also if rows of a session were edited by hand.
+    """
+    due = _all(partial(stale_sessions, stores.database, older_features=True))
+    unlocated = _all(partial(stale_positions, stores.database, older_methods=True))
+    extracted = {session.session_id for session in due}
+    unlocated = [session for session in unlocated if session.session_id not in extracted]
+    if not due and not unlocated:
+        _print("nothing to do: the features and positions of every session are current")
         return
-    print_stale(due)
-    edited = [session for session in due if session.edited]
-    for session in edited:
-        _print(
-            f"{session.slug} is not extracted: rows that its features are computed from were edited by hand; validate "
-            f"it, and take the edit over or undo it: heimdall session validate {session.slug}"
-        )
-    backfill(stores, [session for session in due if not session.edited], is_stale, "heimdall session extract --stale")
-    if edited:
+    print_stale((*due, *unlocated))
+    for sessions, done in ((due, "extracted"), (unlocated, "located")):
+        for session in sessions:
+            if session.edited:
+                _print(
+                    f"{session.slug} is not {done}: rows that its features are computed from were edited by hand; "
+                    "validate it, and take the edit over or undo it: "
+                    f"heimdall session validate {session.slug}"
+                )
+    command = "heimdall session extract --stale"
+    has_failed = False
+    work: tuple[tuple[Sequence[StaleSession | StalePosition], Callable[[Database, UUID], bool], str], ...] = (
+        (due, is_stale, extract_recorded_session.name),
+        (unlocated, is_position_stale, locate_recorded_session.name),
+    )
+    for outdated, is_due, job_name in work:
+        trusted = [session for session in outdated if not session.edited]
+        try:
+            if outdated:
+                backfill(stores, trusted, is_due, command, job_name)
+        except typer.Exit as end:
+            if end.exit_code == EXIT_INTERRUPTED:
+                raise
+            has_failed = True
+    if has_failed or any(session.edited for session in due) or any(session.edited for session in unlocated):
         raise typer.Exit(1)
 
 
-def print_stale(due: Sequence[StaleSession]) -> None:
-    """Show sessions whose features are outdated, and what changed."""
+def _all(read: Callable[..., list[_Stale]]) -> list[_Stale]:
+    """All pages of outdated sessions."""
+    found: list[_Stale] = []
+    page = read(limit=_PAGE)
+    while page:
+        found += page
+        page = read(limit=_PAGE, after=page[-1])
+    return found
+
+
+def print_stale(due: Sequence[StaleSession | StalePosition]) -> None:
+    """Show sessions whose features or positions are outdated, and what changed."""
     for session in due:
         _print(f"{session.slug}:")
         for line in (*session.changes, *session.edited):
             _print(f"  - {line}")
 
 
-def _extract(instance: dg.DagsterInstance, stores: Stores, session: SessionRevision) -> str:
-    outcome = extract_on(instance, stores, get_session(stores.database, session.session_id))
+def _extract(instance: dg.DagsterInstance, stores: Stores, session: SessionRevision, job_name: str) -> str:
+    outcome = extract_on(instance, stores, get_session(stores.database, session.session_id), job_name)
     failed = [check.check_name for check in outcome.checks if not check.passed]
     return f"done, but {', '.join(failed)} failed" if failed else "done"
 

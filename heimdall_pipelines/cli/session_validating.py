@@ -17,6 +17,7 @@ from heimdall_pipelines.cli.validation_output import (
 from heimdall_pipelines.defs.check_reporting import report_checks
 from heimdall_pipelines.defs.partitions import RECORDING_SESSIONS
 from heimdall_pipelines.defs.recorded import session_evaluations
+from heimdall_pipelines.sessions.clock_estimates import ClockEstimates
 from heimdall_pipelines.sessions.validation import SessionValidation, validate_session
 from heimdall_pipelines.store.sessions import SessionIdentity
 from heimdall_pipelines.store.stores import Stores
@@ -45,10 +46,13 @@ def validate_one(stores: Stores, key: str, *, checksums: bool, as_json: bool) ->
 
 def validate_many(stores: Stores, sessions: Iterable[SessionIdentity], *, checksums: bool, as_json: bool) -> int:
     """Validate sessions as `validate_one_by_one` does; returns the exit code."""
+    clocks = ClockEstimates()
     with dagster_instance() as instance, _reported(instance) as report:
 
         def validate(session: SessionIdentity) -> SessionValidation:
-            validation = validate_session(stores, session.id, checksums=checksums, progress=show_progress)
+            validation = validate_session(
+                stores, session.id, checksums=checksums, progress=show_progress, clocks=clocks
+            )
             report(validation)
             return validation
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 from heimdall_pipelines.cli.console import errors, output, table
+from heimdall_pipelines.datasets.baseline_summary import HEADINGS, BaselineSummary
 from heimdall_pipelines.datasets.generating import ATTEMPTS_PER_SAMPLE, MAX_ATTEMPTS, rejection_table
 from heimdall_pipelines.datasets.requesting import RequestOutcome
 from heimdall_pipelines.datasets.summary import EstimateError
@@ -161,6 +162,15 @@ def print_errors(estimate_errors: Iterable[EstimateError]) -> None:
             error.note,
         )
     output.print(rows)
+
+
+def print_baselines(baselines: BaselineSummary) -> None:
+    """Print the errors of simple methods of location."""
+    rows = table(*HEADINGS)
+    for cells in baselines.cells():
+        rows.add_row(*cells)
+    output.print(rows)
+    output.print(f"located: {baselines.note()}")
 
 
 def in_batches(number: int) -> str:

@@ -87,7 +87,10 @@ def repair_batch(
     """
     with open_snapshot(stores.database, dataset.name) as snapshot:
         form = snapshot.iq_form(span.first_sample_idx, span.end_sample_idx)
-        affected = [AffectedSample(idx, snapshot.sample(idx), snapshot.iq_of(idx), form) for idx in sample_idxs]
+        has_bounds = snapshot.has_bounds(span.first_sample_idx, span.end_sample_idx)
+        affected = [
+            AffectedSample(idx, snapshot.sample(idx), snapshot.iq_of(idx), form, has_bounds) for idx in sample_idxs
+        ]
     report = _Progress(making, span, len(affected))
     report(0)
     regenerated: list[RegeneratedSample] = []

@@ -9,7 +9,7 @@ from heimdall_pipelines.datasets.findings import Findings
 from heimdall_pipelines.datasets.iq_files import iq_file
 from heimdall_pipelines.datasets.regenerating import compare_stored
 from heimdall_pipelines.datasets.samples import Recipe, keeps_iq, make_sample
-from heimdall_pipelines.datasets.stored_truth import agrees, stored_sample
+from heimdall_pipelines.datasets.stored_truth import agrees, stored_sample, truths_agree
 from heimdall_pipelines.model.checks import MAX_EXAMPLES
 from heimdall_pipelines.model.time_differences import PairTimeDifference
 from heimdall_pipelines.rf.feature_registry import TIME_DIFFERENCES_SINCE
@@ -85,7 +85,7 @@ def differences(row: SampleRow, made: SampleFeatureRow) -> Iterator[str]:
 
     A feature of that version that the row lacks is a difference; one that it has beyond is another check's subject.
     """
-    if row.truth is None or not agrees(row.truth.to_json(), made.truth.to_json(), FEATURE_TOLERANCE):
+    if row.truth is None or not truths_agree(row.truth, made.truth, FEATURE_TOLERANCE):
         yield "its truth is not what the seed gives"
     if len(row.receivers) != len(made.receivers):
         yield f"it has {len(row.receivers)} receivers, the seed gives {len(made.receivers)}"

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from heimdall_pipelines.datasets.baseline_summary import HEADINGS
 from heimdall_pipelines.datasets.summary import DatasetSummary, summarise_dataset
 from heimdall_pipelines.report_page import Section, page, paragraph, picture, table
 from heimdall_pipelines.store.batches import list_batches
@@ -40,6 +41,7 @@ def dataset_report(stores: Stores, name: str) -> str:
         Section("Dataset", _facts(summary)),
         Section("Pictures", _pictures(stores, summary)),
         Section("Estimates against truth", _errors(summary)),
+        Section("Baselines", _baselines(summary)),
         Section("Scenes", _scenes(summary)),
         Section("Receivers", _receivers(dataset)),
         Section("Parameters", table(("parameter", "value"), _parameters(dataset))),
@@ -99,6 +101,12 @@ def _errors(summary: DatasetSummary) -> str:
             )
         )
     return "".join(parts)
+
+
+def _baselines(summary: DatasetSummary) -> str:
+    if summary.baselines is None:
+        return paragraph("The dataset has no samples yet.", "warn")
+    return table(HEADINGS, summary.baselines.cells()) + paragraph(f"Located: {summary.baselines.note()}.", "note")
 
 
 def _scenes(summary: DatasetSummary) -> str:

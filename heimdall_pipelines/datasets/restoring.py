@@ -63,13 +63,14 @@ _LAST_DIGITS = frozenset(
 class AffectedSample:
     """A sample that has to be repaired, with its rows as they are.
 
-    ``form`` is that in which its batch stores IQ.
+    ``form`` is that in which its batch stores IQ; ``has_bound`` says whether its truths have the bound of the position.
     """
 
     sample_idx: int
     row: SampleRow | None
     iq: StoredIq | None
     form: IqForm = NEW_FORM
+    has_bound: bool = True
 
     @property
     def committed_iq(self) -> StoredIq | None:
@@ -171,6 +172,8 @@ def witness(recipe: Recipe, row: SampleRow) -> Witness:
     if drawn.scene is None or row.digest is None:
         return Witness(is_same=False, is_close=False)
     made = make_sample(recipe, drawn)
+    if row.truth is not None and row.truth.position_bound is None:
+        made = made.without_bound()
     digest = sample_digest(recipe.dataset_id, _row_id(recipe.dataset_id, row.sample_idx), made)
     unlike = set(differing_columns("measurement_features", digest, row.digest))
     return Witness(digest == row.digest, is_close=unlike <= _LAST_DIGITS and next(differences(row, made), None) is None)
@@ -297,12 +300,22 @@ def _features(recipe: Recipe, sample: AffectedSample, made: SampleFeatureRow) ->
     if row is not None and row.edit is None:
         return RowChoice()
     row_id = _row_id(recipe.dataset_id, sample.sample_idx)
-    forms = [made] + [made.of_version(version) for version in range(FEATURE_VERSION - 1, 0, -1)]
+    forms = [
+        form.of_version(version) for form in _forms_of_truth(sample, made) for version in range(FEATURE_VERSION, 0, -1)
+    ]
     candidates = [
         Candidate(feature_row_json(recipe.dataset_id, row_id, form), sample_digest(recipe.dataset_id, row_id, form))
         for form in forms
     ]
     return _choice("measurement_features", candidates, None if row is None else row.digest)
+
+
+def _forms_of_truth(sample: AffectedSample, made: SampleFeatureRow) -> tuple[SampleFeatureRow, SampleFeatureRow]:
+    """A regenerated row with the bound of its position, and as versions made it that did not compute it.
+
+    The likelier first; the order is that of all samples of the batch, so that one number means one form.
+    """
+    return (made, made.without_bound()) if sample.has_bound else (made.without_bound(), made)
 
 
 def _iq(
@@ -318,7 +331,8 @@ def _iq(
         candidate
         for form, of_form in files.items()
         if of_form
-        for candidate in _iq_candidates(recipe, sample, made, drawn, form, of_form)
+        for row in _forms_of_truth(sample, made)
+        for candidate in _iq_candidates(recipe, sample, row, drawn, form, of_form)
     ]
     if not candidates:
         return RowChoice()

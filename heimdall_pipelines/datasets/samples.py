@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heimdall_pipelines.datasets.limits import NUM_KEPT_IQ
+from heimdall_pipelines.datasets.position_bounds import with_bound
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.model.dataset_spec import DatasetSpec
 from heimdall_pipelines.model.row_metadata import SampleExtraction
@@ -169,6 +170,7 @@ def make_sample(recipe: Recipe, drawn: DrawnSample, keep_iq: KeepIq | None = Non
         audio = reception.audio
     receivers = tuple(_element(site, found) for site, found in zip(drawn.sites, extracted, strict=True))
     truth = SampleTruth.of(drawn.scene, [site.rx_id for site in drawn.sites], powers_dbm, audio)
+    truth = with_bound(truth, [(site.latitude, site.longitude) for site in drawn.sites], spec)
     return SampleFeatureRow(
         sample_idx=drawn.sample_idx,
         truth=truth,

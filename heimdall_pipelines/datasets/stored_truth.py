@@ -17,7 +17,7 @@ from heimdall_pipelines.store.dataset_snapshot import SampleRow
 TRUTH_TOLERANCE = 1e-6  # relative: ten times the greatest difference seen between processors, in nine digits
 _LAST_DIGITS = 2e-6  # absolute: two units of the last digit of levels, frequencies and lengths that are stored
 _LAST_DIGITS_S = 2e-12  # of times
-_NOT_OF_SCENE = frozenset({"audio", "signal_power_dbm", "snr_db"})  # known when the IQ is made
+_NOT_OF_SCENE = frozenset({"audio", "signal_power_dbm", "snr_db", "position_bound"})  # known when the IQ is made
 
 
 def agrees(stored: Any, made: Any, relative: float, absolute: float = 1e-15) -> bool:
@@ -37,10 +37,18 @@ def agrees(stored: Any, made: Any, relative: float, absolute: float = 1e-15) -> 
     return bool(stored == made)
 
 
+def truths_agree(stored: SampleTruth, made: SampleTruth, relative: float) -> bool:
+    """Whether a stored truth is the regenerated one, numbers within a tolerance; a bound only if it is stored."""
+    return agrees(stored.to_json(), made.in_form_of(stored).to_json(), relative)
+
+
 def truth_difference(
     one: SampleTruth, other: SampleTruth, same: Callable[[str, Any, Any], bool] = lambda _, x, y: bool(x == y)
 ) -> str | None:
-    """Name the first field in which two truths differ, with both values; None where they agree."""
+    """Name the first field in which two truths differ, with both values; None where they agree.
+
+    A bound counts only where both have one.
+    """
     for where, name, ours, theirs in _pairs(one, other):
         if not same(name, ours, theirs):
             return f"{where}{name} ({ours} and {theirs})"
@@ -89,6 +97,8 @@ def from_stored_truth(drawn: DrawnSample, truth: SampleTruth | None) -> DrawnSam
 def _pairs(one: SampleTruth, other: SampleTruth) -> Iterator[tuple[str, str, Any, Any]]:
     """Receiver, name and both values of every field; the receivers themselves where their number differs."""
     for field in fields(SampleTruth):
+        if field.name == "position_bound" and None in (one.position_bound, other.position_bound):
+            continue
         if field.name != "receivers":
             yield "", field.name, getattr(one, field.name), getattr(other, field.name)
     if len(one.receivers) != len(other.receivers):

@@ -13,6 +13,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
+from heimdall_pipelines.datasets.baseline_summary import BaselineSummary
 from heimdall_pipelines.datasets.summary import DatasetSummary
 from heimdall_pipelines.model.dataset_spec import DatasetSpec
 from heimdall_pipelines.pictures import literal, small_png
@@ -28,6 +29,7 @@ _GDOP_BINS = 30
 _LINEAR_DB = 0.1  # errors of the SNR are drawn linearly up to here, logarithmically beyond
 _LEAST_HZ = 1e-5  # smaller errors of the frequency are drawn as this: estimates have six digits
 _LEAST_US = 1e-3  # smaller errors of time differences are drawn as this: they are stored in nanoseconds
+_LEAST_M = 0.1  # smaller errors of positions are drawn as this
 _ERROR_BINS = 40
 _PERCENT_NAMES = {5: "5 %", 50: "median", 95: "95 %"}
 _TREND_BIN_DB = 5.0
@@ -66,6 +68,8 @@ def summary_drawings(summary: DatasetSummary, terrain: Terrain | None = None) ->
     }
     if summary.differences.error_us.size:
         drawings["Error of time differences"] = partial(_drawn, partial(_difference_errors, summary))
+    if summary.baselines is not None:
+        drawings["Error of positions"] = partial(_drawn, partial(_baselines, summary, summary.baselines))
     return drawings
 
 
@@ -269,6 +273,42 @@ def _difference_errors(summary: DatasetSummary) -> Figure:
     _legend_above(axes)
     figure.suptitle(f"{literal(summary.dataset.name)}: time differences against truth", x=0.01, ha="left", fontsize=10)
     return figure
+
+
+def _baselines(summary: DatasetSummary, found: BaselineSummary) -> Figure:
+    """Error of each method against the distance of the transmitter."""
+    figure = Figure(figsize=(_WIDTH_IN, 3.6), layout="constrained")
+    axes = figure.subplots()
+    distance_km = found.distance_m / 1e3
+    for (method, errors_m), colour in zip(found.errors_m.items(), (_GREEN, _BLUE, _GREY), strict=True):
+        drawn = np.isfinite(errors_m) & np.isfinite(distance_km)
+        if not drawn.any():
+            continue
+        x, y = distance_km[drawn], np.maximum(errors_m[drawn], _LEAST_M)
+        label = f"{literal(method)}: median {np.median(y):.3g} m"
+        axes.scatter(x, y, s=_dot_area(x.size), color=colour, alpha=0.5, linewidths=0, label=label)
+        centres, medians = _medians(x, y)
+        axes.plot(centres, medians, color=colour, linewidth=1.8)
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel("distance of the transmitter from the middle of the receivers that detect, km")
+    axes.set_ylabel("error of the position, m")
+    axes.grid(color="0.9", linewidth=0.6)
+    axes.set_axisbelow(True)
+    _legend_above(axes)
+    number = _number(found.num_of, found.num_samples)
+    figure.suptitle(
+        f"{literal(summary.dataset.name)}: errors of the baselines, {number} samples", x=0.01, ha="left", fontsize=10
+    )
+    return figure
+
+
+def _medians(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Median of y in tenths of the points, by x; nothing of a few points."""
+    parts = np.array_split(np.argsort(x), 10)
+    full = [part for part in parts if part.size >= _FEWEST_IN_TREND]
+    return np.array([np.median(x[part]) for part in full]), np.array([np.median(y[part]) for part in full])
 
 
 def _cloud(axes: Axes, x: NDArray[np.float32], y: NDArray[np.float32], percents: tuple[int, ...]) -> None:

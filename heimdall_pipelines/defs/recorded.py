@@ -21,16 +21,24 @@ from heimdall_pipelines.sessions.notes import station_notes
 from heimdall_pipelines.sessions.position_checks import POSITION_CHECKS
 from heimdall_pipelines.sessions.validation import SessionValidation, validate_session
 from heimdall_pipelines.settings import load_bucket_settings
-from heimdall_pipelines.status.run_tags import RUN_KEY_TAG
+from heimdall_pipelines.status.run_tags import PARTITION_TAG, RUN_KEY_TAG
 from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.measurements import list_recordings
 from heimdall_pipelines.store.session_inputs import StaleSession, stale_sessions
 from heimdall_pipelines.store.session_revisions import SessionRevision, due_for_extraction
+from heimdall_pipelines.store.stale_positions import StalePosition, stale_positions
 from heimdall_pipelines.store.stores import Stores
 
 EXTRACTION = "extraction"  # the pool of runs that extract features
 MAX_REQUESTS_PER_TICK = 100
 _PAGE = 200
+_UNFINISHED = (
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+)
 
 _Session = TypeVar("_Session", bound=SessionRevision)
 
@@ -114,6 +122,13 @@ extract_recorded_session = dg.define_asset_job(
     tags=RUN_AGAIN_WHOLE,
 )
 
+locate_recorded_session = dg.define_asset_job(
+    "locate_recorded_session",
+    selection=dg.AssetSelection.assets(recorded_positions),  # with its checks
+    description="Locates the transmitter of one recording session from its IQ, and checks the position.",
+    tags=RUN_AGAIN_WHOLE,
+)
+
 validate_recorded_session = dg.define_asset_job(
     "validate_recorded_session",
     selection=dg.AssetSelection.checks_for_assets(recorded_measurement_features, recorded_positions),
@@ -133,29 +148,60 @@ def unrequested(page: Iterable[SessionRevision], requested_run_keys: Container[s
 
 
 @dg.sensor(
-    job=extract_recorded_session,
+    jobs=[extract_recorded_session, locate_recorded_session],
     default_status=dg.DefaultSensorStatus.RUNNING,
     minimum_interval_seconds=15,
     description="Starts the extraction of completed sessions whose current revision has no features, oldest first, "
-    "then of those whose measurements, stations' positions or known source have changed since their extraction.",
+    "then of those whose measurements, clocks, stations' positions or known source have changed since their "
+    "extraction; locates extracted sessions without a position, or with one of other delays than those that hold now.",
 )
 def completed_recording_sessions(
     context: dg.SensorEvaluationContext, stores: dg.ResourceParam[Stores]
 ) -> dg.SensorResult | dg.SkipReason:
-    """Level-triggered: completed sessions without features, or with features of other inputs; there is no cursor."""
+    """Level-triggered: sessions without features or position, or with those of other inputs; there is no cursor."""
     due: list[SessionRevision] = []
     for page in chain(_pages(stores.database, due_for_extraction), _trusted(_pages(stores.database, stale_sessions))):
         due += unrequested(page, _requested_run_keys(context.instance, page))
         if len(due) >= MAX_REQUESTS_PER_TICK:
             break
     due = due[:MAX_REQUESTS_PER_TICK]
-    if not due:
-        return dg.SkipReason("the features of every completed session are current, or their extraction was requested")
+    unlocated = _unlocated(context.instance, stores.database, but=due)
+    if not due and not unlocated:
+        return dg.SkipReason(
+            "features and positions of every completed session are current, or their extraction was requested"
+        )
     return dg.SensorResult(
-        dynamic_partitions_requests=[recording_sessions.build_add_request([session.slug for session in due])],
-        run_requests=[dg.RunRequest(run_key=session.run_key, partition_key=session.slug) for session in due],
+        dynamic_partitions_requests=[
+            recording_sessions.build_add_request([session.slug for session in (*due, *unlocated)])
+        ],
+        run_requests=[
+            dg.RunRequest(run_key=session.run_key, partition_key=session.slug, job_name=job.name)
+            for job, sessions in ((extract_recorded_session, due), (locate_recorded_session, unlocated))
+            for session in sessions
+        ],
         asset_events=[raw_iq_materialization(stores, session) for session in due],
     )
+
+
+def _unlocated(instance: dg.DagsterInstance, database: Database, but: Sequence[SessionRevision]) -> list[StalePosition]:
+    """Extracted sessions to be located, of which no run is under way: an extraction locates its session, too."""
+    extracted = {session.session_id for session in but}
+    found: list[StalePosition] = []
+    for page in _pages(database, stale_positions):
+        requested = _requested_run_keys(instance, page)
+        for session in page:
+            is_open = session.session_id not in extracted and session.run_key not in requested and not session.edited
+            if is_open and not _is_under_way(instance, session.slug):
+                found.append(session)
+            if len(but) + len(found) >= MAX_REQUESTS_PER_TICK:
+                return found
+    return found
+
+
+def _is_under_way(instance: dg.DagsterInstance, slug: str) -> bool:
+    """Whether a run of a session is queued or has not ended."""
+    unfinished = dg.RunsFilter(tags={PARTITION_TAG: slug}, statuses=list(_UNFINISHED))
+    return bool(instance.get_run_records(unfinished, limit=1))
 
 
 def _pages(database: Database, read: Callable[..., Sequence[_Session]]) -> Iterator[Sequence[_Session]]:

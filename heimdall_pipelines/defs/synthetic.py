@@ -7,6 +7,7 @@ from typing import Any
 
 import dagster as dg
 
+from heimdall_pipelines.datasets.baseline_summary import HEADINGS
 from heimdall_pipelines.datasets.generating import BatchProgress, BatchReport, make_batch
 from heimdall_pipelines.datasets.requesting import Acceptance, request_dataset
 from heimdall_pipelines.datasets.summary import DatasetSummary, summarise_dataset
@@ -253,6 +254,7 @@ def _summary_metadata(
         (x.rx_id, x.num, f"{x.bias_us:+.3g}", f"{x.median_us:.3g}", f"{x.percentile_90_us:.3g}")
         for x in summary.differences.receivers
     ]
+    baselines = summary.baselines
     return {
         "samples": dg.MetadataValue.int(summary.counts.features),
         "target": dg.MetadataValue.int(summary.dataset.target_num_samples),
@@ -264,6 +266,8 @@ def _summary_metadata(
         "errors": table_metadata(("feature", "unit", "estimates", "bias", "RMSE", "worst"), errors),
         "delays": table_metadata(("receiver", "samples", "bias, us", "median, us", "90 %, us"), delays),
         "compared": dg.MetadataValue.md("\n".join(f"- {e.feature}: {e.note}" for e in summary.errors) or "nothing"),
+        "baselines": table_metadata(HEADINGS, baselines.cells() if baselines else ()),
+        "baselines_of": dg.MetadataValue.text(baselines.note() if baselines else "no samples"),
     } | _summary_pictures(summary, terrain, warn)
 
 

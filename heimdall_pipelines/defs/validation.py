@@ -12,6 +12,7 @@ from heimdall_pipelines.defs.partitions import RECORDING_SESSIONS
 from heimdall_pipelines.defs.recorded import session_evaluations
 from heimdall_pipelines.defs.synthetic_checks import ValidationConfig, evaluations
 from heimdall_pipelines.errors import HeimdallError, UnavailableError
+from heimdall_pipelines.sessions.clock_estimates import ClockEstimates
 from heimdall_pipelines.sessions.validation import validate_session
 from heimdall_pipelines.store.datasets import DatasetNotFoundError, datasets_to_validate
 from heimdall_pipelines.store.orphans import find_orphans
@@ -91,11 +92,12 @@ def _datasets(
 def _sessions(
     context: dg.OpExecutionContext, stores: Stores, began: datetime, *, checksums: bool
 ) -> Iterator[dg.AssetCheckEvaluation]:
+    clocks = ClockEstimates()
     for session in completed_sessions(stores.database):
         try:
             if _is_since(get_session(stores.database, session.id).last_validated_at, began):
                 continue
-            validation = validate_session(stores, session.id, checksums=checksums)
+            validation = validate_session(stores, session.id, checksums=checksums, clocks=clocks)
         except UnavailableError:
             raise
         except HeimdallError as error:

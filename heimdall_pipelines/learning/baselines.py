@@ -8,7 +8,8 @@ from importlib import import_module
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from scipy.spatial import cKDTree
 
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.learning.arrays import SampleArrays, load_arrays
@@ -20,9 +21,10 @@ from heimdall_pipelines.rf.tdoa import TimeDifference
 
 NEIGHBOURS = 10
 ITERATIONS = 300  # of the trees
-LEARNED = ("nearest neighbours, levels", "trees, levels")
-_LEVEL, _SNR = "rssi_dbm", "snr_db"
-_FEATURES = (_LEVEL, _SNR, "frequency_offset_hz")
+NEAREST_NEIGHBOURS, ROBUST_TDOA = "nearest neighbours, levels", "robust TDoA"
+LEARNED = (NEAREST_NEIGHBOURS, "trees, levels")
+LEVEL, _SNR = "rssi_dbm", "snr_db"
+_FEATURES = (LEVEL, _SNR, "frequency_offset_hz")
 _ABSENT_DBM = -150.0  # a level below any that is detected
 _DRMS = float(np.sqrt(-2 * np.log(0.05)))  # of an ellipse of 95 %, over its standard deviation
 _MANY = 5000  # training samples from which several threads are faster
@@ -159,6 +161,31 @@ def evaluate_baselines(
     return BaselineReport(seed, tuple(rows))
 
 
+def baseline_errors_m(
+    name: str, train: SampleArrays, test: SampleArrays, test_pairs: PairArrays | None
+) -> NDArray[np.float64]:
+    """Errors of a baseline that needs no time differences of its training samples.
+
+    Parameters
+    ----------
+    name : str
+        Of `BASELINES`.
+    train, test : SampleArrays
+        With the feature `LEVEL`.
+    test_pairs : PairArrays or None
+        Of the test samples.
+
+    Returns
+    -------
+    ndarray of float64, shape (num_test_samples,)
+        NaN where a sample was not located.
+    """
+    task = _Task(train, test, None, test_pairs, seed=0, max_tdoa=len(test))
+    if _reason_against(task, name) is not None:
+        return np.full(len(test), np.nan)
+    return _errors_m(test, BASELINES[name](task))
+
+
 def _task(export: ExportFolder, split: str, *, seed: int, max_train: int, max_tdoa: int) -> _Task:
     train = load_arrays(export, _FEATURES, split=split, part="train")
     test = load_arrays(export, _FEATURES, split=split, part="test")
@@ -199,12 +226,17 @@ def _bounds_m(export: ExportFolder) -> NDArray[np.float64]:
     """Index and root mean square error of the bound, from the ellipse of 95 %."""
     table = export.table("samples", ["sample_idx", "bound_semi_major_m", "bound_semi_minor_m"])
     major, minor = (table[name].to_numpy().astype(float) for name in table.column_names[1:])
-    return np.stack([table["sample_idx"].to_numpy().astype(float), np.hypot(major, minor) / _DRMS], axis=-1)
+    return np.stack([table["sample_idx"].to_numpy().astype(float), rms_of_bound(major, minor)], axis=-1)
+
+
+def rms_of_bound(semi_major_m: ArrayLike, semi_minor_m: ArrayLike) -> NDArray[np.float64]:
+    """Root mean square error of a position, from the semi-axes of its ellipse of 95 %."""
+    return np.asarray(np.hypot(semi_major_m, semi_minor_m) / _DRMS)
 
 
 def weighted_centroid(task: _Task) -> Located:
     """Mean position of the receivers that detected, weighted by the square root of the power, as 1 / distance."""
-    level_dbm = task.test.feature(_LEVEL).astype(np.float64)
+    level_dbm = task.test.feature(LEVEL).astype(np.float64)
     used = task.test.detected & np.isfinite(level_dbm)
     relative_db = level_dbm - np.max(np.where(used, level_dbm, -np.inf), axis=1, keepdims=True, initial=-1e9)
     weights = np.where(used, 10 ** (np.where(used, relative_db, 0.0) / 20), 0.0)
@@ -216,7 +248,7 @@ def weighted_centroid(task: _Task) -> Located:
 
 def strongest_receiver(task: _Task) -> Located:
     """Position of the receiver with the highest level."""
-    level_dbm = task.test.feature(_LEVEL)
+    level_dbm = task.test.feature(LEVEL)
     used = task.test.detected & np.isfinite(level_dbm)
     best = np.where(used, level_dbm, -np.inf).argmax(axis=1)
     places: Located = task.test.rx_m[np.arange(len(best)), best].copy()
@@ -228,8 +260,12 @@ def nearest_neighbours(task: _Task) -> Located:
     """Mean of the nearest training samples by levels, weighted by 1 / distance."""
     train, test = _levels(task)
     scale = np.maximum(train.std(axis=0), 1e-6)
-    model = _learner("neighbors", "KNeighborsRegressor")(n_neighbors=min(NEIGHBOURS, len(train)), weights="distance")
-    return np.asarray(model.fit(train / scale, task.train.targets_m).predict(test / scale))
+    found = cKDTree(train / scale).query(test / scale, k=np.arange(1, min(NEIGHBOURS, len(train)) + 1))
+    apart, nearest = np.asarray(found[0]), np.asarray(found[1])
+    # Samples of the same levels count alone.
+    weights = np.where(apart.min(axis=1, keepdims=True) > 0, 1 / np.where(apart > 0, apart, 1.0), apart == 0)
+    targets_m = task.train.targets_m[nearest]
+    return np.asarray((weights[..., None] * targets_m).sum(axis=1) / weights.sum(axis=1, keepdims=True))
 
 
 def level_trees(task: _Task) -> Located:
@@ -296,10 +332,10 @@ BASELINES: Mapping[str, Callable[[_Task], Located]] = {
     "strongest receiver": strongest_receiver,
     LEARNED[0]: nearest_neighbours,
     LEARNED[1]: level_trees,
-    "robust TDoA": robust_tdoa,
+    ROBUST_TDOA: robust_tdoa,
     "trees, levels and TDoA": tdoa_and_level_trees,
 }
-_NEED_PAIRS = frozenset({"robust TDoA", "trees, levels and TDoA"})
+_NEED_PAIRS = frozenset({ROBUST_TDOA, "trees, levels and TDoA"})
 _TRAINED = frozenset({*LEARNED, "trees, levels and TDoA"})
 
 
@@ -320,7 +356,7 @@ def _is_fixed(samples: SampleArrays) -> bool:
 
 
 def _fixed_levels(samples: SampleArrays) -> NDArray[np.float64]:
-    level_dbm = samples.feature(_LEVEL).astype(np.float64)
+    level_dbm = samples.feature(LEVEL).astype(np.float64)
     levels: NDArray[np.float64] = np.where(samples.detected & np.isfinite(level_dbm), level_dbm, _ABSENT_DBM)
     return levels
 

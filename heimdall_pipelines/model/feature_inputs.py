@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 FEATURE_VERSION_KEY = "feature_version"
+CLOCKS_KEY = "clocks"  # by rx_id; extractions of before recorded none
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class FeatureInputs:
     Attributes
     ----------
     values : mapping of str to object
-        JSON: channel, known source, feature version and, for each station, its position and its measurement.
+        JSON: channel, known source, feature version and, for each station, its position, its measurement and its clock.
     """
 
     values: Mapping[str, Any]
@@ -49,6 +50,8 @@ class FeatureInputs:
     def changes(self, now: "FeatureInputs") -> list[str]:
         """Describe what changed since: one line for each value, those of a station begin with its rx_id.
 
+        Clocks are compared only where the extraction recorded them.
+
         Parameters
         ----------
         now : FeatureInputs
@@ -63,7 +66,8 @@ class FeatureInputs:
         return [*_changed("", _plain(self.values), _plain(now.values)), *self._changed_stations(now)]
 
     def _changed_stations(self, now: "FeatureInputs") -> Iterator[str]:
-        ours, theirs = _stations(self.values), _stations(now.values)
+        has_clocks = CLOCKS_KEY in self.values
+        ours, theirs = (_stations(values, with_clocks=has_clocks) for values in (self.values, now.values))
         for rx_id in [*ours, *(rx_id for rx_id in theirs if rx_id not in ours)]:
             if rx_id not in theirs:
                 yield f"{rx_id}: no longer in the session"
@@ -77,7 +81,7 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     """Values that are of no station, with the fields of objects as their own."""
     plain: dict[str, Any] = {}
     for name, value in values.items():
-        if name == "stations":
+        if name in ("stations", CLOCKS_KEY):
             continue
         if isinstance(value, Mapping):
             plain |= {f"{name} {field}": its for field, its in value.items()}
@@ -86,11 +90,19 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def _stations(values: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
-    stations = values.get("stations")
-    if not isinstance(stations, Mapping):
+def _stations(values: Mapping[str, Any], *, with_clocks: bool = False) -> Mapping[str, Mapping[str, Any]]:
+    stations = _objects(values.get("stations"))
+    if not with_clocks:
+        return stations
+    clocks = _objects(values.get(CLOCKS_KEY))
+    return {rx_id: {**station, **clocks.get(rx_id, {})} for rx_id, station in stations.items()}
+
+
+def _objects(value: Any) -> dict[str, Mapping[str, Any]]:
+    """The objects among the fields of one."""
+    if not isinstance(value, Mapping):
         return {}
-    return {rx_id: station for rx_id, station in stations.items() if isinstance(station, Mapping)}
+    return {name: field for name, field in value.items() if isinstance(field, Mapping)}
 
 
 def _changed(prefix: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Self, cast
 
 from heimdall_pipelines.errors import HeimdallError
@@ -109,6 +109,31 @@ class LinkTruth:
 
 
 @dataclass(frozen=True)
+class PositionBound:
+    """Cramer-Rao bound of a sample's position from arrival times: an ellipse of 95 %, or why there is none.
+
+    Attributes
+    ----------
+    semi_major_m, semi_minor_m : float or None
+        Rounded to mm.
+    azimuth_deg : float or None
+        Of the major axis, clockwise from north, 0 to 180; rounded to 0.001.
+    reason : str or None
+        Why there is no ellipse; None where there is one.
+    """
+
+    semi_major_m: float | None
+    semi_minor_m: float | None
+    azimuth_deg: float | None
+    reason: str | None = None
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self:
+        """Read ``position_bound``; raises MalformedTruthError."""
+        return cls(**_read(value, _BOUND_TYPES, "the bound"))
+
+
+@dataclass(frozen=True)
 class SampleTruth:
     """What is true of one sample.
 
@@ -127,6 +152,9 @@ class SampleTruth:
         Of the receivers that detect.
     receivers : tuple of LinkTruth
         In the order of the sample's receivers.
+    position_bound : PositionBound or None
+        Computed from the other fields and the parameters. None while no IQ is made, and in an older truth, of which it
+        was not computed.
     """
 
     tx_latitude: float
@@ -140,6 +168,7 @@ class SampleTruth:
     gdop: float
     mean_snr_db: float
     receivers: tuple[LinkTruth, ...]
+    position_bound: PositionBound | None = None
 
     @classmethod
     def of(
@@ -206,8 +235,18 @@ class SampleTruth:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The object that the columns ``truth`` hold."""
-        return vars(self) | {"receivers": [dict(vars(receiver)) for receiver in self.receivers]}
+        """The object that the columns ``truth`` hold; a bound that is None is left out, as older truths have none."""
+        values = vars(self) | {"receivers": [dict(vars(receiver)) for receiver in self.receivers]}
+        del values["position_bound"]
+        return values if self.position_bound is None else values | {"position_bound": dict(vars(self.position_bound))}
+
+    def without_bound(self) -> Self:
+        """The truth as versions wrote it that did not compute the bound."""
+        return replace(self, position_bound=None)
+
+    def in_form_of(self, other: "SampleTruth | None") -> Self:
+        """The same truth, without its bound if the other one has none, so that both can be compared."""
+        return self.without_bound() if other is not None and other.position_bound is None else self
 
     @classmethod
     def from_json(cls, value: Any) -> Self:
@@ -219,7 +258,12 @@ class SampleTruth:
             A field is missing or of another type.
         """
         values = _read(value, _SAMPLE_TYPES, "the truth")
-        return cls(**values | {"receivers": tuple(LinkTruth.from_json(element) for element in values["receivers"])})
+        bound = values["position_bound"]
+        read = {
+            "receivers": tuple(LinkTruth.from_json(element) for element in values["receivers"]),
+            "position_bound": None if bound is None else PositionBound.from_json(bound),
+        }
+        return cls(**values | read)
 
 
 def readable_truth(value: Any) -> SampleTruth | None:
@@ -237,8 +281,10 @@ _JSON_TYPES: dict[Any, frozenset[type]] = {  # what a JSON reader makes of a fie
     str | None: frozenset({str, type(None)}),
     float | None: frozenset({float, int, type(None)}),
     tuple[LinkTruth, ...]: frozenset({list}),
+    PositionBound | None: frozenset({dict, type(None)}),
 }
 _LINK_TYPES = {field.name: _JSON_TYPES[field.type] for field in fields(LinkTruth)}
+_BOUND_TYPES = {field.name: _JSON_TYPES[field.type] for field in fields(PositionBound)}
 _SAMPLE_TYPES = {field.name: _JSON_TYPES[field.type] for field in fields(SampleTruth)}
 
 

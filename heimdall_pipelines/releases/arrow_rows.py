@@ -34,6 +34,7 @@ _TRUTH_OF_SAMPLE = (  # field of the truth, column
     ("gdop", "truth_gdop"),
     ("mean_snr_db", "truth_mean_snr_db"),
 )
+BOUND_FIELDS = ("semi_major_m", "semi_minor_m", "azimuth_deg")
 _EXTRACTION = ("bandwidth_hz", "segment_ms", "chunk_ms", "num_chunks", "attempts")
 
 
@@ -92,7 +93,7 @@ def row_tables(rows: Sequence[TextRow], bounds: BoundModel | None) -> RowTables:
     truth = _fields(parsed["truth"])
     links = _links(elements, _link_truth(truth["receivers"], counts, where), rows, counts)
     samples = _samples(rows, truth, _fields(parsed["extraction"]))
-    samples |= _bounds(samples, links, counts, bounds)
+    samples |= _bounds(samples, links, counts, bounds, truth["position_bound"])
     schema = schema_of("samples")
     return RowTables(
         pa.table([samples[name] for name in schema.names], schema.names).cast(schema),
@@ -134,6 +135,7 @@ def _json_schema() -> pa.Schema:
         *((name, number) for name in ("tx_latitude", "tx_longitude", "tx_altitude_m", "tx_power_dbm")),
         *((name, pa.string() if name in ("tx_kind", "audio") else number) for name, _ in _TRUTH_OF_SAMPLE),
         ("receivers", pa.list_(link)),
+        ("position_bound", pa.struct([(name, number) for name in BOUND_FIELDS] + [("reason", pa.string())])),
     ]
     extraction = [
         *(("bandwidth_hz", number), ("segment_ms", pa.int32()), ("chunk_ms", pa.int32()), ("num_chunks", pa.int32())),
@@ -200,13 +202,15 @@ def _samples(rows: Sequence[TextRow], truth: dict[str, Any], extraction: dict[st
 
 
 def _bounds(
-    samples: dict[str, Any], links: pa.Table, counts: NDArray[np.int64], bounds: BoundModel | None
+    samples: dict[str, Any], links: pa.Table, counts: NDArray[np.int64], bounds: BoundModel | None, stored: Any
 ) -> dict[str, Any]:
-    ellipses = np.full((len(counts), 3), np.nan)
-    if bounds is not None:
+    """Columns of the bound: as stored with the truth, or computed for samples of before."""
+    is_stored = stored.is_valid().to_numpy(zero_copy_only=False)
+    ellipses = np.stack([_numbers(column) for column in stored.flatten()[: len(BOUND_FIELDS)]], axis=-1)
+    if bounds is not None and not is_stored.all():
         detected = links["truth_detected"].fill_null(False).to_numpy()
         snr_db = _numbers(links["truth_snr_db"])
-        ellipses = position_bounds(
+        computed = position_bounds(
             _numbers(samples["tx_latitude"]),
             _numbers(samples["tx_longitude"]),
             np.repeat(np.arange(len(counts)), counts),
@@ -214,9 +218,9 @@ def _bounds(
             _numbers(links["rx_longitude"]),
             arrival_std_s(np.where(detected, snr_db, np.nan), **vars(bounds)),
         )
+        ellipses = np.where(is_stored[:, None], ellipses, computed)
     rounded = np.round(ellipses, 3)  # mm: a libm's last digits do not show
-    names = ("bound_semi_major_m", "bound_semi_minor_m", "bound_azimuth_deg")
-    return {name: pa.array(rounded[:, at], from_pandas=True) for at, name in enumerate(names)}
+    return {f"bound_{name}": pa.array(rounded[:, at], from_pandas=True) for at, name in enumerate(BOUND_FIELDS)}
 
 
 def _numbers(column: Any) -> NDArray[np.float64]:

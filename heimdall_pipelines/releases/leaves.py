@@ -1,6 +1,7 @@
 """Leaves of a release's Merkle tree: digests of store/digests.py over what is released of a sample.
 
-Ids of rows and datasets are not part of them, so that the same samples have the same root in every database.
+Ids of rows and datasets are not part of them, so that the same samples have the same root in every database. Nor is
+the bound of the position: it is computed from the rest, and samples of before have none.
 """
 
 import json
@@ -85,7 +86,7 @@ def _normalised(row: Mapping[str, Any]) -> dict[str, Any]:
         **row,
         "receiver_features": receivers,
         "time_differences": row["time_differences"] or [],  # older feature versions have none
-        "truth": as_stored(SampleTruth.from_json(row["truth"]).to_json()),
+        "truth": as_stored(SampleTruth.from_json(row["truth"]).without_bound().to_json()),
     }
 
 
@@ -155,7 +156,7 @@ _SAME = tuple(
 def _truth_columns() -> tuple[tuple[str, str], ...]:
     """Fields of the truth with their columns in samples."""
     renamed = {"gdop": "truth_gdop", "mean_snr_db": "truth_mean_snr_db"}
-    names = [name for name in SampleTruth.__dataclass_fields__ if name != "receivers"]
+    names = [name for name in SampleTruth.__dataclass_fields__ if name not in ("receivers", "position_bound")]
     return tuple((name, renamed.get(name, name)) for name in names)
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from heimdall_pipelines.datasets.iq_files import iq_file
 from heimdall_pipelines.datasets.regeneration_checks import FEATURE_TOLERANCE, differences_agree
 from heimdall_pipelines.datasets.samples import GeneratorVersionError, Recipe, draw_sample, make_sample
-from heimdall_pipelines.datasets.stored_truth import agrees, from_stored_truth
+from heimdall_pipelines.datasets.stored_truth import agrees, from_stored_truth, truths_agree
 from heimdall_pipelines.datasets.workers import Workers
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.formats.npy import read_npy_header
@@ -398,7 +398,7 @@ def _differences(task: RegenerationTask, row: dict[str, object]) -> Iterator[str
 
     expected = task.iq_sha256.get(index, {})
     made = make_sample(task.recipe, drawn, keep if expected else None)
-    if not agrees(truth.to_json(), made.truth.to_json(), FEATURE_TOLERANCE):
+    if not truths_agree(truth, made.truth, FEATURE_TOLERANCE):
         yield "its truth is not what the seed gives"
     receivers: Sequence[dict[str, object]] = row["receiver_features"]  # type: ignore[assignment]
     if len(receivers) != len(made.receivers):

@@ -213,7 +213,7 @@ def time_differences(
     (Carter, "Coherence and time delay estimation", Proc. IEEE 75, 1987) and fc the centroid, since the phase is not
     known.
     """
-    block = 2 * round(BLOCK_S * grid.rate_hz / 2)
+    block = 2 * scipy.fft.next_fast_len(round(BLOCK_S * grid.rate_hz / 2))
     modulations = [
         modulation(signal, grid, alignment.frequency_hz) for signal, alignment in zip(signals, alignments, strict=True)
     ]
@@ -259,7 +259,9 @@ def _pair(
     num_blocks = len(products)
     if has_phase:
         products = products * np.conj(_phase_drift(products))[:, None]
-    cross = products.mean(axis=0)
+    starts = [part[0] for part in np.array_split(np.arange(num_blocks), _NUM_PARTS) if part.size]
+    parts = np.add.reduceat(products, starts, axis=0).astype(np.complex128)  # sums over the blocks of each part
+    cross = parts.sum(axis=0) / num_blocks
     product_of_powers = powers[a] * powers[b]
     with np.errstate(divide="ignore", invalid="ignore"):
         coherence = np.where(product_of_powers > 0, np.abs(cross) ** 2 / product_of_powers, 0.0)
@@ -283,17 +285,17 @@ def _pair(
     # Real signals have no unknown phase.
     centroid_hz = float(np.sum(weights * frequencies_hz) / total) if has_phase else 0.0
     curvature = float(np.sum(weights * (frequencies_hz - centroid_hz) ** 2))
-    duration_s = num_blocks * BLOCK_S / 2
+    duration_s = num_blocks * frequencies_hz.size / 2 / grid.rate_hz
     bound_s = 1 / math.sqrt(2 * duration_s * step_hz * (2 * math.pi) ** 2 * curvature) if curvature > 0 else math.inf
-    delay_s, height, second = _refined(np.where(in_channel, cross, 0), frequencies_hz, BLOCK_S / 8)
+    half_bins = (int(np.count_nonzero(in_channel)) - 1) // 2
+    delay_s, height, second = _refined(np.where(in_channel, cross, 0), half_bins, step_hz, BLOCK_S / 8)
     peak = height / denominator
     if significance < _MIN_SIGNIFICANCE or peak < MIN_PEAK:
         return unknown("no clear peak in the correlation")
     total_s = offset_s + delay_s
     if abs(total_s) > max_delay_s:
         return unknown(f"the peak at {total_s * 1e6:.1f} us is beyond what geometry allows, {max_delay_s * 1e6:.1f} us")
-    parts = np.array_split(products, _NUM_PARTS)
-    part_delays_s = [_slope(np.where(in_channel, part.mean(axis=0), 0), frequencies_hz, delay_s) for part in parts]
+    part_delays_s = [_slope(part, half_bins, step_hz, delay_s) for part in parts]
     scatter_s = float(np.std(part_delays_s, ddof=1)) / math.sqrt(len(parts)) if len(parts) > 1 else 0.0
     return TimeDifference(
         a,
@@ -315,22 +317,21 @@ def _phase_drift(products: NDArray[np.complex64]) -> NDArray[np.complex64]:
 
 
 def _refined(
-    weighted: NDArray[np.complex128], frequencies_hz: NDArray[np.float64], reach_s: float
+    weighted: NDArray[np.complex128], half_bins: int, step_hz: float, reach_s: float
 ) -> tuple[float, float, float]:
     """Delay, height and second peak (relative) of ``|sum weighted exp(2j pi f tau)|`` for ``|tau| <= reach_s``."""
-    fine = 8 * scipy.fft.next_fast_len(frequencies_hz.size)
+    fine = 8 * scipy.fft.next_fast_len(weighted.size)
     padded = np.zeros(fine, np.complex128)
-    half = frequencies_hz.size // 2
-    padded[:half] = weighted[:half]
-    padded[-half:] = weighted[-half:]
-    rate_hz = fine * (frequencies_hz[1] - frequencies_hz[0])
+    padded[: half_bins + 1] = weighted[: half_bins + 1]
+    padded[-half_bins:] = weighted[-half_bins:]
+    rate_hz = fine * step_hz
     values = np.abs(scipy.fft.ifft(padded)) * fine
     reach = min(int(reach_s * rate_hz), fine // 2 - 1)
     # S = B conj(A) turns by -2 pi f tau where b is later by tau, so that the inverse transform peaks at +tau.
     window = np.concatenate([values[-reach:], values[: reach + 1]])
     best = int(np.argmax(window))
     start_s = (best - reach) / rate_hz
-    delay_s = _slope(weighted, frequencies_hz, start_s)
+    delay_s = _slope(weighted, half_bins, step_hz, start_s)
     if abs(delay_s - start_s) > 1 / rate_hz:
         delay_s = start_s
     is_peak = (window[1:-1] > window[:-2]) & (window[1:-1] >= window[2:])
@@ -340,20 +341,31 @@ def _refined(
     return delay_s, float(window[best]), second
 
 
-def _slope(weighted: NDArray[np.complex128], frequencies_hz: NDArray[np.float64], start_s: float) -> float:
-    """Newton's steps to the maximum of ``|sum weighted exp(2j pi f tau)|`` from a start near it."""
-    omega = 2 * np.pi * frequencies_hz
+@compiled
+def _slope(weighted: NDArray[np.complex128], half_bins: int, step_hz: float, start_s: float) -> float:
+    """Newton's steps to the maximum of ``|sum weighted exp(2j pi f tau)|`` from a start near it.
+
+    The bins are in the order of a Fourier transform; those from ``-half_bins`` to ``half_bins`` count.
+    """
     delay_s = start_s
     for _ in range(4):
-        turned = weighted * np.exp(1j * omega * delay_s)
-        value = turned.sum()
-        first, second = (1j * omega * turned).sum(), (-(omega**2) * turned).sum()
-        gradient = 2 * (np.conj(value) * first).real
-        curvature = 2 * (abs(first) ** 2 + (np.conj(value) * second).real)
+        angle = 2 * np.pi * step_hz * delay_s
+        step = complex(np.cos(angle), np.sin(angle))
+        phasor = complex(1.0, 0.0)
+        value, first, second = weighted[0], complex(0.0, 0.0), complex(0.0, 0.0)
+        for k in range(1, half_bins + 1):
+            phasor *= step
+            omega = 2 * np.pi * step_hz * k
+            above, below = weighted[k] * phasor, weighted[weighted.size - k] * phasor.conjugate()
+            value += above + below
+            first += 1j * omega * (above - below)
+            second -= omega**2 * (above + below)
+        gradient = 2 * (value.conjugate() * first).real
+        curvature = 2 * (first.real**2 + first.imag**2 + (value.conjugate() * second).real)
         if curvature >= 0:
             break
         delay_s -= gradient / curvature
-    return float(delay_s)
+    return delay_s
 
 
 @dataclass(frozen=True, eq=False)

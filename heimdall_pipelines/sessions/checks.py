@@ -7,6 +7,7 @@ from heimdall_pipelines.model.checks import CheckOutcome, Severity
 from heimdall_pipelines.model.clock import MAX_CLOCK_UNCERTAINTY_US
 from heimdall_pipelines.model.time_difference_checks import open_triangles, triangles, wrong_time_differences
 from heimdall_pipelines.rf.feature_registry import STATISTICS, out_of_range, wrong_feature_set
+from heimdall_pipelines.sessions.clock_estimates import ClockEstimates
 from heimdall_pipelines.sessions.object_checks import check_objects
 from heimdall_pipelines.sessions.position_checks import POSITION_CHECKS, PositionInputs, check_positions
 from heimdall_pipelines.sessions.staleness import CurrencyCheck
@@ -82,7 +83,12 @@ class CheckedSession:
 
 
 def check_session(
-    stores: Stores, key: SessionKey, *, checksums: bool = False, progress: Progress | None = None
+    stores: Stores,
+    key: SessionKey,
+    *,
+    checksums: bool = False,
+    progress: Progress | None = None,
+    clocks: ClockEstimates | None = None,
 ) -> CheckedSession:
     """Run every check of a session: its rows and measurements as they stood at one moment, then its objects.
 
@@ -95,6 +101,8 @@ def check_session(
         Read every object again, in constant memory, and compare its SHA-256.
     progress : callable, optional
         Called with a line to show, every few seconds of reading.
+    clocks : ClockEstimates, optional
+        The same for several sessions, so that the clocks of a network are estimated once.
 
     Raises
     ------
@@ -136,6 +144,7 @@ def check_session(
         outcomes,
         stores,
         PositionInputs(session, recordings, located.whole, located.num_segments, located.num_located),
+        clocks or ClockEstimates(),
     )
     accept = f"to take an edit over: heimdall db accept session {session.slug} --reason REASON --apply"
     outcomes[

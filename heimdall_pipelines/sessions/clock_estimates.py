@@ -1,6 +1,7 @@
 """Delays of stations from many sessions: which station's clock differs from those of the others."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
 
 from heimdall_pipelines.model.position import MeasuredDifference
 from heimdall_pipelines.rf.positioning import MIN_RECEIVERS, PositionError, Receiver
@@ -38,9 +39,7 @@ def receivers_of(stations: Iterable[Station]) -> dict[str, Receiver]:
     return {x.rx_id: Receiver(x.rx_id, x.latitude, x.longitude, x.altitude_m) for x in stations}
 
 
-def station_clocks(
-    stores: Stores, *, limit: int = MAX_EMISSIONS, of: Iterable[str] | None = None
-) -> dict[str, DelayEstimate]:
+def station_clocks(stores: Stores, *, limit: int = MAX_EMISSIONS) -> dict[str, DelayEstimate]:
     """Delays of stations relative to each other, from the time differences of the latest sessions.
 
     What calibrations gave was subtracted before, so that a station of right calibration has about 0.
@@ -50,22 +49,64 @@ def station_clocks(
     stores : Stores
     limit : int
         Greatest number of sessions, the latest.
-    of : iterable of str, optional
-        Only sessions that at least one of these stations received.
 
     Returns
     -------
     dict of str to DelayEstimate
         By rx_id; empty where no session says anything.
     """
+    return _estimated(_emissions(stores, limit))
+
+
+class ClockEstimates:
+    """Estimates of station clocks, kept while many sessions are checked: each set of emissions is solved once."""
+
+    def __init__(self) -> None:
+        self._found: dict[bytes, dict[str, DelayEstimate]] = {}
+
+    def of_stations(self, stores: Stores, *, limit: int, of: Iterable[str]) -> dict[str, DelayEstimate]:
+        """Delays of some stations and of those that emissions connect with them, as of `station_clocks`.
+
+        Parameters
+        ----------
+        stores : Stores
+            Read each time: what was located meanwhile counts.
+        limit : int
+            Greatest number of sessions, the latest.
+        of : iterable of str
+            Stations.
+        """
+        emissions = _connected(_emissions(stores, limit), frozenset(of))
+        key = sha256(repr(emissions).encode()).digest()
+        if key not in self._found:
+            self._found[key] = _estimated(emissions)
+        return self._found[key]
+
+
+def _emissions(stores: Stores, limit: int) -> list[Emission]:
     receivers = receivers_of(list_stations(stores.database))
-    wanted = None if of is None else frozenset(of)
-    emissions = [
+    return [
         emission
         for located in located_emissions(stores.database, limit=limit)
         if (emission := _telling(located, receivers)) is not None
-        and (wanted is None or not wanted.isdisjoint(receiver.rx_id for receiver in emission.receivers))
     ]
+
+
+def _connected(emissions: Sequence[Emission], rx_ids: frozenset[str]) -> list[Emission]:
+    """Emissions that some stations received, or stations that other emissions connect with them.
+
+    Sessions of one network have the same, so that they share one estimate.
+    """
+    heard = [frozenset(receiver.rx_id for receiver in emission.receivers) for emission in emissions]
+    reached = rx_ids
+    while True:
+        further = reached.union(*(stations for stations in heard if not reached.isdisjoint(stations)))
+        if further == reached:
+            return [one for one, stations in zip(emissions, heard, strict=True) if not reached.isdisjoint(stations)]
+        reached = further
+
+
+def _estimated(emissions: Sequence[Emission]) -> dict[str, DelayEstimate]:
     if not emissions:
         return {}
     try:

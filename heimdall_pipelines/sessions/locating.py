@@ -3,9 +3,10 @@
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import scipy.fft
 from numpy.typing import NDArray
 
 from heimdall_pipelines.model.position import StationDelay
@@ -187,6 +188,8 @@ class _Station:
         last = math.ceil((from_ns + duration_ns + _EDGE_NS) * 1e-9 * rate_hz)
         if first < 0 or last > self.recording.samples_count:
             return None
+        # A Fourier transform of a length with large prime factors takes several times as long.
+        last = min(first + scipy.fft.next_fast_len(last - first), self.recording.samples_count)
         into_ns = self.recording.start_time_unix_ns - grid.start_ns + first / rate_hz * 1e9
         return signal_on_grid(self.iq.read(first, last - first), into_ns, rate_hz, grid, delay_s)
 
@@ -259,6 +262,7 @@ def _measure(
     for segment_idx in range(first, last):
         start_ns = plan.segment_start_ns(segment_idx)
         grid = TimeGrid.over(start_ns + edge_ns, duration_s - 2 * edge_ns / 1e9, bandwidth_hz)
+        grid = replace(grid, num_samples=scipy.fft.prev_fast_len(grid.num_samples))
         try:
             found, alignments = _measure_block(stations, grid, reach_s, reference, alignments)
         except (ObjectNotFoundError, IqObjectError) as error:

@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from heimdall_pipelines.model.checks import CheckOutcome, Severity
-from heimdall_pipelines.model.position import MeasuredDifference, StationDelay, StoredPosition
+from heimdall_pipelines.model.position import METHOD, MeasuredDifference, StationDelay, StoredPosition
 from heimdall_pipelines.rf.geodesy import distance_and_azimuth
 from heimdall_pipelines.rf.positioning import PositionError, Receiver
 from heimdall_pipelines.rf.station_delays import FALSE_ALARMS, DelayEstimate, estimate_delays, misfit
-from heimdall_pipelines.sessions.clock_estimates import MIN_EMISSIONS, differing, emission_of, station_clocks
+from heimdall_pipelines.sessions.clock_estimates import MIN_EMISSIONS, ClockEstimates, differing, emission_of
 from heimdall_pipelines.sessions.session_position import SYSTEMATIC_US
 from heimdall_pipelines.store.measurements import StationRecording
 from heimdall_pipelines.store.positions import PositionRow
 from heimdall_pipelines.store.sessions import RecordingSession
+from heimdall_pipelines.store.stale_positions import delay_changes
 from heimdall_pipelines.store.station_delays import delays_at
 from heimdall_pipelines.store.stores import Stores
 
@@ -26,6 +27,10 @@ _CONTRADICTION_US = 1.0
 _EMISSIONS = 30  # the latest sessions that a check of one session looks at
 
 POSITION_CHECKS: dict[str, tuple[Severity, str]] = {
+    "positions_are_current": (
+        "WARN",
+        "The delays of stations that were subtracted to locate the session are those that hold now.",
+    ),
     "time_differences_close": (
         "ERROR",
         "The time differences around each triangle of stations add up to 0, and all agree with one position, as well "
@@ -67,7 +72,9 @@ class PositionInputs:
     num_located: int
 
 
-def check_positions(outcomes: Mapping[str, CheckOutcome], stores: Stores, inputs: PositionInputs) -> None:
+def check_positions(
+    outcomes: Mapping[str, CheckOutcome], stores: Stores, inputs: PositionInputs, clocks: ClockEstimates
+) -> None:
     """Run the checks of `POSITION_CHECKS`, which pass with a note where there is nothing to check."""
     agree = outcomes["position_agrees_with_known_source"]
     agree.numbers |= {"segments": inputs.num_segments, "segments_located": inputs.num_located}
@@ -75,6 +82,9 @@ def check_positions(outcomes: Mapping[str, CheckOutcome], stores: Stores, inputs
     repair = f"heimdall session locate {inputs.session.slug} --exclude STATION"
     for name in POSITION_CHECKS:
         outcomes[name].repair = repair
+    outcomes[
+        "positions_are_current"
+    ].repair = "the sensor completed_recording_sessions locates it again, or: heimdall session extract --stale"
     agree.repair = f"a known source calibrates its stations: heimdall session calibrate {inputs.session.slug}"
     outcomes[
         "station_delays_agree"
@@ -86,12 +96,13 @@ def check_positions(outcomes: Mapping[str, CheckOutcome], stores: Stores, inputs
             outcomes[name].note = why or "the row of its position is malformed"
         return
     receivers = _receivers(inputs.recordings)
+    _check_current(outcomes["positions_are_current"], stores, inputs.session, position)
     _check_closure(outcomes["time_differences_close"], inputs, position, receivers)
     _check_source(agree, inputs.session, position)
     if inputs.session.start_time is not None:
         kept = delays_at(stores.database, inputs.session.start_time, list(receivers))
         _check_delays(outcomes["station_delays_agree"], inputs.session, position, receivers, kept)
-    _check_clocks(outcomes["station_clocks_agree"], stores, receivers)
+    _check_clocks(outcomes["station_clocks_agree"], stores, receivers, clocks)
 
 
 def _why_unchecked(inputs: PositionInputs, position: StoredPosition | None) -> str | None:
@@ -107,6 +118,17 @@ def _why_unchecked(inputs: PositionInputs, position: StoredPosition | None) -> s
 def _receivers(recordings: Sequence[StationRecording]) -> dict[str, Receiver]:
     stations = [recording.station for recording in recordings]
     return {x.rx_id: Receiver(x.rx_id, x.latitude, x.longitude, x.altitude_m) for x in stations}
+
+
+def _check_current(outcome: CheckOutcome, stores: Stores, session: RecordingSession, position: StoredPosition) -> None:
+    """Compare the delays that were subtracted with those that would be now."""
+    outcome.numbers["delays_subtracted"] = len(position.station_delays_us)
+    measured = {rx_id for pair in position.time_differences for rx_id in (pair.rx_a, pair.rx_b)}
+    present = [] if session.start_time is None else delays_at(stores.database, session.start_time, measured)
+    for change in delay_changes(position.station_delays_us, {delay.rx_id: delay.delay_us for delay in present}):
+        outcome.problem(f"changed since the session was located: {change}")
+    if position.method != METHOD:
+        outcome.note = f"located by {position.method}, an earlier version of {METHOD}: the position stays valid"
 
 
 def _check_closure(
@@ -245,9 +267,11 @@ def contradictions(
     return found
 
 
-def _check_clocks(outcome: CheckOutcome, stores: Stores, receivers: Mapping[str, Receiver]) -> None:
-    estimates = station_clocks(stores, limit=_EMISSIONS, of=receivers)
-    most = max((estimate.num_emissions for estimate in estimates.values()), default=0)
+def _check_clocks(
+    outcome: CheckOutcome, stores: Stores, receivers: Mapping[str, Receiver], clocks: ClockEstimates
+) -> None:
+    estimates = clocks.of_stations(stores, limit=_EMISSIONS, of=receivers)
+    most = max((estimates[rx_id].num_emissions for rx_id in receivers if rx_id in estimates), default=0)
     outcome.numbers["emissions"] = most
     if most < MIN_EMISSIONS:
         outcome.note = (

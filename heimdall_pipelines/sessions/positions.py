@@ -2,10 +2,11 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from heimdall_pipelines.errors import HeimdallError
-from heimdall_pipelines.model.position import METHOD, MeasuredDifference, StoredPosition
+from heimdall_pipelines.model.position import METHOD, MeasuredDifference, StationDelay, StoredPosition
 from heimdall_pipelines.rf.positioning import PositionError, PositionFix, Receiver
 from heimdall_pipelines.rf.tdoa import TimeDifference
 from heimdall_pipelines.sessions.locating import closure_us, delays_of, measure_session, position_of
@@ -92,11 +93,12 @@ def _located(stores: Stores, session: RecordingSession, progress: Progress) -> S
         measured = measure_session(stores, session.id, options, progress)
     except NotLocatableError as error:
         return StoredLocation(session, (_unlocated(str(error), error.left_out),), None, None, str(error))
+    delays = delays_of(stores, measured, options)
     try:
-        position = position_of(measured, delays_of(stores, measured, options))
+        position = position_of(measured, delays)
     except PositionError as error:
         differences = _named(measured.receivers, measured.differences)
-        row = _unlocated(str(error), measured.left_out, differences)
+        row = replace(_unlocated(str(error), measured.left_out, differences), **_subtracted(delays))
         return StoredLocation(session, (row,), None, measured, str(error))
     return StoredLocation(session, tuple(_rows(position)), position, measured, None)
 
@@ -144,10 +146,17 @@ def _row(
         stations_used=fix.used,
         stations_left_out=left_out,
         time_differences=tuple(differences),
-        station_delays_us={rx_id: round(delay_us, 4) for rx_id, delay_us in position.delays_us.items()},
-        delays_from=position.delays[0].session_slug if position.delays else None,
         reason=None,
+        **_subtracted(position.delays),
     )
+
+
+def _subtracted(delays: Sequence[StationDelay]) -> dict[str, Any]:
+    """Columns of the delays that a calibration gave, as it stored them."""
+    return {
+        "station_delays_us": {delay.rx_id: delay.delay_us for delay in delays},
+        "delays_from": delays[0].session_slug if delays else None,
+    }
 
 
 def _unlocated(

@@ -6,6 +6,7 @@ from typing import Any
 
 from heimdall_pipelines.model.checks import CheckOutcome, HealthStatus, health_status
 from heimdall_pipelines.sessions.checks import check_session
+from heimdall_pipelines.sessions.clock_estimates import ClockEstimates
 from heimdall_pipelines.store.session_health import record_health
 from heimdall_pipelines.store.sessions import RecordingSession, SessionKey
 from heimdall_pipelines.store.stores import Stores
@@ -55,13 +56,18 @@ class SessionValidation:
 
 
 def validate_session(
-    stores: Stores, key: SessionKey, *, checksums: bool = False, progress: Progress | None = None
+    stores: Stores,
+    key: SessionKey,
+    *,
+    checksums: bool = False,
+    progress: Progress | None = None,
+    clocks: ClockEstimates | None = None,
 ) -> SessionValidation:
     """Check a completed session and store its health, its issues and its size with it.
 
     Parameters
     ----------
-    stores, key, checksums, progress
+    stores, key, checksums, progress, clocks
         As of `check_session`.
 
     Raises
@@ -73,7 +79,7 @@ def validate_session(
     UnavailableError
         PostgreSQL or the S3 store could not be reached. After any error the stored health stays unchanged.
     """
-    checked = check_session(stores, key, checksums=checksums, progress=progress)
+    checked = check_session(stores, key, checksums=checksums, progress=progress, clocks=clocks)
     health = health_status(checked.outcomes, num_affected=checked.num_affected, num_all=checked.num_segments)
     validated_at = record_health(
         stores.database,

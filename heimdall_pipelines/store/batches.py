@@ -78,6 +78,10 @@ class SampleFeatureRow(FeatureRow):
         pairs = self.time_differences if feature_version >= TIME_DIFFERENCES_SINCE else None
         return replace(self, receivers=receivers, time_differences=pairs, feature_version=feature_version)
 
+    def without_bound(self) -> SampleFeatureRow:
+        """The same row as versions made it that did not compute the bound of the position."""
+        return replace(self, truth=self.truth.without_bound())
+
     def columns(self) -> dict[str, Any]:
         """Values for `insert_feature_rows`, without the row's id and dataset."""
         return super().columns() | {"truth": self.truth.to_json()}

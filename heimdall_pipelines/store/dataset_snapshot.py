@@ -182,6 +182,19 @@ class DatasetSnapshot:
         """Form in which the IQ of ``first <= sample_idx < end`` is stored or, if none of it is, would be."""
         return form_of_samples(self._connection, self.dataset.id, first, end)
 
+    def has_bounds(self, first: int, end: int) -> bool:
+        """Whether truths of ``first <= sample_idx < end`` have the bound of the position; True if there are none."""
+        return bool(
+            self._connection.execute(
+                text(
+                    "SELECT coalesce(avg((truth ? 'position_bound')::int) >= 0.5, true)"
+                    " FROM heimdall.measurement_features"
+                    " WHERE dataset_id = :id AND sample_idx >= :first AND sample_idx < :end"
+                ),
+                {"id": self.dataset.id, "first": first, "end": end},
+            ).scalar_one()
+        )
+
     def summarised_content(self) -> SummarisedContent | None:
         """Content that the last summary was computed from, None if there was none."""
         return summarised_content(self._connection, self.dataset.id)

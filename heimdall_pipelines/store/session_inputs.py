@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from heimdall_pipelines.model.feature_inputs import FEATURE_VERSION_KEY, FeatureInputs
+from heimdall_pipelines.model.feature_inputs import CLOCKS_KEY, FEATURE_VERSION_KEY, FeatureInputs
 from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION
 from heimdall_pipelines.store.session_digests import session_edits
 from heimdall_pipelines.store.session_revisions import SessionRevision
@@ -35,6 +35,12 @@ INPUTS_SQL = """jsonb_build_object(
             'iq_data_format', m.iq_data_format, 'full_scale_dbm', m.full_scale_dbm, 'is_calibrated', m.is_calibrated,
             'quantisation_step', m.quantisation_step, 'passband_hz', m.passband_hz, 'note', m.note,
             'error_message', m.error_message) ORDER BY m.timestamp, m.id), '{}')
+        FROM heimdall.measurements m JOIN heimdall.websdr_stations w ON w.id = m.websdr_station_id
+        WHERE m.recording_session_id = s.id),
+    'clocks', (
+        SELECT coalesce(jsonb_object_agg(w.rx_id, jsonb_build_object(
+            'time_source', m.time_source, 'time_uncertainty_ns', m.time_uncertainty_ns) ORDER BY m.timestamp, m.id),
+            '{}')
         FROM heimdall.measurements m JOIN heimdall.websdr_stations w ON w.id = m.websdr_station_id
         WHERE m.recording_session_id = s.id))"""
 
@@ -145,13 +151,16 @@ def stale_sessions(
                 " ON s.id = e.recording_session_id AND s.revision = e.session_revision"
                 f" CROSS JOIN LATERAL (SELECT {INPUTS_SQL} AS inputs) AS present"
                 " WHERE s.status = 'completed' AND s.deletion_began_at IS NULL"
-                f" AND (e.inputs - CAST(:version_key AS text) <> present.inputs OR {is_older})"
+                # Extractions of before recorded no clocks: what these were then is not known.
+                " AND (e.inputs - CAST(:version_key AS text) <> CASE WHEN e.inputs ? CAST(:clocks_key AS text)"
+                f"      THEN present.inputs ELSE present.inputs - CAST(:clocks_key AS text) END OR {is_older})"
                 " AND (CAST(:after AS uuid) IS NULL OR (s.completed_at, s.id) >"
                 "      (SELECT p.completed_at, p.id FROM heimdall.recording_sessions p WHERE p.id = :after))"
                 " ORDER BY s.completed_at, s.id LIMIT :limit"
             ),
             {
                 "version_key": FEATURE_VERSION_KEY,
+                "clocks_key": CLOCKS_KEY,
                 "version": FEATURE_VERSION,
                 "limit": limit,
                 "after": after.session_id if after else None,
@@ -164,7 +173,7 @@ def is_stale(database: Database, session_id: UUID) -> bool:
     """Whether the features of a session were computed from other inputs, or are of an older version."""
     with database.transaction() as connection:
         stored = read_extraction(connection, session_id)
-        return stored is not None and stored.inputs != read_inputs(connection, session_id)
+        return stored is not None and bool(stored.inputs.changes(read_inputs(connection, session_id)))
 
 
 def _stale(

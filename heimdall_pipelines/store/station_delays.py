@@ -57,16 +57,24 @@ def delays_at(database: Database, time: datetime, rx_ids: Collection[str]) -> li
     with database.transaction() as connection:
         rows = connection.execute(
             text(
-                f"SELECT {_COLUMNS} FROM heimdall.station_delays WHERE rx_id = ANY(:rx_ids) AND calibration ="
-                " (SELECT calibration FROM heimdall.station_delays WHERE rx_id = ANY(:rx_ids)"
-                "  AND withdrawn_at IS NULL AND valid_from <= :time AND (valid_to IS NULL OR valid_to > :time)"
-                "  GROUP BY calibration HAVING count(*) > 1 ORDER BY count(*) DESC, max(id) DESC LIMIT 1)"
-                " AND withdrawn_at IS NULL AND valid_from <= :time AND (valid_to IS NULL OR valid_to > :time)"
+                f"SELECT {_COLUMNS} FROM heimdall.station_delays WHERE {holding('CAST(:rx_ids AS text[])', ':time')}"
                 ' ORDER BY rx_id COLLATE "C"'
             ),
             {"rx_ids": list(rx_ids), "time": time},
         )
         return [StationDelay(**row._mapping) for row in rows]
+
+
+def holding(rx_ids: str, time: str) -> str:
+    """Condition of the rows of station_delays that hold for some stations at a time, both as SQL expressions."""
+    holds = (
+        f"rx_id = ANY({rx_ids}) AND withdrawn_at IS NULL AND valid_from <= {time}"
+        f" AND (valid_to IS NULL OR valid_to > {time})"
+    )
+    return (
+        f"{holds} AND calibration = (SELECT calibration FROM heimdall.station_delays WHERE {holds}"
+        " GROUP BY calibration HAVING count(*) > 1 ORDER BY count(*) DESC, max(id) DESC LIMIT 1)"
+    )
 
 
 def withdraw_delays(database: Database, number: int) -> list[StationDelay]:

@@ -388,6 +388,7 @@ def test_the_summary_is_a_table_and_pictures(heimdall, create, tmp_path):
     assert code == 0, err
     assert re.search(r"night: 4 samples, \d+ scenes drawn, [\d.]+% of them accepted", out)
     assert re.search(r"snr_db +dB +\d+ ", out)
+    assert re.search(r"Cramer-Rao bound +all +4 of 4 ", out)
     pictures = list((tmp_path / "pictures").iterdir())
     assert pictures != []
     assert all(picture.read_bytes().startswith(b"\x89PNG") for picture in pictures)

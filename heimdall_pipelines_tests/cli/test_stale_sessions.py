@@ -3,9 +3,14 @@
 import pytest
 
 from heimdall_pipelines.sessions.extraction import extract_session
+from heimdall_pipelines.sessions.positions import locate_and_store
 from heimdall_pipelines.store.changes import changing
+from heimdall_pipelines.store.positions import read_positions
 from heimdall_pipelines.store.session_inputs import stale_sessions
-from heimdall_pipelines_tests.datasets.support import SEED, add, execute, feature_rows, make
+from heimdall_pipelines.store.sessions import get_session
+from heimdall_pipelines.store.stale_positions import stale_positions
+from heimdall_pipelines_tests.datasets.support import SEED, add, execute, feature_rows, make, query
+from heimdall_pipelines_tests.sealing import reseal
 from heimdall_pipelines_tests.sessions.support import import_files, quiet
 
 REPAIR = ("dataset", "repair", "night")
@@ -15,6 +20,7 @@ REPAIR = ("dataset", "repair", "night")
 def session(stores, example_recordings):
     imported = import_files(stores, example_recordings)
     extract_session(stores, imported.session_id, quiet)
+    locate_and_store(stores, imported.session_id, quiet)
     return imported.slug
 
 
@@ -37,13 +43,27 @@ def move(stores, latitude):
 
 @pytest.mark.slow
 def test_stale_sessions_are_extracted_with_what_changed(heimdall, stores, session):
-    assert "nothing to do: the features of every session are current" in heimdall("session", "extract", "--stale")[1]
+    nothing = "nothing to do: the features and positions of every session are current"
+    assert nothing in heimdall("session", "extract", "--stale")[1]
     move(stores, 45.1)
     code, out, _ = heimdall("session", "extract", "--stale")
     assert code == 0
     assert f"{session}:\n  - torino: latitude 45.044 -> 45.1\n" in out
     assert f"1 of 1: session {session}: done\nfound: 1, done: 1, failed: 0" in out
     assert stale_sessions(stores.database, limit=9) == []
+
+
+def test_a_session_of_before_positions_is_located_without_an_extraction(heimdall, stores, session):
+    execute(stores, "DELETE FROM heimdall.positions")
+    reseal(stores)
+    before = query(stores, "SELECT id, created_at FROM heimdall.measurement_features ORDER BY segment_idx")
+    code, out, _ = heimdall("session", "extract", "--stale")
+    assert code == 0
+    assert f"{session}:\n  - not located yet\n" in out
+    assert f"1 of 1: session {session}: done\nfound: 1, done: 1, failed: 0" in out
+    assert query(stores, "SELECT id, created_at FROM heimdall.measurement_features ORDER BY segment_idx") == before
+    assert read_positions(stores.database, get_session(stores.database, session).id)
+    assert stale_positions(stores.database, limit=9, older_methods=True) == []
 
 
 def test_a_session_whose_station_was_edited_by_hand_is_named_and_not_extracted(heimdall, stores, session):

@@ -206,6 +206,7 @@ def assert_kept_pictures(summary):
         "SNR and GDOP",
         "Error of estimates",
         "Error of time differences",
+        "Error of positions",
     ]
     for png in pictures.values():
         assert len(png) < MAX_PNG_BYTES

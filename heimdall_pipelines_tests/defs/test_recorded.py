@@ -16,6 +16,7 @@ from heimdall_pipelines.defs.recorded import (
     raw_iq_objects,
     recorded_measurement_features,
 )
+from heimdall_pipelines.model.position import StationDelay
 from heimdall_pipelines.sessions import pictures
 from heimdall_pipelines.sessions.checks import SESSION_CHECKS
 from heimdall_pipelines.sessions.deleting import delete_session
@@ -24,6 +25,7 @@ from heimdall_pipelines.store.changes import changing
 from heimdall_pipelines.store.outages import DatabaseUnavailableError
 from heimdall_pipelines.store.session_deletion import begin_deletion
 from heimdall_pipelines.store.sessions import SessionIdentity, get_session
+from heimdall_pipelines.store.station_delays import add_delays
 from heimdall_pipelines.store.stores import open_stores
 from heimdall_pipelines_tests.sessions.support import import_files
 
@@ -312,4 +314,55 @@ def test_a_session_that_is_requested_and_fails_is_not_requested_again_for_the_sa
     (request,) = tick(instance, stores).run_requests
     failed = dg.DagsterRun(job_name=JOB, run_id=str(uuid.uuid4()), tags={"dagster/run_key": request.run_key})
     instance.add_run(failed)
+    assert isinstance(tick(instance, stores), dg.SkipReason)
+
+
+# Positions whose delays have changed, or that are missing
+
+
+def requested(result):
+    return [(request.job_name, request.partition_key) for request in result.run_requests]
+
+
+def test_a_session_of_before_positions_is_located_once_without_an_extraction(instance, stores, session):
+    extract_session(stores, session.slug)
+    result = tick(instance, stores)
+    assert requested(result) == [("locate_recorded_session", session.slug)]
+    (request,) = result.run_requests
+    assert request.run_key.startswith(f"{session.id}:1:positions:")
+    rows = execute(stores, "SELECT array_agg(created_at) FROM heimdall.measurement_features").scalar_one()
+    result = run(instance, session.slug, job="locate_recorded_session", **{"dagster/run_key": request.run_key})
+    assert result.success
+    assert execute(stores, "SELECT array_agg(created_at) FROM heimdall.measurement_features").scalar_one() == rows
+    checks = {check.check_name: check.passed for check in result.get_asset_check_evaluations()}
+    assert checks["positions_are_current"]
+    assert "features_are_current" not in checks
+    assert isinstance(tick(instance, stores), dg.SkipReason)
+
+
+def test_a_session_whose_extraction_is_under_way_is_not_located_beside_it(instance, stores, session):
+    extract_session(stores, session.slug)  # the first of the run's assets
+    running = dg.DagsterRun(
+        job_name=JOB,
+        run_id=str(uuid.uuid4()),
+        status=dg.DagsterRunStatus.STARTED,
+        tags={"dagster/partition": session.slug},
+    )
+    instance.add_run(running)
+    assert isinstance(tick(instance, stores), dg.SkipReason)
+
+
+def test_a_new_calibration_locates_the_sessions_that_it_touches(instance, stores, session):
+    assert run(instance, session.slug).success
+    start = get_session(stores.database, session.slug).start_time
+    delays = [
+        StationDelay(rx_id, delay_us, 1.0, start, None, "night-1", "a beacon", "")
+        for rx_id, delay_us in (("genova", 4.0), ("milano-baggio", -1.0), ("torino", -3.0))
+    ]
+    add_delays(stores.database, session.id, delays)
+    (request,) = tick(instance, stores).run_requests
+    assert (request.job_name, request.partition_key) == ("locate_recorded_session", session.slug)
+    assert run(instance, session.slug, job=request.job_name, **{"dagster/run_key": request.run_key}).success
+    stored = execute(stores, "SELECT station_delays_us FROM heimdall.positions WHERE segment_idx IS NULL").scalar_one()
+    assert stored == {"genova": 4.0, "milano-baggio": -1.0, "torino": -3.0}
     assert isinstance(tick(instance, stores), dg.SkipReason)

@@ -480,6 +480,9 @@ def test_the_summary_shows_counts_tables_and_small_pictures(instance, stores):
     assert metadata["acceptance"] == pytest.approx(4 / metadata["attempts"], abs=1e-4)
     assert "| snr_db | dB | " in metadata["errors"]
     assert "- snr_db: " in metadata["compared"]
+    for method in ("Cramer-Rao bound", "robust TDoA", "nearest neighbours, levels"):
+        assert f"| {method} | in line of sight | " in metadata["baselines"]
+    assert metadata["baselines_of"].startswith("all 4 samples")
     pictures = {name: value for name, value in metadata.items() if "data:image/png" in str(value)}
     assert len(pictures) >= 3
     for value in pictures.values():

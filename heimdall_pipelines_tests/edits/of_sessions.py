@@ -168,11 +168,11 @@ MEASUREMENTS = [
         f"{BOTH}",
         "iq_data_location",
     ),
-    ("the time source of a measurement is edited", measurement("time_source = 'given'"), ROWS, "time_source"),
+    ("the time source of a measurement is edited", measurement("time_source = 'given'"), BOTH, "time_source"),
     (
         "the time uncertainty of a measurement is edited",
         measurement("time_uncertainty_ns = 1e9"),
-        ROWS,
+        BOTH,
         "time_uncertainty_ns",
     ),
     ("the quantisation of a measurement is edited", measurement("quantisation_step = 0.5"), BOTH, "quantisation_step"),

@@ -16,6 +16,7 @@ import pytest
 from heimdall_pipelines.learning.columns import COLUMNS, LINK_TRUTH, TABLES, columns_of
 from heimdall_pipelines.model.truth import LinkTruth
 from heimdall_pipelines.releases import export_tables
+from heimdall_pipelines.releases.arrow_rows import BOUND_FIELDS
 from heimdall_pipelines.releases.exporting import export_dataset
 from heimdall_pipelines.releases.folder_writing import ExportError, NewFolder, new_folder
 from heimdall_pipelines.releases.iq_choice import IqChoiceError
@@ -46,11 +47,14 @@ def test_a_dataset_as_it_stands_has_the_root_of_its_release(exported, tmp_path):
 def test_an_export_has_everything_that_the_database_has(exported):
     stores, dataset_id = exported.stores, exported.release.dataset_id
     (group,) = groups_of_export(exported.folder, has_differences=has_time_differences())
+    bounds = group.samples.select([f"bound_{name}" for name in BOUND_FIELDS]).to_pylist()
     values = list(values_of_tables(group.samples, group.links, group.differences))
     with stores.database.transaction() as connection:
         stored = list(rows_for_leaves(connection, dataset_id, 0, 12))
     assert len(stored) == len(values) == 12
-    for row, ours in zip(stored, values, strict=True):
+    for row, ours, its_bound in zip(stored, values, bounds, strict=True):
+        bound = row["truth"].pop("position_bound")  # in columns of its own, outside of the leaves
+        assert list(its_bound.values()) == [bound[name] for name in BOUND_FIELDS]
         assert digest_of(RELEASED, "measurement_features", ours) == digest_of(RELEASED, "measurement_features", row)
     left_out = {column.name for column in counted_columns("measurement_features")} - RELEASED
     assert left_out == {"id", "dataset_id", "recording_session_id", "segment_idx", "session_revision"}

@@ -2,9 +2,11 @@
 
 import pytest
 
+from heimdall_pipelines.model.clock import stated_clock
 from heimdall_pipelines.model.feature_inputs import FeatureInputs
 from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION
 from heimdall_pipelines.sessions.checks import check_session
+from heimdall_pipelines.sessions.correcting import Correction, correct_session
 from heimdall_pipelines.sessions.extraction import extract_session
 from heimdall_pipelines.store.changes import changing
 from heimdall_pipelines.store.session_digests import sealing_session
@@ -58,6 +60,8 @@ def test_features_carry_the_digest_of_their_inputs(stores, session_id):
         (("known_sources", "name = 'DCF77'", "latitude = 50"), "known_source latitude"),
         (("recording_sessions", "true", "bandwidth_hz = 6000"), "-> 6000"),
         (("measurements", "true", "passband_hz = 5000"), "genova: passband_hz none -> 5000"),
+        (("measurements", "true", "time_source = 'arrival'"), "genova: time_source gnss -> arrival"),
+        (("measurements", "true", "time_uncertainty_ns = 90000"), "genova: time_uncertainty_ns"),
     ],
 )
 def test_a_change_since_the_extraction_is_a_warning_that_says_what(stores, session_id, change, said):
@@ -126,6 +130,28 @@ def test_a_station_that_moves_while_features_are_extracted_leaves_them_stale(sto
         extraction.PROGRESS_INTERVAL_S = before
     assert moved
     assert not outcome(stores, session_id).passed
+
+
+def test_a_corrected_clock_is_among_the_inputs_of_the_next_extraction(stores, session_id):
+    correct_session(stores, session_id, Correction(clock={"torino": stated_clock("ntp:2ms")}))
+    extract_session(stores, session_id, quiet)
+    with stores.database.transaction() as connection:
+        clocks = read_extraction(connection, session_id).inputs.values["clocks"]
+    assert clocks["torino"] == {"time_source": "ntp", "time_uncertainty_ns": 2_000_000}
+    assert clocks["genova"]["time_source"] == "gnss"
+    assert outcome(stores, session_id).passed
+
+
+def test_an_extraction_of_before_that_recorded_no_clocks_is_current(stores, session_id):
+    execute(stores, "UPDATE heimdall.session_extractions SET inputs = inputs - 'clocks'")
+    assert stale_sessions(stores.database, limit=9) == []
+    assert not is_stale(stores.database, session_id)
+    # What its clocks were is not known; everything else is compared as before.
+    move(stores, "measurements", "true", "time_source = 'arrival'")
+    assert stale_sessions(stores.database, limit=9) == []
+    move(stores, change="latitude = 45.1")
+    (stale,) = stale_sessions(stores.database, limit=9)
+    assert stale.changes == ("torino: latitude 45.044 -> 45.1",)
 
 
 def test_inputs_in_another_order_have_the_same_digest():
