@@ -1,22 +1,21 @@
-"""Kernels of `positioning`, compiled: path lengths, the loss of arrival times, its minima on a grid, and their steps."""
+"""Kernels of `positioning`, compiled: path lengths, and the minima of the loss of arrival times."""
 
 import math
 
 import numpy as np
 from numpy.typing import NDArray
 
+from heimdall_pipelines.rf.arrival_loss import loss_of
 from heimdall_pipelines.rf.philox import compiled
 
 # Up to here waves go along the straight line; beyond the second distance they follow the ground.
 LINE_M, GROUND_M = 250e3, 350e3
 GRID = 48  # points a side of the first search
 MAX_STARTS = 6
-NUM_COLUMNS = 8  # of the receivers' array, see `positioning.receiver_rows`
 _A_M, _ES = 6_378_137.0, 0.0066943799901413165  # WGS84
 _MAX_STEPS = 60
 _CONVERGED_M = 1e-4
 _MOST_FOR_TRIPLES = 12  # receivers, of which every three are tried
-_SQRT_2, _SQRT_2_PI = 1.4142135623730951, 2.5066282746310002
 _METRES_PER_DEG = 111e3
 
 
@@ -28,6 +27,20 @@ def earth_centred_m(lat_deg: float, lon_deg: float, alt_m: float) -> tuple[float
     normal_m = _A_M / math.sqrt(1 - _ES * sine * sine)
     from_axis_m = (normal_m + alt_m) * math.cos(lat)
     return from_axis_m * math.cos(lon), from_axis_m * math.sin(lon), (normal_m * (1 - _ES) + alt_m) * sine
+
+
+@compiled
+def receiver_rows(places: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rows as the kernels take receivers, from latitude and longitude in degrees, and altitude in m.
+
+    Earth-centred coordinates at the antenna, on the ellipsoid, the altitude and the latitude.
+    """
+    rows = np.empty((places.shape[0], 8))
+    for i in range(places.shape[0]):
+        rows[i, 0], rows[i, 1], rows[i, 2] = earth_centred_m(places[i, 0], places[i, 1], places[i, 2])
+        rows[i, 3], rows[i, 4], rows[i, 5] = earth_centred_m(places[i, 0], places[i, 1], 0.0)
+        rows[i, 6], rows[i, 7] = places[i, 2], places[i, 0]
+    return rows
 
 
 @compiled
@@ -99,50 +112,6 @@ def _ground_path(
 
 
 @compiled
-def loss_of(
-    residual_m: float, std_m: float, bend: float, echo_share: float, echo_m: float
-) -> tuple[float, float, float]:
-    """Loss of a residual, half its slope, and a curvature that keeps steps from overshooting.
-
-    Without echoes the soft-L1 loss ``2 b^2 (sqrt(1 + (r / b)^2) - 1)`` of the normalised residual r. With them twice
-    the negative logarithm of the density of a normal error, to which in a share of the cases an exponential excess is
-    added, beside one in a hundred that anything happens to, relative to that of an error of 0 without echoes.
-    """
-    if not echo_share > 0:
-        normalised = residual_m / (bend * std_m)
-        root = math.sqrt(1 + normalised * normalised)
-        weight = 1 / (root * std_m * std_m)
-        return 2 * bend * bend * (root - 1), weight * residual_m, weight
-    x = residual_m / std_m
-    normal = math.exp(-0.5 * x * x) / (std_m * _SQRT_2_PI)
-    late, late_slope, late_bend = _late_density(residual_m, std_m, echo_m, normal)
-    wide_m = 10 * echo_m + 10 * std_m
-    wide = 1 / (math.pi * wide_m * (1 + (residual_m / wide_m) ** 2))
-    first, second, third = (0.99 - echo_share) * normal, echo_share * late, 0.01 * wide
-    total = first + second + third
-    wide_slope = 2 * residual_m / (wide_m * wide_m + residual_m * residual_m)
-    slope = (first * residual_m / (std_m * std_m) + second * late_slope + third * wide_slope) / total
-    curvature = first / (std_m * std_m) + second * late_bend + third * 2 / (wide_m**2 + residual_m**2)
-    return -2 * math.log(total * std_m * _SQRT_2_PI), slope, curvature / total
-
-
-@compiled
-def _late_density(residual_m: float, std_m: float, echo_m: float, normal: float) -> tuple[float, float, float]:
-    """Density of a normal error plus an exponential excess, and slope and curvature of its negative logarithm."""
-    ratio = std_m / echo_m
-    from_edge = (ratio - residual_m / std_m) / _SQRT_2
-    if from_edge > 5:  # the asymptote: early by many deviations
-        density = normal / (echo_m * (ratio - residual_m / std_m)) * std_m
-        return density, residual_m / (std_m * std_m), 1 / (std_m * std_m)
-    density = 0.5 / echo_m * math.exp(0.5 * ratio * ratio - residual_m / echo_m) * math.erfc(from_edge)
-    if not density > 0:
-        return 0.0, 1 / echo_m, 1 / (echo_m * echo_m)
-    slope = (density - normal) / (echo_m * density)
-    second = (-normal * residual_m / (std_m * std_m) + slope * density) / (echo_m * density)
-    return density, slope, max(slope * slope - second, 1e-4 / (echo_m * echo_m))
-
-
-@compiled
 def fill_grid_losses(
     losses: NDArray[np.float64],
     receivers: NDArray[np.float64],
@@ -174,46 +143,19 @@ def fill_grid_losses(
 
 
 @compiled
-def best_instant_m(
-    excess_m: NDArray[np.float64], std_m: NDArray[np.float64], bend: float, echo_share: float, echo_m: float
-) -> float:
-    """Instant of transmission, in m of light's way, at which the loss is least: from each receiver's as start."""
-    best, best_m = np.inf, 0.0
-    for start in range(excess_m.size):
-        at_m = excess_m[start]
-        for _ in range(50):
-            slope, curvature = 0.0, 0.0
-            for i in range(excess_m.size):
-                _, one, bent = loss_of(excess_m[i] - at_m, std_m[i], bend, echo_share, echo_m)
-                slope += one
-                curvature += bent
-            at_m += slope / curvature
-            if abs(slope / curvature) < 1e-5:
-                break
-        loss = 0.0
-        for i in range(excess_m.size):
-            loss += loss_of(excess_m[i] - at_m, std_m[i], bend, echo_share, echo_m)[0]
-        if loss < best:
-            best, best_m = loss, at_m
-        if not echo_share > 0:  # one minimum
-            break
-    return best_m
-
-
-@compiled
 def _loss_at(
     path_m: NDArray[np.float64],
     times_m: NDArray[np.float64],
     std_m: NDArray[np.float64],
     instant_m: float,
     bend: float,
-    echo_share: float,
-    echo_m: float,
+    echo_share: NDArray[np.float64],
+    echo_m: NDArray[np.float64],
 ) -> float:
     loss = 0.0
     for i in range(times_m.size):
         if std_m[i] < np.inf:
-            loss += loss_of(times_m[i] - path_m[i] - instant_m, std_m[i], bend, echo_share, echo_m)[0]
+            loss += loss_of(times_m[i] - path_m[i] - instant_m, std_m[i], bend, echo_share[i], echo_m[i])[0]
     return loss
 
 
@@ -226,8 +168,8 @@ def refine(
     alt_m: float,
     area: NDArray[np.float64],
     bend: float,
-    echo_share: float,
-    echo_m: float,
+    echo_share: NDArray[np.float64],
+    echo_m: NDArray[np.float64],
     max_steps: int,
 ) -> float:
     """Levenberg-Marquardt steps of a place (latitude, longitude, instant in m) to the nearest minimum; its loss.
@@ -244,7 +186,7 @@ def refine(
         for i in range(num):
             if std_m[i] < np.inf:
                 residual_m = times_m[i] - path_m[i] - place[2]
-                _, slope, curvature = loss_of(residual_m, std_m[i], bend, echo_share, echo_m)
+                _, slope, curvature = loss_of(residual_m, std_m[i], bend, echo_share[i], echo_m[i])
                 for j in range(3):
                     right[j] += slope * design[i, j]
                     for k in range(3):
@@ -272,7 +214,7 @@ def refine(
             break
         gain = loss - to_loss
         loss = to_loss
-        if length_m < _CONVERGED_M or gain < 1e-12 * (1 + loss) and length_m < 1.0:
+        if length_m < _CONVERGED_M or (gain < 1e-12 * (1 + loss) and length_m < 1.0):
             break
     return loss
 
@@ -356,8 +298,8 @@ def search(
     alt_m: float,
     area: NDArray[np.float64],
     bend: float,
-    echo_share: float,
-    echo_m: float,
+    echo_share: NDArray[np.float64],
+    echo_m: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """Minima of the loss: rows of loss, latitude, longitude and instant, those of no use with an infinite loss."""
     num = times_m.size
@@ -372,6 +314,7 @@ def search(
     minima = grid_minima(losses.reshape(GRID, GRID))
     found = np.full((2 * MAX_STARTS, 4), np.inf)
     path_m, design, wide_m, place = np.empty(num), np.empty((num, 3)), np.empty(num), np.empty(3)
+    nothing = np.zeros(num)
     for start in range(MAX_STARTS):
         if minima[start, 0] < 0:
             break
@@ -384,13 +327,11 @@ def search(
         while extra_m > 0.2 * std_m.min():
             for i in range(num):
                 wide_m[i] = math.hypot(std_m[i], extra_m)
-            refine(place, receivers, times_m, wide_m, alt_m, area, 1.0, 0.0, 0.0, 6)
+            refine(place, receivers, times_m, wide_m, alt_m, area, 1.0, nothing, nothing, 6)
             extra_m *= 0.1
-        found[start, 0] = refine(
-            place, receivers, times_m, std_m, alt_m, area, bend, echo_share, echo_m, _MAX_STEPS
-        )
+        found[start, 0] = refine(place, receivers, times_m, std_m, alt_m, area, bend, echo_share, echo_m, _MAX_STEPS)
         found[start, 1:] = place
-    if echo_share > 0 and num <= _MOST_FOR_TRIPLES:
+    if echo_share.max() > 0 and num <= _MOST_FOR_TRIPLES:
         _search_triples(found, receivers, times_m, std_m, alt_m, area, bend, echo_share, echo_m)
     return found
 
@@ -404,12 +345,13 @@ def _search_triples(
     alt_m: float,
     area: NDArray[np.float64],
     bend: float,
-    echo_share: float,
-    echo_m: float,
+    echo_share: NDArray[np.float64],
+    echo_m: NDArray[np.float64],
 ) -> None:
     """Starts from the places of every three receivers, which may be the only ones without an echo."""
     num = times_m.size
     path_m, design, chosen_m = np.empty(num), np.empty((num, 3)), np.empty(num)
+    nothing = np.zeros(num)
     place = np.empty(3)
     best = np.argmin(found[:MAX_STARTS, 0])
     for i in range(num):
@@ -418,7 +360,7 @@ def _search_triples(
                 chosen_m[:] = np.inf
                 chosen_m[i], chosen_m[j], chosen_m[k] = std_m[i], std_m[j], std_m[k]
                 place[:] = found[best, 1:]
-                refine(place, receivers, times_m, chosen_m, alt_m, area, 1e6, 0.0, 0.0, 6)
+                refine(place, receivers, times_m, chosen_m, alt_m, area, 1e6, nothing, nothing, 6)
                 fill_paths(path_m, design, receivers, place[0], place[1], alt_m)
                 loss = _loss_at(path_m, times_m, std_m, place[2], bend, echo_share, echo_m)
                 at = np.argmax(found[MAX_STARTS:, 0]) + MAX_STARTS
@@ -428,7 +370,5 @@ def _search_triples(
     for at in range(MAX_STARTS, 2 * MAX_STARTS):
         if found[at, 0] < np.inf:
             place[:] = found[at, 1:]
-            found[at, 0] = refine(
-                place, receivers, times_m, std_m, alt_m, area, bend, echo_share, echo_m, _MAX_STEPS
-            )
+            found[at, 0] = refine(place, receivers, times_m, std_m, alt_m, area, bend, echo_share, echo_m, _MAX_STEPS)
             found[at, 1:] = place
