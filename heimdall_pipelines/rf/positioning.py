@@ -164,7 +164,8 @@ def locate(
 
     With ``echo_us`` they maximise the likelihood instead that each arrival time either has a normal error, or is late
     by an exponentially distributed delay besides, or, one in a hundred, anything. Echoes make the delay vary as they
-    fade, so that receivers of a greater standard deviation s have them more often: a share ``s / (s + 50 ns)``. Every three receivers (of up to twelve) give a start, since they may be the only ones without.
+    fade, so that receivers of a greater standard deviation s have them more often: a share ``s / (s + 50 ns)``. Of up
+    to twelve receivers every three give a start, since they may be the only ones without an echo.
 
     Paths are straight lines up to 250 km, geodesics with the difference of the altitudes from 350 km on, where nothing
     is in line of sight. The covariance is ``s^2 c^2 (H^T W H)^-1`` with H = [u_i, 1] and W the weights (Torrieri,
