@@ -12,7 +12,7 @@ from heimdall_pipelines.rf.tdoa import TimeDifference
 
 MIN_RECEIVERS = 3
 _LEAST_STD_US = 1e-3
-_ROUNDS = 30  # of fitting the receivers' own variances
+_ROUNDS = 200  # of fitting the receivers' own variances
 _LEAST_SHARE = 1e-3  # of a pair's variance that each of its receivers has
 
 
