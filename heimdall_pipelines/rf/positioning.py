@@ -249,10 +249,9 @@ class _Loss:
         spare = len(residuals_s) - MIN_RECEIVERS
         known = _STATED_DEGREES_OF_FREEDOM
         if self.echo_share.any():
-            # Of an arrival that may be late, the spread is that of the error and the delay together.
+            # Of an arrival that may be late; the mean square of an exponential delay is twice its mean's.
             delay_s = self.echo_m / SPEED_OF_LIGHT_M_PER_S
-            late = np.maximum(self.echo_share * (residuals_s > 0.5 * arrivals.std_s), self.echo_share / 2)
-            weights = 1 / (arrivals.std_s**2 + late * delay_s**2)
+            weights = 1 / (arrivals.std_s**2 + 2 * self.echo_share * delay_s**2)
             return _axes(_covariance(design, weights), _quantile(known))
         weights = 1 / np.sqrt(1 + (residuals_s / arrivals.std_s) ** 2) / arrivals.std_s**2
         variance = (known + float(np.sum(weights * residuals_s**2)) / _MEAN_WEIGHTED_SQUARE) / (known + spare)

@@ -28,6 +28,8 @@ _STATED_DEGREES_OF_FREEDOM = 16  # that the stated standard deviations count for
 FALSE_ALARMS = 0.005  # of all stations together
 _MIN_DIFFERENCE_US = 1.0
 _LEAST_LEAD = 6.0  # in the sum of squared normalised residuals, over any other station
+_SUSPICIOUS = 0.0005  # probability of the misfit, below which one station is looked for: echoes are not quite normal
+_OTHERS_AGREE = 0.0001  # probability of the others' misfit, above which they agree
 _GREATEST_UNEXPLAINED = 0.2  # share of the misfit that may be left when the station that explains it is left out
 
 
@@ -206,8 +208,8 @@ def misfit(
 
     Notes
     -----
-    A station is named if the others agree without it, it explains four fifths of the misfit, and it explains
-    clearly more than any other. With four receivers any three agree, so none is named.
+    The position is solved anew without each station, by least squares. A station is named if the others agree without
+    it, it explains four fifths of the misfit, and it explains clearly more than any other. With four receivers any three agree, so none is named.
     """
     arrivals, _ = arrival_times(receivers, differences, 0.0)
     if len(arrivals.receivers) <= MIN_RECEIVERS:
@@ -218,13 +220,13 @@ def misfit(
     num = len(arrivals.receivers)
     probability = float(scipy.stats.chi2.sf(everything.chi2, num - MIN_RECEIVERS))
     suspect = suspect_us = others_rms_us = None
-    if num > MIN_RECEIVERS + 1 and probability < FALSE_ALARMS:
+    if num > MIN_RECEIVERS + 1 and probability < _SUSPICIOUS:
         without = [_fitted(_without(arrivals, index), area) for index in range(num)]
         chi2 = np.array([fit.chi2 for fit in without])
         best, second = np.argsort(chi2)[:2]
         fit = without[int(best)]
         explains = chi2[best] <= _GREATEST_UNEXPLAINED * everything.chi2
-        others_agree = scipy.stats.chi2.sf(chi2[best], num - 1 - MIN_RECEIVERS) > FALSE_ALARMS
+        others_agree = scipy.stats.chi2.sf(chi2[best], num - 1 - MIN_RECEIVERS) > _OTHERS_AGREE
         is_alone = chi2[second] - chi2[best] > _LEAST_LEAD
         if explains and others_agree and is_alone:
             suspect = arrivals.receivers[int(best)].rx_id
