@@ -209,7 +209,8 @@ def misfit(
     Notes
     -----
     The position is solved anew without each station, by least squares. A station is named if the others agree without
-    it, it explains four fifths of the misfit, and it explains clearly more than any other. With four receivers any three agree, so none is named.
+    it, it explains four fifths of the misfit, and it explains clearly more than any other. With four receivers any
+    three agree, so none is named.
     """
     arrivals, _ = arrival_times(receivers, differences, 0.0)
     if len(arrivals.receivers) <= MIN_RECEIVERS:
