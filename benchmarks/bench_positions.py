@@ -41,7 +41,7 @@ SITES = tuple(
     for station in load_network().stations
 )
 NUM_CLEAR = 6 if SMALL else 1000
-NUM_ECHOES = 6 if SMALL else 300
+NUM_ECHOES = 6 if SMALL else 500
 NUM_CLOCKS = 6 if SMALL else 400
 NUM_CLOCK_RUNS, EMISSIONS_OF_A_RUN = (1, 10) if SMALL else (100, 100)
 DRAWS = 200  # from the bound's covariance, for each scene
