@@ -363,10 +363,10 @@ def _search_triples(
                 refine(place, receivers, times_m, chosen_m, alt_m, area, 1e6, nothing, nothing, 6)
                 fill_paths(path_m, design, receivers, place[0], place[1], alt_m)
                 loss = _loss_at(path_m, times_m, std_m, place[2], bend, echo_share, echo_m)
-                at = np.argmax(found[MAX_STARTS:, 0]) + MAX_STARTS
-                if loss < found[at, 0]:
-                    found[at, 0] = loss
-                    found[at, 1:] = place
+                worst = np.argmax(found[MAX_STARTS:, 0]) + MAX_STARTS
+                if loss < found[worst, 0]:
+                    found[worst, 0] = loss
+                    found[worst, 1:] = place
     for at in range(MAX_STARTS, 2 * MAX_STARTS):
         if found[at, 0] < np.inf:
             place[:] = found[at, 1:]
