@@ -143,7 +143,8 @@ def estimate_delays(emissions: Sequence[Emission], *, systematic_us: float) -> d
     -----
     Weighted least squares over all emissions, of which the position and the instant are eliminated (a projection),
     with soft-L1 weights; emissions at unknown positions are located again with the delays found. A station is different
-    where its delay relative to the median of the others exceeds the Student quantile for `FALSE_ALARMS`.
+    where its delay relative to the median of the others exceeds the Student quantile for `FALSE_ALARMS`, and
+    ``systematic_us``: the mean of a station's echoes is not its clock's.
     """
     names = sorted({receiver.rx_id for emission in emissions for receiver in emission.receivers})
     column = {rx_id: index for index, rx_id in enumerate(names)}
@@ -179,7 +180,7 @@ def estimate_delays(emissions: Sequence[Emission], *, systematic_us: float) -> d
             float(delays_us[index]),
             float(std_us[index]),
             int(heard[index]),
-            abs(apart_us) > max(threshold * apart_std_us, _MIN_DIFFERENCE_US),
+            abs(apart_us) > max(threshold * apart_std_us, _MIN_DIFFERENCE_US, systematic_us),
         )
     return result
 
