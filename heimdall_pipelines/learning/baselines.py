@@ -16,7 +16,7 @@ from heimdall_pipelines.learning.arrays import SampleArrays, load_arrays
 from heimdall_pipelines.learning.folder import ExportFolder
 from heimdall_pipelines.learning.time_differences import PairArrays, load_pairs, tdoa_of_pairs
 from heimdall_pipelines.rf.geodesy import distance_m
-from heimdall_pipelines.rf.positioning import PositionError, Receiver, locate
+from heimdall_pipelines.rf.positioning import ECHO_US, PositionError, Receiver, locate
 from heimdall_pipelines.rf.tdoa import TimeDifference
 
 NEIGHBOURS = 10
@@ -28,6 +28,7 @@ _FEATURES = (LEVEL, _SNR, "frequency_offset_hz")
 _ABSENT_DBM = -150.0  # a level below any that is detected
 _DRMS = float(np.sqrt(-2 * np.log(0.05)))  # of an ellipse of 95 %, over its standard deviation
 _MANY = 5000  # training samples from which several threads are faster
+_CLOCKS_US = 0.1  # of receivers with GNSS, twice the default of datasets
 _FEW = 20  # samples with which a model is trained at least
 
 
@@ -321,7 +322,7 @@ def _located_by_tdoa(samples: SampleArrays, pairs: PairArrays, at: int) -> tuple
         if a in numbers and b in numbers
     ]
     try:
-        fix = locate(receivers, differences)
+        fix = locate(receivers, differences, systematic_us=_CLOCKS_US, echo_us=ECHO_US)
     except PositionError:
         return None
     return fix.latitude, fix.longitude

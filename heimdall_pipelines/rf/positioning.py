@@ -1,5 +1,6 @@
 """Position of a transmitter from time differences of arrival, on the WGS84 ellipsoid."""
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,15 +10,25 @@ import pyproj
 import scipy.stats
 from numpy.typing import ArrayLike, NDArray
 
-from heimdall_pipelines.errors import HeimdallError
-from heimdall_pipelines.rf.geodesy import SPEED_OF_LIGHT_M_PER_S, distance_and_azimuth
+from heimdall_pipelines.rf import position_search
+from heimdall_pipelines.rf.arrival_loss import best_instant_m
+from heimdall_pipelines.rf.arrivals import MIN_RECEIVERS, Arrivals, PositionError, Receiver, arrival_times
+from heimdall_pipelines.rf.geodesy import SPEED_OF_LIGHT_M_PER_S
 from heimdall_pipelines.rf.tdoa import TimeDifference
 
+__all__ = [
+    "MIN_RECEIVERS", "Area", "Arrivals", "Ellipse", "PositionError", "PositionFix", "Receiver", "arrival_times",
+    "excess_delays", "least_squares", "locate", "log_likelihood", "position_bound",
+]  # fmt: skip
+
 CONFIDENCE = 0.95
-MIN_RECEIVERS = 3
-_GRID = 48  # points a side of the first search
-_MAX_STEPS = 40
-_CONVERGED_M = 1e-3
+ECHO_US = 4.0  # see `locate`; of the links of synthetic datasets, with terrain and without
+_ECHO_STD_US = 0.05  # of a receiver that has an echo as likely as none
+_MOST_ECHOES = 0.95
+_ECHO_LIMITS_US = (0.2, 10.0)
+_BEND = 1.0  # normalised residual from which the loss grows linearly
+_NO_BEND = 1e6
+_NEAR_DEG = 1e-6  # 0.1 m
 _SAME_PLACE_M = 100.0
 # Means of the soft-L1 weights w and of w r^2 for normal residuals r of variance 1.
 _MEAN_WEIGHT = 0.790
@@ -25,10 +36,6 @@ _MEAN_WEIGHTED_SQUARE = 0.565
 _STATED_DEGREES_OF_FREEDOM = 16  # that the stated standard deviations count for, beside the residuals
 _PLAUSIBLE = 9.0  # second solutions: greatest excess of the sum of squared normalised residuals
 _WGS84 = pyproj.Geod(ellps="WGS84")
-
-
-class PositionError(HeimdallError):
-    """No position can be computed from these time differences."""
 
 
 @dataclass(frozen=True)
@@ -69,16 +76,6 @@ class Area:
         else:
             west, east = (west + 180) % 360 - 180, (east + 180) % 360 - 180
         return cls(max(float(lats.min()) - margin, -90.0), west, min(float(lats.max()) + margin, 90.0), east)
-
-
-@dataclass(frozen=True)
-class Receiver:
-    """Position of a receiver, WGS84: degrees and m."""
-
-    rx_id: str
-    latitude: float
-    longitude: float
-    altitude_m: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -123,15 +120,6 @@ class PositionFix:
     is_at_edge: bool
 
 
-@dataclass(frozen=True, eq=False)
-class Arrivals:
-    """Arrival times of the receivers that are used, relative to an unknown instant."""
-
-    receivers: list[Receiver]
-    times_s: NDArray[np.float64]
-    std_s: NDArray[np.float64]
-
-
 def locate(
     receivers: Sequence[Receiver],
     differences: Sequence[TimeDifference],
@@ -139,6 +127,7 @@ def locate(
     area: Area | None = None,
     tx_altitude_m: float = 0.0,
     systematic_us: float = 0.5,
+    echo_us: float = 0.0,
 ) -> PositionFix:
     """Locate a transmitter by robust least squares from a bounded grid.
 
@@ -153,7 +142,10 @@ def locate(
     tx_altitude_m : float, optional
         Of the transmitter's antenna above the ellipsoid.
     systematic_us : float, optional
-        Standard deviation of what the differences' own does not contain, such as echoes, at each receiver.
+        Standard deviation of what the differences' own does not contain, such as clocks, at each receiver.
+    echo_us : float, optional
+        Mean delay by echoes at a receiver whose own standard deviation is 1 us, if it has any; it grows with the root
+        of that. `ECHO_US` where many links have no line of sight; 0 for errors that are late as often as early.
 
     Returns
     -------
@@ -166,35 +158,46 @@ def locate(
 
     Notes
     -----
-    The time differences become one arrival time per receiver (weighted least squares). The position and the unknown
-    instant of transmission minimise the soft-L1 loss ``sum 2 (sqrt(1 + r^2) - 1)`` of the normalised residuals r, by
-    iteratively reweighted Gauss-Newton steps from the local minima of a grid. Paths are geodesics with the difference
-    of the altitudes. The covariance is ``s^2 c^2 (H^T W H)^-1`` with H = [u_i, 1] and W the weights (Torrieri,
+    The time differences become one arrival time per receiver (`arrival_times`). The position and the unknown instant of
+    transmission minimise the soft-L1 loss ``sum 2 (sqrt(1 + r^2) - 1)`` of the normalised residuals r, by
+    Levenberg-Marquardt steps from the local minima of a grid.
+
+    With ``echo_us`` they maximise the likelihood instead that each arrival time either has a normal error, or is late
+    by an exponentially distributed delay besides, or, one in a hundred, anything. Echoes make the delay vary as they
+    fade, so that receivers of a greater standard deviation s have them more often: a share ``s / (s + 50 ns)``. Of up
+    to twelve receivers every three give a start, since they may be the only ones without an echo.
+
+    Paths are straight lines up to 250 km, geodesics with the difference of the altitudes from 350 km on, where nothing
+    is in line of sight. The covariance is ``s^2 c^2 (H^T W H)^-1`` with H = [u_i, 1] and W the weights (Torrieri,
     "Statistical theory of passive location systems", IEEE Trans. AES-20, 1984); s^2 is the variance of the normalised
     residuals, in which the stated standard deviations count as 16 residuals of variance 1, and the ellipse takes the F
     distribution for as many degrees of freedom.
     """
     arrivals, left_out = arrival_times(receivers, differences, systematic_us * 1e-6)
     area = area or Area.around([x.latitude for x in arrivals.receivers], [x.longitude for x in arrivals.receivers])
-    starts = _grid_minima(arrivals, area, tx_altitude_m)
-    solutions = sorted((_refine(arrivals, area, lat, lon, tx_altitude_m) for lat, lon in starts), key=lambda x: x[0])
-    cost, lat, lon, is_at_edge = solutions[0]
+    loss = _Loss.of(arrivals, _BEND, echo_us)
+    found = loss.search(arrivals, area, tx_altitude_m)
+    solutions = [
+        (float(row[0]), float(row[1]), float((row[2] + 180) % 360 - 180))
+        for row in found[np.argsort(found[:, 0])]
+        if np.isfinite(row[0])
+    ]
+    cost, lat, lon = solutions[0]
     second = next(
         (
             (other_lat, other_lon)
-            for other_cost, other_lat, other_lon, other_at_edge in solutions[1:]
+            for other_cost, other_lat, other_lon in solutions[1:]
             if other_cost - cost < _PLAUSIBLE
-            and not other_at_edge
+            and not _is_at_edge(area, other_lat, other_lon)
             and _WGS84.inv(lon, lat, other_lon, other_lat)[2] > _SAME_PLACE_M
         ),
         None,
     )
-    residuals_s, design = excess_delays(arrivals, lat, lon, tx_altitude_m)
-    weights = _weights(residuals_s / arrivals.std_s) / arrivals.std_s**2
+    residuals_s, design = _excess_delays(arrivals, lat, lon, tx_altitude_m, loss)
     return PositionFix(
         latitude=lat,
         longitude=lon,
-        ellipse=_ellipse(design, weights, residuals_s),
+        ellipse=loss.ellipse(arrivals, design, residuals_s),
         residuals_us={
             receiver.rx_id: round(float(residual) * 1e6, 3)
             for receiver, residual in zip(arrivals.receivers, residuals_s, strict=True)
@@ -203,8 +206,81 @@ def locate(
         used=tuple(receiver.rx_id for receiver in arrivals.receivers),
         left_out=left_out,
         second=second,
-        is_at_edge=is_at_edge,
+        is_at_edge=_is_at_edge(area, lat, lon),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Loss:
+    """What the kernels' loss depends on besides residuals and deviations."""
+
+    bend: float
+    echo_share: NDArray[np.float64]
+    echo_m: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, arrivals: Arrivals, bend: float, echo_us: float = 0.0) -> "_Loss":
+        """The loss of receivers whose own deviations say how likely they have echoes."""
+        own_us = arrivals.own_std_s * 1e6
+        if not echo_us > 0:
+            return cls(bend, np.zeros(own_us.size), np.zeros(own_us.size))
+        share = np.minimum(own_us / (own_us + _ECHO_STD_US), _MOST_ECHOES)
+        delay_us = np.clip(echo_us * np.sqrt(own_us), *_ECHO_LIMITS_US)
+        return cls(bend, share, delay_us * 1e-6 * SPEED_OF_LIGHT_M_PER_S)
+
+    def search(self, arrivals: Arrivals, area: Area, tx_altitude_m: float) -> NDArray[np.float64]:
+        """Minima: rows of loss, latitude, longitude and instant."""
+        half = area.width_deg / 2
+        return np.asarray(
+            position_search.search(
+                _rows(arrivals.receivers),
+                arrivals.times_s * SPEED_OF_LIGHT_M_PER_S,
+                arrivals.std_s * SPEED_OF_LIGHT_M_PER_S,
+                float(tx_altitude_m),
+                np.array([area.south, area.north, area.west + half, half]),
+                self.bend,
+                self.echo_share,
+                self.echo_m,
+            )
+        )
+
+    def ellipse(self, arrivals: Arrivals, design: NDArray[np.float64], residuals_s: NDArray[np.float64]) -> Ellipse:
+        """Confidence ellipse from the weights and the residuals found."""
+        spare = len(residuals_s) - MIN_RECEIVERS
+        known = _STATED_DEGREES_OF_FREEDOM
+        if self.echo_share.any():
+            # Of an arrival that may be late; the mean square of an exponential delay is twice its mean's.
+            delay_s = self.echo_m / SPEED_OF_LIGHT_M_PER_S
+            weights = 1 / (arrivals.std_s**2 + 2 * self.echo_share * delay_s**2)
+            return _axes(_covariance(design, weights), _quantile(known))
+        weights = 1 / np.sqrt(1 + (residuals_s / arrivals.std_s) ** 2) / arrivals.std_s**2
+        variance = (known + float(np.sum(weights * residuals_s**2)) / _MEAN_WEIGHTED_SQUARE) / (known + spare)
+        return _axes(_covariance(design, weights / _MEAN_WEIGHT), math.sqrt(variance) * _quantile(known + spare))
+
+
+def least_squares(
+    arrivals: Arrivals, area: Area | None = None, tx_altitude_m: float = 0.0
+) -> tuple[float, float, NDArray[np.float64]]:
+    """Find the position at which the sum of the squared normalised residuals is least.
+
+    Parameters
+    ----------
+    arrivals : Arrivals
+    area : Area, optional
+        `Area.around` the receivers if None.
+    tx_altitude_m : float, optional
+
+    Returns
+    -------
+    latitude, longitude : float
+    residuals_s : ndarray of float64, shape (num_receivers,)
+    """
+    area = area or Area.around([x.latitude for x in arrivals.receivers], [x.longitude for x in arrivals.receivers])
+    loss = _Loss.of(arrivals, _NO_BEND)
+    found = loss.search(arrivals, area, tx_altitude_m)
+    _, lat, lon, _ = found[int(np.argmin(found[:, 0]))].tolist()
+    residuals_s, _ = _excess_delays(arrivals, lat, lon, tx_altitude_m, loss)
+    return lat, (lon + 180) % 360 - 180, residuals_s
 
 
 def log_likelihood(
@@ -231,7 +307,19 @@ def log_likelihood(
         Of the shape of the points; relative to an unknown constant.
     """
     arrivals, _ = arrival_times(receivers, differences, systematic_us * 1e-6)
-    return -0.5 * _grid_cost(arrivals, latitudes, longitudes, tx_altitude_m, latitudes.shape[0])
+    losses = np.empty(latitudes.size)
+    # A cell's own size, as delay, is the tolerance of a map.
+    position_search.fill_grid_losses(
+        losses,
+        _rows(arrivals.receivers),
+        arrivals.times_s * SPEED_OF_LIGHT_M_PER_S,
+        arrivals.std_s * SPEED_OF_LIGHT_M_PER_S,
+        np.ravel(latitudes).astype(np.float64),
+        np.ravel(longitudes).astype(np.float64),
+        float(tx_altitude_m),
+        float(np.ptp(latitudes)) * 111e3 / latitudes.shape[0] / 2,
+    )
+    return -0.5 * losses.reshape(latitudes.shape)
 
 
 def position_bound(
@@ -254,116 +342,9 @@ def position_bound(
     """
     if len(receivers) < MIN_RECEIVERS:
         raise PositionError(f"a position needs {MIN_RECEIVERS} receivers, not {len(receivers)}")
-    _, azimuth = distance_and_azimuth(
-        tx_latitude, tx_longitude, [x.latitude for x in receivers], [x.longitude for x in receivers]
-    )
-    design = np.stack([-np.sin(azimuth), -np.cos(azimuth), np.ones_like(azimuth)], axis=-1)
+    _, design = _paths(receivers, tx_latitude, tx_longitude, 0.0)
     weights = 1 / (np.asarray(std_us, float) * 1e-6) ** 2
-    return _axes(_covariance(design, weights), math.sqrt(scipy.stats.chi2.ppf(CONFIDENCE, 2)))
-
-
-def arrival_times(
-    receivers: Sequence[Receiver], differences: Sequence[TimeDifference], systematic_s: float
-) -> tuple[Arrivals, dict[str, str]]:
-    """Arrival times of the largest group of receivers that time differences connect.
-
-    Parameters
-    ----------
-    receivers, differences
-        As of `locate`.
-    systematic_s : float
-        Standard deviation that is added to each receiver's.
-
-    Returns
-    -------
-    arrivals : Arrivals
-    left_out : dict of str to str
-        The other receivers, with the reason.
-
-    Raises
-    ------
-    PositionError
-        Fewer than three receivers.
-    """
-    known = [difference for difference in differences if difference.tdoa_us is not None]
-    groups: dict[int, set[int]] = {index: {index} for index in range(len(receivers))}
-    for difference in known:
-        merged = groups[difference.a] | groups[difference.b]
-        for index in merged:
-            groups[index] = merged
-    largest: set[int] = max(groups.values(), key=len, default=set())
-    used = sorted(largest)
-    left_out = {}
-    for index, receiver in enumerate(receivers):
-        if index not in used:
-            reasons = {x.reason for x in differences if index in (x.a, x.b) and x.reason is not None}
-            left_out[receiver.rx_id] = "; ".join(sorted(reasons)) or "no time difference with the others"
-    if len(used) < MIN_RECEIVERS:
-        said = "".join(f"; {rx_id}: {reason}" for rx_id, reason in left_out.items())
-        raise PositionError(
-            f"a position needs time differences of at least {MIN_RECEIVERS} receivers; {len(used) if known else 0} "
-            f"have one{said}"
-        )
-    column = {index: position for position, index in enumerate(used)}
-    inside = [x for x in known if x.a in column and x.b in column]
-    design = np.zeros((len(inside) + 1, len(used)))
-    target = np.zeros(len(inside) + 1)
-    design[-1, :] = 1.0  # their sum is free
-    own_s = np.zeros(len(used))
-    for row, difference in enumerate(inside):
-        assert difference.tdoa_us is not None
-        std_s = max(difference.std_us or 0.0, 1e-3) * 1e-6
-        design[row, column[difference.a]], design[row, column[difference.b]] = -1 / std_s, 1 / std_s
-        target[row] = difference.tdoa_us * 1e-6 / std_s
-        for index in (difference.a, difference.b):
-            own = own_s[column[index]]
-            half = std_s / math.sqrt(2)  # of one of two receivers that are alike
-            own_s[column[index]] = min(own, half) if own else half
-    times_s = np.asarray(np.linalg.lstsq(design, target, rcond=None)[0], np.float64)
-    return Arrivals([receivers[index] for index in used], times_s, np.hypot(own_s, systematic_s)), left_out
-
-
-def _grid_minima(arrivals: Arrivals, area: Area, tx_altitude_m: float) -> list[tuple[float, float]]:
-    """Local minima of the loss on a grid over the area, best first."""
-    lats = np.linspace(area.south, area.north, _GRID)
-    lons = area.west + np.linspace(0, area.width_deg, _GRID)
-    lat_grid, lon_grid = np.meshgrid(lats, lons, indexing="ij")
-    cost = _grid_cost(arrivals, lat_grid, lon_grid, tx_altitude_m)
-    padded = np.pad(cost, 1, constant_values=np.inf)
-    neighbours = np.min(
-        [
-            padded[1 + dy : 1 + dy + _GRID, 1 + dx : 1 + dx + _GRID]
-            for dy in (-1, 0, 1)
-            for dx in (-1, 0, 1)
-            if (dy, dx) != (0, 0)
-        ],
-        axis=0,
-    )
-    rows, columns = np.nonzero(cost <= neighbours)
-    order = np.argsort(cost[rows, columns])[:6]
-    return [(float(lats[rows[i]]), float(lons[columns[i]])) for i in order]
-
-
-def _grid_cost(
-    arrivals: Arrivals,
-    lat_grid: NDArray[np.float64],
-    lon_grid: NDArray[np.float64],
-    tx_altitude_m: float,
-    num_rows: int = _GRID,
-) -> NDArray[np.float64]:
-    """Soft-L1 loss at points of a map; great circles are exact enough there."""
-    lat, lon = np.radians(lat_grid)[..., None], np.radians(lon_grid)[..., None]
-    rx_lat = np.radians([x.latitude for x in arrivals.receivers])
-    rx_lon = np.radians([x.longitude for x in arrivals.receivers])
-    haversine = np.sin((rx_lat - lat) / 2) ** 2 + np.cos(lat) * np.cos(rx_lat) * np.sin((rx_lon - lon) / 2) ** 2
-    distance_m = 2 * 6_371_008.8 * np.arcsin(np.sqrt(np.clip(haversine, 0, 1)))
-    rise_m = np.array([x.altitude_m for x in arrivals.receivers]) - tx_altitude_m
-    excess_s = arrivals.times_s - np.hypot(distance_m, rise_m) / SPEED_OF_LIGHT_M_PER_S
-    # A cell's own size, as delay, is the tolerance of this search.
-    std_s = np.hypot(arrivals.std_s, float(np.ptp(lat_grid)) * 111e3 / num_rows / 2 / SPEED_OF_LIGHT_M_PER_S)
-    weights = 1 / std_s**2
-    excess_s = excess_s - (np.sum(excess_s * weights, axis=-1) / weights.sum())[..., None]
-    return np.asarray(np.sum(2 * (np.sqrt(1 + (excess_s / std_s) ** 2) - 1), axis=-1))
+    return _axes(_covariance(design, weights), math.sqrt(-2 * math.log(1 - CONFIDENCE)))
 
 
 def excess_delays(
@@ -384,75 +365,47 @@ def excess_delays(
     design : ndarray of float64, shape (num_receivers, 3)
         Per m: east, north, instant.
     """
-    distance, azimuth = distance_and_azimuth(
-        lat, lon, [x.latitude for x in arrivals.receivers], [x.longitude for x in arrivals.receivers]
+    return _excess_delays(arrivals, lat, lon, tx_altitude_m, _Loss.of(arrivals, _BEND))
+
+
+def _excess_delays(
+    arrivals: Arrivals, lat: float, lon: float, tx_altitude_m: float, loss: _Loss
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    path_m, design = _paths(arrivals.receivers, lat, lon, tx_altitude_m)
+    excess_m = arrivals.times_s * SPEED_OF_LIGHT_M_PER_S - path_m
+    std_m = arrivals.std_s * SPEED_OF_LIGHT_M_PER_S
+    instant_m = best_instant_m(excess_m, std_m, loss.bend, loss.echo_share, loss.echo_m)
+    return (excess_m - instant_m) / SPEED_OF_LIGHT_M_PER_S, design
+
+
+def _paths(
+    receivers: Sequence[Receiver], lat: float, lon: float, tx_altitude_m: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Lengths of the paths to the receivers, m, and what they grow by per m to the east and the north, and 1."""
+    path_m, design = np.empty(len(receivers)), np.empty((len(receivers), 3))
+    position_search.fill_paths(path_m, design, _rows(receivers), float(lat), float(lon), float(tx_altitude_m))
+    return path_m, design
+
+
+def _rows(receivers: Sequence[Receiver]) -> NDArray[np.float64]:
+    """Earth-centred coordinates at the antenna and on the ellipsoid, altitude and latitude of each receiver."""
+    return np.asarray(
+        position_search.receiver_rows(
+            np.array([(x.latitude, x.longitude, x.altitude_m) for x in receivers], np.float64)
+        )
     )
-    rise_m = np.array([x.altitude_m for x in arrivals.receivers]) - tx_altitude_m
-    path_m = np.hypot(distance, rise_m)
-    excess_s = arrivals.times_s - path_m / SPEED_OF_LIGHT_M_PER_S
-    flat = np.where(path_m > 0, distance / np.where(path_m > 0, path_m, 1), 0)
-    design = np.stack([-np.sin(azimuth) * flat, -np.cos(azimuth) * flat, np.ones_like(azimuth)], axis=-1)
-    instant_s = float(np.median(excess_s))
-    for _ in range(20):
-        weights = _weights((excess_s - instant_s) / arrivals.std_s) / arrivals.std_s**2
-        step = float(np.sum(weights * (excess_s - instant_s)) / weights.sum())
-        instant_s += step
-        if abs(step) < 1e-13:
-            break
-    return excess_s - instant_s, design
-
-
-def _weights(normalised: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Weights of the soft-L1 loss."""
-    return np.asarray(1 / np.sqrt(1 + normalised**2))
-
-
-def _refine(
-    arrivals: Arrivals, area: Area, lat: float, lon: float, tx_altitude_m: float
-) -> tuple[float, float, float, bool]:
-    """Gauss-Newton steps with halving from a start: loss, latitude, longitude, whether at the area's edge."""
-
-    def loss(residuals_s: NDArray[np.float64]) -> float:
-        return float(np.sum(2 * (np.sqrt(1 + (residuals_s / arrivals.std_s) ** 2) - 1)))
-
-    residuals_s, design = excess_delays(arrivals, lat, lon, tx_altitude_m)
-    best = loss(residuals_s)
-    for _ in range(_MAX_STEPS):
-        weights = _weights(residuals_s / arrivals.std_s) / arrivals.std_s**2
-        root = np.sqrt(weights)
-        step, *_ = np.linalg.lstsq(design * root[:, None], residuals_s * SPEED_OF_LIGHT_M_PER_S * root, rcond=1e-9)
-        length_m = float(np.hypot(step[0], step[1]))
-        if not length_m > _CONVERGED_M:
-            break
-        azimuth_deg = math.degrees(math.atan2(step[0], step[1]))
-        for _halving in range(12):
-            to_lon, to_lat, _back = _WGS84.fwd(lon, lat, azimuth_deg, length_m)
-            to_lat, to_lon = _clipped(area, to_lat, to_lon)
-            to_residuals_s, to_design = excess_delays(arrivals, to_lat, to_lon, tx_altitude_m)
-            if loss(to_residuals_s) < best:
-                break
-            length_m /= 2
-        else:
-            break
-        lat, lon, residuals_s, design = to_lat, to_lon, to_residuals_s, to_design
-        best = loss(residuals_s)
-    return best, lat, (lon + 180) % 360 - 180, _is_at_edge(area, lat, lon)
-
-
-def _clipped(area: Area, lat: float, lon: float) -> tuple[float, float]:
-    half = area.width_deg / 2
-    east_of_middle = _east_of_middle(area, lon)
-    return min(max(lat, area.south), area.north), area.west + half + min(max(east_of_middle, -half), half)
 
 
 def _is_at_edge(area: Area, lat: float, lon: float) -> bool:
-    near = 1e-6  # degrees, 0.1 m
-    is_beside = area.width_deg < 360 and abs(_east_of_middle(area, lon)) >= area.width_deg / 2 - near
-    return is_beside or lat <= area.south + near or lat >= area.north - near
+    beside = (lon - area.west - area.width_deg / 2 + 180) % 360 - 180
+    is_beside = area.width_deg < 360 and abs(beside) >= area.width_deg / 2 - _NEAR_DEG
+    return is_beside or lat <= area.south + _NEAR_DEG or lat >= area.north - _NEAR_DEG
 
 
-def _east_of_middle(area: Area, lon: float) -> float:
-    return (lon - area.west - area.width_deg / 2 + 180) % 360 - 180
+@functools.lru_cache(maxsize=64)
+def _quantile(degrees_of_freedom: int) -> float:
+    """Semi-axis of the ellipse of 95 % over the standard deviation, known to so many degrees of freedom."""
+    return math.sqrt(2 * float(scipy.stats.f.ppf(CONFIDENCE, 2, degrees_of_freedom)))
 
 
 def _covariance(design: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -461,14 +414,6 @@ def _covariance(design: NDArray[np.float64], weights: NDArray[np.float64]) -> ND
     if np.linalg.cond(information) > 1e14:
         raise PositionError("the receivers' geometry does not determine a position: are they in one line with it?")
     return np.asarray(np.linalg.inv(information)[:2, :2])
-
-
-def _ellipse(design: NDArray[np.float64], weights: NDArray[np.float64], residuals_s: NDArray[np.float64]) -> Ellipse:
-    covariance = _covariance(design, weights / _MEAN_WEIGHT)
-    spare = len(residuals_s) - MIN_RECEIVERS
-    known = _STATED_DEGREES_OF_FREEDOM
-    variance = (known + float(np.sum(weights * residuals_s**2)) / _MEAN_WEIGHTED_SQUARE) / (known + spare)
-    return _axes(covariance, math.sqrt(variance * 2 * scipy.stats.f.ppf(CONFIDENCE, 2, known + spare)))
 
 
 def _axes(covariance: NDArray[np.float64], scale: float) -> Ellipse:

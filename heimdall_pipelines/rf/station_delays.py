@@ -8,7 +8,6 @@ import numpy as np
 import scipy.stats
 from numpy.typing import NDArray
 
-from heimdall_pipelines.rf.geodesy import SPEED_OF_LIGHT_M_PER_S
 from heimdall_pipelines.rf.positioning import (
     MIN_RECEIVERS,
     Area,
@@ -17,6 +16,7 @@ from heimdall_pipelines.rf.positioning import (
     Receiver,
     arrival_times,
     excess_delays,
+    least_squares,
     locate,
 )
 from heimdall_pipelines.rf.tdoa import TimeDifference
@@ -28,6 +28,8 @@ _STATED_DEGREES_OF_FREEDOM = 16  # that the stated standard deviations count for
 FALSE_ALARMS = 0.005  # of all stations together
 _MIN_DIFFERENCE_US = 1.0
 _LEAST_LEAD = 6.0  # in the sum of squared normalised residuals, over any other station
+_SUSPICIOUS = 0.0005  # probability of the misfit, below which one station is looked for: echoes are not quite normal
+_OTHERS_AGREE = 0.0001  # probability of the others' misfit, above which they agree
 _GREATEST_UNEXPLAINED = 0.2  # share of the misfit that may be left when the station that explains it is left out
 
 
@@ -141,7 +143,8 @@ def estimate_delays(emissions: Sequence[Emission], *, systematic_us: float) -> d
     -----
     Weighted least squares over all emissions, of which the position and the instant are eliminated (a projection),
     with soft-L1 weights; emissions at unknown positions are located again with the delays found. A station is different
-    where its delay relative to the median of the others exceeds the Student quantile for `FALSE_ALARMS`.
+    where its delay relative to the median of the others exceeds the Student quantile for `FALSE_ALARMS`, and
+    ``systematic_us``: the mean of a station's echoes is not its clock's.
     """
     names = sorted({receiver.rx_id for emission in emissions for receiver in emission.receivers})
     column = {rx_id: index for index, rx_id in enumerate(names)}
@@ -177,7 +180,7 @@ def estimate_delays(emissions: Sequence[Emission], *, systematic_us: float) -> d
             float(delays_us[index]),
             float(std_us[index]),
             int(heard[index]),
-            abs(apart_us) > max(threshold * apart_std_us, _MIN_DIFFERENCE_US),
+            abs(apart_us) > max(threshold * apart_std_us, _MIN_DIFFERENCE_US, systematic_us),
         )
     return result
 
@@ -206,8 +209,9 @@ def misfit(
 
     Notes
     -----
-    A station is named if the others agree without it, it explains four fifths of the misfit, and it explains
-    clearly more than any other. With four receivers any three agree, so none is named.
+    The position is solved anew without each station, by least squares. A station is named if the others agree without
+    it, it explains four fifths of the misfit, and it explains clearly more than any other. With four receivers any
+    three agree, so none is named.
     """
     arrivals, _ = arrival_times(receivers, differences, 0.0)
     if len(arrivals.receivers) <= MIN_RECEIVERS:
@@ -215,64 +219,45 @@ def misfit(
     stated_s = np.array([std_us.get(receiver.rx_id, 0.0) for receiver in arrivals.receivers]) * 1e-6
     arrivals = replace(arrivals, std_s=np.maximum(np.hypot(arrivals.std_s, stated_s), 1e-9))
     everything = _fitted(arrivals, area)
-    if everything is None:
-        return None
     num = len(arrivals.receivers)
     probability = float(scipy.stats.chi2.sf(everything.chi2, num - MIN_RECEIVERS))
     suspect = suspect_us = others_rms_us = None
-    if num > MIN_RECEIVERS + 1 and probability < FALSE_ALARMS:
+    if num > MIN_RECEIVERS + 1 and probability < _SUSPICIOUS:
         without = [_fitted(_without(arrivals, index), area) for index in range(num)]
-        chi2 = np.array([math.inf if fit is None else fit.chi2 for fit in without])
+        chi2 = np.array([fit.chi2 for fit in without])
         best, second = np.argsort(chi2)[:2]
         fit = without[int(best)]
         explains = chi2[best] <= _GREATEST_UNEXPLAINED * everything.chi2
-        others_agree = scipy.stats.chi2.sf(chi2[best], num - 1 - MIN_RECEIVERS) > FALSE_ALARMS
+        others_agree = scipy.stats.chi2.sf(chi2[best], num - 1 - MIN_RECEIVERS) > _OTHERS_AGREE
         is_alone = chi2[second] - chi2[best] > _LEAST_LEAD
-        if fit is not None and explains and others_agree and is_alone:
+        if explains and others_agree and is_alone:
             suspect = arrivals.receivers[int(best)].rx_id
             excess_s, _ = excess_delays(arrivals, fit.latitude, fit.longitude, 0.0)
             others = np.delete(excess_s, int(best))
             suspect_us = float(excess_s[int(best)] - others.mean()) * 1e6
             others_rms_us = float(others.std()) * 1e6
-    return Misfit(everything.rms_us, probability, suspect, suspect_us, others_rms_us)
+    rms_us = float(np.sqrt(np.mean(everything.residuals_s**2))) * 1e6
+    return Misfit(rms_us, probability, suspect, suspect_us, others_rms_us)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Fit:
     latitude: float
     longitude: float
     chi2: float
-    rms_us: float
+    residuals_s: NDArray[np.float64]
 
 
-def _fitted(arrivals: Arrivals, area: Area | None) -> _Fit | None:
-    """Sum of the squared normalised residuals at the best position of a group of arrival times."""
-    pairs = tuple(
-        TimeDifference(0, index, float(time_s - arrivals.times_s[0]) * 1e6, 1.0, 1.0, None)
-        for index, time_s in enumerate(arrivals.times_s)
-        if index
-    )
-    # Of equal weight here: the sum below is what is judged.
-    try:
-        fix = locate(arrivals.receivers, pairs, area=area, systematic_us=float(arrivals.std_s.mean()) * 1e6)
-    except PositionError:
-        return None
-    excess_s, design = excess_delays(arrivals, fix.latitude, fix.longitude, 0.0)
-    root = 1 / arrivals.std_s
-    # One step without robust weights, which would hide a single large residual.
-    step, *_ = np.linalg.lstsq(design * root[:, None], excess_s * root * SPEED_OF_LIGHT_M_PER_S, rcond=1e-9)
-    left_s = excess_s - design @ step / SPEED_OF_LIGHT_M_PER_S
-    return _Fit(
-        fix.latitude,
-        fix.longitude,
-        float(np.sum((left_s / arrivals.std_s) ** 2)),
-        float(np.sqrt(np.mean(excess_s**2))) * 1e6,
-    )
+def _fitted(arrivals: Arrivals, area: Area | None) -> _Fit:
+    """Best position of a group of arrival times, and the sum of the squared normalised residuals."""
+    lat, lon, residuals_s = least_squares(arrivals, area)
+    return _Fit(lat, lon, float(np.sum((residuals_s / arrivals.std_s) ** 2)), residuals_s)
 
 
 def _without(arrivals: Arrivals, index: int) -> Arrivals:
     kept = [receiver for number, receiver in enumerate(arrivals.receivers) if number != index]
-    return Arrivals(kept, np.delete(arrivals.times_s, index), np.delete(arrivals.std_s, index))
+    others = [np.delete(values, index) for values in (arrivals.times_s, arrivals.own_std_s, arrivals.std_s)]
+    return Arrivals(kept, *others)
 
 
 @dataclass(frozen=True, eq=False)
