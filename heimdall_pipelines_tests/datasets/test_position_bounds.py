@@ -93,8 +93,10 @@ def test_the_bound_is_that_of_the_receivers_that_detect():
         std_s = np.sqrt(1 / (8 * np.pi**2 * mean_square_hz2 * carrier_hz * of.spec.duration_s) + 50e-9**2)
         expected = position_bound(made.truth.tx_latitude, made.truth.tx_longitude, receivers, std_s * 1e6)
         bound = made.truth.position_bound
-        assert bound.semi_major_m == pytest.approx(expected.semi_major_m, abs=6e-4)  # stored to the mm
-        assert bound.semi_minor_m == pytest.approx(expected.semi_minor_m, abs=6e-4)
+        # Stored to the mm, from azimuths on the ground; the other follows straight lines through the ellipsoid, which
+        # leave the ground at up to 1 degree: 1.5e-4 of the distance.
+        assert bound.semi_major_m == pytest.approx(expected.semi_major_m, rel=2e-4, abs=6e-4)
+        assert bound.semi_minor_m == pytest.approx(expected.semi_minor_m, rel=2e-4, abs=6e-4)
         turned = abs(bound.azimuth_deg - expected.azimuth_deg) % 180
         assert min(turned, 180 - turned) < 0.01
         assert bound.reason is None
