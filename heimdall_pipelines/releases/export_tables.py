@@ -2,10 +2,8 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 import pyarrow as pa
@@ -14,8 +12,10 @@ from numpy.typing import NDArray
 
 from heimdall_pipelines.learning.columns import schema_of, split_column
 from heimdall_pipelines.learning.splits import SplitDefinition, labels_of
+from heimdall_pipelines.releases.ahead import ahead, groups_of
 from heimdall_pipelines.releases.arrow_rows import BoundModel, RowTables, row_tables
 from heimdall_pipelines.releases.folder_writing import HashedFile, NewFolder
+from heimdall_pipelines.releases.leaves import truth_leaves_of_tables
 from heimdall_pipelines.releases.splitting import Places, days_of, link_labels
 from heimdall_pipelines.store.releases import TextRow
 
@@ -32,6 +32,8 @@ class WrittenTables:
     places : Places
     num_samples, num_links, num_differences : int
     feature_versions : frozenset of int
+    truth_leaves : list of bytes
+        Of each sample; empty for sessions, whose truth is not known.
     """
 
     places: Places
@@ -39,6 +41,7 @@ class WrittenTables:
     num_links: int
     num_differences: int
     feature_versions: frozenset[int]
+    truth_leaves: list[bytes]
 
 
 def table_file(table: str) -> str:
@@ -66,7 +69,7 @@ def write_rows(
     """
     kinds = [one.kind for one in definitions]
     of_receivers = next((one for one in definitions if one.kind == "receivers"), None)
-    places, versions = Places(), set[int]()
+    places, versions, truths = Places(), set[int](), list[bytes]()
     num_samples = num_links = num_differences = 0
     with ExitStack() as stack:
         samples = _writer(stack, stack.enter_context(folder.file(_UNSPLIT, is_part=False)), schema_of("samples"))
@@ -74,10 +77,12 @@ def write_rows(
         pairs = _writer(
             stack, stack.enter_context(folder.file(table_file("time_differences"))), schema_of("time_differences")
         )
-        for some in _groups_ahead(rows, ROWS_AT_ONCE):
+        for some in ahead(groups_of(rows, ROWS_AT_ONCE)):
             tables = row_tables(some, bounds)
-            _gather(places, tables, needs_receivers=of_receivers is not None)
+            gather_places(places, tables, needs_receivers=of_receivers is not None)
             versions |= {row.feature_version for row in some}
+            if bounds is not None:
+                truths += truth_leaves_of_tables(tables.samples, tables.links)
             samples.write_table(tables.samples)
             links.write_table(_with_link_labels(tables.links, of_receivers))
             if len(tables.differences):
@@ -86,7 +91,7 @@ def write_rows(
             num_links += len(tables.links)
             num_differences += len(tables.differences)
             progress(num_samples)
-    return WrittenTables(places, num_samples, num_links, num_differences, frozenset(versions))
+    return WrittenTables(places, num_samples, num_links, num_differences, frozenset(versions), truths)
 
 
 def write_samples(folder: NewFolder, codes: dict[str, NDArray[np.int8]]) -> None:
@@ -117,19 +122,6 @@ def write_table(folder: NewFolder, table: str, batches: Iterator[pa.Table]) -> i
     return num
 
 
-def _groups_ahead(rows: Iterator[TextRow], size: int) -> Iterator[list[TextRow]]:
-    """Groups of rows, of which the next is fetched while the caller works on one: the server prints JSON meanwhile."""
-    with ThreadPoolExecutor(1, thread_name_prefix="export") as executor:
-        waiting = executor.submit(_group, rows, size)
-        while some := waiting.result():
-            waiting = executor.submit(_group, rows, size)
-            yield some
-
-
-def _group(rows: Iterator[TextRow], size: int) -> list[TextRow]:
-    return list(islice(rows, size))
-
-
 def _writer(stack: ExitStack, file: HashedFile, schema: pa.Schema) -> pq.ParquetWriter:
     texts = [one.name for one in schema if pa.types.is_string(one.type)]
     return stack.enter_context(
@@ -144,7 +136,8 @@ def _writer(stack: ExitStack, file: HashedFile, schema: pa.Schema) -> pq.Parquet
     )
 
 
-def _gather(places: Places, tables: RowTables, *, needs_receivers: bool) -> None:
+def gather_places(places: Places, tables: RowTables, *, needs_receivers: bool) -> None:
+    """Add the positions of some rows to those that splits are made from."""
     places.sample_idx.append(tables.samples["sample_idx"].to_numpy().astype(np.int64))
     places.tx_lats_deg.append(_filled(tables.samples["tx_latitude"]))
     places.tx_lons_deg.append(_filled(tables.samples["tx_longitude"]))

@@ -9,9 +9,6 @@ import pyarrow.parquet as pq
 from heimdall_pipelines.learning.columns import TABLES
 from heimdall_pipelines.learning.description import MERKLE_FILE, RELEASE_FILE, ExportDescription
 from heimdall_pipelines.learning.splits import SplitDefinition
-from heimdall_pipelines.model.dataset_parameters import completed
-from heimdall_pipelines.model.dataset_spec import parse_spec
-from heimdall_pipelines.releases.arrow_rows import BoundModel
 from heimdall_pipelines.releases.card import card_text
 from heimdall_pipelines.releases.croissant import croissant_text
 from heimdall_pipelines.releases.export_tables import (
@@ -24,14 +21,15 @@ from heimdall_pipelines.releases.export_tables import (
 from heimdall_pipelines.releases.folder_writing import ExportError, NewFolder, new_folder
 from heimdall_pipelines.releases.iq_choice import IqChoice, iq_items
 from heimdall_pipelines.releases.iq_writing import ShardWriter, iq_table_batches
-from heimdall_pipelines.releases.leaves import parameters_hash
+from heimdall_pipelines.releases.leaves import iq_digest, parameters_hash
 from heimdall_pipelines.releases.licences import DEFAULT_LICENCE, licence_of, licence_text
-from heimdall_pipelines.releases.merkle import GROUP_SIZE, group_hashes, root_hash
+from heimdall_pipelines.releases.merkle import GROUP_SIZE, group_hashes, root_hash, truth_root_hash
 from heimdall_pipelines.releases.names import parse_release_name
-from heimdall_pipelines.releases.reading import leaves_of_export
+from heimdall_pipelines.releases.reading import leaves_of_export, released_iq
 from heimdall_pipelines.releases.refusals import require_ready
 from heimdall_pipelines.releases.releasing import only_feature_version, parameters_of, splits_of_dataset
 from heimdall_pipelines.releases.splitting import describe_splits, split_codes
+from heimdall_pipelines.releases.stored_rows import bound_model
 from heimdall_pipelines.store.dataset_snapshot import DatasetSnapshot, open_snapshot
 from heimdall_pipelines.store.datasets import Dataset, get_dataset
 from heimdall_pipelines.store.releases import (
@@ -166,6 +164,8 @@ def _write(
     shards = ShardWriter(files)
     num_iq = write_table(files, "iq", iq_table_batches(iq_items(snapshot, stores.objects, choice, num_samples), shards))
     splits = describe_splits(definitions, written.places, codes)
+    parameters = parameters_hash(description.parameters())
+    truth_root = truth_root_hash(parameters, written.truth_leaves, iq_digest(released_iq(files.path)))
     if release is not None:
         groups = [release.group_hashes[at : at + 32] for at in range(0, len(release.group_hashes), 32)]
         for kind, split in splits.items():
@@ -177,8 +177,8 @@ def _write(
         root = release.root
     else:
         groups = group_hashes(leaves_of_export(files.path, has_differences=description.has_time_differences))
-        root = root_hash(parameters_hash(description.parameters()), groups)
-    description = replace(description, splits=splits, root=root.hex())
+        root = root_hash(parameters, groups)
+    description = replace(description, splits=splits, root=root.hex(), truth_root=truth_root.hex())
     counts = {
         "samples": written.num_samples,
         "links": written.num_links,
@@ -200,17 +200,6 @@ def finish(files: NewFolder, description: ExportDescription, counts: dict[str, i
     sums = {table: files.sha256(table_file(table)) for table in TABLES}
     sizes = {table: files.size_bytes(table_file(table)) for table in TABLES}
     files.write("croissant.json", croissant_text(description, sums, sizes))
-
-
-def bound_model(dataset: Dataset) -> BoundModel:
-    """What the bound of a dataset's positions needs."""
-    spec = parse_spec(completed(dataset.spec_json))
-    return BoundModel(
-        sample_rate_hz=float(spec.sample_rate_hz),
-        bandwidth_hz=float(spec.bandwidth_hz),
-        duration_s=spec.duration_s,
-        clock_std_s=spec.receiver_clock_ns * 1e-9,
-    )
 
 
 def throttled(progress: Progress, label: str, num_samples: int) -> Callable[[int], None]:

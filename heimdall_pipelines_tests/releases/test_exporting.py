@@ -12,6 +12,7 @@ from io import BytesIO
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from sqlalchemy import text
 
 from heimdall_pipelines.learning.columns import COLUMNS, LINK_TRUTH, TABLES, columns_of
 from heimdall_pipelines.model.truth import LinkTruth
@@ -19,11 +20,12 @@ from heimdall_pipelines.releases import export_tables
 from heimdall_pipelines.releases.exporting import export_dataset
 from heimdall_pipelines.releases.folder_writing import ExportError, NewFolder, new_folder
 from heimdall_pipelines.releases.iq_choice import IqChoiceError
-from heimdall_pipelines.releases.leaves import RELEASED, values_of_tables
 from heimdall_pipelines.releases.reading import groups_of_export
+from heimdall_pipelines.releases.table_rows import values_of_tables
 from heimdall_pipelines.rf.positioning import Receiver, position_bound
+from heimdall_pipelines.store.digest_rows import digested_columns
 from heimdall_pipelines.store.digests import counted_columns, digest_of
-from heimdall_pipelines.store.releases import has_time_differences, rows_for_leaves
+from heimdall_pipelines.store.releases import has_time_differences
 from heimdall_pipelines_tests.datasets.support import iq_sha256
 from heimdall_pipelines_tests.releases.support import NAME, content
 
@@ -48,12 +50,22 @@ def test_an_export_has_everything_that_the_database_has(exported):
     (group,) = groups_of_export(exported.folder, has_differences=has_time_differences())
     values = list(values_of_tables(group.samples, group.links, group.differences))
     with stores.database.transaction() as connection:
-        stored = list(rows_for_leaves(connection, dataset_id, 0, 12))
-    assert len(stored) == len(values) == 12
-    for row, ours in zip(stored, values, strict=True):
-        assert digest_of(RELEASED, "measurement_features", ours) == digest_of(RELEASED, "measurement_features", row)
-    left_out = {column.name for column in counted_columns("measurement_features")} - RELEASED
-    assert left_out == {"id", "dataset_id", "recording_session_id", "segment_idx", "session_revision"}
+        stored = connection.execute(
+            text(
+                f"SELECT {digested_columns('measurement_features')} FROM heimdall.measurement_features"
+                " WHERE dataset_id = :id ORDER BY sample_idx"
+            ),
+            {"id": dataset_id},
+        ).mappings()
+        rows = [dict(row) for row in stored]
+    assert len(rows) == len(values) == 12
+    left_out = {"id", "dataset_id", "recording_session_id", "segment_idx", "session_revision"}
+    exported_columns = {column.name for column in counted_columns("measurement_features")} - left_out
+    for row, ours in zip(rows, values, strict=True):
+        assert set(ours) == exported_columns
+        for name in exported_columns:
+            one, other = (digest_of([name], "measurement_features", given) for given in (ours, row))
+            assert one == other, name
 
 
 def test_links_have_a_column_for_each_field_of_their_truth():
