@@ -1,7 +1,7 @@
 """Writes the tables of an export from a stream of rows, in bounded memory."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -12,14 +12,11 @@ from numpy.typing import NDArray
 
 from heimdall_pipelines.learning.columns import schema_of, split_column
 from heimdall_pipelines.learning.splits import SplitDefinition, labels_of
-from heimdall_pipelines.releases.ahead import ahead, groups_of
-from heimdall_pipelines.releases.arrow_rows import BoundModel, RowTables, row_tables
+from heimdall_pipelines.releases.arrow_rows import RowTables
 from heimdall_pipelines.releases.folder_writing import HashedFile, NewFolder
-from heimdall_pipelines.releases.leaves import truth_leaves_of_tables
 from heimdall_pipelines.releases.splitting import Places, days_of, link_labels
-from heimdall_pipelines.store.releases import TextRow
 
-ROWS_AT_ONCE = 1024  # samples: a group of rows in each file
+_COPIED_AT_ONCE = 16_384  # rows of samples
 _UNSPLIT = "samples-without-splits.parquet"
 
 
@@ -32,8 +29,6 @@ class WrittenTables:
     places : Places
     num_samples, num_links, num_differences : int
     feature_versions : frozenset of int
-    truth_leaves : list of bytes
-        Of each sample; empty for sessions, whose truth is not known.
     """
 
     places: Places
@@ -41,7 +36,6 @@ class WrittenTables:
     num_links: int
     num_differences: int
     feature_versions: frozenset[int]
-    truth_leaves: list[bytes]
 
 
 def table_file(table: str) -> str:
@@ -51,8 +45,7 @@ def table_file(table: str) -> str:
 
 def write_rows(
     folder: NewFolder,
-    rows: Iterator[TextRow],
-    bounds: BoundModel | None,
+    tables_of_groups: Iterable[RowTables],
     definitions: Sequence[SplitDefinition],
     progress: Callable[[int], None],
 ) -> WrittenTables:
@@ -61,15 +54,15 @@ def write_rows(
     Parameters
     ----------
     folder : NewFolder
-    rows : iterator of TextRow
-    bounds : BoundModel or None
+    tables_of_groups : iterable of RowTables
+        Of successive samples.
     definitions : sequence of SplitDefinition
     progress : callable
         Called with the number of samples so far.
     """
     kinds = [one.kind for one in definitions]
     of_receivers = next((one for one in definitions if one.kind == "receivers"), None)
-    places, versions, truths = Places(), set[int](), list[bytes]()
+    places, versions = Places(), set[int]()
     num_samples = num_links = num_differences = 0
     with ExitStack() as stack:
         samples = _writer(stack, stack.enter_context(folder.file(_UNSPLIT, is_part=False)), schema_of("samples"))
@@ -77,21 +70,18 @@ def write_rows(
         pairs = _writer(
             stack, stack.enter_context(folder.file(table_file("time_differences"))), schema_of("time_differences")
         )
-        for some in ahead(groups_of(rows, ROWS_AT_ONCE)):
-            tables = row_tables(some, bounds)
+        for tables in tables_of_groups:
             gather_places(places, tables, needs_receivers=of_receivers is not None)
-            versions |= {row.feature_version for row in some}
-            if bounds is not None:
-                truths += truth_leaves_of_tables(tables.samples, tables.links)
+            versions |= set(tables.samples["feature_version"].unique().to_pylist())
             samples.write_table(tables.samples)
             links.write_table(_with_link_labels(tables.links, of_receivers))
             if len(tables.differences):
                 pairs.write_table(tables.differences)
-            num_samples += len(some)
+            num_samples += len(tables.samples)
             num_links += len(tables.links)
             num_differences += len(tables.differences)
             progress(num_samples)
-    return WrittenTables(places, num_samples, num_links, num_differences, frozenset(versions), truths)
+    return WrittenTables(places, num_samples, num_links, num_differences, frozenset(versions))
 
 
 def write_samples(folder: NewFolder, codes: dict[str, NDArray[np.int8]]) -> None:
@@ -101,7 +91,7 @@ def write_samples(folder: NewFolder, codes: dict[str, NDArray[np.int8]]) -> None
     with ExitStack() as stack:
         writer = _writer(stack, stack.enter_context(folder.file(table_file("samples"))), schema)
         start = 0
-        for batch in pq.ParquetFile(source).iter_batches(batch_size=16 * ROWS_AT_ONCE):
+        for batch in pq.ParquetFile(source).iter_batches(batch_size=_COPIED_AT_ONCE):
             table = pa.Table.from_batches([batch])
             for kind, found in codes.items():
                 labels = pa.array(labels_of(found[start : start + len(table)]).tolist(), pa.string())

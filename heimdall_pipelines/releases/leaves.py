@@ -144,20 +144,30 @@ def _digests(
     encoded, known = zip(*(_encoded(table[one.name], one, encode) for one in columns), strict=True)
     starts = np.cumsum(counts) - counts
     has_rows = np.flatnonzero(counts)
-    used = np.logical_or.reduceat(np.stack(known, axis=1), starts[has_rows], axis=0)
-    for pattern in np.unique(used, axis=0):  # hardly ever more than a few
+    used = np.packbits(np.logical_or.reduceat(np.stack(known, axis=1), starts[has_rows], axis=0), axis=1)
+    for pattern in {row.tobytes() for row in used}:  # hardly ever more than a few
         mine = np.zeros(len(indices), bool)
-        mine[has_rows[(used == pattern).all(axis=1)]] = True
-        chosen, of_mine = np.flatnonzero(pattern), np.repeat(mine, counts)
-        rows = np.concatenate([encoded[at][of_mine] for at in chosen], axis=1)
+        mine[has_rows[(used == np.frombuffer(pattern, np.uint8)).all(axis=1)]] = True
+        chosen = np.flatnonzero(np.unpackbits(np.frombuffer(pattern, np.uint8), count=len(columns)))
+        rows = _side_by_side([encoded[at] for at in chosen], np.repeat(mine, counts))
         header = _header(tuple(columns[at] for at in chosen))
-        content = memoryview(np.ascontiguousarray(rows)).cast("B")
+        content = memoryview(rows).cast("B")
         ends = (np.cumsum(counts[mine]) * rows.shape[1]).tolist()
         for at, start, end in zip(np.flatnonzero(mine).tolist(), [0, *ends[:-1]], ends, strict=True):
             digest = sha256(header)
             digest.update(content[start:end])
             digests[at] = digest.digest()
     return digests
+
+
+def _side_by_side(columns: Sequence[NDArray[np.uint8]], wanted: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Rows of the bytes of several columns."""
+    rows = np.empty((int(wanted.sum()), sum(column.shape[1] for column in columns)), np.uint8)
+    start = 0
+    for column in columns:
+        rows[:, start : start + column.shape[1]] = column if len(rows) == len(column) else column[wanted]
+        start += column.shape[1]
+    return rows
 
 
 @cache

@@ -15,8 +15,8 @@ from heimdall_pipelines.releases.leaves import leaves_of_tables, truth_leaves_of
 from heimdall_pipelines.releases.merkle import GROUP_SIZE
 from heimdall_pipelines.releases.table_rows import values_of_tables
 
-SAMPLES_AT_ONCE = 8 * GROUP_SIZE
-_ROWS_AT_ONCE = 16_384
+SAMPLES_AT_ONCE = 2 * GROUP_SIZE
+_ROWS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)

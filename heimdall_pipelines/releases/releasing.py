@@ -168,8 +168,8 @@ def _leaves(
     """Leaves of the samples; their positions are gathered on the way."""
     throttle = Throttle(PROGRESS_INTERVAL_S)
     needs_receivers = any(one.kind == "receivers" for one in definitions)
-    for group in stored_groups(snapshot, num_samples):
-        gather_places(places, group.tables, needs_receivers=needs_receivers)
-        yield from group.leaves()
+    for stored in stored_groups(snapshot, num_samples):
+        gather_places(places, stored.tables, needs_receivers=needs_receivers)
+        yield from stored.group.leaves()
         if throttle.is_due():
-            progress(f"releasing {snapshot.dataset.name}: {group.first_idx / num_samples:.0%}")
+            progress(f"releasing {snapshot.dataset.name}: {stored.first_idx / num_samples:.0%}")

@@ -1,6 +1,6 @@
 """Reads a dataset's rows from the database as the tables that an export has, in groups of samples."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -16,7 +16,7 @@ from heimdall_pipelines.store.dataset_snapshot import DatasetSnapshot
 from heimdall_pipelines.store.datasets import Dataset
 from heimdall_pipelines.store.releases import TextRow, has_time_differences, rows_as_text, stored_iq_sums
 
-SAMPLES_AT_ONCE = 4 * GROUP_SIZE
+SAMPLES_AT_ONCE = 2 * GROUP_SIZE  # also a group of rows in each exported file
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,6 @@ class StoredGroup:
         """The same as an export has it."""
         differences = self.tables.differences if has_time_differences() else None
         return SampleGroup(self.tables.samples, self.tables.links, differences, self.iq)
-
-    def leaves(self) -> list[bytes]:
-        """Leaves of the samples."""
-        return self.group.leaves()
 
 
 def stored_groups(snapshot: DatasetSnapshot, num_samples: int, size: int = SAMPLES_AT_ONCE) -> Iterator[StoredGroup]:
@@ -76,6 +72,12 @@ def _iq_table(stored: list[tuple[int, Mapping[str, str]]]) -> pa.Table:
     rows = [(index, rx_id, sha256) for index, sums in stored for rx_id, sha256 in sorted(sums.items())]
     schema = pa.schema([schema_of("iq").field(name) for name in ("sample_idx", "rx_id", "sha256")])
     return pa.table([list(column) for column in zip(*rows, strict=True)] or [[], [], []], schema=schema)
+
+
+def session_tables(rows: Iterable[TextRow]) -> Iterator[RowTables]:
+    """Tables of the rows of sessions, some at a time."""
+    for some in ahead(groups_of(rows, SAMPLES_AT_ONCE)):
+        yield row_tables(some, None)
 
 
 def bound_model(dataset: Dataset) -> BoundModel:
