@@ -13,6 +13,7 @@ from benchmarks import (
     bench_features,
     bench_importing,
     bench_recording,
+    bench_releases,
     bench_scale,
     bench_sessions,
     bench_synthesis,
@@ -29,6 +30,7 @@ MEASURES = (
     bench_recording,
     bench_datasets,
     bench_checks,
+    bench_releases,
     bench_cluster,
     bench_command_line,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from typing import Any
@@ -25,7 +26,6 @@ _LEVEL, _SNR = "rssi_dbm", "snr_db"
 _FEATURES = (_LEVEL, _SNR, "frequency_offset_hz")
 _ABSENT_DBM = -150.0  # a level below any that is detected
 _DRMS = float(np.sqrt(-2 * np.log(0.05)))  # of an ellipse of 95 %, over its standard deviation
-_MANY = 5000  # training samples from which several threads are faster
 _FEW = 20  # samples with which a model is trained at least
 
 
@@ -346,17 +346,19 @@ def _sorted_levels(samples: SampleArrays, width: int) -> NDArray[np.float64]:
 
 
 def _trees(task: _Task, train: NDArray[np.float64], test: NDArray[np.float64]) -> Located:
-    kind = _learner("ensemble", "HistGradientBoostingRegressor")
-    # Threads that wait for each other on a busy machine take longer than one, unless there is much to do.
-    num_threads = None if len(train) >= _MANY else 1
-    with _learner_module("threadpoolctl").threadpool_limits(num_threads, user_api="openmp"):
-        outputs = [
-            kind(max_iter=ITERATIONS, learning_rate=0.1, early_stopping=False, random_state=task.seed)
-            .fit(train, task.train.targets_m[:, axis])
-            .predict(test)
-            for axis in (0, 1)
-        ]
-    return np.stack(outputs, axis=-1)
+    """East and north by models of their own, at the same time."""
+    kind, limits = _learner("ensemble", "HistGradientBoostingRegressor"), _learner_module("threadpoolctl")
+
+    def predicted(axis: int) -> NDArray[np.float64]:
+        # One thread each: OpenMP's threads wait for each other, on a busy machine longer than they compute, and sums
+        # in one thread are the same on every machine.
+        with limits.threadpool_limits(1, user_api="openmp"):
+            model = kind(max_iter=ITERATIONS, learning_rate=0.1, early_stopping=False, random_state=task.seed)
+            outputs: NDArray[np.float64] = model.fit(train, task.train.targets_m[:, axis]).predict(test)
+            return outputs
+
+    with ThreadPoolExecutor(2, thread_name_prefix="trees") as executor:
+        return np.stack(list(executor.map(predicted, (0, 1))), axis=-1)
 
 
 def _learner(module: str, name: str) -> Any:
