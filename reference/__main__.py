@@ -19,6 +19,8 @@ PARSER.add_argument("--write", action="store_true", help="write reference/result
 
 if __name__ == "__main__":
     arguments = PARSER.parse_args()
+    if arguments.output.exists():
+        PARSER.error(f"{arguments.output} exists already: give another --output, or remove it")
     spec = read_spec()
     result = make_reference(
         spec,

@@ -12,8 +12,6 @@ from heimdall_pipelines.datasets.generating import make_batch
 from heimdall_pipelines.datasets.samples import Recipe
 from heimdall_pipelines.datasets.validation import validate_dataset
 from heimdall_pipelines.datasets.workers import Workers
-from heimdall_pipelines.learning.baselines import evaluate_baselines
-from heimdall_pipelines.learning.folder import ExportFolder
 from heimdall_pipelines.local.stack import Stack
 from heimdall_pipelines.releases.exporting import export_dataset
 from heimdall_pipelines.releases.releasing import release_dataset
@@ -27,6 +25,7 @@ from heimdall_pipelines.store.releases import set_baselines
 from heimdall_pipelines.store.stores import Stores, open_stores
 from heimdall_pipelines.terrain.ground import ground_of
 from reference.result import ReferenceResult, compared_indices, regenerate
+from reference.scoring import score_in_parallel
 from reference.specification import ReferenceSpec
 
 Progress = Callable[[str], None]
@@ -79,6 +78,9 @@ def make_on_stores(
     with clock.step("validating"):
         validation = validate_dataset(stores, spec.name, seed=0)
     progress(f"health: {validation.health_status}")
+    for outcome in validation.outcomes:
+        if not outcome.passed:
+            progress(f"{outcome.name}: {outcome.numbers}")
     with clock.step("releasing"):
         release = release_dataset(
             stores, spec.name, version=spec.version, licence=spec.licence, split_seed=spec.split_seed
@@ -88,7 +90,7 @@ def make_on_stores(
         with clock.step("exporting"):
             export_dataset(stores, spec.label, unscored)
         with clock.step("scoring"):
-            report = evaluate_baselines(ExportFolder.open(unscored), **spec.baselines, progress=progress).to_json()
+            report = score_in_parallel(unscored, workers, spec.baselines).to_json()
             set_baselines(stores.database, release.dataset_id, release.version, report)
         with clock.step("exporting"):
             description = with_baselines(unscored, folder, report)

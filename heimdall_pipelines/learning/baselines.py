@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib import import_module
@@ -21,6 +21,7 @@ from heimdall_pipelines.rf.tdoa import TimeDifference
 
 NEIGHBOURS = 10
 ITERATIONS = 300  # of the trees
+BOUND = "Cramer-Rao bound"
 LEARNED = ("nearest neighbours, levels", "trees, levels")
 _LEVEL, _SNR = "rssi_dbm", "snr_db"
 _FEATURES = (_LEVEL, _SNR, "frequency_offset_hz")
@@ -110,6 +111,8 @@ def evaluate_baselines(
     seed: int = 0,
     max_train: int = 100_000,
     max_tdoa: int = 2000,
+    splits: Sequence[str] | None = None,
+    names: Sequence[str] | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> BaselineReport:
     """Locate the test samples of every split by every baseline.
@@ -124,6 +127,8 @@ def evaluate_baselines(
         Most training samples of a model.
     max_tdoa : int, optional
         Most test samples that are located by time differences, which take some 10 ms each.
+    splits, names : sequence of str, optional
+        Only these, of `BASELINES` and `BOUND`; rows do not depend on which others are evaluated.
     progress : callable, optional
         Called with a line before each baseline.
 
@@ -134,9 +139,11 @@ def evaluate_baselines(
     """
     rows: list[BaselineRow] = []
     bounds = _bounds_m(export)
-    for split in export.description.splits:
+    for split in export.description.splits if splits is None else splits:
         task = _task(export, split, seed=seed, max_train=max_train, max_tdoa=max_tdoa)
         for name, method in BASELINES.items():
+            if names is not None and name not in names:
+                continue
             progress(f"{split}: {name}")
             reason = _reason_against(task, name)
             if reason is not None:
@@ -149,12 +156,12 @@ def evaluate_baselines(
                 if len(located)
                 else BaselineRow(split, name, reason="no sample could be located")
             )
+        if names is not None and BOUND not in names:
+            continue
         of_test = bounds[np.isin(bounds[:, 0], task.test.sample_idx), 1]
         of_test = of_test[np.isfinite(of_test)]
         rows.append(
-            BaselineRow.of(split, "Cramer-Rao bound", of_test)
-            if len(of_test)
-            else BaselineRow(split, "Cramer-Rao bound", reason="no bound")
+            BaselineRow.of(split, BOUND, of_test) if len(of_test) else BaselineRow(split, BOUND, reason="no bound")
         )
     return BaselineReport(seed, tuple(rows))
 
