@@ -76,7 +76,9 @@ class ReferenceResult:
 
     def to_text(self) -> str:
         """Content of the file."""
-        return json.dumps(asdict(self), indent=1) + "\n"
+        values = asdict(self)
+        samples = ",\n".join(f"  {json.dumps(sample)}" for sample in values.pop("samples"))
+        return f'{json.dumps(values, indent=1)[:-2]},\n "samples": [\n{samples}\n ]\n}}\n'
 
     @classmethod
     def read(cls) -> Self:

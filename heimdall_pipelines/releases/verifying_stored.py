@@ -6,8 +6,8 @@ from typing import Any
 from heimdall_pipelines.datasets.samples import GeneratorVersionError, Recipe
 from heimdall_pipelines.datasets.workers import Workers
 from heimdall_pipelines.releases.arrow_rows import MalformedRowsError
-from heimdall_pipelines.releases.leaves import parameters_hash
-from heimdall_pipelines.releases.merkle import GROUP_SIZE, HASH_BYTES, group_hashes, root_hash
+from heimdall_pipelines.releases.leaves import iq_digest, parameters_hash
+from heimdall_pipelines.releases.merkle import GROUP_SIZE, HASH_BYTES, group_hashes, root_hash, truth_root_hash
 from heimdall_pipelines.releases.names import ReleaseName
 from heimdall_pipelines.releases.reading import iq_sums
 from heimdall_pipelines.releases.releasing import parameters_of
@@ -73,6 +73,8 @@ def _verify_rows(
     groups = [release.group_hashes[at : at + HASH_BYTES] for at in range(0, len(release.group_hashes), HASH_BYTES)]
     kept: list[ChosenRow] = []
     leaves: list[bytes] = []
+    truths: list[bytes] = []
+    iq = []
     try:
         for stored in stored_groups(snapshot, release.num_samples):
             group, first = stored.group, stored.first_idx
@@ -81,6 +83,8 @@ def _verify_rows(
                 found.add(f"samples from {len(leaves)} on: rows are missing")
                 return []
             leaves += group.leaves()
+            truths += group.truth_leaves()
+            iq.append(group.iq)
             sums = iq_sums(group.iq)
             kept += [(row, sums.get(row["sample_idx"], {})) for row in group.chosen(chosen.intersection(indices))]
     except MalformedRowsError as error:
@@ -100,8 +104,9 @@ def _verify_rows(
     if len(leaves) != release.num_samples:
         found.add(f"samples from {len(leaves)} on: rows are missing")
         return []
-    root = root_hash(parameters_hash(parameters_of(snapshot.dataset)), computed)
-    found.root = root.hex()
+    parameters = parameters_hash(parameters_of(snapshot.dataset))
+    root = root_hash(parameters, computed)
+    found.root, found.truth_root = root.hex(), truth_root_hash(parameters, truths, iq_digest(iq)).hex()
     if root != release.root:
         what = "the dataset's parameters" if computed == groups else "the rows"
         found.add(f"the root is {release.root.hex()}, {what} give {root.hex()}")
