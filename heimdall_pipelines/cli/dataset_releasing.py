@@ -92,7 +92,7 @@ def export(
 def verify(
     release: Annotated[str, typer.Argument(help="Folder of an export, which needs no server, or NAME@VERSION")],
     share: Annotated[str, typer.Option(help="Samples to regenerate from the seed, such as 1% or 0.01")] = "1%",
-    root: Annotated[str | None, typer.Option(help="Root, or root of truth, that the release is known by, in hexadecimal")] = None,
+    root: Annotated[str | None, typer.Option(help="Root or root of truth that it is known by, in hexadecimal")] = None,
     seed: Annotated[int | None, typer.Option(help="Of the choice of samples; default: random")] = None,
     workers: Annotated[
         int | None,
