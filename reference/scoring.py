@@ -33,4 +33,11 @@ def score_in_parallel(folder: Path, workers: Workers, arguments: dict[str, int])
 def score(task: ScoringTask) -> tuple[BaselineRow, ...]:
     """Rows of a task; runs in a worker."""
     export = ExportFolder.open(task.folder)
-    return evaluate_baselines(export, **task.arguments, splits=[task.split], names=[task.name]).rows
+    return evaluate_baselines(
+        export,
+        seed=task.arguments["seed"],
+        max_train=task.arguments["max_train"],
+        max_tdoa=task.arguments["max_tdoa"],
+        splits=[task.split],
+        names=[task.name],
+    ).rows

@@ -112,15 +112,15 @@ def row_tables(rows: Sequence[TextRow], bounds: BoundModel | None) -> RowTables:
 
 def _require_as_generated(rows: Sequence[TextRow], truth: dict[str, Any], extraction: dict[str, Any]) -> None:
     """Refuse edits that no exported column would show, where generation writes a value twice or never."""
-    odd = np.array([not row.tx_known for row in rows])
+    odd = np.zeros(len(rows), bool)
     for name in _OF_SESSIONS:
         odd |= extraction[name].is_valid().to_numpy(zero_copy_only=False)
     for name in _TWICE:
         odd |= _numbers(truth[name]) != np.array([getattr(row, name) for row in rows], np.float64)
     if odd.any():
         raise MalformedRowsError(
-            f"sample {rows[int(odd.argmax())].sample_idx} cannot be exported: truth, tx_known or extraction_metadata "
-            f"were edited; {_SEE}"
+            f"sample {rows[int(odd.argmax())].sample_idx} cannot be exported: truth or extraction_metadata was "
+            f"edited; {_SEE}"
         )
 
 

@@ -148,10 +148,10 @@ def _digests(
     for pattern in {row.tobytes() for row in used}:  # hardly ever more than a few
         mine = np.zeros(len(indices), bool)
         mine[has_rows[(used == np.frombuffer(pattern, np.uint8)).all(axis=1)]] = True
-        chosen = np.flatnonzero(np.unpackbits(np.frombuffer(pattern, np.uint8), count=len(columns)))
+        chosen = np.flatnonzero(np.unpackbits(np.frombuffer(pattern, np.uint8), count=len(columns))).tolist()
         rows = _side_by_side([encoded[at] for at in chosen], np.repeat(mine, counts))
         header = _header(tuple(columns[at] for at in chosen))
-        content = memoryview(rows).cast("B")
+        content = rows.data.cast("B")
         ends = (np.cumsum(counts[mine]) * rows.shape[1]).tolist()
         for at, start, end in zip(np.flatnonzero(mine).tolist(), [0, *ends[:-1]], ends, strict=True):
             digest = sha256(header)

@@ -182,7 +182,6 @@ class TextRow:
     tx_longitude: float | None
     tx_altitude_m: float | None
     tx_power_dbm: float | None
-    tx_known: bool
     num_receivers_in_sample: int
     num_receivers_detected: int
     overall_confidence: float | None

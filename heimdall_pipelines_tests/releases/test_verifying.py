@@ -225,7 +225,6 @@ def test_a_release_in_the_database_is_verified(exported):
 @pytest.mark.parametrize(
     ("edit", "undo"),
     [
-        ("tx_known = false", "tx_known = true"),
         (
             "truth = jsonb_set(truth, '{tx_latitude}', '45')",
             "truth = jsonb_set(truth, '{tx_latitude}', to_jsonb(tx_latitude))",
