@@ -10,7 +10,7 @@ PYTHON ?= $(shell for p in python3.12 python3.13 python3.11 python3 python; do \
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help install demo dev stop test test-fast reliability lint types bench lock clean
-.PHONY: coverage docs notebooks release
+.PHONY: coverage docs notebooks release reference
 
 help:
 	@echo "make demo    everything once: servers, sessions, features, checks, a dataset (RECORDINGS=folder: your recordings)"
@@ -19,7 +19,7 @@ help:
 	@echo "make reliability   all injected faults, including slow tests; updates their table in docs/reliability.md"
 	@echo "make lint    ruff    make types   mypy    make bench   speed and memory    make lock   update the lock files"
 	@echo "make docs    the site, in site/   make notebooks   run them, update pictures   make coverage   report in htmlcov/"
-	@echo "make release build and check sdist and wheel, in dist/"
+	@echo "make release build and check sdist and wheel, in dist/    make reference   the reference dataset and its page"
 
 install: $(READY)
 
@@ -90,6 +90,12 @@ release: install
 	@$(BIN)/python -m build --no-isolation --outdir dist . >/dev/null
 	@$(BIN)/twine check --strict dist/*
 	@HEIMDALL_TEST_DIST=dist $(BIN)/python -m pytest -q --no-header heimdall_pipelines_tests/test_package.py
+
+# Makes the reference dataset (20,000 samples: minutes), with its export in a folder, and writes what it is:
+# reference/result.json and docs/reference.md.
+REFERENCE ?= .heimdall/reference-export
+reference: install
+	@$(BIN)/python -m reference --output $(REFERENCE) --write
 
 # Requires uv (pip install uv): the lock file is for Linux and macOS and for Python 3.11 to 3.13.
 # The second file is for the image of a deployment: a subset of the first, with the same versions.

@@ -15,6 +15,7 @@ from benchmarks import (
     bench_locating,
     bench_positions,
     bench_recording,
+    bench_releases,
     bench_scale,
     bench_sessions,
     bench_synthesis,
@@ -33,6 +34,7 @@ MEASURES = (
     bench_recording,
     bench_datasets,
     bench_checks,
+    bench_releases,
     bench_cluster,
     bench_command_line,
 )

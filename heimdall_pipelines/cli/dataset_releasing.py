@@ -92,7 +92,7 @@ def export(
 def verify(
     release: Annotated[str, typer.Argument(help="Folder of an export, which needs no server, or NAME@VERSION")],
     share: Annotated[str, typer.Option(help="Samples to regenerate from the seed, such as 1% or 0.01")] = "1%",
-    root: Annotated[str | None, typer.Option(help="Root that the release is known by, in hexadecimal")] = None,
+    root: Annotated[str | None, typer.Option(help="Root or root of truth that it is known by, in hexadecimal")] = None,
     seed: Annotated[int | None, typer.Option(help="Of the choice of samples; default: random")] = None,
     workers: Annotated[
         int | None,
@@ -121,7 +121,7 @@ def verify(
             found = verify_release(
                 opened, wanted, share=part, seed=seed, num_workers=num_workers, progress=show_progress
             )
-        if root is not None and found.root != root:
+        if root is not None and root not in (found.root, found.truth_root):
             found.add(f"the root is {found.root}, {root} is expected")
     _print(found)
     raise typer.Exit(0 if found.passed else 1)
@@ -172,3 +172,5 @@ def _print(found: Verification) -> None:
     )
     if found.root is not None:
         output.print(f"root {found.root}", soft_wrap=True)
+    if found.truth_root is not None:
+        output.print(f"root of truth {found.truth_root}", soft_wrap=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from typing import Any
@@ -21,13 +22,13 @@ from heimdall_pipelines.rf.tdoa import TimeDifference
 
 NEIGHBOURS = 10
 ITERATIONS = 300  # of the trees
+BOUND = "Cramer-Rao bound"
 NEAREST_NEIGHBOURS, ROBUST_TDOA = "nearest neighbours, levels", "robust TDoA"
 LEARNED = (NEAREST_NEIGHBOURS, "trees, levels")
 LEVEL, _SNR = "rssi_dbm", "snr_db"
 _FEATURES = (LEVEL, _SNR, "frequency_offset_hz")
 _ABSENT_DBM = -150.0  # a level below any that is detected
 _DRMS = float(np.sqrt(-2 * np.log(0.05)))  # of an ellipse of 95 %, over its standard deviation
-_MANY = 5000  # training samples from which several threads are faster
 _CLOCKS_US = 0.1  # of receivers with GNSS, twice the default of datasets
 _FEW = 20  # samples with which a model is trained at least
 
@@ -113,6 +114,8 @@ def evaluate_baselines(
     seed: int = 0,
     max_train: int = 100_000,
     max_tdoa: int = 2000,
+    splits: Sequence[str] | None = None,
+    names: Sequence[str] | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> BaselineReport:
     """Locate the test samples of every split by every baseline.
@@ -127,6 +130,8 @@ def evaluate_baselines(
         Most training samples of a model.
     max_tdoa : int, optional
         Most test samples that are located by time differences, which take some 10 ms each.
+    splits, names : sequence of str, optional
+        Only these, of `BASELINES` and `BOUND`; rows do not depend on which others are evaluated.
     progress : callable, optional
         Called with a line before each baseline.
 
@@ -137,9 +142,11 @@ def evaluate_baselines(
     """
     rows: list[BaselineRow] = []
     bounds = _bounds_m(export)
-    for split in export.description.splits:
+    for split in export.description.splits if splits is None else splits:
         task = _task(export, split, seed=seed, max_train=max_train, max_tdoa=max_tdoa)
         for name, method in BASELINES.items():
+            if names is not None and name not in names:
+                continue
             progress(f"{split}: {name}")
             reason = _reason_against(task, name)
             if reason is not None:
@@ -152,12 +159,12 @@ def evaluate_baselines(
                 if len(located)
                 else BaselineRow(split, name, reason="no sample could be located")
             )
+        if names is not None and BOUND not in names:
+            continue
         of_test = bounds[np.isin(bounds[:, 0], task.test.sample_idx), 1]
         of_test = of_test[np.isfinite(of_test)]
         rows.append(
-            BaselineRow.of(split, "Cramer-Rao bound", of_test)
-            if len(of_test)
-            else BaselineRow(split, "Cramer-Rao bound", reason="no bound")
+            BaselineRow.of(split, BOUND, of_test) if len(of_test) else BaselineRow(split, BOUND, reason="no bound")
         )
     return BaselineReport(seed, tuple(rows))
 
@@ -383,17 +390,19 @@ def _sorted_levels(samples: SampleArrays, width: int) -> NDArray[np.float64]:
 
 
 def _trees(task: _Task, train: NDArray[np.float64], test: NDArray[np.float64]) -> Located:
-    kind = _learner("ensemble", "HistGradientBoostingRegressor")
-    # Threads that wait for each other on a busy machine take longer than one, unless there is much to do.
-    num_threads = None if len(train) >= _MANY else 1
-    with _learner_module("threadpoolctl").threadpool_limits(num_threads, user_api="openmp"):
-        outputs = [
-            kind(max_iter=ITERATIONS, learning_rate=0.1, early_stopping=False, random_state=task.seed)
-            .fit(train, task.train.targets_m[:, axis])
-            .predict(test)
-            for axis in (0, 1)
-        ]
-    return np.stack(outputs, axis=-1)
+    """East and north by models of their own, at the same time."""
+    kind, limits = _learner("ensemble", "HistGradientBoostingRegressor"), _learner_module("threadpoolctl")
+
+    def predicted(axis: int) -> NDArray[np.float64]:
+        # One thread each: OpenMP's threads wait for each other, on a busy machine longer than they compute, and sums
+        # in one thread are the same on every machine.
+        with limits.threadpool_limits(1, user_api="openmp"):
+            model = kind(max_iter=ITERATIONS, learning_rate=0.1, early_stopping=False, random_state=task.seed)
+            outputs: NDArray[np.float64] = model.fit(train, task.train.targets_m[:, axis]).predict(test)
+            return outputs
+
+    with ThreadPoolExecutor(2, thread_name_prefix="trees") as executor:
+        return np.stack(list(executor.map(predicted, (0, 1))), axis=-1)
 
 
 def _learner(module: str, name: str) -> Any:

@@ -71,6 +71,9 @@ class ExportDescription:
     feature_version : int
     root : str or None
         Root of the Merkle tree in hexadecimal; None for sessions.
+    truth_root : str or None
+        Root over truth and checksums of IQ without features, whose last digits depend on the processor; None for
+        sessions, and in exports of before.
     splits : dict of str to SplitDescription
     iq : str
         none, stored, all or a number.
@@ -100,6 +103,7 @@ class ExportDescription:
     generator_version: int | None = None
     terrain_tiles: list[str] | None = None
     root: str | None = None
+    truth_root: str | None = None
     splits: dict[str, SplitDescription] = field(default_factory=dict)
     tile_sources: dict[str, str] = field(default_factory=dict)
     sessions: tuple[str, ...] = ()

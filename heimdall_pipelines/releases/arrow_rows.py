@@ -36,6 +36,9 @@ _TRUTH_OF_SAMPLE = (  # field of the truth, column
 )
 BOUND_FIELDS = ("semi_major_m", "semi_minor_m", "azimuth_deg")
 _EXTRACTION = ("bandwidth_hz", "segment_ms", "chunk_ms", "num_chunks", "attempts")
+_TWICE = ("tx_latitude", "tx_longitude", "tx_altitude_m", "tx_power_dbm")  # in the truth, and columns of the row
+_SEE = "see: heimdall dataset validate"
+_OF_SESSIONS = ("num_segments", "start_time_unix_ns", "notes", "inputs_sha256")  # in extraction_metadata
 
 
 class MalformedRowsError(HeimdallError):
@@ -90,9 +93,14 @@ def row_tables(rows: Sequence[TextRow], bounds: BoundModel | None) -> RowTables:
     receivers = parsed["receivers"]
     counts = np.diff(receivers.offsets.to_numpy())
     elements = _fields(receivers.flatten())
-    truth = _fields(parsed["truth"])
-    links = _links(elements, _link_truth(truth["receivers"], counts, where), rows, counts)
-    samples = _samples(rows, truth, _fields(parsed["extraction"]))
+    truth, extraction = _fields(parsed["truth"]), _fields(parsed["extraction"])
+    of_links = _link_truth(truth["receivers"], counts, where)
+    if bounds is not None:
+        _require_as_generated(rows, truth, extraction)
+        if not of_links["rx_id"].equals(elements["rx_id"]):
+            raise MalformedRowsError(f"{where} cannot be exported: a truth has other receivers than its row; {_SEE}")
+    links = _links(elements, of_links, rows, counts)
+    samples = _samples(rows, truth, extraction)
     samples |= _bounds(samples, links, counts, bounds, truth["position_bound"])
     schema = schema_of("samples")
     return RowTables(
@@ -101,6 +109,20 @@ def row_tables(rows: Sequence[TextRow], bounds: BoundModel | None) -> RowTables:
         _differences(parsed["differences"], rows),
         counts,
     )
+
+
+def _require_as_generated(rows: Sequence[TextRow], truth: dict[str, Any], extraction: dict[str, Any]) -> None:
+    """Refuse edits that no exported column would show, where generation writes a value twice or never."""
+    odd = np.zeros(len(rows), bool)
+    for name in _OF_SESSIONS:
+        odd |= extraction[name].is_valid().to_numpy(zero_copy_only=False)
+    for name in _TWICE:
+        odd |= _numbers(truth[name]) != np.array([getattr(row, name) for row in rows], np.float64)
+    if odd.any():
+        raise MalformedRowsError(
+            f"sample {rows[int(odd.argmax())].sample_idx} cannot be exported: truth or extraction_metadata was "
+            f"edited; {_SEE}"
+        )
 
 
 def _parse(rows: Sequence[TextRow], where: str) -> dict[str, Any]:
@@ -116,7 +138,7 @@ def _parse(rows: Sequence[TextRow], where: str) -> dict[str, Any]:
             parse_options=pyarrow.json.ParseOptions(explicit_schema=_json_schema(), unexpected_field_behavior="error"),
         )
     except pa.ArrowInvalid as error:
-        raise MalformedRowsError(f"{where} cannot be exported: {error}; see: heimdall dataset validate") from error
+        raise MalformedRowsError(f"{where} cannot be exported: {error}; {_SEE}") from error
     return {name: table[name].combine_chunks() for name in table.column_names}
 
 
@@ -184,11 +206,10 @@ def _link_truth(receivers: pa.ListArray, counts: NDArray[np.int64], where: str) 
     """Fields of the links' truth, one value for each receiver of the rows."""
     if receivers.null_count == len(receivers):
         kinds = {one.name: one.type for one in receivers.type.value_type}
-        return {name: pa.nulls(int(counts.sum()), kinds[name]) for name in LINK_TRUTH}
+        return {name: pa.nulls(int(counts.sum()), kinds[name]) for name in ("rx_id", *LINK_TRUTH)}
     if not np.array_equal(pc.list_value_length(receivers).fill_null(-1).to_numpy(), counts):
         raise MalformedRowsError(
-            f"{where} cannot be exported: a truth has another number of receivers than its row; "
-            "see: heimdall dataset validate"
+            f"{where} cannot be exported: a truth has another number of receivers than its row; {_SEE}"
         )
     return _fields(receivers.flatten())
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 
 from heimdall_pipelines.learning.columns import columns_of
 from heimdall_pipelines.learning.description import ExportDescription
-from heimdall_pipelines.releases.baseline_tables import baseline_table
+from heimdall_pipelines.releases.baseline_tables import baseline_table, headlines
 from heimdall_pipelines.releases.export_tables import table_file
 from heimdall_pipelines.releases.licences import licence_on_hub
 
@@ -81,7 +81,13 @@ def _what(description: ExportDescription) -> str:
             "the features of its signal at several receivers. "
         )
     forced = f"\n**Exported with --force: {description.forced_because}.**\n" if description.forced_because else ""
-    return f"{what}The task is to locate the transmitter.\n{forced}"
+    return f"{what}The task is to locate the transmitter.\n{forced}{_headline(description)}"
+
+
+def _headline(description: ExportDescription) -> str:
+    """How much held-out regions cost: without it the errors of the random split would pass for what a model does."""
+    lines = headlines(description.baselines) if description.baselines is not None else []
+    return "".join(f"\n**{line}**\n" for line in lines)
 
 
 def _files(description: ExportDescription, rows: Mapping[str, int]) -> str:
@@ -167,7 +173,8 @@ def _verification(description: ExportDescription) -> str:
     if description.root is None:
         return "## Verification\n\n`heimdall dataset verify .` compares every file with `SHA256SUMS`.\n"
     return (
-        f"## Verification\n\nRoot: `{description.root}`\n\n"
+        f"## Verification\n\nRoot: `{description.root}`\n\nRoot of truth, the same on every processor that makes these "
+        f"samples: `{description.truth_root}`\n\n"
         "`heimdall dataset verify .` compares every file with `SHA256SUMS`, every row with the root, and regenerates a "
         "random share of the samples from the seed above.\n"
     )

@@ -1,11 +1,9 @@
 """Writes the tables of an export from a stream of rows, in bounded memory."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 import pyarrow as pa
@@ -14,12 +12,11 @@ from numpy.typing import NDArray
 
 from heimdall_pipelines.learning.columns import schema_of, split_column
 from heimdall_pipelines.learning.splits import SplitDefinition, labels_of
-from heimdall_pipelines.releases.arrow_rows import BoundModel, RowTables, row_tables
+from heimdall_pipelines.releases.arrow_rows import RowTables
 from heimdall_pipelines.releases.folder_writing import HashedFile, NewFolder
 from heimdall_pipelines.releases.splitting import Places, days_of, link_labels
-from heimdall_pipelines.store.releases import TextRow
 
-ROWS_AT_ONCE = 1024  # samples: a group of rows in each file
+_COPIED_AT_ONCE = 16_384  # rows of samples
 _UNSPLIT = "samples-without-splits.parquet"
 
 
@@ -48,8 +45,7 @@ def table_file(table: str) -> str:
 
 def write_rows(
     folder: NewFolder,
-    rows: Iterator[TextRow],
-    bounds: BoundModel | None,
+    tables_of_groups: Iterable[RowTables],
     definitions: Sequence[SplitDefinition],
     progress: Callable[[int], None],
 ) -> WrittenTables:
@@ -58,8 +54,8 @@ def write_rows(
     Parameters
     ----------
     folder : NewFolder
-    rows : iterator of TextRow
-    bounds : BoundModel or None
+    tables_of_groups : iterable of RowTables
+        Of successive samples.
     definitions : sequence of SplitDefinition
     progress : callable
         Called with the number of samples so far.
@@ -74,15 +70,14 @@ def write_rows(
         pairs = _writer(
             stack, stack.enter_context(folder.file(table_file("time_differences"))), schema_of("time_differences")
         )
-        for some in _groups_ahead(rows, ROWS_AT_ONCE):
-            tables = row_tables(some, bounds)
-            _gather(places, tables, needs_receivers=of_receivers is not None)
-            versions |= {row.feature_version for row in some}
+        for tables in tables_of_groups:
+            gather_places(places, tables, needs_receivers=of_receivers is not None)
+            versions |= set(tables.samples["feature_version"].unique().to_pylist())
             samples.write_table(tables.samples)
             links.write_table(_with_link_labels(tables.links, of_receivers))
             if len(tables.differences):
                 pairs.write_table(tables.differences)
-            num_samples += len(some)
+            num_samples += len(tables.samples)
             num_links += len(tables.links)
             num_differences += len(tables.differences)
             progress(num_samples)
@@ -96,7 +91,7 @@ def write_samples(folder: NewFolder, codes: dict[str, NDArray[np.int8]]) -> None
     with ExitStack() as stack:
         writer = _writer(stack, stack.enter_context(folder.file(table_file("samples"))), schema)
         start = 0
-        for batch in pq.ParquetFile(source).iter_batches(batch_size=16 * ROWS_AT_ONCE):
+        for batch in pq.ParquetFile(source).iter_batches(batch_size=_COPIED_AT_ONCE):
             table = pa.Table.from_batches([batch])
             for kind, found in codes.items():
                 labels = pa.array(labels_of(found[start : start + len(table)]).tolist(), pa.string())
@@ -117,19 +112,6 @@ def write_table(folder: NewFolder, table: str, batches: Iterator[pa.Table]) -> i
     return num
 
 
-def _groups_ahead(rows: Iterator[TextRow], size: int) -> Iterator[list[TextRow]]:
-    """Groups of rows, of which the next is fetched while the caller works on one: the server prints JSON meanwhile."""
-    with ThreadPoolExecutor(1, thread_name_prefix="export") as executor:
-        waiting = executor.submit(_group, rows, size)
-        while some := waiting.result():
-            waiting = executor.submit(_group, rows, size)
-            yield some
-
-
-def _group(rows: Iterator[TextRow], size: int) -> list[TextRow]:
-    return list(islice(rows, size))
-
-
 def _writer(stack: ExitStack, file: HashedFile, schema: pa.Schema) -> pq.ParquetWriter:
     texts = [one.name for one in schema if pa.types.is_string(one.type)]
     return stack.enter_context(
@@ -144,7 +126,8 @@ def _writer(stack: ExitStack, file: HashedFile, schema: pa.Schema) -> pq.Parquet
     )
 
 
-def _gather(places: Places, tables: RowTables, *, needs_receivers: bool) -> None:
+def gather_places(places: Places, tables: RowTables, *, needs_receivers: bool) -> None:
+    """Add the positions of some rows to those that splits are made from."""
     places.sample_idx.append(tables.samples["sample_idx"].to_numpy().astype(np.int64))
     places.tx_lats_deg.append(_filled(tables.samples["tx_latitude"]))
     places.tx_lons_deg.append(_filled(tables.samples["tx_longitude"]))

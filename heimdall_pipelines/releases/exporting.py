@@ -1,6 +1,6 @@
 """Exports a dataset, or a release of it, as a folder of files that tools for learning open."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,9 +9,7 @@ import pyarrow.parquet as pq
 from heimdall_pipelines.learning.columns import TABLES
 from heimdall_pipelines.learning.description import MERKLE_FILE, RELEASE_FILE, ExportDescription
 from heimdall_pipelines.learning.splits import SplitDefinition
-from heimdall_pipelines.model.dataset_parameters import completed
-from heimdall_pipelines.model.dataset_spec import parse_spec
-from heimdall_pipelines.releases.arrow_rows import BoundModel
+from heimdall_pipelines.releases.arrow_rows import RowTables
 from heimdall_pipelines.releases.card import card_text
 from heimdall_pipelines.releases.croissant import croissant_text
 from heimdall_pipelines.releases.export_tables import (
@@ -24,21 +22,21 @@ from heimdall_pipelines.releases.export_tables import (
 from heimdall_pipelines.releases.folder_writing import ExportError, NewFolder, new_folder
 from heimdall_pipelines.releases.iq_choice import IqChoice, iq_items
 from heimdall_pipelines.releases.iq_writing import ShardWriter, iq_table_batches
-from heimdall_pipelines.releases.leaves import parameters_hash
+from heimdall_pipelines.releases.leaves import iq_digest, parameters_hash
 from heimdall_pipelines.releases.licences import DEFAULT_LICENCE, licence_of, licence_text
-from heimdall_pipelines.releases.merkle import GROUP_SIZE, group_hashes, root_hash
+from heimdall_pipelines.releases.merkle import GROUP_SIZE, group_hashes, root_hash, truth_root_hash
 from heimdall_pipelines.releases.names import parse_release_name
-from heimdall_pipelines.releases.reading import leaves_of_export
+from heimdall_pipelines.releases.reading import released_iq
 from heimdall_pipelines.releases.refusals import require_ready
 from heimdall_pipelines.releases.releasing import only_feature_version, parameters_of, splits_of_dataset
 from heimdall_pipelines.releases.splitting import describe_splits, split_codes
+from heimdall_pipelines.releases.stored_rows import StoredGroup, stored_groups
 from heimdall_pipelines.store.dataset_snapshot import DatasetSnapshot, open_snapshot
 from heimdall_pipelines.store.datasets import Dataset, get_dataset
 from heimdall_pipelines.store.releases import (
     Release,
     get_release,
     has_time_differences,
-    rows_as_text,
     rows_root_now,
 )
 from heimdall_pipelines.store.stores import Stores
@@ -158,14 +156,16 @@ def _write(
 ) -> ExportReport:
     dataset, num_samples = snapshot.dataset, description.num_samples
     report = throttled(progress, description.label, num_samples)
-    rows = rows_as_text(snapshot.connection, dataset.id, 0, num_samples)
-    written = write_rows(files, rows, bound_model(dataset), definitions, report)
+    leaves = _Leaves(with_features=release is None)
+    written = write_rows(files, leaves.passing(stored_groups(snapshot, num_samples)), definitions, report)
     terrain = ground_of(dataset.terrain_tiles, stores.objects).terrain if dataset.terrain_tiles else None
     codes = split_codes(definitions, written.places, terrain)
     write_samples(files, codes)
     shards = ShardWriter(files)
     num_iq = write_table(files, "iq", iq_table_batches(iq_items(snapshot, stores.objects, choice, num_samples), shards))
     splits = describe_splits(definitions, written.places, codes)
+    parameters = parameters_hash(description.parameters())
+    truth_root = truth_root_hash(parameters, leaves.of_truth, iq_digest(released_iq(files.path)))
     if release is not None:
         groups = [release.group_hashes[at : at + 32] for at in range(0, len(release.group_hashes), 32)]
         for kind, split in splits.items():
@@ -176,9 +176,9 @@ def _write(
                 )
         root = release.root
     else:
-        groups = group_hashes(leaves_of_export(files.path, has_differences=description.has_time_differences))
-        root = root_hash(parameters_hash(description.parameters()), groups)
-    description = replace(description, splits=splits, root=root.hex())
+        groups = group_hashes(leaves.of_rows)
+        root = root_hash(parameters, groups)
+    description = replace(description, splits=splits, root=root.hex(), truth_root=truth_root.hex())
     counts = {
         "samples": written.num_samples,
         "links": written.num_links,
@@ -188,6 +188,22 @@ def _write(
     finish(files, description, counts, groups)
     size = sum(files.size_bytes(name) for name in files.names)
     return ExportReport(folder, description, counts, tuple(shards.names), size)
+
+
+class _Leaves:
+    """Gathers the leaves of samples while they are written."""
+
+    def __init__(self, *, with_features: bool) -> None:
+        self.of_rows: list[bytes] = []
+        self.of_truth: list[bytes] = []
+        self._with_features = with_features
+
+    def passing(self, groups: Iterable[StoredGroup]) -> Iterator[RowTables]:
+        for one in groups:
+            self.of_truth += one.group.truth_leaves()
+            if self._with_features:
+                self.of_rows += one.group.leaves()
+            yield one.tables
 
 
 def finish(files: NewFolder, description: ExportDescription, counts: dict[str, int], groups: list[bytes]) -> None:
@@ -200,17 +216,6 @@ def finish(files: NewFolder, description: ExportDescription, counts: dict[str, i
     sums = {table: files.sha256(table_file(table)) for table in TABLES}
     sizes = {table: files.size_bytes(table_file(table)) for table in TABLES}
     files.write("croissant.json", croissant_text(description, sums, sizes))
-
-
-def bound_model(dataset: Dataset) -> BoundModel:
-    """What the bound of a dataset's positions needs."""
-    spec = parse_spec(completed(dataset.spec_json))
-    return BoundModel(
-        sample_rate_hz=float(spec.sample_rate_hz),
-        bandwidth_hz=float(spec.bandwidth_hz),
-        duration_s=spec.duration_s,
-        clock_std_s=spec.receiver_clock_ns * 1e-9,
-    )
 
 
 def throttled(progress: Progress, label: str, num_samples: int) -> Callable[[int], None]:

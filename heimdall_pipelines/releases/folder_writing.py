@@ -13,6 +13,8 @@ from typing import BinaryIO
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.learning.description import SUMS_FILE
 
+_BLOCK_BYTES = 2**20
+
 
 class ExportError(HeimdallError):
     """The export cannot be written or is refused; nothing is left under its name."""
@@ -90,6 +92,12 @@ class NewFolder:
         """Write a text file."""
         with self.file(name) as file:
             file.write(content.encode())
+
+    def copy(self, source: Path, name: str) -> None:
+        """Write a file with the content of another."""
+        with source.open("rb") as opened, self.file(name) as file:
+            while block := opened.read(_BLOCK_BYTES):
+                file.write(block)
 
     def sha256(self, name: str) -> str:
         """Of a file that is written."""

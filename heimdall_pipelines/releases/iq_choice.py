@@ -2,20 +2,24 @@
 
 import hashlib
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
 
 from heimdall_pipelines.datasets.iq_files import iq_file
 from heimdall_pipelines.datasets.samples import Recipe, sample_receptions
 from heimdall_pipelines.datasets.stored_truth import stored_sample
 from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.releases.ahead import all_ahead
 from heimdall_pipelines.releases.folder_writing import ExportError
 from heimdall_pipelines.releases.iq_writing import IqItem
 from heimdall_pipelines.store.dataset_snapshot import DatasetSnapshot
-from heimdall_pipelines.store.iq_form import IqForm
+from heimdall_pipelines.store.iq_form import SAMPLE_BYTES, IqForm
 from heimdall_pipelines.store.iq_objects import read_sidecar
 from heimdall_pipelines.store.objects import ObjectLocation, ObjectStore
 from heimdall_pipelines.store.releases import stored_iq_sums
+
+READS_AT_ONCE = 4  # objects, each with its sidecar
 
 
 class IqChoiceError(HeimdallError):
@@ -59,20 +63,31 @@ def iq_items(snapshot: DatasetSnapshot, objects: ObjectStore, choice: IqChoice, 
     GeneratorVersionError, TerrainMissingError
         IQ that is not stored cannot be regenerated.
     """
+    yield from all_ahead(_calls(snapshot, objects, choice, num_samples), READS_AT_ONCE)
+
+
+def _calls(
+    snapshot: DatasetSnapshot, objects: ObjectStore, choice: IqChoice, num_samples: int
+) -> Iterator[Callable[[], IqItem]]:
+    """A function for each item: objects are read at once, what is not stored is regenerated one after the other."""
     end = choice.first_missing(num_samples)
     stored = stored_iq_sums(snapshot.connection, snapshot.dataset.id, 0, num_samples)
     next_idx = 0
     for sample_idx, num_iq_samples, sums, paths in stored:
-        for missing in range(next_idx, min(sample_idx, end)):
-            yield from regenerated_items(snapshot, Recipe.of(snapshot.dataset, objects), missing)
+        yield from _missing(snapshot, objects, range(next_idx, min(sample_idx, end)))
         next_idx = sample_idx + 1
         for rx_id in sorted(sums):
             if choice.takes_stored(sample_idx):
-                yield _stored_item(objects, sample_idx, rx_id, num_iq_samples, sums[rx_id], paths[rx_id])
+                yield partial(_stored_item, objects, sample_idx, rx_id, num_iq_samples, sums[rx_id], paths[rx_id])
             else:
-                yield IqItem(sample_idx, rx_id, num_iq_samples, sums[rx_id], in_release=True)
-    for missing in range(next_idx, end):
-        yield from regenerated_items(snapshot, Recipe.of(snapshot.dataset, objects), missing)
+                yield partial(IqItem, sample_idx, rx_id, num_iq_samples, sums[rx_id], in_release=True)
+    yield from _missing(snapshot, objects, range(next_idx, end))
+
+
+def _missing(snapshot: DatasetSnapshot, objects: ObjectStore, indices: range) -> Iterator[Callable[[], IqItem]]:
+    for index in indices:
+        for item in regenerated_items(snapshot, Recipe.of(snapshot.dataset, objects), index):
+            yield partial(replace, item)  # is there already
 
 
 def regenerated_items(snapshot: DatasetSnapshot, recipe: Recipe, sample_idx: int) -> Iterator[IqItem]:
@@ -98,12 +113,13 @@ def regenerated_items(snapshot: DatasetSnapshot, recipe: Recipe, sample_idx: int
 
 def _stored_item(objects: ObjectStore, sample_idx: int, rx_id: str, num_samples: int, sha256: str, key: str) -> IqItem:
     location = ObjectLocation(objects.synthetic_iq_bucket, key)
-    data = objects.read(location, 0, objects.size_bytes(location))
+    header_bytes = len(IqForm.of_key(key).header(num_samples))
+    # One byte more than it must have, so that a longer object has another checksum.
+    data = objects.read(location, 0, header_bytes + num_samples * SAMPLE_BYTES + 1)
     if hashlib.sha256(data).hexdigest() != sha256:
         raise ExportError(
             f"{location} was changed since it was stored: its checksum differs; see: "
             "heimdall dataset validate NAME --checksums"
         )
-    values = data[len(IqForm.of_key(key).header(num_samples)) :]
     sigmf = read_sidecar(objects, location)
-    return IqItem(sample_idx, rx_id, num_samples, sha256, in_release=True, values=values, sigmf=sigmf)
+    return IqItem(sample_idx, rx_id, num_samples, sha256, in_release=True, values=data[header_bytes:], sigmf=sigmf)

@@ -5,7 +5,7 @@ from hashlib import sha256
 
 HASH_BYTES = 32
 GROUP_SIZE = 256  # leaves below a group's hash; a power of 2, so that groups are nodes of the tree
-_LEAF, _NODE, _ROOT = b"\x00", b"\x01", b"\x02"  # a leaf can never pass for a node (RFC 6962, section 2.1)
+_LEAF, _NODE, _ROOT, _TRUTH_ROOT = b"\x00", b"\x01", b"\x02", b"\x03"  # none can pass for another (RFC 6962, 2.1)
 
 
 def leaf_hash(*contents: bytes) -> bytes:
@@ -43,3 +43,8 @@ def group_hashes(leaves: Iterable[bytes]) -> list[bytes]:
 def root_hash(parameters: bytes, groups: Sequence[bytes]) -> bytes:
     """Root over what determines the samples, and over the samples by the hashes of their groups."""
     return sha256(_ROOT + parameters + tree_hash(groups)).digest()
+
+
+def truth_root_hash(parameters: bytes, leaves: Sequence[bytes], iq: bytes) -> bytes:
+    """Root over what determines the samples, over what is true of them, and over the checksums of their IQ."""
+    return sha256(_TRUTH_ROOT + parameters + tree_hash(leaves) + iq).digest()

@@ -1,18 +1,22 @@
 """Reads the tables of an export in groups of samples, and computes their leaves."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from heimdall_pipelines.learning.description import NotAnExportError
-from heimdall_pipelines.releases.leaves import leaves_of_tables
+from heimdall_pipelines.releases.leaves import leaves_of_tables, truth_leaves_of_tables
 from heimdall_pipelines.releases.merkle import GROUP_SIZE
+from heimdall_pipelines.releases.table_rows import values_of_tables
 
-_ROWS_AT_ONCE = 16_384
+SAMPLES_AT_ONCE = 2 * GROUP_SIZE
+_ROWS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
@@ -23,21 +27,36 @@ class SampleGroup:
     ----------
     samples, links : pyarrow.Table
     differences : pyarrow.Table or None
-    iq_sha256 : dict of int to dict of str to str
-        By sample_idx and rx_id, of the IQ whose checksums belong to the release.
+    iq : pyarrow.Table
+        Of the IQ whose checksums belong to the release.
     """
 
     samples: pa.Table
     links: pa.Table
     differences: pa.Table | None
-    iq_sha256: dict[int, dict[str, str]]
+    iq: pa.Table
 
     def leaves(self) -> list[bytes]:
-        """Leaves of the samples."""
-        return list(leaves_of_tables(self.samples, self.links, self.iq_sha256, self.differences))
+        """Leaves of the samples; raises LeafError."""
+        return leaves_of_tables(self.samples, self.links, self.differences, self.iq)
+
+    def truth_leaves(self) -> list[bytes]:
+        """Leaves of what is true of the samples."""
+        return truth_leaves_of_tables(self.samples, self.links)
+
+    def chosen(self, indices: Iterable[int]) -> Iterator[dict[str, Any]]:
+        """Columns of measurement_features of some of the samples."""
+        wanted = pa.array(sorted(indices), pa.int32())
+        if not len(wanted):
+            return
+        samples, links, differences = (
+            None if table is None else table.filter(pc.is_in(table["sample_idx"], wanted))
+            for table in (self.samples, self.links, self.differences)
+        )
+        yield from values_of_tables(samples, links, differences)
 
 
-def groups_of_export(folder: Path, *, has_differences: bool, size: int = GROUP_SIZE) -> Iterator[SampleGroup]:
+def groups_of_export(folder: Path, *, has_differences: bool, size: int = SAMPLES_AT_ONCE) -> Iterator[SampleGroup]:
     """Give the rows of `size` samples at a time, in their order.
 
     Raises
@@ -51,11 +70,13 @@ def groups_of_export(folder: Path, *, has_differences: bool, size: int = GROUP_S
         samples = _Rows(_samples_file(folder))
         while len(group := samples.take(size)):
             end = group["sample_idx"][-1].as_py() + 1
-            sums: dict[int, dict[str, str]] = {}
-            for row in iq.below(end).to_pylist():
-                if row["in_release"]:
-                    sums.setdefault(row["sample_idx"], {})[row["rx_id"]] = row["sha256"]
-            yield SampleGroup(group, links.below(end), None if differences is None else differences.below(end), sums)
+            sums = iq.below(end)
+            yield SampleGroup(
+                group,
+                links.below(end),
+                None if differences is None else differences.below(end),
+                sums.filter(sums["in_release"]),
+            )
     except (pa.ArrowException, OSError, KeyError) as error:
         raise NotAnExportError(f"{folder}: a table cannot be read: {error}") from error
 
@@ -64,6 +85,21 @@ def leaves_of_export(folder: Path, *, has_differences: bool) -> Iterator[bytes]:
     """Leaves of all samples of an export; raises as `groups_of_export`."""
     for group in groups_of_export(folder, has_differences=has_differences):
         yield from group.leaves()
+
+
+def released_iq(folder: Path) -> Iterator[pa.Table]:
+    """Rows of the table iq whose checksums are part of the release."""
+    for batch in pq.ParquetFile(folder / "iq.parquet").iter_batches():
+        table = pa.Table.from_batches([batch])
+        yield table.filter(table["in_release"])
+
+
+def iq_sums(iq: pa.Table) -> dict[int, dict[str, str]]:
+    """SHA-256 by sample_idx and rx_id."""
+    sums: dict[int, dict[str, str]] = {}
+    for row in iq.select(["sample_idx", "rx_id", "sha256"]).to_pylist():
+        sums.setdefault(row["sample_idx"], {})[row["rx_id"]] = row["sha256"]
+    return sums
 
 
 def _samples_file(folder: Path) -> Path:
@@ -105,5 +141,5 @@ class _Rows:
             if indices[0] < self._last or (np.diff(indices) < 0).any():
                 raise NotAnExportError(f"{self._path}: the rows are not sorted by sample_idx")
             self._last = int(indices[-1])
-        self._rows = pa.concat_tables([self._rows, pa.Table.from_batches([batch])]).combine_chunks()
+        self._rows = pa.concat_tables([self._rows, pa.Table.from_batches([batch])])
         return True

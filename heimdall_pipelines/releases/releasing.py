@@ -3,16 +3,16 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-import numpy as np
-
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.learning.splits import SplitDefinition
 from heimdall_pipelines.model.dataset_parameters import stored_parameter
-from heimdall_pipelines.releases.leaves import leaf_of_row, parameters_hash
+from heimdall_pipelines.releases.export_tables import gather_places
+from heimdall_pipelines.releases.leaves import parameters_hash
 from heimdall_pipelines.releases.licences import DEFAULT_LICENCE, licence_of
 from heimdall_pipelines.releases.merkle import group_hashes, root_hash
 from heimdall_pipelines.releases.refusals import require_ready
 from heimdall_pipelines.releases.splitting import Places, definitions_of, describe_splits, split_codes
+from heimdall_pipelines.releases.stored_rows import stored_groups
 from heimdall_pipelines.store.dataset_snapshot import DatasetSnapshot, open_snapshot
 from heimdall_pipelines.store.datasets import Dataset, get_dataset
 from heimdall_pipelines.store.releases import (
@@ -20,7 +20,6 @@ from heimdall_pipelines.store.releases import (
     add_release,
     feature_versions,
     list_releases,
-    rows_for_leaves,
     rows_root_now,
 )
 from heimdall_pipelines.store.stores import Stores
@@ -70,6 +69,8 @@ def release_dataset(
         The dataset is not healthy, or is being written.
     ReleaseError
         There are no samples, samples are missing, or their features have several versions.
+    MalformedRowsError
+        Rows were edited, so that no table can hold them.
     """
     dataset = get_dataset(stores.database, name)
     known = {release.version for release in list_releases(stores.database, dataset.id)}
@@ -167,23 +168,8 @@ def _leaves(
     """Leaves of the samples; their positions are gathered on the way."""
     throttle = Throttle(PROGRESS_INTERVAL_S)
     needs_receivers = any(one.kind == "receivers" for one in definitions)
-    lats, lons, rx_lats, rx_lons, detected, counts = ([] for _ in range(6))
-    for row in rows_for_leaves(snapshot.connection, snapshot.dataset.id, 0, num_samples):
-        yield leaf_of_row(row)
-        lats.append(row["tx_latitude"])
-        lons.append(row["tx_longitude"])
-        if needs_receivers:
-            counts.append(len(row["receiver_features"]))
-            for receiver in row["receiver_features"]:
-                rx_lats.append(receiver["rx_lat"])
-                rx_lons.append(receiver["rx_lon"])
-                detected.append(receiver["signal_present"])
+    for stored in stored_groups(snapshot, num_samples):
+        gather_places(places, stored.tables, needs_receivers=needs_receivers)
+        yield from stored.group.leaves()
         if throttle.is_due():
-            progress(f"releasing {snapshot.dataset.name}: {row['sample_idx'] / num_samples:.0%}")
-    places.sample_idx.append(np.arange(num_samples))
-    places.tx_lats_deg.append(np.array(lats, float))
-    places.tx_lons_deg.append(np.array(lons, float))
-    places.counts.append(np.array(counts, np.int64))
-    places.rx_lats_deg.append(np.array(rx_lats, float))
-    places.rx_lons_deg.append(np.array(rx_lons, float))
-    places.detected.append(np.array(detected, bool))
+            progress(f"releasing {snapshot.dataset.name}: {stored.first_idx / num_samples:.0%}")

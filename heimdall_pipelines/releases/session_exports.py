@@ -11,6 +11,7 @@ from heimdall_pipelines.releases.exporting import ExportReport, finish, throttle
 from heimdall_pipelines.releases.folder_writing import ExportError, new_folder
 from heimdall_pipelines.releases.licences import DEFAULT_LICENCE, licence_of
 from heimdall_pipelines.releases.splitting import definitions_of_sessions, describe_splits, split_codes
+from heimdall_pipelines.releases.stored_rows import session_tables
 from heimdall_pipelines.store.releases import TextRow, has_time_differences, session_rows_as_text
 from heimdall_pipelines.store.sessions import RecordingSession, get_session
 from heimdall_pipelines.store.stores import Stores
@@ -52,7 +53,7 @@ def export_sessions(
     with new_folder(folder) as files, stores.database.snapshot() as connection:
         name = sessions[0].slug if len(sessions) == 1 else "sessions"
         report = throttled(progress, name, 0)
-        written = write_rows(files, _rows(connection, sessions), None, definitions, report)
+        written = write_rows(files, session_tables(_rows(connection, sessions)), definitions, report)
         if len(written.feature_versions) != 1:
             listed = ", ".join(map(str, sorted(written.feature_versions)))
             raise ExportError(

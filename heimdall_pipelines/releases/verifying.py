@@ -36,9 +36,10 @@ from heimdall_pipelines.model.dataset_spec import parse_spec
 from heimdall_pipelines.model.receiver_sites import sites_from_json
 from heimdall_pipelines.model.time_differences import read_time_differences
 from heimdall_pipelines.model.truth import MalformedTruthError, SampleTruth
-from heimdall_pipelines.releases.leaves import parameters_hash, values_of_tables
-from heimdall_pipelines.releases.merkle import GROUP_SIZE, root_hash, tree_hash
-from heimdall_pipelines.releases.reading import SampleGroup, groups_of_export
+from heimdall_pipelines.releases.ahead import ahead
+from heimdall_pipelines.releases.leaves import iq_digest, parameters_hash
+from heimdall_pipelines.releases.merkle import GROUP_SIZE, group_hashes, root_hash, truth_root_hash
+from heimdall_pipelines.releases.reading import groups_of_export
 from heimdall_pipelines.rf.feature_registry import TIME_DIFFERENCES_SINCE
 from heimdall_pipelines.rf.receiver_site import ReceiverSite
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
@@ -63,8 +64,8 @@ class Verification:
     label : str
     num_files, num_samples, num_regenerated : int
         Compared.
-    root : str or None
-        As the rows give it; None where it was not computed.
+    root, truth_root : str or None
+        As the rows give them; None where they were not computed.
     problems : list of str
         What is wrong, and where; at most 100.
     notes : list of str
@@ -76,6 +77,7 @@ class Verification:
     num_samples: int = 0
     num_regenerated: int = 0
     root: str | None = None
+    truth_root: str | None = None
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -127,7 +129,8 @@ def verify_export(
     seed : int, optional
         Of the choice of samples; random if None.
     expected_root : str, optional
-        Root that the release is known by, in hexadecimal.
+        Root that the release is known by, or its root of truth, in hexadecimal. The latter also vouches for an export
+        of the same samples that another processor has made: features are then compared by regeneration alone.
     num_workers : int, optional
         Processes that regenerate samples.
     progress : callable, optional
@@ -145,8 +148,10 @@ def verify_export(
     chosen = chosen_samples(description.num_samples, share, seed)
     progress(f"verifying files of {folder}")
     _verify_files(folder, found)
-    if expected_root is not None and description.root != expected_root:
+    if expected_root is not None and expected_root not in (description.root, description.truth_root):
         found.add(f"release.json: the root is {description.root}, {expected_root} is expected")
+    elif expected_root is not None and expected_root == description.truth_root:
+        found.notes.append("truth and IQ are those of the expected root; features were compared where regenerated")
     if description.kind != "dataset":
         found.notes.append("sessions have no root and no seed: only the checksums of the files were compared")
         return found
@@ -220,32 +225,43 @@ def _verify_rows(
     """Compare the rows with the root; returns those of the chosen samples."""
     groups = _groups_of_file(folder, found)
     rows: dict[int, dict[str, object]] = {}
-    computed = []
+    computed: list[bytes] = []
+    truths: list[bytes] = []
+    iq = []
     num_samples = 0
-    for number, group in enumerate(groups_of_export(folder, has_differences=description.has_time_differences)):
-        first = number * GROUP_SIZE
-        expected = list(range(first, first + len(group.samples)))
-        if group.samples["sample_idx"].to_pylist() != expected:
-            found.add(f"samples.parquet: samples are missing or doubled between {first} and {expected[-1]}")
+    read = groups_of_export(folder, has_differences=description.has_time_differences)
+    for group in ahead(read):
+        expected = range(num_samples, num_samples + len(group.samples))
+        if group.samples["sample_idx"].to_pylist() != list(expected):
+            found.add(f"samples.parquet: samples are missing or doubled between {expected[0]} and {expected[-1]}")
             break
         try:
-            computed.append(tree_hash(group.leaves()))
+            computed += group_hashes(group.leaves())
+            truths += group.truth_leaves()
         except (ValueError, TypeError, IndexError, KeyError) as error:
-            found.add(f"samples {first} to {expected[-1]}: the rows are malformed: {error!r}")
-            computed.append(b"")
-        if number < len(groups) and computed[-1] != groups[number]:
-            found.add(f"samples {first} to {expected[-1]}: the rows are not those of the root")
-        rows |= _rows_of(group, chosen.intersection(expected))
-        num_samples += len(group.samples)
+            found.add(f"samples {expected[0]} to {expected[-1]}: the rows are malformed: {error!r}")
+            computed += [b""] * -(-len(expected) // GROUP_SIZE)
+        else:
+            iq.append(group.iq)
+            rows |= {row["sample_idx"]: row for row in group.chosen(chosen.intersection(expected))}
+        num_samples += len(expected)
+    for number, (one, other) in enumerate(zip(groups, computed, strict=False)):
+        if one != other:
+            first, end = number * GROUP_SIZE, min((number + 1) * GROUP_SIZE, num_samples)
+            found.add(f"samples {first} to {end - 1}: the rows are not those of the root")
     found.num_samples = num_samples
     if num_samples != description.num_samples:
         found.add(f"samples.parquet: has {num_samples} samples, release.json {description.num_samples}")
-    root = root_hash(parameters_hash(description.parameters()), computed).hex()
+    parameters = parameters_hash(description.parameters())
+    root = root_hash(parameters, computed).hex()
     found.root = root
     if root != description.root:
         is_of_rows = computed == groups
         what = "parameters or seed in release.json" if is_of_rows else "the rows"
         found.add(f"release.json: the root is {description.root}, {what} give {root}")
+    found.truth_root = truth_root_hash(parameters, truths, iq_digest(iq)).hex()
+    if description.truth_root not in (None, found.truth_root):
+        found.add(f"release.json: the root of truth is {description.truth_root}, the rows give {found.truth_root}")
     return rows
 
 
@@ -258,13 +274,6 @@ def _groups_of_file(folder: Path, found: Verification) -> list[bytes]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         found.add(f"{MERKLE_FILE}: cannot be read: {error}")
         return []
-
-
-def _rows_of(group: SampleGroup, indices: frozenset[int]) -> dict[int, dict[str, object]]:
-    if not indices:
-        return {}
-    values = values_of_tables(group.samples, group.links, group.differences)
-    return {row["sample_idx"]: row for row in values if row["sample_idx"] in indices}
 
 
 def _verify_iq(folder: Path, found: Verification) -> None:

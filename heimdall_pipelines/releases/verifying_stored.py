@@ -1,21 +1,24 @@
 """Verifies a release against the database: its rows against the root, and samples regenerated from the seed."""
 
 from collections.abc import Callable
-from itertools import islice
 from typing import Any
 
 from heimdall_pipelines.datasets.samples import GeneratorVersionError, Recipe
 from heimdall_pipelines.datasets.workers import Workers
-from heimdall_pipelines.model.truth import MalformedTruthError
-from heimdall_pipelines.releases.leaves import leaf_of_row, parameters_hash
-from heimdall_pipelines.releases.merkle import GROUP_SIZE, HASH_BYTES, root_hash, tree_hash
+from heimdall_pipelines.releases.arrow_rows import MalformedRowsError
+from heimdall_pipelines.releases.leaves import iq_digest, parameters_hash
+from heimdall_pipelines.releases.merkle import GROUP_SIZE, HASH_BYTES, group_hashes, root_hash, truth_root_hash
 from heimdall_pipelines.releases.names import ReleaseName
+from heimdall_pipelines.releases.reading import iq_sums
 from heimdall_pipelines.releases.releasing import parameters_of
+from heimdall_pipelines.releases.stored_rows import SAMPLES_AT_ONCE, stored_groups
 from heimdall_pipelines.releases.verifying import RegenerationTask, Verification, chosen_samples, regenerate_rows
 from heimdall_pipelines.store.dataset_snapshot import DatasetSnapshot, open_snapshot
 from heimdall_pipelines.store.datasets import get_dataset
-from heimdall_pipelines.store.releases import Release, get_release, rows_for_leaves
+from heimdall_pipelines.store.releases import Release, get_release
 from heimdall_pipelines.store.stores import Stores
+
+ChosenRow = tuple[dict[str, Any], dict[str, str]]  # columns of measurement_features, SHA-256 of stored IQ by rx_id
 
 
 def verify_release(
@@ -57,7 +60,7 @@ def verify_release(
             found.notes.append(f"no sample was regenerated: {error}")
             return found
     progress(f"regenerating {len(chosen)} samples")
-    tasks = [RegenerationTask(recipe, (row,), {row["sample_idx"]: row["iq_sha256"] or {}}) for row in rows]
+    tasks = [RegenerationTask(recipe, (row,), {row["sample_idx"]: sums}) for row, sums in rows]
     with Workers(num_workers if len(tasks) > 1 else 1) as workers:
         regenerate_rows(tasks, workers, found)
     return found
@@ -65,31 +68,45 @@ def verify_release(
 
 def _verify_rows(
     snapshot: DatasetSnapshot, release: Release, found: Verification, chosen: frozenset[int]
-) -> list[dict[str, Any]]:
+) -> list[ChosenRow]:
     """Compare the rows with the hashes of their groups; returns those of the chosen samples."""
     groups = [release.group_hashes[at : at + HASH_BYTES] for at in range(0, len(release.group_hashes), HASH_BYTES)]
-    rows = rows_for_leaves(snapshot.connection, snapshot.dataset.id, 0, release.num_samples)
-    kept, computed = [], []
-    for number, group in enumerate(groups):
-        first = number * GROUP_SIZE
-        some = list(islice(rows, min(GROUP_SIZE, release.num_samples - first)))
-        indices = [row["sample_idx"] for row in some]
-        if indices != list(range(first, first + min(GROUP_SIZE, release.num_samples - first))):
-            found.add(f"samples from {first} on: rows are missing")
-            return []
-        kept += [row for row in some if row["sample_idx"] in chosen]
-        try:
-            computed.append(tree_hash([leaf_of_row(row) for row in some]))
-        except (MalformedTruthError, TypeError, ValueError, AttributeError) as error:
-            found.add(f"samples {first} to {indices[-1]}: a row is malformed: {error}")
-            computed.append(b"")
-        if computed[-1] != group:
-            found.add(f"samples {first} to {indices[-1]}: the rows are not those of the root")
-            for what in _edits(snapshot, first, indices[-1] + 1):
+    kept: list[ChosenRow] = []
+    leaves: list[bytes] = []
+    truths: list[bytes] = []
+    iq = []
+    try:
+        for stored in stored_groups(snapshot, release.num_samples):
+            group, first = stored.group, stored.first_idx
+            indices = range(first, first + len(group.samples))
+            if first != len(leaves) or group.samples["sample_idx"].to_pylist() != list(indices):
+                found.add(f"samples from {len(leaves)} on: rows are missing")
+                return []
+            leaves += group.leaves()
+            truths += group.truth_leaves()
+            iq.append(group.iq)
+            sums = iq_sums(group.iq)
+            kept += [(row, sums.get(row["sample_idx"], {})) for row in group.chosen(chosen.intersection(indices))]
+    except MalformedRowsError as error:
+        found.add(str(error))
+        first = len(leaves)
+        for what in _edits(snapshot, first, min(first + SAMPLES_AT_ONCE, release.num_samples)):
+            found.add(what)
+        return []
+    computed = group_hashes(leaves)
+    for number, (one, other) in enumerate(zip(groups, computed, strict=False)):
+        if one != other:
+            first, end = number * GROUP_SIZE, min((number + 1) * GROUP_SIZE, release.num_samples)
+            found.add(f"samples {first} to {end - 1}: the rows are not those of the root")
+            for what in _edits(snapshot, first, end):
                 found.add(what)
-    found.num_samples = release.num_samples
-    root = root_hash(parameters_hash(parameters_of(snapshot.dataset)), computed)
-    found.root = root.hex()
+    found.num_samples = len(leaves)
+    if len(leaves) != release.num_samples:
+        found.add(f"samples from {len(leaves)} on: rows are missing")
+        return []
+    parameters = parameters_hash(parameters_of(snapshot.dataset))
+    root = root_hash(parameters, computed)
+    found.root, found.truth_root = root.hex(), truth_root_hash(parameters, truths, iq_digest(iq)).hex()
     if root != release.root:
         what = "the dataset's parameters" if computed == groups else "the rows"
         found.add(f"the root is {release.root.hex()}, {what} give {root.hex()}")

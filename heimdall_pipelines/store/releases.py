@@ -13,7 +13,7 @@ from psycopg2.errors import UniqueViolation
 
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.store.columns import columns_of
-from heimdall_pipelines.store.digest_rows import content_sql, digested_columns, microseconds_sql, root_sql
+from heimdall_pipelines.store.digest_rows import content_sql, microseconds_sql, root_sql
 from heimdall_pipelines.store.sql import text
 from heimdall_pipelines.store.table_columns import table_columns
 
@@ -24,10 +24,6 @@ if TYPE_CHECKING:
 
 _ROWS_PER_FETCH = 500
 _OF_FIRST = "f.dataset_id = :id AND f.sample_idx >= :first AND f.sample_idx < :end"
-_WITH_IQ = (
-    "FROM heimdall.measurement_features f LEFT JOIN heimdall.synthetic_iq_samples s"
-    f" ON s.dataset_id = f.dataset_id AND s.sample_idx = f.sample_idx WHERE {_OF_FIRST} ORDER BY f.sample_idx"
-)
 
 
 class ReleaseNotFoundError(HeimdallError):
@@ -173,19 +169,6 @@ def feature_versions(connection: Connection, dataset_id: UUID, num_samples: int)
         {"id": dataset_id, "first": 0, "end": num_samples},
     )
     return {row.version: row.num for row in rows}
-
-
-def rows_for_leaves(connection: Connection, dataset_id: UUID, first: int, end: int) -> Iterator[dict[str, Any]]:
-    """Columns that digests cover of the samples ``first <= sample_idx < end``, with ``iq_sha256``; streamed."""
-    rows = connection.execute(
-        text(
-            f"SELECT {digested_columns('measurement_features', 'f')}, s.iq_metadata -> 'sha256' AS iq_sha256 {_WITH_IQ}"
-        ),
-        {"id": dataset_id, "first": first, "end": end},
-        execution_options={"yield_per": _ROWS_PER_FETCH},
-    )
-    for row in rows:
-        yield dict(row._mapping)
 
 
 @dataclass(frozen=True)

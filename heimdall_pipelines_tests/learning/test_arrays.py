@@ -161,3 +161,27 @@ def test_torch_loads_features_and_iq_in_several_workers(export):
         batches = list(loader)
         assert sum(len(batch["sample_idx"]) for batch in batches) == len(data)
         assert batches[0]["target_m"].dtype == torch.float32
+        again = data.__getitems__(range(min(64, len(data))))
+        for name, tensor in batches[0].items():
+            assert np.array_equal(tensor.numpy(), again[name]), name
+            assert tensor.dtype == torch.from_numpy(again[name]).dtype
+
+
+def test_torch_learns_from_features(export):
+    torch = pytest.importorskip("torch", reason="PyTorch is not in the lock file: its only wheel on PyPI brings CUDA")
+    from heimdall_pipelines.learning.torch_data import collate
+
+    torch.manual_seed(0)
+    data = FeatureDataset(load_arrays(export, FEATURES, split="random", part="train"))
+    model = torch.nn.Linear(5 * len(FEATURES), 2)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+    losses = []
+    for _ in range(15):
+        for batch in torch.utils.data.DataLoader(data, batch_size=32, shuffle=True, collate_fn=collate):
+            inputs = batch["features"].flatten(1) / 100
+            loss = ((model(inputs) - batch["target_m"] / 1e5) ** 2)[batch["mask"].any(dim=1)].mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+    assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])

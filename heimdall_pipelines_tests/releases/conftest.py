@@ -8,6 +8,7 @@ import pytest
 
 from heimdall_pipelines.releases.exporting import export_dataset
 from heimdall_pipelines.releases.releasing import release_dataset
+from heimdall_pipelines.settings import Settings
 from heimdall_pipelines.store.releases import Release
 from heimdall_pipelines.store.stores import Stores, open_stores
 from heimdall_pipelines_tests.datasets.support import database_of_module
@@ -18,6 +19,7 @@ from heimdall_pipelines_tests.releases.support import NAME, healthy
 class Exported:
     """A release in the database, and its export."""
 
+    settings: Settings
     stores: Stores
     release: Release
     folder: Path
@@ -34,7 +36,7 @@ def exported(server_settings, _template, tmp_path_factory):
         healthy(stores, 12)
         release = release_dataset(stores, NAME)
         export_dataset(stores, f"{NAME}@1", folder, iq="2")
-        yield Exported(stores, release, folder)
+        yield Exported(settings, stores, release, folder)
         stores.objects.remove(stores.objects.synthetic_iq_bucket, "")
 
 

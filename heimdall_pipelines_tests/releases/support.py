@@ -13,6 +13,24 @@ from heimdall_pipelines.store.stores import Stores
 from heimdall_pipelines_tests.datasets.support import SEVEN, add, make
 
 NAME = "night"
+_MEDIANS_M = {"random": 2000.0, "region": 5000.0}
+BASELINES = {
+    "seed": 0,
+    "learned": ["trees, levels"],
+    "rows": [
+        {
+            "split": split,
+            "baseline": "trees, levels",
+            "num": 100,
+            "median_m": median_m,
+            "p90_m": 9000.0,
+            "mean_m": 3000.0,
+            "within_1km": 0.1,
+            "reason": "",
+        }
+        for split, median_m in _MEDIANS_M.items()
+    ],
+}
 
 
 def healthy(stores: Stores, num_samples: int = 12, name: str = NAME, **parameters) -> Dataset:

@@ -12,21 +12,27 @@ from io import BytesIO
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from sqlalchemy import text
 
 from heimdall_pipelines.learning.columns import COLUMNS, LINK_TRUTH, TABLES, columns_of
+from heimdall_pipelines.learning.description import NotAnExportError
 from heimdall_pipelines.model.truth import LinkTruth
 from heimdall_pipelines.releases import export_tables
 from heimdall_pipelines.releases.arrow_rows import BOUND_FIELDS
 from heimdall_pipelines.releases.exporting import export_dataset
 from heimdall_pipelines.releases.folder_writing import ExportError, NewFolder, new_folder
 from heimdall_pipelines.releases.iq_choice import IqChoiceError
-from heimdall_pipelines.releases.leaves import RELEASED, values_of_tables
 from heimdall_pipelines.releases.reading import groups_of_export
+from heimdall_pipelines.releases.scoring import with_baselines
+from heimdall_pipelines.releases.table_rows import values_of_tables
+from heimdall_pipelines.releases.verifying import verify_export
 from heimdall_pipelines.rf.positioning import Receiver, position_bound
+from heimdall_pipelines.store.digest_rows import digested_columns
 from heimdall_pipelines.store.digests import counted_columns, digest_of
-from heimdall_pipelines.store.releases import has_time_differences, rows_for_leaves
-from heimdall_pipelines_tests.datasets.support import iq_sha256
-from heimdall_pipelines_tests.releases.support import NAME, content
+from heimdall_pipelines.store.releases import has_time_differences, set_baselines
+from heimdall_pipelines_tests.conftest import environment_of
+from heimdall_pipelines_tests.datasets.support import execute, iq_sha256
+from heimdall_pipelines_tests.releases.support import BASELINES, NAME, content
 
 
 def test_a_release_is_exported_twice_to_the_same_bytes(exported, tmp_path):
@@ -50,14 +56,24 @@ def test_an_export_has_everything_that_the_database_has(exported):
     bounds = group.samples.select([f"bound_{name}" for name in BOUND_FIELDS]).to_pylist()
     values = list(values_of_tables(group.samples, group.links, group.differences))
     with stores.database.transaction() as connection:
-        stored = list(rows_for_leaves(connection, dataset_id, 0, 12))
-    assert len(stored) == len(values) == 12
-    for row, ours, its_bound in zip(stored, values, bounds, strict=True):
-        bound = row["truth"].pop("position_bound")  # in columns of its own, outside of the leaves
-        assert list(its_bound.values()) == [bound[name] for name in BOUND_FIELDS]
-        assert digest_of(RELEASED, "measurement_features", ours) == digest_of(RELEASED, "measurement_features", row)
-    left_out = {column.name for column in counted_columns("measurement_features")} - RELEASED
-    assert left_out == {"id", "dataset_id", "recording_session_id", "segment_idx", "session_revision"}
+        stored = connection.execute(
+            text(
+                f"SELECT {digested_columns('measurement_features')} FROM heimdall.measurement_features"
+                " WHERE dataset_id = :id ORDER BY sample_idx"
+            ),
+            {"id": dataset_id},
+        ).mappings()
+        rows = [dict(row) for row in stored]
+    assert len(rows) == len(values) == 12
+    left_out = {"id", "dataset_id", "recording_session_id", "segment_idx", "session_revision"}
+    exported_columns = {column.name for column in counted_columns("measurement_features")} - left_out
+    for row, ours, its_bound in zip(rows, values, bounds, strict=True):
+        stored_bound = row["truth"].pop("position_bound")  # in columns of its own
+        assert its_bound == {f"bound_{name}": stored_bound[name] for name in BOUND_FIELDS}
+        assert set(ours) == exported_columns
+        for name in exported_columns:
+            one, other = (digest_of([name], "measurement_features", given) for given in (ours, row))
+            assert one == other, name
 
 
 def test_links_have_a_column_for_each_field_of_their_truth():
@@ -155,21 +171,40 @@ def test_a_full_disk_leaves_nothing(exported, tmp_path, monkeypatch, fault):
 
 
 KILLED = """
-import os, pathlib, signal, sys
-from heimdall_pipelines.releases.folder_writing import new_folder
-with new_folder(pathlib.Path(sys.argv[1])) as folder:
-    folder.write("samples.parquet", "half")
+import os, signal, sys
+from pathlib import Path
+from heimdall_pipelines.releases import exporting, folder_writing
+from heimdall_pipelines.settings import load_settings
+from heimdall_pipelines.store.stores import open_stores
+
+def kill(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
+
+owner, name = {
+    "tables": (exporting, "write_samples"),
+    "IQ": (exporting.ShardWriter, "close"),
+    "card": (exporting, "card_text"),
+    "checksums": (folder_writing.NewFolder, "write_sums"),
+    "name": (Path, "rename"),
+}[sys.argv[1]]
+setattr(owner, name, kill)
+with open_stores(load_settings()) as stores:
+    exporting.export_dataset(stores, sys.argv[2], Path(sys.argv[3]), iq="2")
 """
 
 
 @pytest.mark.fault("an export is killed")
 def test_a_killed_export_never_looks_complete_and_is_started_clean(exported, tmp_path, fault):
-    target = tmp_path / "export"
-    ended = subprocess.run([sys.executable, "-c", KILLED, str(target)], check=False)
-    assert ended.returncode == -signal.SIGKILL
-    assert [path.name for path in tmp_path.iterdir()] == [".export.partial"]
-    export_dataset(exported.stores, f"{NAME}@1", target, iq="2")
+    target, label = tmp_path / "export", f"{NAME}@1"
+    for step in ("tables", "IQ", "card", "checksums", "name"):
+        command = [sys.executable, "-c", KILLED, step, label, str(target)]
+        ended = subprocess.run(command, check=False, env=os.environ | environment_of(exported.settings))
+        assert ended.returncode == -signal.SIGKILL, step
+        assert [path.name for path in tmp_path.iterdir()] == [".export.partial"]
+        with pytest.raises(NotAnExportError):
+            verify_export(target)
+    (tmp_path / ".export.partial" / "samples.parquet").write_bytes(b"half")
+    export_dataset(exported.stores, label, target, iq="2")
     assert content(target) == content(exported.folder)
     assert [path.name for path in tmp_path.iterdir()] == ["export"]
     fault.record(detected_by="its name, which it gets last", result="the next export starts clean and is complete")
@@ -192,3 +227,23 @@ def test_an_interrupted_export_leaves_nothing(tmp_path):
     with pytest.raises(KeyboardInterrupt), new_folder(tmp_path / "export") as folder:
         interrupted(folder)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_export_with_baselines_is_that_of_the_scored_release(exported, tmp_path):
+    release = exported.release
+    description = with_baselines(exported.folder, tmp_path / "scored", BASELINES)
+    set_baselines(exported.stores.database, release.dataset_id, release.version, BASELINES)
+    try:
+        export_dataset(exported.stores, f"{NAME}@1", tmp_path / "again", iq="2")
+    finally:
+        execute(exported.stores, "UPDATE heimdall.dataset_releases SET baselines = NULL")
+    assert content(tmp_path / "scored") == content(tmp_path / "again")
+    assert description.root == release.root.hex()
+
+
+def test_the_gap_between_splits_is_at_the_top_of_the_card(exported, tmp_path):
+    with_baselines(exported.folder, tmp_path / "scored", BASELINES)
+    before_files = (tmp_path / "scored" / "README.md").read_text().partition("## Files")[0]
+    assert (
+        "**trees, levels: median 2000 m on the random split, 5000 m on the region split (2.50 times)**" in before_files
+    )

@@ -6,6 +6,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from heimdall_pipelines.learning.description import ExportDescription, NotAnExportError
+from heimdall_pipelines.releases.arrow_rows import MalformedRowsError
+from heimdall_pipelines.releases.exporting import export_dataset
 from heimdall_pipelines.releases.names import ReleaseName, ReleaseNameError, parse_release_name
 from heimdall_pipelines.releases.verifying import ShareError, verify_export
 from heimdall_pipelines.releases.verifying_stored import verify_release
@@ -91,6 +93,51 @@ def test_changed_rows_checksums_and_root_are_found_by_regeneration(folder, fault
     fault.record(detected_by=["dataset verify"], result="the sample is named once it is regenerated")
 
 
+def as_another_processor_would(folder, change):
+    """Change a feature, with everything that depends on it, as if another processor had made the export."""
+    value = pq.read_table(folder / "links.parquet")["snr_db"][7 * 5].as_py()
+    change_table(folder, "links", "snr_db", 7 * 5, value * (1 + change))
+    change_json(folder, "merkle.json", groups=_groups(folder))
+    change_json(folder, "release.json", root=verify_export(folder, share=0).root)
+    resum(folder)
+
+
+def test_last_digits_of_features_change_the_root_and_not_that_of_truth(folder, exported):
+    published = ExportDescription.read(exported.folder)
+    as_another_processor_would(folder, 1e-6)
+    found = verify_export(folder, share=1.0, expected_root=published.truth_root)
+    assert found.problems == []
+    assert (found.truth_root, found.num_regenerated) == (published.truth_root, 12)
+    assert found.root != published.root
+    assert "features were compared where regenerated" in found.notes[0]
+    assert "is expected" in problems(folder, expected_root=published.root)
+
+
+def test_more_than_last_digits_are_found_under_the_root_of_truth(folder, exported):
+    as_another_processor_would(folder, 1e-3)
+    found = problems(folder, share=1.0, expected_root=ExportDescription.read(exported.folder).truth_root)
+    assert "sample 5: features of" in found
+
+
+@pytest.mark.parametrize(
+    ("table", "column"), [("samples", "tx_latitude"), ("links", "truth_delay_s"), ("iq", "sha256")]
+)
+def test_a_changed_truth_changes_the_root_of_truth(folder, table, column):
+    before = ExportDescription.read(folder).truth_root
+    value = pq.read_table(folder / f"{table}.parquet")[column][3].as_py()
+    change_table(folder, table, column, 3, "0" * 64 if table == "iq" else value * (1 + 1e-4))
+    resum(folder)
+    assert verify_export(folder, share=0).truth_root != before
+    assert "release.json: the root of truth is" in problems(folder)
+
+
+def test_last_digits_of_a_truth_do_not_change_its_root(folder):
+    before = ExportDescription.read(folder).truth_root
+    value = pq.read_table(folder / "samples.parquet")["tx_latitude"][3].as_py()
+    change_table(folder, "samples", "tx_latitude", 3, value * (1 + 1e-15))
+    assert verify_export(folder, share=0).truth_root == before
+
+
 def _groups(folder):
     from heimdall_pipelines.releases.merkle import group_hashes
     from heimdall_pipelines.releases.reading import leaves_of_export
@@ -173,6 +220,33 @@ def test_another_generator_version_is_said(folder):
 def test_a_release_in_the_database_is_verified(exported):
     found = verify_release(exported.stores, ReleaseName(NAME, 1), share=1.0)
     assert (found.problems, found.num_regenerated, found.root) == ([], 12, exported.release.root.hex())
+
+
+@pytest.mark.parametrize(
+    ("edit", "undo"),
+    [
+        (
+            "truth = jsonb_set(truth, '{tx_latitude}', '45')",
+            "truth = jsonb_set(truth, '{tx_latitude}', to_jsonb(tx_latitude))",
+        ),
+        (
+            """extraction_metadata = extraction_metadata || '{"notes": []}'""",
+            "extraction_metadata = extraction_metadata - 'notes'",
+        ),
+    ],
+)
+def test_an_edit_that_no_exported_column_shows_is_found(exported, tmp_path, edit, undo):
+    update = "UPDATE heimdall.measurement_features SET {} WHERE sample_idx = 3"
+    execute(exported.stores, update.format(edit))
+    try:
+        found = verify_release(exported.stores, ReleaseName(NAME, 1), share=0.0)
+        with pytest.raises(MalformedRowsError, match="sample 3 cannot be exported"):
+            export_dataset(exported.stores, f"{NAME}@1", tmp_path / "export")
+    finally:
+        execute(exported.stores, update.format(undo))
+    assert "sample 3 cannot be exported" in found.problems[0]
+    assert "not as committed" in found.problems[1]
+    assert verify_release(exported.stores, ReleaseName(NAME, 1), share=0.0).passed
 
 
 @pytest.mark.fault("a row of a release is edited with SQL")
