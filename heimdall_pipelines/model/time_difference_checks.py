@@ -10,7 +10,7 @@ from heimdall_pipelines.model.time_differences import PairTimeDifference
 from heimdall_pipelines.rf.feature_registry import TIME_DIFFERENCES_SINCE
 from heimdall_pipelines.rf.segment_tdoa import largest_delays_s
 
-_STDS = 6.0  # of a triangle's sum; of sound rows none was above 5 and 0.5 us (docs/science.md)
+_STDS = 8.0  # of a triangle's sum; of 95,554 over terrain 4 were above 6 and 10 us (docs/science.md)
 
 
 class ReceiverPlace(Protocol):
@@ -130,7 +130,7 @@ def triangles(found: Sequence[PairTimeDifference]) -> Iterator[Triangle]:
 
 
 def open_triangles(found: Sequence[PairTimeDifference], tolerance_us: float) -> Iterator[str]:
-    """Describe the triangles whose sum is above a tolerance and six times its standard deviation."""
+    """Describe the triangles whose sum is above a tolerance and eight times its standard deviation."""
     for triangle in triangles(found):
         if abs(triangle.closure_us) > tolerance_us + _STDS * triangle.std_us:
             around = " to ".join((*triangle.rx_ids, triangle.rx_ids[0]))

@@ -79,7 +79,7 @@ def _values(
 def _truth_columns() -> tuple[tuple[str, str], ...]:
     """Fields of the truth with their columns in samples."""
     renamed = {"gdop": "truth_gdop", "mean_snr_db": "truth_mean_snr_db"}
-    names = [name for name in SampleTruth.__dataclass_fields__ if name != "receivers"]
+    names = [name for name in SampleTruth.__dataclass_fields__ if name not in ("receivers", "position_bound")]
     return tuple((name, renamed.get(name, name)) for name in names)
 
 

@@ -56,7 +56,7 @@ _SHARE = (0.0, 1.0)
 FEATURES: tuple[Feature, ...] = (
     Feature("rssi_dbm", "dBm", _LEVEL_DBM, "S, the power in the channel less the noise's; null where not positive", 1),
     Feature(
-        "snr_db", "dB", (-60.0, 200.0), "S / (N0 F), over the band F that is received; null where S is not positive", 1
+        "snr_db", "dB", (-100.0, 200.0), "S / (N0 F), over the band F that is received; null where S is not positive", 1
     ),
     Feature(
         "noise_floor_dbm",
@@ -138,7 +138,7 @@ FEATURES: tuple[Feature, ...] = (
     Feature(
         "cn0_dbhz",
         "dB-Hz",
-        (-21.0, 264.0),  # that of snr_db, times the least and the greatest sample rate
+        (-61.0, 264.0),  # that of snr_db, times the least and the greatest sample rate
         "carrier-to-noise density, 10 log10(S / N0) (Kaplan and Hegarty, Understanding GPS/GNSS, 3rd ed., 2017): the "
         "same at any sample rate, so that it compares between receivers where snr_db does not; null where S is not "
         "positive, and for silence",
@@ -206,7 +206,7 @@ def out_of_range(features: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     Yields
     ------
     str
-        Such as ``snr_db.mean = 1e+09 is outside -60..200``.
+        Such as ``snr_db.mean = 1e+09 is outside -100..200``.
     """
     for feature, statistics in features.items():
         low, high = _RANGES.get(feature, (-math.inf, math.inf))
