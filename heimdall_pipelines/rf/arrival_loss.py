@@ -20,6 +20,22 @@ def loss_of(
     Without echoes the soft-L1 loss ``2 b^2 (sqrt(1 + (r / b)^2) - 1)`` of the normalised residual r. With them twice
     the negative logarithm of the density of a normal error, to which in a share of the cases an exponential excess is
     added, beside one in a hundred that anything happens to, relative to that of an error of 0 without echoes.
+
+    Parameters
+    ----------
+    residual_m, std_m : float
+        Residual of an arrival time and its deviation, in m of light's way.
+    bend : float
+        b, the normalised residual from which the soft-L1 loss grows linearly.
+    echo_share : float
+        Share of the cases in which it is late; 0 for the soft-L1 loss.
+    echo_m : float
+        Mean of that excess.
+
+    Returns
+    -------
+    tuple of float
+        Loss, half its slope in 1/m, curvature in 1/m^2.
     """
     if not echo_share > 0:
         normalised = residual_m / (bend * std_m)
@@ -63,7 +79,22 @@ def best_instant_m(
     echo_share: NDArray[np.float64],
     echo_m: NDArray[np.float64],
 ) -> float:
-    """Instant of transmission, in m of light's way, at which the loss is least."""
+    """Instant of transmission at which the loss is least.
+
+    Parameters
+    ----------
+    excess_m, std_m : ndarray of float64, shape (num,)
+        Arrival times less the lengths of the paths, and their deviations, in m of light's way.
+    bend : float
+        Soft-L1 loss: normalised residual from which it grows linearly.
+    echo_share, echo_m : ndarray of float64, shape (num,)
+        Share of the cases in which an arrival time is late, and by how much in the mean; see `loss_of`.
+
+    Returns
+    -------
+    float
+        In m of light's way.
+    """
     best, best_m = np.inf, 0.0
     middle_m = np.median(excess_m)
     for start in range(excess_m.size):

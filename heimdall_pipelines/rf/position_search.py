@@ -21,7 +21,18 @@ _METRES_PER_DEG = 111e3
 
 @compiled
 def earth_centred_m(lat_deg: float, lon_deg: float, alt_m: float) -> tuple[float, float, float]:
-    """Earth-centred, Earth-fixed coordinates on WGS84."""
+    """Earth-centred, Earth-fixed coordinates on WGS84.
+
+    Parameters
+    ----------
+    lat_deg, lon_deg, alt_m : float
+        Geodetic; altitude above the ellipsoid.
+
+    Returns
+    -------
+    tuple of float
+        x, y, z in m.
+    """
     lat, lon = math.radians(lat_deg), math.radians(lon_deg)
     sine = math.sin(lat)
     normal_m = _A_M / math.sqrt(1 - _ES * sine * sine)
@@ -31,9 +42,17 @@ def earth_centred_m(lat_deg: float, lon_deg: float, alt_m: float) -> tuple[float
 
 @compiled
 def receiver_rows(places: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rows as the kernels take receivers, from latitude and longitude in degrees, and altitude in m.
+    """Rows as the kernels take receivers.
 
-    Earth-centred coordinates at the antenna, on the ellipsoid, the altitude and the latitude.
+    Parameters
+    ----------
+    places : ndarray of float64, shape (num, 3)
+        Latitude and longitude in degrees, altitude in m.
+
+    Returns
+    -------
+    ndarray of float64, shape (num, 8)
+        Earth-centred coordinates at the antenna, those below it on the ellipsoid, the altitude and the latitude.
     """
     rows = np.empty((places.shape[0], 8))
     for i in range(places.shape[0]):
@@ -56,6 +75,17 @@ def fill_paths(
 
     The straight line up to 250 km; from 350 km on the geodesic with the difference of the altitudes; a smooth passage
     between them, which differ there by 16 to 44 m.
+
+    Parameters
+    ----------
+    path_m : ndarray of float64, shape (num,)
+        Filled with the lengths.
+    design : ndarray of float64, shape (num, 3)
+        Filled with the growth per m to the east and the north, and 1 for the instant.
+    receivers : ndarray of float64, shape (num, 8)
+        Of `receiver_rows`.
+    lat_deg, lon_deg, alt_m : float
+        The place.
     """
     lat, lon = math.radians(lat_deg), math.radians(lon_deg)
     sin_lat, cos_lat, sin_lon, cos_lon = math.sin(lat), math.cos(lat), math.sin(lon), math.cos(lon)
@@ -122,7 +152,20 @@ def fill_grid_losses(
     alt_m: float,
     cell_m: float,
 ) -> None:
-    """Soft-L1 losses at the points of a map; a cell's own size is added to the deviations."""
+    """Soft-L1 losses at the points of a map; a cell's own size is added to the deviations.
+
+    Parameters
+    ----------
+    losses : ndarray of float64, shape (num_points,)
+        Filled.
+    receivers : ndarray of float64, shape (num, 8)
+        Of `receiver_rows`.
+    times_m, std_m : ndarray of float64, shape (num,)
+        Arrival times and their deviations, in m of light's way.
+    lats_deg, lons_deg : ndarray of float64, shape (num_points,)
+    alt_m, cell_m : float
+        Altitude of the points; half the distance between them.
+    """
     num = times_m.size
     path_m, design, wide_m = np.empty(num), np.empty((num, 3)), np.empty(num)
     total = 0.0
@@ -172,9 +215,31 @@ def refine(
     echo_m: NDArray[np.float64],
     max_steps: int,
 ) -> float:
-    """Levenberg-Marquardt steps of a place (latitude, longitude, instant in m) to the nearest minimum; its loss.
+    """Levenberg-Marquardt steps of a place to the nearest minimum of the loss.
 
-    The area is its south, north, middle longitude and half its width. Receivers of infinite deviation do not count.
+    Parameters
+    ----------
+    place : ndarray of float64, shape (3,)
+        Latitude, longitude, instant of transmission in m of light's way; moved to the minimum.
+    receivers : ndarray of float64, shape (num, 8)
+        Of `receiver_rows`.
+    times_m, std_m : ndarray of float64, shape (num,)
+        Arrival times and their deviations, in m of light's way.
+        Receivers of infinite deviation do not count.
+    alt_m : float
+        Altitude of the place.
+    area : ndarray of float64, shape (4,)
+        South, north, middle longitude and half the width, in degrees: the place stays inside.
+    bend : float
+        Soft-L1 loss: normalised residual from which it grows linearly.
+    echo_share, echo_m : ndarray of float64, shape (num,)
+        Share of the cases in which an arrival time is late, and by how much in the mean; see `arrival_loss.loss_of`.
+    max_steps : int
+
+    Returns
+    -------
+    float
+        The loss there.
     """
     num = times_m.size
     path_m, design = np.empty(num), np.empty((num, 3))
@@ -270,7 +335,17 @@ def _moved(
 
 @compiled
 def grid_minima(losses: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Rows and columns of the local minima of a grid, the lowest first."""
+    """Rows and columns of the local minima of a grid, the lowest first.
+
+    Parameters
+    ----------
+    losses : ndarray of float64, shape (num_rows, num_columns)
+
+    Returns
+    -------
+    ndarray of int64, shape (MAX_STARTS, 2)
+        -1 where there are fewer.
+    """
     rows, columns = losses.shape
     found = np.full((MAX_STARTS, 2), -1)
     heights = np.full(MAX_STARTS, np.inf)
@@ -301,7 +376,28 @@ def search(
     echo_share: NDArray[np.float64],
     echo_m: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Minima of the loss: rows of loss, latitude, longitude and instant, those of no use with an infinite loss."""
+    """Find the minima of the loss: from the best points of a grid, with echoes also from every three receivers.
+
+    Parameters
+    ----------
+    receivers : ndarray of float64, shape (num, 8)
+        Of `receiver_rows`.
+    times_m, std_m : ndarray of float64, shape (num,)
+        Arrival times and their deviations, in m of light's way.
+    alt_m : float
+        Altitude of the transmitter.
+    area : ndarray of float64, shape (4,)
+        South, north, middle longitude and half the width, in degrees.
+    bend : float
+        Soft-L1 loss: normalised residual from which it grows linearly.
+    echo_share, echo_m : ndarray of float64, shape (num,)
+        Share of the cases in which an arrival time is late, and by how much in the mean; see `arrival_loss.loss_of`.
+
+    Returns
+    -------
+    ndarray of float64, shape (2 * MAX_STARTS, 4)
+        Loss, latitude, longitude and instant; rows of no use have an infinite loss.
+    """
     num = times_m.size
     cell_m = (area[1] - area[0]) * _METRES_PER_DEG / GRID / 2
     lats, lons = np.empty((GRID, GRID)), np.empty((GRID, GRID))
