@@ -280,6 +280,7 @@ def test_an_outage_during_the_checks_is_neither_a_failed_nor_a_passed_check(
     assert get_session(stores.database, session_id).health_status == "unknown"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_bytes", [100, 200_000])  # in the listing, in an object that is read again
 def test_an_s3_outage_during_validation_keeps_the_previous_health(s3_link, stores, session_id, num_bytes):
     extract_session(stores, session_id)
@@ -339,6 +340,7 @@ def test_postgres_that_breaks_off_without_a_run_raises_its_own_error(postgres_li
         assert extract_session(through_link, session_id).num_rows == EXAMPLE_ROWS
 
 
+@pytest.mark.slow
 def test_s3_that_breaks_off_without_a_run_raises_its_own_error(s3_link, stores, session_id, in_small_steps):
     with open_stores(load_settings()) as through_link:
         with pytest.raises(ObjectsUnavailableError, match=r"^S3 store at 127\.0\.0\.1:"):

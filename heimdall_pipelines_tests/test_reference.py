@@ -55,6 +55,7 @@ def test_a_part_is_regenerated_from_parameters_and_seed(result):
         assert agrees(stored.features, again.features, FEATURE_TOLERANCE), stored.sample_idx
 
 
+@pytest.mark.slow
 def test_the_command_releases_exports_and_scores(stores, tmp_path, monkeypatch):
     monkeypatch.setattr("heimdall_pipelines.learning.baselines.ITERATIONS", 10)
     spec = replace(read_spec(), parameters=read_spec().parameters | SMALL | {"batch_size": 20})

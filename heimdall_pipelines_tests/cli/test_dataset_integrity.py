@@ -80,6 +80,7 @@ def bytes_stored(stores, dataset):
 # validate
 
 
+@pytest.mark.slow
 def test_a_healthy_dataset_ends_with_0_and_dagster_and_the_tables_agree(heimdall, stores, night):
     assert "never validated: heimdall dataset validate night" in heimdall("dataset", "show", "night")[1]
     num_bytes = bytes_stored(stores, night)
@@ -127,6 +128,7 @@ def test_issues_exit_with_1_and_show_numbers_examples_and_repair(heimdall, store
     assert re.search(r"night +feature_based .* critical ", heimdall("dataset", "list")[1])
 
 
+@pytest.mark.slow
 def test_of_very_many_problems_twenty_are_printed(heimdall, stores, night):
     for key in object_sizes(stores, night):
         remove_object(stores, night, key)
@@ -284,6 +286,7 @@ def test_a_repair_without_apply_prints_its_plan_only(heimdall, stores, night):
     assert health(stores) == ("unknown", False)
 
 
+@pytest.mark.slow
 def test_a_repair_exits_with_0_and_records_that_all_checks_pass(heimdall, stores, night):
     remove_object(stores, night, "0/milano-baggio.sigmf-data")
     delete_feature_row(stores, 3)

@@ -35,6 +35,7 @@ def test_lists_load_no_heavy_module(stores, environment, words):
         assert "2 of 2" in printed
 
 
+@pytest.mark.slow
 @pytest.mark.programs
 def test_status_loads_no_heavy_module_while_the_ui_runs(environment, tmp_path, monkeypatch):
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))

@@ -129,6 +129,7 @@ def test_huge_and_negative_numbers_end_with_one_message(heimdall, stores, argume
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 @pytest.mark.programs
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
 def test_output_of_any_encoding_is_written(environment, tmp_path, encoding):
@@ -165,6 +166,7 @@ import matplotlib.figure
 """
 
 
+@pytest.mark.slow
 @pytest.mark.programs
 def test_without_any_folder_for_caches_the_numbers_are_the_same(tmp_path):
     """Neither HOME nor the folder of the package can be written; as root only numba's own choice can show that."""

@@ -53,6 +53,7 @@ def test_stale_sessions_are_extracted_with_what_changed(heimdall, stores, sessio
     assert stale_sessions(stores.database, limit=9) == []
 
 
+@pytest.mark.slow
 def test_a_session_of_before_positions_is_located_without_an_extraction(heimdall, stores, session):
     execute(stores, "DELETE FROM heimdall.positions")
     reseal(stores)

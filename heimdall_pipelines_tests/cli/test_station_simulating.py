@@ -46,6 +46,7 @@ def urls_of(lines):
     return [match[1] for line in lines if (match := re.search(r"listens at (\S+)", line))]
 
 
+@pytest.mark.slow
 @pytest.mark.programs
 def test_simulated_stations_show_the_commands_that_record_them():
     with simulating("--speed=100", "--frequency=145.5MHz") as lines:
@@ -66,6 +67,7 @@ def test_simulated_stations_show_the_commands_that_record_them():
             assert all(block.stamp.age_s < NO_FIX_AGE for block in recorded.blocks)
 
 
+@pytest.mark.slow
 @pytest.mark.programs
 def test_a_recording_is_replayed_where_its_receiver_is(tmp_path):
     path = kiwi_file(tmp_path, seconds=3.05)

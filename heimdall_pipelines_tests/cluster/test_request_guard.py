@@ -176,6 +176,7 @@ def ui(tmp_path, monkeypatch):
     return lambda program: running_ui(tmp_path, program)
 
 
+@pytest.mark.slow
 @pytest.mark.programs
 @pytest.mark.fault("a page of another site sends mutations to the Dagster UI")
 def test_the_guard_refuses_what_dagster_executes(ui, fault):

@@ -118,6 +118,7 @@ def test_a_plan_counts_older_rows_and_changes_nothing(stores, older):
     assert (rows(stores), entries(stores)) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_workers", [1, 2])
 def test_features_are_regenerated_and_nothing_else_changes(stores, present, older, num_workers):
     objects = entries(stores)

@@ -334,6 +334,7 @@ def test_a_batch_killed_during_uploads_leaves_no_row(settings, stores):
     assert_agrees(stores, "night", range(30))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "lock",
     [

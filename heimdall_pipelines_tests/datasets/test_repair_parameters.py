@@ -126,6 +126,7 @@ def test_a_good_object_is_never_replaced_by_a_repair(night):
     assert {key for key in before if after[key] != before[key]} == {night.key(3)}
 
 
+@pytest.mark.slow
 def test_what_the_seed_gives_otherwise_is_not_written_but_reported(night, monkeypatch):
     """As if the code gave other samples, without a new version."""
     damage(night)

@@ -116,6 +116,7 @@ def test_a_picture_that_fails_does_not_fail_the_run(instance, stores, session, m
     )
 
 
+@pytest.mark.slow
 def test_a_session_of_any_name_is_extracted_with_its_picture(environment, stores, instance, example_recordings):
     imported = import_files(stores, example_recordings, name="cost $x^{$")
     assert run(instance, imported.slug).success
@@ -162,6 +163,7 @@ def test_a_session_that_was_requested_is_not_requested_again_though_its_run_fail
     assert isinstance(tick(instance, stores), dg.SkipReason)
 
 
+@pytest.mark.slow
 def test_a_session_that_is_completed_again_is_due_under_its_new_revision(instance, stores, session):
     run(instance, session.slug, **{"dagster/run_key": f"{session.id}:1"})
     for status in ("in_progress", "completed"):
@@ -198,6 +200,7 @@ def test_a_tick_without_the_database_fails(settings, instance):
         tick(instance, stores)
 
 
+@pytest.mark.slow
 def test_the_validation_job_runs_the_checks_only_and_keeps_the_health(instance, stores, session):
     extract_session(stores, session.slug)
     execute(stores, "UPDATE heimdall.measurement_features SET receiver_features = '[]' WHERE segment_idx = 3")
@@ -302,6 +305,7 @@ def test_a_session_whose_station_was_moved_is_requested_once_for_each_position(i
     assert [again.run_key for again in tick(instance, stores).run_requests] != [request.run_key]
 
 
+@pytest.mark.slow
 def test_a_session_whose_station_was_edited_by_hand_is_not_requested(instance, stores, session):
     run(instance, session.slug)
     execute(stores, "UPDATE heimdall.websdr_stations SET latitude = 45.1 WHERE rx_id = 'torino'")
@@ -352,6 +356,7 @@ def test_a_session_whose_extraction_is_under_way_is_not_located_beside_it(instan
     assert isinstance(tick(instance, stores), dg.SkipReason)
 
 
+@pytest.mark.slow
 def test_a_new_calibration_locates_the_sessions_that_it_touches(instance, stores, session):
     assert run(instance, session.slug).success
     start = get_session(stores.database, session.slug).start_time

@@ -83,6 +83,7 @@ def materialize(instance, assets, partition=None, **tags):
     return outcome.run_id
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("days", "is_deleted"), [(None, False), (AGE_DAYS + 1, False), (AGE_DAYS - 1, True)])
 def test_runs_of_that_age_are_deleted_with_their_events(instance, expire, days, is_deleted):
     old, newest = (materialize(instance, [stations]) for _ in range(2))
@@ -100,6 +101,7 @@ def test_the_newest_materialization_of_each_partition_is_kept(instance, expire):
     assert old != newest
 
 
+@pytest.mark.slow
 def test_a_failed_run_that_a_sensor_requested_is_kept(instance, expire):
     requested = materialize(instance, [features], "c", fails="yes", **{RUN_KEY_TAG: "c:1"})
     by_hand = materialize(instance, [features], "c", fails="yes")
@@ -107,6 +109,7 @@ def test_a_failed_run_that_a_sensor_requested_is_kept(instance, expire):
     assert by_hand != requested
 
 
+@pytest.mark.slow
 def test_results_of_checks_outlive_their_runs(instance, expire):
     materialize(instance, [features, features_agree], "d")
     newest = materialize(instance, [features], "d")

@@ -250,6 +250,7 @@ def test_a_batch_run_materializes_three_assets_that_agree_with_what_is_stored(in
     assert metadata_of(result, MEASUREMENT_FEATURES) == {"rows": 3, "dataset_samples": 3, "dataset_target": 5}
 
 
+@pytest.mark.slow
 def test_processes_make_the_batch_and_are_gone_after_the_run(instance, stores, monkeypatch):
     monkeypatch.setenv("HEIMDALL_WORKERS", "2")
     started = []

@@ -52,6 +52,7 @@ def test_an_edit_of_any_column_of_any_row_is_noticed(place, row_edit, data):
     a_row(place, row_edit, data)
 
 
+@pytest.mark.slow
 @settings(max_examples=10)
 @given(number=st.integers(0, 100), position=ANYWHERE, mask=MASKS)
 def test_an_edit_of_any_byte_of_any_object_is_noticed(place, number, position, mask):

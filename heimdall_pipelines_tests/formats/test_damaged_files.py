@@ -90,6 +90,7 @@ def valid_wav(folder) -> bytes:
     return path.read_bytes()
 
 
+@pytest.mark.slow
 @fuzzed
 @given(data=st.data())
 def test_any_damage_to_a_wav_is_survived(tmp_path, data):

@@ -111,6 +111,7 @@ def write_pid(data: Path, pid: int) -> None:
     file.write_text("\n".join([str(pid), *file.read_text().split("\n")[1:]]))
 
 
+@pytest.mark.slow
 def test_the_first_start_makes_a_loopback_server_with_checksums_and_password(fresh_server):
     port = fresh_server.start(PASSWORD)
 
@@ -123,6 +124,7 @@ def test_the_first_start_makes_a_loopback_server_with_checksums_and_password(fre
     assert [(a.ip, a.port) for a in listening] == [(LOOPBACK, port)]
 
 
+@pytest.mark.slow
 def test_the_password_of_the_first_start_is_left_in_no_file(fresh_server, folder):
     fresh_server.start(PASSWORD)
     fresh_server.stop()
@@ -298,6 +300,7 @@ def test_missing_binaries_are_reported(folder):
         EmbeddedPostgres(folder / "postgres", folder / "nowhere").start(PASSWORD)
 
 
+@pytest.mark.slow
 def test_a_path_too_long_for_a_socket_works(folder):
     server = EmbeddedPostgres(folder / ("long" * 30) / "postgres")
     assert query(server.start(PASSWORD), "SELECT 1") == [(1,)]

@@ -58,6 +58,7 @@ def kill(pid: int) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_the_first_start_makes_the_buckets_and_a_restart_keeps_objects_and_port(server):
     port = start(server)
     assert [bucket.name for bucket in client(port).list_buckets()] == sorted([PROBE_BUCKET, BUCKET])
@@ -69,6 +70,7 @@ def test_the_first_start_makes_the_buckets_and_a_restart_keeps_objects_and_port(
     assert_objects_are_kept(port)
 
 
+@pytest.mark.slow
 def test_a_killed_server_starts_again_with_its_objects_also_on_another_port(server):
     port = start(server)
     keep_objects(port)
@@ -106,6 +108,7 @@ def test_a_start_goes_on_when_an_answer_comes_too_late(server, monkeypatch):
     assert [bucket.name for bucket in client(port).list_buckets()] == sorted([PROBE_BUCKET, BUCKET])
 
 
+@pytest.mark.slow
 def test_two_servers_that_start_at_once_choose_different_ports(server, folder, monkeypatch):
     # Few ports, for these two servers only: each takes 5 of 14, so that they often choose the same.
     monkeypatch.setattr(seaweed, "PORTS", range(22_720, 22_734))
@@ -117,6 +120,7 @@ def test_two_servers_that_start_at_once_choose_different_ports(server, folder, m
         other.stop()
 
 
+@pytest.mark.slow
 def test_requests_without_the_credentials_are_refused(server, folder):
     port = start(server)
     keep_objects(port)
@@ -131,6 +135,7 @@ def test_requests_without_the_credentials_are_refused(server, folder):
         assert refused.value.code in {code, "AccessDenied"}  # a HEAD request's answer has no body
 
 
+@pytest.mark.slow
 def test_a_port_whose_socket_another_user_left_in_tmp_is_avoided(server):
     port = start(server)
     server.stop()
@@ -142,6 +147,7 @@ def test_a_port_whose_socket_another_user_left_in_tmp_is_avoided(server):
         left.rmdir()
 
 
+@pytest.mark.slow
 def test_it_listens_on_loopback_alone(server):
     start(server)
     process, ports = psutil.Process(server.running_pid()), server._remembered_ports().values()
@@ -167,6 +173,7 @@ def test_no_command_line_or_file_has_secrets(server, folder):
     assert [path for path in folder.rglob("*") if path.is_file() and SECRET_KEY.encode() in path.read_bytes()] == []
 
 
+@pytest.mark.slow
 def test_a_multipart_object_is_complete_and_uses_no_extra_disk(server, folder):
     port = start(server)
     size = 64 * 2**20

@@ -122,6 +122,7 @@ def test_its_own_certificate_opens_what_the_intruder_tried(server):
                 assert grpc_code(channel, "/master_pb.Seaweed/CollectionList", b"\x08\x01") == "UNAVAILABLE"
 
 
+@pytest.mark.slow
 def test_certificates_are_readable_by_their_owner_alone_and_new_at_each_start(server, folder):
     server.start(ACCESS_KEY, SECRET_KEY, [BUCKET])
     files = server.master().certificates

@@ -195,6 +195,7 @@ with open_stores(load_settings()) as stores:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.fault("an export is killed")
 def test_a_killed_export_never_looks_complete_and_is_started_clean(exported, tmp_path, fault):
     target, label = tmp_path / "export", f"{NAME}@1"

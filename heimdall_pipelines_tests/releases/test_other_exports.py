@@ -49,6 +49,7 @@ def test_random_networks_have_a_split_by_receivers(stores, tmp_path):
     assert set(links["split_receivers"].to_pylist()) == {"train", "test", "none"}
 
 
+@pytest.mark.slow
 def test_datasets_over_terrain_have_a_split_by_valleys_and_are_verified(stores, tmp_path):
     add_dataset(
         stores.database,

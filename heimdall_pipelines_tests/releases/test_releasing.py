@@ -95,6 +95,7 @@ def test_repairs_that_would_change_a_release_are_refused(stores):
             repair_features(stores, NAME, workers)
 
 
+@pytest.mark.slow
 def test_a_repair_of_damage_gives_back_what_was_released(stores, tmp_path):
     healthy(stores)
     release_dataset(stores, NAME)

@@ -28,6 +28,7 @@ def test_an_export_is_verified_and_all_its_samples_regenerated(exported, monkeyp
     assert (found.num_samples, found.num_regenerated, found.num_files) == (12, 12, 10)
 
 
+@pytest.mark.slow
 def test_workers_regenerate_the_same(exported):
     found = verify_export(exported.folder, share=1.0, num_workers=2)
     assert (found.problems, found.num_regenerated) == ([], 12)

@@ -171,6 +171,7 @@ def test_contradicted_delays_are_found(stores, example, fault):
     fault.record(detected_by="`station_delays_agree`", result="WARN with the station, what is kept and what was found")
 
 
+@pytest.mark.slow
 @pytest.mark.fault("the clock of one station differs over several sessions of unknown transmitters")
 def test_a_station_that_differs_over_many_sessions_is_named(stores, tmp_path, fault):
     places = [(44.6, 7.8), (45.3, 8.9), (44.8, 9.1), (45.4, 7.9), (45.0, 8.4), (44.7, 8.2), (45.2, 7.6), (44.9, 8.9)]

@@ -671,6 +671,7 @@ with open_stores(load_settings()) as stores:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.fault("kill -9 of a recorder")
 def test_the_watchdog_closes_killed_recordings_but_no_imports(
     stores, settings, environment, tmp_path, example_recordings, fault

@@ -253,6 +253,7 @@ def test_a_receiver_that_misbehaves_costs_the_other_nothing(stores, fault, tmp_p
     fault.record(detected_by="the recorder", result=result)
 
 
+@pytest.mark.slow
 @pytest.mark.fault("a live receiver sends far slower than its stated rate")
 def test_a_slow_receiver_fails_at_the_sessions_deadline(stores, fault, tmp_path):
     told = []

@@ -151,6 +151,7 @@ def hold_a_lock(settings: Settings, dataset_id: UUID, how: str, tell: Connection
         time.sleep(3600)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["batch", "repair"])
 def test_a_claim_ends_with_its_process_when_that_is_killed(settings, database, how):
     dataset_id = uuid4()

@@ -137,6 +137,7 @@ def test_the_bytes_of_objects_are_synced_when_the_rows_are_committed(
         assert {str(own.data), *(str(path.parent) for path in journals)} <= synced_first
 
 
+@pytest.mark.slow
 def test_the_embedded_stack_says_where_its_files_are(server_settings):
     store = ObjectStore(server_settings)
     store.create_buckets()

@@ -96,6 +96,7 @@ def test_a_dataset_whose_tile_is_gone_says_so_and_has_not_failed(stores, hills, 
     )
 
 
+@pytest.mark.slow
 def test_a_truth_that_another_ground_would_give_is_found(stores, hills, tmp_path):
     dataset = request(stores).dataset
     make(stores, "hills")
