@@ -386,7 +386,7 @@ NUMBERS = [
         "an SNR is set to 1e9 dB",
         features("receiver_features = jsonb_set(receiver_features, '{0,snr_db,mean}', '1e9')", 3),
         "numbers_in_range rows_as_committed",
-        (rf"sample 3: {RX} snr_db\.mean = 1000000000(\.0)? is outside -60\.\.200",),
+        (rf"sample 3: {RX} snr_db\.mean = 1000000000(\.0)? is outside -100\.\.200",),
         (3,),
     ),
     Edit(
