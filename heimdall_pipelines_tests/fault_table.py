@@ -53,11 +53,14 @@ class FaultTable:
         if report.skipped:
             self._skipped_ids.add(report.nodeid)
 
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Note all tests as they stand in their files, before any is deselected."""
+        self._collected += _keys(items)
+
     def pytest_deselected(self, items: Iterable[pytest.Item]) -> None:
         """Note the tests that are deselected."""
-        keys = [key for item in items if (key := fault_of(item)) is not None]
-        self._collected += keys
-        self._skipped.update(keys)
+        self._skipped.update(_keys(items))
 
     def add(self, row: Row) -> None:
         assert "|" not in row.fault + row.detected_by + row.result
@@ -69,10 +72,8 @@ class FaultTable:
         config = session.config
         for item in session.items:
             key = fault_of(item)
-            if key is not None:
-                self._collected.append(key)
-                if item.nodeid in self._skipped_ids:
-                    self._skipped.add(key)
+            if key is not None and item.nodeid in self._skipped_ids:
+                self._skipped.add(key)
         if hasattr(config, "workeroutput"):
             rows = [vars(row) for row in self._recorded.values()]
             config.workeroutput[_KEY] = self._collected, list(self._skipped), rows
@@ -127,6 +128,10 @@ class Fault:
         if not isinstance(detected_by, str):
             detected_by = ", ".join(f"`{name}`" for name in detected_by) or "nothing to detect"
         self.table.add(Row(self.title, detected_by, result, self.test_file))
+
+
+def _keys(items: Iterable[pytest.Item]) -> list[Key]:
+    return [key for item in items if (key := fault_of(item)) is not None]
 
 
 def fault_of(item: pytest.Item) -> Key | None:
