@@ -65,7 +65,7 @@ def made(stores, workers, name, num_samples, **parameters):
     """A dataset with all its samples; returns it and the seconds that they took."""
     dataset = request_dataset(stores, name, target_num_samples=num_samples, parameters=parameters, seed=1).dataset
     begun = time.perf_counter()
-    for batch_no in range(-(-num_samples // dataset.batch_size)):
+    for batch_no in range(dataset.grid.num_batches):
         make_batch(stores, name, batch_no, workers)
     return dataset, time.perf_counter() - begun
 
