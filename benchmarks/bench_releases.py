@@ -136,7 +136,7 @@ def multiply(stores, name, num_samples):
         others = {
             "batch_no": f"batch_no + k * {last + 1}",
             "first_sample_idx": f"first_sample_idx + k * {have}",
-            "partition_key": "partition_key || '-' || k",
+            "partition_key": f"partition_key || '-{have}-' || k",
         }
         _copy(connection, "synthetic_batches", others, dataset.id, times)
 
