@@ -81,7 +81,7 @@ def locate(session_id):
 
 
 def _quiet(_line):
-    """Progress that nobody reads."""
+    """Discard progress."""
 
 
 def _measured(work):

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from heimdall_pipelines.datasets.position_bounds import with_bound
 from heimdall_pipelines.learning.arrays import SampleArrays
 from heimdall_pipelines.learning.baselines import (
+    BOUND,
     LEVEL,
     NEAREST_NEIGHBOURS,
     ROBUST_TDOA,
@@ -24,7 +25,6 @@ from heimdall_pipelines.store.datasets import StoredSample
 from heimdall_pipelines.store.features import mean_of
 
 MAX_SAMPLES = 1000  # that are located: by time differences each takes some milliseconds
-BOUND = "Cramer-Rao bound"
 METHODS = (BOUND, ROBUST_TDOA, NEAREST_NEIGHBOURS)
 ALL, IN_SIGHT, OTHERS = "all", "in line of sight", "others"
 _PARTS = 5
@@ -176,7 +176,7 @@ class BaselineColumns:
             self._samples[at] = _Sample.of(sample)
 
     def summary(self) -> BaselineSummary | None:
-        """Locate the chosen samples; None where there are none with receivers."""
+        """Locate the chosen samples; None if none has receivers."""
         samples = sorted((one for one in self._samples if one.receivers), key=lambda sample: sample.sample_idx)
         if not samples:
             return None
