@@ -23,7 +23,24 @@ if TYPE_CHECKING:
 Batch = dict[str, NDArray[Any]]
 
 
-class FeatureDataset:
+class _Columns:
+    """Arrays whose first axis are the samples."""
+
+    _columns: Batch
+
+    def __len__(self) -> int:
+        return len(self._columns["sample_idx"])
+
+    def __getitem__(self, index: int) -> Batch:
+        return {name: values[index] for name, values in self._columns.items()}
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        """The samples of a batch."""
+        at = np.asarray(indices)
+        return {name: values[at] for name, values in self._columns.items()}
+
+
+class FeatureDataset(_Columns):
     """Features of the receivers of each sample.
 
     Parameters
@@ -60,19 +77,8 @@ class FeatureDataset:
             "sample_idx": arrays.sample_idx,
         }
 
-    def __len__(self) -> int:
-        return len(self._columns["sample_idx"])
 
-    def __getitem__(self, index: int) -> Batch:
-        return {name: values[index] for name, values in self._columns.items()}
-
-    def __getitems__(self, indices: Sequence[int]) -> Batch:
-        """The samples of a batch."""
-        at = np.asarray(indices)
-        return {name: values[at] for name, values in self._columns.items()}
-
-
-class PairDataset:
+class PairDataset(_Columns):
     """Time differences of the pairs of receivers of each sample.
 
     Parameters
@@ -115,17 +121,6 @@ class PairDataset:
         }
         for name, value in values.items():
             self._columns[name][sample, column] = value
-
-    def __len__(self) -> int:
-        return len(self._columns["sample_idx"])
-
-    def __getitem__(self, index: int) -> Batch:
-        return {name: values[index] for name, values in self._columns.items()}
-
-    def __getitems__(self, indices: Sequence[int]) -> Batch:
-        """The samples of a batch."""
-        at = np.asarray(indices)
-        return {name: values[at] for name, values in self._columns.items()}
 
 
 class IqDataset:

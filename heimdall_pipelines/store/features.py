@@ -28,7 +28,7 @@ from heimdall_pipelines.store.digest_rows import digested_columns, resealing
 from heimdall_pipelines.store.digests import Edit, datetime_of, edit_of, new_row_digest
 from heimdall_pipelines.store.receiver_elements import RECEIVER_FIELDS, are_receivers
 from heimdall_pipelines.store.session_digests import sealing_session
-from heimdall_pipelines.store.sessions import SessionBeingDeletedError, SessionNotFoundError
+from heimdall_pipelines.store.sessions import SessionNotFoundError, lock_session
 from heimdall_pipelines.store.sql import text, time_sql
 
 if TYPE_CHECKING:
@@ -350,17 +350,7 @@ def replace_session_features(database: Database, target: SessionRevision) -> Ite
                 {"id": target.session_id},
             )
             yield SessionFeatureWriter(connection, target)
-            state = connection.execute(
-                text(
-                    "SELECT status, revision, deletion_began_at FROM heimdall.recording_sessions"
-                    " WHERE id = :id FOR UPDATE"
-                ),
-                {"id": target.session_id},
-            ).first()
-            if state is None:
-                raise SessionNotFoundError(deleted)
-            if state.deletion_began_at is not None:
-                raise SessionBeingDeletedError(target.slug)
+            state = lock_session(connection, target.session_id, target.slug, "extracted")
             if state.status != "completed" or state.revision != target.revision:
                 raise SupersededError(
                     f"session {target.slug} changed while revision {target.revision} was being extracted "

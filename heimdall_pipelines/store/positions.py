@@ -15,7 +15,7 @@ from heimdall_pipelines.store.digest_rows import digested_columns, seal_rows
 from heimdall_pipelines.store.digests import Edit, edit_of
 from heimdall_pipelines.store.features import SupersededError
 from heimdall_pipelines.store.session_digests import sealing_session
-from heimdall_pipelines.store.sessions import SessionBeingDeletedError, SessionNotFoundError
+from heimdall_pipelines.store.sessions import lock_session
 from heimdall_pipelines.store.sql import text
 
 if TYPE_CHECKING:
@@ -109,16 +109,7 @@ def replace_positions(database: Database, target: SessionRevision, positions: Se
         connection.execute(
             text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": str(target.session_id)}
         )
-        state = connection.execute(
-            text(
-                "SELECT status, revision, deletion_began_at FROM heimdall.recording_sessions WHERE id = :id FOR UPDATE"
-            ),
-            of_session,
-        ).first()
-        if state is None:
-            raise SessionNotFoundError(f"session {target.slug} was deleted while it was being located")
-        if state.deletion_began_at is not None:
-            raise SessionBeingDeletedError(target.slug)
+        state = lock_session(connection, target.session_id, target.slug, "located")
         if state.status != "completed" or state.revision != target.revision:
             raise SupersededError(
                 f"session {target.slug} changed while revision {target.revision} was being located "

@@ -10,7 +10,7 @@ from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.digest_rows import seal_rows
 from heimdall_pipelines.store.measurements import StationRecording, replace_measurements
 from heimdall_pipelines.store.session_digests import write_positions, write_session_root
-from heimdall_pipelines.store.sessions import SessionBeingDeletedError, SessionNotFoundError
+from heimdall_pipelines.store.sessions import lock_session
 from heimdall_pipelines.store.sql import time_sql
 from heimdall_pipelines.store.stations import add_missing_stations
 
@@ -56,21 +56,11 @@ def complete_session(
         It was closed as failed meanwhile.
     """
     with database.transaction() as connection:
-        row = connection.execute(
-            text(
-                "SELECT slug, status, revision, deletion_began_at FROM heimdall.recording_sessions"
-                " WHERE id = :id FOR UPDATE"
-            ),
-            {"id": session_id},
-        ).first()
-        if row is None:
-            raise SessionNotFoundError(f"session {session_id} was deleted while it was being completed")
-        if row.deletion_began_at is not None:
-            raise SessionBeingDeletedError(row.slug)
-        if row.status == "completed":
-            return int(row.revision)
-        if row.status == "failed":
-            raise SessionClosedError(f"session {row.slug} was closed as failed while it was being completed")
+        locked = lock_session(connection, session_id, str(session_id), "completed")
+        if locked.status == "completed":
+            return locked.revision
+        if locked.status == "failed":
+            raise SessionClosedError(f"session {locked.slug} was closed as failed while it was being completed")
         add_missing_stations(connection, [recording.station for recording in recordings])
         replace_measurements(connection, session_id, recordings)
         recorded = [recording for recording in recordings if recording.samples_count]

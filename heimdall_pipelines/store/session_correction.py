@@ -10,7 +10,7 @@ from heimdall_pipelines.store.changes import note_row
 from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.measurements import StationRecording, replace_measurements
 from heimdall_pipelines.store.session_digests import sealing_session
-from heimdall_pipelines.store.sessions import SessionBeingDeletedError, SessionNotFoundError
+from heimdall_pipelines.store.sessions import lock_session
 from heimdall_pipelines.store.sql import time_sql
 
 
@@ -61,19 +61,9 @@ def replace_metadata(
         for recording in recorded
     )
     with database.transaction() as connection:
-        row = connection.execute(
-            text(
-                "SELECT slug, status, revision, deletion_began_at FROM heimdall.recording_sessions"
-                " WHERE id = :id FOR UPDATE"
-            ),
-            {"id": session_id},
-        ).first()
-        if row is None:
-            raise SessionNotFoundError(f"session {session_id} was deleted while it was being corrected")
-        if row.deletion_began_at is not None:
-            raise SessionBeingDeletedError(row.slug)
-        if row.status != "completed" or row.revision != of_revision:
-            raise SessionChangedError(f"session {row.slug} was changed while it was being corrected: try again")
+        locked = lock_session(connection, session_id, str(session_id), "corrected")
+        if locked.status != "completed" or locked.revision != of_revision:
+            raise SessionChangedError(f"session {locked.slug} was changed while it was being corrected: try again")
         other = connection.execute(
             text(
                 "SELECT slug FROM heimdall.recording_sessions"

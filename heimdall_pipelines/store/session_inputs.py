@@ -11,7 +11,7 @@ from uuid import UUID
 from heimdall_pipelines.model.feature_inputs import CLOCKS_KEY, FEATURE_VERSION_KEY, FeatureInputs
 from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION
 from heimdall_pipelines.store.session_digests import session_edits
-from heimdall_pipelines.store.session_revisions import SessionRevision
+from heimdall_pipelines.store.session_revisions import PAGE_SQL, SessionRevision, page_values
 from heimdall_pipelines.store.sql import text
 
 if TYPE_CHECKING:
@@ -154,16 +154,13 @@ def stale_sessions(
                 # Extractions of before recorded no clocks: what these were then is not known.
                 " AND (e.inputs - CAST(:version_key AS text) <> CASE WHEN e.inputs ? CAST(:clocks_key AS text)"
                 f"      THEN present.inputs ELSE present.inputs - CAST(:clocks_key AS text) END OR {is_older})"
-                " AND (CAST(:after AS uuid) IS NULL OR (s.completed_at, s.id) >"
-                "      (SELECT p.completed_at, p.id FROM heimdall.recording_sessions p WHERE p.id = :after))"
-                " ORDER BY s.completed_at, s.id LIMIT :limit"
+                f" AND {PAGE_SQL}"
             ),
             {
                 "version_key": FEATURE_VERSION_KEY,
                 "clocks_key": CLOCKS_KEY,
                 "version": FEATURE_VERSION,
-                "limit": limit,
-                "after": after.session_id if after else None,
+                **page_values(limit, after),
             },
         )
         return [_stale(connection, *row) for row in rows.all()]

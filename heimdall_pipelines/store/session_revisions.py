@@ -12,6 +12,12 @@ _IS_DUE = (
     " AND NOT EXISTS (SELECT 1 FROM heimdall.measurement_features f"
     " WHERE f.recording_session_id = s.id AND f.session_revision = s.revision)"
 )
+# Of sessions s, by completion: ends a WHERE and the query.
+PAGE_SQL = (
+    "(CAST(:after AS uuid) IS NULL OR (s.completed_at, s.id) >"
+    " (SELECT q.completed_at, q.id FROM heimdall.recording_sessions q WHERE q.id = :after))"
+    " ORDER BY s.completed_at, s.id LIMIT :limit"
+)
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,11 @@ class SessionRevision:
     def run_key(self) -> str:
         """Key by which Dagster runs the extraction of this revision once; with the id, as before slugs existed."""
         return f"{self.session_id}:{self.revision}"
+
+
+def page_values(limit: int, after: SessionRevision | None) -> dict[str, int | UUID | None]:
+    """Values for `PAGE_SQL`: at most `limit` sessions, after this one."""
+    return {"limit": limit, "after": after.session_id if after else None}
 
 
 def due_for_extraction(
@@ -43,13 +54,8 @@ def due_for_extraction(
     """
     with database.transaction() as connection:
         rows = connection.execute(
-            text(
-                f"SELECT s.id, s.slug, s.revision FROM heimdall.recording_sessions s WHERE {_IS_DUE}"
-                " AND (CAST(:after AS uuid) IS NULL OR (s.completed_at, s.id) >"
-                "      (SELECT p.completed_at, p.id FROM heimdall.recording_sessions p WHERE p.id = :after))"
-                " ORDER BY s.completed_at, s.id LIMIT :limit"
-            ),
-            {"limit": limit, "after": after.session_id if after else None},
+            text(f"SELECT s.id, s.slug, s.revision FROM heimdall.recording_sessions s WHERE {_IS_DUE} AND {PAGE_SQL}"),
+            page_values(limit, after),
         )
         return [SessionRevision(row.id, row.slug, row.revision) for row in rows]
 

@@ -62,6 +62,15 @@ class RecordingSession(SessionIdentity):
 
 
 @dataclass(frozen=True)
+class LockedSession:
+    """A session whose row is locked, and whose deletion has not begun."""
+
+    slug: str
+    status: str
+    revision: int
+
+
+@dataclass(frozen=True)
 class SessionOverview(SessionIdentity):
     """A session in a list."""
 
@@ -116,6 +125,37 @@ def read_session(connection: Connection, key: SessionKey) -> RecordingSession:
     values = dict(row._mapping)
     source = {column: values.pop(f"source_{column}") for column in SOURCE_COLUMNS}
     return RecordingSession(known_source=None if source["name"] is None else KnownSource(**source), **values)
+
+
+def lock_session(connection: Connection, session_id: UUID, name: str, doing: str) -> LockedSession:
+    """Lock a session's row until the transaction ends: what it is now stays so.
+
+    Parameters
+    ----------
+    connection : Connection
+    session_id : UUID
+    name : str
+        What the error calls the session if its row is gone.
+    doing : str
+        What its deletion would interrupt, for the error: "extracted".
+
+    Raises
+    ------
+    SessionNotFoundError, SessionBeingDeletedError
+        It was deleted meanwhile, or its deletion has begun.
+    """
+    row = connection.execute(
+        text(
+            "SELECT slug, status, revision, deletion_began_at FROM heimdall.recording_sessions WHERE id = :id"
+            " FOR UPDATE"
+        ),
+        {"id": session_id},
+    ).first()
+    if row is None:
+        raise SessionNotFoundError(f"session {name} was deleted while it was being {doing}")
+    if row.deletion_began_at is not None:
+        raise SessionBeingDeletedError(row.slug)
+    return LockedSession(row.slug, row.status, row.revision)
 
 
 def list_sessions(database: Reading, limit: int = 100) -> list[SessionOverview]:

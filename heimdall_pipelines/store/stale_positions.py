@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from heimdall_pipelines.model.position import METHOD
 from heimdall_pipelines.store.positions import read_position_rows
 from heimdall_pipelines.store.session_digests import session_edits
-from heimdall_pipelines.store.session_revisions import SessionRevision
+from heimdall_pipelines.store.session_revisions import PAGE_SQL, SessionRevision, page_values
 from heimdall_pipelines.store.sql import text
 from heimdall_pipelines.store.station_delays import holding
 
@@ -86,17 +86,8 @@ def stale_positions(
     """
     with database.transaction() as connection:
         rows = connection.execute(
-            text(
-                f"{_STALE} AND (CAST(:after AS uuid) IS NULL OR (s.completed_at, s.id) >"
-                " (SELECT q.completed_at, q.id FROM heimdall.recording_sessions q WHERE q.id = :after))"
-                " ORDER BY s.completed_at, s.id LIMIT :limit"
-            ),
-            {
-                "older": older_methods,
-                "method": METHOD,
-                "limit": limit,
-                "after": after.session_id if after else None,
-            },
+            text(f"{_STALE} AND {PAGE_SQL}"),
+            {"older": older_methods, "method": METHOD, **page_values(limit, after)},
         )
         return [_stale(connection, row) for row in rows.all()]
 
