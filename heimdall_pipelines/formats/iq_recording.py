@@ -127,7 +127,7 @@ class IqRecording:
     time_uncertainty_ns: float | None = None
     receiver_name: str | None = None
     position: tuple[float, float, float] | None = None
-    encoding: str = ""
+    encoding: str
     notes: tuple[str, ...] = ()
     source: SourceMetadata | None = field(default=None, repr=False)
     digest: ExpectedDigest | None = field(default=None, repr=False)
