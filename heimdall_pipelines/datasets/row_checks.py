@@ -1,84 +1,49 @@
-"""Checks the rows of a dataset in one pass: a merge join of feature rows and IQ rows."""
+"""Checks of a dataset's rows: of each sample by itself, and of their sequence."""
 
-from collections.abc import Callable
+from dataclasses import dataclass
 
-from heimdall_pipelines.datasets.difference_checks import TRIANGLE_TOLERANCE_US, DifferenceChecks
-from heimdall_pipelines.datasets.estimate_checks import EstimateChecks
+from heimdall_pipelines.datasets.difference_checks import TRIANGLE_TOLERANCE_US, DifferenceChecks, DifferenceSums
+from heimdall_pipelines.datasets.estimate_checks import EstimateChecks, EstimateSums
 from heimdall_pipelines.datasets.findings import Findings
 from heimdall_pipelines.datasets.samples import Recipe, keeps_iq
 from heimdall_pipelines.datasets.stored_truth import agrees, difference_from_seed, redrawn, truth_difference
 from heimdall_pipelines.model.time_difference_checks import open_triangles, triangles, wrong_time_differences
 from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION, STATISTICS, out_of_range, wrong_feature_set
-from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
 from heimdall_pipelines.store.dataset_snapshot import DatasetSnapshot, SampleRow, StoredIq
+from heimdall_pipelines.store.datasets import Dataset
 from heimdall_pipelines.store.digests import Edit
 from heimdall_pipelines.store.features import ReceiverAggregate
 from heimdall_pipelines.store.iq_objects import sample_iq_key
-from heimdall_pipelines.store.objects import ObjectStore
 
 SUM_TOLERANCE = 1e-5  # relative: what is summed up is rounded to six digits
 _TX_COLUMNS = ("tx_latitude", "tx_longitude", "tx_altitude_m", "tx_power_dbm")
 
 
-def check_rows(
-    snapshot: DatasetSnapshot,
-    found: Findings,
-    first: int,
-    end: int,
-    checked: Callable[[int], None],
-    objects: ObjectStore | None = None,
-) -> None:
-    """Check the rows with ``first <= sample_idx < end``; both are bounds of batches.
+@dataclass(frozen=True)
+class RowSums:
+    """What is compared over all samples together."""
+
+    estimates: EstimateSums
+    differences: DifferenceSums
+
+
+class RowChecks:
+    """Checks samples one after the other; those of other processes are added with `merge`.
 
     Parameters
     ----------
-    snapshot : DatasetSnapshot
+    dataset : Dataset
     found : Findings
         Added to.
-    first, end : int
-    checked : callable
-        Called after each sample with the number of samples so far.
-    objects : ObjectStore, optional
-        Where terrain tiles that this machine does not have are fetched from.
-
-    Raises
-    ------
-    TerrainMissingError
-        A terrain tile of the dataset is gone, so that its scenes cannot be drawn again; no check failed.
+    recipe : Recipe or None
+        Where its scenes can be drawn again.
     """
-    checks = _RowChecks(snapshot, found, objects)
-    sequence = _Sequence(snapshot, found, first, end)
-    iq_rows = snapshot.stored_iq(first, end)
-    stored = next(iq_rows, None)
-    for row in snapshot.samples(first, end):
-        while stored is not None and stored.sample_idx < row.sample_idx:
-            checks.orphan_iq_row(stored)
-            stored = next(iq_rows, None)
-        own = stored if stored is not None and stored.sample_idx == row.sample_idx else None
-        if own is not None:
-            stored = next(iq_rows, None)
-        if sequence.has_no_batch(row.sample_idx):
-            checks.without_batch(row)
-            continue
-        sequence.present(row.sample_idx)
-        checks.sample(row, own)
-        checked(found.num_features)
-    while stored is not None:
-        checks.orphan_iq_row(stored)
-        stored = next(iq_rows, None)
-    sequence.end()
-    checks.end()
 
-
-class _RowChecks:
-    """Checks one row after the other."""
-
-    def __init__(self, snapshot: DatasetSnapshot, found: Findings, objects: ObjectStore | None) -> None:
+    def __init__(self, dataset: Dataset, found: Findings, recipe: Recipe | None) -> None:
         self._findings = found
-        self._dataset = snapshot.dataset
-        self._spec = snapshot.dataset.spec
-        is_made_so = snapshot.dataset.generator_version == GENERATOR_VERSION
-        self._recipe = Recipe.of(snapshot.dataset, objects) if is_made_so else None
+        self._dataset = dataset
+        self._spec = dataset.spec
+        self._recipe = recipe
         self._estimates = EstimateChecks(self._spec, found)
         self._differences = DifferenceChecks(self._spec, found)
         self._truths = found.outcomes["truths_agree"]
@@ -120,6 +85,17 @@ class _RowChecks:
     def orphan_iq_row(self, stored: StoredIq) -> None:
         """Report an IQ row of a sample without features."""
         self._orphan_iq_row(stored, "an IQ row exists, but no feature row")
+
+    def merge(self, found: Findings, sums: RowSums) -> None:
+        """Add what was found of the samples after these."""
+        self._findings.merge(found)
+        self._estimates.merge(sums.estimates)
+        self._differences.merge(sums.differences)
+
+    @property
+    def sums(self) -> RowSums:
+        """What is compared over all samples together, so far."""
+        return RowSums(self._estimates.sums, self._differences.sums)
 
     def end(self) -> None:
         """Write the totals of the checks."""
@@ -249,7 +225,7 @@ class _RowChecks:
             )
 
 
-class _Sequence:
+class RowSequence:
     """Finds samples that are missing although their batch counts them, and batches with a wrong count."""
 
     def __init__(self, snapshot: DatasetSnapshot, found: Findings, first: int, end: int) -> None:

@@ -57,11 +57,16 @@ class ShardWriter:
         assert self._file is not None
         base = f"{item.sample_idx:07d}.{item.rx_id}"
         header = npy_header_bytes(item.num_samples)
-        at = self._member(f"{base}.npy", header + item.values)
+        size_bytes = len(header) + len(item.values)
+        self._file.write(_tar_header(f"{base}.npy", size_bytes) + header)
+        offset_bytes = self._file.position
+        self._file.write(item.values)
+        rest = _padding(size_bytes)
         if item.sigmf is not None:
-            described = _described_as_npy(item.sigmf, f"{base}.npy", len(header))
-            self._member(f"{base}.sigmf-meta", json.dumps(described, indent=1).encode())
-        return self.names[-1], at + len(header)
+            described = json.dumps(_described_as_npy(item.sigmf, f"{base}.npy", len(header)), indent=1).encode()
+            rest += _tar_header(f"{base}.sigmf-meta", len(described)) + described + _padding(len(described))
+        self._file.write(rest)
+        return self.names[-1], offset_bytes
 
     def close(self) -> None:
         """Complete the last shard."""
@@ -74,17 +79,17 @@ class ShardWriter:
         self.close()
         self._open = ExitStack()
         self.names.append(f"iq/iq-{len(self.names):05d}.tar")
-        self._file = self._open.enter_context(self._folder.file(self.names[-1]))
+        self._file = self._open.enter_context(self._folder.file(self.names[-1], is_large=True))
 
-    def _member(self, name: str, content: bytes) -> int:
-        assert self._file is not None
-        entry = tarfile.TarInfo(name)
-        entry.size = len(content)
-        self._file.write(entry.tobuf(tarfile.USTAR_FORMAT))
-        start = self._file.position
-        self._file.write(content)
-        self._file.write(bytes(-len(content) % _BLOCK))
-        return start
+
+def _tar_header(name: str, size_bytes: int) -> bytes:
+    entry = tarfile.TarInfo(name)
+    entry.size = size_bytes
+    return entry.tobuf(tarfile.USTAR_FORMAT)
+
+
+def _padding(size_bytes: int) -> bytes:
+    return bytes(-size_bytes % _BLOCK)
 
 
 def _described_as_npy(sigmf: dict[str, Any], name: str, header_bytes: int) -> dict[str, Any]:
