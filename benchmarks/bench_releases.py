@@ -39,7 +39,8 @@ NUM_WITH_IQ = 5 if SMALL else 50
 EXPORTS = 2 if SMALL else 5  # rounds
 BATCH = 512
 NOTEBOOK = Path(__file__).parent.parent / "docs" / "notebooks" / "learning.md"
-# Exports in a process of its own and prints by how many MB it has grown altogether.
+# Exports in a process of its own and prints its peak memory in MB. Not ru_maxrss: that of a process that was started
+# from a large one begins at the larger one's.
 MEMORY = """
 import resource, sys
 from pathlib import Path
@@ -48,7 +49,11 @@ from heimdall_pipelines.settings import load_settings
 from heimdall_pipelines.store.stores import open_stores
 with open_stores(load_settings()) as stores:
     export_dataset(stores, sys.argv[1], Path(sys.argv[2]), force=True)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3))
+status = Path("/proc/self/status")
+if status.exists():
+    print(next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) / 1e3)
+else:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
 """
 
 
@@ -185,9 +190,7 @@ def iq(stores, workers, folder):
     with stores.database.transaction() as connection:
         stored = list(stored_iq_sums(connection, dataset.id, 0, NUM_WITH_IQ))
     bucket = stores.objects.synthetic_iq_bucket
-    places = [
-        (ObjectLocation(bucket, key), 8 * num_samples) for _, num_samples, _, keys in stored for key in keys.values()
-    ]
+    places = [(ObjectLocation(bucket, key), 8 * one.num_samples) for one in stored for key in one.keys.values()]
 
     def export():
         shutil.rmtree(folder / "iq", ignore_errors=True)

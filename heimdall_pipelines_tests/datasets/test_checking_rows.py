@@ -18,13 +18,13 @@ NUM_SAMPLES = 30
 FAULTS = (
     "UPDATE heimdall.measurement_features SET tx_latitude = 1 WHERE sample_idx = 3",
     "UPDATE heimdall.measurement_features SET truth = jsonb_set(truth, '{tx_longitude}', '1') WHERE sample_idx = 8",
-    "UPDATE heimdall.measurement_features SET receiver_features = '{}' WHERE sample_idx = 9",
+    "UPDATE heimdall.measurement_features SET receiver_features = '[{}]' WHERE sample_idx = 9",
     "UPDATE heimdall.measurement_features SET receiver_features ="
     " jsonb_set(receiver_features, '{0,snr_db,mean}', '1e9') WHERE sample_idx IN (11, 28)",
     "DELETE FROM heimdall.measurement_features WHERE sample_idx IN (13, 21, 22)",
     "DELETE FROM heimdall.synthetic_iq_samples WHERE sample_idx = 15",
     "UPDATE heimdall.synthetic_iq_samples SET iq_storage_paths = '{}' WHERE sample_idx = 20",
-    "UPDATE heimdall.synthetic_iq_samples SET truth = NULL WHERE sample_idx = 24",
+    "UPDATE heimdall.synthetic_iq_samples SET truth = '{}' WHERE sample_idx = 24",
 )
 
 
