@@ -6,9 +6,10 @@ from dataclasses import replace
 import psutil
 import pytest
 
-from heimdall_pipelines.datasets import checking_rows
+from heimdall_pipelines.datasets import checking_rows, row_checks
 from heimdall_pipelines.datasets.checking_rows import check_rows
 from heimdall_pipelines.datasets.findings import BATCH_FEATURE_CHECKS, BATCH_IQ_CHECKS, Findings
+from heimdall_pipelines.datasets.stored_truth import redrawn
 from heimdall_pipelines.datasets.workers import WorkerLostError, Workers
 from heimdall_pipelines.store.dataset_snapshot import open_snapshot
 from heimdall_pipelines.store.stores import Stores
@@ -118,6 +119,18 @@ def test_a_killed_worker_ends_the_check_with_what_to_do(night, monkeypatch, faul
     with Workers(2) as workers, pytest.raises(WorkerLostError, match="use fewer workers"):
         found_of(night, workers, kill)
     fault.record(detected_by="the command, which fails: worker process ended", result="nothing was changed")
+
+
+def test_all_attempts_are_drawn_of_some_samples_only(night, monkeypatch):
+    drawn: list[int] = []
+    monkeypatch.setattr(row_checks, "redrawn", lambda recipe, row: drawn.append(row.sample_idx) or redrawn(recipe, row))
+    assert found_of(night, Workers(1)).outcomes["truths_agree"].passed
+    assert drawn == [0, 10, 20]
+    drawn.clear()
+    execute(night, "UPDATE heimdall.measurement_features SET extraction_metadata = "
+            "jsonb_set(extraction_metadata, '{attempts}', '1000') WHERE sample_idx = 7")  # fmt: skip
+    assert found_of(night, Workers(1)).outcomes["truths_agree"].passed
+    assert drawn == [0, 7, 10, 20]
 
 
 def test_few_samples_are_checked_without_workers(night, monkeypatch):
