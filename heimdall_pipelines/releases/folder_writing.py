@@ -94,8 +94,10 @@ class HashedFile:
 class NewFolder:
     """Files of an export that is being written."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, syncing: ThreadPoolExecutor) -> None:
         self.path = path
+        self._syncing = syncing
+        self._synced: dict[str, Future[None]] = {}
         self._sums: dict[str, str] = {}
         self._sizes: dict[str, int] = {}
 
@@ -119,6 +121,7 @@ class NewFolder:
             sha256 = hashed.sha256
         if is_part:
             self._sums[name], self._sizes[name] = sha256, hashed.position
+            self._synced[name] = self._syncing.submit(_sync, path)
 
     def write(self, name: str, content: str) -> None:
         """Write a text file."""
@@ -148,7 +151,7 @@ class NewFolder:
         """Write the checksums of all files, and have everything on the disk."""
         content = "".join(f"{self._sums[name]}  {name}\n" for name in self.names)
         for name in self.names:
-            _sync(self.path / name)
+            self._synced[name].result()
         path = self.path / SUMS_FILE
         path.write_text(content)
         _sync(path)
@@ -179,9 +182,11 @@ def new_folder(target: Path) -> Iterator[NewFolder]:
         _lock(descriptor, target)
         _empty(partial)
         try:
-            folder = NewFolder(partial)
-            yield folder
-            folder.write_sums()
+            # A file is on the disk while the next one is written.
+            with ThreadPoolExecutor(1, "syncing") as syncing:
+                folder = NewFolder(partial, syncing)
+                yield folder
+                folder.write_sums()
             if target.is_dir():
                 target.rmdir()
             partial.rename(target)
