@@ -17,6 +17,7 @@ from sqlalchemy import text
 
 from benchmarks.bench_datasets import peak_memory_mb
 from benchmarks.stack import stores_and_workers
+from heimdall_pipelines.datasets.checking_rows import check_rows
 from heimdall_pipelines.datasets.checks import check_batch, check_dataset
 from heimdall_pipelines.datasets.deleting import delete_dataset
 from heimdall_pipelines.datasets.findings import DATASET_CHECKS, Findings
@@ -24,7 +25,6 @@ from heimdall_pipelines.datasets.generating import make_batch
 from heimdall_pipelines.datasets.object_checks import check_objects
 from heimdall_pipelines.datasets.repair import repair_dataset
 from heimdall_pipelines.datasets.requesting import request_dataset
-from heimdall_pipelines.datasets.row_checks import check_rows
 from heimdall_pipelines.datasets.samples import Recipe, draw_sample, make_sample
 from heimdall_pipelines.settings import load_settings
 from heimdall_pipelines.store.dataset_snapshot import open_snapshot

@@ -76,7 +76,7 @@ def make_on_stores(
     with clock.step("making"):
         _make(stores, workers, spec.name, progress)
     with clock.step("validating"):
-        validation = validate_dataset(stores, spec.name, seed=0)
+        validation = validate_dataset(stores, spec.name, seed=0, workers=workers)
     progress(f"health: {validation.health_status}")
     for outcome in validation.outcomes:
         if not outcome.passed:

@@ -27,10 +27,15 @@ def page_text(spec: ReferenceSpec, result: ReferenceResult) -> str:
         result=result,
         seconds=seconds,
         baselines=baseline_table(result.baselines),
-        max_tdoa=spec.baselines["max_tdoa"],
+        located=_located(spec),
         num_compared=len(result.samples),
         leaks=leaks,
     )
+
+
+def _located(spec: ReferenceSpec) -> str:
+    most = spec.baselines["max_tdoa"]
+    return "every test sample" if most >= spec.num_samples else f"at most {most} test samples"
 
 
 _PAGE = """# Reference dataset
@@ -41,7 +46,7 @@ it, scores the baselines on every split, and writes `reference/result.json`, fro
 ## Baselines
 
 {baselines}
-Time differences locate at most {max_tdoa} test samples of each split.
+Robust TDoA locates {located} of each split.
 
 ## Splits
 

@@ -165,7 +165,8 @@ def _print(found: Verification) -> None:
     for note in found.notes:
         output.print(note, markup=False, soft_wrap=True)
     files = f"{found.num_files} files, " if found.num_files else ""
-    verdict = "verified" if found.passed else f"{len(found.problems)} problems"
+    num = len(found.problems)
+    verdict = "verified" if found.passed else f"{num} problem{'s' if num > 1 else ''}"
     output.print(
         f"{found.label}: {verdict}: {files}{found.num_samples} samples, {found.num_regenerated} of them regenerated",
         soft_wrap=True,

@@ -3,11 +3,12 @@
 import secrets
 from collections.abc import Callable
 
+from heimdall_pipelines.datasets.checking_rows import check_rows
 from heimdall_pipelines.datasets.committed_checks import check_committed, check_committed_batch, check_parameters
 from heimdall_pipelines.datasets.findings import BATCH_FEATURE_CHECKS, BATCH_IQ_CHECKS, DATASET_CHECKS, Findings
 from heimdall_pipelines.datasets.object_checks import check_objects, check_objects_of_batch
 from heimdall_pipelines.datasets.regeneration_checks import check_regenerated
-from heimdall_pipelines.datasets.row_checks import check_rows
+from heimdall_pipelines.datasets.workers import Workers
 from heimdall_pipelines.store.dataset_snapshot import DatasetSnapshot, open_snapshot
 from heimdall_pipelines.store.stores import Stores
 from heimdall_pipelines.throttle import Progress, Throttle
@@ -23,6 +24,7 @@ def check_dataset(
     checksums: bool = False,
     seed: int | None = None,
     progress: Progress = lambda _: None,
+    workers: Workers | None = None,
 ) -> Findings:
     """Run every check of a dataset.
 
@@ -40,6 +42,8 @@ def check_dataset(
         For the choice of these samples; random if None.
     progress : callable, optional
         Called with a line every few seconds.
+    workers : Workers, optional
+        That check rows; without them as many are started as so many samples are worth.
 
     Raises
     ------
@@ -56,7 +60,7 @@ def check_dataset(
         lines = ProgressLines(progress, name)
         check_parameters(snapshot, found)
         progress_of_rows = lines.of(f"of {snapshot.dataset.num_samples} samples checked")
-        check_rows(snapshot, found, 0, _NO_END, progress_of_rows, stores.objects)
+        check_rows(snapshot, found, 0, _NO_END, progress_of_rows, stores.objects, workers)
         check_committed(snapshot, found)
         _check_counts(snapshot, found)
         _check_summary(snapshot, found)

@@ -1,6 +1,7 @@
 """Checks that time differences are close to the truth, to find wrong labels and wrong estimators."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 from heimdall_pipelines.datasets.estimate_checks import max_outliers
 from heimdall_pipelines.datasets.findings import Findings
@@ -21,6 +22,29 @@ MAX_MEDIAN_US = 10.0
 _FEWEST = 300  # pairs from which mean and median are looked at
 
 
+@dataclass
+class DifferenceSums:
+    """What is compared over all pairs together.
+
+    Attributes
+    ----------
+    num, num_small : int
+        Pairs, and those of them with a small error.
+    total_us : float
+        Sum of the errors.
+    far_off : list of int
+        sample_idx of each pair that is far off.
+    far_off_words : list of str
+        Of the first of them.
+    """
+
+    num: int = 0
+    num_small: int = 0
+    total_us: float = 0.0
+    far_off: list[int] = field(default_factory=list)
+    far_off_words: list[str] = field(default_factory=list)
+
+
 class DifferenceChecks:
     """Compares pair by pair, and the mean and the median error over all of them."""
 
@@ -29,10 +53,7 @@ class DifferenceChecks:
         self._is_clean = spec.dc_offset_db is None and spec.adc_bits is None
         self._findings = found
         self._outcome = found.outcomes["estimates_agree_with_truth"]
-        self._num = self._num_small = 0
-        self._total_us = 0.0
-        self._far_off: list[int] = []  # sample_idx of each pair
-        self._examples: list[str] = []
+        self.sums = DifferenceSums()
 
     def add(self, row: SampleRow) -> None:
         """Compare a sample's pairs."""
@@ -41,31 +62,41 @@ class DifferenceChecks:
         for pair, truth_us in with_truth(row.time_differences, row.truth):
             assert pair.tdoa_us is not None
             error_us = pair.tdoa_us - truth_us
-            self._num += 1
-            self._num_small += abs(error_us) <= MAX_MEDIAN_US
-            self._total_us += error_us
+            self.sums.num += 1
+            self.sums.num_small += abs(error_us) <= MAX_MEDIAN_US
+            self.sums.total_us += error_us
             if abs(error_us) > MAX_ERROR_US + _STDS * (pair.std_us or 0.0):
-                self._far_off.append(row.sample_idx)
-                if len(self._examples) < MAX_EXAMPLES:
+                self.sums.far_off.append(row.sample_idx)
+                if len(self.sums.far_off_words) < MAX_EXAMPLES:
                     off = f"tdoa_us is {error_us:+.1f} us off the truth {truth_us:.1f}"
-                    self._examples.append(f"sample {row.sample_idx}: {pair.rx_a}-{pair.rx_b} {off}")
+                    self.sums.far_off_words.append(f"sample {row.sample_idx}: {pair.rx_a}-{pair.rx_b} {off}")
+
+    def merge(self, other: DifferenceSums) -> None:
+        """Add the sums over further pairs."""
+        mine = self.sums
+        mine.num += other.num
+        mine.num_small += other.num_small
+        mine.total_us += other.total_us
+        mine.far_off += other.far_off
+        mine.far_off_words += other.far_off_words[: MAX_EXAMPLES - len(mine.far_off_words)]
 
     def end(self) -> None:
         """Check the mean and the median error, and the number of pairs that are far off."""
-        self._outcome.numbers |= {"pairs_compared": self._num, "pairs_far_off": len(self._far_off)}
-        if len(self._far_off) > max_outliers(self._num):
-            self._outcome.problems(len(self._far_off), self._examples)
-            self._findings.affected.update(self._far_off)
-        if self._num < _FEWEST:
+        sums = self.sums
+        self._outcome.numbers |= {"pairs_compared": sums.num, "pairs_far_off": len(sums.far_off)}
+        if len(sums.far_off) > max_outliers(sums.num):
+            self._outcome.problems(len(sums.far_off), sums.far_off_words)
+            self._findings.affected.update(sums.far_off)
+        if sums.num < _FEWEST:
             return
-        if abs(self._total_us / self._num) > MAX_BIAS_US:
+        mean_us = sums.total_us / sums.num
+        if abs(mean_us) > MAX_BIAS_US:
             self._outcome.problem(
-                f"tdoa_us is {self._total_us / self._num:+.1f} us off on average over {self._num} pairs, limit "
-                f"{MAX_BIAS_US:g} us"
+                f"tdoa_us is {mean_us:+.1f} us off on average over {sums.num} pairs, limit {MAX_BIAS_US:g} us"
             )
-        if self._num_small < self._num / 2:
+        if sums.num_small < sums.num / 2:
             self._outcome.problem(
-                f"tdoa_us is within {MAX_MEDIAN_US:g} us of the truth in {self._num_small} of {self._num} pairs, fewer "
+                f"tdoa_us is within {MAX_MEDIAN_US:g} us of the truth in {sums.num_small} of {sums.num} pairs, fewer "
                 "than half"
             )
 

@@ -1,6 +1,7 @@
 """Checks that estimates are close to the truth, to find wrong labels and wrong estimators."""
 
 import math
+from dataclasses import dataclass, field
 from typing import Any
 
 from scipy.special import pdtrc
@@ -27,6 +28,25 @@ _FALSE_ALARM = 0.001  # share of datasets with exactly FAR_OFF_SHARE that fail
 _NOISE_UNSURE = "noise_floor_dbm"  # a flag that begins with it: too little free band to measure the noise in
 
 
+@dataclass
+class EstimateSums:
+    """What is compared over all links together.
+
+    Attributes
+    ----------
+    far_off : list of int
+        sample_idx of each link whose frequency is far off.
+    far_off_words : list of str
+        Of the first of them.
+    errors_db : dict of str to (int, float)
+        Number and sum of the errors by feature.
+    """
+
+    far_off: list[int] = field(default_factory=list)
+    far_off_words: list[str] = field(default_factory=list)
+    errors_db: dict[str, tuple[int, float]] = field(default_factory=lambda: {"snr_db": (0, 0.0), "rssi_dbm": (0, 0.0)})
+
+
 class EstimateChecks:
     """Compares link by link, and the mean error over all of them."""
 
@@ -37,9 +57,7 @@ class EstimateChecks:
         self._is_clean = spec.dc_offset_db is None and spec.adc_bits is None
         # A strong signal's skirts fill a narrow band: the noise estimate is too high there.
         self._has_free_band = USABLE_BAND * spec.sample_rate_hz >= 2 * spec.bandwidth_hz
-        self._far_off: list[int] = []  # sample_idx of each link
-        self._far_off_words: list[str] = []  # of the first
-        self._errors_db: dict[str, list[float]] = {"snr_db": [0, 0.0], "rssi_dbm": [0, 0.0]}
+        self.sums = EstimateSums()
 
     def add(self, row: SampleRow) -> None:
         """Compare a sample's links."""
@@ -58,12 +76,20 @@ class EstimateChecks:
             if snr_db >= STRONG_DB:
                 self._frequency(row.sample_idx, receiver, link.frequency_offset_hz)
 
+    def merge(self, other: EstimateSums) -> None:
+        """Add the sums over further links."""
+        mine = self.sums
+        mine.far_off += other.far_off
+        mine.far_off_words += other.far_off_words[: MAX_EXAMPLES - len(mine.far_off_words)]
+        for feature, (num, total) in other.errors_db.items():
+            mine.errors_db[feature] = (mine.errors_db[feature][0] + num, mine.errors_db[feature][1] + total)
+
     def end(self) -> None:
         """Check the mean errors, and the number of frequencies that are far off."""
-        if len(self._far_off) > max_outliers(self._outcome.numbers.get("frequencies_compared", 0)):
-            self._outcome.problems(len(self._far_off), self._far_off_words)
-            self._findings.affected.update(self._far_off)
-        for feature, (num, total) in self._errors_db.items():
+        if len(self.sums.far_off) > max_outliers(self._outcome.numbers.get("frequencies_compared", 0)):
+            self._outcome.problems(len(self.sums.far_off), self.sums.far_off_words)
+            self._findings.affected.update(self.sums.far_off)
+        for feature, (num, total) in self.sums.errors_db.items():
             if num >= _FEWEST_FOR_BIAS and abs(total / num) > MAX_BIAS_DB:
                 self._outcome.problem(
                     f"{feature} is {total / num:+.2f} dB off on average over {num} links, limit {MAX_BIAS_DB} dB"
@@ -74,8 +100,8 @@ class EstimateChecks:
         if abs(error_db) > MAX_LEVEL_ERROR_DB:
             self._wrong(sample_idx, f"{receiver.rx_id} {feature} is {error_db:+.1f} dB off the truth {truth:.1f}")
         if math.isfinite(error_db):
-            self._errors_db[feature][0] += 1
-            self._errors_db[feature][1] += error_db
+            num, total = self.sums.errors_db[feature]
+            self.sums.errors_db[feature] = (num + 1, total + error_db)
 
     def _frequency(self, sample_idx: int, receiver: ReceiverFeatures, truth_hz: float) -> None:
         error_hz = _error(mean_of(receiver, "frequency_offset_hz"), truth_hz)
@@ -85,10 +111,10 @@ class EstimateChecks:
         if abs(error_hz) <= MAX_FREQUENCY_ERROR_HZ:
             return
         self._outcome.count("frequencies_far_off")
-        self._far_off.append(sample_idx)
-        if len(self._far_off_words) < MAX_EXAMPLES:
+        self.sums.far_off.append(sample_idx)
+        if len(self.sums.far_off_words) < MAX_EXAMPLES:
             off = f"frequency_offset_hz is {error_hz:+.0f} Hz off the truth {truth_hz:.0f}"
-            self._far_off_words.append(f"sample {sample_idx}: {receiver.rx_id} {off}")
+            self.sums.far_off_words.append(f"sample {sample_idx}: {receiver.rx_id} {off}")
 
     def _wrong(self, sample_idx: int, what: str) -> None:
         self._findings.add("estimates_agree_with_truth", sample_idx, what, repaired_by_regeneration=False)

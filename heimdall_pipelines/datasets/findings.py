@@ -143,6 +143,22 @@ class Findings:
             outcomes[name].repair = special[name]
         return cls(dataset, outcomes)
 
+    def merge(self, later: "Findings") -> None:
+        """Add what was found of the samples after these."""
+        for name, outcome in later.outcomes.items():
+            self.outcomes[name].merge(outcome)
+        self.affected |= later.affected
+        self.to_regenerate |= later.to_regenerate
+        self.without_features |= later.without_features
+        self.orphan_iq_rows |= later.orphan_iq_rows
+        self.miscounted |= later.miscounted
+        self.edited_rows |= later.edited_rows
+        self.num_features += later.num_features
+        self.num_iq_rows += later.num_iq_rows
+        self.num_iq_expected += later.num_iq_expected
+        self.num_without_batch += later.num_without_batch
+        self.after_last = max(self.after_last, later.after_last)
+
     def add(self, check: str, sample_idx: int, what: str, *, repaired_by_regeneration: bool = True) -> None:
         """Add a problem of a sample."""
         self.outcomes[check].problem(f"sample {sample_idx}: {what}")

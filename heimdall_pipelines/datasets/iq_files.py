@@ -42,33 +42,37 @@ def iq_file(
     recipe: Recipe, sample_idx: int, site: ReceiverSite, iq: NDArray[np.complex64], form: IqForm = NEW_FORM
 ) -> IqFile:
     """Encode a receiver's samples, in square roots of watts, as they are stored."""
-    header = form.header(iq.size)
-    data = b"".join((header, iq.astype("<c8", copy=False).data.cast("B")))
-    spec = recipe.spec
+    data = b"".join((form.header(iq.size), iq.astype("<c8", copy=False).data.cast("B")))
     return IqFile(
         form=form,
         data=data,
         sha256=hashlib.sha256(data).hexdigest(),
-        sigmf=sigmf_meta(
-            dataset_name=form.dataset_name(site.rx_id),
-            header_bytes=len(header),
-            num_samples=iq.size,
-            sample_rate_hz=float(spec.sample_rate_hz),
-            frequency_hz=spec.frequency_hz,
-            start_time_unix_ns=start_time_unix_ns(sample_idx),
-            lat=site.latitude,
-            lon=site.longitude,
-            alt_m=site.altitude_m,
-            description=f"synthetic transmission, sample {sample_idx} as {site.rx_id} hears it; the time is made up",
-            recorder=RECORDER,
-            extra={
-                "dataset_id": str(recipe.dataset_id),
-                "sample_idx": sample_idx,
-                "seed": recipe.seed,
-                "generator_version": GENERATOR_VERSION,
-                "full_scale_dbm": FULL_SCALE_DBM,
-            },
-        ),
+        sigmf=iq_sidecar(recipe, sample_idx, site, iq.size, form),
+    )
+
+
+def iq_sidecar(recipe: Recipe, sample_idx: int, site: ReceiverSite, num_samples: int, form: IqForm) -> dict[str, Any]:
+    """SigMF description of a receiver's IQ, which does not depend on the IQ itself."""
+    spec = recipe.spec
+    return sigmf_meta(
+        dataset_name=form.dataset_name(site.rx_id),
+        header_bytes=len(form.header(num_samples)),
+        num_samples=num_samples,
+        sample_rate_hz=float(spec.sample_rate_hz),
+        frequency_hz=spec.frequency_hz,
+        start_time_unix_ns=start_time_unix_ns(sample_idx),
+        lat=site.latitude,
+        lon=site.longitude,
+        alt_m=site.altitude_m,
+        description=f"synthetic transmission, sample {sample_idx} as {site.rx_id} hears it; the time is made up",
+        recorder=RECORDER,
+        extra={
+            "dataset_id": str(recipe.dataset_id),
+            "sample_idx": sample_idx,
+            "seed": recipe.seed,
+            "generator_version": GENERATOR_VERSION,
+            "full_scale_dbm": FULL_SCALE_DBM,
+        },
     )
 
 

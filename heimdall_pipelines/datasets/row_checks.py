@@ -1,84 +1,51 @@
-"""Checks the rows of a dataset in one pass: a merge join of feature rows and IQ rows."""
+"""Checks of a dataset's rows: of each sample by itself, and of their sequence."""
 
-from collections.abc import Callable
+from dataclasses import dataclass
 
-from heimdall_pipelines.datasets.difference_checks import TRIANGLE_TOLERANCE_US, DifferenceChecks
-from heimdall_pipelines.datasets.estimate_checks import EstimateChecks
+from heimdall_pipelines.datasets.difference_checks import TRIANGLE_TOLERANCE_US, DifferenceChecks, DifferenceSums
+from heimdall_pipelines.datasets.estimate_checks import EstimateChecks, EstimateSums
 from heimdall_pipelines.datasets.findings import Findings
-from heimdall_pipelines.datasets.samples import Recipe, keeps_iq
+from heimdall_pipelines.datasets.samples import Recipe, draw_attempt, keeps_iq
 from heimdall_pipelines.datasets.stored_truth import agrees, difference_from_seed, redrawn, truth_difference
-from heimdall_pipelines.model.time_difference_checks import open_triangles, triangles, wrong_time_differences
+from heimdall_pipelines.model.time_difference_checks import triangles, what_is_open, wrong_time_differences
+from heimdall_pipelines.model.truth import SampleTruth
 from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION, STATISTICS, out_of_range, wrong_feature_set
-from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
 from heimdall_pipelines.store.dataset_snapshot import DatasetSnapshot, SampleRow, StoredIq
+from heimdall_pipelines.store.datasets import Dataset
 from heimdall_pipelines.store.digests import Edit
 from heimdall_pipelines.store.features import ReceiverAggregate
 from heimdall_pipelines.store.iq_objects import sample_iq_key
-from heimdall_pipelines.store.objects import ObjectStore
 
 SUM_TOLERANCE = 1e-5  # relative: what is summed up is rounded to six digits
+_ALL_ATTEMPTS_OF_EVERY = 10  # samples, one; of the others only the accepted one is drawn, a third of the time
 _TX_COLUMNS = ("tx_latitude", "tx_longitude", "tx_altitude_m", "tx_power_dbm")
 
 
-def check_rows(
-    snapshot: DatasetSnapshot,
-    found: Findings,
-    first: int,
-    end: int,
-    checked: Callable[[int], None],
-    objects: ObjectStore | None = None,
-) -> None:
-    """Check the rows with ``first <= sample_idx < end``; both are bounds of batches.
+@dataclass(frozen=True)
+class RowSums:
+    """What is compared over all samples together."""
+
+    estimates: EstimateSums
+    differences: DifferenceSums
+
+
+class RowChecks:
+    """Checks samples one after the other; those of other processes are added with `merge`.
 
     Parameters
     ----------
-    snapshot : DatasetSnapshot
+    dataset : Dataset
     found : Findings
         Added to.
-    first, end : int
-    checked : callable
-        Called after each sample with the number of samples so far.
-    objects : ObjectStore, optional
-        Where terrain tiles that this machine does not have are fetched from.
-
-    Raises
-    ------
-    TerrainMissingError
-        A terrain tile of the dataset is gone, so that its scenes cannot be drawn again; no check failed.
+    recipe : Recipe or None
+        Where its scenes can be drawn again.
     """
-    checks = _RowChecks(snapshot, found, objects)
-    sequence = _Sequence(snapshot, found, first, end)
-    iq_rows = snapshot.stored_iq(first, end)
-    stored = next(iq_rows, None)
-    for row in snapshot.samples(first, end):
-        while stored is not None and stored.sample_idx < row.sample_idx:
-            checks.orphan_iq_row(stored)
-            stored = next(iq_rows, None)
-        own = stored if stored is not None and stored.sample_idx == row.sample_idx else None
-        if own is not None:
-            stored = next(iq_rows, None)
-        if sequence.has_no_batch(row.sample_idx):
-            checks.without_batch(row)
-            continue
-        sequence.present(row.sample_idx)
-        checks.sample(row, own)
-        checked(found.num_features)
-    while stored is not None:
-        checks.orphan_iq_row(stored)
-        stored = next(iq_rows, None)
-    sequence.end()
-    checks.end()
 
-
-class _RowChecks:
-    """Checks one row after the other."""
-
-    def __init__(self, snapshot: DatasetSnapshot, found: Findings, objects: ObjectStore | None) -> None:
+    def __init__(self, dataset: Dataset, found: Findings, recipe: Recipe | None) -> None:
         self._findings = found
-        self._dataset = snapshot.dataset
-        self._spec = snapshot.dataset.spec
-        is_made_so = snapshot.dataset.generator_version == GENERATOR_VERSION
-        self._recipe = Recipe.of(snapshot.dataset, objects) if is_made_so else None
+        self._dataset = dataset
+        self._spec = dataset.spec
+        self._recipe = recipe
         self._estimates = EstimateChecks(self._spec, found)
         self._differences = DifferenceChecks(self._spec, found)
         self._truths = found.outcomes["truths_agree"]
@@ -120,6 +87,17 @@ class _RowChecks:
     def orphan_iq_row(self, stored: StoredIq) -> None:
         """Report an IQ row of a sample without features."""
         self._orphan_iq_row(stored, "an IQ row exists, but no feature row")
+
+    def merge(self, found: Findings, sums: RowSums) -> None:
+        """Add what was found of the samples after these."""
+        self._findings.merge(found)
+        self._estimates.merge(sums.estimates)
+        self._differences.merge(sums.differences)
+
+    @property
+    def sums(self) -> RowSums:
+        """What is compared over all samples together, so far."""
+        return RowSums(self._estimates.sums, self._differences.sums)
 
     def end(self) -> None:
         """Write the totals of the checks."""
@@ -175,11 +153,23 @@ class _RowChecks:
         if [link.rx_id for link in truth.receivers] != [x.rx_id for x in row.receivers]:
             wrong("receivers of the truth are not those of the features")
         elif self._recipe is not None:
+            if self._is_of_its_attempt(row, truth):
+                return
             drawn = redrawn(self._recipe, row)
             if drawn.scene is None:
                 wrong(f"the seed gives no acceptable scene in its {drawn.attempts} attempts")
             elif difference := difference_from_seed(truth, drawn):
                 wrong(f"{difference} is not what the seed gives")
+
+    def _is_of_its_attempt(self, row: SampleRow, truth: SampleTruth) -> bool:
+        """Whether the attempt that a row names gives its truth; the attempts before it are left to the caller.
+
+        Of most rows they need not be drawn: that earlier ones are rejected is a matter of the code, not of a row.
+        """
+        if self._recipe is None or row.sample_idx % _ALL_ATTEMPTS_OF_EVERY == 0:
+            return False
+        drawn = draw_attempt(self._recipe, row.sample_idx, max(1, row.attempts or 1) - 1)
+        return drawn.scene is not None and difference_from_seed(truth, drawn) is None
 
     def _features(self, row: SampleRow) -> None:
         is_newer = row.feature_version > FEATURE_VERSION
@@ -210,10 +200,12 @@ class _RowChecks:
             )
 
     def _triangles(self, row: SampleRow) -> None:
-        pairs = row.time_differences or ()
-        self._findings.outcomes["triangles_close"].count("triangles", sum(1 for _ in triangles(pairs)))
-        for what in open_triangles(pairs, TRIANGLE_TOLERANCE_US):
-            self._findings.add("triangles_close", row.sample_idx, what)
+        num = 0
+        for triangle in triangles(row.time_differences or ()):
+            num += 1
+            if (what := what_is_open(triangle, TRIANGLE_TOLERANCE_US)) is not None:
+                self._findings.add("triangles_close", row.sample_idx, what)
+        self._findings.outcomes["triangles_close"].count("triangles", num)
 
     def _receiver_aggregate(self, row: SampleRow) -> None:
         """Compare the aggregates in the columns with those of the receivers."""
@@ -249,7 +241,7 @@ class _RowChecks:
             )
 
 
-class _Sequence:
+class RowSequence:
     """Finds samples that are missing although their batch counts them, and batches with a wrong count."""
 
     def __init__(self, snapshot: DatasetSnapshot, found: Findings, first: int, end: int) -> None:

@@ -4,7 +4,7 @@ Everything here is a function of the dataset's seed, the sample's index and the 
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 import numpy as np
@@ -121,23 +121,32 @@ class DrawnSample:
 
 def draw_sample(recipe: Recipe, sample_idx: int, max_attempts: int) -> DrawnSample:
     """Draw scenes until one is accepted: rejected attempts do not use an index."""
+    rejections: dict[str, int] = {}
+    for attempt in range(max_attempts):
+        drawn = draw_attempt(recipe, sample_idx, attempt)
+        if drawn.scene is not None:
+            return replace(drawn, rejections=rejections)
+        for reason in drawn.rejections:
+            rejections[reason] = rejections.get(reason, 0) + 1
+    return DrawnSample(sample_idx, recipe.sites, None, max_attempts, rejections)
+
+
+def draw_attempt(recipe: Recipe, sample_idx: int, attempt: int) -> DrawnSample:
+    """Draw the scene of one attempt, counted from 0; without those before it, whose rejections it does not have."""
     spec = recipe.spec
     scene_spec = spec.scene_spec()
     terrain = recipe.ground.terrain
-    rejections: dict[str, int] = {}
-    for attempt in range(max_attempts):
-        rng = generator(seed=recipe.seed, sample_idx=sample_idx, purpose=Purpose.SCENE, attempt=attempt)
-        sites = recipe.sites
-        if spec.use_random_receivers:
-            sites = draw_receiver_sites(
-                sites, min_count=spec.min_receivers_count, max_count=spec.max_receivers_count, rng=rng, terrain=terrain
-            )
-        scene = draw_scene(scene_spec, sites, rng, terrain)
-        reason = rejection_reason(scene_spec, scene)
-        if reason is None:
-            return DrawnSample(sample_idx, sites, scene, attempt + 1, rejections)
-        rejections[reason] = rejections.get(reason, 0) + 1
-    return DrawnSample(sample_idx, recipe.sites, None, max_attempts, rejections)
+    rng = generator(seed=recipe.seed, sample_idx=sample_idx, purpose=Purpose.SCENE, attempt=attempt)
+    sites = recipe.sites
+    if spec.use_random_receivers:
+        sites = draw_receiver_sites(
+            sites, min_count=spec.min_receivers_count, max_count=spec.max_receivers_count, rng=rng, terrain=terrain
+        )
+    scene = draw_scene(scene_spec, sites, rng, terrain)
+    reason = rejection_reason(scene_spec, scene)
+    if reason is not None:
+        return DrawnSample(sample_idx, recipe.sites, None, attempt + 1, {reason: 1})
+    return DrawnSample(sample_idx, sites, scene, attempt + 1)
 
 
 def make_sample(recipe: Recipe, drawn: DrawnSample, keep_iq: KeepIq | None = None) -> SampleFeatureRow:

@@ -5,6 +5,7 @@ from typing import Any
 
 from heimdall_pipelines.datasets.checks import check_dataset
 from heimdall_pipelines.datasets.findings import Findings
+from heimdall_pipelines.datasets.workers import Workers
 from heimdall_pipelines.model.checks import CheckOutcome, HealthStatus, health_status
 from heimdall_pipelines.store.datasets import (
     Dataset,
@@ -79,6 +80,7 @@ def validate_dataset(
     checksums: bool = False,
     seed: int | None = None,
     progress: Progress = lambda _: None,
+    workers: Workers | None = None,
 ) -> DatasetValidation:
     """Run every check of a dataset, and store its health, its problems and its size.
 
@@ -88,7 +90,9 @@ def validate_dataset(
     dataset = get_dataset(stores.database, name)
     if is_being_deleted(stores.database, dataset):
         get_living_dataset(stores.database, name)  # raises, with what to do
-    validation = DatasetValidation.of(check_dataset(stores, name, checksums=checksums, seed=seed, progress=progress))
+    validation = DatasetValidation.of(
+        check_dataset(stores, name, checksums=checksums, seed=seed, progress=progress, workers=workers)
+    )
     keep_validation(stores, validation)
     return validation
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pyproj
 from numpy.typing import NDArray
-from scipy.stats import chi2
 
 from heimdall_pipelines.rf.geodesy import SPEED_OF_LIGHT_M_PER_S
 
 CONFIDENCE = 0.95
 _MIN_RECEIVERS = 3
 _MIN_RECIPROCAL_CONDITION = 1e-12
-_SCALE = float(np.sqrt(chi2.ppf(CONFIDENCE, 2)))
+_SCALE = math.sqrt(-2 * math.log1p(-CONFIDENCE))  # root of the quantile of chi-square with two degrees of freedom
 _WGS84 = pyproj.Geod(ellps="WGS84")
 
 

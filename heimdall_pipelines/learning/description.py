@@ -141,9 +141,7 @@ class ExportDescription:
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise NotAnExportError(
-                f"{folder} is not an export of heimdall: {RELEASE_FILE} cannot be read ({error})"
-            ) from error
+            raise NotAnExportError(f"{folder} {_why_no_export(folder, error)}") from error
         if not (folder / SUMS_FILE).is_file():
             raise NotAnExportError(f"{folder} is not a complete export: {SUMS_FILE} is missing; export it again")
         try:
@@ -156,3 +154,12 @@ class ExportDescription:
             if isinstance(error, NotAnExportError):
                 raise
             raise NotAnExportError(f"{path} is malformed: {error!r}") from error
+
+
+def _why_no_export(folder: Path, error: OSError | ValueError) -> str:
+    if not folder.is_dir():
+        return "is no folder" if folder.exists() else "does not exist"
+    if isinstance(error, FileNotFoundError):
+        return f"is not an export of heimdall: it has no {RELEASE_FILE}"
+    why = error.strerror if isinstance(error, OSError) else error
+    return f"is not an export of heimdall: {RELEASE_FILE} cannot be read: {why}"

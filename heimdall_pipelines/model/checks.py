@@ -60,6 +60,12 @@ class CheckOutcome:
             if len(self.examples) < MAX_EXAMPLES:
                 self.examples.append(example)
 
+    def merge(self, later: "CheckOutcome") -> None:
+        """Add what the same check counted and found afterwards."""
+        for number, by in later.numbers.items():
+            self.count(number, by)
+        self.problems(later.num_problems, later.examples)
+
     def to_json(self) -> dict[str, Any]:
         """As ``validation_issues`` and ``--json`` have it."""
         return {"check": self.name, "passed": self.passed} | {

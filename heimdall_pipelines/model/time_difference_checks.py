@@ -132,6 +132,14 @@ def triangles(found: Sequence[PairTimeDifference]) -> Iterator[Triangle]:
 def open_triangles(found: Sequence[PairTimeDifference], tolerance_us: float) -> Iterator[str]:
     """Describe the triangles whose sum is above a tolerance and eight times its standard deviation."""
     for triangle in triangles(found):
-        if abs(triangle.closure_us) > tolerance_us + _STDS * triangle.std_us:
-            around = " to ".join((*triangle.rx_ids, triangle.rx_ids[0]))
-            yield f"{around}: {triangle.closure_us:+.1f} us, limit {tolerance_us + _STDS * triangle.std_us:.1f} us"
+        if (what := what_is_open(triangle, tolerance_us)) is not None:
+            yield what
+
+
+def what_is_open(triangle: Triangle, tolerance_us: float) -> str | None:
+    """Describe a triangle whose sum is above a tolerance and eight times its standard deviation; None of others."""
+    limit_us = tolerance_us + _STDS * triangle.std_us
+    if abs(triangle.closure_us) <= limit_us:
+        return None
+    around = " to ".join((*triangle.rx_ids, triangle.rx_ids[0]))
+    return f"{around}: {triangle.closure_us:+.1f} us, limit {limit_us:.1f} us"

@@ -24,7 +24,7 @@ from heimdall_pipelines.releases.iq_choice import IqChoice, iq_items
 from heimdall_pipelines.releases.iq_writing import ShardWriter, iq_table_batches
 from heimdall_pipelines.releases.leaves import iq_digest, parameters_hash
 from heimdall_pipelines.releases.licences import DEFAULT_LICENCE, licence_of, licence_text
-from heimdall_pipelines.releases.merkle import GROUP_SIZE, group_hashes, root_hash, truth_root_hash
+from heimdall_pipelines.releases.merkle import GROUP_SIZE, GroupHasher, root_hash, truth_root_hash
 from heimdall_pipelines.releases.names import parse_release_name
 from heimdall_pipelines.releases.reading import released_iq
 from heimdall_pipelines.releases.refusals import require_ready
@@ -165,7 +165,7 @@ def _write(
     num_iq = write_table(files, "iq", iq_table_batches(iq_items(snapshot, stores.objects, choice, num_samples), shards))
     splits = describe_splits(definitions, written.places, codes)
     parameters = parameters_hash(description.parameters())
-    truth_root = truth_root_hash(parameters, leaves.of_truth, iq_digest(released_iq(files.path)))
+    truth_root = truth_root_hash(parameters, leaves.of_truth.hashes, iq_digest(released_iq(files.path)))
     if release is not None:
         groups = [release.group_hashes[at : at + 32] for at in range(0, len(release.group_hashes), 32)]
         for kind, split in splits.items():
@@ -176,7 +176,7 @@ def _write(
                 )
         root = release.root
     else:
-        groups = group_hashes(leaves.of_rows)
+        groups = leaves.of_rows.hashes
         root = root_hash(parameters, groups)
     description = replace(description, splits=splits, root=root.hex(), truth_root=truth_root.hex())
     counts = {
@@ -191,18 +191,17 @@ def _write(
 
 
 class _Leaves:
-    """Gathers the leaves of samples while they are written."""
+    """Hashes the leaves of samples while they are written."""
 
     def __init__(self, *, with_features: bool) -> None:
-        self.of_rows: list[bytes] = []
-        self.of_truth: list[bytes] = []
+        self.of_rows, self.of_truth = GroupHasher(), GroupHasher()
         self._with_features = with_features
 
     def passing(self, groups: Iterable[StoredGroup]) -> Iterator[RowTables]:
         for one in groups:
-            self.of_truth += one.group.truth_leaves()
+            self.of_truth.add(one.group.truth_leaves())
             if self._with_features:
-                self.of_rows += one.group.leaves()
+                self.of_rows.add(one.group.leaves())
             yield one.tables
 
 

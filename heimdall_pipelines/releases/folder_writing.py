@@ -5,8 +5,10 @@ import fcntl
 import hashlib
 import os
 import shutil
+from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,6 +16,7 @@ from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.learning.description import SUMS_FILE
 
 _BLOCK_BYTES = 2**20
+_PIECES_AHEAD = 8  # written, but not hashed yet
 
 
 class ExportError(HeimdallError):
@@ -21,17 +24,31 @@ class ExportError(HeimdallError):
 
 
 class HashedFile:
-    """A file that is written in order, and its SHA-256."""
+    """A file that is written in order, and its SHA-256.
 
-    def __init__(self, file: BinaryIO) -> None:
+    Parameters
+    ----------
+    file : file
+    hashing : ThreadPoolExecutor, optional
+        A single thread that hashes, for a file of large pieces: reading, writing and hashing then go on at once. The
+        pieces must not change afterwards.
+    """
+
+    def __init__(self, file: BinaryIO, hashing: ThreadPoolExecutor | None = None) -> None:
         self._file = file
+        self._hashing = hashing
+        self._pieces: deque[Future[None]] = deque()
         self._digest = hashlib.sha256()
         self.position = 0
 
     def write(self, data: bytes) -> int:
         """Append bytes."""
+        if self._hashing is None:
+            self._digest.update(data)
+        else:
+            self._pieces.append(self._hashing.submit(self._digest.update, data))
+            self._hash_all_but(_PIECES_AHEAD)
         self._file.write(data)
-        self._digest.update(data)
         self.position += len(data)
         return len(data)
 
@@ -66,27 +83,45 @@ class HashedFile:
     @property
     def sha256(self) -> str:
         """Of the bytes so far."""
+        self._hash_all_but(0)
         return self._digest.hexdigest()
+
+    def _hash_all_but(self, num: int) -> None:
+        while len(self._pieces) > num:
+            self._pieces.popleft().result()
 
 
 class NewFolder:
     """Files of an export that is being written."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, syncing: ThreadPoolExecutor) -> None:
         self.path = path
+        self._syncing = syncing
+        self._synced: dict[str, Future[None]] = {}
         self._sums: dict[str, str] = {}
         self._sizes: dict[str, int] = {}
 
     @contextmanager
-    def file(self, name: str, *, is_part: bool = True) -> Iterator[HashedFile]:
-        """Write a file; one that is no part of the export is for the caller to remove."""
+    def file(self, name: str, *, is_part: bool = True, is_large: bool = False) -> Iterator[HashedFile]:
+        """Write a file; one that is no part of the export is for the caller to remove.
+
+        Parameters
+        ----------
+        name : str
+        is_part : bool, optional
+        is_large : bool, optional
+            It is written in large pieces, that are hashed by a thread.
+        """
         path = self.path / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("wb") as opened:
-            hashed = HashedFile(opened)
+        with ExitStack() as stack:
+            hashing = stack.enter_context(ThreadPoolExecutor(1, "hashing")) if is_large else None
+            hashed = HashedFile(stack.enter_context(path.open("wb")), hashing)
             yield hashed
+            sha256 = hashed.sha256
         if is_part:
-            self._sums[name], self._sizes[name] = hashed.sha256, hashed.position
+            self._sums[name], self._sizes[name] = sha256, hashed.position
+            self._synced[name] = self._syncing.submit(_sync, path)
 
     def write(self, name: str, content: str) -> None:
         """Write a text file."""
@@ -95,7 +130,7 @@ class NewFolder:
 
     def copy(self, source: Path, name: str) -> None:
         """Write a file with the content of another."""
-        with source.open("rb") as opened, self.file(name) as file:
+        with source.open("rb") as opened, self.file(name, is_large=True) as file:
             while block := opened.read(_BLOCK_BYTES):
                 file.write(block)
 
@@ -116,7 +151,7 @@ class NewFolder:
         """Write the checksums of all files, and have everything on the disk."""
         content = "".join(f"{self._sums[name]}  {name}\n" for name in self.names)
         for name in self.names:
-            _sync(self.path / name)
+            self._synced[name].result()
         path = self.path / SUMS_FILE
         path.write_text(content)
         _sync(path)
@@ -147,9 +182,11 @@ def new_folder(target: Path) -> Iterator[NewFolder]:
         _lock(descriptor, target)
         _empty(partial)
         try:
-            folder = NewFolder(partial)
-            yield folder
-            folder.write_sums()
+            # A file is on the disk while the next one is written.
+            with ThreadPoolExecutor(1, "syncing") as syncing:
+                folder = NewFolder(partial, syncing)
+                yield folder
+                folder.write_sums()
             if target.is_dir():
                 target.rmdir()
             partial.rename(target)

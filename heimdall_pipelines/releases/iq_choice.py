@@ -5,8 +5,9 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
-from heimdall_pipelines.datasets.iq_files import iq_file
+from heimdall_pipelines.datasets.iq_files import iq_file, iq_sidecar
 from heimdall_pipelines.datasets.samples import Recipe, sample_receptions
 from heimdall_pipelines.datasets.stored_truth import stored_sample
 from heimdall_pipelines.errors import HeimdallError
@@ -15,9 +16,9 @@ from heimdall_pipelines.releases.folder_writing import ExportError
 from heimdall_pipelines.releases.iq_writing import IqItem
 from heimdall_pipelines.store.dataset_snapshot import DatasetSnapshot
 from heimdall_pipelines.store.iq_form import SAMPLE_BYTES, IqForm
-from heimdall_pipelines.store.iq_objects import read_sidecar
+from heimdall_pipelines.store.iq_objects import read_sidecar, sidecar_bytes
 from heimdall_pipelines.store.objects import ObjectLocation, ObjectStore
-from heimdall_pipelines.store.releases import stored_iq_sums
+from heimdall_pipelines.store.releases import StoredIqSums, stored_iq_sums
 
 READS_AT_ONCE = 4  # objects, each with its sidecar
 
@@ -71,16 +72,18 @@ def _calls(
 ) -> Iterator[Callable[[], IqItem]]:
     """A function for each item: objects are read at once, what is not stored is regenerated one after the other."""
     end = choice.first_missing(num_samples)
-    stored = stored_iq_sums(snapshot.connection, snapshot.dataset.id, 0, num_samples)
+    dataset = snapshot.dataset
+    # Of no other version, and on no ground: neither is needed for a sidecar.
+    recipe = Recipe(dataset.id, dataset.seed, dataset.spec, dataset.receivers)
     next_idx = 0
-    for sample_idx, num_iq_samples, sums, paths in stored:
-        yield from _missing(snapshot, objects, range(next_idx, min(sample_idx, end)))
-        next_idx = sample_idx + 1
-        for rx_id in sorted(sums):
-            if choice.takes_stored(sample_idx):
-                yield partial(_stored_item, objects, sample_idx, rx_id, num_iq_samples, sums[rx_id], paths[rx_id])
+    for one in stored_iq_sums(snapshot.connection, dataset.id, 0, num_samples):
+        yield from _missing(snapshot, objects, range(next_idx, min(one.sample_idx, end)))
+        next_idx = one.sample_idx + 1
+        for rx_id in sorted(one.sha256):
+            if choice.takes_stored(one.sample_idx):
+                yield partial(_stored_item, objects, recipe, one, rx_id)
             else:
-                yield partial(IqItem, sample_idx, rx_id, num_iq_samples, sums[rx_id], in_release=True)
+                yield partial(IqItem, one.sample_idx, rx_id, one.num_samples, one.sha256[rx_id], in_release=True)
     yield from _missing(snapshot, objects, range(next_idx, end))
 
 
@@ -111,15 +114,36 @@ def regenerated_items(snapshot: DatasetSnapshot, recipe: Recipe, sample_idx: int
         )
 
 
-def _stored_item(objects: ObjectStore, sample_idx: int, rx_id: str, num_samples: int, sha256: str, key: str) -> IqItem:
-    location = ObjectLocation(objects.synthetic_iq_bucket, key)
-    header_bytes = len(IqForm.of_key(key).header(num_samples))
+def _stored_item(objects: ObjectStore, recipe: Recipe, stored: StoredIqSums, rx_id: str) -> IqItem:
+    location = ObjectLocation(objects.synthetic_iq_bucket, stored.keys[rx_id])
+    header_bytes = len(IqForm.of_key(location.key).header(stored.num_samples))
     # One byte more than it must have, so that a longer object has another checksum.
-    data = objects.read(location, 0, header_bytes + num_samples * SAMPLE_BYTES + 1)
+    data = objects.read(location, 0, header_bytes + stored.num_samples * SAMPLE_BYTES + 1)
+    sha256 = stored.sha256[rx_id]
     if hashlib.sha256(data).hexdigest() != sha256:
         raise ExportError(
             f"{location} was changed since it was stored: its checksum differs; see: "
             "heimdall dataset validate NAME --checksums"
         )
-    sigmf = read_sidecar(objects, location)
-    return IqItem(sample_idx, rx_id, num_samples, sha256, in_release=True, values=data[header_bytes:], sigmf=sigmf)
+    return IqItem(
+        stored.sample_idx,
+        rx_id,
+        stored.num_samples,
+        sha256,
+        in_release=True,
+        values=data[header_bytes:],
+        sigmf=_sidecar(objects, recipe, stored, rx_id, location),
+    )
+
+
+def _sidecar(
+    objects: ObjectStore, recipe: Recipe, stored: StoredIqSums, rx_id: str, location: ObjectLocation
+) -> dict[str, Any]:
+    """Description of a stored object: written again where that gives the committed bytes, else read."""
+    site = next((site for site in recipe.sites if site.rx_id == rx_id), None)
+    if site is not None:
+        form = IqForm.of_key(location.key)
+        sidecar = iq_sidecar(recipe, stored.sample_idx, site, stored.num_samples, form)
+        if hashlib.sha256(sidecar_bytes(sidecar)).hexdigest() == stored.sidecar_sha256.get(rx_id):
+            return sidecar
+    return read_sidecar(objects, location)

@@ -45,46 +45,55 @@ class ShardWriter:
         self._shard_bytes = shard_bytes
         self._open = ExitStack()
         self._file: HashedFile | None = None
+        self._rest = b""  # of the last item, written with the next one's header: fewer pieces
         self._sample_idx = -1
         self.names: list[str] = []
 
     def add(self, item: IqItem) -> tuple[str, int]:
         """Append an item; returns the shard's name and where the values begin."""
         assert item.values is not None
-        if item.sample_idx != self._sample_idx and (self._file is None or self._file.position >= self._shard_bytes):
+        if item.sample_idx != self._sample_idx and (self._file is None or self._size_bytes >= self._shard_bytes):
             self._next()
         self._sample_idx = item.sample_idx
         assert self._file is not None
         base = f"{item.sample_idx:07d}.{item.rx_id}"
         header = npy_header_bytes(item.num_samples)
-        at = self._member(f"{base}.npy", header + item.values)
+        size_bytes = len(header) + len(item.values)
+        self._file.write(self._rest + _tar_header(f"{base}.npy", size_bytes) + header)
+        offset_bytes = self._file.position
+        self._file.write(item.values)
+        self._rest = _padding(size_bytes)
         if item.sigmf is not None:
-            described = _described_as_npy(item.sigmf, f"{base}.npy", len(header))
-            self._member(f"{base}.sigmf-meta", json.dumps(described, indent=1).encode())
-        return self.names[-1], at + len(header)
+            described = json.dumps(_described_as_npy(item.sigmf, f"{base}.npy", len(header)), indent=1).encode()
+            self._rest += _tar_header(f"{base}.sigmf-meta", len(described)) + described + _padding(len(described))
+        return self.names[-1], offset_bytes
 
     def close(self) -> None:
         """Complete the last shard."""
         if self._file is not None:
-            self._file.write(bytes(2 * _BLOCK))
-        self._file = None
+            self._file.write(self._rest + bytes(2 * _BLOCK))
+        self._file, self._rest = None, b""
         self._open.close()
+
+    @property
+    def _size_bytes(self) -> int:
+        return len(self._rest) + (self._file.position if self._file is not None else 0)
 
     def _next(self) -> None:
         self.close()
         self._open = ExitStack()
         self.names.append(f"iq/iq-{len(self.names):05d}.tar")
-        self._file = self._open.enter_context(self._folder.file(self.names[-1]))
+        self._file = self._open.enter_context(self._folder.file(self.names[-1], is_large=True))
 
-    def _member(self, name: str, content: bytes) -> int:
-        assert self._file is not None
-        entry = tarfile.TarInfo(name)
-        entry.size = len(content)
-        self._file.write(entry.tobuf(tarfile.USTAR_FORMAT))
-        start = self._file.position
-        self._file.write(content)
-        self._file.write(bytes(-len(content) % _BLOCK))
-        return start
+
+def _tar_header(name: str, size_bytes: int) -> bytes:
+    entry = tarfile.TarInfo(name)
+    entry.size = size_bytes
+    return entry.tobuf(tarfile.USTAR_FORMAT)
+
+
+def _padding(size_bytes: int) -> bytes:
+    return bytes(-size_bytes % _BLOCK)
 
 
 def _described_as_npy(sigmf: dict[str, Any], name: str, header_bytes: int) -> dict[str, Any]:

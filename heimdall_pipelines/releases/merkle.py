@@ -29,15 +29,39 @@ def tree_hash(nodes: Sequence[bytes]) -> bytes:
     return level[0]
 
 
+class GroupHasher:
+    """Hashes leaves as they come, and holds no more than a group of them."""
+
+    def __init__(self) -> None:
+        self._groups: list[bytes] = []
+        self._waiting: list[bytes] = []
+
+    def add(self, leaves: Iterable[bytes]) -> None:
+        """Add the next leaves."""
+        for leaf in leaves:
+            self._waiting.append(leaf)
+            if len(self._waiting) == GROUP_SIZE:
+                self._groups.append(tree_hash(self._waiting))
+                self._waiting = []
+
+    @property
+    def hashes(self) -> list[bytes]:
+        """Hashes of the groups of `GROUP_SIZE` leaves, of which only the last may be smaller."""
+        return [*self._groups, tree_hash(self._waiting)] if self._waiting else self._groups
+
+
 def group_hashes(leaves: Iterable[bytes]) -> list[bytes]:
-    """Hashes of the groups of `GROUP_SIZE` leaves, of which only the last may be smaller."""
-    groups, waiting = [], []
-    for leaf in leaves:
-        waiting.append(leaf)
-        if len(waiting) == GROUP_SIZE:
-            groups.append(tree_hash(waiting))
-            waiting = []
-    return [*groups, tree_hash(waiting)] if waiting else groups
+    """Hashes of the groups of `GROUP_SIZE` leaves, of which only the last may be smaller.
+
+    They are nodes of the tree: its hash is the same.
+
+    >>> leaves = [leaf_hash(bytes([number]) * HASH_BYTES) for number in range(255)] * 3
+    >>> tree_hash(group_hashes(leaves)) == tree_hash(leaves)
+    True
+    """
+    hasher = GroupHasher()
+    hasher.add(leaves)
+    return hasher.hashes
 
 
 def root_hash(parameters: bytes, groups: Sequence[bytes]) -> bytes:

@@ -65,7 +65,7 @@ def _read(
     connection, dataset_id = snapshot.connection, snapshot.dataset.id
     for rows in groups_of(rows_as_text(connection, dataset_id, 0, num_samples), size):
         stored = stored_iq_sums(connection, dataset_id, rows[0].sample_idx, rows[-1].sample_idx + 1)
-        yield rows, [(sample_idx, sums) for sample_idx, _, sums, _ in stored]
+        yield rows, [(one.sample_idx, one.sha256) for one in stored]
 
 
 def _iq_table(stored: list[tuple[int, Mapping[str, str]]]) -> pa.Table:

@@ -1,9 +1,11 @@
 """A dataset's rows at one moment, for checks and repairs."""
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -24,7 +26,7 @@ from heimdall_pipelines.store.dataset_locks import is_locked
 from heimdall_pipelines.store.dataset_summaries import SummarisedContent, summarised_content
 from heimdall_pipelines.store.datasets import DATASET_COLUMNS, Dataset, dataset_of_row, not_found
 from heimdall_pipelines.store.digest_rows import digested_columns, read_digested
-from heimdall_pipelines.store.digests import Edit, edit_of
+from heimdall_pipelines.store.digests import Edit, counted_columns, edit_of
 from heimdall_pipelines.store.features import ReceiverFeatures, read_receivers
 from heimdall_pipelines.store.iq_form import NEW_FORM, IqForm
 
@@ -60,9 +62,23 @@ class SampleRow:
     digest: bytes | None = field(default=None, compare=False)
 
 
-_SAMPLE_COLUMNS = digested_columns("measurement_features")
 _DERIVED_FIELDS = frozenset({"receivers", "time_differences", "attempts", "unreadable", "edit", "digest"})
 _SAMPLE_FIELDS = [field.name for field in fields(SampleRow) if field.name not in _DERIVED_FIELDS]
+
+
+@dataclass(frozen=True)
+class UnreadRow:
+    """A row as PostgreSQL sent it, JSON as text: another process can read it with `read_sample` or `read_iq`.
+
+    Attributes
+    ----------
+    sample_idx : int
+    values : dict of str to object
+        By column.
+    """
+
+    sample_idx: int
+    values: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -129,13 +145,11 @@ class DatasetSnapshot:
 
     def samples(self, first: int, end: int) -> Iterator[SampleRow]:
         """Feature rows with ``first <= sample_idx < end``, in order, fetched in small groups."""
-        rows = self._stream(
-            f"SELECT {_SAMPLE_COLUMNS}, digest FROM heimdall.measurement_features"
-            " WHERE dataset_id = :id AND sample_idx >= :first AND sample_idx < :end ORDER BY sample_idx",
-            {"first": first, "end": end},
-        )
-        for row in rows:
-            yield _sample_row(row)
+        return map(read_sample, self.unread_samples(first, end))
+
+    def unread_samples(self, first: int, end: int) -> Iterator[UnreadRow]:
+        """The same rows, for `read_sample`."""
+        return self._unread("measurement_features", first, end)
 
     def sample(self, sample_idx: int) -> SampleRow | None:
         """The feature row of a sample, None where there is none."""
@@ -157,16 +171,11 @@ class DatasetSnapshot:
 
     def stored_iq(self, first: int, end: int) -> Iterator[StoredIq]:
         """IQ rows with ``first <= sample_idx < end``, in order, fetched in small groups."""
-        rows = self._stream(
-            f"SELECT {digested_columns('synthetic_iq_samples')}, digest FROM heimdall.synthetic_iq_samples"
-            " WHERE dataset_id = :id AND sample_idx >= :first AND sample_idx < :end ORDER BY sample_idx",
-            {"first": first, "end": end},
-        )
-        for row in rows:
-            truth = readable_truth(row["truth"])
-            edit = edit_of("synthetic_iq_samples", row, row["digest"])
-            stored = replace(_stored_iq(row, truth), edit=edit)
-            yield stored if truth is not None else replace(stored, unreadable="truth")
+        return map(read_iq, self.unread_iq(first, end))
+
+    def unread_iq(self, first: int, end: int) -> Iterator[UnreadRow]:
+        """The same rows, for `read_iq`."""
+        return self._unread("synthetic_iq_samples", first, end)
 
     def stored_iq_as_listed(self) -> Iterator[StoredIq]:
         """All IQ rows, without their truth, in the order in which a store lists their objects: 1, 10, 100, 2."""
@@ -244,6 +253,16 @@ class DatasetSnapshot:
             ).scalar_one()
         )
 
+    def _unread(self, table: str, first: int, end: int) -> Iterator[UnreadRow]:
+        rows = self._stream(
+            f"SELECT {digested_columns(table, json_as_text=True)}, digest FROM heimdall.{table}"
+            " WHERE dataset_id = :id AND sample_idx >= :first AND sample_idx < :end ORDER BY sample_idx",
+            {"first": first, "end": end},
+        )
+        for row in rows:
+            portable = {name: bytes(value) if isinstance(value, memoryview) else value for name, value in row.items()}
+            yield UnreadRow(row["sample_idx"], portable)
+
     def _stream(self, statement: str, values: dict[str, object]) -> Iterator[dict[str, Any]]:
         rows = self._connection.execution_options(yield_per=_ROWS_PER_FETCH).execute(
             text(statement), values | {"id": self.dataset.id}
@@ -252,11 +271,13 @@ class DatasetSnapshot:
             yield dict(row._mapping)
 
 
-def _sample_row(read: dict[str, Any]) -> SampleRow:
+def read_sample(unread: UnreadRow) -> SampleRow:
+    """Read a feature row."""
+    read = _with_json("measurement_features", unread)
     elements, truth, metadata = read["receiver_features"], read["truth"], read["extraction_metadata"]
     row = {name: read[name] for name in _SAMPLE_FIELDS}
     row["attempts"] = metadata.get("attempts") if isinstance(metadata, dict) else None
-    row["digest"] = None if read["digest"] is None else bytes(read["digest"])
+    row["digest"] = read["digest"]
     row["edit"] = edit_of("measurement_features", read, row["digest"])
     row["truth"] = readable_truth(truth)
     receivers = read_receivers(elements)
@@ -274,6 +295,28 @@ def _sample_row(read: dict[str, Any]) -> SampleRow:
     if unreadable is not None or receivers is None:
         return SampleRow(receivers=(), unreadable=unreadable, **row)
     return SampleRow(receivers=receivers, **row)
+
+
+def read_iq(unread: UnreadRow) -> StoredIq:
+    """Read an IQ row."""
+    row = _with_json("synthetic_iq_samples", unread)
+    truth = readable_truth(row["truth"])
+    stored = replace(_stored_iq(row, truth), edit=edit_of("synthetic_iq_samples", row, row["digest"]))
+    return stored if truth is not None else replace(stored, unreadable="truth")
+
+
+def _with_json(table: str, unread: UnreadRow) -> dict[str, Any]:
+    """Values of a row with its JSON read, as psycopg2 reads it."""
+    values = dict(unread.values)
+    for name in _json_columns(table):
+        if values[name] is not None:
+            values[name] = json.loads(values[name])
+    return values
+
+
+@cache
+def _json_columns(table: str) -> tuple[str, ...]:
+    return tuple(column.name for column in counted_columns(table) if column.type == "jsonb")
 
 
 def _stored_iq(row: dict[str, Any], truth: SampleTruth | None) -> StoredIq:

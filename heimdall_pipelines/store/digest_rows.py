@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from heimdall_pipelines.store.digests import counted_columns, resealed, row_digest
 from heimdall_pipelines.store.sql import text, time_sql
+from heimdall_pipelines.store.table_columns import TableColumn
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -41,7 +42,9 @@ def root_sql(contents: str, order: str) -> str:
     return f"sha256(coalesce(string_agg({contents}, ''::bytea ORDER BY {order}), ''::bytea))"
 
 
-def digested_columns(table: str, alias: str = "", only: frozenset[str] | None = None) -> str:
+def digested_columns(
+    table: str, alias: str = "", only: frozenset[str] | None = None, *, json_as_text: bool = False
+) -> str:
     """SQL of the columns that a table's digests cover; times as microseconds, whatever year they are of.
 
     Parameters
@@ -51,15 +54,18 @@ def digested_columns(table: str, alias: str = "", only: frozenset[str] | None = 
         Of the table in the statement.
     only : frozenset of str, optional
         Columns that exist, in a schema that a migration has not finished.
+    json_as_text : bool, optional
+        JSON as text, for another process to read.
     """
     prefix = f"{alias}." if alias else ""
-    return ", ".join(
-        f"{microseconds_sql(prefix + column.name)} AS {column.name}"
-        if column.type == "timestamp with time zone"
-        else prefix + column.name
-        for column in counted_columns(table)
-        if only is None or column.name in only
-    )
+
+    def sql(column: TableColumn) -> str:
+        name = prefix + column.name
+        if column.type == "timestamp with time zone":
+            return f"{microseconds_sql(name)} AS {column.name}"
+        return f"CAST({name} AS text) AS {column.name}" if json_as_text and column.type == "jsonb" else name
+
+    return ", ".join(sql(column) for column in counted_columns(table) if only is None or column.name in only)
 
 
 def microseconds_sql(column: str) -> str:

@@ -187,7 +187,7 @@ def read_sidecar(objects: ObjectStore, location: ObjectLocation) -> dict[str, An
     """
     where = sidecar_location(location)
     try:
-        meta = json.loads(objects.read(where, 0, objects.size_bytes(where)))
+        meta = json.loads(objects.read_whole(where))
     except ValueError:
         meta = None
     if not isinstance(meta, dict):

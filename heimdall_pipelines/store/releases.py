@@ -235,20 +235,41 @@ def session_rows_as_text(connection: Connection, session_id: UUID, first_idx: in
         yield TextRow(*row)
 
 
-def stored_iq_sums(
-    connection: Connection, dataset_id: UUID, first: int, end: int
-) -> Iterator[tuple[int, int, dict[str, str], dict[str, str]]]:
-    """Index, number of IQ samples, SHA-256 and key by rx_id of the samples whose IQ is stored; in order, streamed."""
+@dataclass(frozen=True)
+class StoredIqSums:
+    """Checksums of a sample's stored IQ.
+
+    Attributes
+    ----------
+    sample_idx : int
+    num_samples : int
+        Complex samples of each receiver.
+    sha256, keys : dict of str to str
+        Of the objects, by rx_id.
+    sidecar_sha256 : dict of str to str
+        By rx_id; empty in rows of older versions.
+    """
+
+    sample_idx: int
+    num_samples: int
+    sha256: dict[str, str]
+    keys: dict[str, str]
+    sidecar_sha256: dict[str, str]
+
+
+def stored_iq_sums(connection: Connection, dataset_id: UUID, first: int, end: int) -> Iterator[StoredIqSums]:
+    """Checksums of the samples ``first <= sample_idx < end`` whose IQ is stored; in order, streamed."""
     rows = connection.execute(
         text(
             "SELECT f.sample_idx, (f.iq_metadata ->> 'num_samples')::integer AS num, f.iq_metadata -> 'sha256' AS sums,"
-            f" f.iq_storage_paths FROM heimdall.synthetic_iq_samples f WHERE {_OF_FIRST} ORDER BY f.sample_idx"
+            " f.iq_storage_paths AS keys, coalesce(f.iq_metadata -> 'sidecar_sha256', '{}') AS sidecar_sums"
+            f" FROM heimdall.synthetic_iq_samples f WHERE {_OF_FIRST} ORDER BY f.sample_idx"
         ),
         {"id": dataset_id, "first": first, "end": end},
         execution_options={"yield_per": _ROWS_PER_FETCH},
     )
     for row in rows:
-        yield row.sample_idx, row.num, row.sums, row.iq_storage_paths
+        yield StoredIqSums(row.sample_idx, row.num, row.sums, row.keys, row.sidecar_sums)
 
 
 def _release(values: Mapping[str, Any]) -> Release:

@@ -186,8 +186,14 @@ def test_lost_samples_are_named(folder):
 
 
 def test_a_folder_that_is_no_export_is_refused(tmp_path, folder):
-    with pytest.raises(NotAnExportError, match=r"is not an export of heimdall: release\.json"):
-        verify_export(tmp_path)
+    (tmp_path / "file").touch()
+    for path, why in (
+        (tmp_path, r"is not an export of heimdall: it has no release\.json"),
+        (tmp_path / "nothing", "nothing does not exist"),
+        (tmp_path / "file", "file is no folder"),
+    ):
+        with pytest.raises(NotAnExportError, match=why):
+            verify_export(path)
     (folder / "SHA256SUMS").unlink()
     with pytest.raises(NotAnExportError, match="is not a complete export: SHA256SUMS is missing"):
         verify_export(folder)
