@@ -14,7 +14,7 @@ import ducc0
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from heimdall_pipelines.rf.correlation_peak import PEAK_STEP_S, peak_of
+from heimdall_pipelines.rf.correlation_peak import PEAK_STEP_S, peak_of, steps_of
 from heimdall_pipelines.rf.cross_spectra import (
     energy_product,
     fill_blocks,
@@ -54,22 +54,18 @@ class _Plan:
 
     Attributes
     ----------
-    block : int
-        Samples.
-    decimation, coarse_block : int
-        Of the search for the alignment: samples that become one, and of these in a block.
+    block, num_blocks : int
+        Samples of a block, and blocks of a part: they cover what all receivers have of it.
     efficiency : float
         Share of a block's energy that the window keeps.
-    half_bins, bins_per_group, num_groups : int
-        The channel is the bins from ``-half_bins`` to ``half_bins``, in groups.
+    bins_per_group, num_groups : int
+        The channel is so many bins around 0 Hz.
     group_width_hz : float
     """
 
     block: int
-    decimation: int
-    coarse_block: int
+    num_blocks: int
     efficiency: float
-    half_bins: int
     bins_per_group: int
     num_groups: int
     group_width_hz: float
@@ -129,7 +125,8 @@ def segment_time_differences(
     Notes
     -----
     Each receiver is aligned to the reference by the greatest value of the ambiguity function, summed over the parts
-    (Stein, IEEE Trans. ASSP-29, 1981), to a fraction of a sample. Cross spectra of blocks of 25.6 ms, whose common
+    (Stein, IEEE Trans. ASSP-29, 1981), to a fraction of a sample. Cross spectra of blocks of about 25.6 ms, which cover
+    what all receivers have of a part but for a millisecond at their ends, and whose common
     phase is smoothed over five, are added up; the delay is the maximum of ``|sum S exp(2j pi f tau)|``. ``std_us`` is
     the larger of the scatter of the parts and ``1 / sqrt(2 T sum w (2 pi)^2 (f - fc)^2 df)``, the bound for the
     squared coherence c with ``w = c / (1 - c)`` (Carter, Proc. IEEE 75, 1987).
@@ -139,21 +136,26 @@ def segment_time_differences(
     if num < 2:
         return []
     num_parts, size = signals[0].shape
-    plan = _plan(size, float(rate_hz), float(bandwidth_hz))
+    wanted = min(round(_BLOCK_S * rate_hz), int(0.8 * size))
+    decimation = max(1, math.floor(rate_hz / bandwidth_hz * 1.001))
     cycles = np.zeros(num)  # per sample, relative to the reference
     if frequencies_hz is not None:
         cycles += (np.asarray(frequencies_hz) - frequencies_hz[reference]) / rate_hz
     lags = np.zeros(num)
+    anchors = [planes_of(signals[reference][parts], decimation, 0.0) for parts in _parts_to_search(num_parts)[:1]]
     for index in range(num):
         if index != reference:
             reach = math.ceil(max_delays_s[reference, index] * rate_hz) + 1
-            if reach > (size - plan.block) // 2:
+            if reach > (size - wanted) // 2:
                 return [TimeDifference(a, b, None, None, 0.0, None, TOO_SHORT) for a, b in pairs]
-            for parts in _parts_to_search(num_parts):
+            for number, parts in enumerate(_parts_to_search(num_parts)):
+                if number == len(anchors):
+                    anchors.append(planes_of(signals[reference][parts], decimation, 0.0))
                 lags[index], further, coherence = _alignment(
-                    planes_of(signals[reference][parts], plan.decimation, 0.0),
-                    planes_of(signals[index][parts], plan.decimation, float(-cycles[index])),
-                    plan,
+                    anchors[number],
+                    planes_of(signals[index][parts], decimation, float(-cycles[index])),
+                    decimation,
+                    max(4, round(_COARSE_BLOCK_S * rate_hz / decimation)),
                     reach,
                     is_real=is_real,
                 )
@@ -162,30 +164,33 @@ def segment_time_differences(
             cycles[index] += further
     whole = np.rint(lags).astype(np.int64)
     first = max(0, int(-whole.min()))
-    num_blocks = (size - max(0, int(whole.max())) - first) // plan.block
-    if num_blocks < 1:
+    span = size - max(0, int(whole.max())) - first
+    if span < max(wanted // 2, 8):
         return [TimeDifference(a, b, None, None, 0.0, None, TOO_SHORT) for a, b in pairs]
-    spectra = np.empty((num, num_parts * num_blocks, 2 * plan.half_bins + 1), np.complex64)
-    blocks = np.empty((num_parts * num_blocks, plan.block), np.complex64)
+    plan = _plan(span, wanted, float(rate_hz), float(bandwidth_hz))
+    num_rows = num_parts * plan.num_blocks
+    spectra = np.empty((num, num_rows, 2, plan.bins_per_group, plan.num_groups), np.float32)
+    blocks = np.empty((num_rows, plan.block), np.complex64)
     for index in range(num):
-        fraction = float(lags[index] - whole[index])
-        fill_blocks(blocks, signals[index], first + int(whole[index]), fraction, num_blocks, float(-cycles[index]))
+        fraction, turns = float(lags[index] - whole[index]), float(-cycles[index])
+        fill_blocks(blocks, signals[index], first + int(whole[index]), fraction, plan.num_blocks, turns)
         ducc0.fft.c2c(blocks, axes=(1,), out=blocks, nthreads=1)
-        fill_channel(spectra[index], blocks, fraction / plan.block, num_blocks, float(-cycles[index] * plan.block))
+        fill_channel(spectra[index], blocks, fraction / plan.block, plan.num_blocks, turns * plan.block)
     if not is_real and line_share(spectra[reference]) > _MOST_IN_LINE:
         return [TimeDifference(a, b, None, None, 0.0, None, NO_MODULATION) for a, b in pairs]
     num_groups = plan.num_groups
     powers = np.empty((num, num_groups))
     group_hz = np.empty(num_groups)
     for index in (*range(reference), *range(reference + 1, num), reference):  # of the last the frequencies stay
-        fill_group_powers(powers[index], group_hz, spectra[index], plan.bins_per_group)
+        fill_group_powers(powers[index], group_hz, spectra[index])
     group_hz *= rate_hz / plan.block
+    steps = steps_of(group_hz, _MOST_STEPS)
     cross = np.empty((num_parts, num_groups), np.complex128)
-    grouped = np.empty((num_parts * num_blocks, num_groups), np.complex64)
-    samples_used = num_parts * num_blocks * plan.block * plan.efficiency
+    grouped = np.empty((num_rows, 2, num_groups), np.float32)
+    samples_used = num_rows * plan.block * plan.efficiency
     found = []
     for a, b in pairs:
-        fill_cross(cross, grouped, spectra[a], spectra[b], plan.bins_per_group, is_real)
+        fill_cross(cross, grouped, spectra[a], spectra[b], is_real)
         offset_s = (lags[b] - lags[a]) / rate_hz
         found.append(
             _difference(
@@ -194,8 +199,9 @@ def segment_time_differences(
                 cross,
                 powers[a] * powers[b],
                 group_hz,
+                steps,
                 plan,
-                num_blocks=num_parts * num_blocks,
+                num_blocks=num_rows,
                 duration_s=samples_used / rate_hz,
                 offset_s=float(offset_s),
                 max_delay_s=float(max_delays_s[a, b]),
@@ -205,22 +211,20 @@ def segment_time_differences(
     return found
 
 
-@functools.lru_cache(maxsize=16)
-def _plan(size: int, rate_hz: float, bandwidth_hz: float) -> _Plan:
-    wanted = round(_BLOCK_S * rate_hz)
-    block = min(wanted, int(0.8 * size))
+@functools.lru_cache(maxsize=64)
+def _plan(span: int, wanted: int, rate_hz: float, bandwidth_hz: float) -> _Plan:
+    """Blocks of about the wanted length that leave out as little as possible of so many samples."""
+    num_blocks = max(1, round(span / wanted))
+    block = span // num_blocks
     while block > 8 and ducc0.fft.good_size(block) != block:
         block -= 1
     bin_hz = rate_hz / block
     bins_per_group = max(1, round(_GROUP_HZ / bin_hz))
     half_bins = max(bins_per_group, int(bandwidth_hz / 2 / bin_hz))
-    decimation = max(1, math.floor(rate_hz / bandwidth_hz * 1.001))
     return _Plan(
         block=block,
-        decimation=decimation,
-        coarse_block=max(4, round(_COARSE_BLOCK_S * rate_hz / decimation)),
+        num_blocks=num_blocks,
         efficiency=float(np.mean([window_at(n, block) ** 2 for n in range(block)])),
-        half_bins=half_bins,
         bins_per_group=bins_per_group,
         num_groups=(2 * half_bins + 1) // bins_per_group,
         group_width_hz=bins_per_group * bin_hz,
@@ -234,29 +238,35 @@ def _parts_to_search(num_parts: int) -> tuple[slice, ...]:
 
 
 def _alignment(
-    reference: NDArray[np.float32], other: NDArray[np.float32], plan: _Plan, reach: int, *, is_real: bool
+    reference: NDArray[np.float32],
+    other: NDArray[np.float32],
+    decimation: int,
+    coarse_block: int,
+    reach: int,
+    *,
+    is_real: bool,
 ) -> tuple[float, float, float]:
     """Delay in samples and frequency in cycles a sample at which the two are most alike, and how alike they are."""
     _, num_parts, size = reference.shape
-    reach = -(-reach // plan.decimation)
-    num_blocks = (size - 2 * reach) // plan.coarse_block
+    reach = -(-reach // decimation)
+    num_blocks = (size - 2 * reach) // coarse_block
     if num_blocks < 2:
         return 0.0, 0.0, 0.0
     num_frequencies = int(ducc0.fft.good_size(2 * num_blocks))
     products = np.zeros((num_parts, 2 * reach + 1, num_frequencies), np.complex64)
-    fill_lag_products(products, reference, other, reach, plan.coarse_block, num_blocks)
+    fill_lag_products(products, reference, other, reach, coarse_block, num_blocks)
     if is_real:
         heights = np.abs(products.sum(axis=(0, 2), dtype=np.complex128)) ** 2
         best = int(np.argmax(heights))
-        return plan.decimation * (best - reach + _vertex(heights, best)), 0.0, 0.0
+        return decimation * (best - reach + _vertex(heights, best)), 0.0, 0.0
     transformed = ducc0.fft.c2c(products, axes=(2,), nthreads=1)
     surface = np.empty((2 * reach + 1, num_frequencies), np.float32)
     lag, row = divmod(fill_surface(surface, transformed), num_frequencies)
     fraction = _vertex(surface[:, row].astype(np.float64), lag)
     cycles = refined_cycles(products, lag, fraction, row / num_frequencies, num_blocks)
-    delay = plan.decimation * (lag - reach + fraction)
+    delay = decimation * (lag - reach + fraction)
     coherence = float(surface[lag, row]) / max(energy_product(reference, other), 1e-30)
-    return delay, cycles / (plan.coarse_block * plan.decimation), coherence
+    return delay, cycles / (coarse_block * decimation), coherence
 
 
 def _vertex(values: NDArray[np.float64], at: int) -> float:
@@ -275,6 +285,7 @@ def _difference(
     cross: NDArray[np.complex128],
     power_products: NDArray[np.float64],
     group_hz: NDArray[np.float64],
+    steps: NDArray[np.float32],
     plan: _Plan,
     *,
     num_blocks: int,
@@ -293,6 +304,7 @@ def _difference(
         cross,
         power_products,
         group_hz,
+        steps,
         plan.group_width_hz,
         num_blocks,
         num_independent,
