@@ -1,8 +1,8 @@
 """Time differences between all receivers of one segment, as fast as the features of a dataset need them.
 
-`tdoa.py` measures the same from a signal in one piece. Here a signal comes in parts, the chunks of the features, and
-what the pairs have in common is computed once for each receiver: its delay and frequency relative to the strongest one
-(ambiguity function), its samples at the same instants of the transmission, and their spectra.
+A signal comes in parts: the chunks of the features, or equal ones of a signal in one piece. What the pairs have in
+common is computed once for each receiver: its delay and frequency relative to the strongest one (ambiguity function),
+its samples at the same instants of the transmission, and their spectra.
 """
 
 import functools
@@ -29,7 +29,7 @@ from heimdall_pipelines.rf.cross_spectra import (
     window_at,
 )
 from heimdall_pipelines.rf.geodesy import propagation_delay_s
-from heimdall_pipelines.rf.tdoa import TimeDifference
+from heimdall_pipelines.rf.tdoa import TimeDifference, TimeGrid, modulation
 
 DELAY_MARGIN_US = 150.0  # of clocks and echoes, beyond the longest delay that the geometry allows
 NO_MODULATION = "no modulation: the correlation has no edge that tells time"
@@ -87,6 +87,47 @@ def largest_delays_s(latitudes: ArrayLike, longitudes: ArrayLike, altitudes_m: A
     lat, lon, alt_m = (np.asarray(values, np.float64) for values in (latitudes, longitudes, altitudes_m))
     apart_s = propagation_delay_s(lat[:, None], lon[:, None], alt_m[:, None], lat[None], lon[None], alt_m[None])
     return apart_s + DELAY_MARGIN_US * 1e-6
+
+
+def differences_on_grid(
+    signals: Sequence[NDArray[np.complex64]],
+    grid: TimeGrid,
+    *,
+    max_delays_s: NDArray[np.float64],
+    reference: int,
+    frequencies_hz: Sequence[float] | None = None,
+) -> list[TimeDifference]:
+    """Measure the time difference of each pair of receivers from their channels on one time grid.
+
+    Parameters
+    ----------
+    signals : sequence of ndarray of complex64, shape (grid.num_samples,)
+        From `tdoa.signal_on_grid`.
+    grid : TimeGrid
+    max_delays_s, reference, frequencies_hz
+        As of `segment_time_differences`; the frequencies have no effect where there is a carrier.
+
+    Returns
+    -------
+    list of TimeDifference
+        Of the pairs (0, 1), (0, 2), ..., (1, 2), ..., in this order.
+    """
+    # All alike: what one receiver has as a carrier's phase cannot be compared with another's amplitude.
+    strongest = modulation(signals[reference], grid)
+    alike = [
+        strongest if index == reference else modulation(signal, grid, has_carrier=strongest.is_real)
+        for index, signal in enumerate(signals)
+    ]
+    size = grid.num_samples // _USUAL_PARTS
+    return segment_time_differences(
+        [one.samples[: _USUAL_PARTS * size].reshape(_USUAL_PARTS, size) for one in alike],
+        rate_hz=grid.rate_hz,
+        bandwidth_hz=grid.bandwidth_hz,
+        max_delays_s=max_delays_s,
+        reference=reference,
+        frequencies_hz=None if strongest.is_real else frequencies_hz,
+        is_real=strongest.is_real,
+    )
 
 
 def segment_time_differences(
