@@ -274,6 +274,8 @@ def _measure_block(
         max_delays_s=reach_s[np.ix_(present, present)],
         reference=levels_db.index(max(levels_db)),
     )
+    if len(present) == len(stations):
+        return found
     return [replace(x, a=present[x.a], b=present[x.b]) for x in found]
 
 

@@ -105,7 +105,7 @@ def test_another_sample_rate_and_start_are_taken_into_account():
     again = signal_on_grid(resampled, 2_000_123 - START_NS, rate_hz / 10, GRID)
     inner = slice(200, -200)
     error = np.abs(again[inner] - direct[inner]).max() / np.abs(direct[inner]).max()
-    assert error < 1e-2  # two interpolations with 24 taps, and two filters
+    assert error < 1e-2  # two interpolations with 12 taps, and two filters
     assert pair_of([first, again]).tdoa_us == pytest.approx(250.0, abs=0.1)
 
 
