@@ -267,7 +267,7 @@ def _measure_block(
     present = [index for index, signal in enumerate(signals) if signal is not None]
     if len(present) < 2:
         return []
-    levels_db = [stations[index].recording.snr_db or 0.0 for index in present]
+    levels_db = [-math.inf if (snr_db := stations[index].recording.snr_db) is None else snr_db for index in present]
     found = differences_on_grid(
         [signal for signal in signals if signal is not None],
         grid,
@@ -289,7 +289,7 @@ def _max_delays_s(receivers: Sequence[Receiver]) -> NDArray[np.float64]:
 def _over_blocks(
     receivers: Sequence[Receiver], blocks: Sequence[Sequence[TimeDifference]], source: tuple[float, float] | None
 ) -> tuple[tuple[PairDelay, ...], tuple[TimeDifference, ...]]:
-    """Each pair's mean over the blocks, without a say for those far off, with its standard error."""
+    """Each pair's mean over the blocks, in which those far off count less, with its standard error."""
     pairs, differences = [], []
     by_pair: dict[tuple[int, int], list[TimeDifference]] = {}
     for block in blocks:
