@@ -9,6 +9,7 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import ducc0
 import numpy as np
@@ -26,6 +27,7 @@ from heimdall_pipelines.rf.cross_spectra import (
     line_share,
     planes_of,
     refined_cycles,
+    refined_fraction,
     window_at,
 )
 from heimdall_pipelines.rf.geodesy import propagation_delay_s
@@ -41,6 +43,7 @@ _COARSE_BLOCK_S = 0.00128  # frequencies may differ by up to half its inverse, 3
 _GROUP_HZ = 160.0  # of the cross spectra: turns by less than a tenth over the delays that are searched
 _MOST_STEPS = 75  # of that search in either direction, around the delay that aligns the receivers
 _USUAL_PARTS = 5
+_MISALIGNED_S, _MISALIGNED_STD = 1e-6, 20.0  # at least, and over the bound, for a receiver to be aligned anew
 _CLEARLY_COHERENT = 0.1  # squared correlation of two parts of 190 ms; of noise below 0.02
 _MIN_PEAK_OVER_NOISE = 9.0  # normalised correlation times the root of the number of independent samples; of noise 5.5
 _MAX_STD_US = 100.0
@@ -203,7 +206,7 @@ def segment_time_differences(
                 if coherence > _CLEARLY_COHERENT:
                     break
             cycles[index] += further
-    whole = np.rint(lags).astype(np.int64)
+    whole = np.floor(lags + 0.5).astype(np.int64)
     first = max(0, int(-whole.min()))
     span = size - max(0, int(whole.max())) - first
     if span < max(wanted // 2, 8):
@@ -212,11 +215,16 @@ def segment_time_differences(
     num_rows = num_parts * plan.num_blocks
     spectra = np.empty((num, num_rows, 2, plan.bins_per_group, plan.num_groups), np.float32)
     blocks = np.empty((num_rows, plan.block), np.complex64)
-    for index in range(num):
-        fraction, turns = float(lags[index] - whole[index]), float(-cycles[index])
-        fill_blocks(blocks, signals[index], first + int(whole[index]), fraction, plan.num_blocks, turns)
+
+    def fill_spectra(index: int) -> None:
+        begin = math.floor(lags[index] + 0.5)
+        fraction, turns = float(lags[index] - begin), float(-cycles[index])
+        fill_blocks(blocks, signals[index], first + begin, fraction, plan.num_blocks, turns)
         ducc0.fft.c2c(blocks, axes=(1,), out=blocks, nthreads=1)
         fill_channel(spectra[index], blocks, fraction / plan.block, plan.num_blocks, turns * plan.block)
+
+    for index in range(num):
+        fill_spectra(index)
     if not is_real and line_share(spectra[reference]) > _MOST_IN_LINE:
         return [TimeDifference(a, b, None, None, 0.0, None, NO_MODULATION) for a, b in pairs]
     num_groups = plan.num_groups
@@ -228,25 +236,46 @@ def segment_time_differences(
     steps = steps_of(group_hz, _MOST_STEPS)
     cross = np.empty((num_parts, num_groups), np.complex128)
     grouped = np.empty((num_rows, 2, num_groups), np.float32)
-    samples_used = num_rows * plan.block * plan.efficiency
-    found = []
-    for a, b in pairs:
+    duration_s = num_rows * plan.block * plan.efficiency / rate_hz
+
+    def peak(a: int, b: int) -> _Peak:
         fill_cross(cross, grouped, spectra[a], spectra[b], is_real)
-        offset_s = (lags[b] - lags[a]) / rate_hz
-        found.append(
-            _difference(
-                a,
-                b,
+        low, high = _steps_between(float(max_delays_s[a, b]), float(lags[b] - lags[a]) / rate_hz)
+        num_independent = max(num_rows * plan.bins_per_group * plan.efficiency, 2.0)
+        return _Peak(
+            *peak_of(
                 cross,
                 powers[a] * powers[b],
                 group_hz,
                 steps,
-                plan,
-                num_blocks=num_rows,
-                duration_s=samples_used / rate_hz,
-                offset_s=float(offset_s),
-                max_delay_s=float(max_delays_s[a, b]),
-                is_real=is_real,
+                plan.group_width_hz,
+                num_rows,
+                num_independent,
+                duration_s,
+                low,
+                high,
+                is_real,
+            )
+        )
+
+    # Windows that lie at other instants of the transmission make errors: what the search for the alignment has missed
+    # is made good where it counts beside the noise.
+    for index in range(num):
+        if index != reference:
+            of = peak(reference, index)
+            lag = lags[index] + of.delay_s * rate_hz
+            begin = first + math.floor(lag + 0.5)
+            fits = begin >= 0 and begin + plan.num_blocks * plan.block <= size
+            if fits and not of.at_edge and abs(of.delay_s) > max(_MISALIGNED_S, _MISALIGNED_STD * of.bound_s):
+                lags[index] = lag
+                fill_spectra(index)
+                fill_group_powers(powers[index], np.empty(num_groups), spectra[index])
+    found = []
+    for a, b in pairs:
+        offset_s = float(lags[b] - lags[a]) / rate_hz
+        found.append(
+            _difference(
+                a, b, peak(a, b), offset_s, float(max_delays_s[a, b]), duration_s * num_groups * plan.group_width_hz
             )
         )
     return found
@@ -305,6 +334,7 @@ def _alignment(
     lag, row = divmod(fill_surface(surface, transformed), num_frequencies)
     fraction = _vertex(surface[:, row].astype(np.float64), lag)
     cycles = refined_cycles(products, lag, fraction, row / num_frequencies, num_blocks)
+    fraction = refined_fraction(products, lag, fraction, cycles, num_blocks)
     delay = decimation * (lag - reach + fraction)
     coherence = float(surface[lag, row]) / max(energy_product(reference, other), 1e-30)
     return delay, cycles / (coarse_block * decimation), coherence
@@ -320,54 +350,42 @@ def _vertex(values: NDArray[np.float64], at: int) -> float:
     return float(0.5 * (left - right) / bend) if -np.inf < bend < 0 else 0.0
 
 
-def _difference(
-    a: int,
-    b: int,
-    cross: NDArray[np.complex128],
-    power_products: NDArray[np.float64],
-    group_hz: NDArray[np.float64],
-    steps: NDArray[np.float32],
-    plan: _Plan,
-    *,
-    num_blocks: int,
-    duration_s: float,
-    offset_s: float,
-    max_delay_s: float,
-    is_real: bool,
-) -> TimeDifference:
-    """Time difference from the parts' cross spectra, which are sums over their blocks."""
-    num_independent = max(num_blocks * plan.bins_per_group * plan.efficiency, 2.0)
+class _Peak(NamedTuple):
+    """What `peak_of` finds."""
+
+    delay_s: float
+    height: float
+    second: float
+    bound_s: float
+    scatter_s: float
+    at_edge: bool
+
+
+def _steps_between(max_delay_s: float, offset_s: float) -> tuple[int, int]:
+    """First and last step of the search for the peak, around the delay that aligns the receivers."""
     low = max(math.ceil((-max_delay_s - offset_s) / PEAK_STEP_S), -_MOST_STEPS)
     high = min(math.floor((max_delay_s - offset_s) / PEAK_STEP_S), _MOST_STEPS)
-    if high - low < 2:
-        low, high = -1, 1
-    delay_s, peak, second, bound_s, scatter_s, at_edge = peak_of(
-        cross,
-        power_products,
-        group_hz,
-        steps,
-        plan.group_width_hz,
-        num_blocks,
-        num_independent,
-        duration_s,
-        low,
-        high,
-        is_real,
-    )
-    total_s = offset_s + delay_s
+    return (low, high) if high - low >= 2 else (-1, 1)
+
+
+def _difference(a: int, b: int, peak: _Peak, offset_s: float, max_delay_s: float, num_samples: float) -> TimeDifference:
+    """Time difference from the peak, of so many independent samples."""
+    total_s = offset_s + peak.delay_s
 
     def unknown(reason: str) -> TimeDifference:
-        return TimeDifference(a, b, None, None, peak, second, reason)
+        return TimeDifference(a, b, None, None, peak.height, peak.second, reason)
 
-    if not peak > 0:
+    if not peak.height > 0:
         return unknown(NO_MODULATION)
-    if peak < _MIN_PEAK_OVER_NOISE / math.sqrt(duration_s * plan.num_groups * plan.group_width_hz):
+    if peak.height < _MIN_PEAK_OVER_NOISE / math.sqrt(num_samples):
         return unknown(NO_PEAK)
-    if at_edge or abs(total_s) > max_delay_s:
+    if peak.at_edge or abs(total_s) > max_delay_s:
         return unknown(f"the peak is at the edge of what geometry allows, {max_delay_s * 1e6:.0f} us, or beyond")
-    std_s = max(scatter_s, bound_s)
+    std_s = max(peak.scatter_s, peak.bound_s)
     if not std_s * 1e6 <= _MAX_STD_US:
         return unknown(NO_MODULATION)
-    if second > _MAX_AMBIGUITY:
-        return unknown(f"the second peak of the correlation is {second:.2f} of the first: either may be the right one")
-    return TimeDifference(a, b, total_s * 1e6, std_s * 1e6, peak, second)
+    if peak.second > _MAX_AMBIGUITY:
+        return unknown(
+            f"the second peak of the correlation is {peak.second:.2f} of the first: either may be the right one"
+        )
+    return TimeDifference(a, b, total_s * 1e6, std_s * 1e6, peak.height, peak.second)

@@ -130,7 +130,9 @@ def _channel_filter(num: int, sample_rate_hz: float, bandwidth_hz: float) -> tup
     edge = 0.5 * bandwidth_hz
     taper_hz = 0.12 * bandwidth_hz
     half_bins = min(math.ceil((edge + taper_hz) * num / sample_rate_hz), (num - 1) // 2)
-    kept = scipy.fft.next_fast_len(max(2 * half_bins + 1, int(2 * _OVERSAMPLING * (edge + taper_hz) * num / sample_rate_hz)))
+    kept = scipy.fft.next_fast_len(
+        max(2 * half_bins + 1, int(2 * _OVERSAMPLING * (edge + taper_hz) * num / sample_rate_hz))
+    )
     frequencies_hz = np.arange(-half_bins, half_bins + 1) * (sample_rate_hz / num)
     beyond = np.clip((np.abs(frequencies_hz) - edge) / taper_hz, 0.0, 1.0)
     return ((0.5 + 0.5 * np.cos(np.pi * beyond)) / num).astype(np.float32), kept
