@@ -14,7 +14,6 @@ from heimdall_pipelines.rf.philox import compiled
 _TAPER = 0.08  # share of a block on which its window rises and falls, 2 ms: what it leaves out tells no time
 _DRIFT_BLOCKS = 5  # over which the phase between two receivers is smoothed
 _INTERPOLATED = 6  # lags from which the products at a fraction of one are made
-_SINC_REACH = 6  # lags on either side from which the peak between two is made
 _PHASORS = 8  # of which recurrences run side by side
 _TWO_PI = 6.283185307179586
 
@@ -81,56 +80,6 @@ def refined_cycles(products: NDArray[np.complex64], lag: int, fraction: float, s
         if abs(step) < 1e-9:
             break
     return cycles - nearest(cycles)
-
-
-@compiled
-def refined_fraction(products: NDArray[np.complex64], lag: int, start: float, cycles: float, num_blocks: int) -> float:
-    """Fraction of a lag at which the products add up best at a frequency in cycles a block; within one of the start.
-
-    The samples hardly suffice for the band: a parabola through three of them is wrong by a hundredth of a lag and more.
-    """
-    num_parts, num_lags, _ = products.shape
-    sums = np.zeros((num_parts, 2 * _SINC_REACH + 1), np.complex128)
-    turn_re, turn_im = cos_sin_of_turns(-cycles)
-    for part in range(num_parts):
-        for i in range(sums.shape[1]):
-            at = lag + i - _SINC_REACH
-            if 0 <= at < num_lags:
-                phasor = complex(1.0, 0.0)
-                for n in range(num_blocks):
-                    sums[part, i] += products[part, at, n] * phasor
-                    phasor *= complex(turn_re, turn_im)
-    found, step = start, 0.25
-    heights = np.empty(3)
-    for _ in range(4):
-        for k in range(3):
-            heights[k] = _height_between(sums, found + (k - 1) * step)
-        bend = heights[0] - 2 * heights[1] + heights[2]
-        if not bend < 0:
-            break
-        found += min(max(0.5 * step * (heights[0] - heights[2]) / bend, -step), step)
-        step *= 0.5
-    return found if abs(found - start) <= 1 else start
-
-
-@compiled
-def _height_between(sums: NDArray[np.complex128], position: float) -> float:
-    """Squared magnitude between lags, over the parts, by a sinc with a raised cosine as its window."""
-    reach = sums.shape[1] // 2
-    weights = np.empty(sums.shape[1])
-    for i in range(weights.size):
-        x = position - (i - reach)
-        _, sine = cos_sin_of_turns(0.5 * x)
-        cosine, _ = cos_sin_of_turns(0.5 * x / (reach + 1))
-        weight = 1.0 if abs(x) < 1e-9 else sine / (0.5 * _TWO_PI * x)
-        weights[i] = weight * (0.5 + 0.5 * cosine) if abs(x) < reach + 1 else 0.0
-    total = 0.0
-    for part in range(sums.shape[0]):
-        value = 0j
-        for i in range(weights.size):
-            value += weights[i] * sums[part, i]
-        total += value.real * value.real + value.imag * value.imag
-    return total
 
 
 def planes_of(signal: NDArray[np.complex64], step: int, cycles: float) -> NDArray[np.float32]:

@@ -27,7 +27,6 @@ from heimdall_pipelines.rf.cross_spectra import (
     line_share,
     planes_of,
     refined_cycles,
-    refined_fraction,
     window_at,
 )
 from heimdall_pipelines.rf.geodesy import propagation_delay_s
@@ -43,7 +42,7 @@ _COARSE_BLOCK_S = 0.00128  # frequencies may differ by up to half its inverse, 3
 _GROUP_HZ = 160.0  # of the cross spectra: turns by less than a tenth over the delays that are searched
 _MOST_STEPS = 75  # of that search in either direction, around the delay that aligns the receivers
 _USUAL_PARTS = 5
-_MISALIGNED_S, _MISALIGNED_STD = 1e-6, 20.0  # at least, and over the bound, for a receiver to be aligned anew
+_MISALIGNED_S, _MISALIGNED_STD = 0.3e-6, 20.0  # at least, and over the bound, for a receiver to be aligned anew
 _CLEARLY_COHERENT = 0.1  # squared correlation of two parts of 190 ms; of noise below 0.02
 _MIN_PEAK_OVER_NOISE = 9.0  # normalised correlation times the root of the number of independent samples; of noise 5.5
 _MAX_STD_US = 100.0
@@ -334,7 +333,6 @@ def _alignment(
     lag, row = divmod(fill_surface(surface, transformed), num_frequencies)
     fraction = _vertex(surface[:, row].astype(np.float64), lag)
     cycles = refined_cycles(products, lag, fraction, row / num_frequencies, num_blocks)
-    fraction = refined_fraction(products, lag, fraction, cycles, num_blocks)
     delay = decimation * (lag - reach + fraction)
     coherence = float(surface[lag, row]) / max(energy_product(reference, other), 1e-30)
     return delay, cycles / (coarse_block * decimation), coherence

@@ -88,6 +88,16 @@ def test_the_standard_deviation_is_that_of_the_errors():
     assert np.mean(np.abs(normalised) < 3) > 0.98
 
 
+def test_strong_signals_and_tones_reach_the_bound_too():
+    """Windows at other instants of the transmission would make errors of several deviations: 325 is a tone."""
+    delays_s, normalised = (100e-6, 163.217e-6), []
+    for sample_idx in range(318, 330):
+        (found,) = differences(*channels((40.0, 40.0), sample_idx, delays_s))
+        normalised.append(errors_us([found], delays_s)[0] / found.std_us)
+    assert np.sqrt(np.mean(np.square(normalised))) < 1.4
+    assert np.abs(normalised).max() < 3.5
+
+
 def test_the_pairs_are_in_order_and_close():
     found = differences(*channels((30.0, 30.0, 30.0, 30.0), 1))
     assert [(x.a, x.b) for x in found] == [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)]
