@@ -5,12 +5,12 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from heimdall_pipelines.rf.exact import cos_sin_of_turns
-from heimdall_pipelines.rf.philox import compiled
+from heimdall_pipelines.rf.exact import cos_sin_of_turns, nearest
+from heimdall_pipelines.rf.philox import compiled, cos_sin_turns
 
 PEAK_STEP_S = 20e-6  # of the search
 _MOST_COHERENT = 0.99999  # 50 dB
-_CONVERGED_S = 1e-11
+_CONVERGED_S = 1e-10
 _TWO_PI = 6.283185307179586
 
 
@@ -19,6 +19,7 @@ def peak_of(
     cross: NDArray[np.complex128],
     power_products: NDArray[np.float64],
     frequencies_hz: NDArray[np.float64],
+    steps: NDArray[np.float32],
     group_width_hz: float,
     num_blocks: int,
     num_independent: float,
@@ -27,7 +28,10 @@ def peak_of(
     high: int,
     is_real: bool,
 ) -> tuple[float, float, float, float, float, bool]:
-    """Delay, height of the peak and of the second, bound, scatter, and whether the peak is at the search's edge."""
+    """Delay, height of the peak and of the second, bound, scatter, and whether the peak is at the search's edge.
+
+    ``steps`` is that of `steps_of` for the same frequencies, ``low`` and ``high`` are within it.
+    """
     num_parts, num_groups = cross.shape
     total = np.zeros(num_groups, np.complex128)
     scale = 0.0
@@ -39,7 +43,7 @@ def peak_of(
     if not scale > 0:
         return 0.0, 0.0, 0.0, np.inf, np.inf, False
     heights = np.empty(high - low + 1)
-    _heights(heights, total, frequencies_hz, low * PEAK_STEP_S, PEAK_STEP_S)
+    _heights(heights, total, steps, low)
     best = 0
     for k in range(heights.size):
         if heights[k] > heights[best]:
@@ -151,29 +155,52 @@ def _moments(
 
 @compiled
 def _turns_at(out: NDArray[np.float64], frequencies_hz: NDArray[np.float64], delay_s: float) -> None:
-    """Cosines and sines of ``2 pi f tau``."""
+    """Cosines and sines of ``2 pi f tau``, to a millionth."""
     for g in range(frequencies_hz.size):
-        out[0, g], out[1, g] = cos_sin_of_turns(frequencies_hz[g] * delay_s)
+        turns = frequencies_hz[g] * delay_s
+        out[0, g], out[1, g] = cos_sin_turns(np.float32(turns - nearest(turns)))
 
 
 @compiled
-def _heights(
-    out: NDArray[np.float64],
-    values: NDArray[np.complex128],
-    frequencies_hz: NDArray[np.float64],
-    start_s: float,
-    step_s: float,
-) -> None:
-    """``|sum v exp(2j pi f tau)|`` at equal steps of tau."""
-    re, im = np.zeros(out.size), np.zeros(out.size)
-    for g in range(values.size):
-        cosine, sine = cos_sin_of_turns(frequencies_hz[g] * start_s)
-        turn_re, turn_im = cos_sin_of_turns(frequencies_hz[g] * step_s)
-        x = values[g].real * cosine - values[g].imag * sine
-        y = values[g].real * sine + values[g].imag * cosine
-        for k in range(out.size):
-            re[k] += x
-            im[k] += y
+def steps_of(frequencies_hz: NDArray[np.float64], num_steps: int) -> NDArray[np.float32]:
+    """Cosines and sines of ``2 pi f k PEAK_STEP_S`` for k from 0 to a number, shape (num_groups, 2, num_steps + 1)."""
+    steps = np.empty((frequencies_hz.size, 2, num_steps + 1), np.float32)
+    for g in range(frequencies_hz.size):
+        turn_re, turn_im = cos_sin_of_turns(frequencies_hz[g] * PEAK_STEP_S)
+        x, y = 1.0, 0.0
+        for k in range(num_steps + 1):
+            steps[g, 0, k], steps[g, 1, k] = x, y
             x, y = x * turn_re - y * turn_im, x * turn_im + y * turn_re
-    for k in range(out.size):
-        out[k] = math.sqrt(re[k] * re[k] + im[k] * im[k])
+    return steps
+
+
+@compiled
+def _heights(out: NDArray[np.float64], values: NDArray[np.complex128], steps: NDArray[np.float32], low: int) -> None:
+    """``|sum v exp(2j pi f tau)|`` at the steps of tau from ``low`` on; the inner loop vectorises.
+
+    A step forward and the same backward share their products.
+    """
+    reach = max(abs(low), abs(low + out.size - 1)) + 1
+    sums = np.zeros((4, reach), np.float32)
+    greatest = 0.0
+    for g in range(values.size):
+        greatest = max(greatest, abs(values[g].real), abs(values[g].imag))
+    scale = 1 / greatest if greatest > 0 else 0.0
+    re_cos, im_cos, re_sin, im_sin = sums[0], sums[1], sums[2], sums[3]
+    for g in range(values.size):
+        re, im = np.float32(values[g].real * scale), np.float32(values[g].imag * scale)
+        cosines, sines = steps[g, 0, :reach], steps[g, 1, :reach]
+        for k in range(reach):
+            re_cos[k] += re * cosines[k]
+        for k in range(reach):
+            im_cos[k] += im * cosines[k]
+        for k in range(reach):
+            re_sin[k] += re * sines[k]
+        for k in range(reach):
+            im_sin[k] += im * sines[k]
+    for i in range(out.size):
+        k = abs(low + i)
+        sign = 1.0 if low + i >= 0 else -1.0
+        re64 = re_cos[k] - sign * im_sin[k]
+        im64 = im_cos[k] + sign * re_sin[k]
+        out[i] = greatest * math.sqrt(re64 * re64 + im64 * im64)

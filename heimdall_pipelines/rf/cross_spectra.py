@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from heimdall_pipelines.rf.exact import cos_sin_of_turns, nearest
 from heimdall_pipelines.rf.philox import compiled
 
-_TAPER = 0.2  # share of a block on which its window rises and falls
+_TAPER = 0.08  # share of a block on which its window rises and falls, 2 ms: what it leaves out tells no time
 _DRIFT_BLOCKS = 5  # over which the phase between two receivers is smoothed
 _INTERPOLATED = 6  # lags from which the products at a fraction of one are made
 _PHASORS = 8  # of which recurrences run side by side
@@ -55,11 +55,15 @@ def refined_cycles(products: NDArray[np.complex64], lag: int, fraction: float, s
     cycles = start
     for _ in range(6):  # Newton's steps
         gradient, curvature = 0.0, 0.0
+        begin_re, begin_im = cos_sin_of_turns(cycles * middle)
+        turn_re, turn_im = cos_sin_of_turns(-cycles)
+        turn = complex(turn_re, turn_im)
         for part in range(num_parts):
             zeroth, moment, square = 0j, 0j, 0j
+            phasor = complex(begin_re, begin_im)
             for n in range(num_blocks):
-                cosine, sine = cos_sin_of_turns(-cycles * (n - middle))
-                value = between[part, n] * complex(cosine, sine)
+                value = between[part, n] * phasor
+                phasor *= turn
                 zeroth += value
                 moment += (n - middle) * value
                 square += (n - middle) * (n - middle) * value
@@ -195,62 +199,73 @@ def fill_blocks(
 
 @compiled
 def fill_channel(
-    out: NDArray[np.complex64],
+    out: NDArray[np.float32],
     blocks: NDArray[np.complex64],
     turns_per_bin: float,
     num_blocks: int,
     turns_per_block: float,
 ) -> None:
-    """The channel's bins by ascending frequency, without the rest of the delay, with a phase that runs on in a part."""
-    half = out.shape[1] // 2
-    phasors = np.empty((2, out.shape[1]), np.float32)
-    turned = np.empty((2, out.shape[1]), np.float32)
-    for k in range(out.shape[1]):
-        phasors[0, k], phasors[1, k] = cos_sin_of_turns((k - half) * turns_per_bin)
-    for row in range(out.shape[0]):
-        begin_re, begin_im = cos_sin_of_turns((row % num_blocks) * turns_per_block)
+    """The channel's bins by ascending frequency, without the rest of the delay, with a phase that runs on in a part.
+
+    Bin ``g * bins_per_group + k`` is element ``(row, plane, k, g)``: loops over the groups vectorise.
+    """
+    num_rows, _, bins_per_group, num_groups = out.shape
+    num_bins = bins_per_group * num_groups
+    half, size = num_bins // 2, blocks.shape[1]
+    phasors = np.empty((2, num_bins), np.float32)
+    turned = np.empty((2, num_bins), np.float32)
+    _fill_phasors(phasors, turns_per_bin)
+    for row in range(num_rows):
+        begin_re, begin_im = cos_sin_of_turns((row % num_blocks) * turns_per_block - half * turns_per_bin)
         cosine, sine = np.float32(begin_re), np.float32(begin_im)
-        for k in range(out.shape[1]):
+        for k in range(num_bins):
             turned[0, k] = phasors[0, k] * cosine - phasors[1, k] * sine
             turned[1, k] = phasors[0, k] * sine + phasors[1, k] * cosine
-        lower, upper = blocks[row, blocks.shape[1] - half :], blocks[row]
-        for k in range(half):
-            re, im = lower[k].real, lower[k].imag
-            out[row, k] = complex(re * turned[0, k] - im * turned[1, k], re * turned[1, k] + im * turned[0, k])
-        for k in range(half + 1):
-            x, y = turned[0, half + k], turned[1, half + k]
-            re, im = upper[k].real, upper[k].imag
-            out[row, half + k] = complex(re * x - im * y, re * y + im * x)
+        at = size - half if half > 0 else 0
+        k = 0
+        for g in range(num_groups):
+            for within in range(bins_per_group):
+                value, x, y = blocks[row, at], turned[0, k], turned[1, k]
+                out[row, 0, within, g] = value.real * x - value.imag * y
+                out[row, 1, within, g] = value.real * y + value.imag * x
+                k += 1
+                at = at + 1 if at + 1 < size else 0
 
 
 @compiled
-def fill_group_powers(
-    out: NDArray[np.float64], centroids: NDArray[np.float64], spectra: NDArray[np.complex64], bins_per_group: int
-) -> None:
+def fill_group_powers(out: NDArray[np.float64], centroids: NDArray[np.float64], spectra: NDArray[np.float32]) -> None:
     """Mean power over the blocks of each group of bins, and the mean of its frequency, in bins."""
-    num_rows, num_bins = spectra.shape
-    powers = np.zeros(num_bins, np.float32)
-    for row in range(num_rows):
-        for k in range(num_bins):
-            value = spectra[row, k]
-            powers[k] += value.real * value.real + value.imag * value.imag
-    for g in range(out.size):
+    num_rows, _, bins_per_group, num_groups = spectra.shape
+    half = bins_per_group * num_groups // 2
+    powers = _powers(spectra)
+    for g in range(num_groups):
         total, moment = 0.0, 0.0
-        for k in range(g * bins_per_group, (g + 1) * bins_per_group):
-            total += powers[k]
-            moment += (k - num_bins // 2) * powers[k]
+        for k in range(bins_per_group):
+            total += powers[k, g]
+            moment += (g * bins_per_group + k - half) * powers[k, g]
         out[g] = total / num_rows
-        centroids[g] = moment / total if total > 0 else (g + 0.5) * bins_per_group - 0.5 - num_bins // 2
+        centroids[g] = moment / total if total > 0 else (g + 0.5) * bins_per_group - 0.5 - half
 
 
 @compiled
-def line_share(spectra: NDArray[np.complex64]) -> float:
-    """Share of the signal's power in the strongest bin and two on either side; noise, the median bin, is subtracted."""
-    powers = np.zeros(spectra.shape[1])
+def _powers(spectra: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Power of each bin, summed over the blocks."""
+    powers = np.zeros((spectra.shape[2], spectra.shape[3]), np.float32)
     for row in range(spectra.shape[0]):
-        for k in range(powers.size):
-            value = spectra[row, k]
-            powers[k] += value.real * value.real + value.imag * value.imag
+        for k in range(powers.shape[0]):
+            re, im, total = spectra[row, 0, k], spectra[row, 1, k], powers[k]
+            for g in range(total.size):
+                total[g] += re[g] * re[g] + im[g] * im[g]
+    return powers
+
+
+@compiled
+def line_share(spectra: NDArray[np.float32]) -> float:
+    """Share of the signal's power in the strongest bin and two on either side; noise, the median bin, is subtracted."""
+    by_group = _powers(spectra)
+    powers = np.empty(by_group.size)
+    for k in range(by_group.shape[0]):
+        powers[k :: by_group.shape[0]] = by_group[k]
     noise = np.median(powers)
     line = np.argmax(powers)
     around = powers[max(0, line - 2) : line + 3]
@@ -261,32 +276,29 @@ def line_share(spectra: NDArray[np.complex64]) -> float:
 @compiled
 def fill_cross(
     out: NDArray[np.complex128],
-    grouped: NDArray[np.complex64],
-    first: NDArray[np.complex64],
-    second: NDArray[np.complex64],
-    bins_per_group: int,
+    grouped: NDArray[np.float32],
+    first: NDArray[np.float32],
+    second: NDArray[np.float32],
     is_real: bool,
 ) -> None:
-    """Sum over each part's blocks of the grouped cross spectra, without the phase that all frequencies share."""
+    """Sum over each part's blocks of the grouped cross spectra, without the phase that all frequencies share.
+
+    ``grouped``, shape (num_rows, 2, num_groups), is used for those of the blocks.
+    """
     num_parts, num_groups = out.shape
     num_blocks = grouped.shape[0] // num_parts
     common_re, common_im = np.empty(num_blocks), np.empty(num_blocks)
+    sums = np.empty((2, num_groups))
     for part in range(num_parts):
         for number in range(num_blocks):
             row = part * num_blocks + number
+            _multiply(grouped[row], first[row], second[row])
             total_re, total_im = 0.0, 0.0
             for g in range(num_groups):
-                re, im = np.float32(0), np.float32(0)
-                for k in range(g * bins_per_group, (g + 1) * bins_per_group):
-                    one, other = first[row, k], second[row, k]
-                    re += other.real * one.real + other.imag * one.imag
-                    im += other.imag * one.real - other.real * one.imag
-                grouped[row, g] = complex(re, im)
-                total_re += float(re)
-                total_im += float(im)
+                total_re += grouped[row, 0, g]
+                total_im += grouped[row, 1, g]
             common_re[number], common_im[number] = total_re, total_im
-        for g in range(num_groups):
-            out[part, g] = 0.0
+        sums[:] = 0.0
         for number in range(num_blocks):
             x, y = 1.0, 0.0
             if not is_real:
@@ -301,7 +313,30 @@ def fill_cross(
                     x, y = x / size, y / size
                 else:
                     x, y = 1.0, 0.0
-            row = part * num_blocks + number
-            for g in range(num_groups):
-                value = grouped[row, g]
-                out[part, g] += complex(value.real * x + value.imag * y, value.imag * x - value.real * y)
+            _add_turned(sums, grouped[part * num_blocks + number], x, y)
+        for g in range(num_groups):
+            out[part, g] = complex(sums[0, g], sums[1, g])
+
+
+@compiled
+def _multiply(out: NDArray[np.float32], first: NDArray[np.float32], second: NDArray[np.float32]) -> None:
+    """Sums over the bins of each group of ``second conj(first)``; the inner loop vectorises."""
+    re, im = out[0], out[1]
+    re[:] = np.float32(0)
+    im[:] = np.float32(0)
+    for k in range(first.shape[1]):
+        a, b, c, d = first[0, k], first[1, k], second[0, k], second[1, k]
+        for g in range(re.size):
+            re[g] += c[g] * a[g] + d[g] * b[g]
+        for g in range(re.size):
+            im[g] += d[g] * a[g] - c[g] * b[g]
+
+
+@compiled
+def _add_turned(sums: NDArray[np.float64], values: NDArray[np.float32], x: float, y: float) -> None:
+    """Add ``values conj(x + jy)``."""
+    re, im = values[0], values[1]
+    for g in range(re.size):
+        sums[0, g] += re[g] * x + im[g] * y
+    for g in range(re.size):
+        sums[1, g] += im[g] * x - re[g] * y

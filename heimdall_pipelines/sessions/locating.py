@@ -6,23 +6,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import scipy.fft
 from numpy.typing import NDArray
 
 from heimdall_pipelines.model.position import StationDelay
 from heimdall_pipelines.rf.geodesy import SPEED_OF_LIGHT_M_PER_S, distance_and_azimuth, distance_m
 from heimdall_pipelines.rf.positioning import Area, PositionError, Receiver, locate
-from heimdall_pipelines.rf.segment_tdoa import DELAY_MARGIN_US
-from heimdall_pipelines.rf.segments import SEGMENT_NS, Interval, NoSegmentError, plan_segments
+from heimdall_pipelines.rf.segment_tdoa import DELAY_MARGIN_US, differences_on_grid
+from heimdall_pipelines.rf.segments import CHUNK_NS, Interval, NoSegmentError, plan_segments
 from heimdall_pipelines.rf.station_delays import corrected
-from heimdall_pipelines.rf.tdoa import (
-    Alignment,
-    TimeDifference,
-    TimeGrid,
-    coarse_alignment,
-    signal_on_grid,
-    time_differences,
-)
+from heimdall_pipelines.rf.tdoa import TimeDifference, TimeGrid, signal_on_grid
+from heimdall_pipelines.sessions.segment_differences import EDGE_NS, segment_grid
 from heimdall_pipelines.sessions.session_position import (
     SYSTEMATIC_US,
     Block,
@@ -43,9 +36,9 @@ from heimdall_pipelines.throttle import Throttle
 
 logger = logging.getLogger(__name__)
 
-_EDGE_NS = 10_000_000  # samples that the filter needs before and after a block
-_LOST_US = 100.0  # a block whose delay jumps by more is aligned anew
 _PROGRESS_INTERVAL_S = 5.0
+_HUBER = 1.345  # deviations from which a block counts less
+_STD_OF_ROBUST_MEAN = 1.026  # over that of the mean, of a normal distribution
 
 
 def locate_session(
@@ -179,19 +172,17 @@ class _Station:
     def interval(self) -> Interval:
         return Interval(self.recording.start_time_unix_ns, self.recording.samples_count, self.recording.sample_rate_hz)
 
-    def on_grid(self, grid: TimeGrid, delay_s: float = 0.0) -> NDArray[np.complex64] | None:
-        """The station's signal at the grid's instants plus a delay; None where it was not recorded."""
+    def on_grid(self, segment_start_ns: int, grid: TimeGrid) -> NDArray[np.complex64] | None:
+        """The station's channel at the grid's instants of a segment; None where it was not recorded."""
         rate_hz = self.recording.sample_rate_hz
-        duration_ns = int(grid.num_samples / grid.rate_hz * 1e9)
-        from_ns = grid.start_ns + int(delay_s * 1e9) - self.recording.start_time_unix_ns
-        first = math.floor((from_ns - _EDGE_NS) * 1e-9 * rate_hz)
-        last = math.ceil((from_ns + duration_ns + _EDGE_NS) * 1e-9 * rate_hz)
+        start_ns = segment_start_ns + grid.start_ns - self.recording.start_time_unix_ns
+        first = round((start_ns - EDGE_NS) * 1e-9 * rate_hz)
+        last = round((start_ns + grid.num_samples / grid.rate_hz * 1e9 + EDGE_NS) * 1e-9 * rate_hz)
+        # The first segment begins with the first sample, the last may end with the last one: give or take one.
+        first, last = max(first, min(first + 1, 0)), min(last, max(last - 1, self.recording.samples_count))
         if first < 0 or last > self.recording.samples_count:
             return None
-        # A Fourier transform of a length with large prime factors takes several times as long.
-        last = min(first + scipy.fft.next_fast_len(last - first), self.recording.samples_count)
-        into_ns = self.recording.start_time_unix_ns - grid.start_ns + first / rate_hz * 1e9
-        return signal_on_grid(self.iq.read(first, last - first), into_ns, rate_hz, grid, delay_s)
+        return signal_on_grid(self.iq.read(first, last - first), first / rate_hz * 1e9 - start_ns, rate_hz, grid)
 
 
 def _check_names(session: RecordingSession, recordings: Sequence[StationRecording], options: LocateOptions) -> None:
@@ -244,14 +235,13 @@ def _measure(
         plan = plan_segments([station.interval for station in stations])
     except NoSegmentError as error:
         raise NotLocatableError(f"session {session.slug}: {error}") from None
-    receivers = [station.receiver for station in stations]
-    reach_s = _max_delays_s(receivers)
-    reference = max(range(len(stations)), key=lambda index: stations[index].recording.snr_db or 0.0)
+    reach_s = _max_delays_s([station.receiver for station in stations])
+    grid = segment_grid(
+        plan.chunks_per_segment * CHUNK_NS, bandwidth_hz, [station.recording.sample_rate_hz for station in stations]
+    )
+    assert grid is not None  # of three stations and 200 ms there is one
     throttle = Throttle(_PROGRESS_INTERVAL_S)
-    alignments: list[Alignment] | None = None
     blocks = []
-    edge_ns = _EDGE_NS + int(float(reach_s.max()) * 1e9) + 1_000_000
-    duration_s = min(SEGMENT_NS, plan.chunks_per_segment * SEGMENT_NS // 5) / 1e9
     first = math.ceil(options.from_s or 0.0)
     last = plan.num_segments if options.until_s is None else min(math.floor(options.until_s), plan.num_segments)
     if not 0 <= first < last:
@@ -260,72 +250,33 @@ def _measure(
             f"{'the end' if options.until_s is None else f'{options.until_s:g} s'}; it has {plan.num_segments} of them"
         )
     for segment_idx in range(first, last):
-        start_ns = plan.segment_start_ns(segment_idx)
-        grid = TimeGrid.over(start_ns + edge_ns, duration_s - 2 * edge_ns / 1e9, bandwidth_hz)
-        grid = replace(grid, num_samples=scipy.fft.prev_fast_len(grid.num_samples))
         try:
-            found, alignments = _measure_block(stations, grid, reach_s, reference, alignments)
+            blocks.append((segment_idx, _measure_block(stations, plan.segment_start_ns(segment_idx), grid, reach_s)))
         except (ObjectNotFoundError, IqObjectError) as error:
             raise NotLocatableError(f"session {session.slug}: {error}") from None
-        blocks.append((segment_idx, found))
         if throttle.is_due():
             progress(f"{segment_idx + 1 - first} of {last - first} blocks of 1 s measured")
     return blocks
 
 
 def _measure_block(
-    stations: Sequence[_Station],
-    grid: TimeGrid,
-    reach_s: NDArray[np.float64],
-    reference: int,
-    previous: list[Alignment] | None,
-) -> tuple[list[TimeDifference], list[Alignment] | None]:
-    """Time differences of a block; alignments of the block before save the search for the delays."""
-    alignments = previous
-    if alignments is None:
-        unaligned = [station.on_grid(grid) for station in stations]
-        anchor = unaligned[reference]
-        if anchor is None:
-            return [], None
-        alignments = [
-            Alignment(0.0, 0.0)
-            if index == reference or signal is None
-            else coarse_alignment(anchor, signal, grid, float(reach_s[reference, index]))
-            for index, signal in enumerate(unaligned)
-        ]
-    signals = [
-        station.on_grid(grid, alignment.delay_s) for station, alignment in zip(stations, alignments, strict=True)
-    ]
+    stations: Sequence[_Station], segment_start_ns: int, grid: TimeGrid, reach_s: NDArray[np.float64]
+) -> list[TimeDifference]:
+    """Time differences of a segment between the stations that recorded it."""
+    signals = [station.on_grid(segment_start_ns, grid) for station in stations]
     present = [index for index, signal in enumerate(signals) if signal is not None]
-    found = time_differences(
+    if len(present) < 2:
+        return []
+    levels_db = [-math.inf if (snr_db := stations[index].recording.snr_db) is None else snr_db for index in present]
+    found = differences_on_grid(
         [signal for signal in signals if signal is not None],
-        [alignments[index] for index in present],
         grid,
-        reach_s[np.ix_(present, present)],
+        max_delays_s=reach_s[np.ix_(present, present)],
+        reference=levels_db.index(max(levels_db)),
     )
-    found = [_renumbered(difference, present) for difference in found]
-    is_lost = any(
-        difference.tdoa_us is None
-        or abs(difference.tdoa_us * 1e-6 - alignments[difference.b].delay_s + alignments[difference.a].delay_s)
-        > _LOST_US * 1e-6
-        for difference in found
-        if reference in (difference.a, difference.b)
-    )
-    if is_lost and previous is not None:
-        return _measure_block(stations, grid, reach_s, reference, None)
-    return found, None if is_lost else alignments
-
-
-def _renumbered(difference: TimeDifference, present: Sequence[int]) -> TimeDifference:
-    return TimeDifference(
-        present[difference.a],
-        present[difference.b],
-        difference.tdoa_us,
-        difference.std_us,
-        difference.peak,
-        difference.ambiguity,
-        difference.reason,
-    )
+    if len(present) == len(stations):
+        return found
+    return [replace(x, a=present[x.a], b=present[x.b]) for x in found]
 
 
 def _max_delays_s(receivers: Sequence[Receiver]) -> NDArray[np.float64]:
@@ -338,12 +289,16 @@ def _max_delays_s(receivers: Sequence[Receiver]) -> NDArray[np.float64]:
 def _over_blocks(
     receivers: Sequence[Receiver], blocks: Sequence[Sequence[TimeDifference]], source: tuple[float, float] | None
 ) -> tuple[tuple[PairDelay, ...], tuple[TimeDifference, ...]]:
-    """Each pair's median over the blocks, with its standard error."""
+    """Each pair's mean over the blocks, in which those far off count less, with its standard error."""
     pairs, differences = [], []
+    by_pair: dict[tuple[int, int], list[TimeDifference]] = {}
+    for block in blocks:
+        for difference in block:
+            by_pair.setdefault((difference.a, difference.b), []).append(difference)
     for a, first in enumerate(receivers):
         for b in range(a + 1, len(receivers)):
             second = receivers[b]
-            of_pair = [x for block in blocks for x in block if (x.a, x.b) == (a, b)]
+            of_pair = by_pair.get((a, b), [])
             known = [x for x in of_pair if x.tdoa_us is not None]
             peak = float(np.median([x.peak for x in of_pair])) if of_pair else 0.0
             expected_us = None
@@ -359,11 +314,9 @@ def _over_blocks(
                 differences.append(TimeDifference(a, b, None, None, peak, None, reason))
                 continue
             values_us = np.array([x.tdoa_us for x in known], dtype=np.float64)
-            tdoa_us = float(np.median(values_us))
-            scatter_us = 1.4826 * float(np.median(np.abs(values_us - tdoa_us)))
+            tdoa_us, scatter_us = _robust_mean(values_us)
             own_us = float(np.median([x.std_us for x in known if x.std_us is not None]))
-            # The standard error of a median is 1.25 times that of the mean (normal distribution).
-            std_us = 1.2533 * max(scatter_us, own_us) / math.sqrt(len(known))
+            std_us = _STD_OF_ROBUST_MEAN * max(scatter_us, own_us) / math.sqrt(len(known))
             pairs.append(
                 PairDelay(
                     first.rx_id, second.rx_id, tdoa_us, std_us, float(values_us.std()), peak, len(known), expected_us
@@ -371,6 +324,19 @@ def _over_blocks(
             )
             differences.append(TimeDifference(a, b, tdoa_us, std_us, peak, None))
     return tuple(pairs), tuple(differences)
+
+
+def _robust_mean(values: NDArray[np.float64]) -> tuple[float, float]:
+    """Huber's mean, and the deviation that the middle half has: medians of the pairs of a triangle close less well."""
+    mean = float(np.median(values))
+    scatter = 1.4826 * float(np.median(np.abs(values - mean)))
+    for _ in range(20):
+        far = np.abs(values - mean)
+        weights = np.where(far > _HUBER * scatter, _HUBER * scatter / np.maximum(far, 1e-12), 1.0)
+        if not weights.sum() > 0:
+            break
+        mean = float(np.sum(weights * values) / weights.sum())
+    return mean, scatter
 
 
 def closure_us(num_receivers: int, differences: Sequence[TimeDifference]) -> float | None:

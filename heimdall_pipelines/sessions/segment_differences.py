@@ -9,13 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heimdall_pipelines.model.time_differences import PairTimeDifference
-from heimdall_pipelines.rf.segment_tdoa import largest_delays_s, segment_time_differences
-from heimdall_pipelines.rf.tdoa import Modulation, TimeGrid, modulation
+from heimdall_pipelines.rf.segment_tdoa import differences_on_grid, largest_delays_s
+from heimdall_pipelines.rf.tdoa import TimeGrid
 from heimdall_pipelines.store.features import ReceiverFeatures, mean_of
 
-_EDGE_NS = 8_000_000  # samples that the channel's filter needs at either end of a segment
+EDGE_NS = 8_000_000  # samples that the channel's filter needs at either end of a segment
 _MIN_DURATION_NS = 100_000_000
-_NUM_PARTS = 5  # whose delays give the scatter
 
 
 @dataclass(frozen=True)
@@ -92,10 +91,10 @@ def segment_grid(segment_ns: int, bandwidth_hz: float, passbands_hz: Sequence[fl
         ``start_ns`` counts from the segment's start. None where there are fewer than two stations, or the segment is
         too short for the channel's filter.
     """
-    duration_ns = segment_ns - 2 * _EDGE_NS
+    duration_ns = segment_ns - 2 * EDGE_NS
     if len(passbands_hz) < 2 or duration_ns < _MIN_DURATION_NS:
         return None
-    return TimeGrid.over(_EDGE_NS, duration_ns / 1e9, min(bandwidth_hz, *passbands_hz))
+    return TimeGrid.over(EDGE_NS, duration_ns / 1e9, min(bandwidth_hz, *passbands_hz))
 
 
 def differences_of_segment(
@@ -138,7 +137,7 @@ def _reason(a: ReceiverFeatures, b: ReceiverFeatures, reasons: Mapping[str, str]
     for receiver in (a, b):
         if receiver.rx_id in reasons:
             return f"{receiver.rx_id}: {reasons[receiver.rx_id]}"
-    return f"the segment is shorter than {(_MIN_DURATION_NS + 2 * _EDGE_NS) / 1e6:g} ms"
+    return f"the segment is shorter than {(_MIN_DURATION_NS + 2 * EDGE_NS) / 1e6:g} ms"
 
 
 def _measured(
@@ -146,26 +145,18 @@ def _measured(
 ) -> list[PairTimeDifference]:
     levels_db = [mean_of(receiver, "cn0_dbhz") or 0.0 for receiver in receivers]
     reference = levels_db.index(max(levels_db))
-    # All alike: what one station has as a carrier's phase cannot be compared with another's amplitude.
-    strongest = modulation(signals[reference], grid)
-    alike: list[Modulation] = [modulation(signal, grid, has_carrier=strongest.is_real) for signal in signals]
     frequencies_hz = [mean_of(receiver, "frequency_offset_hz") for receiver in receivers]
     assumed_hz = frequencies_hz[reference] or 0.0
-    size = grid.num_samples // _NUM_PARTS
-    found = segment_time_differences(
-        [one.samples[: _NUM_PARTS * size].reshape(_NUM_PARTS, size) for one in alike],
-        rate_hz=grid.rate_hz,
-        bandwidth_hz=grid.bandwidth_hz,
+    found = differences_on_grid(
+        signals,
+        grid,
         max_delays_s=largest_delays_s(
             [receiver.rx_lat for receiver in receivers],
             [receiver.rx_lon for receiver in receivers],
             [receiver.rx_alt_m for receiver in receivers],
         ),
         reference=reference,
-        frequencies_hz=None
-        if strongest.is_real
-        else [assumed_hz if frequency_hz is None else frequency_hz for frequency_hz in frequencies_hz],
-        is_real=strongest.is_real,
+        frequencies_hz=[assumed_hz if frequency_hz is None else frequency_hz for frequency_hz in frequencies_hz],
     )
     rx_ids = [receiver.rx_id for receiver in receivers]
     return [PairTimeDifference.of(rx_ids, difference) for difference in found]

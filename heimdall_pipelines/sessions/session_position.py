@@ -29,9 +29,9 @@ class PairDelay:
     ----------
     rx_a, rx_b : str
     tdoa_us : float or None
-        Median over the blocks; positive where the signal is later at b. None with a ``reason``.
+        Robust mean (Huber) over the blocks; positive where the signal is later at b. None with a ``reason``.
     std_us : float or None
-        Standard error of the median, from the blocks' scatter.
+        Standard error of that mean, from the blocks' scatter.
     scatter_us : float or None
         Standard deviation of the blocks.
     peak : float

@@ -73,9 +73,9 @@ def test_errors_are_near_the_bound():
         (found,) = differences(*channels((10.0, 10.0), sample_idx))
         if found.tdoa_us is not None:
             ratios.append(errors_us([found])[0] / bound_us(sample_idx, 10.0))
-    # One is a tone; the ends of chunks and blocks leave 83 % of the time, 1.1 in the deviation; 30 scatter by 13 %.
+    # One is a tone; the ends of chunks and blocks leave 94 % of the time, 1.03 in the deviation; 30 scatter by 13 %.
     assert len(ratios) >= 28
-    assert np.sqrt(np.mean(np.square(ratios))) < 1.1 * 1.13 * 1.2
+    assert np.sqrt(np.mean(np.square(ratios))) < 1.05 * 1.25
 
 
 def test_the_standard_deviation_is_that_of_the_errors():
@@ -86,6 +86,16 @@ def test_the_standard_deviation_is_that_of_the_errors():
     # Gaussian: 68 % within 1, 99.7 % within 3. The larger of two estimates is too large rather than too small.
     assert 0.60 < np.mean(np.abs(normalised) < 1) < 0.85
     assert np.mean(np.abs(normalised) < 3) > 0.98
+
+
+def test_strong_signals_and_tones_reach_the_bound_too():
+    """Windows at other instants of the transmission would make errors of several deviations: 325 is a tone."""
+    delays_s, normalised = (100e-6, 163.217e-6), []
+    for sample_idx in range(318, 330):
+        (found,) = differences(*channels((40.0, 40.0), sample_idx, delays_s))
+        normalised.append(errors_us([found], delays_s)[0] / found.std_us)
+    assert np.sqrt(np.mean(np.square(normalised))) < 1.4
+    assert np.abs(normalised).max() < 3.5
 
 
 def test_the_pairs_are_in_order_and_close():
