@@ -29,20 +29,22 @@ class _Regression:
     log_excess_per_spread: float
 
 
-# Maximum likelihood over samples of datasets, see docs/science.md: with the delay spread of the link, and without.
-_WITH_SPREAD: Final = _Regression(7.33, 0.42, 3.58, 0.0, 0.34, 0.55)
-_WITHOUT: Final = _Regression(3.08, 1.89, 0.0, 0.0, 0.37, 0.0)
+# Maximum likelihood over samples of datasets, see docs/science.md: with the delay spread of the link; of a link that is
+# too weak to measure one; and where delay spreads are not given at all.
+_WITH_SPREAD: Final = _Regression(7.2, 0.68, 3.15, 0.0, 0.12, 0.65)
+_TOO_WEAK: Final = _Regression(5.0, 0.58, 0.0, 0.36, 0.42, 0.0)
+_NOT_GIVEN: Final = _Regression(3.08, 1.89, 0.0, 0.28, 0.37, 0.0)
 _LEAST_STD_US, _LEAST_SPREAD_US = 1e-3, 0.02
 _LIMITS_US = (0.1, 20.0)
-_DIRECT_OVER_OWN = 0.27  # deviation of an arrival that is not late, over what the scatter says
-_LATE_OVER_OWN = 0.86
-_LATE_OVER_EXCESS = 0.3
+_DIRECT_OVER_OWN = 0.3  # deviation of an arrival that is not late, over what the scatter says
+_LATE_OVER_OWN = 0.6
+_LATE_OVER_EXCESS = 0.34
 
 
 def densities_of_errors(
     own_std_s: NDArray[np.float64],
     std_s: NDArray[np.float64],
-    delay_spreads_us: NDArray[np.float64],
+    delay_spreads_us: NDArray[np.float64] | None,
     echo_us: float,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Parameters of the density of each arrival time's error.
@@ -51,8 +53,8 @@ def densities_of_errors(
     ----------
     own_std_s, std_s : ndarray of float64, shape (num,)
         Standard deviation as measured, and with what is not measured, s.
-    delay_spreads_us : ndarray of float64, shape (num,)
-        Delay spread as measured (feature multipath_delay_spread_us); NaN where it is unknown.
+    delay_spreads_us : ndarray of float64, shape (num,), or None
+        Delay spread as measured (feature multipath_delay_spread_us); NaN where the signal is too weak for it.
     echo_us : float
         Mean excess of a late arrival at a standard deviation and a delay spread of 1 us.
 
@@ -65,13 +67,17 @@ def densities_of_errors(
     """
     own_us = np.maximum(own_std_s * 1e6, _LEAST_STD_US)
     log_std = np.log(own_us)
-    log_spread = np.log(np.maximum(delay_spreads_us, _LEAST_SPREAD_US))
-    is_known = np.isfinite(delay_spreads_us)
+    if delay_spreads_us is None:
+        is_known, log_spread = np.zeros(own_us.size, np.bool_), np.zeros(own_us.size)
+    else:
+        is_known = np.isfinite(delay_spreads_us)
+        log_spread = np.log(np.maximum(np.where(is_known, delay_spreads_us, 1.0), _LEAST_SPREAD_US))
+    unknown = _NOT_GIVEN if delay_spreads_us is None else _TOO_WEAK
     log_odds, log_excess = np.empty(own_us.size), np.empty(own_us.size)
-    for chosen, by in ((is_known, _WITH_SPREAD), (~is_known, _WITHOUT)):
-        spread = np.where(is_known, log_spread, 0.0)[chosen]
-        log_odds[chosen] = by.log_odds + by.log_odds_per_std * log_std[chosen] + by.log_odds_per_spread * spread
-        log_excess[chosen] = by.log_excess + by.log_excess_per_std * log_std[chosen] + by.log_excess_per_spread * spread
+    for chosen, by in ((is_known, _WITH_SPREAD), (~is_known, unknown)):
+        std, spread = log_std[chosen], log_spread[chosen]
+        log_odds[chosen] = by.log_odds + by.log_odds_per_std * std + by.log_odds_per_spread * spread
+        log_excess[chosen] = by.log_excess + by.log_excess_per_std * std + by.log_excess_per_spread * spread
     excess_us = np.clip(echo_us * np.exp(log_excess), *_LIMITS_US)
     not_measured_us2 = (std_s**2 - own_std_s**2) * 1e12
     direct_us = np.sqrt((_DIRECT_OVER_OWN * own_us) ** 2 + not_measured_us2)

@@ -23,7 +23,7 @@ __all__ = [
 ]  # fmt: skip
 
 CONFIDENCE = 0.95
-ECHO_US = 4.2  # see `locate`; of the links of synthetic datasets, with terrain and without
+ECHO_US = 2.75  # see `locate`; of the links of synthetic datasets, with terrain and without
 _BEND = 1.0  # normalised residual from which the loss grows linearly
 _NO_BEND = 1e6
 _NEAR_DEG = 1e-6  # 0.1 m
@@ -32,6 +32,7 @@ _SAME_PLACE_M = 100.0
 _MEAN_WEIGHT = 0.790
 _MEAN_WEIGHTED_SQUARE = 0.565
 _STATED_DEGREES_OF_FREEDOM = 16  # that the stated standard deviations count for, beside the residuals
+_ECHO_DEGREES_OF_FREEDOM = 4  # a few receivers without echoes decide, and which they are is not certain
 _PLAUSIBLE = 9.0  # second solutions: greatest excess of the sum of squared normalised residuals
 _WGS84 = pyproj.Geod(ellps="WGS84")
 
@@ -146,8 +147,8 @@ def locate(
         Mean delay by echoes at a receiver whose own standard deviation and delay spread are 1 us, if it has any; it
         grows with both. `ECHO_US` where many links have no line of sight; 0 for errors that are late as often as early.
     delay_spreads_us : mapping of str to float, optional
-        By rx_id, as measured: the feature multipath_delay_spread_us. With ``echo_us`` they say which receivers are
-        late, and by how much.
+        By rx_id, as measured: the feature multipath_delay_spread_us, which is unknown where the signal is too weak.
+        With ``echo_us`` they say which receivers are late, and by how much.
 
     Returns
     -------
@@ -178,7 +179,7 @@ def locate(
     """
     arrivals, left_out = arrival_times(receivers, differences, systematic_us * 1e-6)
     area = area or Area.around([x.latitude for x in arrivals.receivers], [x.longitude for x in arrivals.receivers])
-    loss = _Loss.of(arrivals, _BEND, echo_us, delay_spreads_us or {})
+    loss = _Loss.of(arrivals, _BEND, echo_us, delay_spreads_us)
     found = loss.search(arrivals, area, tx_altitude_m)
     solutions = [
         (float(row[0]), float(row[1]), float((row[2] + 180) % 360 - 180))
@@ -241,9 +242,10 @@ class _Loss:
         """The loss of receivers whose own deviations and delay spreads say how likely they have echoes."""
         if not echo_us > 0:
             return cls(bend, arrivals.std_s * SPEED_OF_LIGHT_M_PER_S, np.zeros((arrivals.std_s.size, 3)))
-        known = delay_spreads_us or {}
-        spreads = [known.get(receiver.rx_id) for receiver in arrivals.receivers]
-        spreads_us = np.array([math.nan if spread is None else spread for spread in spreads])
+        spreads_us = None
+        if delay_spreads_us is not None:
+            spreads = [delay_spreads_us.get(receiver.rx_id) for receiver in arrivals.receivers]
+            spreads_us = np.array([math.nan if spread is None else spread for spread in spreads])
         std_s, echoes = densities_of_errors(arrivals.own_std_s, arrivals.std_s, spreads_us, echo_us)
         echoes[:, 1:] *= SPEED_OF_LIGHT_M_PER_S
         return cls(bend, std_s * SPEED_OF_LIGHT_M_PER_S, echoes)
@@ -272,7 +274,7 @@ class _Loss:
             # Variance of an arrival that may be late; the mean square of an exponential delay is twice its mean's.
             variances_m2 = (1 - share) * self.std_m**2 + share * (late_std_m**2 + (2 - share) * echo_m**2)
             weights = SPEED_OF_LIGHT_M_PER_S**2 / variances_m2
-            return _axes(_covariance(design, weights), _quantile(known))
+            return _axes(_covariance(design, weights), _quantile(_ECHO_DEGREES_OF_FREEDOM))
         weights = 1 / np.sqrt(1 + (residuals_s / arrivals.std_s) ** 2) / arrivals.std_s**2
         variance = (known + float(np.sum(weights * residuals_s**2)) / _MEAN_WEIGHTED_SQUARE) / (known + spare)
         return _axes(_covariance(design, weights / _MEAN_WEIGHT), math.sqrt(variance) * _quantile(known + spare))
