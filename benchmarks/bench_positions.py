@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from benchmarks.rounds import SMALL
 from heimdall_pipelines.datasets.samples import Recipe, draw_sample, extract_sample_iq, make_sample, sample_receptions
+from heimdall_pipelines.learning.baselines import TDOA_SYSTEMATIC_US
 from heimdall_pipelines.model.dataset_spec import parse_spec
 from heimdall_pipelines.model.time_differences import PairTimeDifference
 from heimdall_pipelines.rf.arrivals import Arrivals
@@ -33,6 +34,7 @@ from heimdall_pipelines.rf.station_delays import Emission, estimate_delays, misf
 from heimdall_pipelines.rf.synthesis import receptions
 from heimdall_pipelines.rf.tdoa import TimeDifference
 from heimdall_pipelines.stations.network import load_network
+from heimdall_pipelines.store.features import mean_of
 from heimdall_pipelines.terrain.ground import SMOOTH_EARTH, Ground
 from heimdall_pipelines.terrain.shipped import SHIPPED_TILE, shipped_terrain
 
@@ -52,12 +54,13 @@ _ROUNDS = 3 if SMALL else 40
 
 @dataclass(frozen=True)
 class Measured:
-    """A scene, where its receivers are, and the time differences between those that detected."""
+    """A scene, where its receivers are, the time differences between those that detected, and their delay spreads."""
 
     sample_idx: int
     scene: Scene
     sites: tuple[ReceiverSite, ...]
     pairs: tuple[PairTimeDifference, ...]
+    delay_spreads_us: dict[str, float]
 
     @property
     def receivers(self) -> list[Receiver]:
@@ -111,7 +114,12 @@ def scenes(of: Recipe, num: int) -> list[Measured]:
         drawn = draw_sample(of, sample_idx, 1000)
         assert drawn.scene is not None
         row = make_sample(of, drawn)
-        found.append(Measured(sample_idx, drawn.scene, drawn.sites, row.time_differences or ()))
+        spreads_us = {
+            receiver.rx_id: spread_us
+            for receiver in row.receivers
+            if (spread_us := mean_of(receiver, "multipath_delay_spread_us")) is not None
+        }
+        found.append(Measured(sample_idx, drawn.scene, drawn.sites, row.time_differences or (), spreads_us))
     return found
 
 
@@ -225,7 +233,12 @@ def beside_the_oracle(measured: list[Measured], what: str) -> Iterator[tuple[str
     errors_m, fixes = located(
         measured,
         lambda one: locate(
-            one.receivers, one.differences, **altitude_of(one), systematic_us=2 * CLOCK_US, echo_us=ECHO_US
+            one.receivers,
+            one.differences,
+            **altitude_of(one),
+            systematic_us=TDOA_SYSTEMATIC_US,
+            echo_us=ECHO_US,
+            delay_spreads_us=one.delay_spreads_us,
         ),
     )
     oracle_m = np.array([error_m(one, *least_squares_with_truth(one)) for one, _ in fixes])
@@ -323,7 +336,10 @@ def costs(one: Measured) -> Iterator[tuple[str, float, str]]:
     """Processor time of a fix, and of the time differences beside generating and extracting."""
     receivers, differences, altitude = one.receivers, one.differences, altitude_of(one)
     yield "position", processor_ms(lambda: locate(receivers, differences, **altitude)), "ms, limit 5"
-    with_echoes = processor_ms(lambda: locate(receivers, differences, **altitude, echo_us=ECHO_US))
+    spreads_us = one.delay_spreads_us
+    with_echoes = processor_ms(
+        lambda: locate(receivers, differences, **altitude, echo_us=ECHO_US, delay_spreads_us=spreads_us)
+    )
     yield "position, echoes", with_echoes, "ms, limit 5"
     of = recipe(False, terrain="none")
     drawn = draw_sample(of, 0, 1000)

@@ -10,6 +10,7 @@ from heimdall_pipelines.datasets.position_bounds import with_bound
 from heimdall_pipelines.learning.arrays import SampleArrays
 from heimdall_pipelines.learning.baselines import (
     BOUND,
+    DELAY_SPREAD,
     LEVEL,
     NEAREST_NEIGHBOURS,
     ROBUST_TDOA,
@@ -22,7 +23,7 @@ from heimdall_pipelines.model.dataset_spec import DatasetSpec
 from heimdall_pipelines.model.time_differences import PairTimeDifference
 from heimdall_pipelines.model.truth import SampleTruth
 from heimdall_pipelines.store.datasets import StoredSample
-from heimdall_pipelines.store.features import mean_of
+from heimdall_pipelines.store.features import ReceiverFeatures, mean_of
 
 MAX_SAMPLES = 1000  # that are located: by time differences each takes some milliseconds
 METHODS = (BOUND, ROBUST_TDOA, NEAREST_NEIGHBOURS)
@@ -121,6 +122,7 @@ class _Receiver:
     longitude: float
     altitude_m: float
     level_dbm: float
+    delay_spread_us: float
     is_detected: bool
 
 
@@ -144,13 +146,19 @@ class _Sample:
                     receiver.rx_lat,
                     receiver.rx_lon,
                     receiver.rx_alt_m,
-                    np.nan if (level_dbm := mean_of(receiver, LEVEL)) is None else level_dbm,
+                    _mean_or_nan(receiver, LEVEL),
+                    _mean_or_nan(receiver, DELAY_SPREAD),
                     receiver.signal_present,
                 )
                 for receiver in sample.receivers
             ),
             sample.time_differences or (),
         )
+
+
+def _mean_or_nan(receiver: ReceiverFeatures, feature: str) -> float:
+    mean = mean_of(receiver, feature)
+    return np.nan if mean is None else mean
 
 
 class BaselineColumns:
@@ -231,14 +239,14 @@ def _distance_m(arrays: SampleArrays) -> NDArray[np.float64]:
 
 def _arrays(samples: Sequence[_Sample]) -> SampleArrays:
     shape = (len(samples), max(len(sample.receivers) for sample in samples))
-    levels, lats, lons, alts = (np.full(shape, np.nan) for _ in range(4))
+    levels, spreads, lats, lons, alts = (np.full(shape, np.nan) for _ in range(5))
     mask, detected = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
     longest = max(len(receiver.rx_id) for sample in samples for receiver in sample.receivers)
     rx_ids = np.full(shape, "", f"<U{longest}")
     for row, sample in enumerate(samples):
         for column, receiver in enumerate(sample.receivers):
             at = row, column
-            levels[at], rx_ids[at] = receiver.level_dbm, receiver.rx_id
+            levels[at], spreads[at], rx_ids[at] = receiver.level_dbm, receiver.delay_spread_us, receiver.rx_id
             lats[at], lons[at], alts[at] = receiver.latitude, receiver.longitude, receiver.altitude_m
             mask[at], detected[at] = True, receiver.is_detected
     frame = LocalFrame.around(lats[mask], lons[mask])
@@ -246,8 +254,8 @@ def _arrays(samples: Sequence[_Sample]) -> SampleArrays:
     tx_lons = np.array([sample.truth.tx_longitude for sample in samples], float)
     return SampleArrays(
         sample_idx=np.array([sample.sample_idx for sample in samples], np.int64),
-        feature_names=(LEVEL,),
-        features=levels[..., None].astype(np.float32),
+        feature_names=(LEVEL, DELAY_SPREAD),
+        features=np.stack([levels, spreads], axis=-1).astype(np.float32),
         mask=mask,
         detected=detected,
         rx_lats_deg=lats,

@@ -25,11 +25,11 @@ ITERATIONS = 300  # of the trees
 BOUND = "Cramer-Rao bound"
 NEAREST_NEIGHBOURS, ROBUST_TDOA = "nearest neighbours, levels", "robust TDoA"
 LEARNED = (NEAREST_NEIGHBOURS, "trees, levels")
-LEVEL, _SNR = "rssi_dbm", "snr_db"
-_FEATURES = (LEVEL, _SNR, "frequency_offset_hz")
+LEVEL, _SNR, DELAY_SPREAD = "rssi_dbm", "snr_db", "multipath_delay_spread_us"
+_FEATURES = (LEVEL, _SNR, "frequency_offset_hz", DELAY_SPREAD)
 _ABSENT_DBM = -150.0  # a level below any that is detected
 _DRMS = float(np.sqrt(-2 * np.log(0.05)))  # of an ellipse of 95 %, over its standard deviation
-_CLOCKS_US = 0.1  # of receivers with GNSS, twice the default of datasets
+TDOA_SYSTEMATIC_US = 0.07  # clocks with GNSS, 50 ns by default, and as much by echoes in line of sight
 _FEW = 20  # samples with which a model is trained at least
 
 
@@ -328,8 +328,16 @@ def _located_by_tdoa(samples: SampleArrays, pairs: PairArrays, at: int) -> tuple
         for a, b, tdoa_us, std_us, peak in pairs.of_sample(int(samples.sample_idx[at]))
         if a in numbers and b in numbers
     ]
+    spreads_us = samples.feature(DELAY_SPREAD)[at]
+    known_us = {
+        str(rx_id): float(spread_us)
+        for rx_id, spread_us in zip(samples.rx_ids[at], spreads_us, strict=True)
+        if np.isfinite(spread_us)
+    }
     try:
-        fix = locate(receivers, differences, systematic_us=_CLOCKS_US, echo_us=ECHO_US)
+        fix = locate(
+            receivers, differences, systematic_us=TDOA_SYSTEMATIC_US, echo_us=ECHO_US, delay_spreads_us=known_us
+        )
     except PositionError:
         return None
     return fix.latitude, fix.longitude

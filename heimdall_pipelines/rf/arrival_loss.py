@@ -12,14 +12,13 @@ _SQRT_2, _SQRT_2_PI = 1.4142135623730951, 2.5066282746310002
 
 
 @compiled
-def loss_of(
-    residual_m: float, std_m: float, bend: float, echo_share: float, echo_m: float
-) -> tuple[float, float, float]:
+def loss_of(residual_m: float, std_m: float, bend: float, echo: NDArray[np.float64]) -> tuple[float, float, float]:
     """Loss of a residual, half its slope, and a curvature that keeps steps from overshooting.
 
     Without echoes the soft-L1 loss ``2 b^2 (sqrt(1 + (r / b)^2) - 1)`` of the normalised residual r. With them twice
-    the negative logarithm of the density of a normal error, to which in a share of the cases an exponential excess is
-    added, beside one in a hundred that anything happens to, relative to that of an error of 0 without echoes.
+    the negative logarithm of the density of a normal error or, in a share of the cases, of another normal error with an
+    exponential excess, beside one in a hundred that anything happens to, relative to that of an error of 0 without
+    echoes.
 
     Parameters
     ----------
@@ -27,27 +26,28 @@ def loss_of(
         Residual of an arrival time and its deviation, in m of light's way.
     bend : float
         b, the normalised residual from which the soft-L1 loss grows linearly.
-    echo_share : float
-        Share of the cases in which it is late; 0 for the soft-L1 loss.
-    echo_m : float
-        Mean of that excess.
+    echo : ndarray of float64, shape (3,)
+        Share of the cases in which it is late, 0 for the soft-L1 loss; mean of that excess, m; deviation then, m.
 
     Returns
     -------
     tuple of float
         Loss, half its slope in 1/m, curvature in 1/m^2.
     """
-    if not echo_share > 0:
+    share, echo_m, late_std_m = echo[0], echo[1], echo[2]
+    if not share > 0:
         normalised = residual_m / (bend * std_m)
         root = math.sqrt(1 + normalised * normalised)
         weight = 1 / (root * std_m * std_m)
         return 2 * bend * bend * (root - 1), weight * residual_m, weight
     x = residual_m / std_m
     normal = math.exp(-0.5 * x * x) / (std_m * _SQRT_2_PI)
-    late, late_slope, late_bend = _late_density(residual_m, std_m, echo_m, normal)
+    x = residual_m / late_std_m
+    late_normal = math.exp(-0.5 * x * x) / (late_std_m * _SQRT_2_PI)
+    late, late_slope, late_bend = _late_density(residual_m, late_std_m, echo_m, late_normal)
     wide_m = 10 * echo_m + 10 * std_m
     wide = 1 / (math.pi * wide_m * (1 + (residual_m / wide_m) ** 2))
-    first, second, third = (1 - _ANYTHING - echo_share) * normal, echo_share * late, _ANYTHING * wide
+    first, second, third = (1 - _ANYTHING) * (1 - share) * normal, (1 - _ANYTHING) * share * late, _ANYTHING * wide
     total = first + second + third
     wide_slope = 2 * residual_m / (wide_m * wide_m + residual_m * residual_m)
     slope = (first * residual_m / (std_m * std_m) + second * late_slope + third * wide_slope) / total
@@ -73,11 +73,7 @@ def _late_density(residual_m: float, std_m: float, echo_m: float, normal: float)
 
 @compiled
 def best_instant_m(
-    excess_m: NDArray[np.float64],
-    std_m: NDArray[np.float64],
-    bend: float,
-    echo_share: NDArray[np.float64],
-    echo_m: NDArray[np.float64],
+    excess_m: NDArray[np.float64], std_m: NDArray[np.float64], bend: float, echoes: NDArray[np.float64]
 ) -> float:
     """Instant of transmission at which the loss is least.
 
@@ -87,8 +83,8 @@ def best_instant_m(
         Arrival times less the lengths of the paths, and their deviations, in m of light's way.
     bend : float
         Soft-L1 loss: normalised residual from which it grows linearly.
-    echo_share, echo_m : ndarray of float64, shape (num,)
-        Share of the cases in which an arrival time is late, and by how much in the mean; see `loss_of`.
+    echoes : ndarray of float64, shape (num, 3)
+        Of each arrival time, see `loss_of`.
 
     Returns
     -------
@@ -97,12 +93,13 @@ def best_instant_m(
     """
     best, best_m = np.inf, 0.0
     middle_m = np.median(excess_m)
+    has_echoes = echoes[:, 0].max() > 0
     for start in range(excess_m.size):
-        at_m = excess_m[start] if echo_share.max() > 0 else middle_m
+        at_m = excess_m[start] if has_echoes else middle_m
         for _ in range(50):
             slope, curvature = 0.0, 0.0
             for i in range(excess_m.size):
-                _, one, bent = loss_of(excess_m[i] - at_m, std_m[i], bend, echo_share[i], echo_m[i])
+                _, one, bent = loss_of(excess_m[i] - at_m, std_m[i], bend, echoes[i])
                 slope += one
                 curvature += bent
             at_m += slope / curvature
@@ -110,9 +107,9 @@ def best_instant_m(
                 break
         loss = 0.0
         for i in range(excess_m.size):
-            loss += loss_of(excess_m[i] - at_m, std_m[i], bend, echo_share[i], echo_m[i])[0]
+            loss += loss_of(excess_m[i] - at_m, std_m[i], bend, echoes[i])[0]
         if loss < best:
             best, best_m = loss, at_m
-        if not echo_share.max() > 0:  # one minimum
+        if not has_echoes:  # one minimum
             break
     return best_m

@@ -14,6 +14,8 @@ MIN_RECEIVERS = 3
 _LEAST_STD_US = 1e-3
 _ROUNDS = 200  # of fitting the receivers' own variances
 _LEAST_SHARE = 1e-3  # of a pair's variance that each of its receivers has
+_LEAST_LEAD = 0.05  # of the first peak over the second: five deviations of the noise of 1 s of a 12.5 kHz channel
+_DOUBTFUL = "its time differences may be those of the second peak of the correlation"
 
 
 class PositionError(HeimdallError):
@@ -72,21 +74,24 @@ def arrival_times(
 
     Notes
     -----
-    The times are the weighted least squares of the differences. A pair's variance is the sum of its receivers' own
-    unless both are weak, so that the own ones follow from all pairs, again by least squares.
+    A difference whose correlation has a second peak almost as high as the first is wrong by the time between the two
+    where noise decides. One such pair must not connect two groups of receivers: those are used that the others connect,
+    unless they are fewer than three. The times are the weighted least squares of the differences. A pair's variance is
+    the sum of its receivers' own unless both are weak, so that the own ones follow from all pairs, again by least
+    squares.
     """
     known = [difference for difference in differences if difference.tdoa_us is not None]
-    groups: dict[int, set[int]] = {index: {index} for index in range(len(receivers))}
-    for difference in known:
-        merged = groups[difference.a] | groups[difference.b]
-        for index in merged:
-            groups[index] = merged
-    largest: set[int] = max(groups.values(), key=len, default=set())
-    used = sorted(largest)
+    clear = [difference for difference in known if not _is_doubtful(difference)]
+    used = _largest_group(len(receivers), clear)
+    if len(used) >= MIN_RECEIVERS:
+        known = clear
+    else:
+        used = _largest_group(len(receivers), known)
     left_out = {}
     for index, receiver in enumerate(receivers):
         if index not in used:
-            reasons = {x.reason for x in differences if index in (x.a, x.b) and x.reason is not None}
+            own = [x for x in differences if index in (x.a, x.b)]
+            reasons = {x.reason for x in own if x.reason is not None} | {_DOUBTFUL for x in own if _is_doubtful(x)}
             left_out[receiver.rx_id] = "; ".join(sorted(reasons)) or "no time difference with the others"
     if len(used) < MIN_RECEIVERS:
         said = "".join(f"; {rx_id}: {reason}" for rx_id, reason in left_out.items())
@@ -111,6 +116,22 @@ def arrival_times(
     times_s = np.asarray(np.linalg.lstsq(design, target, rcond=None)[0], np.float64)
     own_s = np.sqrt(_own_variances(pairs, variances, len(used)))
     return Arrivals([receivers[index] for index in used], times_s, own_s, np.hypot(own_s, systematic_s)), left_out
+
+
+def _is_doubtful(difference: TimeDifference) -> bool:
+    """Whether noise may have decided between two peaks of the correlation."""
+    return difference.ambiguity is not None and (1 - difference.ambiguity) * difference.peak < _LEAST_LEAD
+
+
+def _largest_group(num: int, differences: Sequence[TimeDifference]) -> list[int]:
+    """Receivers of the largest group that differences connect, ascending."""
+    groups: dict[int, set[int]] = {index: {index} for index in range(num)}
+    for difference in differences:
+        merged = groups[difference.a] | groups[difference.b]
+        for index in merged:
+            groups[index] = merged
+    largest: set[int] = max(groups.values(), key=len, default=set())
+    return sorted(largest)
 
 
 @compiled

@@ -192,13 +192,12 @@ def _loss_at(
     std_m: NDArray[np.float64],
     instant_m: float,
     bend: float,
-    echo_share: NDArray[np.float64],
-    echo_m: NDArray[np.float64],
+    echoes: NDArray[np.float64],
 ) -> float:
     loss = 0.0
     for i in range(times_m.size):
         if std_m[i] < np.inf:
-            loss += loss_of(times_m[i] - path_m[i] - instant_m, std_m[i], bend, echo_share[i], echo_m[i])[0]
+            loss += loss_of(times_m[i] - path_m[i] - instant_m, std_m[i], bend, echoes[i])[0]
     return loss
 
 
@@ -211,8 +210,7 @@ def refine(
     alt_m: float,
     area: NDArray[np.float64],
     bend: float,
-    echo_share: NDArray[np.float64],
-    echo_m: NDArray[np.float64],
+    echoes: NDArray[np.float64],
     max_steps: int,
 ) -> float:
     """Levenberg-Marquardt steps of a place to the nearest minimum of the loss.
@@ -232,8 +230,8 @@ def refine(
         South, north, middle longitude and half the width, in degrees: the place stays inside.
     bend : float
         Soft-L1 loss: normalised residual from which it grows linearly.
-    echo_share, echo_m : ndarray of float64, shape (num,)
-        Share of the cases in which an arrival time is late, and by how much in the mean; see `arrival_loss.loss_of`.
+    echoes : ndarray of float64, shape (num, 3)
+        Of each arrival time, see `arrival_loss.loss_of`.
     max_steps : int
 
     Returns
@@ -244,14 +242,14 @@ def refine(
     num = times_m.size
     path_m, design = np.empty(num), np.empty((num, 3))
     fill_paths(path_m, design, receivers, place[0], place[1], alt_m)
-    loss = _loss_at(path_m, times_m, std_m, place[2], bend, echo_share, echo_m)
+    loss = _loss_at(path_m, times_m, std_m, place[2], bend, echoes)
     damping = 1e-6
     for _ in range(max_steps):
         normal, right = np.zeros((3, 3)), np.zeros(3)
         for i in range(num):
             if std_m[i] < np.inf:
                 residual_m = times_m[i] - path_m[i] - place[2]
-                _, slope, curvature = loss_of(residual_m, std_m[i], bend, echo_share[i], echo_m[i])
+                _, slope, curvature = loss_of(residual_m, std_m[i], bend, echoes[i])
                 for j in range(3):
                     right[j] += slope * design[i, j]
                     for k in range(3):
@@ -265,7 +263,7 @@ def refine(
             lat, lon = _moved(place[0], place[1], step[0] * shorter, step[1] * shorter, area)
             fill_paths(path_m, design, receivers, lat, lon, alt_m)
             instant_m = place[2] + step[2] * shorter
-            to_loss = _loss_at(path_m, times_m, std_m, instant_m, bend, echo_share, echo_m)
+            to_loss = _loss_at(path_m, times_m, std_m, instant_m, bend, echoes)
             if to_loss < loss:
                 place[0], place[1], place[2] = lat, lon, instant_m
                 is_better = True
@@ -373,8 +371,7 @@ def search(
     alt_m: float,
     area: NDArray[np.float64],
     bend: float,
-    echo_share: NDArray[np.float64],
-    echo_m: NDArray[np.float64],
+    echoes: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """Find the minima of the loss: from the best points of a grid, with echoes also from every three receivers.
 
@@ -390,8 +387,8 @@ def search(
         South, north, middle longitude and half the width, in degrees.
     bend : float
         Soft-L1 loss: normalised residual from which it grows linearly.
-    echo_share, echo_m : ndarray of float64, shape (num,)
-        Share of the cases in which an arrival time is late, and by how much in the mean; see `arrival_loss.loss_of`.
+    echoes : ndarray of float64, shape (num, 3)
+        Of each arrival time, see `arrival_loss.loss_of`.
 
     Returns
     -------
@@ -410,7 +407,7 @@ def search(
     minima = grid_minima(losses.reshape(GRID, GRID))
     found = np.full((2 * MAX_STARTS, 4), np.inf)
     path_m, design, wide_m, place = np.empty(num), np.empty((num, 3)), np.empty(num), np.empty(3)
-    nothing = np.zeros(num)
+    nothing = np.zeros((num, 3))
     for start in range(MAX_STARTS):
         if minima[start, 0] < 0:
             break
@@ -423,12 +420,12 @@ def search(
         while extra_m > 0.2 * std_m.min():
             for i in range(num):
                 wide_m[i] = math.hypot(std_m[i], extra_m)
-            refine(place, receivers, times_m, wide_m, alt_m, area, 1.0, nothing, nothing, 6)
+            refine(place, receivers, times_m, wide_m, alt_m, area, 1.0, nothing, 6)
             extra_m *= 0.1
-        found[start, 0] = refine(place, receivers, times_m, std_m, alt_m, area, bend, echo_share, echo_m, _MAX_STEPS)
+        found[start, 0] = refine(place, receivers, times_m, std_m, alt_m, area, bend, echoes, _MAX_STEPS)
         found[start, 1:] = place
-    if echo_share.max() > 0 and num <= _MOST_FOR_TRIPLES:
-        _search_triples(found, receivers, times_m, std_m, alt_m, area, bend, echo_share, echo_m)
+    if echoes[:, 0].max() > 0 and num <= _MOST_FOR_TRIPLES:
+        _search_triples(found, receivers, times_m, std_m, alt_m, area, bend, echoes)
     return found
 
 
@@ -441,13 +438,12 @@ def _search_triples(
     alt_m: float,
     area: NDArray[np.float64],
     bend: float,
-    echo_share: NDArray[np.float64],
-    echo_m: NDArray[np.float64],
+    echoes: NDArray[np.float64],
 ) -> None:
     """Starts from the places of every three receivers, which may be the only ones without an echo."""
     num = times_m.size
     path_m, design, chosen_m = np.empty(num), np.empty((num, 3)), np.empty(num)
-    nothing = np.zeros(num)
+    nothing = np.zeros((num, 3))
     place = np.empty(3)
     best = np.argmin(found[:MAX_STARTS, 0])
     for i in range(num):
@@ -456,9 +452,9 @@ def _search_triples(
                 chosen_m[:] = np.inf
                 chosen_m[i], chosen_m[j], chosen_m[k] = std_m[i], std_m[j], std_m[k]
                 place[:] = found[best, 1:]
-                refine(place, receivers, times_m, chosen_m, alt_m, area, 1e6, nothing, nothing, 6)
+                refine(place, receivers, times_m, chosen_m, alt_m, area, 1e6, nothing, 6)
                 fill_paths(path_m, design, receivers, place[0], place[1], alt_m)
-                loss = _loss_at(path_m, times_m, std_m, place[2], bend, echo_share, echo_m)
+                loss = _loss_at(path_m, times_m, std_m, place[2], bend, echoes)
                 worst = np.argmax(found[MAX_STARTS:, 0]) + MAX_STARTS
                 if loss < found[worst, 0]:
                     found[worst, 0] = loss
@@ -466,5 +462,5 @@ def _search_triples(
     for at in range(MAX_STARTS, 2 * MAX_STARTS):
         if found[at, 0] < np.inf:
             place[:] = found[at, 1:]
-            found[at, 0] = refine(place, receivers, times_m, std_m, alt_m, area, bend, echo_share, echo_m, _MAX_STEPS)
+            found[at, 0] = refine(place, receivers, times_m, std_m, alt_m, area, bend, echoes, _MAX_STEPS)
             found[at, 1:] = place

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from heimdall_pipelines.rf import position_search
 from heimdall_pipelines.rf.arrival_loss import best_instant_m
 from heimdall_pipelines.rf.arrivals import MIN_RECEIVERS, Arrivals, PositionError, Receiver, arrival_times
+from heimdall_pipelines.rf.echo_model import densities_of_errors
 from heimdall_pipelines.rf.geodesy import SPEED_OF_LIGHT_M_PER_S
 from heimdall_pipelines.rf.tdoa import TimeDifference
 
@@ -22,10 +23,7 @@ __all__ = [
 ]  # fmt: skip
 
 CONFIDENCE = 0.95
-ECHO_US = 4.0  # see `locate`; of the links of synthetic datasets, with terrain and without
-_ECHO_STD_US = 0.05  # of a receiver that has an echo as likely as none
-_MOST_ECHOES = 0.95
-_ECHO_LIMITS_US = (0.2, 10.0)
+ECHO_US = 2.75  # see `locate`; of the links of synthetic datasets, with terrain and without
 _BEND = 1.0  # normalised residual from which the loss grows linearly
 _NO_BEND = 1e6
 _NEAR_DEG = 1e-6  # 0.1 m
@@ -34,6 +32,7 @@ _SAME_PLACE_M = 100.0
 _MEAN_WEIGHT = 0.790
 _MEAN_WEIGHTED_SQUARE = 0.565
 _STATED_DEGREES_OF_FREEDOM = 16  # that the stated standard deviations count for, beside the residuals
+_ECHO_DEGREES_OF_FREEDOM = 4  # a few receivers without echoes decide, and which they are is not certain
 _PLAUSIBLE = 9.0  # second solutions: greatest excess of the sum of squared normalised residuals
 _WGS84 = pyproj.Geod(ellps="WGS84")
 
@@ -128,6 +127,7 @@ def locate(
     tx_altitude_m: float = 0.0,
     systematic_us: float = 0.5,
     echo_us: float = 0.0,
+    delay_spreads_us: Mapping[str, float | None] | None = None,
 ) -> PositionFix:
     """Locate a transmitter by robust least squares from a bounded grid.
 
@@ -144,8 +144,11 @@ def locate(
     systematic_us : float, optional
         Standard deviation of what the differences' own does not contain, such as clocks, at each receiver.
     echo_us : float, optional
-        Mean delay by echoes at a receiver whose own standard deviation is 1 us, if it has any; it grows with the root
-        of that. `ECHO_US` where many links have no line of sight; 0 for errors that are late as often as early.
+        Mean delay by echoes at a receiver whose own standard deviation and delay spread are 1 us, if it has any; it
+        grows with both. `ECHO_US` where many links have no line of sight; 0 for errors that are late as often as early.
+    delay_spreads_us : mapping of str to float, optional
+        By rx_id, as measured: the feature multipath_delay_spread_us, which is unknown where the signal is too weak.
+        With ``echo_us`` they say which receivers are late, and by how much.
 
     Returns
     -------
@@ -163,9 +166,10 @@ def locate(
     Levenberg-Marquardt steps from the local minima of a grid.
 
     With ``echo_us`` they maximise the likelihood instead that each arrival time either has a normal error, or is late
-    by an exponentially distributed delay besides, or, one in a hundred, anything. Echoes make the delay vary as they
-    fade, so that receivers of a greater standard deviation s have them more often: a share ``s / (s + 50 ns)``. Of up
-    to twelve receivers every three give a start, since they may be the only ones without an echo.
+    by an exponentially distributed delay besides, or, one in a hundred, anything (`echo_model`). Echoes make the delay
+    vary as they fade, and the amplitude vary over the channel, so that receivers of a greater standard deviation or
+    delay spread have them more often and longer. Of up to twelve receivers every three give a start, since they may be
+    the only ones without an echo.
 
     Paths are straight lines up to 250 km, geodesics with the difference of the altitudes from 350 km on, where nothing
     is in line of sight. The covariance is ``s^2 c^2 (H^T W H)^-1`` with H = [u_i, 1] and W the weights (Torrieri,
@@ -175,7 +179,7 @@ def locate(
     """
     arrivals, left_out = arrival_times(receivers, differences, systematic_us * 1e-6)
     area = area or Area.around([x.latitude for x in arrivals.receivers], [x.longitude for x in arrivals.receivers])
-    loss = _Loss.of(arrivals, _BEND, echo_us)
+    loss = _Loss.of(arrivals, _BEND, echo_us, delay_spreads_us)
     found = loss.search(arrivals, area, tx_altitude_m)
     solutions = [
         (float(row[0]), float(row[1]), float((row[2] + 180) % 360 - 180))
@@ -212,21 +216,39 @@ def locate(
 
 @dataclass(frozen=True, eq=False)
 class _Loss:
-    """What the kernels' loss depends on besides residuals and deviations."""
+    """What the kernels' loss depends on besides residuals.
+
+    Attributes
+    ----------
+    bend : float
+    std_m : ndarray of float64, shape (num_receivers,)
+        Deviations of arrival times without echoes, in m of light's way.
+    echoes : ndarray of float64, shape (num_receivers, 3)
+        See `arrival_loss.loss_of`.
+    """
 
     bend: float
-    echo_share: NDArray[np.float64]
-    echo_m: NDArray[np.float64]
+    std_m: NDArray[np.float64]
+    echoes: NDArray[np.float64]
 
     @classmethod
-    def of(cls, arrivals: Arrivals, bend: float, echo_us: float = 0.0) -> "_Loss":
-        """The loss of receivers whose own deviations say how likely they have echoes."""
-        own_us = arrivals.own_std_s * 1e6
+    def of(
+        cls,
+        arrivals: Arrivals,
+        bend: float,
+        echo_us: float = 0.0,
+        delay_spreads_us: Mapping[str, float | None] | None = None,
+    ) -> "_Loss":
+        """The loss of receivers whose own deviations and delay spreads say how likely they have echoes."""
         if not echo_us > 0:
-            return cls(bend, np.zeros(own_us.size), np.zeros(own_us.size))
-        share = np.minimum(own_us / (own_us + _ECHO_STD_US), _MOST_ECHOES)
-        delay_us = np.clip(echo_us * np.sqrt(own_us), *_ECHO_LIMITS_US)
-        return cls(bend, share, delay_us * 1e-6 * SPEED_OF_LIGHT_M_PER_S)
+            return cls(bend, arrivals.std_s * SPEED_OF_LIGHT_M_PER_S, np.zeros((arrivals.std_s.size, 3)))
+        spreads_us = None
+        if delay_spreads_us is not None:
+            spreads = [delay_spreads_us.get(receiver.rx_id) for receiver in arrivals.receivers]
+            spreads_us = np.array([math.nan if spread is None else spread for spread in spreads])
+        std_s, echoes = densities_of_errors(arrivals.own_std_s, arrivals.std_s, spreads_us, echo_us)
+        echoes[:, 1:] *= SPEED_OF_LIGHT_M_PER_S
+        return cls(bend, std_s * SPEED_OF_LIGHT_M_PER_S, echoes)
 
     def search(self, arrivals: Arrivals, area: Area, tx_altitude_m: float) -> NDArray[np.float64]:
         """Minima: rows of loss, latitude, longitude and instant."""
@@ -235,12 +257,11 @@ class _Loss:
             position_search.search(
                 _rows(arrivals.receivers),
                 arrivals.times_s * SPEED_OF_LIGHT_M_PER_S,
-                arrivals.std_s * SPEED_OF_LIGHT_M_PER_S,
+                self.std_m,
                 float(tx_altitude_m),
                 np.array([area.south, area.north, area.west + half, half]),
                 self.bend,
-                self.echo_share,
-                self.echo_m,
+                self.echoes,
             )
         )
 
@@ -248,11 +269,12 @@ class _Loss:
         """Confidence ellipse from the weights and the residuals found."""
         spare = len(residuals_s) - MIN_RECEIVERS
         known = _STATED_DEGREES_OF_FREEDOM
-        if self.echo_share.any():
-            # Of an arrival that may be late; the mean square of an exponential delay is twice its mean's.
-            delay_s = self.echo_m / SPEED_OF_LIGHT_M_PER_S
-            weights = 1 / (arrivals.std_s**2 + 2 * self.echo_share * delay_s**2)
-            return _axes(_covariance(design, weights), _quantile(known))
+        share, echo_m, late_std_m = self.echoes.T
+        if share.any():
+            # Variance of an arrival that may be late; the mean square of an exponential delay is twice its mean's.
+            variances_m2 = (1 - share) * self.std_m**2 + share * (late_std_m**2 + (2 - share) * echo_m**2)
+            weights = SPEED_OF_LIGHT_M_PER_S**2 / variances_m2
+            return _axes(_covariance(design, weights), _quantile(_ECHO_DEGREES_OF_FREEDOM))
         weights = 1 / np.sqrt(1 + (residuals_s / arrivals.std_s) ** 2) / arrivals.std_s**2
         variance = (known + float(np.sum(weights * residuals_s**2)) / _MEAN_WEIGHTED_SQUARE) / (known + spare)
         return _axes(_covariance(design, weights / _MEAN_WEIGHT), math.sqrt(variance) * _quantile(known + spare))
@@ -373,8 +395,7 @@ def _excess_delays(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     path_m, design = _paths(arrivals.receivers, lat, lon, tx_altitude_m)
     excess_m = arrivals.times_s * SPEED_OF_LIGHT_M_PER_S - path_m
-    std_m = arrivals.std_s * SPEED_OF_LIGHT_M_PER_S
-    instant_m = best_instant_m(excess_m, std_m, loss.bend, loss.echo_share, loss.echo_m)
+    instant_m = best_instant_m(excess_m, loss.std_m, loss.bend, loss.echoes)
     return (excess_m - instant_m) / SPEED_OF_LIGHT_M_PER_S, design
 
 

@@ -12,6 +12,7 @@ from heimdall_pipelines.rf.geodesy import distance_m
 from heimdall_pipelines.rf.positioning import ECHO_US, Receiver, locate
 from heimdall_pipelines.rf.tdoa import TimeDifference
 from heimdall_pipelines.store.datasets import stream_samples
+from heimdall_pipelines.store.features import mean_of
 from heimdall_pipelines_tests.datasets.support import SEVEN, add, make
 from heimdall_pipelines_tests.older_features import make_older, make_without_bounds
 
@@ -60,7 +61,8 @@ def test_robust_errors_are_those_of_the_estimator(made):
             for x in sample.time_differences
             if x.tdoa_us is not None
         ]
-        fix = locate(receivers, differences, systematic_us=0.1, echo_us=ECHO_US)
+        spreads_us = {x.rx_id: mean_of(x, "multipath_delay_spread_us") for x in sample.receivers}
+        fix = locate(receivers, differences, systematic_us=0.07, echo_us=ECHO_US, delay_spreads_us=spreads_us)
         error_m = distance_m(fix.latitude, fix.longitude, sample.truth.tx_latitude, sample.truth.tx_longitude)
         assert found.errors_m[ROBUST_TDOA][at] == pytest.approx(float(error_m), rel=1e-6, abs=1e-3)
         detecting = [link.line_of_sight for link in sample.truth.receivers if link.detected]
