@@ -47,7 +47,7 @@ hypothesis.settings.load_profile("repeatable")
 
 
 STARTS_SERVERS = {"server_settings", "own_stack"}  # fixtures: every test gets PostgreSQL and S3 through one of them
-NOT_FAST = ("programs", "slow")
+NOT_FAST = ("programs", "slow", "long")
 
 
 def pytest_configure(config):
