@@ -6,7 +6,7 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -182,8 +182,18 @@ def _objects(server_settings) -> Iterator[ObjectStore]:
         yield objects
 
 
+@pytest.fixture(scope="session")
+def _each_probe_once() -> Iterator[None]:
+    """Draw the thousand scenes before a dataset is created once for the same recipe: a second of processor time."""
+    from heimdall_pipelines.datasets import requesting
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(requesting, "probe_acceptance", cache(requesting.probe_acceptance))
+        yield
+
+
 @pytest.fixture
-def settings(databases, _template, _objects) -> Iterator[Settings]:
+def settings(databases, _template, _objects, _each_probe_once) -> Iterator[Settings]:
     """Settings with a migrated database of the test's own, and with buckets that are emptied after it."""
     with databases.copied(_template) as own:
         _objects.create_buckets()
@@ -194,7 +204,7 @@ def settings(databases, _template, _objects) -> Iterator[Settings]:
 
 
 @pytest.fixture(scope="module")
-def _database_of_module(server_settings, _template) -> Iterator[Settings]:
+def _database_of_module(server_settings, _template, _each_probe_once) -> Iterator[Settings]:
     from heimdall_pipelines_tests.datasets.support import database_of_module
 
     with database_of_module(server_settings) as own:
