@@ -4,8 +4,9 @@ import gc
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,9 @@ from heimdall_pipelines_tests.shared_stack import PROCESS, SharedStack
 from heimdall_pipelines_tests.tcp_link import TcpLink
 
 if TYPE_CHECKING:
+    from heimdall_pipelines.sessions.importing import ImportReport
     from heimdall_pipelines_tests.dev_server import RunningDev
+    from heimdall_pipelines_tests.remembered import Remembered
 
 TEMPLATE = f"template_heimdall_{PROCESS}"
 gc.disable()  # until the tests are collected, a third of whose time it would take
@@ -44,7 +47,7 @@ hypothesis.settings.load_profile("repeatable")
 
 
 STARTS_SERVERS = {"server_settings", "own_stack"}  # fixtures: every test gets PostgreSQL and S3 through one of them
-NOT_FAST = ("programs", "slow")
+NOT_FAST = ("programs", "slow", "long")
 
 
 def pytest_configure(config):
@@ -103,8 +106,7 @@ def server_settings(request) -> Settings:
     return load_settings(**own, **buckets, s3_sync="none")  # a power cut may have the objects of these
 
 
-def execute_on_server(settings: Settings, statement: str, database: str = "postgres") -> None:
-    """Run a statement outside any transaction, such as CREATE DATABASE."""
+def _connected(settings: Settings, database: str) -> psycopg2.extensions.connection:
     connection = psycopg2.connect(
         host=settings.pg_host,
         port=settings.pg_port,
@@ -112,52 +114,97 @@ def execute_on_server(settings: Settings, statement: str, database: str = "postg
         password=settings.pg_password.get_secret_value(),
         dbname=database,
     )
-    try:
-        connection.autocommit = True
-        with connection.cursor() as cursor:
+    connection.autocommit = True
+    return connection
+
+
+def execute_on_server(settings: Settings, statement: str, database: str = "postgres") -> None:
+    """Run a statement outside any transaction."""
+    with closing(_connected(settings, database)) as connection, connection.cursor() as cursor:
+        cursor.execute(statement)
+
+
+class Databases:
+    """Makes and drops databases of one server, by one connection: a new one for each would cost as much again."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._connection = _connected(settings, "postgres")
+
+    def execute(self, statement: str) -> None:
+        if self._connection.closed:
+            self._connection = _connected(self._settings, "postgres")
+        with self._connection.cursor() as cursor:
             cursor.execute(statement)
-    finally:
-        connection.close()
+
+    @contextmanager
+    def copied(self, template: str) -> Iterator[Settings]:
+        """Settings with a copy of a database, which is dropped in the end."""
+        name = f"test_{uuid.uuid4().hex[:12]}"
+        # Copied as files, which takes half of what it takes through the log.
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
+        yield self._settings.model_copy(update={"pg_database": name})
+        self.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def close(self) -> None:
+        self._connection.close()
 
 
 @pytest.fixture(scope="session")
-def _template(server_settings) -> str:
+def databases(server_settings) -> Iterator[Databases]:
+    """Those of the servers, and nothing of them is meant to outlive a power cut."""
+    with closing(Databases(server_settings)) as made:
+        for statement in ("fsync = off", "full_page_writes = off"):
+            made.execute(f"ALTER SYSTEM SET {statement}")
+        made.execute("SELECT pg_reload_conf()")
+        yield made
+
+
+@pytest.fixture(scope="session")
+def _template(server_settings, databases) -> str:
     """A migrated database that those of the tests are copied from (faster than migrating each)."""
-    for statement in ("ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()"):  # a power cut may have these
-        execute_on_server(server_settings, statement)
-    execute_on_server(server_settings, f"CREATE DATABASE {TEMPLATE}")
+    databases.execute(f"CREATE DATABASE {TEMPLATE}")
     with Database(server_settings.model_copy(update={"pg_database": TEMPLATE})) as database:
         migrate(database)
     return TEMPLATE
 
 
 @pytest.fixture
-def empty_database_settings(server_settings) -> Iterator[Settings]:
+def empty_database_settings(databases) -> Iterator[Settings]:
     """Settings with an empty database of the test's own, and with buckets that are empty."""
-    name = f"test_{uuid.uuid4().hex[:12]}"
-    execute_on_server(server_settings, f"CREATE DATABASE {name}")
-    yield server_settings.model_copy(update={"pg_database": name})
-    execute_on_server(server_settings, f"DROP DATABASE {name} WITH (FORCE)")
+    with databases.copied("template1") as own:
+        yield own
+
+
+@pytest.fixture(scope="session")
+def _objects(server_settings) -> Iterator[ObjectStore]:
+    with closing(ObjectStore(server_settings)) as objects:
+        yield objects
+
+
+@pytest.fixture(scope="session")
+def _each_probe_once() -> Iterator[None]:
+    """Draw the thousand scenes before a dataset is created once for the same recipe: a second of processor time."""
+    from heimdall_pipelines.datasets import requesting
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(requesting, "probe_acceptance", cache(requesting.probe_acceptance))
+        yield
 
 
 @pytest.fixture
-def settings(server_settings, _template) -> Iterator[Settings]:
+def settings(databases, _template, _objects, _each_probe_once) -> Iterator[Settings]:
     """Settings with a migrated database of the test's own, and with buckets that are emptied after it."""
-    name = f"test_{uuid.uuid4().hex[:12]}"
-    execute_on_server(server_settings, f"CREATE DATABASE {name} TEMPLATE {_template}")
-    own = server_settings.model_copy(update={"pg_database": name})
-    objects = ObjectStore(own)
-    objects.create_buckets()
-    yield own
-    # Emptied and kept for the next test: the first object in a new bucket takes 0.2 s.
-    for bucket in (own.s3_bucket_raw_iq, own.s3_bucket_synthetic_iq):
-        objects.remove(bucket, "")
-    objects.close()
-    execute_on_server(server_settings, f"DROP DATABASE {name} WITH (FORCE)")
+    with databases.copied(_template) as own:
+        _objects.create_buckets()
+        yield own
+        # Emptied and kept for the next test: the first object in a new bucket takes 0.2 s.
+        for bucket in (own.s3_bucket_raw_iq, own.s3_bucket_synthetic_iq):
+            _objects.remove(bucket, "")
 
 
 @pytest.fixture(scope="module")
-def _database_of_module(server_settings, _template) -> Iterator[Settings]:
+def _database_of_module(server_settings, _template, _each_probe_once) -> Iterator[Settings]:
     from heimdall_pipelines_tests.datasets.support import database_of_module
 
     with database_of_module(server_settings) as own:
@@ -186,6 +233,22 @@ def stores(settings) -> Iterator[Stores]:
     """Both stores, empty."""
     with open_stores(settings) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def remembered() -> "Remembered":
+    """Rows and objects that tests begin with, made once and put back for each."""
+    from heimdall_pipelines_tests.remembered import Remembered
+
+    return Remembered()
+
+
+@pytest.fixture
+def example_session(stores, remembered, example_recordings) -> Callable[..., "ImportReport"]:
+    """Puts the made-up session into the empty stores, as `example_in` says."""
+    from heimdall_pipelines_tests.sessions.support import example_in
+
+    return partial(example_in, stores, remembered, example_recordings)
 
 
 @pytest.fixture

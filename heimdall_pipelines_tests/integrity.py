@@ -23,6 +23,7 @@ from heimdall_pipelines.store.iq_objects import sample_iq_location, sidecar_loca
 from heimdall_pipelines.store.objects import ObjectLocation
 from heimdall_pipelines.store.stores import Stores, open_stores
 from heimdall_pipelines_tests.datasets.support import THREE, add, database_of_module, empty, execute, make, query
+from heimdall_pipelines_tests.remembered import Contents
 from heimdall_pipelines_tests.waiting import TIMEOUT_S
 
 NAME = "night"
@@ -60,7 +61,7 @@ class Night:
         self.stores = stores
         self.dataset = self._make()
         self.sound = self.snapshot()
-        self._entries = self.entries()
+        self._contents = Contents(stores, (self.bucket,))
 
     def _make(self) -> Dataset:
         add(self.stores, BYSTANDER, 2)
@@ -71,11 +72,8 @@ class Night:
         return get_dataset(self.stores.database, dataset.name)
 
     def make_sound(self) -> None:
-        """Make all anew if the test before left anything else than it found."""
-        if (self.rows(), self.entries()) != (self.sound.rows, self._entries):
-            self.clear()
-            Night.__init__(self, self.stores)
-        self.forget_health()
+        """Put back every row and every object, whatever the test before left, as it is before the first validation."""
+        self._contents.put_back(self.stores)
 
     def clear(self) -> None:
         """Leave no dataset and no object."""

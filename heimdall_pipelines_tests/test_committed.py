@@ -24,7 +24,7 @@ from heimdall_pipelines.store.sessions import SessionBeingDeletedError, complete
 from heimdall_pipelines.store.stores import Stores
 from heimdall_pipelines_tests.datasets.support import add, execute, make
 from heimdall_pipelines_tests.integrity import NAME, RX_IDS, Night, failed, night_of_module
-from heimdall_pipelines_tests.sessions.support import import_files, quiet
+from heimdall_pipelines_tests.sessions.support import quiet
 
 SWAP_FEATURES = (
     "UPDATE heimdall.measurement_features f SET receiver_features = other.receiver_features"
@@ -52,10 +52,8 @@ def night(_module) -> Night:
 
 
 @pytest.fixture
-def session_id(stores, example_recordings):
-    report = import_files(stores, example_recordings, known_source="DCF77")
-    extract_session(stores, report.session_id, quiet)
-    return report.session_id
+def session_id(example_session):
+    return example_session(known_source="DCF77").session_id
 
 
 def failed_of_session(stores: Stores, session_id) -> dict[str, list[str]]:
@@ -101,8 +99,6 @@ def test_edited_parameters_fail_their_check_and_no_sample_is_doubted(night, chan
     assert list(problems) == ["parameters_as_created"]
     assert problems["parameters_as_created"][0].startswith(says)
     assert (found.to_regenerate, list(found.edited_parameters)) == (set(), [change.partition(" ")[0]])
-    night.clear()
-    Night.__init__(night, night.stores)
 
 
 def test_no_batch_is_made_of_edited_parameters(stores):

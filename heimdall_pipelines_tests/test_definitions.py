@@ -30,6 +30,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.slow
 @pytest.mark.programs
 def test_everything_loads_in_a_fresh_process_without_any_setting():
     answer = subprocess.run([sys.executable, "-W", "error", "-c", LOAD], capture_output=True, text=True, check=False)

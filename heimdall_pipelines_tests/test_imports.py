@@ -11,6 +11,7 @@ FOR_SOME_RUNS = {"PIL", "apprise", "boto3", "celery", "matplotlib", "pandas", "r
 LOADED = "import sys, {module}; print(*{{name.partition('.')[0] for name in sys.modules}})"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "heavy"),
     [

@@ -48,6 +48,7 @@ def names_in_wheel(dist: Path) -> set[str]:
         return {name for name in archive.namelist() if not name.endswith("/")}
 
 
+@pytest.mark.long
 def test_the_wheel_is_the_package_alone(dist):
     info = f"heimdall_pipelines-{VERSION}.dist-info/"
     own = {name for name in names_in_wheel(dist) if not name.startswith(info)}

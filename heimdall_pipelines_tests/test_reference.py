@@ -45,6 +45,7 @@ def test_compared_samples_are_spread_over_all():
     assert (indices[0], indices[-1], len(indices)) == (0, 19_999, NUM_COMPARED)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_a_part_is_regenerated_from_parameters_and_seed(result):
     assert [one.sample_idx for one in result.samples] == list(compared_indices(result.num_samples))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -36,6 +37,36 @@ class LightGroup(TyperGroup):
         return parameters
 
 
+class OnDemandGroup(LightGroup):
+    """A group that makes a command when it is called: to make one takes longer than to write its help."""
+
+    def __init__(self, **attrs: Any) -> None:
+        super().__init__(**attrs)
+        self._waiting: dict[str, Any] = {}
+
+    def wait_with(self, commands: list[Any]) -> None:
+        """Add commands as typer registers them; the group lists them with the first line of their help."""
+        for info in commands:
+            name = info.name or info.callback.__name__.replace("_", "-")
+            description = inspect.cleandoc(info.help) if info.help else inspect.getdoc(info.callback)
+            self._waiting[name] = info
+            self.commands[name] = TyperCommand(
+                name, help=description, hidden=info.hidden, deprecated=info.deprecated, rich_markup_mode=None
+            )
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Make and return a command."""
+        if cmd_name in self._waiting:
+            holder = _holder()
+            holder.registered_commands.append(self._waiting.pop(cmd_name))
+            self.commands[cmd_name] = _only_command(holder, cmd_name)
+        return super().get_command(ctx, cmd_name)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """List the commands, of which none is made for it."""
+        TyperGroup(commands=dict(self.commands), rich_markup_mode=None).format_commands(ctx, formatter)
+
+
 class LazyGroup(LightGroup):
     """A group with a table of its commands, each loaded on first use; subclasses define the table."""
 
@@ -52,14 +83,16 @@ class LazyGroup(LightGroup):
         if place is None:
             return None
         target = getattr(import_module(place.module), place.attribute)
-        holder = typer.Typer(rich_markup_mode=None, add_completion=False, pretty_exceptions_show_locals=False)
+        holder = _holder()
         if isinstance(target, typer.Typer):
-            holder.add_typer(target, name=cmd_name, cls=LightGroup)
-        else:
-            holder.command(cmd_name)(target)
-        command = typer.main.get_group(holder).commands[cmd_name]
-        refuse_impossible_numbers(command)
-        return command
+            commands, target.registered_commands = target.registered_commands, []
+            holder.add_typer(target, name=cmd_name, cls=OnDemandGroup)
+            group = _only_command(holder, cmd_name)
+            target.registered_commands = commands
+            group.wait_with(commands)
+            return group
+        holder.command(cmd_name)(target)
+        return _only_command(holder, cmd_name)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
         """List the commands with their lines from the table."""
@@ -67,15 +100,23 @@ class LazyGroup(LightGroup):
             formatter.write_dl([(name, place.help) for name, place in self.places.items()])
 
 
+def _holder() -> typer.Typer:
+    return typer.Typer(rich_markup_mode=None, add_completion=False, pretty_exceptions_show_locals=False)
+
+
+def _only_command(holder: typer.Typer, name: str) -> Any:
+    command = typer.main.get_group(holder).commands[name]
+    refuse_impossible_numbers(command)
+    return command
+
+
 def refuse_impossible_numbers(command: Any) -> None:
-    """Let a command, and those below it, accept only numbers that are finite and have at most 64 bits.
+    """Let a command accept only numbers that are finite and have at most 64 bits.
 
     Ranges of options let NaN pass, which compares as neither too small nor too large.
     """
     if command.callback is not None:
         command.callback = _with_possible_numbers(command.callback)
-    for below in getattr(command, "commands", {}).values():
-        refuse_impossible_numbers(below)
 
 
 def _with_possible_numbers(callback: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,7 +1,10 @@
 """The command line in this process, on servers of a deployment (HEIMDALL_PG_HOST is set)."""
 
+import shutil
 import sys
+from pathlib import Path
 
+import dagster as dg
 import pytest
 
 from heimdall_pipelines import cli
@@ -17,11 +20,20 @@ def patient_clients(monkeypatch):
     monkeypatch.setattr(WaitLimits, "capped_at", lambda _timeout_s: LIMITS)
 
 
+@pytest.fixture(scope="session")
+def _empty_dagster_home(tmp_path_factory) -> Path:
+    """A folder of Dagster without any run: it takes half a second to make its databases."""
+    folder = tmp_path_factory.mktemp("empty-dagster-home")
+    with dg.DagsterInstance.from_config(str(folder)) as instance:
+        assert instance.get_runs(limit=1) == []
+        assert instance.all_instigator_state() == []
+    return folder
+
+
 @pytest.fixture
-def heimdall(environment, monkeypatch, capsys, tmp_path):
+def heimdall(environment, monkeypatch, capsys, tmp_path, _empty_dagster_home):
     """Run the command line in this process; gives exit code, standard output and standard error."""
-    home = tmp_path / "dagster"
-    home.mkdir()
+    home = shutil.copytree(_empty_dagster_home, tmp_path / "dagster")
     monkeypatch.setenv("DAGSTER_HOME", str(home))
     monkeypatch.setenv("HEIMDALL_HOME", str(tmp_path / "home"))
 

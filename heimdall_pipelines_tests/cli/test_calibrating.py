@@ -6,16 +6,13 @@ import pytest
 from sqlalchemy import text
 
 from heimdall_pipelines.sessions.example import SOURCE
-from heimdall_pipelines.stations.network import Network, sync_network
-from heimdall_pipelines_tests.sessions.support import import_files
 from heimdall_pipelines_tests.sessions.test_positions import arrivals_us, seven_stations
 
 
 @pytest.fixture
-def example(stores, example_recordings):
+def example(stores, example_session):
     """The example session, of a known transmitter; the clock of torino is 30 us ahead."""
-    sync_network(stores.database, Network((), (SOURCE,), {}))
-    slug = import_files(stores, example_recordings, known_source=SOURCE.name).slug
+    slug = example_session(source=SOURCE, extracted=False).slug
     with stores.database.transaction() as connection:
         connection.execute(
             text(

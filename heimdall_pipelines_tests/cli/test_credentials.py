@@ -33,8 +33,8 @@ def test_the_command_line_names_the_variable(heimdall, monkeypatch, command, var
 
 
 @pytest.mark.parametrize("variable", ["HEIMDALL_PG_PASSWORD", "HEIMDALL_PG_DATABASE", "HEIMDALL_S3_SECRET_KEY"])
-def test_a_run_fails_at_once_and_names_the_variable(environment, stores, example_recordings, monkeypatch, variable):
-    session_id = str(import_files(stores, example_recordings).session_id)
+def test_a_run_fails_at_once_and_names_the_variable(environment, example_session, monkeypatch, variable):
+    session_id = str(example_session(extracted=False).session_id)
     value, words = WRONG[variable]
     monkeypatch.setenv(variable, value)
     job = build_definitions().resolve_job_def("extract_recorded_session")

@@ -104,6 +104,7 @@ def test_a_parameter_that_is_given_arrives_and_the_others_do_not(name):
     assert arrived == [{name: value}]
 
 
+@pytest.mark.slow
 def test_a_dataset_is_created_expanded_listed_and_shown(heimdall, create, stores, monkeypatch):
     monkeypatch.setattr(dataset_progress, "LINE_INTERVAL_S", 3600.0)  # more than a busy machine takes
     out = create("night", 5, "--batch-size", 10, *HERE)

@@ -11,10 +11,8 @@ from PIL import Image
 from heimdall_pipelines.cli.dagster_instance import dagster_instance
 from heimdall_pipelines.report_page import Line, MapArea, MapLayer, Section, chart, moving_map, page, table, ticks
 from heimdall_pipelines.sessions.example import SOURCE
-from heimdall_pipelines.sessions.extraction import extract_session
-from heimdall_pipelines.stations.network import Network, sync_network
 from heimdall_pipelines_tests.browser import opened_in_browser, screenshot
-from heimdall_pipelines_tests.sessions.support import import_files, noise, npy_files, npy_options, quiet
+from heimdall_pipelines_tests.sessions.support import import_files, noise, npy_files, npy_options
 
 ADDRESS = re.compile(r"""(?:src|href)\s*=\s*["']([^"'#][^"']*)["']|url\(([^)]*)\)|@import""")
 
@@ -31,12 +29,9 @@ def reported(asset):
 
 
 @pytest.fixture
-def example(stores, example_recordings):
+def example(example_session):
     """The example session, extracted."""
-    sync_network(stores.database, Network((), (SOURCE,), {}))
-    slug = import_files(stores, example_recordings, known_source=SOURCE.name).slug
-    extract_session(stores, slug, quiet)
-    return slug
+    return example_session(source=SOURCE).slug
 
 
 @pytest.mark.slow

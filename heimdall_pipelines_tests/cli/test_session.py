@@ -31,11 +31,9 @@ UNKNOWN = "00000000-0000-0000-0000-000000000000"
 
 
 @pytest.fixture
-def session(stores, example_recordings):
+def session(example_session):
     """The slug of an extracted session."""
-    imported = import_files(stores, example_recordings)
-    extract_session(stores, imported.session_id, quiet)
-    return imported.slug
+    return example_session().slug
 
 
 @pytest.fixture

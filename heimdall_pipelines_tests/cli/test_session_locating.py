@@ -5,15 +5,12 @@ import re
 import pytest
 
 from heimdall_pipelines.sessions.example import SOURCE
-from heimdall_pipelines.stations.network import Network, sync_network
-from heimdall_pipelines_tests.sessions.support import import_files
 
 
 @pytest.fixture
-def example(stores, example_recordings):
+def example(example_session):
     """The example session, of a known transmitter."""
-    sync_network(stores.database, Network((), (SOURCE,), {}))
-    return import_files(stores, example_recordings, known_source=SOURCE.name).slug
+    return example_session(source=SOURCE, extracted=False).slug
 
 
 def test_a_session_is_located_and_written(heimdall, example, tmp_path):

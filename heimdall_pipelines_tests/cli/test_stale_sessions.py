@@ -2,7 +2,6 @@
 
 import pytest
 
-from heimdall_pipelines.sessions.extraction import extract_session
 from heimdall_pipelines.sessions.positions import locate_and_store
 from heimdall_pipelines.store.changes import changing
 from heimdall_pipelines.store.positions import read_positions
@@ -11,15 +10,14 @@ from heimdall_pipelines.store.sessions import get_session
 from heimdall_pipelines.store.stale_positions import stale_positions
 from heimdall_pipelines_tests.datasets.support import SEED, add, execute, feature_rows, make, query
 from heimdall_pipelines_tests.sealing import reseal
-from heimdall_pipelines_tests.sessions.support import import_files, quiet
+from heimdall_pipelines_tests.sessions.support import quiet
 
 REPAIR = ("dataset", "repair", "night")
 
 
 @pytest.fixture
-def session(stores, example_recordings):
-    imported = import_files(stores, example_recordings)
-    extract_session(stores, imported.session_id, quiet)
+def session(stores, example_session):
+    imported = example_session()
     locate_and_store(stores, imported.session_id, quiet)
     return imported.slug
 

@@ -47,7 +47,7 @@ THREE = (SEVEN[0], SEVEN[3], SEVEN[5])
 def database_of_module(server_settings: Settings) -> Iterator[Settings]:
     """A migrated database for the tests of a module: one for each would take longer than most of them."""
     name = f"test_{uuid4().hex[:12]}"
-    execute_on_server(server_settings, f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
+    execute_on_server(server_settings, f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} STRATEGY file_copy")
     own = server_settings.model_copy(update={"pg_database": name})
     with open_stores(own) as stores:
         stores.objects.create_buckets()

@@ -26,9 +26,12 @@ def settings(module_settings):
 
 
 @pytest.fixture
-def made(stores):
-    add(stores, "night", 3 * NUM_SAMPLES, sites=SEVEN, **FULL)
-    make(stores, "night", 2)  # samples whose IQ is not stored
+def made(stores, remembered):
+    def make_night(stores):
+        add(stores, "night", 3 * NUM_SAMPLES, sites=SEVEN, **FULL)
+        make(stores, "night", 2)  # samples whose IQ is not stored
+
+    remembered(stores, "night of baselines", make_night)
     return stores
 
 

@@ -39,6 +39,7 @@ def is_slug(text: str) -> bool:
     return text.isascii() and all(part.isalnum() and part == part.lower() for part in re.split("[-_]", text))
 
 
+@pytest.mark.long
 @given(st.text(ALPHABET, max_size=8) | st.text(max_size=4) | NAMES)
 def test_exactly_the_slugs_are_names(text):
     if is_slug(text) and len(text) <= MAX_NAME_LENGTH:

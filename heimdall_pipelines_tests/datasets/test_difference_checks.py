@@ -39,6 +39,7 @@ def later(by_us):
     return lambda pair: pair if pair.tdoa_us is None else replace(pair, tdoa_us=pair.tdoa_us + by_us)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_sound_dataset_has_no_problem(kind):
     made_from, rows = rows_of(kind)

@@ -209,6 +209,7 @@ def moved(row: SampleRow, feature: str, by: float, of: int = 99) -> SampleRow:
     return replace(row, receivers=tuple(receivers))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("impairment", [{"dc_offset_db": 0.0}, {"adc_bits": 4}])
 def test_estimates_through_imperfect_hardware_are_not_compared(impairment):
     """A constant or the steps of a converter are rightly measured with the signal; the truth is that of the air."""

@@ -32,11 +32,15 @@ def settings(module_settings):
 
 
 @pytest.fixture
-def present(stores):
+def present(stores, remembered):
     """A dataset of the present features: its rows as they should be in the end."""
-    add(stores, NAME, NUM_SAMPLES, batch_size=3)
-    for batch_no in range(3):
-        make(stores, NAME, batch_no)
+
+    def make_dataset(stores):
+        add(stores, NAME, NUM_SAMPLES, batch_size=3)
+        for batch_no in range(3):
+            make(stores, NAME, batch_no)
+
+    remembered(stores, ("feature repair", NAME), make_dataset)
     return feature_rows(stores, get_dataset(stores.database, NAME))
 
 

@@ -79,6 +79,7 @@ def at_the_end(once: Callable[[], object]) -> Callable[[BatchProgress], None]:
     return told
 
 
+@pytest.mark.slow
 def test_workers_batch_size_and_order_do_not_change_a_byte(stores, two_workers):
     alone = add(stores, "alone", 21, batch_size=100)
     make(stores, "alone")

@@ -21,13 +21,17 @@ RX = THREE[1].rx_id
 
 
 @pytest.fixture
-def old(stores):
+def old(stores, remembered):
     """Two batches of an older version, of three samples and one."""
-    dataset = add(stores, "old", 4, batch_size=3)
-    make(stores, "old", 0)
-    make(stores, "old", 1)
-    dataset_as_npy(stores, dataset.id)
-    return dataset
+
+    def make_old(stores):
+        dataset = add(stores, "old", 4, batch_size=3)
+        make(stores, "old", 0)
+        make(stores, "old", 1)
+        dataset_as_npy(stores, dataset.id)
+        return dataset
+
+    return remembered(stores, "old IQ forms", make_old)
 
 
 def location(stores, dataset, key):

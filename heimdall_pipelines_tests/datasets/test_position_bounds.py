@@ -40,10 +40,13 @@ def settings(module_settings):
 
 
 @pytest.fixture
-def stored(stores):
-    add(stores, NAME, NUM_SAMPLES, batch_size=3)
-    for batch_no in range(3):
-        make(stores, NAME, batch_no)
+def stored(stores, remembered):
+    def make_dataset(stores):
+        add(stores, NAME, NUM_SAMPLES, batch_size=3)
+        for batch_no in range(3):
+            make(stores, NAME, batch_no)
+
+    remembered(stores, ("position bounds", NAME), make_dataset)
     return stores
 
 

@@ -33,11 +33,15 @@ RX = THREE[1].rx_id
 
 
 @pytest.fixture
-def dataset(stores):
+def dataset(stores, remembered):
     """Two samples with three receivers, and a third that is asked for but not made."""
-    created = add(stores, "night", 3, batch_size=2)
-    make(stores, "night", 0)
-    return created
+
+    def make_night(stores):
+        created = add(stores, "night", 3, batch_size=2)
+        make(stores, "night", 0)
+        return created
+
+    return remembered(stores, "two of three samples", make_night)
 
 
 def location(stores, dataset, sample_idx=0, rx_id=RX):

@@ -79,6 +79,7 @@ def test_a_new_dataset_has_the_spec_the_stations_and_no_sample(stores, network):
     assert_nothing_stored(stores, dataset)
 
 
+@pytest.mark.long
 def test_nine_of_ten_scenes_of_the_default_parameters_are_accepted():
     """90 % are wanted; 1000 attempts scatter by 0.8 %, and 93 % is the mean."""
     assert probe_acceptance(recipe()).ratio >= 0.9

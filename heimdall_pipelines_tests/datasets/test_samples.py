@@ -65,12 +65,14 @@ def golden_digest(*, ground=SMOOTH_EARTH, **parameters) -> str:
     return digest.hexdigest()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", GOLDEN_SPECS)
 def test_the_golden_checksum_of_whole_samples(name):
     digest = golden_digest(**GOLDEN_SPECS[name])
     assert digest == GOLDEN[GENERATOR_VERSION][name], "other samples: if this changes, count GENERATOR_VERSION up"
 
 
+@pytest.mark.slow
 @pytest.mark.programs
 def test_another_process_makes_the_same_sample():
     code = (

@@ -37,11 +37,15 @@ def links_of(stores, summary):
 
 
 @pytest.fixture
-def summary(stores):
+def summary(stores, remembered):
     """Twenty small samples in batches of 8, 8 and 4."""
-    add(stores, "night", 20, batch_size=8, max_gdop=4)
-    for batch_no in (2, 0, 1):
-        make(stores, "night", batch_no)
+
+    def make_night(stores):
+        add(stores, "night", 20, batch_size=8, max_gdop=4)
+        for batch_no in (2, 0, 1):
+            make(stores, "night", batch_no)
+
+    remembered(stores, "night of summaries", make_night)
     return summarise_dataset(stores.database, "night")
 
 

@@ -24,8 +24,12 @@ WITHOUT_NEW_FIELDS = (
 
 
 @pytest.fixture
-def old(stores):
+def old(stores, remembered):
     """Two samples as version 1 left them: its number at the dataset and its batch, truth without what it lacked."""
+    return remembered(stores, "version 1", make_old)
+
+
+def make_old(stores):
     dataset = add(stores, "old", 2)
     make(stores, "old")
     for table in ("measurement_features", "synthetic_iq_samples"):

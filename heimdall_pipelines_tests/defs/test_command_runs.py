@@ -96,6 +96,7 @@ def test_a_process_is_known_by_more_than_its_pid(dead):
     assert [parse_process(tag) for tag in (None, "", "a/b", "a/b/c", "a/1/")] == [None] * 5
 
 
+@pytest.mark.long
 def test_runs_of_dead_commands_fail_with_the_reason_and_no_others(instance, dead):
     of_dead = [run_of(instance, dead, dg.DagsterRunStatus[name]) for name in ("NOT_STARTED", "STARTED", "CANCELING")]
     ended = run_of(instance, dead, dg.DagsterRunStatus.SUCCESS)
@@ -110,6 +111,7 @@ def test_runs_of_dead_commands_fail_with_the_reason_and_no_others(instance, dead
     assert any(f"process {dead.pid} on " in message for message in messages)
 
 
+@pytest.mark.long
 def test_a_run_of_another_machine_fails_when_its_heartbeats_stop(instance, monkeypatch):
     monkeypatch.setattr(command_runs, "this_process", lambda: ELSEWHERE)
     lost = run_of(instance, ELSEWHERE)
@@ -126,6 +128,7 @@ def test_a_run_of_another_machine_fails_when_its_heartbeats_stop(instance, monke
     assert status(instance, lost) is FAILURE
 
 
+@pytest.mark.long
 def test_a_living_command_sends_heartbeats_and_leaves_none_behind(instance, monkeypatch):
     monkeypatch.setattr(command_runs, "HEARTBEAT_INTERVAL_S", 0.01)
     with command_heartbeat(instance):
@@ -134,6 +137,7 @@ def test_a_living_command_sends_heartbeats_and_leaves_none_behind(instance, monk
     assert command_runs._heartbeats(instance) == {}
 
 
+@pytest.mark.long
 def test_the_sensor_fails_them_without_workers_too(instance, dead):
     lost = run_of(instance, dead)
     settings = LocalSettings(run_launcher="local")

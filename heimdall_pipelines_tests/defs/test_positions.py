@@ -13,7 +13,6 @@ from heimdall_pipelines.sessions import position_picture
 from heimdall_pipelines.sessions.checks import SESSION_CHECKS
 from heimdall_pipelines.sessions.example import SOURCE
 from heimdall_pipelines.sessions.position_checks import POSITION_CHECKS
-from heimdall_pipelines.stations.network import Network, sync_network
 from heimdall_pipelines_tests.sessions.support import import_files, noise, npy_files, npy_options
 
 KEY = dg.AssetKey(["recorded", "positions"])
@@ -26,9 +25,8 @@ def instance():
 
 
 @pytest.fixture
-def session(environment, stores, example_recordings):
-    sync_network(stores.database, Network((), (SOURCE,), {}))
-    return import_files(stores, example_recordings, known_source=SOURCE.name).slug
+def session(environment, example_session):
+    return example_session(source=SOURCE, extracted=False).slug
 
 
 def run(instance, slug, assets=None):

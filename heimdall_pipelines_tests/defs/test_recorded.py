@@ -39,8 +39,8 @@ def instance():
 
 
 @pytest.fixture
-def session(environment, stores, example_recordings):
-    imported = import_files(stores, example_recordings)
+def session(environment, example_session):
+    imported = example_session(extracted=False)
     return SessionIdentity(imported.session_id, imported.slug)
 
 

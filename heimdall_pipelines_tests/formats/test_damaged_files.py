@@ -102,6 +102,7 @@ def test_any_damage_to_a_wav_is_survived(tmp_path, data):
     read_or_refuse(path)
 
 
+@pytest.mark.long
 @fuzzed
 @given(st.lists(st.tuples(st.integers(0, 255), st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1)), max_size=40))
 def test_any_time_stamps_are_survived(tmp_path, stamps):
@@ -114,6 +115,7 @@ def test_any_time_stamps_are_survived(tmp_path, stamps):
     read_or_refuse(path)
 
 
+@pytest.mark.long
 @fuzzed
 @given(data=st.data())
 def test_any_damage_to_a_npy_is_survived(tmp_path, data):
@@ -122,6 +124,7 @@ def test_any_damage_to_a_npy_is_survived(tmp_path, data):
     read_or_refuse(path, **GIVEN)
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore::SyntaxWarning")  # of the literal that numpy evaluates
 @fuzzed
 @given(st.text(alphabet="{}[]()'\",: <>|cfiOV0123456789descrfortran_ordershapeTrueFalse\\x", max_size=120))
@@ -163,6 +166,7 @@ json_values = st.recursive(
 )
 
 
+@pytest.mark.long
 @settings(fuzzed, max_examples=settings().max_examples)
 @given(data=st.data())
 def test_any_values_in_metadata_are_survived(tmp_path, data):
@@ -182,6 +186,7 @@ def test_any_values_in_metadata_are_survived(tmp_path, data):
     read_or_refuse(path)
 
 
+@pytest.mark.long
 @fuzzed
 @given(data=st.data())
 def test_any_damage_to_the_text_of_metadata_is_survived(tmp_path, data):
@@ -192,6 +197,7 @@ def test_any_damage_to_the_text_of_metadata_is_survived(tmp_path, data):
     read_or_refuse(path)
 
 
+@pytest.mark.long
 @fuzzed
 @given(st.sampled_from(["a.wav", WAV_NAME, "a.npy", "a.sigmf-meta", "a.bin"]), st.binary(max_size=300))
 def test_random_bytes_are_survived(tmp_path, name, content):
@@ -200,6 +206,7 @@ def test_random_bytes_are_survived(tmp_path, name, content):
     read_or_refuse(path, **GIVEN)
 
 
+@pytest.mark.long
 def test_a_wav_cut_anywhere_in_its_first_blocks_is_refused(tmp_path):
     whole = valid_wav(tmp_path)
     path = tmp_path / WAV_NAME
@@ -209,6 +216,7 @@ def test_a_wav_cut_anywhere_in_its_first_blocks_is_refused(tmp_path):
             open_recording(path)
 
 
+@pytest.mark.long
 def test_a_npy_cut_anywhere_is_refused(tmp_path):
     whole = npy_header_bytes(50) + noise(50).tobytes()
     path = tmp_path / "a.npy"

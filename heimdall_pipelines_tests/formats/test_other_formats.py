@@ -185,6 +185,7 @@ def test_a_mat_file_without_one_vector_is_refused(tmp_path, variables, reason):
         open_recording(tmp_path / "a.mat", **GIVEN)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("dtype", ["i2", "f4"])
 def test_digital_rf_gives_samples_rate_time_and_frequency(tmp_path, dtype):
     digital_rf = pytest.importorskip("digital_rf")

@@ -91,6 +91,7 @@ def test_blocks_of_no_samples_are_refused(tmp_path):
         next(open_recording(path, **GIVEN).blocks(0))
 
 
+@pytest.mark.long
 def test_reading_300_mb_takes_no_more_than_a_few_blocks_of_memory(tmp_path):
     path = tmp_path / "large.cf32"
     path.touch()

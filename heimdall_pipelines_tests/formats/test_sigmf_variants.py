@@ -208,6 +208,7 @@ CAPTURE = [
 ]
 
 
+@pytest.mark.long
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=200)
 @given(
     core=st.dictionaries(st.sampled_from(CORE), VALUES, max_size=3),

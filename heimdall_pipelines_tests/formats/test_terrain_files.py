@@ -51,6 +51,7 @@ def loss_db(grid):
     return float(path_losses_db(145e6, profiles, 2.0, 10.0).loss_db[0])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("side", [1201, 3601])
 def test_an_srtm_tile_has_its_heights_at_its_corners(tmp_path, side):
     values = np.zeros((side, side), np.int16)
@@ -98,6 +99,7 @@ def test_a_missing_file_is_named(tmp_path):
             read_terrain_file(tmp_path / name)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("raster", [AREA, POINT])
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_hgt_and_geotiff_of_one_ridge_have_one_loss(tmp_path, rasterio, raster, order):
@@ -118,6 +120,7 @@ def test_cells_and_points_at_one_stated_position_are_half_a_cell_apart(tmp_path,
     assert (point.west_deg, point.north_deg) == pytest.approx((7.0, 46.0))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("dtype", "void", "declared"),
     [

@@ -180,6 +180,7 @@ def test_24_bits_in_four_bytes_are_read(tmp_path):
     np.testing.assert_allclose(all_samples(open_recording(tmp_path / "a.wav", **TIMES)), iq, atol=1e-6)
 
 
+@pytest.mark.long
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
 @given(data=st.data())
 def test_no_header_crashes_and_none_is_read_wrongly_without_a_note(tmp_path, data):

@@ -24,6 +24,7 @@ def export(tmp_path_factory):
     return written_export(tmp_path_factory.mktemp("made") / "export", iq=True)
 
 
+@pytest.mark.long
 def test_loading_needs_neither_dagster_nor_servers():
     code = (
         "import sys, importlib, pkgutil, heimdall_pipelines.learning as room\n"

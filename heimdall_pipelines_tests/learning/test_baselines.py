@@ -27,6 +27,7 @@ def by_name(report, split):
     return {row["baseline"]: row for row in report["rows"] if row["split"] == split}
 
 
+@pytest.mark.long
 def test_every_baseline_is_on_every_split(report):
     for split in ("random", "region"):
         assert set(by_name(report, split)) == {*baselines.BASELINES, "Cramer-Rao bound"}
@@ -58,6 +59,7 @@ def test_the_table_has_the_headline(report):
     assert text.count("\n|") >= 15
 
 
+@pytest.mark.long
 def test_the_same_seed_gives_the_same_errors(tmp_path):
     pytest.importorskip("sklearn")
     export = written_export(tmp_path / "export", 150)

@@ -52,6 +52,7 @@ def test_another_seed_gives_another_split():
     assert 0.2 < np.mean(codes[0] != codes[1]) < 0.5
 
 
+@pytest.mark.long
 @given(st.integers(0, 2**63), st.floats(500, 10_000), st.floats(0, 5000))
 def test_no_train_sample_is_within_the_margin_of_a_test_sample(seed, block_m, margin_m):
     lats, lons = places(300)
@@ -94,6 +95,7 @@ def test_a_leak_is_found_and_named():
     assert found.nearest_m == pytest.approx(111.1, abs=0.2)  # a thousandth of a degree of latitude
 
 
+@pytest.mark.long
 def test_receivers_are_used_on_one_side_only():
     lats, lons = places(3000)
     sides = labels_of(receiver_sides(RECEIVERS, lats, lons))

@@ -104,6 +104,7 @@ def connect_s3(environment: dict[str, str]) -> Minio:
     )
 
 
+@pytest.mark.slow
 def test_the_environment_reaches_both_databases_and_both_buckets_which_survive_a_restart(stack, home):
     with stack.use() as environment:
         for variable in ("HEIMDALL_PG_DATABASE", "HEIMDALL_PG_DAGSTER_DATABASE"):

@@ -89,6 +89,7 @@ def test_the_stamps_of_a_simulated_station_tell_its_start_and_its_true_rate():
     assert fit.sample_rate_hz == pytest.approx(12_001 * signal_source.rate_ratio, abs=1e-4)
 
 
+@pytest.mark.long
 def test_simulated_stations_hear_the_same_transmission_each_after_its_own_delay():
     heard = {}
     for rx_id, place in (("torino", synthetic().place), ("genova", GENOVA)):

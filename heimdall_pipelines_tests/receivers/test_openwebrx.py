@@ -46,6 +46,7 @@ def simulated(codec=ADPCM, **options):
     return SimulatedOpenWebRx(synthetic(snr_db=30.0), **given)
 
 
+@pytest.mark.long
 @CODECS
 def test_the_transmission_is_received_at_its_frequency_with_its_modulation(codec):
     recorded = record(simulated(codec), tuning=TUNING)

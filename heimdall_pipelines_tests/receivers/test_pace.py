@@ -23,6 +23,7 @@ async def received(block_comes_after_s: float, stored_in_s: float) -> Pace:
     return pace
 
 
+@pytest.mark.long
 def test_a_store_that_is_slow_is_not_taken_for_a_slow_receiver():
     assert in_steady_time(received(0.01, 0.2)).num_missing <= 0
 

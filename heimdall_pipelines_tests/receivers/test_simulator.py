@@ -68,6 +68,7 @@ def test_a_live_player_gives_samples_no_sooner_than_a_receiver_would():
     assert elapsed_s >= num_samples / 12_001 / 4.0
 
 
+@pytest.mark.long
 def test_a_slow_client_receives_the_complete_signal(tmp_path, monkeypatch):
     # Whatever the client sends when the server has closed already resets the connection, and unread samples are lost.
     monkeypatch.setattr(kiwisdr, "KEEPALIVE_S", 0.01)

@@ -41,6 +41,7 @@ def gain_at(samples, drawn, transmitted, delay_s=0.0):
     return gains(drawn, transmitted, delay_s)[np.asarray(samples) // 4 + 1]
 
 
+@pytest.mark.long
 def test_fading_has_the_autocorrelation_of_jakes():
     transmitted, lags = phase(), np.arange(0, NUM_SAMPLES, 2000)
     gains = np.array([gain_at(lags, fading(n), transmitted) for n in range(4000)])
@@ -49,6 +50,7 @@ def test_fading_has_the_autocorrelation_of_jakes():
     assert correlation == pytest.approx(j0(2 * np.pi * 10 * lags / RATE_HZ), abs=0.065)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rice_k_db", [-math.inf, 0.0, 6.0, 12.0])
 def test_fading_has_the_rice_k_and_the_mean_power_asked_for(rice_k_db):
     transmitted = phase()
@@ -98,6 +100,7 @@ def test_echoes_add_up_as_delayed_copies_of_the_transmission():
     assert np.abs(made - expected[samples]).max() < 3e-6  # float32
 
 
+@pytest.mark.long
 def test_echoes_keep_the_mean_power():
     transmitted = phase()
     powers = [

@@ -36,6 +36,7 @@ def test_signals_weaker_than_a_picowatt_are_told_apart(level_dbm):
     assert measured.chunks["snr_db"] == pytest.approx(10, abs=0.15)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("sample_rate_hz", "num_chunks", "num_segments"),
     [(8e3, 5, 200), (12e3, 5, 200), (12e3, 1, 400), (200e3, 5, 60), (200e3, 1, 300), (2.4e6, 1, 10)],
@@ -54,6 +55,7 @@ def test_pure_noise_is_no_signal_and_its_floor_is_not_biased(sample_rate_hz, num
     assert floor_dbm.std() < 1.3 * one_chunk_db
 
 
+@pytest.mark.long
 def test_the_detection_statistic_of_noise_has_unit_deviation_so_that_five_means_five_sigma():
     rng = generator(4)
     statistic = np.concatenate(
@@ -270,6 +272,7 @@ def test_a_fading_unmodulated_carrier_gives_no_delay_spread():
     assert np.isnan(measured["multipath_delay_spread_us"]).all()
 
 
+@pytest.mark.long
 def test_the_confidence_in_the_delay_spread_tells_its_true_error():
     # One path: what is measured is error alone. 150 errors over their standard errors have an rms of 1 +- 6 %; 15 %.
     over_standard_error = []

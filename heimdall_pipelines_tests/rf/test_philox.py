@@ -48,6 +48,7 @@ def test_the_published_known_answers_come_out(counter, key, answer):
     assert words[:, 0].tolist() == answer
 
 
+@pytest.mark.long
 def test_moments_and_tails_are_those_of_a_normal_distribution_to_five_sigma():
     total, bins = 0, np.array([1.0, 2.0, 3.0, 4.0, 4.5, 5.0])
     beyond = np.zeros((2, bins.size))

@@ -128,6 +128,7 @@ def tukey(x, slope=0.01):
 # ----------------------------------------------------------------------------------------------------------- delays
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("snr_db", "rmse_us"), [(0.0, 0.54), (10.0, 0.120), (20.0, 0.041)])
 def test_time_differences_reach_the_accuracy_of_their_snr(snr_db, rmse_us):
     errors_us, sample_idx = [], 0
@@ -206,6 +207,7 @@ def test_noise_does_not_remember_its_past():
     assert np.abs(mirrored[1:]).max() < 5 / math.sqrt(400_000)
 
 
+@pytest.mark.long
 def test_noise_is_gaussian_to_five_sigma():
     edges = np.array([1.0, 2.0, 3.0, 4.0, 4.5, 5.0])
     total, moments, beyond = 0, np.zeros(4), np.zeros((2, edges.size), int)
@@ -288,6 +290,7 @@ def gains(link, num_receivers, *, duration_s, rate_hz, **changes):
     return faded / make([like(PLAIN, received_power_dbm=link.received_power_dbm)] * num_receivers, **how)
 
 
+@pytest.mark.long
 def test_fading_on_the_samples_has_the_autocorrelation_of_jakes():
     faded = gains(like(PLAIN, rice_k_db=-math.inf, doppler_hz=10.0), 2000, duration_s=0.25, rate_hz=20e3)
     lags = np.arange(0, 5000, 125)
@@ -300,6 +303,7 @@ def test_fading_on_the_samples_has_the_autocorrelation_of_jakes():
     assert stats.kstest(np.abs(faded[:, 0]) ** 2, "expon").pvalue > 1e-4
 
 
+@pytest.mark.long
 def test_fading_on_the_samples_has_the_doppler_spectrum_of_jakes():
     doppler_hz, rate_hz, duration_s = 40.0, 20e3, 2.0
     faded = gains(like(PLAIN, rice_k_db=-math.inf, doppler_hz=doppler_hz), 300, duration_s=duration_s, rate_hz=rate_hz)
@@ -317,6 +321,7 @@ def test_fading_on_the_samples_has_the_doppler_spectrum_of_jakes():
     assert power[np.abs(shift) > 1.1].sum() / total < 1e-4
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rice_k_db", [-math.inf, 0.0, 6.0, 12.0])
 def test_the_rice_factor_comes_back_from_the_moments_of_the_received_power(rice_k_db):
     link = like(PLAIN, rice_k_db=rice_k_db, doppler_hz=5.0)
@@ -336,6 +341,7 @@ def test_the_rice_factor_comes_back_from_the_moments_of_the_received_power(rice_
     assert power.mean() == pytest.approx(1e-13, abs=5 * power.std() / math.sqrt(power.size))
 
 
+@pytest.mark.long
 def test_receivers_fade_independently():
     faded = gains(like(PLAIN, rice_k_db=-math.inf, doppler_hz=10.0), 4000, duration_s=0.001, rate_hz=20e3)[:, 0]
     # Neighbours, and one beyond: five standard errors of a correlation of 4000 pairs.

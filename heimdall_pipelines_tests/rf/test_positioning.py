@@ -56,6 +56,7 @@ def test_the_antimeridian_is_no_border(shift_deg):
     assert float(distance_m(found.latitude, found.longitude, 45.0, lon)) < 0.1
 
 
+@pytest.mark.long
 def test_the_ellipse_holds_the_truth_and_errors_are_near_the_bound():
     rng = np.random.default_rng(1)
     inside, ratios = 0, []

@@ -125,6 +125,7 @@ def test_the_box_holds_all_receivers_wherever_on_earth(places, middle, margin_de
         assert -180 <= longitude < 180
 
 
+@pytest.mark.long
 def test_most_scenes_of_random_receivers_are_accepted_with_default_parameters():
     rng, spec = np.random.default_rng(0), SceneSpec()
     reasons = Counter(rejection_reason(spec, draw_scene(spec, drawn(rng), rng)) for _ in range(1500))

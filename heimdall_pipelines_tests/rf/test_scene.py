@@ -52,6 +52,7 @@ def test_a_scene_uses_only_its_own_generator():
     assert scenes(1) == first
 
 
+@pytest.mark.long
 def test_most_attempts_are_accepted_with_default_parameters(drawn):
     reasons = Counter(rejection_reason(SceneSpec(), scene) for scene in drawn)
     # 93 % over 12,000 draws of three seeds; the standard deviation over 2000 is 0.6 %.
@@ -103,6 +104,7 @@ def test_all_transmitters_lie_in_the_receivers_box_where_asked():
         assert 7.238 <= scene.tx_longitude <= 9.123
 
 
+@pytest.mark.long
 def test_an_inside_ratio_of_0_fills_the_enlarged_box():
     outside = scenes(1000, inside_ratio=0.0, margin_deg=0.5)
     latitudes = np.array([scene.tx_latitude for scene in outside])
@@ -193,6 +195,7 @@ def test_delay_spreads_without_line_of_sight_are_of_microseconds_and_grow_with_t
     assert np.median(spreads_us[far]) > 1.3 * np.median(spreads_us[near])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("environment", "median_ns"), [("city", 93), ("residential", 59), ("rural", 32)])
 def test_delay_spreads_in_line_of_sight_are_those_of_macrocells(environment, median_ns):
     drawn = scenes(600, environment=environment)

@@ -41,6 +41,7 @@ def as_measured():
     return scenes(1500, sites=standing_sites(masts, GROUND))
 
 
+@pytest.mark.long
 def test_the_shares_of_section_7_come_back(as_measured):
     in_sight = np.array([scene.line_of_sight for scene in as_measured])
     # 17 % over 1500 scenes; links of one scene go together: standard error 0.5 %.
@@ -74,6 +75,7 @@ def test_the_loss_of_section_7_by_station_comes_back(as_measured):
     assert np.std(higher_db) == pytest.approx(17.5, abs=2.5)
 
 
+@pytest.mark.long
 def test_transmitters_stand_on_land_a_mast_or_a_vehicle_high(drawn):
     latitudes = np.array([scene.tx_latitude for scene in drawn])
     longitudes = np.array([scene.tx_longitude for scene in drawn])
@@ -93,6 +95,7 @@ def test_receivers_stand_on_the_ground_plus_their_antenna():
     assert altitudes_m == pytest.approx(ground_m + 25, abs=1e-6)
 
 
+@pytest.mark.long
 def test_links_have_the_loss_and_the_sight_of_their_profile(drawn):
     for scene in drawn[:20]:
         lengths_m, azimuths = distance_and_azimuth(
@@ -153,6 +156,7 @@ def test_random_receivers_stand_on_land_by_preference_high():
     assert np.median(ground_m) == pytest.approx(np.quantile(heights_m, 0.5 ** (1 / 3)), rel=0.15)
 
 
+@pytest.mark.long
 def test_random_networks_over_terrain_hear_enough():
     rng, spec = np.random.default_rng(0), SceneSpec()
     reasons = Counter(

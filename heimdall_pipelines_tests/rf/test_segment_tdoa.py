@@ -67,6 +67,7 @@ def errors_us(found, delays_s=DELAYS_S):
     return [x.tdoa_us - 1e6 * (delays_s[x.b] - delays_s[x.a]) for x in found]
 
 
+@pytest.mark.long
 def test_errors_are_near_the_bound():
     ratios = []
     for sample_idx in range(30):

@@ -62,6 +62,7 @@ def test_the_uncertainty_is_that_of_the_delays():
     assert 0.8 < np.std(apart) < 1.2
 
 
+@pytest.mark.long
 def test_a_station_that_is_10_us_late_is_named_over_many_emissions():
     for key in range(2):
         rng = generator(10 + key)
@@ -74,6 +75,7 @@ def test_a_station_that_is_10_us_late_is_named_over_many_emissions():
         assert found[late].num_emissions == 40
 
 
+@pytest.mark.long
 def test_right_clocks_are_not_named_over_many_emissions():
     for key in range(2):
         rng = generator(20 + key)
@@ -94,6 +96,7 @@ def allowed(std_us):
     return dict.fromkeys(NAMES, std_us)
 
 
+@pytest.mark.long
 def test_a_wrong_clock_of_one_emission_is_named():
     named = 0
     for key in range(30):

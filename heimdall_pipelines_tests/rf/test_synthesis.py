@@ -80,6 +80,7 @@ def test_receivers_made_one_by_one_have_the_same_bytes_and_truth():
         assert heard.audio == together.audio
 
 
+@pytest.mark.long
 def test_another_process_makes_the_same_bytes():
     code = (
         "from heimdall_pipelines_tests.rf.test_synthesis import *\n"
@@ -132,6 +133,7 @@ def test_the_faded_power_of_each_chunk_is_returned():
     assert made.signal_power_dbm.std(axis=1).min() > 0.1
 
 
+@pytest.mark.long
 def test_fading_has_the_mean_power_asked_for():
     faded = [
         make_with_truth([link(**FADING)], sample_idx=n, duration_s=0.02).signal_power_dbm[0, 0] for n in range(3000)
@@ -197,6 +199,7 @@ def time_difference_s(one, other, expected_s):
     return whole / RATE_HZ + lags_s[1] + step_s / 2 * (a - c) / (a - 2 * b + c)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("snr_db", "rmse_us"), [(10.0, 0.120), (20.0, 0.041)])
 def test_two_receivers_give_the_geometric_time_difference(snr_db, rmse_us):
     errors_us, sample_idx = [], 0

@@ -64,6 +64,7 @@ def bound_us(sample_idx, snr_db):
     return 1e6 / math.sqrt(2 * np.sum(weights * omega**2))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("snr_db", [10.0, 20.0])
 def test_a_transmission_is_timed_to_the_bound(snr_db):
     rng = np.random.default_rng(7)

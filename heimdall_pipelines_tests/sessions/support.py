@@ -6,9 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from heimdall_pipelines.model.position import METHOD, StoredPosition
+from heimdall_pipelines.sessions.extraction import extract_session
 from heimdall_pipelines.sessions.importing import ImportFile, ImportOptions, ImportReport, import_session
-from heimdall_pipelines.stations.network import load_network, sync_network
+from heimdall_pipelines.stations.network import Network, load_network, sync_network
+from heimdall_pipelines.store.stations import KnownSource
 from heimdall_pipelines.store.stores import Stores
+from heimdall_pipelines_tests.remembered import Remembered
 
 RATE_HZ = 200_000.0
 
@@ -23,6 +26,31 @@ def import_files(stores: Stores, files, **options) -> ImportReport:
     sync_network(stores.database, network)
     to_import = [file if isinstance(file, ImportFile) else ImportFile(file) for file in files]
     return import_session(stores, network, to_import, ImportOptions(**options), quiet)
+
+
+def example_in(
+    stores: Stores,
+    remembered: Remembered,
+    recordings: list[Path],
+    *,
+    source: KnownSource | None = None,
+    known_source: str | None = None,
+    extracted: bool = True,
+) -> ImportReport:
+    """Leave the made-up session in empty stores, imported and extracted, and give the report of its import.
+
+    Its transmitter is ``source``, which is added to the known sources, or the one that ``known_source`` names.
+    """
+
+    def make(stores: Stores) -> ImportReport:
+        if source is not None:
+            sync_network(stores.database, Network((), (source,), {}))
+        report = import_files(stores, recordings, known_source=known_source if source is None else source.name)
+        if extracted:
+            extract_session(stores, report.session_id, quiet)
+        return report
+
+    return remembered(stores, ("example session", repr(source), known_source, extracted), make)
 
 
 def noise(num_samples: int, key: int = 0) -> np.ndarray:

@@ -13,11 +13,9 @@ from heimdall_pipelines.sessions.calibrating import CalibrationOptions, NotCalib
 from heimdall_pipelines.sessions.checks import check_session
 from heimdall_pipelines.sessions.clock_estimates import differing, station_clocks
 from heimdall_pipelines.sessions.example import SOURCE
-from heimdall_pipelines.sessions.extraction import extract_session
 from heimdall_pipelines.sessions.locating import locate_session
 from heimdall_pipelines.sessions.positions import locate_and_store
 from heimdall_pipelines.sessions.session_position import LocateOptions
-from heimdall_pipelines.stations.network import Network, sync_network
 from heimdall_pipelines.store.positions import read_positions
 from heimdall_pipelines.store.sessions import get_session
 from heimdall_pipelines.store.station_delays import (
@@ -35,12 +33,9 @@ SHIFT_NS = 30_000  # of one station's clock
 
 
 @pytest.fixture
-def example(stores, example_recordings):
+def example(example_session):
     """The example session: three stations with right clocks, a transmitter of known position."""
-    sync_network(stores.database, Network((), (SOURCE,), {}))
-    slug = import_files(stores, example_recordings, known_source=SOURCE.name).slug
-    extract_session(stores, slug, quiet)
-    return slug
+    return example_session(source=SOURCE).slug
 
 
 def execute(stores, statement, **values):

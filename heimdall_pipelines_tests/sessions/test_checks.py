@@ -13,14 +13,12 @@ from heimdall_pipelines.store.measurements import list_recordings
 from heimdall_pipelines.store.objects import ObjectLocation, ObjectStore, ObjectsUnavailableError
 from heimdall_pipelines.store.stores import Stores
 from heimdall_pipelines_tests.sealing import reseal
-from heimdall_pipelines_tests.sessions.support import import_files, quiet
+from heimdall_pipelines_tests.sessions.support import quiet
 
 
 @pytest.fixture
-def session_id(stores, example_recordings):
-    report = import_files(stores, example_recordings)
-    extract_session(stores, report.session_id, quiet)
-    return report.session_id
+def session_id(example_session):
+    return example_session().session_id
 
 
 def execute(stores, statement, **values):

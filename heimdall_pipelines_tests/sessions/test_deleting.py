@@ -71,10 +71,8 @@ NOTHING = {"recording_sessions": 0, "measurements": 0, "measurement_features": 0
 
 
 @pytest.fixture
-def session_id(stores, example_recordings):
-    imported = import_files(stores, example_recordings).session_id
-    extract_session(stores, imported, quiet)
-    return imported
+def session_id(example_session):
+    return example_session().session_id
 
 
 def test_what_goes_is_said_before_and_nothing_is_left_after(stores, session_id):

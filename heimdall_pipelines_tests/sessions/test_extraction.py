@@ -38,8 +38,8 @@ def rows_of(stores, session_id):
 
 
 @pytest.fixture
-def example(stores, example_recordings):
-    return import_files(stores, example_recordings, known_source="DCF77")
+def example(example_session):
+    return example_session(known_source="DCF77", extracted=False)
 
 
 def test_a_session_gives_one_row_per_second_with_every_station(stores, example):

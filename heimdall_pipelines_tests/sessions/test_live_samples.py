@@ -30,6 +30,7 @@ def test_without_stamps_the_least_delayed_block_gives_the_start(num_blocks):
     assert clock.uncertainty_ns == pytest.approx(truth_ns, abs=1.0 if num_blocks == 500 else 2e6)
 
 
+@pytest.mark.long
 def test_nothing_is_compiled_or_loaded_while_levels_are_measured():
     process = [sys.executable, "-m", "heimdall_pipelines_tests.sessions.measuring_process"]
     printed = subprocess.run(process, stdout=subprocess.PIPE, text=True, check=True).stdout

@@ -16,17 +16,15 @@ from heimdall_pipelines.sessions.locating import locate_session
 from heimdall_pipelines.sessions.position_files import geojson, kml
 from heimdall_pipelines.sessions.position_picture import position_png
 from heimdall_pipelines.sessions.session_position import LocateOptions, NotLocatableError
-from heimdall_pipelines.stations.network import Network, sync_network
 from heimdall_pipelines_tests.sessions.support import import_files, noise, npy_files, quiet
 
 RECORDINGS = os.environ.get("HEIMDALL_TEST_RECORDINGS")
 
 
 @pytest.fixture
-def example(stores, example_recordings):
+def example(example_session):
     """The example session: three stations with GNSS clocks, a transmitter of known position."""
-    sync_network(stores.database, Network((), (SOURCE,), {}))
-    return import_files(stores, example_recordings, known_source="example-transmitter").slug
+    return example_session(source=SOURCE, extracted=False).slug
 
 
 def test_the_example_is_located(stores, example):

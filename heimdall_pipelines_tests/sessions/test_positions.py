@@ -28,12 +28,9 @@ SEVEN = tuple(
 
 
 @pytest.fixture
-def example(stores, example_recordings):
+def example(example_session):
     """The example session, extracted: three stations with GNSS clocks, a transmitter of known position."""
-    sync_network(stores.database, Network((), (SOURCE,), {}))
-    slug = import_files(stores, example_recordings, known_source=SOURCE.name).slug
-    extract_session(stores, slug, quiet)
-    return slug
+    return example_session(source=SOURCE).slug
 
 
 def execute(stores, statement, **values):

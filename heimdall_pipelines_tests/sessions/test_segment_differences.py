@@ -10,7 +10,6 @@ from heimdall_pipelines.rf.geodesy import distance_m
 from heimdall_pipelines.sessions.example import SOURCE
 from heimdall_pipelines.sessions.extraction import extract_session
 from heimdall_pipelines.sessions.locating import LocateOptions, locate_session
-from heimdall_pipelines.stations.network import Network, sync_network
 from heimdall_pipelines_tests.datasets.support import query
 from heimdall_pipelines_tests.older_features import make_older
 from heimdall_pipelines_tests.sessions.support import import_files, noise, npy_files, quiet
@@ -21,10 +20,9 @@ COLUMN = "SELECT time_differences FROM heimdall.measurement_features ORDER BY se
 
 
 @pytest.fixture
-def example(stores, example_recordings):
+def example(example_session):
     """The example session: three stations with GNSS clocks, a transmitter of known position."""
-    sync_network(stores.database, Network((), (SOURCE,), {}))
-    return import_files(stores, example_recordings, known_source="example-transmitter").slug
+    return example_session(source=SOURCE, extracted=False).slug
 
 
 def test_the_example_has_the_time_differences_of_its_transmitter(stores, example):

@@ -13,23 +13,19 @@ from heimdall_pipelines.sessions.example import SOURCE
 from heimdall_pipelines.sessions.extraction import extract_session
 from heimdall_pipelines.sessions.positions import locate_and_store
 from heimdall_pipelines.sessions.validation import validate_session
-from heimdall_pipelines.stations.network import Network, sync_network
 from heimdall_pipelines.store.sessions import get_session
 from heimdall_pipelines.store.stale_positions import is_position_stale, stale_positions
 from heimdall_pipelines.store.station_delays import list_delays, withdraw_delays
 from heimdall_pipelines_tests.datasets.support import execute
 from heimdall_pipelines_tests.sealing import reseal
-from heimdall_pipelines_tests.sessions.support import import_files, quiet
+from heimdall_pipelines_tests.sessions.support import quiet
 from heimdall_pipelines_tests.sessions.test_positions import arrivals_us, seven_stations
 
 
 @pytest.fixture
-def extracted(stores, example_recordings):
+def extracted(example_session):
     """The example session, extracted and not located, as versions left it that knew no positions."""
-    sync_network(stores.database, Network((), (SOURCE,), {}))
-    slug = import_files(stores, example_recordings, known_source=SOURCE.name).slug
-    extract_session(stores, slug, quiet)
-    return slug
+    return example_session(source=SOURCE).slug
 
 
 @pytest.fixture

@@ -13,16 +13,14 @@ from heimdall_pipelines.store.session_digests import sealing_session
 from heimdall_pipelines.store.session_inputs import is_stale, read_extraction, stale_sessions
 from heimdall_pipelines_tests.datasets.support import execute, query
 from heimdall_pipelines_tests.older_features import make_older
-from heimdall_pipelines_tests.sessions.support import import_files, quiet
+from heimdall_pipelines_tests.sessions.support import quiet
 
 TORINO = "rx_id = 'torino'"
 
 
 @pytest.fixture
-def session_id(stores, example_recordings):
-    report = import_files(stores, example_recordings, known_source="DCF77")
-    extract_session(stores, report.session_id, quiet)
-    return report.session_id
+def session_id(example_session):
+    return example_session(known_source="DCF77").session_id
 
 
 def move(stores, table="websdr_stations", where=TORINO, change="latitude = latitude + 0.01"):

@@ -19,20 +19,19 @@ from heimdall_pipelines.store.session_health import SessionChangedError
 from heimdall_pipelines.store.sessions import SessionBeingDeletedError, SessionNotFoundError, get_session
 from heimdall_pipelines_tests.older_features import make_older
 from heimdall_pipelines_tests.sealing import reseal
-from heimdall_pipelines_tests.sessions.support import import_files, quiet
+from heimdall_pipelines_tests.sessions.support import quiet
 
 NUM_SEGMENTS = 12
 
 
 @pytest.fixture
-def imported(stores, example_recordings):
-    return import_files(stores, example_recordings).session_id
+def imported(example_session):
+    return example_session(extracted=False).session_id
 
 
 @pytest.fixture
-def session_id(stores, imported):
-    extract_session(stores, imported, quiet)
-    return imported
+def session_id(example_session):
+    return example_session().session_id
 
 
 def slug_of(stores, session_id):

@@ -74,6 +74,7 @@ def test_a_link_has_bulge_ray_and_fresnel_zone():
     assert link.is_line_of_sight == bool((link.clearance_m > 0).all())
 
 
+@pytest.mark.long
 def test_pictures_are_small_and_show_something(coverage):
     ends = LinkEnd("torino", 45.044, 7.672, 10.0), LinkEnd("genova", 44.395, 8.956, 10.0)
     link = link_profile(shipped_terrain(), *ends, 145e6)
