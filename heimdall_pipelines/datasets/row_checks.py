@@ -18,6 +18,7 @@ from heimdall_pipelines.store.iq_objects import sample_iq_key
 
 SUM_TOLERANCE = 1e-5  # relative: what is summed up is rounded to six digits
 _ALL_ATTEMPTS_OF_EVERY = 10  # samples, one; of the others only the accepted one is drawn, a third of the time
+_MOST_ATTEMPTS = 1_000_000
 _TX_COLUMNS = ("tx_latitude", "tx_longitude", "tx_altitude_m", "tx_power_dbm")
 
 
@@ -166,9 +167,11 @@ class RowChecks:
 
         Of most rows they need not be drawn: that earlier ones are rejected is a matter of the code, not of a row.
         """
-        if self._recipe is None or row.sample_idx % _ALL_ATTEMPTS_OF_EVERY == 0:
+        attempts = row.attempts or 1
+        is_possible = 1 <= attempts <= _MOST_ATTEMPTS  # unless the row was edited
+        if self._recipe is None or row.sample_idx % _ALL_ATTEMPTS_OF_EVERY == 0 or not is_possible:
             return False
-        drawn = draw_attempt(self._recipe, row.sample_idx, max(1, row.attempts or 1) - 1)
+        drawn = draw_attempt(self._recipe, row.sample_idx, attempts - 1)
         return drawn.scene is not None and difference_from_seed(truth, drawn) is None
 
     def _features(self, row: SampleRow) -> None:

@@ -121,14 +121,19 @@ def test_a_killed_worker_ends_the_check_with_what_to_do(night, monkeypatch, faul
     fault.record(detected_by="the command, which fails: worker process ended", result="nothing was changed")
 
 
-def test_all_attempts_are_drawn_of_some_samples_only(night, monkeypatch):
+@pytest.mark.parametrize("attempts", [1000, 10**20])
+def test_all_attempts_are_drawn_of_some_samples_only(night, monkeypatch, attempts):
     drawn: list[int] = []
     monkeypatch.setattr(row_checks, "redrawn", lambda recipe, row: drawn.append(row.sample_idx) or redrawn(recipe, row))
     assert found_of(night, Workers(1)).outcomes["truths_agree"].passed
     assert drawn == [0, 10, 20]
     drawn.clear()
-    execute(night, "UPDATE heimdall.measurement_features SET extraction_metadata = "
-            "jsonb_set(extraction_metadata, '{attempts}', '1000') WHERE sample_idx = 7")  # fmt: skip
+    change = "jsonb_set(extraction_metadata, '{attempts}', CAST(:attempts AS jsonb))"
+    execute(
+        night,
+        f"UPDATE heimdall.measurement_features SET extraction_metadata = {change} WHERE sample_idx = 7",
+        attempts=str(attempts),
+    )
     assert found_of(night, Workers(1)).outcomes["truths_agree"].passed
     assert drawn == [0, 7, 10, 20]
 
