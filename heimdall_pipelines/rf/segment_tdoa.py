@@ -47,7 +47,7 @@ _CLEARLY_COHERENT = 0.1  # squared correlation of two parts of 190 ms; of noise 
 _MIN_PEAK_OVER_NOISE = 9.0  # normalised correlation times the root of the number of independent samples; of noise 5.5
 _MAX_STD_US = 100.0
 _MOST_IN_LINE = 0.9  # of the signal's power, from which the strongest line is all that there is
-_MAX_AMBIGUITY = 0.95  # of the second peak, from which the greatest may be the wrong one
+_MAX_AMBIGUITY = 0.93  # of the second peak, from which the greatest may be the wrong one
 
 
 @dataclass(frozen=True, eq=False)
