@@ -154,7 +154,7 @@ def locate(
         grows with both. `ECHO_US` where many links have no line of sight; 0 for errors that are late as often as early.
     delay_spreads_us : mapping of str to float, optional
         By rx_id, as measured: the feature multipath_delay_spread_us, which is unknown where the signal is too weak.
-        With ``echo_us`` they say which receivers are late, and by how much.
+        With ``echo_us`` they say which receivers are late, and by how much; without any value as if not given.
 
     Returns
     -------
@@ -251,11 +251,10 @@ class _Loss:
         """The loss of receivers whose own deviations and delay spreads say how likely they have echoes."""
         if not echo_us > 0:
             return cls(bend, arrivals.std_s * SPEED_OF_LIGHT_M_PER_S, np.zeros((arrivals.std_s.size, 3)))
-        spreads_us = None
-        if delay_spreads_us is not None:
-            spreads = [delay_spreads_us.get(receiver.rx_id) for receiver in arrivals.receivers]
-            spreads_us = np.array([math.nan if spread is None else spread for spread in spreads])
-        std_s, echoes = densities_of_errors(arrivals.own_std_s, arrivals.std_s, spreads_us, echo_us)
+        spreads = [(delay_spreads_us or {}).get(receiver.rx_id) for receiver in arrivals.receivers]
+        spreads_us = np.array([math.nan if spread is None else spread for spread in spreads])
+        given_us = spreads_us if np.isfinite(spreads_us).any() else None
+        std_s, echoes = densities_of_errors(arrivals.own_std_s, arrivals.std_s, given_us, echo_us)
         echoes[:, 1:] *= SPEED_OF_LIGHT_M_PER_S
         return cls(bend, std_s * SPEED_OF_LIGHT_M_PER_S, echoes)
 
