@@ -12,7 +12,7 @@ from heimdall_pipelines.rf.philox import compiled
 LINE_M, GROUND_M = 250e3, 350e3
 GRID = 48  # points a side of the first search
 MAX_STARTS = 6
-_A_M, _ES = 6_378_137.0, 0.0066943799901413165  # WGS84
+A_M, ES = 6_378_137.0, 0.0066943799901413165  # WGS84
 _MAX_STEPS = 60
 _CONVERGED_M = 1e-4
 _MOST_FOR_TRIPLES = 12  # receivers, of which every three are tried
@@ -35,9 +35,9 @@ def earth_centred_m(lat_deg: float, lon_deg: float, alt_m: float) -> tuple[float
     """
     lat, lon = math.radians(lat_deg), math.radians(lon_deg)
     sine = math.sin(lat)
-    normal_m = _A_M / math.sqrt(1 - _ES * sine * sine)
+    normal_m = A_M / math.sqrt(1 - ES * sine * sine)
     from_axis_m = (normal_m + alt_m) * math.cos(lat)
-    return from_axis_m * math.cos(lon), from_axis_m * math.sin(lon), (normal_m * (1 - _ES) + alt_m) * sine
+    return from_axis_m * math.cos(lon), from_axis_m * math.sin(lon), (normal_m * (1 - ES) + alt_m) * sine
 
 
 @compiled
@@ -128,8 +128,8 @@ def _ground_path(
         return math.hypot(chord_m, receivers[i, 6] - alt_m), 0.0, 0.0
     east, north = east_m / flat_m, north_m / flat_m
     half_way = 0.5 * (lat + math.radians(receivers[i, 7]))
-    root = 1 - _ES * math.sin(half_way) ** 2
-    meridian_m, normal_m = _A_M * (1 - _ES) / root**1.5, _A_M / math.sqrt(root)
+    root = 1 - ES * math.sin(half_way) ** 2
+    meridian_m, normal_m = A_M * (1 - ES) / root**1.5, A_M / math.sqrt(root)
     # By Clairaut's relation the direction half way has this part to the east.
     turned = max(min(east * cos_lat / max(math.cos(half_way), 1e-6), 1.0), -1.0)
     radius_m = 1 / ((1 - turned * turned) / meridian_m + turned * turned / normal_m)
@@ -320,10 +320,10 @@ def _moved(
 ) -> tuple[float, float]:
     """A place so many m away, within the area."""
     sine = math.sin(math.radians(lat_deg))
-    root = 1 - _ES * sine * sine
-    lat = lat_deg + math.degrees(north_m * root**1.5 / (_A_M * (1 - _ES)))
+    root = 1 - ES * sine * sine
+    lat = lat_deg + math.degrees(north_m * root**1.5 / (A_M * (1 - ES)))
     cosine = max(math.cos(math.radians(lat_deg)), 1e-9)
-    lon = lon_deg + min(max(math.degrees(east_m * math.sqrt(root) / (_A_M * cosine)), -180.0), 180.0)
+    lon = lon_deg + min(max(math.degrees(east_m * math.sqrt(root) / (A_M * cosine)), -180.0), 180.0)
     lat = min(max(lat, area[0]), area[1])
     beside = (lon - area[2] + 180) % 360 - 180
     if area[3] < 180:

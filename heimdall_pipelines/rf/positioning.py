@@ -15,6 +15,7 @@ from heimdall_pipelines.rf.arrival_loss import best_instant_m
 from heimdall_pipelines.rf.arrivals import MIN_RECEIVERS, Arrivals, PositionError, Receiver, arrival_times
 from heimdall_pipelines.rf.echo_model import densities_of_errors
 from heimdall_pipelines.rf.geodesy import SPEED_OF_LIGHT_M_PER_S
+from heimdall_pipelines.rf.position_posterior import middle_and_covariance
 from heimdall_pipelines.rf.tdoa import TimeDifference
 
 __all__ = [
@@ -32,7 +33,7 @@ _SAME_PLACE_M = 100.0
 _MEAN_WEIGHT = 0.790
 _MEAN_WEIGHTED_SQUARE = 0.565
 _STATED_DEGREES_OF_FREEDOM = 16  # that the stated standard deviations count for, beside the residuals
-_ECHO_DEGREES_OF_FREEDOM = 4  # a few receivers without echoes decide, and which they are is not certain
+_ECHO_DEGREES_OF_FREEDOM = 6  # a few receivers without echoes decide, and which they are is not certain
 _PLAUSIBLE = 9.0  # second solutions: greatest excess of the sum of squared normalised residuals
 _WGS84 = pyproj.Geod(ellps="WGS84")
 
@@ -57,6 +58,11 @@ class Area:
     def width_deg(self) -> float:
         """Extent in longitude."""
         return (self.east - self.west) % 360 or 360.0
+
+    def row(self) -> NDArray[np.float64]:
+        """South, north, middle longitude and half the width, as the kernels take it."""
+        half = self.width_deg / 2
+        return np.array([self.south, self.north, self.west + half, half])
 
     @classmethod
     def around(cls, latitudes: ArrayLike, longitudes: ArrayLike) -> "Area":
@@ -103,7 +109,7 @@ class PositionFix:
     left_out : dict of str to str
         Receivers that were not used, with the reason.
     second : tuple of (float, float) or None
-        Another position that explains the time differences about as well.
+        Another position that explains the time differences about as well; with echoes, outside the ellipse.
     is_at_edge : bool
         The position lies at the edge of the area: the transmitter may be outside it.
     """
@@ -148,7 +154,7 @@ def locate(
         grows with both. `ECHO_US` where many links have no line of sight; 0 for errors that are late as often as early.
     delay_spreads_us : mapping of str to float, optional
         By rx_id, as measured: the feature multipath_delay_spread_us, which is unknown where the signal is too weak.
-        With ``echo_us`` they say which receivers are late, and by how much.
+        With ``echo_us`` they say which receivers are late, and by how much; without any value as if not given.
 
     Returns
     -------
@@ -169,7 +175,9 @@ def locate(
     by an exponentially distributed delay besides, or, one in a hundred, anything (`echo_model`). Echoes make the delay
     vary as they fade, and the amplitude vary over the channel, so that receivers of a greater standard deviation or
     delay spread have them more often and longer. Of up to twelve receivers every three give a start, since they may be
-    the only ones without an echo.
+    the only ones without an echo. Of several minima a narrow one may be the lowest and yet hold little of the density:
+    the position is the one whose expected distance is least, and the ellipse has the density's covariance
+    (`position_posterior`).
 
     Paths are straight lines up to 250 km, geodesics with the difference of the altitudes from 350 km on, where nothing
     is in line of sight. The covariance is ``s^2 c^2 (H^T W H)^-1`` with H = [u_i, 1] and W the weights (Torrieri,
@@ -182,26 +190,28 @@ def locate(
     loss = _Loss.of(arrivals, _BEND, echo_us, delay_spreads_us)
     found = loss.search(arrivals, area, tx_altitude_m)
     solutions = [
-        (float(row[0]), float(row[1]), float((row[2] + 180) % 360 - 180))
-        for row in found[np.argsort(found[:, 0])]
-        if np.isfinite(row[0])
+        (float(row[0]), float(row[1]), float((row[2] + 180) % 360 - 180)) for row in found if np.isfinite(row[0])
     ]
     cost, lat, lon = solutions[0]
-    second = next(
-        (
-            (other_lat, other_lon)
-            for other_cost, other_lat, other_lon in solutions[1:]
-            if other_cost - cost < _PLAUSIBLE
-            and not _is_at_edge(area, other_lat, other_lon)
-            and _WGS84.inv(lon, lat, other_lon, other_lat)[2] > _SAME_PLACE_M
-        ),
-        None,
-    )
+    is_at_edge, apart_m = _is_at_edge(area, lat, lon), _SAME_PLACE_M
     residuals_s, design = _excess_delays(arrivals, lat, lon, tx_altitude_m, loss)
+    ellipse = loss.ellipse(arrivals, design, residuals_s)
+    if loss.echoes.any():
+        lat, lon, covariance_m2 = loss.middle(arrivals, found, area, tx_altitude_m)
+        residuals_s, _ = _excess_delays(arrivals, lat, lon, tx_altitude_m, loss)
+        ellipse = _axes(covariance_m2, _quantile(_ECHO_DEGREES_OF_FREEDOM))
+        apart_m = max(apart_m, ellipse.semi_major_m)  # minima in the ellipse are part of the position's density
+    others = [
+        (other_lat, other_lon)
+        for other_cost, other_lat, other_lon in solutions
+        if other_cost - cost < _PLAUSIBLE
+        and not _is_at_edge(area, other_lat, other_lon)
+        and _WGS84.inv(lon, lat, other_lon, other_lat)[2] > apart_m
+    ]
     return PositionFix(
         latitude=lat,
         longitude=lon,
-        ellipse=loss.ellipse(arrivals, design, residuals_s),
+        ellipse=ellipse,
         residuals_us={
             receiver.rx_id: round(float(residual) * 1e6, 3)
             for receiver, residual in zip(arrivals.receivers, residuals_s, strict=True)
@@ -209,8 +219,8 @@ def locate(
         rms_residual_us=round(float(np.sqrt(np.mean(residuals_s**2))) * 1e6, 3),
         used=tuple(receiver.rx_id for receiver in arrivals.receivers),
         left_out=left_out,
-        second=second,
-        is_at_edge=_is_at_edge(area, lat, lon),
+        second=others[0] if others else None,
+        is_at_edge=is_at_edge,
     )
 
 
@@ -223,8 +233,7 @@ class _Loss:
     bend : float
     std_m : ndarray of float64, shape (num_receivers,)
         Deviations of arrival times without echoes, in m of light's way.
-    echoes : ndarray of float64, shape (num_receivers, 3)
-        See `arrival_loss.loss_of`.
+    echoes : ndarray of float64, shape (num_receivers, 3), see `arrival_loss.loss_of`
     """
 
     bend: float
@@ -242,39 +251,35 @@ class _Loss:
         """The loss of receivers whose own deviations and delay spreads say how likely they have echoes."""
         if not echo_us > 0:
             return cls(bend, arrivals.std_s * SPEED_OF_LIGHT_M_PER_S, np.zeros((arrivals.std_s.size, 3)))
-        spreads_us = None
-        if delay_spreads_us is not None:
-            spreads = [delay_spreads_us.get(receiver.rx_id) for receiver in arrivals.receivers]
-            spreads_us = np.array([math.nan if spread is None else spread for spread in spreads])
-        std_s, echoes = densities_of_errors(arrivals.own_std_s, arrivals.std_s, spreads_us, echo_us)
+        spreads = [(delay_spreads_us or {}).get(receiver.rx_id) for receiver in arrivals.receivers]
+        spreads_us = np.array([math.nan if spread is None else spread for spread in spreads])
+        given_us = spreads_us if np.isfinite(spreads_us).any() else None
+        std_s, echoes = densities_of_errors(arrivals.own_std_s, arrivals.std_s, given_us, echo_us)
         echoes[:, 1:] *= SPEED_OF_LIGHT_M_PER_S
         return cls(bend, std_s * SPEED_OF_LIGHT_M_PER_S, echoes)
 
     def search(self, arrivals: Arrivals, area: Area, tx_altitude_m: float) -> NDArray[np.float64]:
-        """Minima: rows of loss, latitude, longitude and instant."""
-        half = area.width_deg / 2
-        return np.asarray(
-            position_search.search(
-                _rows(arrivals.receivers),
-                arrivals.times_s * SPEED_OF_LIGHT_M_PER_S,
-                self.std_m,
-                float(tx_altitude_m),
-                np.array([area.south, area.north, area.west + half, half]),
-                self.bend,
-                self.echoes,
-            )
-        )
+        """Minima by ascending loss: rows of loss, latitude, longitude and instant."""
+        found = position_search.search(*self._inputs(arrivals, tx_altitude_m), area.row(), self.bend, self.echoes)
+        return np.asarray(found[np.argsort(found[:, 0])])
+
+    def middle(
+        self, arrivals: Arrivals, found: NDArray[np.float64], area: Area, tx_altitude_m: float
+    ) -> tuple[float, float, NDArray[np.float64]]:
+        """Place in the middle of the density, and the covariance around it, m^2."""
+        inputs = self._inputs(arrivals, tx_altitude_m)
+        lat, lon, covariance_m2 = middle_and_covariance(found, *inputs, area.row(), self.echoes)
+        return lat, (lon + 180) % 360 - 180, covariance_m2
+
+    def _inputs(
+        self, arrivals: Arrivals, tx_altitude_m: float
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], float]:
+        return _rows(arrivals.receivers), arrivals.times_s * SPEED_OF_LIGHT_M_PER_S, self.std_m, float(tx_altitude_m)
 
     def ellipse(self, arrivals: Arrivals, design: NDArray[np.float64], residuals_s: NDArray[np.float64]) -> Ellipse:
-        """Confidence ellipse from the weights and the residuals found."""
+        """Confidence ellipse from the weights and the residuals found, without echoes."""
         spare = len(residuals_s) - MIN_RECEIVERS
         known = _STATED_DEGREES_OF_FREEDOM
-        share, echo_m, late_std_m = self.echoes.T
-        if share.any():
-            # Variance of an arrival that may be late; the mean square of an exponential delay is twice its mean's.
-            variances_m2 = (1 - share) * self.std_m**2 + share * (late_std_m**2 + (2 - share) * echo_m**2)
-            weights = SPEED_OF_LIGHT_M_PER_S**2 / variances_m2
-            return _axes(_covariance(design, weights), _quantile(_ECHO_DEGREES_OF_FREEDOM))
         weights = 1 / np.sqrt(1 + (residuals_s / arrivals.std_s) ** 2) / arrivals.std_s**2
         variance = (known + float(np.sum(weights * residuals_s**2)) / _MEAN_WEIGHTED_SQUARE) / (known + spare)
         return _axes(_covariance(design, weights / _MEAN_WEIGHT), math.sqrt(variance) * _quantile(known + spare))
@@ -299,8 +304,7 @@ def least_squares(
     """
     area = area or Area.around([x.latitude for x in arrivals.receivers], [x.longitude for x in arrivals.receivers])
     loss = _Loss.of(arrivals, _NO_BEND)
-    found = loss.search(arrivals, area, tx_altitude_m)
-    _, lat, lon, _ = found[int(np.argmin(found[:, 0]))].tolist()
+    _, lat, lon, _ = loss.search(arrivals, area, tx_altitude_m)[0].tolist()
     residuals_s, _ = _excess_delays(arrivals, lat, lon, tx_altitude_m, loss)
     return lat, (lon + 180) % 360 - 180, residuals_s
 
