@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help:
 	@echo "make demo    everything once: servers, sessions, features, checks, a dataset (RECORDINGS=folder: your recordings)"
 	@echo "make dev     the Dagster UI and its daemon on this machine, until Ctrl-C"
-	@echo "make test    the tests, against real servers    make test-fast   only tests without servers, in a minute"
+	@echo "make test    the tests, against real servers    make test-fast   most tests without servers, in a minute"
 	@echo "make reliability   all injected faults, including slow tests; updates their table in docs/reliability.md"
 	@echo "make lint    ruff    make types   mypy    make bench   speed and memory    make lock   update the lock files"
 	@echo "make docs    the site, in site/   make notebooks   run them, update pictures   make coverage   report in htmlcov/"
