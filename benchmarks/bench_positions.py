@@ -88,7 +88,7 @@ def run() -> Iterator[tuple[str, float, str]]:
     yield from beside_the_bound(clear)
     flat = scenes(recipe(False, terrain="none", multipath=False, receiver_clock_ns=0.0), NUM_ECHOES)
     errors_m, _ = located(
-        flat, lambda one: locate(one.receivers, one.differences, **altitude_of(one), systematic_us=0.1)
+        flat, lambda one: locate(one.receivers, one.differences, **altitude_of(one), systematic_us=0.0)
     )
     yield "multipath off, median", float(np.median(errors_m)), "m, limit 15"
     yield "multipath off, 90 %", float(np.percentile(errors_m, 90)), "m, limit 80"
