@@ -32,7 +32,8 @@ DATASET_CHECKS: dict[str, tuple[Severity, str]] = {
     ),
     "triangles_close": (
         "ERROR",
-        "Time differences around each triangle of receivers add up to 0 within 10 us and eight standard deviations.",
+        "Time differences around each triangle of receivers, with correlations of 0.3 or more, add up to 0 within "
+        "10 us and eight standard deviations.",
     ),
     "estimates_agree_with_truth": (
         "WARN",

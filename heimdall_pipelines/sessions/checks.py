@@ -31,7 +31,8 @@ SESSION_CHECKS: dict[str, tuple[Severity, str]] = {
     ),
     "triangles_close": (
         "WARN",
-        "Time differences around each triangle of stations add up to 0 within 20 us and eight standard deviations.",
+        "Time differences around each triangle of stations, with correlations of 0.3 or more, add up to 0 within 20 us "
+        "and eight standard deviations.",
     ),
     "objects_agree": (
         "ERROR",
