@@ -142,13 +142,13 @@ def _check(task: _Task) -> _Checked:
     return _Checked(task.number, tuple(present), found, checks.sums)
 
 
-def _in_order(results: Iterator[_Checked | None], idle: Callable[[], None]) -> Iterator[_Checked]:
-    """Results in the order of their tasks; `idle` is called while there are none."""
+def _in_order(results: Iterator[_Checked | None], progress: Callable[[], None]) -> Iterator[_Checked]:
+    """Results in the order of their tasks; `progress` is called while the workers are busy."""
     waiting: dict[int, _Checked] = {}
     number = 0
     for result in results:
         if result is None:
-            idle()
+            progress()
             continue
         waiting[result.number] = result
         while number in waiting:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-METHOD = "tdoa soft-L1 1"  # the estimator of rf/positioning.py, counted up where its results change
+METHOD = "tdoa soft-L1 2"  # the estimator of rf/positioning.py, counted up where its results change
 
 
 @dataclass(frozen=True)
