@@ -1,10 +1,12 @@
 """The servers are waited for as long as they live: no time is too long, and an end is not waited for."""
 
+import contextlib
 import logging
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import psutil
 import pytest
 
 from heimdall_pipelines.local import processes
@@ -22,7 +24,8 @@ def server():
         made.start(PASSWORD)
         yield made, folder.home.parent / "postgres" / "data"
         for process in servers_of("postgres", folder.home.parent / "postgres" / "data"):
-            process.send_signal(signal.SIGCONT)
+            with contextlib.suppress(psutil.NoSuchProcess):  # a server's workers come and go
+                process.send_signal(signal.SIGCONT)
         made.stop()
 
 
