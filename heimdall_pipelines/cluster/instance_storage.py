@@ -1,9 +1,12 @@
-"""Dagster's storage in PostgreSQL; an unavailable server gives one message instead of a traceback of 200 lines."""
+"""Dagster's storage in PostgreSQL; no server, or no settings of one, gives two lines instead of a long traceback."""
 
 import logging
+import os
 from typing import Any
 
 import click
+from dagster import Field
+from dagster._config import UserConfigSchema, process_config, resolve_to_config_type
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
 
@@ -18,6 +21,11 @@ class InstanceStorage(DagsterPostgresStorage):
     """The same as `storage: postgres:` of dagster.yaml, with the same configuration."""
 
     @classmethod
+    def config_type(cls) -> UserConfigSchema:
+        """Accept any value: variables are read in `from_config_value`, where one that is not set has a message."""
+        return {"postgres_db": Field(dict)}
+
+    @classmethod
     def from_config_value(  # type: ignore[override]
         cls, inst_data: ConfigurableClassData | None, config_value: Any
     ) -> DagsterPostgresStorage:
@@ -26,8 +34,19 @@ class InstanceStorage(DagsterPostgresStorage):
         Raises
         ------
         InstanceStorageError
-            The server is unavailable, refuses, or does not have the database.
+            A variable is not set; the server is unavailable, refuses, or does not have the database.
         """
+        unset = [name for name in _variables(config_value["postgres_db"]) if name not in os.environ]
+        if unset:
+            raise InstanceStorageError(
+                f"Dagster's database is unknown: {', '.join(unset)} {'is' if len(unset) == 1 else 'are'} not set.\n"
+                'On one machine start the servers (heimdall dev), then: eval "$(heimdall env)". Elsewhere set them.'
+            )
+        checked = process_config(resolve_to_config_type(super().config_type()), config_value)
+        if not checked.success:
+            problems = "; ".join(error.message.partition("\n\nStack Trace")[0] for error in checked.errors or [])
+            raise InstanceStorageError(f"dagster.yaml, storage: {problems}")
+        config_value = checked.value
         root = logging.getLogger()
         root.addFilter(_is_no_retry)  # each of Dagster's attempts would log three lines
         try:
@@ -43,6 +62,11 @@ class InstanceStorage(DagsterPostgresStorage):
             ) from None
         finally:
             root.removeFilter(_is_no_retry)
+
+
+def _variables(config: dict[str, Any]) -> list[str]:
+    """Names of the environment variables that a configuration refers to."""
+    return [value["env"] for value in config.values() if isinstance(value, dict) and "env" in value]
 
 
 def _is_no_retry(record: logging.LogRecord) -> bool:
