@@ -79,7 +79,7 @@ class MakingProgress:
 
     def _state(self, num_made: int, num_accepted: int, attempts: int) -> str:
         elapsed_s = time.monotonic() - self._began
-        parts = [f"{num_made}/{self._num_samples} samples"]
+        parts = [f"{num_made} of {self._num_samples} samples"]
         if num_made:
             parts.append(f"{num_made / elapsed_s:.0f} samples/s")
         if attempts:

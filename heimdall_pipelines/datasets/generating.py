@@ -94,7 +94,7 @@ class BatchProgress:
         left_s = (self.num_samples - self.num_made) / self.samples_per_s if self.num_made else None
         return (
             f"{self.partition_key}: {self.num_made} of {self.num_samples} samples, {self.samples_per_s:.0f} samples/s, "
-            f"{self.acceptance:.0%} accepted" + ("" if left_s is None else f", {left_s:.0f} s left")
+            f"{self.acceptance:.0%} of scenes accepted" + ("" if left_s is None else f", {left_s:.0f} s left")
         )
 
 

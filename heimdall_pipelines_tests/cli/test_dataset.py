@@ -116,7 +116,7 @@ def test_a_dataset_is_created_expanded_listed_and_shown(heimdall, create, stores
     assert code == 0
     assert "expanded: dataset night from 5 to 15 samples in 2 batches" in out
     assert "generated: 10 samples in 2 batches, 70 IQ objects" in out
-    assert err.startswith("night: 10/10 samples, ")
+    assert err.startswith("night: 10 of 10 samples, ")
     assert err.count("\n") == 1, "lines of progress come every few seconds, and at the end"
 
     dataset = get_dataset(stores.database, "night")

@@ -471,13 +471,13 @@ def test_progress_goes_from_scenes_to_samples_and_ends_with_all(stores, two_work
     last = told[-1]
     assert 0 < last.acceptance <= 1
     assert last.samples_per_s > 0
-    assert re.fullmatch(r"night__00000: 25 of 25 samples, \d+ samples/s, \d+% accepted, 0 s left", str(last))
+    assert re.fullmatch(r"night__00000: 25 of 25 samples, \d+ samples/s, \d+% of scenes accepted, 0 s left", str(last))
     assert re.fullmatch(r"night__00000: 3 of 25 scenes drawn, \d+% of \d+ attempts accepted", str(told[2]))
 
 
 def test_progress_before_anything_is_made_can_be_read():
     assert str(BatchProgress("night__00000", 10, 10, 0, 12, 0.0)) == (
-        "night__00000: 0 of 10 samples, 0 samples/s, 83% accepted"
+        "night__00000: 0 of 10 samples, 0 samples/s, 83% of scenes accepted"
     )
     assert BatchProgress("night__00000", 10, 0, 0, 0, 0.0).acceptance == 1
 
