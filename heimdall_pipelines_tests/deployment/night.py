@@ -26,7 +26,7 @@ from heimdall_pipelines_tests.integrity import failed
 from heimdall_pipelines_tests.test_synthetic_whole_way import ask_for_dataset
 
 MAKE, SUMMARISE = "make_synthetic_batches", "summarise_synthetic_dataset"
-BATCHES, BATCH_SIZE = 20, 2
+BATCHES, BATCH_SIZE = 10, 2
 SAMPLES = BATCHES * BATCH_SIZE
 NIGHT = SMALL | {"target_num_samples": SAMPLES, "batch_size": BATCH_SIZE, "seed": 0, "dataset_type": "iq_raw"}
 COMMITTED_BEFORE = 3  # batches
