@@ -6,6 +6,7 @@ deployment (where the operator sets them). Nothing else in the project reads the
 
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -198,6 +199,11 @@ def load_settings(**overrides: Any) -> Settings:
         Names each missing or malformed variable and its expected content; never shows a value.
     """
     return _load(Settings, overrides)
+
+
+def unset_variables(names: Iterable[str]) -> list[str]:
+    """Return those of the variables that are not set, for the configuration files that refer to them."""
+    return [name for name in names if name not in os.environ]
 
 
 def load_local_settings() -> LocalSettings:

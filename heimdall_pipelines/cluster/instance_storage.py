@@ -1,7 +1,6 @@
 """Dagster's storage in PostgreSQL; no server, or no settings of one, gives two lines instead of a long traceback."""
 
 import logging
-import os
 from typing import Any
 
 import click
@@ -11,6 +10,7 @@ from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
 
 from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.settings import unset_variables
 
 
 class InstanceStorageError(click.ClickException, HeimdallError):
@@ -36,7 +36,7 @@ class InstanceStorage(DagsterPostgresStorage):
         InstanceStorageError
             A variable is not set; the server is unavailable, refuses, or does not have the database.
         """
-        unset = [name for name in _variables(config_value["postgres_db"]) if name not in os.environ]
+        unset = unset_variables(_variables(config_value["postgres_db"]))
         if unset:
             raise InstanceStorageError(
                 f"Dagster's database is unknown: {', '.join(unset)} {'is' if len(unset) == 1 else 'are'} not set.\n"

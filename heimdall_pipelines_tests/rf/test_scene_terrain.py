@@ -133,7 +133,8 @@ def test_echoes_follow_the_sight_that_the_ground_leaves(drawn):
 
 
 def test_equal_generators_draw_equal_scenes_over_terrain():
-    assert scenes(5) == scenes(5)
+    # As text: the mean SNR of a scene that no receiver detects is NaN, which equals itself in no comparison.
+    assert repr(scenes(5)) == repr(scenes(5))
     assert scenes(1) != scenes(1, seed=1)
 
 
