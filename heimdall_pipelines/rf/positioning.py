@@ -20,7 +20,7 @@ from heimdall_pipelines.rf.tdoa import TimeDifference
 
 __all__ = [
     "MIN_RECEIVERS", "Area", "Arrivals", "Ellipse", "PositionError", "PositionFix", "Receiver", "arrival_times",
-    "excess_delays", "least_squares", "locate", "log_likelihood", "position_bound",
+    "excess_delays", "least_squares", "locate", "log_likelihood",
 ]  # fmt: skip
 
 CONFIDENCE = 0.95
@@ -346,31 +346,6 @@ def log_likelihood(
         float(np.ptp(latitudes)) * 111e3 / latitudes.shape[0] / 2,
     )
     return -0.5 * losses.reshape(latitudes.shape)
-
-
-def position_bound(
-    tx_latitude: float, tx_longitude: float, receivers: Sequence[Receiver], std_us: ArrayLike
-) -> Ellipse:
-    """Cramer-Rao bound of the position as an ellipse of 95 %.
-
-    Parameters
-    ----------
-    tx_latitude, tx_longitude : float
-        Degrees.
-    receivers : sequence of Receiver
-    std_us : array_like of float, shape (num_receivers,)
-        Standard deviation of each arrival time.
-
-    Raises
-    ------
-    PositionError
-        Fewer than three receivers, or a geometry that does not determine a position.
-    """
-    if len(receivers) < MIN_RECEIVERS:
-        raise PositionError(f"a position needs {MIN_RECEIVERS} receivers, not {len(receivers)}")
-    _, design = _paths(receivers, tx_latitude, tx_longitude, 0.0)
-    weights = 1 / (np.asarray(std_us, float) * 1e-6) ** 2
-    return _axes(_covariance(design, weights), math.sqrt(-2 * math.log(1 - CONFIDENCE)))
 
 
 def excess_delays(
