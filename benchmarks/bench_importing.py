@@ -6,7 +6,6 @@ a second of samples. A repeated import would be recognised, so its session is de
 
 import json
 import os
-import resource
 import struct
 import subprocess
 import sys
@@ -17,7 +16,7 @@ import numpy as np
 
 from benchmarks.bench_sessions import opened_stores, write_raw
 from benchmarks.rounds import SMALL, compare
-from benchmarks.stack import scratch_folder
+from benchmarks.stack import peak_mb, scratch_folder
 
 STORED_BYTES = 40_000_000 if SMALL else 1_000_000_000
 LONG_FILE_BYTES = 4 << 30
@@ -139,14 +138,6 @@ def inspection_s(path):
     begun = time.perf_counter()
     subprocess.run(command, check=True, capture_output=True)
     return time.perf_counter() - begun
-
-
-def peak_mb():
-    """Peak memory of this process alone; the one that getrusage tells counts that of the process that started it."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        return int(next(line for line in status.read_text().splitlines() if line.startswith("VmHWM")).split()[1]) / 1e3
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # in bytes on macOS
 
 
 def write_long(path):

@@ -6,7 +6,6 @@ modulated signal at each station, later by the true delay, in noise.
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -15,7 +14,7 @@ import numpy as np
 
 from benchmarks.bench_sessions import import_session_of, opened_stores
 from benchmarks.rounds import SMALL
-from benchmarks.stack import scratch_folder
+from benchmarks.stack import peak_mb, scratch_folder
 
 DURATION_S = 20 if SMALL else 3600
 RATE_HZ = 12_000.0
@@ -91,15 +90,10 @@ def _quiet(_line):
 
 
 def _measured(work):
-    before = _cpu_s()
+    before = time.process_time()
     begun = time.perf_counter()
     result = work()
-    return result | {"cpu_s": _cpu_s() - before, "seconds": time.perf_counter() - begun}
-
-
-def _cpu_s():
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
+    return result | {"cpu_s": time.process_time() - before, "seconds": time.perf_counter() - begun}
 
 
 def in_fresh_process(environment, what, *arguments):
@@ -158,6 +152,4 @@ if __name__ == "__main__":
         "locate": locate,
     }[sys.argv[1]]
     result = called(*json.loads(sys.argv[2]))
-    scale = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, in KiB elsewhere
-    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 1e6
-    print(json.dumps(result | {"peak_mb": peak_mb}))
+    print(json.dumps(result | {"peak_mb": peak_mb()}))

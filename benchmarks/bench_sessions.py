@@ -5,7 +5,6 @@ Memory is that of a fresh process per case, so that one case does not hide in an
 
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.stack import scratch_folder
+from benchmarks.stack import peak_mb, scratch_folder
 
 RUNS = 3
 SESSION_S = 29.0
@@ -148,6 +147,4 @@ if __name__ == "__main__":
     begun = time.perf_counter()
     result = called(*json.loads(sys.argv[2]))
     seconds = time.perf_counter() - begun
-    scale = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, in KiB elsewhere
-    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 1e6
-    print(json.dumps(result | {"seconds": seconds, "peak_mb": peak_mb}))
+    print(json.dumps(result | {"seconds": seconds, "peak_mb": peak_mb()}))

@@ -1,6 +1,7 @@
 """The folder and the embedded stack that a benchmark has for itself, and the end of everything that it started."""
 
 import os
+import resource
 import shutil
 import signal
 import sys
@@ -62,6 +63,19 @@ def scratch_folder() -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def memory_mb(field: str, process: int | str = "self") -> float:
+    """Memory of a process by a field of its status on Linux, such as VmRSS or RssAnon; 0 of one that has ended."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    return next((int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(f"{field}:")), 0.0)
+
+
+def peak_mb() -> float:
+    """Peak memory of this process alone: on Linux ru_maxrss begins at that of the process that started it."""
+    if Path("/proc/self/status").exists():
+        return memory_mb("VmHWM")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # in bytes on macOS
 
 
 @contextmanager
