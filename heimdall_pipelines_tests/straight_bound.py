@@ -18,7 +18,7 @@ def straight_bound(
 ) -> tuple[float, float, float]:
     """Ellipse of 95 %: semi-axes in m and azimuth of the larger one in degrees, from each receiver's deviation."""
     arrivals = Arrivals(list(receivers), np.zeros(len(receivers)), std_s, std_s)
-    _, design = excess_delays(arrivals, lat_deg, lon_deg, 0.0)
+    _, design = excess_delays(arrivals, lat_deg, lon_deg)
     information = design.T @ (design / (std_s[:, None] * SPEED_OF_LIGHT_M_PER_S) ** 2)
     variances, axes = np.linalg.eigh(np.linalg.inv(information)[:2, :2])
     minor_m, major_m = math.sqrt(-2 * math.log(0.05)) * np.sqrt(variances)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from heimdall_pipelines.rf.arrival_loss import loss_of
 from heimdall_pipelines.rf.philox import compiled
-from heimdall_pipelines.rf.position_search import A_M, ES, fill_paths
+from heimdall_pipelines.rf.position_search import A_M, ES, ArrivalProblem, fill_paths
 
 _NUM_DRAWS: Final = 192  # around each minimum
 _MOST_CENTRES: Final = 6
@@ -20,13 +20,7 @@ _SHARES: Final = (0.75, 0.25)
 
 
 def middle_and_covariance(
-    found: NDArray[np.float64],
-    receivers: NDArray[np.float64],
-    times_m: NDArray[np.float64],
-    std_m: NDArray[np.float64],
-    alt_m: float,
-    area: NDArray[np.float64],
-    echoes: NDArray[np.float64],
+    found: NDArray[np.float64], problem: ArrivalProblem
 ) -> tuple[float, float, NDArray[np.float64]]:
     """Place whose expected distance to the transmitter is least, and the mean square distances from it.
 
@@ -34,8 +28,8 @@ def middle_and_covariance(
     ----------
     found : ndarray of float64, shape (num_found, 4)
         Minima by ascending loss, see `position_search.search`.
-    receivers, times_m, std_m, alt_m, area, echoes
-        As of `position_search.search`, with echoes.
+    problem : ArrivalProblem
+        That was searched, with echoes.
 
     Returns
     -------
@@ -52,7 +46,7 @@ def middle_and_covariance(
     "Optimally combining sampling techniques for Monte Carlo rendering", SIGGRAPH 1995). The draws are fixed, so that
     the result is the same each time. The middle is the geometric median (Weiszfeld, Tohoku Math. J. 43, 1937).
     """
-    drawn = _draw(found, receivers, times_m, std_m, alt_m, area, echoes, _STANDARD_DRAWS)
+    drawn = _draw(found, problem, _STANDARD_DRAWS)
     east_m, north_m = _middle(drawn)
     offsets = drawn[:, :2] - (east_m, north_m)
     north_per_deg, east_per_deg = _metres_per_deg(float(found[0, 1]))
@@ -75,17 +69,9 @@ _STANDARD_DRAWS: Final = _standard_draws()
 
 
 @compiled
-def _draw(
-    found: NDArray[np.float64],
-    receivers: NDArray[np.float64],
-    times_m: NDArray[np.float64],
-    std_m: NDArray[np.float64],
-    alt_m: float,
-    area: NDArray[np.float64],
-    echoes: NDArray[np.float64],
-    draws: NDArray[np.float64],
-) -> NDArray[np.float64]:
+def _draw(found: NDArray[np.float64], problem: ArrivalProblem, draws: NDArray[np.float64]) -> NDArray[np.float64]:
     """Places drawn: east and north of the first minimum, m, and weights that add up to 1."""
+    receivers, times_m, std_m, alt_m, area, _, echoes = problem
     num = times_m.size
     path_m, design = np.empty(num), np.empty((num, 3))
     lat_0, lon_0 = found[0, 1], found[0, 2]
