@@ -26,9 +26,9 @@ WIDE_RATE_HZ, CHANNEL_HZ, WIDE_S = 10e6, 200e3, 1.0 if SMALL else 10.0
 NOON_NS = 1_767_268_800 * 10**9
 
 
-def write_wav(path, num_samples, key=0):
+def write_wav(path, num_samples):
     """A carrier in noise as 16-bit WAV, written block by block."""
-    rng = np.random.Generator(np.random.SFC64(key))
+    rng = np.random.Generator(np.random.SFC64(0))
     size = 4 * num_samples
     rate = int(RATE_HZ)
     with path.open("wb") as file:
