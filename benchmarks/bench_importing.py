@@ -5,7 +5,6 @@ a second of samples. A repeated import would be recognised, so its session is de
 """
 
 import json
-import os
 import struct
 import subprocess
 import sys
@@ -16,7 +15,7 @@ import numpy as np
 
 from benchmarks.bench_sessions import opened_stores, write_raw
 from benchmarks.rounds import SMALL, compare
-from benchmarks.stack import peak_mb, scratch_folder
+from benchmarks.stack import answer_of, peak_mb, scratch_folder
 
 STORED_BYTES = 40_000_000 if SMALL else 1_000_000_000
 LONG_FILE_BYTES = 4 << 30
@@ -127,9 +126,7 @@ CALLS = {"compared_with_upload": compared_with_upload, "import_alone": import_al
 
 def in_fresh_process(environment, what, path):
     """Call one of the above in a process of its own: its answer and peak memory."""
-    command = [sys.executable, "-m", "benchmarks.bench_importing", what, str(path)]
-    answer = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=True)
-    return json.loads(answer.stdout.splitlines()[-1])
+    return answer_of("benchmarks.bench_importing", environment, what, str(path))
 
 
 def inspection_s(path):
@@ -191,5 +188,5 @@ def run() -> list[tuple[str, float, str]]:
 
 
 if __name__ == "__main__":
-    result = CALLS[sys.argv[1]](sys.argv[2])
+    result = CALLS[sys.argv[1]](*json.loads(sys.argv[2]))
     print(json.dumps(result | {"peak_mb": peak_mb()}))

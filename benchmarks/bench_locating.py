@@ -5,8 +5,6 @@ modulated signal at each station, later by the true delay, in noise.
 """
 
 import json
-import os
-import subprocess
 import sys
 import time
 
@@ -14,7 +12,7 @@ import numpy as np
 
 from benchmarks.bench_sessions import import_session_of, opened_stores
 from benchmarks.rounds import SMALL
-from benchmarks.stack import peak_mb, scratch_folder
+from benchmarks.stack import answer_of, peak_mb, scratch_folder
 
 DURATION_S = 20 if SMALL else 3600
 RATE_HZ = 12_000.0
@@ -98,11 +96,7 @@ def _measured(work):
 
 def in_fresh_process(environment, what, *arguments):
     """Call one of the above in a process of its own; its answer with the peak memory."""
-    command = [sys.executable, "-m", "benchmarks.bench_locating", what, json.dumps(arguments)]
-    answer = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
-    if answer.returncode:
-        sys.exit(f"{what}: {answer.stderr}")
-    return json.loads(answer.stdout.splitlines()[-1])
+    return answer_of("benchmarks.bench_locating", environment, what, *arguments)
 
 
 def run() -> list[tuple[str, float, str]]:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.stack import memory_mb, peak_mb, scratch_folder
+from benchmarks.stack import answer_of, memory_mb, peak_mb, scratch_folder
 
 STATIONS = 7
 RATE_HZ = 12_001
@@ -123,10 +123,7 @@ def record(urls, duration_s, warm_s):
 
 def in_fresh_process(environment, urls, duration_s, warm_s=0.0):
     """Record in a process of its own."""
-    given = json.dumps([urls, duration_s, warm_s])
-    command = [sys.executable, "-m", "benchmarks.bench_recording", "record", given]
-    done = subprocess.run(command, env=os.environ | environment, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    return answer_of("benchmarks.bench_recording", environment, "record", urls, duration_s, warm_s)
 
 
 def job_peak_mb(environment, rx_ids, duration_s, folder):
