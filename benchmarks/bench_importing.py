@@ -5,8 +5,6 @@ a second of samples. A repeated import would be recognised, so its session is de
 """
 
 import json
-import os
-import resource
 import struct
 import subprocess
 import sys
@@ -17,7 +15,7 @@ import numpy as np
 
 from benchmarks.bench_sessions import opened_stores, write_raw
 from benchmarks.rounds import SMALL, compare
-from benchmarks.stack import scratch_folder
+from benchmarks.stack import answer_of, peak_mb, scratch_folder
 
 STORED_BYTES = 40_000_000 if SMALL else 1_000_000_000
 LONG_FILE_BYTES = 4 << 30
@@ -27,9 +25,9 @@ WIDE_RATE_HZ, CHANNEL_HZ, WIDE_S = 10e6, 200e3, 1.0 if SMALL else 10.0
 NOON_NS = 1_767_268_800 * 10**9
 
 
-def write_wav(path, num_samples, key=0):
+def write_wav(path, num_samples):
     """A carrier in noise as 16-bit WAV, written block by block."""
-    rng = np.random.Generator(np.random.SFC64(key))
+    rng = np.random.Generator(np.random.SFC64(0))
     size = 4 * num_samples
     rate = int(RATE_HZ)
     with path.open("wb") as file:
@@ -128,9 +126,7 @@ CALLS = {"compared_with_upload": compared_with_upload, "import_alone": import_al
 
 def in_fresh_process(environment, what, path):
     """Call one of the above in a process of its own: its answer and peak memory."""
-    command = [sys.executable, "-m", "benchmarks.bench_importing", what, str(path)]
-    answer = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=True)
-    return json.loads(answer.stdout.splitlines()[-1])
+    return answer_of("benchmarks.bench_importing", environment, what, str(path))
 
 
 def inspection_s(path):
@@ -139,14 +135,6 @@ def inspection_s(path):
     begun = time.perf_counter()
     subprocess.run(command, check=True, capture_output=True)
     return time.perf_counter() - begun
-
-
-def peak_mb():
-    """Peak memory of this process alone; the one that getrusage tells counts that of the process that started it."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        return int(next(line for line in status.read_text().splitlines() if line.startswith("VmHWM")).split()[1]) / 1e3
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # in bytes on macOS
 
 
 def write_long(path):
@@ -200,5 +188,5 @@ def run() -> list[tuple[str, float, str]]:
 
 
 if __name__ == "__main__":
-    result = CALLS[sys.argv[1]](sys.argv[2])
+    result = CALLS[sys.argv[1]](*json.loads(sys.argv[2]))
     print(json.dumps(result | {"peak_mb": peak_mb()}))

@@ -5,9 +5,6 @@ modulated signal at each station, later by the true delay, in noise.
 """
 
 import json
-import os
-import resource
-import subprocess
 import sys
 import time
 
@@ -15,7 +12,7 @@ import numpy as np
 
 from benchmarks.bench_sessions import import_session_of, opened_stores
 from benchmarks.rounds import SMALL
-from benchmarks.stack import scratch_folder
+from benchmarks.stack import answer_of, peak_mb, scratch_folder
 
 DURATION_S = 20 if SMALL else 3600
 RATE_HZ = 12_000.0
@@ -91,24 +88,15 @@ def _quiet(_line):
 
 
 def _measured(work):
-    before = _cpu_s()
+    before = time.process_time()
     begun = time.perf_counter()
     result = work()
-    return result | {"cpu_s": _cpu_s() - before, "seconds": time.perf_counter() - begun}
-
-
-def _cpu_s():
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
+    return result | {"cpu_s": time.process_time() - before, "seconds": time.perf_counter() - begun}
 
 
 def in_fresh_process(environment, what, *arguments):
     """Call one of the above in a process of its own; its answer with the peak memory."""
-    command = [sys.executable, "-m", "benchmarks.bench_locating", what, json.dumps(arguments)]
-    answer = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
-    if answer.returncode:
-        sys.exit(f"{what}: {answer.stderr}")
-    return json.loads(answer.stdout.splitlines()[-1])
+    return answer_of("benchmarks.bench_locating", environment, what, *arguments)
 
 
 def run() -> list[tuple[str, float, str]]:
@@ -158,6 +146,4 @@ if __name__ == "__main__":
         "locate": locate,
     }[sys.argv[1]]
     result = called(*json.loads(sys.argv[2]))
-    scale = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, in KiB elsewhere
-    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 1e6
-    print(json.dumps(result | {"peak_mb": peak_mb}))
+    print(json.dumps(result | {"peak_mb": peak_mb()}))

@@ -9,6 +9,7 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.bench_terrain import SITES
 from benchmarks.rounds import SMALL
 from heimdall_pipelines.datasets.samples import Recipe, draw_sample, extract_sample_iq, make_sample, sample_receptions
 from heimdall_pipelines.learning.baselines import TDOA_SYSTEMATIC_US
@@ -33,15 +34,10 @@ from heimdall_pipelines.rf.segment_tdoa import segment_time_differences
 from heimdall_pipelines.rf.station_delays import Emission, estimate_delays, misfit
 from heimdall_pipelines.rf.synthesis import receptions
 from heimdall_pipelines.rf.tdoa import TimeDifference
-from heimdall_pipelines.stations.network import load_network
 from heimdall_pipelines.store.features import mean_of
 from heimdall_pipelines.terrain.ground import SMOOTH_EARTH, Ground
 from heimdall_pipelines.terrain.shipped import SHIPPED_TILE, shipped_terrain
 
-SITES = tuple(
-    ReceiverSite(station.rx_id, station.latitude, station.longitude, station.altitude_m)
-    for station in load_network().stations
-)
 NUM_CLEAR = 6 if SMALL else 1000
 NUM_ECHOES = 6 if SMALL else 500
 NUM_CLOCKS = 6 if SMALL else 400

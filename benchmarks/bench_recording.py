@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.stack import scratch_folder
+from benchmarks.stack import answer_of, memory_mb, peak_mb, scratch_folder
 
 STATIONS = 7
 RATE_HZ = 12_001
@@ -88,13 +88,6 @@ def simulated(path, speed) -> Iterator[list[str]]:
         process.communicate()
 
 
-def memory_mb(field, process="self"):
-    """VmRSS (now) or VmHWM (at most, since it was started) of a process; 0 of one that has ended."""
-    # Not ru_maxrss: that of a process that was started from a large one begins at the larger one's.
-    lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    return next((int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(f"{field}:")), 0.0)
-
-
 def record(urls, duration_s, warm_s):
     """Record from these receivers: seconds, seconds of processor, memory before and at most."""
     import heimdall_pipelines.cli  # noqa: F401  memory is to be that of the command line
@@ -123,17 +116,14 @@ def record(urls, duration_s, warm_s):
         "seconds": seconds,
         "used_s": used_s,
         "before_mb": before_mb,
-        "peak_mb": memory_mb("VmHWM"),
+        "peak_mb": peak_mb(),
         "rx_ids": rx_ids,
     }
 
 
 def in_fresh_process(environment, urls, duration_s, warm_s=0.0):
     """Record in a process of its own."""
-    given = json.dumps([urls, duration_s, warm_s])
-    command = [sys.executable, "-m", "benchmarks.bench_recording", "record", given]
-    done = subprocess.run(command, env=os.environ | environment, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    return answer_of("benchmarks.bench_recording", environment, "record", urls, duration_s, warm_s)
 
 
 def job_peak_mb(environment, rx_ids, duration_s, folder):

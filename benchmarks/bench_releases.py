@@ -39,21 +39,17 @@ NUM_WITH_IQ = 5 if SMALL else 50
 EXPORTS = 2 if SMALL else 5  # rounds
 BATCH = 512
 NOTEBOOK = Path(__file__).parent.parent / "docs" / "notebooks" / "learning.md"
-# Exports in a process of its own and prints its peak memory in MB. Not ru_maxrss: that of a process that was started
-# from a large one begins at the larger one's.
+# Exports in a process of its own and prints its peak memory in MB.
 MEMORY = """
-import resource, sys
+import sys
 from pathlib import Path
+from benchmarks.stack import peak_mb
 from heimdall_pipelines.releases.exporting import export_dataset
 from heimdall_pipelines.settings import load_settings
 from heimdall_pipelines.store.stores import open_stores
 with open_stores(load_settings()) as stores:
     export_dataset(stores, sys.argv[1], Path(sys.argv[2]), force=True)
-status = Path("/proc/self/status")
-if status.exists():
-    print(next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) / 1e3)
-else:
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
+print(peak_mb())
 """
 
 

@@ -34,6 +34,7 @@ import numpy as np
 import psutil
 import psycopg2
 
+from benchmarks.stack import peak_mb
 from heimdall_pipelines.cli.dagster_instance import dagster_instance
 from heimdall_pipelines.cli.dataset_making import make_missing, report_request
 from heimdall_pipelines.cli.environment import servers, stores
@@ -198,10 +199,6 @@ def fit(steps: list[Step], name: str) -> tuple[float, float]:
     amounts = np.array([step.used[name] for step in steps])
     (by_sample, by_batch), *_ = np.linalg.lstsq(terms / amounts[:, None], np.ones(len(steps)))
     return float(by_sample), float(by_batch)
-
-
-def peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
 
 def cpu_of(home: Path, action: Callable[[], Any]) -> float:

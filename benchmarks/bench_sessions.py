@@ -4,17 +4,14 @@ Memory is that of a fresh process per case, so that one case does not hide in an
 """
 
 import json
-import os
-import resource
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.stack import scratch_folder
+from benchmarks.stack import answer_of, peak_mb, scratch_folder
 
 RUNS = 3
 SESSION_S = 29.0
@@ -77,9 +74,7 @@ def run_job(session_id):
 
 def in_fresh_process(environment, what, *arguments):
     """Call one of the above in a process of its own: its answer, seconds and peak memory."""
-    command = [sys.executable, "-m", "benchmarks.bench_sessions", what, json.dumps(arguments)]
-    answer = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=True)
-    return json.loads(answer.stdout.splitlines()[-1])
+    return answer_of("benchmarks.bench_sessions", environment, what, *arguments)
 
 
 def whole_way(environment, files, **options):
@@ -148,6 +143,4 @@ if __name__ == "__main__":
     begun = time.perf_counter()
     result = called(*json.loads(sys.argv[2]))
     seconds = time.perf_counter() - begun
-    scale = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, in KiB elsewhere
-    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 1e6
-    print(json.dumps(result | {"seconds": seconds, "peak_mb": peak_mb}))
+    print(json.dumps(result | {"seconds": seconds, "peak_mb": peak_mb()}))

@@ -39,26 +39,21 @@ MEMORY = """
 import sys
 from pathlib import Path
 import numpy as np
-from benchmarks.bench_terrain import SITES, own_memory_mb
+from benchmarks.bench_terrain import SITES
+from benchmarks.stack import memory_mb
 from heimdall_pipelines.rf.receivers import standing_sites
 from heimdall_pipelines.rf.scene import SceneSpec, draw_scene
 from heimdall_pipelines.terrain.ground import Ground
 from heimdall_pipelines.terrain.shipped import shipped_terrain
 rng = np.random.default_rng(0)
 draw_scene(SceneSpec(), standing_sites(SITES, shipped_terrain()), rng, shipped_terrain())  # compiles
-before_mb = own_memory_mb()
+before_mb = memory_mb("RssAnon")
 terrain = Ground(tuple(map(Path, sys.argv[2:]))).terrain
 sites = standing_sites(SITES, terrain)
 for _ in range(int(sys.argv[1])):
     draw_scene(SceneSpec(), sites, rng, terrain)
-print(own_memory_mb() - before_mb)
+print(memory_mb("RssAnon") - before_mb)
 """
-
-
-def own_memory_mb() -> float:
-    """Memory that no file backs."""
-    status = Path("/proc/self/status").read_text()
-    return int(next(line for line in status.splitlines() if line.startswith("RssAnon")).split()[1]) / 1e3
 
 
 def fine_tiles(folder: Path) -> tuple[Path, ...]:

@@ -1,13 +1,17 @@
 """The folder and the embedded stack that a benchmark has for itself, and the end of everything that it started."""
 
+import json
 import os
+import resource
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -62,6 +66,28 @@ def scratch_folder() -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def memory_mb(field: str, process: int | str = "self") -> float:
+    """Memory of a process by a field of its status on Linux, such as VmRSS or RssAnon; 0 of one that has ended."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    return next((int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(f"{field}:")), 0.0)
+
+
+def peak_mb() -> float:
+    """Peak memory of this process alone: on Linux ru_maxrss begins at that of the process that started it."""
+    if Path("/proc/self/status").exists():
+        return memory_mb("VmHWM")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # in bytes on macOS
+
+
+def answer_of(module: str, environment: Mapping[str, str], what: str, *arguments: object) -> Any:
+    """Run a benchmark's module in a process of its own, with a name and arguments as JSON: what it prints last."""
+    command = [sys.executable, "-m", module, what, json.dumps(arguments)]
+    ended = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
+    if ended.returncode:
+        sys.exit(f"{module} {what}: {ended.stderr}")
+    return json.loads(ended.stdout.splitlines()[-1])
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from heimdall_pipelines.formats.samples import Encoding, RecordingFormatError, open_file
+from heimdall_pipelines.formats.samples import Encoding, RecordingFormatError, open_file, pieces
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,12 +21,9 @@ class PlanarLayout:
 
     def blocks(self, max_samples: int) -> Iterator[NDArray[np.complex64]]:
         """Yield all samples in arrays of `max_samples`; see `IqRecording.blocks`."""
-        if max_samples < 1:
-            raise ValueError(f"max_samples must be at least 1, not {max_samples}")
         size = self.encoding.sample_bytes // 2
         with open_file(self.path) as file:
-            for first in range(0, self.num_samples, max_samples):
-                count = min(max_samples, self.num_samples - first)
+            for first, count in pieces(self.num_samples, max_samples):
                 pairs = np.empty((count, 2, size), np.uint8)
                 for part in range(2):
                     at = self.offset + (part * self.num_samples + first) * size

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from heimdall_pipelines.formats.arrays import check_finite, encoding_of_dtype
 from heimdall_pipelines.formats.iq_recording import GivenValues, IqRecording, resolve_values
-from heimdall_pipelines.formats.samples import Encoding, RecordingFormatError
+from heimdall_pipelines.formats.samples import Encoding, RecordingFormatError, pieces
 
 _MAX_FILE_SAMPLES = 1 << 24
 PROPERTIES = "drf_properties.h5"
@@ -33,10 +33,7 @@ class _Samples:
     num_samples: int
 
     def blocks(self, max_samples: int) -> Iterator[NDArray[np.complex64]]:
-        if max_samples < 1:
-            raise ValueError(f"max_samples must be at least 1, not {max_samples}")
-        for start in range(0, self.num_samples, max_samples):
-            count = min(max_samples, self.num_samples - start)
+        for start, count in pieces(self.num_samples, max_samples):
             stored = _read(self.path, self.reader, self.channel, self.first + start, count)
             block = self._decoded(stored, count)
             check_finite(self.path, block, start)

@@ -2,7 +2,7 @@
 
 import re
 
-_UNITS_HZ = {"": 1.0, "hz": 1.0, "khz": 1e3, "mhz": 1e6, "ghz": 1e9}
+_UNIT_HZ = {"": 1.0, "hz": 1.0, "k": 1e3, "khz": 1e3, "m": 1e6, "mhz": 1e6, "g": 1e9, "ghz": 1e9}
 _FREQUENCY = re.compile(r"([0-9]+(?:\.[0-9]*)?(?:e[0-9]+)?)\s*((?:[kmg]?hz)?)", re.IGNORECASE | re.ASCII)
 
 
@@ -26,4 +26,13 @@ def frequency_hz_of(value: object) -> float:
         raise ValueError(
             f"{str(value)[:60]}: a number with its unit is expected, such as 77.5kHz or 145.5MHz, or a number of Hz"
         )
-    return float(f"{float(match[1]) * _UNITS_HZ[match[2].lower()]:.15g}")
+    return scaled_hz(match[1], match[2])
+
+
+def scaled_hz(number: str, unit: str) -> float:
+    """A decimal number times its unit, such as Hz, kHz or k, without the rounding error of the product.
+
+    >>> scaled_hz("7050.1", "kHz"), scaled_hz("2.4", "M")
+    (7050100.0, 2400000.0)
+    """
+    return float(f"{float(number) * _UNIT_HZ[unit.lower()]:.15g}")

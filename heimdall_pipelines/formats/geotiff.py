@@ -11,7 +11,7 @@ import pyproj
 from numpy.typing import NDArray
 
 from heimdall_pipelines.formats.terrain_file import MAX_VALUES, TerrainFileError, grid_of_values
-from heimdall_pipelines.rf.elevation_grid import ElevationGrid
+from heimdall_pipelines.rf.elevation_grid import VOID_INT16, ElevationGrid
 
 _WGS84 = "EPSG:4326"
 # A file marked as pixel-is-point has its first point at the stated position: GDAL moves its corner by half a cell.
@@ -129,7 +129,7 @@ def _to_wgs84(
     cleaned = grid_of_values(
         path, values, nodata, north_deg=0.0, west_deg=0.0, latitude_step_deg=1e-6, longitude_step_deg=1e-6
     ).heights_m
-    source = np.where(cleaned == -32768, np.nan, cleaned).astype(np.float32)
+    source = np.where(cleaned == VOID_INT16, np.nan, cleaned).astype(np.float32)
     target, columns, rows = calculate_default_transform(
         crs, _WGS84, width, height, *array_bounds(height, width, transform)
     )

@@ -1,7 +1,7 @@
 """Time from a KiwiSDR's GNSS stamps: GPS week, leap seconds, and the straight-line fit of time over sample number."""
 
 from array import array
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -162,12 +162,7 @@ def fit_gnss_clock(stamps: GnssStamps, *, near_unix_ns: int, nominal_rate_hz: fl
     line = _line_without_outliers(stamps.samples[fresh], time_ns[fresh], nominal_rate_hz)
     if line is None:
         return None
-    return ClockFit(
-        start_time_unix_ns=near_unix_ns // _NS_PER_S * _NS_PER_S + line.at_sample_0_ns,
-        sample_rate_hz=1e9 / line.period_ns,
-        residual_rms_ns=float(np.sqrt(np.mean(line.residual_ns**2))),
-        num_fixes=line.residual_ns.size,
-    )
+    return line.clock(near_unix_ns, num_fixes=line.residual_ns.size)
 
 
 def fit_extrapolated_stamps(stamps: GnssStamps, *, near_unix_ns: int, nominal_rate_hz: float) -> ClockFit | None:
@@ -207,19 +202,25 @@ def fit_extrapolated_stamps(stamps: GnssStamps, *, near_unix_ns: int, nominal_ra
         return None
     if line.residual_ns.size < (1 - _MAX_OUTLIER_SHARE) * blocks.size:
         return None
-    return ClockFit(
-        start_time_unix_ns=near_unix_ns // _NS_PER_S * _NS_PER_S + line.at_sample_0_ns,
-        sample_rate_hz=1e9 / line.period_ns,
-        residual_rms_ns=max(float(np.sqrt(np.mean(line.residual_ns**2))), _EXTRAPOLATED_UNCERTAINTY_NS),
-        num_fixes=int(_fresh(stamps, valid).size),
-    )
+    clock = line.clock(near_unix_ns, num_fixes=int(_fresh(stamps, valid).size))
+    return replace(clock, residual_rms_ns=max(clock.residual_rms_ns, _EXTRAPOLATED_UNCERTAINTY_NS))
 
 
 @dataclass(frozen=True)
 class _Line:
+    """Time over sample number, counted as of `_time_since_near_ns`."""
+
     at_sample_0_ns: int
     period_ns: float
     residual_ns: NDArray[np.float64]
+
+    def clock(self, near_unix_ns: int, *, num_fixes: int) -> ClockFit:
+        return ClockFit(
+            start_time_unix_ns=near_unix_ns // _NS_PER_S * _NS_PER_S + self.at_sample_0_ns,
+            sample_rate_hz=1e9 / self.period_ns,
+            residual_rms_ns=float(np.sqrt(np.mean(self.residual_ns**2))),
+            num_fixes=num_fixes,
+        )
 
 
 def _time_since_near_ns(stamps: GnssStamps, near_unix_ns: int) -> NDArray[np.int64]:

@@ -83,7 +83,7 @@ class IqRecording:
     path : Path
         The file that was opened (of a SigMF recording the one that was named).
     format : str
-        "kiwi_wav", "sigmf", "npy" or "raw".
+        "kiwi_wav", "wav", "sigmf", "npy", "raw", "sdriq", "mat" or "digital_rf".
     sample_rate_hz : float
         Complex samples per second; the true rate where GNSS time stamps give it.
     frequency_hz : float

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heimdall_pipelines.formats.mat_variables import long_axes
-from heimdall_pipelines.formats.samples import RecordingFormatError, file_size, open_file
+from heimdall_pipelines.formats.samples import RecordingFormatError, file_size, open_file, pieces
 
 HEADER_BYTES = 128
 _MATRIX, _COMPRESSED = 14, 15
@@ -72,7 +72,7 @@ class Mat5Variable:
         assert self.dtype is not None
         first = self.parts[0]
         num_samples = prod(self.shape) if self.is_complex else prod(self.shape) // 2
-        counts = [min(max_samples, num_samples - start) for start in range(0, num_samples, max_samples)]
+        counts = [count for _, count in pieces(num_samples, max_samples)]
         if not self.is_complex and long_axes(self.shape)[0] == 2:  # columns of I and Q
             with _Bytes(path, self.element, first.offset) as both:
                 for count in counts:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from heimdall_pipelines.formats.samples import RecordingFormatError
+from heimdall_pipelines.formats.samples import RecordingFormatError, pieces
 
 MAX_CHUNK_BYTES = 64 << 20  # HDF5 reads and decompresses whole chunks
 
@@ -43,8 +43,7 @@ class Hdf5Variable:
         num_samples = self.shape[along]
         with h5py.File(path, "r") as file:
             values = file[self.name]
-            for start in range(0, num_samples, max_samples):
-                count = min(max_samples, num_samples - start)
+            for start, count in pieces(num_samples, max_samples):
                 where = [slice(start, start + count) if axis == along else slice(None) for axis in range(values.ndim)]
                 part = np.moveaxis(values[tuple(where)], along, 0).reshape(count, -1)
                 if self.is_complex:

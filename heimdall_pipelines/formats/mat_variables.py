@@ -75,8 +75,6 @@ class MatSamples:
 
     def blocks(self, max_samples: int) -> Iterator[NDArray[np.complex64]]:
         """Yield all samples in arrays of `max_samples`; see `IqRecording.blocks`."""
-        if max_samples < 1:
-            raise ValueError(f"max_samples must be at least 1, not {max_samples}")
         first = 0
         for pairs in self.variable.pairs(self.path, max_samples):
             stored = np.ascontiguousarray(pairs, self.encoding.component).view(np.uint8).reshape(-1)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from heimdall_pipelines.formats.frequencies import scaled_hz
 from heimdall_pipelines.formats.iq_recording import GivenValues
 from heimdall_pipelines.formats.samples import RecordingFormatError
 from heimdall_pipelines.formats.utc import unix_ns_from_iso
@@ -109,7 +110,6 @@ NAME_FORMS = (
         r"(?P<rate>[0-9]{1,6}(?:\.[0-9]{1,6})?)(?P<rate_unit>[kM])(?:sps)?",
     ),
 )
-_UNIT_HZ = {"": 1.0, "hz": 1.0, "k": 1e3, "khz": 1e3, "m": 1e6, "mhz": 1e6, "g": 1e9, "ghz": 1e9}
 _RAW_FORMATS = {"fc": "cf32"}
 _INDEX = re.compile(r"[0-9]{1,3}", re.ASCII)
 
@@ -172,15 +172,10 @@ def _frequency_hz(found: dict[str, str | None]) -> float | None:
     for group, unit in (("hz", "hz"), ("khz", "khz"), ("number", found.get("unit") or "")):
         text = found.get(group)
         if text:
-            return _scaled(text, unit)
+            return scaled_hz(text, unit)
     return None
 
 
 def _rate_hz(found: dict[str, str | None]) -> float | None:
     text = found.get("rate")
-    return _scaled(text, found.get("rate_unit") or "") if text else None
-
-
-def _scaled(text: str, unit: str) -> float:
-    """A decimal number times its unit, without the rounding error of the product."""
-    return float(f"{float(text) * _UNIT_HZ[unit.lower()]:.15g}")
+    return scaled_hz(text, found.get("rate_unit") or "") if text else None

@@ -113,6 +113,20 @@ def file_size(file: BinaryIO) -> int:
     return os.fstat(file.fileno()).st_size
 
 
+def pieces(num_samples: int, max_samples: int) -> Iterator[tuple[int, int]]:
+    """Yield the first sample and the length of each piece of `max_samples`; the last one may be shorter.
+
+    Raises
+    ------
+    ValueError
+        `max_samples` is less than 1.
+    """
+    if max_samples < 1:
+        raise ValueError(f"max_samples must be at least 1, not {max_samples}")
+    for first in range(0, num_samples, max_samples):
+        yield first, min(max_samples, num_samples - first)
+
+
 class SampleSource(Protocol):
     """Samples of a recording, wherever they lie."""
 
@@ -164,11 +178,9 @@ class SampleLayout:
 
     def blocks(self, max_samples: int) -> Iterator[NDArray[np.complex64]]:
         """Yield all samples in arrays of `max_samples`, the last one shorter; see `IqRecording.blocks`."""
-        if max_samples < 1:
-            raise ValueError(f"max_samples must be at least 1, not {max_samples}")
         with open_file(self.path) as file:
-            for first in range(0, self.num_samples, max_samples):
-                stored = self._read(file, first, min(first + max_samples, self.num_samples))
+            for first, count in pieces(self.num_samples, max_samples):
+                stored = self._read(file, first, first + count)
                 block = self.encoding.decode(stored)
                 self._check_finite(block, first)
                 yield block

@@ -71,7 +71,7 @@ def tile_bytes(grid: ElevationGrid, *, source: str, licence: str) -> bytes:
     return padded + np.ascontiguousarray(heights).astype(_DTYPES[header.dtype], copy=False).tobytes()
 
 
-def map_tile(path: Path) -> tuple[ElevationGrid, TileHeader]:
+def map_tile(path: Path) -> ElevationGrid:
     """Map a tile into memory.
 
     Parameters
@@ -80,7 +80,8 @@ def map_tile(path: Path) -> tuple[ElevationGrid, TileHeader]:
 
     Returns
     -------
-    ElevationGrid, TileHeader
+    ElevationGrid
+        Its heights are those of the file.
 
     Raises
     ------
@@ -95,14 +96,13 @@ def map_tile(path: Path) -> tuple[ElevationGrid, TileHeader]:
         raise TerrainFileError(path, f"has {path.stat().st_size} bytes, the tile has {expected}: it is cut short")
     shape = header.num_rows, header.num_columns
     heights: NDArray[Any] = np.memmap(path, _DTYPES[header.dtype], mode="r", offset=offset, shape=shape)
-    grid = ElevationGrid(
+    return ElevationGrid(
         heights, header.north_deg, header.west_deg, header.latitude_step_deg, header.longitude_step_deg
     )
-    return grid, header
 
 
 def read_tile_header(path: Path) -> TileHeader:
-    """Read what a tile says of itself; raises as `map_tile`."""
+    """Read what a tile says of itself; raises as `map_tile`, but does not check the file's length."""
     return _read_header(path)[0]
 
 

@@ -177,9 +177,9 @@ def _is_noise(smooth_db: NDArray[np.float64], levels_db: NDArray[np.float64], is
     )
 
 
-def _median_of_neighbours(values: NDArray[np.float64], width: int = 5) -> NDArray[np.float64]:
-    padded = np.pad(values, width // 2, mode="edge")
-    return np.asarray(np.median(np.lib.stride_tricks.sliding_window_view(padded, width), axis=-1))
+def _median_of_neighbours(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    padded = np.pad(values, 2, mode="edge")
+    return np.asarray(np.median(np.lib.stride_tricks.sliding_window_view(padded, 5), axis=-1))
 
 
 def _holds_gaussian_noise(iq: NDArray[np.complex64], low: float, high: float) -> bool:

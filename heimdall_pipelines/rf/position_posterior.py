@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from heimdall_pipelines.rf.arrival_loss import loss_of
 from heimdall_pipelines.rf.philox import compiled
-from heimdall_pipelines.rf.position_search import A_M, ES, fill_paths
+from heimdall_pipelines.rf.position_search import A_M, ES, ArrivalProblem, fill_paths
 
 _NUM_DRAWS: Final = 192  # around each minimum
 _MOST_CENTRES: Final = 6
@@ -20,13 +20,7 @@ _SHARES: Final = (0.75, 0.25)
 
 
 def middle_and_covariance(
-    found: NDArray[np.float64],
-    receivers: NDArray[np.float64],
-    times_m: NDArray[np.float64],
-    std_m: NDArray[np.float64],
-    alt_m: float,
-    area: NDArray[np.float64],
-    echoes: NDArray[np.float64],
+    found: NDArray[np.float64], problem: ArrivalProblem
 ) -> tuple[float, float, NDArray[np.float64]]:
     """Place whose expected distance to the transmitter is least, and the mean square distances from it.
 
@@ -34,8 +28,8 @@ def middle_and_covariance(
     ----------
     found : ndarray of float64, shape (num_found, 4)
         Minima by ascending loss, see `position_search.search`.
-    receivers, times_m, std_m, alt_m, area, echoes
-        As of `position_search.search`, with echoes.
+    problem : ArrivalProblem
+        That was searched, with echoes.
 
     Returns
     -------
@@ -52,7 +46,7 @@ def middle_and_covariance(
     "Optimally combining sampling techniques for Monte Carlo rendering", SIGGRAPH 1995). The draws are fixed, so that
     the result is the same each time. The middle is the geometric median (Weiszfeld, Tohoku Math. J. 43, 1937).
     """
-    drawn = _draw(found, receivers, times_m, std_m, alt_m, area, echoes, _STANDARD_DRAWS)
+    drawn = _draw(found, problem, _STANDARD_DRAWS)
     east_m, north_m = _middle(drawn)
     offsets = drawn[:, :2] - (east_m, north_m)
     north_per_deg, east_per_deg = _metres_per_deg(float(found[0, 1]))
@@ -75,22 +69,43 @@ _STANDARD_DRAWS: Final = _standard_draws()
 
 
 @compiled
-def _draw(
-    found: NDArray[np.float64],
-    receivers: NDArray[np.float64],
-    times_m: NDArray[np.float64],
-    std_m: NDArray[np.float64],
-    alt_m: float,
-    area: NDArray[np.float64],
-    echoes: NDArray[np.float64],
-    draws: NDArray[np.float64],
-) -> NDArray[np.float64]:
+def _draw(found: NDArray[np.float64], problem: ArrivalProblem, draws: NDArray[np.float64]) -> NDArray[np.float64]:
     """Places drawn: east and north of the first minimum, m, and weights that add up to 1."""
+    centres, factors = np.empty((_MOST_CENTRES, 3)), np.empty((_MOST_CENTRES, 3, 3))
+    num_centres = _fill_centres(centres, factors, found, problem)
+    drawn = np.zeros((max(num_centres, 1) * draws.shape[0], 3))
+    highest = -np.inf
+    for k in range(num_centres):
+        for n in range(draws.shape[0]):
+            size = _SIZES[1] if n % 4 == 0 else _SIZES[0]
+            at = k * draws.shape[0] + n
+            point = centres[k] + size * (factors[k] @ draws[n])
+            drawn[at, 0], drawn[at, 1] = point[0], point[1]
+            log_likelihood = _log_likelihood(point, found[0, 1], found[0, 2], problem)
+            drawn[at, 2] = log_likelihood - math.log(_density(point, centres, factors, num_centres))
+            highest = max(highest, drawn[at, 2])
+    if not highest > -np.inf:
+        drawn[:] = 0.0
+        drawn[0, 2] = 1.0
+        return drawn
+    total = 0.0
+    for at in range(drawn.shape[0]):
+        drawn[at, 2] = math.exp(drawn[at, 2] - highest)
+        total += drawn[at, 2]
+    drawn[:, 2] /= total
+    return drawn
+
+
+@compiled
+def _fill_centres(
+    centres: NDArray[np.float64], factors: NDArray[np.float64], found: NDArray[np.float64], problem: ArrivalProblem
+) -> int:
+    """Middles (east, north, instant) and lower factors of the distributions to draw from; returns how many."""
+    receivers, times_m, std_m, alt_m, _, _, echoes = problem
     num = times_m.size
     path_m, design = np.empty(num), np.empty((num, 3))
     lat_0, lon_0 = found[0, 1], found[0, 2]
     north_per_deg, east_per_deg = _metres_per_deg(lat_0)
-    centres, factors = np.empty((_MOST_CENTRES, 3)), np.empty((_MOST_CENTRES, 3, 3))
     num_centres = 0
     for k in range(found.shape[0]):
         if num_centres == _MOST_CENTRES - 1 or not found[k, 0] - found[0, 0] < _MOST_ABOVE:
@@ -133,45 +148,40 @@ def _draw(
             centres[num_centres, 2] = mean_m / total_w
             factors[num_centres] = factor
             num_centres += 1
-    drawn = np.zeros((max(num_centres, 1) * draws.shape[0], 3))
-    if num_centres == 0:
-        drawn[0, 2] = 1.0
-        return drawn
-    highest = -np.inf
-    for k in range(num_centres):
-        for n in range(draws.shape[0]):
-            size = _SIZES[1] if n % 4 == 0 else _SIZES[0]
-            at = k * draws.shape[0] + n
-            point = centres[k] + size * (factors[k] @ draws[n])
-            lat, lon = lat_0 + point[1] / north_per_deg, lon_0 + point[0] / east_per_deg
-            drawn[at, 0], drawn[at, 1] = point[0], point[1]
-            fill_paths(path_m, design, receivers, lat, lon, alt_m)
-            loss = 0.0
-            for i in range(num):
-                loss += loss_of(times_m[i] - path_m[i] - point[2], std_m[i], 1.0, echoes[i])[0]
-            density = 0.0
-            for j in range(num_centres):
-                offset = point - centres[j]
-                scaled = _solved_lower(factors[j], offset)
-                square = scaled[0] ** 2 + scaled[1] ** 2 + scaled[2] ** 2
-                root = abs(factors[j, 0, 0] * factors[j, 1, 1] * factors[j, 2, 2])
-                for which in range(2):
-                    size = _SIZES[which]
-                    tail = 1 + square / (size * size * _FREEDOM)
-                    density += _SHARES[which] / (root * size**3) * tail ** (-0.5 * (_FREEDOM + 3))
-            inside = area[0] <= lat <= area[1] and (area[3] >= 180 or abs((lon - area[2] + 180) % 360 - 180) <= area[3])
-            drawn[at, 2] = -0.5 * loss - math.log(density) if inside else -np.inf
-            highest = max(highest, drawn[at, 2])
-    if not highest > -np.inf:
-        drawn[:] = 0.0
-        drawn[0, 2] = 1.0
-        return drawn
-    total = 0.0
-    for at in range(drawn.shape[0]):
-        drawn[at, 2] = math.exp(drawn[at, 2] - highest)
-        total += drawn[at, 2]
-    drawn[:, 2] /= total
-    return drawn
+    return num_centres
+
+
+@compiled
+def _log_likelihood(point: NDArray[np.float64], lat_0: float, lon_0: float, problem: ArrivalProblem) -> float:
+    """Of east, north and instant, m, relative to a place in degrees; minus infinity outside the area."""
+    receivers, times_m, std_m, alt_m, area, _, echoes = problem
+    path_m, design = np.empty(times_m.size), np.empty((times_m.size, 3))
+    north_per_deg, east_per_deg = _metres_per_deg(lat_0)
+    lat, lon = lat_0 + point[1] / north_per_deg, lon_0 + point[0] / east_per_deg
+    if not (area[0] <= lat <= area[1] and (area[3] >= 180 or abs((lon - area[2] + 180) % 360 - 180) <= area[3])):
+        return -np.inf
+    fill_paths(path_m, design, receivers, lat, lon, alt_m)
+    loss = 0.0
+    for i in range(times_m.size):
+        loss += loss_of(times_m[i] - path_m[i] - point[2], std_m[i], 1.0, echoes[i])[0]
+    return -0.5 * loss
+
+
+@compiled
+def _density(
+    point: NDArray[np.float64], centres: NDArray[np.float64], factors: NDArray[np.float64], num_centres: int
+) -> float:
+    """Sum of the densities that are drawn from, up to a factor."""
+    density = 0.0
+    for j in range(num_centres):
+        scaled = _solved_lower(factors[j], point - centres[j])
+        square = scaled[0] ** 2 + scaled[1] ** 2 + scaled[2] ** 2
+        root = abs(factors[j, 0, 0] * factors[j, 1, 1] * factors[j, 2, 2])
+        for which in range(2):
+            size = _SIZES[which]
+            tail = 1 + square / (size * size * _FREEDOM)
+            density += _SHARES[which] / (root * size**3) * tail ** (-0.5 * (_FREEDOM + 3))
+    return density
 
 
 @compiled

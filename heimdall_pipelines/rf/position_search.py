@@ -1,6 +1,7 @@
 """Kernels of `positioning`, compiled: path lengths, and the minima of the loss of arrival times."""
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,35 @@ A_M, ES = 6_378_137.0, 0.0066943799901413165  # WGS84
 _MAX_STEPS = 60
 _CONVERGED_M = 1e-4
 _MOST_FOR_TRIPLES = 12  # receivers, of which every three are tried
-_METRES_PER_DEG = 111e3
+M_PER_DEG = 111e3  # about, of latitude: for the size of cells
+
+
+class ArrivalProblem(NamedTuple):
+    """What the kernels search a position for: arrival times at receivers, and the loss of their residuals.
+
+    Attributes
+    ----------
+    receivers : ndarray of float64, shape (num, 8)
+        Of `receiver_rows`.
+    times_m, std_m : ndarray of float64, shape (num,)
+        Arrival times and their deviations, in m of light's way. Receivers of infinite deviation do not count.
+    alt_m : float
+        Altitude of the transmitter.
+    area : ndarray of float64, shape (4,)
+        South, north, middle longitude and half the width, in degrees: the place stays inside.
+    bend : float
+        Soft-L1 loss: normalised residual from which it grows linearly.
+    echoes : ndarray of float64, shape (num, 3)
+        Of each arrival time, see `arrival_loss.loss_of`.
+    """
+
+    receivers: NDArray[np.float64]
+    times_m: NDArray[np.float64]
+    std_m: NDArray[np.float64]
+    alt_m: float
+    area: NDArray[np.float64]
+    bend: float
+    echoes: NDArray[np.float64]
 
 
 @compiled
@@ -186,70 +215,38 @@ def fill_grid_losses(
 
 
 @compiled
-def _loss_at(
-    path_m: NDArray[np.float64],
-    times_m: NDArray[np.float64],
-    std_m: NDArray[np.float64],
-    instant_m: float,
-    bend: float,
-    echoes: NDArray[np.float64],
-) -> float:
+def _loss_at(path_m: NDArray[np.float64], instant_m: float, problem: ArrivalProblem) -> float:
+    times_m, std_m = problem.times_m, problem.std_m
     loss = 0.0
     for i in range(times_m.size):
         if std_m[i] < np.inf:
-            loss += loss_of(times_m[i] - path_m[i] - instant_m, std_m[i], bend, echoes[i])[0]
+            loss += loss_of(times_m[i] - path_m[i] - instant_m, std_m[i], problem.bend, problem.echoes[i])[0]
     return loss
 
 
 @compiled
-def refine(
-    place: NDArray[np.float64],
-    receivers: NDArray[np.float64],
-    times_m: NDArray[np.float64],
-    std_m: NDArray[np.float64],
-    alt_m: float,
-    area: NDArray[np.float64],
-    bend: float,
-    echoes: NDArray[np.float64],
-    max_steps: int,
-) -> float:
-    """Levenberg-Marquardt steps of a place to the nearest minimum of the loss.
+def _soft_l1(problem: ArrivalProblem, std_m: NDArray[np.float64], bend: float) -> ArrivalProblem:
+    """The problem with other deviations and without echoes."""
+    return ArrivalProblem(
+        problem.receivers, problem.times_m, std_m, problem.alt_m, problem.area, bend, np.zeros((std_m.size, 3))
+    )
 
-    Parameters
-    ----------
-    place : ndarray of float64, shape (3,)
-        Latitude, longitude, instant of transmission in m of light's way; moved to the minimum.
-    receivers : ndarray of float64, shape (num, 8)
-        Of `receiver_rows`.
-    times_m, std_m : ndarray of float64, shape (num,)
-        Arrival times and their deviations, in m of light's way.
-        Receivers of infinite deviation do not count.
-    alt_m : float
-        Altitude of the place.
-    area : ndarray of float64, shape (4,)
-        South, north, middle longitude and half the width, in degrees: the place stays inside.
-    bend : float
-        Soft-L1 loss: normalised residual from which it grows linearly.
-    echoes : ndarray of float64, shape (num, 3)
-        Of each arrival time, see `arrival_loss.loss_of`.
-    max_steps : int
 
-    Returns
-    -------
-    float
-        The loss there.
-    """
+@compiled
+def _refine(place: NDArray[np.float64], problem: ArrivalProblem, max_steps: int) -> float:
+    """Move latitude, longitude and instant by Levenberg-Marquardt steps to the nearest minimum; returns its loss."""
+    receivers, times_m, std_m, alt_m = problem.receivers, problem.times_m, problem.std_m, problem.alt_m
     num = times_m.size
     path_m, design = np.empty(num), np.empty((num, 3))
     fill_paths(path_m, design, receivers, place[0], place[1], alt_m)
-    loss = _loss_at(path_m, times_m, std_m, place[2], bend, echoes)
+    loss = _loss_at(path_m, place[2], problem)
     damping = 1e-6
     for _ in range(max_steps):
         normal, right = np.zeros((3, 3)), np.zeros(3)
         for i in range(num):
             if std_m[i] < np.inf:
                 residual_m = times_m[i] - path_m[i] - place[2]
-                _, slope, curvature = loss_of(residual_m, std_m[i], bend, echoes[i])
+                _, slope, curvature = loss_of(residual_m, std_m[i], problem.bend, problem.echoes[i])
                 for j in range(3):
                     right[j] += slope * design[i, j]
                     for k in range(3):
@@ -260,10 +257,10 @@ def refine(
             step = _solved(normal, right, damping)
             length_m = math.hypot(step[0], step[1])
             shorter = min(1.0, 200e3 / length_m) if length_m > 0 else 1.0
-            lat, lon = _moved(place[0], place[1], step[0] * shorter, step[1] * shorter, area)
+            lat, lon = _moved(place[0], place[1], step[0] * shorter, step[1] * shorter, problem.area)
             fill_paths(path_m, design, receivers, lat, lon, alt_m)
             instant_m = place[2] + step[2] * shorter
-            to_loss = _loss_at(path_m, times_m, std_m, instant_m, bend, echoes)
+            to_loss = _loss_at(path_m, instant_m, problem)
             if to_loss < loss:
                 place[0], place[1], place[2] = lat, lon, instant_m
                 is_better = True
@@ -364,39 +361,23 @@ def grid_minima(losses: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 @compiled
-def search(
-    receivers: NDArray[np.float64],
-    times_m: NDArray[np.float64],
-    std_m: NDArray[np.float64],
-    alt_m: float,
-    area: NDArray[np.float64],
-    bend: float,
-    echoes: NDArray[np.float64],
-) -> NDArray[np.float64]:
+def search(problem: ArrivalProblem) -> NDArray[np.float64]:
     """Find the minima of the loss: from the best points of a grid, with echoes also from every three receivers.
 
     Parameters
     ----------
-    receivers : ndarray of float64, shape (num, 8)
-        Of `receiver_rows`.
-    times_m, std_m : ndarray of float64, shape (num,)
-        Arrival times and their deviations, in m of light's way.
-    alt_m : float
-        Altitude of the transmitter.
-    area : ndarray of float64, shape (4,)
-        South, north, middle longitude and half the width, in degrees.
-    bend : float
-        Soft-L1 loss: normalised residual from which it grows linearly.
-    echoes : ndarray of float64, shape (num, 3)
-        Of each arrival time, see `arrival_loss.loss_of`.
+    problem : ArrivalProblem
+        All deviations are finite.
 
     Returns
     -------
     ndarray of float64, shape (2 * MAX_STARTS, 4)
         Loss, latitude, longitude and instant; rows of no use have an infinite loss.
     """
+    receivers, times_m, std_m, alt_m = problem.receivers, problem.times_m, problem.std_m, problem.alt_m
+    area = problem.area
     num = times_m.size
-    cell_m = (area[1] - area[0]) * _METRES_PER_DEG / GRID / 2
+    cell_m = (area[1] - area[0]) * M_PER_DEG / GRID / 2
     lats, lons = np.empty((GRID, GRID)), np.empty((GRID, GRID))
     for j in range(GRID):
         for k in range(GRID):
@@ -407,7 +388,7 @@ def search(
     minima = grid_minima(losses.reshape(GRID, GRID))
     found = np.full((2 * MAX_STARTS, 4), np.inf)
     path_m, design, wide_m, place = np.empty(num), np.empty((num, 3)), np.empty(num), np.empty(3)
-    nothing = np.zeros((num, 3))
+    widened = _soft_l1(problem, wide_m, 1.0)
     for start in range(MAX_STARTS):
         if minima[start, 0] < 0:
             break
@@ -420,30 +401,22 @@ def search(
         while extra_m > 0.2 * std_m.min():
             for i in range(num):
                 wide_m[i] = math.hypot(std_m[i], extra_m)
-            refine(place, receivers, times_m, wide_m, alt_m, area, 1.0, nothing, 6)
+            _refine(place, widened, 6)
             extra_m *= 0.1
-        found[start, 0] = refine(place, receivers, times_m, std_m, alt_m, area, bend, echoes, _MAX_STEPS)
+        found[start, 0] = _refine(place, problem, _MAX_STEPS)
         found[start, 1:] = place
-    if echoes[:, 0].max() > 0 and num <= _MOST_FOR_TRIPLES:
-        _search_triples(found, receivers, times_m, std_m, alt_m, area, bend, echoes)
+    if problem.echoes[:, 0].max() > 0 and num <= _MOST_FOR_TRIPLES:
+        _search_triples(found, problem)
     return found
 
 
 @compiled
-def _search_triples(
-    found: NDArray[np.float64],
-    receivers: NDArray[np.float64],
-    times_m: NDArray[np.float64],
-    std_m: NDArray[np.float64],
-    alt_m: float,
-    area: NDArray[np.float64],
-    bend: float,
-    echoes: NDArray[np.float64],
-) -> None:
+def _search_triples(found: NDArray[np.float64], problem: ArrivalProblem) -> None:
     """Starts from the places of every three receivers, which may be the only ones without an echo."""
-    num = times_m.size
+    std_m = problem.std_m
+    num = std_m.size
     path_m, design, chosen_m = np.empty(num), np.empty((num, 3)), np.empty(num)
-    nothing = np.zeros((num, 3))
+    of_three = _soft_l1(problem, chosen_m, 1e6)
     place = np.empty(3)
     best = np.argmin(found[:MAX_STARTS, 0])
     for i in range(num):
@@ -452,9 +425,9 @@ def _search_triples(
                 chosen_m[:] = np.inf
                 chosen_m[i], chosen_m[j], chosen_m[k] = std_m[i], std_m[j], std_m[k]
                 place[:] = found[best, 1:]
-                refine(place, receivers, times_m, chosen_m, alt_m, area, 1e6, nothing, 6)
-                fill_paths(path_m, design, receivers, place[0], place[1], alt_m)
-                loss = _loss_at(path_m, times_m, std_m, place[2], bend, echoes)
+                _refine(place, of_three, 6)
+                fill_paths(path_m, design, problem.receivers, place[0], place[1], problem.alt_m)
+                loss = _loss_at(path_m, place[2], problem)
                 worst = np.argmax(found[MAX_STARTS:, 0]) + MAX_STARTS
                 if loss < found[worst, 0]:
                     found[worst, 0] = loss
@@ -462,5 +435,5 @@ def _search_triples(
     for at in range(MAX_STARTS, 2 * MAX_STARTS):
         if found[at, 0] < np.inf:
             place[:] = found[at, 1:]
-            found[at, 0] = refine(place, receivers, times_m, std_m, alt_m, area, bend, echoes, _MAX_STEPS)
+            found[at, 0] = _refine(place, problem, _MAX_STEPS)
             found[at, 1:] = place

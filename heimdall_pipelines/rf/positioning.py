@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyproj
 import scipy.stats
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from heimdall_pipelines.rf import position_search
 from heimdall_pipelines.rf.arrival_loss import best_instant_m
@@ -20,7 +20,7 @@ from heimdall_pipelines.rf.tdoa import TimeDifference
 
 __all__ = [
     "MIN_RECEIVERS", "Area", "Arrivals", "Ellipse", "PositionError", "PositionFix", "Receiver", "arrival_times",
-    "excess_delays", "least_squares", "locate", "log_likelihood", "position_bound",
+    "excess_delays", "least_squares", "locate", "log_likelihood",
 ]  # fmt: skip
 
 CONFIDENCE = 0.95
@@ -65,9 +65,10 @@ class Area:
         return np.array([self.south, self.north, self.west + half, half])
 
     @classmethod
-    def around(cls, latitudes: ArrayLike, longitudes: ArrayLike) -> "Area":
+    def around(cls, receivers: Sequence[Receiver]) -> "Area":
         """The box of the receivers, enlarged on each side by its own extent, at least 100 km."""
-        lats, lons = np.asarray(latitudes, float), np.asarray(longitudes, float)
+        lats = np.array([x.latitude for x in receivers], float)
+        lons = np.array([x.longitude for x in receivers], float)
         middle_lon = float(lons[0])
         offsets = (lons - middle_lon + 180) % 360 - 180
         km_per_deg = 111.2
@@ -186,7 +187,7 @@ def locate(
     distribution for as many degrees of freedom.
     """
     arrivals, left_out = arrival_times(receivers, differences, systematic_us * 1e-6)
-    area = area or Area.around([x.latitude for x in arrivals.receivers], [x.longitude for x in arrivals.receivers])
+    area = area or Area.around(arrivals.receivers)
     loss = _Loss.of(arrivals, _BEND, echo_us, delay_spreads_us)
     found = loss.search(arrivals, area, tx_altitude_m)
     solutions = [
@@ -260,21 +261,21 @@ class _Loss:
 
     def search(self, arrivals: Arrivals, area: Area, tx_altitude_m: float) -> NDArray[np.float64]:
         """Minima by ascending loss: rows of loss, latitude, longitude and instant."""
-        found = position_search.search(*self._inputs(arrivals, tx_altitude_m), area.row(), self.bend, self.echoes)
+        found = position_search.search(self._problem(arrivals, area, tx_altitude_m))
         return np.asarray(found[np.argsort(found[:, 0])])
 
     def middle(
         self, arrivals: Arrivals, found: NDArray[np.float64], area: Area, tx_altitude_m: float
     ) -> tuple[float, float, NDArray[np.float64]]:
         """Place in the middle of the density, and the covariance around it, m^2."""
-        inputs = self._inputs(arrivals, tx_altitude_m)
-        lat, lon, covariance_m2 = middle_and_covariance(found, *inputs, area.row(), self.echoes)
+        lat, lon, covariance_m2 = middle_and_covariance(found, self._problem(arrivals, area, tx_altitude_m))
         return lat, (lon + 180) % 360 - 180, covariance_m2
 
-    def _inputs(
-        self, arrivals: Arrivals, tx_altitude_m: float
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], float]:
-        return _rows(arrivals.receivers), arrivals.times_s * SPEED_OF_LIGHT_M_PER_S, self.std_m, float(tx_altitude_m)
+    def _problem(self, arrivals: Arrivals, area: Area, tx_altitude_m: float) -> position_search.ArrivalProblem:
+        rows, times_m = _rows(arrivals.receivers), arrivals.times_s * SPEED_OF_LIGHT_M_PER_S
+        return position_search.ArrivalProblem(
+            rows, times_m, self.std_m, float(tx_altitude_m), area.row(), self.bend, self.echoes
+        )
 
     def ellipse(self, arrivals: Arrivals, design: NDArray[np.float64], residuals_s: NDArray[np.float64]) -> Ellipse:
         """Confidence ellipse from the weights and the residuals found, without echoes."""
@@ -285,24 +286,22 @@ class _Loss:
         return _axes(_covariance(design, weights / _MEAN_WEIGHT), math.sqrt(variance) * _quantile(known + spare))
 
 
-def least_squares(
-    arrivals: Arrivals, area: Area | None = None, tx_altitude_m: float = 0.0
-) -> tuple[float, float, NDArray[np.float64]]:
+def least_squares(arrivals: Arrivals, tx_altitude_m: float = 0.0) -> tuple[float, float, NDArray[np.float64]]:
     """Find the position at which the sum of the squared normalised residuals is least.
 
     Parameters
     ----------
     arrivals : Arrivals
-    area : Area, optional
-        `Area.around` the receivers if None.
     tx_altitude_m : float, optional
+        Of the transmitter's antenna above the ellipsoid.
 
     Returns
     -------
     latitude, longitude : float
+        Degrees, in `Area.around` the receivers.
     residuals_s : ndarray of float64, shape (num_receivers,)
     """
-    area = area or Area.around([x.latitude for x in arrivals.receivers], [x.longitude for x in arrivals.receivers])
+    area = Area.around(arrivals.receivers)
     loss = _Loss.of(arrivals, _NO_BEND)
     _, lat, lon, _ = loss.search(arrivals, area, tx_altitude_m)[0].tolist()
     residuals_s, _ = _excess_delays(arrivals, lat, lon, tx_altitude_m, loss)
@@ -315,17 +314,17 @@ def log_likelihood(
     latitudes: NDArray[np.float64],
     longitudes: NDArray[np.float64],
     *,
-    tx_altitude_m: float = 0.0,
     systematic_us: float = 0.5,
 ) -> NDArray[np.float64]:
     """Logarithm of the likelihood that the transmitter is at each of some points, for maps.
 
     Parameters
     ----------
-    receivers, differences, tx_altitude_m, systematic_us
+    receivers, differences, systematic_us
         As in `locate`.
     latitudes, longitudes : ndarray of float64
-        Points, degrees, of the same shape; their spacing blurs the likelihood, so that its maximum is seen.
+        Points on the ellipsoid, degrees, of the same shape; their spacing blurs the likelihood, so that its maximum is
+        seen.
 
     Returns
     -------
@@ -342,47 +341,20 @@ def log_likelihood(
         arrivals.std_s * SPEED_OF_LIGHT_M_PER_S,
         np.ravel(latitudes).astype(np.float64),
         np.ravel(longitudes).astype(np.float64),
-        float(tx_altitude_m),
-        float(np.ptp(latitudes)) * 111e3 / latitudes.shape[0] / 2,
+        0.0,
+        float(np.ptp(latitudes)) * position_search.M_PER_DEG / latitudes.shape[0] / 2,
     )
     return -0.5 * losses.reshape(latitudes.shape)
 
 
-def position_bound(
-    tx_latitude: float, tx_longitude: float, receivers: Sequence[Receiver], std_us: ArrayLike
-) -> Ellipse:
-    """Cramer-Rao bound of the position as an ellipse of 95 %.
-
-    Parameters
-    ----------
-    tx_latitude, tx_longitude : float
-        Degrees.
-    receivers : sequence of Receiver
-    std_us : array_like of float, shape (num_receivers,)
-        Standard deviation of each arrival time.
-
-    Raises
-    ------
-    PositionError
-        Fewer than three receivers, or a geometry that does not determine a position.
-    """
-    if len(receivers) < MIN_RECEIVERS:
-        raise PositionError(f"a position needs {MIN_RECEIVERS} receivers, not {len(receivers)}")
-    _, design = _paths(receivers, tx_latitude, tx_longitude, 0.0)
-    weights = 1 / (np.asarray(std_us, float) * 1e-6) ** 2
-    return _axes(_covariance(design, weights), math.sqrt(-2 * math.log(1 - CONFIDENCE)))
-
-
-def excess_delays(
-    arrivals: Arrivals, lat: float, lon: float, tx_altitude_m: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def excess_delays(arrivals: Arrivals, lat: float, lon: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Arrival times less those that a position predicts, and what they depend on.
 
     Parameters
     ----------
     arrivals : Arrivals
-    lat, lon, tx_altitude_m : float
-        Of the transmitter: degrees and m.
+    lat, lon : float
+        Of the transmitter, degrees; on the ellipsoid.
 
     Returns
     -------
@@ -391,7 +363,7 @@ def excess_delays(
     design : ndarray of float64, shape (num_receivers, 3)
         Per m: east, north, instant.
     """
-    return _excess_delays(arrivals, lat, lon, tx_altitude_m, _Loss.of(arrivals, _BEND))
+    return _excess_delays(arrivals, lat, lon, 0.0, _Loss.of(arrivals, _BEND))
 
 
 def _excess_delays(

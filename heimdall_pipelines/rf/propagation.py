@@ -78,62 +78,6 @@ def free_space_loss_db(frequency_hz: ArrayLike, distance_m: ArrayLike) -> NDArra
     return np.asarray(20 * np.log10(4 * math.pi / SPEED_OF_LIGHT_M_PER_S * distance * frequency))
 
 
-def diffraction_loss_db(
-    frequency_hz: float,
-    distances_m: ArrayLike,
-    heights_m: ArrayLike,
-    tx_height_m: float,
-    rx_height_m: float,
-    *,
-    effective_earth_radius_m: float = EFFECTIVE_EARTH_RADIUS_M,
-) -> float:
-    """Loss over a terrain profile in addition to free space, by the delta-Bullington method.
-
-    The loss of the profile's Bullington edge, plus the excess of the smooth-Earth loss over that of its own Bullington
-    edge: ``Ld = Lbulla + max(Ldsph - Lbulls, 0)``.
-
-    Parameters
-    ----------
-    frequency_hz : float
-    distances_m : array_like of float, shape (num_points,)
-        From the transmitter along the ground, increasing from 0 to the receiver; 3 points or more, usually every 250 m.
-    heights_m : array_like of float, shape (num_points,)
-        Of the ground above sea level.
-    tx_height_m, rx_height_m : float
-        Of the antennas above the ground at each end, positive.
-    effective_earth_radius_m : float
-        Earth radius over which rays are straight.
-
-    Returns
-    -------
-    float
-        dB, 0 or more.
-
-    Raises
-    ------
-    ValueError
-        The profile is invalid, or an antenna height is not positive.
-
-    References
-    ----------
-    ITU-R P.526-15 section 4.5; P.452-16 section 4.2.3, equations (38) to (40).
-
-    Examples
-    --------
-    A hill of 300 m on a plain, 8 km from the transmitter:
-
-    >>> distances_m = np.linspace(0, 20e3, 81)
-    >>> heights_m = 300 * np.exp(-(((distances_m - 8e3) / 1e3) ** 2))
-    >>> round(diffraction_loss_db(145e6, distances_m, heights_m, tx_height_m=10, rx_height_m=30), 1)
-    35.3
-    """
-    profile = Profiles.single(distances_m, heights_m)
-    path = path_losses_db(
-        frequency_hz, profile, tx_height_m, rx_height_m, effective_earth_radius_m=effective_earth_radius_m
-    )
-    return float(path.diffraction_db[0])
-
-
 def spherical_earth_diffraction_loss_db(
     frequency_hz: ArrayLike,
     distance_m: ArrayLike,
@@ -247,12 +191,20 @@ def path_loss_db(
 
     Free space and diffraction, combined with troposcatter; the smaller loss dominates:
     ``-5 log10(10^(-0.2 L1) + 10^(-0.2 L2))``. Agrees within 0.2 dB with complete P.1812 and P.452 without ducts and
-    clutter.
+    clutter. Diffraction is by the delta-Bullington method: the loss of the profile's Bullington edge, plus the excess
+    of the smooth-Earth loss over that of its own Bullington edge, ``Ld = Lbulla + max(Ldsph - Lbulls, 0)``.
 
     Parameters
     ----------
-    frequency_hz, distances_m, heights_m, tx_height_m, rx_height_m, effective_earth_radius_m
-        As for `diffraction_loss_db`.
+    frequency_hz : float
+    distances_m : array_like of float, shape (num_points,)
+        From the transmitter along the ground, increasing from 0 to the receiver; 3 points or more, usually every 250 m.
+    heights_m : array_like of float, shape (num_points,)
+        Of the ground above sea level.
+    tx_height_m, rx_height_m : float
+        Of the antennas above the ground at each end, positive.
+    effective_earth_radius_m : float
+        Earth radius over which rays are straight.
 
     Returns
     -------
@@ -266,15 +218,18 @@ def path_loss_db(
 
     References
     ----------
-    ITU-R P.452-16 section 4.6, equation (64); P.1812-6 section 4.7 is the same.
+    ITU-R P.452-16 section 4.6, equation (64); P.1812-6 section 4.7 is the same. Diffraction: P.526-15 section 4.5;
+    P.452-16 section 4.2.3, equations (38) to (40).
 
     Examples
     --------
+    A hill of 300 m on a plain, 8 km from the transmitter:
+
     >>> distances_m = np.linspace(0, 20e3, 81)
     >>> hill_m = 300 * np.exp(-(((distances_m - 8e3) / 1e3) ** 2))
     >>> path = path_loss_db(145e6, distances_m, hill_m, tx_height_m=10, rx_height_m=30)
-    >>> round(float(path.loss_db), 1), bool(path.is_line_of_sight)
-    (137.0, False)
+    >>> round(float(path.loss_db), 1), round(float(path.diffraction_db), 1), bool(path.is_line_of_sight)
+    (137.0, 35.3, False)
     """
     path = path_losses_db(
         frequency_hz,

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from heimdall_pipelines.rf.positioning import (
     MIN_RECEIVERS,
-    Area,
     Arrivals,
     PositionError,
     Receiver,
@@ -189,8 +188,6 @@ def misfit(
     receivers: Sequence[Receiver],
     differences: Sequence[TimeDifference],
     std_us: Mapping[str, float],
-    *,
-    area: Area | None = None,
 ) -> Misfit | None:
     """Say whether time differences agree with one position, and which station disagrees if one does.
 
@@ -200,7 +197,6 @@ def misfit(
         As of `positioning.locate`.
     std_us : mapping of str to float
         What clocks and echoes allow at each station, standard deviation.
-    area : Area, optional
 
     Returns
     -------
@@ -218,12 +214,12 @@ def misfit(
         return None
     stated_s = np.array([std_us.get(receiver.rx_id, 0.0) for receiver in arrivals.receivers]) * 1e-6
     arrivals = replace(arrivals, std_s=np.maximum(np.hypot(arrivals.std_s, stated_s), 1e-9))
-    everything = _fitted(arrivals, area)
+    everything = _fitted(arrivals)
     num = len(arrivals.receivers)
     probability = float(scipy.stats.chi2.sf(everything.chi2, num - MIN_RECEIVERS))
     suspect = suspect_us = others_rms_us = None
     if num > MIN_RECEIVERS + 1 and probability < _SUSPICIOUS:
-        without = [_fitted(_without(arrivals, index), area) for index in range(num)]
+        without = [_fitted(_without(arrivals, index)) for index in range(num)]
         chi2 = np.array([fit.chi2 for fit in without])
         best, second = np.argsort(chi2)[:2]
         fit = without[int(best)]
@@ -232,7 +228,7 @@ def misfit(
         is_alone = chi2[second] - chi2[best] > _LEAST_LEAD
         if explains and others_agree and is_alone:
             suspect = arrivals.receivers[int(best)].rx_id
-            excess_s, _ = excess_delays(arrivals, fit.latitude, fit.longitude, 0.0)
+            excess_s, _ = excess_delays(arrivals, fit.latitude, fit.longitude)
             others = np.delete(excess_s, int(best))
             suspect_us = float(excess_s[int(best)] - others.mean()) * 1e6
             others_rms_us = float(others.std()) * 1e6
@@ -248,9 +244,9 @@ class _Fit:
     residuals_s: NDArray[np.float64]
 
 
-def _fitted(arrivals: Arrivals, area: Area | None) -> _Fit:
+def _fitted(arrivals: Arrivals) -> _Fit:
     """Best position of a group of arrival times, and the sum of the squared normalised residuals."""
-    lat, lon, residuals_s = least_squares(arrivals, area)
+    lat, lon, residuals_s = least_squares(arrivals)
     return _Fit(lat, lon, float(np.sum((residuals_s / arrivals.std_s) ** 2)), residuals_s)
 
 
@@ -283,7 +279,7 @@ def _linear(
         arrivals, _ = arrival_times(emission.receivers, differences, systematic_us * 1e-6)
     except PositionError:
         return None
-    excess_s, design = excess_delays(arrivals, *place, 0.0)
+    excess_s, design = excess_delays(arrivals, *place)
     own = design if emission.source is None else design[:, 2:]
     columns = np.array([column[receiver.rx_id] for receiver in arrivals.receivers])
     return _System(columns, excess_s * 1e6, own, arrivals.std_s * 1e6)

@@ -17,10 +17,10 @@ from heimdall_pipelines.rf.philox import compiled
 from heimdall_pipelines.rf.profiles import Profiles, starts_of
 
 _SNAP = 1e-6  # of a cell: a point so close to a line of the grid lies on it
-_SAME_RESOLUTION = 1.01
+SAME_RESOLUTION = 1.01  # steps of grids that count as equally fine differ by less than this factor
 _LAND, _WATER = 1, 2
 _LEVEL_WITHIN_M = 100.0  # and within a cell: plains in whole metres are level for 30 m, lakes are for longer
-_M_PER_DEG = 111_195.0
+M_PER_DEG = 111_195.0  # of latitude, on a sphere
 _SEA_NEIGHBOURS = 0.5  # share of a cell's neighbours at exactly 0 m from which a cell at 0 m is sea
 
 STEP_FROM_M, STEP_TO_M = 100.0, 500.0  # distance of a profile's points
@@ -60,7 +60,7 @@ class Terrain:
         ordered = sorted(grids, key=lambda grid: grid.latitude_step_deg)
         classes: list[list[ElevationGrid]] = []
         for grid in ordered:
-            if classes and grid.latitude_step_deg < _SAME_RESOLUTION * classes[-1][0].latitude_step_deg:
+            if classes and grid.latitude_step_deg < SAME_RESOLUTION * classes[-1][0].latitude_step_deg:
                 classes[-1].append(grid)
             else:
                 classes.append([grid])
@@ -132,7 +132,7 @@ class Terrain:
         latitudes, longitudes = _points(latitudes, longitudes)
         found = np.zeros(latitudes.size, np.uint8)
         for grid in self.grids:
-            reach = max(1, round(_LEVEL_WITHIN_M / (grid.latitude_step_deg * _M_PER_DEG)))
+            reach = max(1, round(_LEVEL_WITHIN_M / (grid.latitude_step_deg * M_PER_DEG)))
             _classify(*_arguments(grid), latitudes, longitudes, found, reach)
         return np.asarray(found == _LAND)
 

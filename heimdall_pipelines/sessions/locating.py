@@ -110,7 +110,7 @@ def measure_session(
         pairs=pairs,
         differences=differences,
         left_out=left_out,
-        area=options.area or Area.around([x.latitude for x in receivers], [x.longitude for x in receivers]),
+        area=options.area or Area.around(receivers),
     )
 
 

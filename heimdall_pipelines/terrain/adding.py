@@ -12,9 +12,9 @@ from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.formats.terrain_file import TerrainFileError, read_terrain_file
 from heimdall_pipelines.formats.terrain_tile import tile_bytes
 from heimdall_pipelines.model.terrain_tile import TerrainTile
-from heimdall_pipelines.rf.elevation_grid import ElevationGrid
+from heimdall_pipelines.rf.elevation_grid import VOID_INT16, ElevationGrid
 from heimdall_pipelines.rf.receivers import BoundingBox
-from heimdall_pipelines.rf.terrain import Terrain
+from heimdall_pipelines.rf.terrain import SAME_RESOLUTION, Terrain
 from heimdall_pipelines.store.stores import Stores
 from heimdall_pipelines.store.terrain_tiles import (
     add_tile,
@@ -31,7 +31,6 @@ SEA_SOURCE = "sea, given as such"
 _SEA_FLOOR_BELOW_M = -450.0  # the shore of the Dead Sea, the lowest land, lies at -431 m
 _PROBES = 60  # on each side of an overlap
 _SAME_M = 1.0
-_EQUALLY_FINE = 1.01
 _FEWEST_SHA256 = 6
 
 
@@ -213,7 +212,7 @@ def remove_terrain_tile(stores: Stores, tile: TerrainTile, *, force: bool = Fals
 
 def _without_sea_floor(path: Path, grid: ElevationGrid, sea_floor: bool) -> tuple[ElevationGrid, list[str]]:
     heights = grid.heights_m
-    known = heights[heights != -32768] if heights.dtype == np.int16 else heights[~np.isnan(heights)]
+    known = heights[heights != VOID_INT16] if heights.dtype == np.int16 else heights[~np.isnan(heights)]
     lowest_m = float(known.min())
     notes = []
     if known.size < heights.size:
@@ -227,7 +226,7 @@ def _without_sea_floor(path: Path, grid: ElevationGrid, sea_floor: bool) -> tupl
             )
         return grid, notes
     floored = heights.copy()
-    is_below = (floored < 0) & (floored != -32768)
+    is_below = (floored < 0) & (floored != VOID_INT16)
     floored[is_below] = 0
     notes.append(f"{int(is_below.sum())} negative heights, down to {lowest_m:.0f} m, are set to 0, land among them too")
     return (
@@ -242,7 +241,7 @@ def _overlaps(stores: Stores, grid: ElevationGrid, tile: TerrainTile, others: Se
     for other in others:
         ratio = other.latitude_step_deg / tile.latitude_step_deg
         bounds = tile.south_deg, tile.west_deg, tile.north_deg, tile.east_deg
-        if not (1 / _EQUALLY_FINE < ratio < _EQUALLY_FINE and other.overlaps(*bounds)):
+        if not (1 / SAME_RESOLUTION < ratio < SAME_RESOLUTION and other.overlaps(*bounds)):
             continue
         try:
             there = ground_of([other.sha256], stores.objects).terrain

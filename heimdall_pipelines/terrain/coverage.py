@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 from heimdall_pipelines.rf.geodesy import distance_and_azimuth
 from heimdall_pipelines.rf.profiles import Profiles
 from heimdall_pipelines.rf.propagation import path_losses_db
-from heimdall_pipelines.rf.terrain import Terrain
+from heimdall_pipelines.rf.terrain import M_PER_DEG, Terrain
 from heimdall_pipelines.throttle import Throttle
 
 MOBILE_HEIGHT_M = 2.0
 MAX_CELLS = 250_000  # without being asked
-_M_PER_DEG = 111_195.0
 _S_PER_CELL = 1e-4  # for estimates: cells at 40 km, on one core
 _THREADS = 2
 _PROGRESS_S = 2.0
@@ -106,7 +105,7 @@ def compute_coverage(
     terrain.heights_m(request.latitude, request.longitude)
     half = round(request.radius_m / request.cell_m)
     steps = np.arange(-half, half + 1)
-    latitude_step = request.cell_m / _M_PER_DEG
+    latitude_step = request.cell_m / M_PER_DEG
     longitude_step = latitude_step / max(math.cos(math.radians(request.latitude)), 0.01)
     latitudes = np.asarray(np.clip(request.latitude - steps * latitude_step, -90.0, 90.0), dtype=np.float64)
     longitudes = np.asarray(request.longitude + steps * longitude_step, dtype=np.float64)

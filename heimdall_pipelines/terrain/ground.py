@@ -62,4 +62,4 @@ def terrain_if_there(sha256s: Sequence[str], objects: ObjectStore | None) -> Ter
 
 @lru_cache(maxsize=16)
 def _mapped(files: tuple[Path, ...]) -> Terrain:
-    return Terrain([map_tile(file)[0] for file in files])
+    return Terrain([map_tile(file) for file in files])

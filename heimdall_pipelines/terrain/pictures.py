@@ -12,14 +12,13 @@ from numpy.typing import NDArray
 
 from heimdall_pipelines.pictures import small_png
 from heimdall_pipelines.rf.receivers import BoundingBox
-from heimdall_pipelines.rf.terrain import Terrain
+from heimdall_pipelines.rf.terrain import M_PER_DEG, Terrain
 from heimdall_pipelines.terrain.coverage import Coverage
 from heimdall_pipelines.terrain.link_profile import LinkProfile
 
 _WIDTH_IN = 8.0
 _RELIEF_POINTS = 300  # across
 _RELIEF_SHADES = 12
-_M_PER_DEG = 111_195.0
 _STEEPNESS = 6.0  # of the drawn relief over the true one
 _BLUE, _RED, _BROWN, _SEA = "#1f5fa8", "#c03028", "#b39b7d", "#c9dcea"
 _LEVELS_DBM = np.arange(-130, -49, 10)
@@ -45,8 +44,8 @@ def draw_relief(axes: Axes, terrain: Terrain, area: BoundingBox, strength: float
     heights_m = terrain.known_heights_m(everywhere[0].ravel(), everywhere[1].ravel()).reshape(rows, columns)
     shaded = _shaded(
         heights_m,
-        _M_PER_DEG * (area.north - area.south) / (rows - 1),
-        _M_PER_DEG * stretch * (area.east - area.west) / (columns - 1),
+        M_PER_DEG * (area.north - area.south) / (rows - 1),
+        M_PER_DEG * stretch * (area.east - area.west) / (columns - 1),
     )
     colours = np.repeat((1 - strength * (1 - shaded))[..., None], 3, axis=2)
     is_sea = heights_m == 0

@@ -27,4 +27,4 @@ def shipped_terrain() -> Terrain:
     >>> shipped_terrain().heights_m([45.46, 45.937], [9.19, 7.867]).round(-1)
     array([ 120., 4320.])
     """
-    return Terrain([map_tile(SHIPPED_TILE)[0]])
+    return Terrain([map_tile(SHIPPED_TILE)])

@@ -25,6 +25,7 @@ from heimdall_pipelines.store.datasets import Dataset, add_dataset, get_dataset,
 from heimdall_pipelines.store.iq_form import IqForm
 from heimdall_pipelines.store.stores import Stores, open_stores
 from heimdall_pipelines_tests.conftest import TEMPLATE, execute_on_server
+from heimdall_pipelines_tests.remembered import Remembered
 
 SEED = 20_260_101
 DATASET_ID = UUID(int=7)
@@ -161,6 +162,17 @@ def make(stores: Stores, name: str, batch_no: int = 0, **more) -> BatchReport:
     """Make a batch right here."""
     with Workers(1) as workers:
         return make_batch(stores, name, batch_no, workers, **more)
+
+
+def have_made(stores: Stores, remembered: Remembered, name: str, num_samples: int, batch_size: int) -> None:
+    """Have a dataset with all its samples in the stores, and nothing else; it is made once in a process."""
+
+    def make_all(stores: Stores) -> None:
+        dataset = add(stores, name, num_samples, batch_size=batch_size)
+        for batch_no in range(dataset.grid.num_batches):
+            make(stores, name, batch_no)
+
+    remembered(stores, ("made", name, num_samples, batch_size), make_all)
 
 
 def make_with_own_stores(settings: Settings, name: str, batch_no: int = 0, **more) -> BatchReport:

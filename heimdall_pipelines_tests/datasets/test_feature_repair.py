@@ -12,10 +12,10 @@ from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
 from heimdall_pipelines.store.dataset_locks import DatasetLockedError, shared_lock
 from heimdall_pipelines.store.datasets import get_dataset
 from heimdall_pipelines_tests.datasets.support import (
-    add,
     execute,
     expand,
     feature_rows,
+    have_made,
     make,
     query,
 )
@@ -34,13 +34,7 @@ def settings(module_settings):
 @pytest.fixture
 def present(stores, remembered):
     """A dataset of the present features: its rows as they should be in the end."""
-
-    def make_dataset(stores):
-        add(stores, NAME, NUM_SAMPLES, batch_size=3)
-        for batch_no in range(3):
-            make(stores, NAME, batch_no)
-
-    remembered(stores, ("feature repair", NAME), make_dataset)
+    have_made(stores, remembered, NAME, NUM_SAMPLES, batch_size=3)
     return feature_rows(stores, get_dataset(stores.database, NAME))
 
 

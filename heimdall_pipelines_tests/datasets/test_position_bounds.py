@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from heimdall_pipelines.datasets.feature_repair import repair_features
@@ -15,20 +14,21 @@ from heimdall_pipelines.model.truth import MalformedTruthError, SampleTruth
 from heimdall_pipelines.releases.exporting import export_dataset
 from heimdall_pipelines.releases.releasing import release_dataset
 from heimdall_pipelines.releases.verifying import verify_export
-from heimdall_pipelines.rf.positioning import Receiver, position_bound
+from heimdall_pipelines.rf.positioning import Receiver
 from heimdall_pipelines.store.datasets import get_dataset
 from heimdall_pipelines_tests.datasets.support import (
     SMALL,
-    add,
     drawn,
     execute,
     expand,
     feature_rows,
+    have_made,
     make,
     query,
     recipe,
 )
 from heimdall_pipelines_tests.older_features import make_older, make_without_bounds
+from heimdall_pipelines_tests.straight_bound import assert_is_bound
 
 NAME = "night"
 NUM_SAMPLES = 7  # in batches of 3, 3 and 1
@@ -41,12 +41,7 @@ def settings(module_settings):
 
 @pytest.fixture
 def stored(stores, remembered):
-    def make_dataset(stores):
-        add(stores, NAME, NUM_SAMPLES, batch_size=3)
-        for batch_no in range(3):
-            make(stores, NAME, batch_no)
-
-    remembered(stores, ("position bounds", NAME), make_dataset)
+    have_made(stores, remembered, NAME, NUM_SAMPLES, batch_size=3)
     return stores
 
 
@@ -91,17 +86,10 @@ def test_the_bound_is_that_of_the_receivers_that_detect():
         of, sample, made = made_sample(sample_idx)
         links = [(site, link) for site, link in zip(sample.sites, made.truth.receivers, strict=True) if link.detected]
         receivers = [Receiver(site.rx_id, site.latitude, site.longitude) for site, _ in links]
-        carrier_hz = np.array([10 ** (link.snr_db / 10) * of.spec.sample_rate_hz for _, link in links])
-        mean_square_hz2 = of.spec.bandwidth_hz**2 / 12
-        std_s = np.sqrt(1 / (8 * np.pi**2 * mean_square_hz2 * carrier_hz * of.spec.duration_s) + 50e-9**2)
-        expected = position_bound(made.truth.tx_latitude, made.truth.tx_longitude, receivers, std_s * 1e6)
         bound = made.truth.position_bound
-        # Stored to the mm, from azimuths on the ground; the other follows straight lines through the ellipsoid, which
-        # leave the ground at up to 1 degree: 1.5e-4 of the distance.
-        assert bound.semi_major_m == pytest.approx(expected.semi_major_m, rel=2e-4, abs=6e-4)
-        assert bound.semi_minor_m == pytest.approx(expected.semi_minor_m, rel=2e-4, abs=6e-4)
-        turned = abs(bound.azimuth_deg - expected.azimuth_deg) % 180
-        assert min(turned, 180 - turned) < 0.01
+        found = bound.semi_major_m, bound.semi_minor_m, bound.azimuth_deg
+        place_deg = made.truth.tx_latitude, made.truth.tx_longitude
+        assert_is_bound(found, place_deg, receivers, [link.snr_db for _, link in links], of.spec)
         assert bound.reason is None
         num_compared += 1
     assert num_compared == 4

@@ -223,13 +223,12 @@ def test_a_stored_tile_is_mapped_with_what_it_says(tmp_path, heights_m):
     grid = ElevationGrid(heights_m.reshape(3, 4), 46.0, 1 / 3, 1 / 3600, 1 / 2400)
     path = tmp_path / "a.tile"
     path.write_bytes(tile_bytes(grid, source="a survey, Zürich", licence="CC0 " * 2000))
-    mapped, header = map_tile(path)
+    mapped, header = map_tile(path), read_tile_header(path)
     assert isinstance(mapped.heights_m.base, np.memmap | np.ndarray)
     assert np.array_equal(mapped.heights_m, grid.heights_m)
     for name in ("north_deg", "west_deg", "latitude_step_deg", "longitude_step_deg"):
         assert getattr(mapped, name) == getattr(grid, name)  # every bit
     assert (header.source, header.licence) == ("a survey, Zürich", "CC0 " * 2000)
-    assert read_tile_header(path) == header
 
 
 def test_equal_heights_at_another_place_are_another_tile():

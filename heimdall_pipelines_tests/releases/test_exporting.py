@@ -26,13 +26,14 @@ from heimdall_pipelines.releases.reading import groups_of_export
 from heimdall_pipelines.releases.scoring import with_baselines
 from heimdall_pipelines.releases.table_rows import values_of_tables
 from heimdall_pipelines.releases.verifying import verify_export
-from heimdall_pipelines.rf.positioning import Receiver, position_bound
+from heimdall_pipelines.rf.positioning import Receiver
 from heimdall_pipelines.store.digest_rows import digested_columns
 from heimdall_pipelines.store.digests import counted_columns, digest_of
 from heimdall_pipelines.store.releases import has_time_differences, set_baselines
 from heimdall_pipelines_tests.conftest import environment_of
 from heimdall_pipelines_tests.datasets.support import execute, iq_sha256
 from heimdall_pipelines_tests.releases.support import BASELINES, NAME, content
+from heimdall_pipelines_tests.straight_bound import assert_is_bound
 
 
 def test_a_release_is_exported_twice_to_the_same_bytes(exported, tmp_path):
@@ -136,15 +137,9 @@ def test_bounds_are_those_of_positioning(exported):
     for row in samples:
         own = [link for link in links if link["sample_idx"] == row["sample_idx"] and link["truth_detected"]]
         receivers = [Receiver(link["rx_id"], link["rx_latitude"], link["rx_longitude"]) for link in own]
-        carrier_hz = np.array([10 ** (link["truth_snr_db"] / 10) * spec.sample_rate_hz for link in own])
-        std_s = np.sqrt(1 / (8 * np.pi**2 * spec.bandwidth_hz**2 / 12 * carrier_hz * spec.duration_s) + (50e-9) ** 2)
-        bound = position_bound(row["tx_latitude"], row["tx_longitude"], receivers, std_s * 1e6)
-        assert row["bound_semi_major_m"] == pytest.approx(
-            bound.semi_major_m, rel=2e-4, abs=6e-4
-        )  # straight lines there
-        assert row["bound_semi_minor_m"] == pytest.approx(bound.semi_minor_m, rel=2e-4, abs=6e-4)
-        turned = abs(row["bound_azimuth_deg"] - bound.azimuth_deg) % 180
-        assert min(turned, 180 - turned) < 0.01
+        snr_db = [link["truth_snr_db"] for link in own]
+        found = row["bound_semi_major_m"], row["bound_semi_minor_m"], row["bound_azimuth_deg"]
+        assert_is_bound(found, (row["tx_latitude"], row["tx_longitude"]), receivers, snr_db, spec)
 
 
 def test_a_folder_that_is_taken_is_refused(exported, tmp_path):

@@ -12,9 +12,9 @@ from heimdall_pipelines.rf.positioning import (
     arrival_times,
     locate,
     log_likelihood,
-    position_bound,
 )
 from heimdall_pipelines.rf.tdoa import TimeDifference
+from heimdall_pipelines_tests.straight_bound import straight_bound
 
 NETWORK = tuple(
     Receiver(str(index), lat, lon, 200.0)
@@ -67,9 +67,9 @@ def test_the_ellipse_holds_the_truth_and_errors_are_near_the_bound():
         turned = float(azimuth) - np.radians(found.ellipse.azimuth_deg)
         along, across = float(error_m) * np.cos(turned), float(error_m) * np.sin(turned)
         inside += (along / found.ellipse.semi_major_m) ** 2 + (across / found.ellipse.semi_minor_m) ** 2 < 1
-        bound = position_bound(lat, lon, NETWORK, np.full(len(NETWORK), 0.3))
+        major_m, minor_m, _ = straight_bound(lat, lon, NETWORK, np.full(len(NETWORK), 0.3e-6))
         # Both axes of the bound are 2.45 standard deviations.
-        ratios.append(float(error_m) / (np.hypot(bound.semi_major_m, bound.semi_minor_m) / 2.4477))
+        ratios.append(float(error_m) / (np.hypot(major_m, minor_m) / 2.4477))
     assert inside >= 184  # 95 % of 200, less two standard deviations
     assert np.sqrt(np.mean(np.square(ratios))) < 1.2
 
