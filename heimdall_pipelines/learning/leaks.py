@@ -81,7 +81,7 @@ def find_leaks(
     Leaks
     """
     indices, places = np.asarray(sample_idx), earth_centred_m(lats_deg, lons_deg)
-    sizes = {str(name): int(num) for name, num in zip(*np.unique(labels, return_counts=True), strict=True)}
+    sizes = sizes_of(labels)
     train, test = np.flatnonzero(labels == "train"), np.flatnonzero(labels == "test")
     if not len(train) or not len(test):
         return Leaks(definition.kind, sizes, None, None)
@@ -93,6 +93,11 @@ def find_leaks(
     return Leaks(
         definition.kind, sizes, float(distance_m.min()), float(np.mean(distance_m < NEAR_M)), pairs, len(close)
     )
+
+
+def sizes_of(labels: NDArray[np.str_]) -> dict[str, int]:
+    """Number of samples of each part that has any."""
+    return {str(name): int(num) for name, num in zip(*np.unique(labels, return_counts=True), strict=True)}
 
 
 def receivers_on_both_sides(

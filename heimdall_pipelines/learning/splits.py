@@ -20,7 +20,7 @@ _EARTH_RADIUS_M = 6_371_008.8  # mean; of blocks, whose size need not be exact
 _M_PER_DEG = _EARTH_RADIUS_M * np.pi / 180
 _WGS84_A_M, _WGS84_E2 = 6_378_137.0, 6.694_379_990_14e-3
 _LABELS = np.array([*PARTS, NONE])
-_NONE_CODE = 3
+NONE_CODE = len(PARTS)
 
 
 class SplitError(HeimdallError):
@@ -148,7 +148,7 @@ def receiver_sides(definition: SplitDefinition, lats_deg: ArrayLike, lons_deg: A
     across, up, width = _block_offsets_m(lats, lons, definition.block_m)
     edge = definition.margin_m / 2
     near = (across < edge) | (across > width - edge) | (up < edge) | (up > definition.block_m - edge)
-    return np.where(near, _NONE_CODE, codes).astype(np.int8)
+    return np.where(near, NONE_CODE, codes).astype(np.int8)
 
 
 def receivers_split(
@@ -165,7 +165,7 @@ def receivers_split(
     """
     codes = _parts_of_keys(definition, np.asarray(sample_idx, np.int64))
     enough = np.take_along_axis(num_usable, codes[:, None].astype(np.int64), axis=1)[:, 0] >= MIN_RECEIVERS
-    return np.where(enough, codes, _NONE_CODE).astype(np.int8)
+    return np.where(enough, codes, NONE_CODE).astype(np.int8)
 
 
 def with_margin(codes: NDArray[np.int8], lats_deg: ArrayLike, lons_deg: ArrayLike, margin_m: float) -> NDArray[np.int8]:
@@ -180,7 +180,7 @@ def with_margin(codes: NDArray[np.int8], lats_deg: ArrayLike, lons_deg: ArrayLik
         if len(of_held_out) and len(others):
             # The chord is never longer than the way over the ground.
             distance_m, _ = cKDTree(of_held_out).query(places[others], distance_upper_bound=margin_m)
-            result[others[distance_m < margin_m]] = _NONE_CODE
+            result[others[distance_m < margin_m]] = NONE_CODE
     return result
 
 

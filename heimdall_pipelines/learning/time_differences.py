@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,10 +31,9 @@ class PairArrays:
     tdoa_us: NDArray[np.float64]
     std_us: NDArray[np.float64]
     peak: NDArray[np.float64]
-    num_known: int = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "num_known", len(self.tdoa_us))
+    def __len__(self) -> int:
+        return len(self.tdoa_us)
 
     def of_sample(self, sample_idx: int) -> Iterator[tuple[str, str, float, float, float]]:
         """Receivers, difference, standard deviation and peak of a sample's pairs."""
