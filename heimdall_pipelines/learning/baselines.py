@@ -233,7 +233,7 @@ def _bounds_m(export: ExportFolder) -> NDArray[np.float64]:
 
 
 def rms_of_bound(semi_major_m: ArrayLike, semi_minor_m: ArrayLike) -> NDArray[np.float64]:
-    """Root mean square error of a position, from the semi-axes of its ellipse of 95 %."""
+    """Root mean square error of a position, m, from the semi-axes of its ellipse of 95 %; arrays of one shape."""
     return np.asarray(np.hypot(semi_major_m, semi_minor_m) / _DRMS)
 
 

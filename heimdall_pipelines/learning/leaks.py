@@ -74,7 +74,10 @@ def find_leaks(
     definition : SplitDefinition
         Its margin counts for splits by region and terrain.
     labels : ndarray of str, shape (num_samples,)
-    sample_idx, lats_deg, lons_deg : array_like, shape (num_samples,)
+        Part of each sample.
+    sample_idx : array_like of int, shape (num_samples,)
+    lats_deg, lons_deg : array_like of float, shape (num_samples,)
+        Positions of the transmitters.
 
     Returns
     -------
@@ -113,7 +116,9 @@ def receivers_on_both_sides(
     ----------
     definition : SplitDefinition
         Of the split receivers.
-    rx_ids, lats_deg, lons_deg : array_like, shape (num_links,)
+    rx_ids : array_like of str, shape (num_links,)
+    lats_deg, lons_deg : array_like of float, shape (num_links,)
+        Positions of the receivers.
     parts : ndarray of str, shape (num_links,)
         Part of the sample where the link is used in it, else none.
 

@@ -49,7 +49,19 @@ class PairArrays:
 
 
 def load_pairs(export: ExportFolder, samples: SampleArrays | None = None) -> PairArrays:
-    """Read the known time differences of an export, or of some of its samples."""
+    """Read the known time differences of an export, or of some of its samples.
+
+    Parameters
+    ----------
+    export : ExportFolder
+    samples : SampleArrays, optional
+        Only pairs of these samples.
+
+    Raises
+    ------
+    NotAnExportError
+        The table cannot be read.
+    """
     table = export.table("time_differences", ["sample_idx", "rx_a", "rx_b", "tdoa_us", "std_us", "peak"])
     indices = table["sample_idx"].to_numpy().astype(np.int64)
     tdoa_us = table["tdoa_us"].to_numpy().astype(np.float64)

@@ -94,7 +94,14 @@ def write_rows(
 
 
 def write_samples(folder: NewFolder, codes: dict[str, NDArray[np.int8]]) -> None:
-    """Write the table ``samples`` with the labels of the splits."""
+    """Write the table ``samples`` with the labels of the splits, after `write_rows`.
+
+    Parameters
+    ----------
+    folder : NewFolder
+    codes : dict of str to ndarray of int8, shape (num_samples,)
+        As `splitting.split_codes` gives them.
+    """
     source = folder.path / _UNSPLIT
     schema = schema_of("samples", list(codes))
     with ExitStack() as stack:
@@ -111,7 +118,15 @@ def write_samples(folder: NewFolder, codes: dict[str, NDArray[np.int8]]) -> None
 
 
 def write_table(folder: NewFolder, table: str, batches: Iterable[pa.Table]) -> int:
-    """Write a table from its parts; returns the number of rows."""
+    """Write a table from parts with its schema; returns the number of rows.
+
+    Parameters
+    ----------
+    folder : NewFolder
+    table : str
+        One of `learning.columns.TABLES`.
+    batches : iterable of pyarrow.Table
+    """
     num = 0
     with ExitStack() as stack:
         writer = _writer(stack, stack.enter_context(folder.file(table_file(table))), schema_of(table))

@@ -114,7 +114,15 @@ def split_codes(
 def describe_splits(
     definitions: Sequence[SplitDefinition], places: Places, codes: Mapping[str, NDArray[np.int8]]
 ) -> dict[str, SplitDescription]:
-    """Definition, checksum of the labels and leaks of each split."""
+    """Definition, checksum of the labels and leaks of each split, by its kind.
+
+    Parameters
+    ----------
+    definitions : sequence of SplitDefinition
+    places : Places
+    codes : mapping of str to ndarray of int8, shape (num_samples,)
+        As `split_codes` gives them.
+    """
     sample_idx = np.concatenate(places.sample_idx)
     lats, lons = places.transmitters()
     has_positions = bool(np.isfinite(lats).all())
@@ -138,7 +146,19 @@ def link_labels(
     rx_lats_deg: NDArray[np.float64],
     rx_lons_deg: NDArray[np.float64],
 ) -> NDArray[np.str_]:
-    """Part of each link in the split receivers: that of its sample if the receiver is on that side, else none."""
+    """Part of each link in the split receivers: that of its sample if the receiver is on that side, else none.
+
+    Parameters
+    ----------
+    definition : SplitDefinition
+    sample_idx : ndarray of int64, shape (num_links,)
+    rx_lats_deg, rx_lons_deg : ndarray of float64, shape (num_links,)
+        Positions of the receivers.
+
+    Returns
+    -------
+    ndarray of str, shape (num_links,)
+    """
     sides = receiver_sides(definition, rx_lats_deg, rx_lons_deg)
     return labels_of(np.where(sides == random_split(definition, sample_idx), sides, NONE_CODE))
 
