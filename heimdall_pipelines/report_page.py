@@ -5,6 +5,7 @@ import html
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 Points = Sequence[tuple[float, float]]
 
@@ -186,10 +187,10 @@ def data_uri(png: bytes) -> str:
 
 def chart(title: str, y_label: str, lines: Sequence[Line], x_label: str = "time, s") -> str:
     """Lines over a common axis, with their names above; a point under the mouse shows its values."""
-    known = [(x, y) for line in lines for x, y in zip(line.x, line.y, strict=True) if _is_number(y)]
+    known = [point for line in lines for part in _unbroken(zip(line.x, line.y, strict=True)) for point in part]
     if not known:
         return f"<h3>{_text(title)}</h3>" + paragraph("no values", "note")
-    (x_low, x_high), (y_low, y_high) = _range(x for x, _ in known), _range(y for _, y in known if y is not None)
+    (x_low, x_high), (y_low, y_high) = _range(x for x, _ in known), _range(y for _, y in known)
     margin = 0.06 * (y_high - y_low)
     y_low, y_high = y_low - margin, y_high + margin
 
@@ -215,18 +216,17 @@ def chart(title: str, y_label: str, lines: Sequence[Line], x_label: str = "time,
         colour = _COLOURS[number % len(_COLOURS)]
         step = max(1, math.ceil(len(line.x) / _MAX_POINTS))
         shown = list(zip(line.x, line.y, strict=True))[::step]
-        for part in _unbroken(shown):
+        parts = _unbroken(shown)
+        for part in parts:
             path = "L".join("{:.1f} {:.1f}".format(*at(x, y)) for x, y in part)
             drawn.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="1.3"/>')
         if len(shown) <= 200:
-            for x, known_y in shown:
-                if known_y is not None and math.isfinite(known_y):
-                    y = known_y
-                    column, row = at(x, y)
-                    drawn.append(
-                        f'<circle cx="{column:.1f}" cy="{row:.1f}" r="2.2" fill="{colour}">'
-                        f"<title>{_text(line.name)}: {y:.5g} at {x:g}</title></circle>"
-                    )
+            for x, y in chain.from_iterable(parts):
+                column, row = at(x, y)
+                drawn.append(
+                    f'<circle cx="{column:.1f}" cy="{row:.1f}" r="2.2" fill="{colour}">'
+                    f"<title>{_text(line.name)}: {y:.5g} at {x:g}</title></circle>"
+                )
     keys = "".join(
         f'<span><i style="background:{_COLOURS[number % len(_COLOURS)]}"></i>{_text(line.name)}</span>'
         for number, line in enumerate(lines)
@@ -342,17 +342,13 @@ def _text(value: object) -> str:
     return html.escape(str(value))
 
 
-def _is_number(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)
-
-
 def _range(values: Iterable[float]) -> tuple[float, float]:
     kept = list(values)
     low, high = min(kept), max(kept)
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
-def _unbroken(points: Sequence[tuple[float, float | None]]) -> list[list[tuple[float, float]]]:
+def _unbroken(points: Iterable[tuple[float, float | None]]) -> list[list[tuple[float, float]]]:
     parts: list[list[tuple[float, float]]] = [[]]
     for x, y in points:
         if y is not None and math.isfinite(y):

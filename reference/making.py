@@ -3,7 +3,7 @@
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import UUID
@@ -24,11 +24,10 @@ from heimdall_pipelines.store.migrate import migrate
 from heimdall_pipelines.store.releases import set_baselines
 from heimdall_pipelines.store.stores import Stores, open_stores
 from heimdall_pipelines.terrain.ground import ground_of
+from heimdall_pipelines.throttle import Progress
 from reference.result import ReferenceResult, compared_indices, regenerate
 from reference.scoring import score_in_parallel
 from reference.specification import ReferenceSpec
-
-Progress = Callable[[str], None]
 
 
 def make_reference(

@@ -63,10 +63,9 @@ class Destination:
 
 @dataclass(frozen=True)
 class DestinationResult:
-    """Result of the messages to one destination."""
+    """Result of the messages to one destination: alerts that it received, and why it did not receive others."""
 
     destination: Destination
-    num_messages: int
     num_alerts: int
     error: str | None = None
 
@@ -184,7 +183,7 @@ def _deliver_to(
     deadline_s = time.monotonic() + time_limit_s
     pending_alerts = list_pending(database, destination.key, now - MAX_AGE, MAX_ALERTS_PER_CALL)
     if not pending_alerts:
-        return DestinationResult(destination, 0, 0)
+        return DestinationResult(destination, 0)
     batches: list[list[PendingAlert]] = (
         [pending_alerts] if len(pending_alerts) > MAX_SINGLE_MESSAGES else [[one] for one in pending_alerts]
     )
@@ -192,19 +191,19 @@ def _deliver_to(
         service = open_service(destination)
     except AlertUrlError as error:
         mark_failed(database, destination.key, pending_alerts, str(error))
-        return DestinationResult(destination, 0, 0, str(error))
+        return DestinationResult(destination, 0, str(error))
     num_alerts = 0
     for number, batch in enumerate(batches):
         if time.monotonic() > deadline_s:
-            return DestinationResult(destination, number, num_alerts)
+            return DestinationResult(destination, num_alerts)
         message = summary_of(batch, ui_url) if len(batch) > 1 else message_of(batch[0], ui_url)
         problem = send(service, destination, message, ui_url)
         if problem is not None:
             mark_failed(database, destination.key, [one for rest in batches[number:] for one in rest], problem)
-            return DestinationResult(destination, number, num_alerts, f"destination {destination.label}: {problem}")
+            return DestinationResult(destination, num_alerts, f"destination {destination.label}: {problem}")
         mark_sent(database, destination.key, batch, now)
         num_alerts += len(batch)
-    return DestinationResult(destination, len(batches), num_alerts)
+    return DestinationResult(destination, num_alerts)
 
 
 def without_secrets(message: str, url: str) -> str:

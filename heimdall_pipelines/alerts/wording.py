@@ -69,15 +69,15 @@ def failed_run_text(
     return title, f"{_shortened(reason)}\n{run_link(ui_url, run_id)}"
 
 
-def message_of(pending_alerts: PendingAlert, ui_url: str | None) -> Message:
+def message_of(pending: PendingAlert, ui_url: str | None) -> Message:
     """The message of one incident: its beginning, its end, or both."""
-    alert = pending_alerts.alert
+    alert = pending.alert
     if alert.recovered_at is None:
         since = "At" if alert.kind == "failed_run" else "Since"
         return Message(alert.title, f"{alert.body}\n{since} {moment(alert.raised_at)}", _tone(alert))
     name = _check_name(str(alert.asset), str(alert.check_name), alert.partition)
     since = moment(alert.recovered_at)
-    if pending_alerts.failure_is_known:
+    if pending.failure_is_known:
         body = f"It failed at {moment(alert.raised_at)} and passes since {since}."
         if ui_url is not None:
             body += f"\n{check_link(ui_url, str(alert.asset), str(alert.check_name))}"

@@ -151,7 +151,7 @@ class WorkerHealth:
         try:
             return heartbeat.is_alive(self._heartbeats, run_id)
         except _BROKER_ERRORS:
-            self._raise_redis_unavailable()
+            self._note_redis_unavailable()
             return True
 
     def _query_workers(self) -> None:
@@ -160,10 +160,10 @@ class WorkerHealth:
         try:
             answers = self._app.control.inspect(timeout=self._answer_timeout_s).active()
         except _BROKER_ERRORS:
-            self._raise_redis_unavailable()
+            self._note_redis_unavailable()
             answers = None
         self._queried_at = time.monotonic()
         self._active = {task["id"] for tasks in (answers or {}).values() for task in tasks}
 
-    def _raise_redis_unavailable(self) -> None:
+    def _note_redis_unavailable(self) -> None:
         self._complete_from = time.monotonic() + heartbeat.LIFETIME_S

@@ -12,6 +12,7 @@ import redis
 
 from heimdall_pipelines.cluster.celery_settings import redis_url
 from heimdall_pipelines.settings import LocalSettings
+from heimdall_pipelines.status.waiting_runs import redis_client
 
 INTERVAL_S = 2.0
 LIFETIME_S = 10  # some heartbeats may be late: a machine may be busy, and Redis may restart
@@ -20,10 +21,8 @@ _logger = logging.getLogger(__name__)
 
 
 def heartbeats_in(settings: LocalSettings) -> redis.Redis:
-    """Client of Redis for heartbeats; it connects on first use, and reconnects after an outage."""
-    return redis.Redis.from_url(
-        redis_url(settings), socket_connect_timeout=REDIS_TIMEOUT_S, socket_timeout=REDIS_TIMEOUT_S
-    )
+    """Client of Redis for heartbeats, as `redis_client` returns it."""
+    return redis_client(redis_url(settings), REDIS_TIMEOUT_S)
 
 
 @contextmanager

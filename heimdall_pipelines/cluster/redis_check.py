@@ -1,12 +1,11 @@
 """Checks that Redis answers, with a message for the operator."""
 
-from urllib.parse import urlsplit
-
 import redis
 
 from heimdall_pipelines.cluster.celery_settings import redis_url
 from heimdall_pipelines.errors import UnavailableError
 from heimdall_pipelines.settings import LocalSettings
+from heimdall_pipelines.status.waiting_runs import redis_address, redis_client
 
 TIMEOUT_S = 5.0
 
@@ -29,10 +28,9 @@ def check_redis(settings: LocalSettings) -> str:
         It does not answer, or refuses.
     """
     url = redis_url(settings)
-    parts = urlsplit(url)
-    where = f"{parts.hostname}:{parts.port or 6379}"
+    where = redis_address(url)
     try:
-        with redis.Redis.from_url(url, socket_connect_timeout=TIMEOUT_S, socket_timeout=TIMEOUT_S) as client:
+        with redis_client(url, TIMEOUT_S) as client:
             client.ping()
     except (redis.RedisError, OSError, ValueError) as error:
         raise RedisUnavailableError(f"Redis at {where} (HEIMDALL_REDIS_URL): {error}") from error

@@ -15,7 +15,7 @@ from typing import Any
 
 import dagster as dg
 
-from heimdall_pipelines.status.command_process import CommandProcess, parse_process, this_process
+from heimdall_pipelines.status.command_process import parse_process, this_process
 from heimdall_pipelines.status.run_tags import PROCESS_TAG
 
 HEARTBEAT_INTERVAL_S = 10.0
@@ -58,7 +58,7 @@ def end_lost_runs(instance: dg.DagsterInstance) -> list[str]:
         for run in instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED))
         if (process := parse_process(run.tags.get(PROCESS_TAG))) is not None
         and process.has_ended()
-        and _fail(instance, run.run_id, f"The process of this run has ended: {_words(process)}.")
+        and _fail(instance, run.run_id, f"The process of this run has ended: {process.text}.")
     ]
 
 
@@ -88,7 +88,7 @@ class HeartbeatWatch:
             if run.run_id not in self._before or beat != last_beat:
                 since_s = now_s
             self.seen[run.run_id] = [beat, since_s]
-            reason = f"The command of this run sends no heartbeat: {_words(process)}."
+            reason = f"The command of this run sends no heartbeat: {process.text}."
             if now_s - since_s > HEARTBEAT_TIMEOUT_S and _fail(instance, run.run_id, reason):
                 lost.append(run.run_id)
         return lost
@@ -100,10 +100,6 @@ def _fail(instance: dg.DagsterInstance, run_id: str, reason: str) -> bool:
         return False
     instance.report_run_failed(run, reason)
     return True
-
-
-def _words(process: CommandProcess) -> str:
-    return f"process {process.pid} on {process.host}"
 
 
 def _send_heartbeats(instance: dg.DagsterInstance, ended: threading.Event) -> None:

@@ -1,9 +1,10 @@
 """Tables and pictures as the Markdown that the UI shows in a materialization."""
 
-import base64
 from collections.abc import Callable, Iterable, Sequence
 
 import dagster as dg
+
+from heimdall_pipelines.report_page import data_uri
 
 _MAX_REASON_CHARACTERS = 500
 
@@ -16,7 +17,7 @@ def table_metadata(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> 
 
 def picture_metadata(title: str, png: bytes) -> dg.MarkdownMetadataValue:
     """Return a picture; it is stored with the event, so it should stay below 100 kB."""
-    return dg.MetadataValue.md(f"![{title}](data:image/png;base64,{base64.b64encode(png).decode()})")
+    return dg.MetadataValue.md(f"![{title}]({data_uri(png)})")
 
 
 def drawn_or_reason(

@@ -1,9 +1,9 @@
 """Recorded sessions: their IQ, the extraction of features, the checks, and the sensor that starts both assets."""
 
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from typing import TypeVar
 
 import dagster as dg
@@ -14,6 +14,7 @@ from heimdall_pipelines.defs.metadata import drawn_or_reason, table_metadata
 from heimdall_pipelines.defs.outages import RUN_AGAIN_WHOLE, retried_after_outage
 from heimdall_pipelines.defs.partitions import recording_sessions
 from heimdall_pipelines.defs.positions import recorded_positions
+from heimdall_pipelines.defs.requested_runs import UNFINISHED, unrequested
 from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION
 from heimdall_pipelines.sessions.checks import SESSION_CHECKS
 from heimdall_pipelines.sessions.extraction import ExtractionReport, StationSummary, extract_session
@@ -21,7 +22,7 @@ from heimdall_pipelines.sessions.notes import station_notes
 from heimdall_pipelines.sessions.position_checks import POSITION_CHECKS
 from heimdall_pipelines.sessions.validation import SessionValidation, validate_session
 from heimdall_pipelines.settings import load_bucket_settings
-from heimdall_pipelines.status.run_tags import PARTITION_TAG, RUN_KEY_TAG
+from heimdall_pipelines.status.run_tags import PARTITION_TAG
 from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.measurements import list_recordings
 from heimdall_pipelines.store.session_inputs import StaleSession, stale_sessions
@@ -32,13 +33,6 @@ from heimdall_pipelines.store.stores import Stores
 EXTRACTION = "extraction"  # the pool of runs that extract features
 MAX_REQUESTS_PER_TICK = 100
 _PAGE = 200
-_UNFINISHED = (
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-)
 
 _Session = TypeVar("_Session", bound=SessionRevision)
 
@@ -139,14 +133,6 @@ validate_recorded_session = dg.define_asset_job(
 )
 
 
-def unrequested(page: Iterable[SessionRevision], requested_run_keys: Container[str]) -> list[SessionRevision]:
-    """Due sessions for which no run was requested yet, in their order.
-
-    A session whose run failed stays due, but is not requested again until it has a new revision; start it by hand.
-    """
-    return [session for session in page if session.run_key not in requested_run_keys]
-
-
 @dg.sensor(
     jobs=[extract_recorded_session, locate_recorded_session],
     default_status=dg.DefaultSensorStatus.RUNNING,
@@ -159,13 +145,10 @@ def completed_recording_sessions(
     context: dg.SensorEvaluationContext, stores: dg.ResourceParam[Stores]
 ) -> dg.SensorResult | dg.SkipReason:
     """Level-triggered: sessions without features or position, or with those of other inputs; there is no cursor."""
-    due: list[SessionRevision] = []
-    for page in chain(_pages(stores.database, due_for_extraction), _trusted(_pages(stores.database, stale_sessions))):
-        due += unrequested(page, _requested_run_keys(context.instance, page))
-        if len(due) >= MAX_REQUESTS_PER_TICK:
-            break
-    due = due[:MAX_REQUESTS_PER_TICK]
-    unlocated = _unlocated(context.instance, stores.database, but=due)
+    pages = chain(_pages(stores.database, due_for_extraction), _trusted(_pages(stores.database, stale_sessions)))
+    open_sessions = chain.from_iterable(unrequested(context.instance, page) for page in pages)
+    due = list(islice(open_sessions, MAX_REQUESTS_PER_TICK))
+    unlocated = list(islice(_unlocated(context.instance, stores.database, but=due), MAX_REQUESTS_PER_TICK - len(due)))
     if not due and not unlocated:
         return dg.SkipReason(
             "features and positions of every completed session are current, or their extraction was requested"
@@ -183,24 +166,21 @@ def completed_recording_sessions(
     )
 
 
-def _unlocated(instance: dg.DagsterInstance, database: Database, but: Sequence[SessionRevision]) -> list[StalePosition]:
+def _unlocated(
+    instance: dg.DagsterInstance, database: Database, but: Sequence[SessionRevision]
+) -> Iterator[StalePosition]:
     """Extracted sessions to be located, of which no run is under way: an extraction locates its session, too."""
     extracted = {session.session_id for session in but}
-    found: list[StalePosition] = []
     for page in _pages(database, stale_positions):
-        requested = _requested_run_keys(instance, page)
-        for session in page:
-            is_open = session.session_id not in extracted and session.run_key not in requested and not session.edited
+        for session in unrequested(instance, page):
+            is_open = session.session_id not in extracted and not session.edited
             if is_open and not _is_under_way(instance, session.slug):
-                found.append(session)
-            if len(but) + len(found) >= MAX_REQUESTS_PER_TICK:
-                return found
-    return found
+                yield session
 
 
 def _is_under_way(instance: dg.DagsterInstance, slug: str) -> bool:
     """Whether a run of a session is queued or has not ended."""
-    unfinished = dg.RunsFilter(tags={PARTITION_TAG: slug}, statuses=list(_UNFINISHED))
+    unfinished = dg.RunsFilter(tags={PARTITION_TAG: slug}, statuses=UNFINISHED)
     return bool(instance.get_run_records(unfinished, limit=1))
 
 
@@ -218,11 +198,6 @@ def _trusted(pages: Iterable[Sequence[StaleSession]]) -> Iterator[Sequence[Sessi
         trusted = [session for session in page if not session.edited]
         if trusted:
             yield trusted
-
-
-def _requested_run_keys(instance: dg.DagsterInstance, page: Sequence[SessionRevision]) -> set[str]:
-    keys = [session.run_key for session in page]
-    return {run.tags[RUN_KEY_TAG] for run in instance.get_runs(dg.RunsFilter(tags={RUN_KEY_TAG: keys}))}
 
 
 def raw_iq_materialization(stores: Stores, session: SessionRevision) -> dg.AssetMaterialization:
@@ -256,7 +231,7 @@ def _extraction_metadata(report: ExtractionReport, warn: Callable[[str], object]
         "stations": dg.MetadataValue.int(len(report.stations)),
         "failed_stations": dg.MetadataValue.text(", ".join(report.failed_stations) or "none"),
         "duration_s": dg.MetadataValue.float(report.duration_s),
-        "heard": dg.MetadataValue.md(_station_table(report.stations)),
+        "heard": _station_table(report.stations),
         "time_differences": table_metadata(
             ("stations", "median, us", "scatter, us", "known in segments", "why not in others"),
             (
@@ -282,23 +257,22 @@ def _extraction_metadata(report: ExtractionReport, warn: Callable[[str], object]
     return metadata
 
 
-def _station_table(stations: Sequence[StationSummary]) -> str:
-    lines = [
-        "| station | SNR, dB | C/N0, dB-Hz | signal strength, dBm | frequency offset, Hz | signal present |",
-        "|---|---|---|---|---|---|",
-    ]
-    for station in stations:
-        metrics = station.metrics()
-        cells = (
-            station.rx_id,
-            _number(metrics.snr_db, 1),
-            _number(station.mean_cn0_dbhz, 1),
-            _number(metrics.signal_strength_dbm, 1),
-            _number(metrics.frequency_offset_hz, 3),
-            f"{station.segments_present} of {station.segments} segments",
-        )
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+def _station_table(stations: Sequence[StationSummary]) -> dg.MetadataValue:
+    return table_metadata(
+        ("station", "SNR, dB", "C/N0, dB-Hz", "signal strength, dBm", "frequency offset, Hz", "signal present"),
+        (
+            (
+                station.rx_id,
+                _number(metrics.snr_db, 1),
+                _number(station.mean_cn0_dbhz, 1),
+                _number(metrics.signal_strength_dbm, 1),
+                _number(metrics.frequency_offset_hz, 3),
+                f"{station.segments_present} of {station.segments} segments",
+            )
+            for station in stations
+            for metrics in (station.metrics(),)
+        ),
+    )
 
 
 def _number(value: float | None, decimals: int) -> str:

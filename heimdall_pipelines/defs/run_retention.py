@@ -6,9 +6,9 @@ from datetime import datetime
 import dagster as dg
 
 from heimdall_pipelines.defs.partitions import RECORDING_SESSIONS, SYNTHETIC_BATCHES, SYNTHETIC_DATASETS
+from heimdall_pipelines.defs.requested_runs import FINISHED
 from heimdall_pipelines.status.run_tags import PARTITION_TAG, RUN_KEY_TAG
 
-_FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 _PAGE = 200
 
 
@@ -35,7 +35,7 @@ def delete_runs_before(instance: dg.DagsterInstance, before: datetime) -> tuple[
         for definition in (RECORDING_SESSIONS, SYNTHETIC_DATASETS, SYNTHETIC_BATCHES)
         for key in instance.get_dynamic_partitions(definition)
     }
-    filters = dg.RunsFilter(statuses=_FINISHED, created_before=before)
+    filters = dg.RunsFilter(statuses=FINISHED, created_before=before)
     num_deleted = num_kept = 0
     last_kept: str | None = None  # the cursor must be a run that exists
     while page := instance.get_run_records(filters, limit=_PAGE, ascending=True, cursor=last_kept):

@@ -3,6 +3,7 @@
 import dagster as dg
 
 from heimdall_pipelines.defs.asset_metadata import OWNERS, stored_in_table
+from heimdall_pipelines.defs.metadata import table_metadata
 from heimdall_pipelines.defs.partitions import STATIONS
 from heimdall_pipelines.stations.network import load_network, sync_network
 from heimdall_pipelines.store.stations import list_stations
@@ -20,17 +21,17 @@ def websdr_stations(context: dg.AssetExecutionContext, stores: dg.ResourceParam[
     report = sync_network(stores.database, load_network())
     stations = list_stations(stores.database)
     context.instance.add_dynamic_partitions(STATIONS, [station.rx_id for station in stations])
-    rows = "\n".join(
-        f"| {s.rx_id} | {s.name} | {s.latitude:.4f} | {s.longitude:.4f} | {s.altitude_m:g} | {s.is_active} |"
-        for s in stations
-    )
     return dg.MaterializeResult(
         metadata={
             "stations": len(stations),
             "added": list(report.added),
             "drift": list(report.drift),
-            "network": dg.MetadataValue.md(
-                "| rx_id | name | latitude | longitude | altitude, m | active |\n|---|---|---|---|---|---|\n" + rows
+            "network": table_metadata(
+                ("rx_id", "name", "latitude", "longitude", "altitude, m", "active"),
+                (
+                    (s.rx_id, s.name, f"{s.latitude:.4f}", f"{s.longitude:.4f}", f"{s.altitude_m:g}", s.is_active)
+                    for s in stations
+                ),
             ),
         }
     )

@@ -1,7 +1,6 @@
 """Synthetic datasets: requests, batches and summaries."""
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -33,6 +32,7 @@ from heimdall_pipelines.store.datasets import Dataset, get_dataset
 from heimdall_pipelines.store.stations import list_stations
 from heimdall_pipelines.store.stores import Stores
 from heimdall_pipelines.terrain.ground import terrain_if_there
+from heimdall_pipelines.throttle import Throttle
 
 ALL_CORES = "all-cores"  # the pool of runs that use all cores of a machine
 PROGRESS_LOG_INTERVAL_S = 3.0
@@ -309,12 +309,10 @@ def _once(log: Callable[[str], None], line: str) -> Callable[[], None]:
 
 def _throttled(log: Callable[[str], None]) -> Callable[[BatchProgress], None]:
     """Log progress every few seconds: each line is an event that is stored."""
-    logged = time.monotonic()
+    throttle = Throttle(PROGRESS_LOG_INTERVAL_S)
 
     def progress(so_far: BatchProgress) -> None:
-        nonlocal logged
-        if time.monotonic() - logged >= PROGRESS_LOG_INTERVAL_S:
-            logged = time.monotonic()
+        if throttle.is_due():
             log(str(so_far))
 
     return progress

@@ -1,6 +1,6 @@
 """The sensor that requests the missing batches of synthetic datasets and the summaries of complete ones."""
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from uuid import UUID
@@ -13,6 +13,7 @@ from heimdall_pipelines.defs.partitions import (
     synthetic_batches,
     synthetic_datasets,
 )
+from heimdall_pipelines.defs.requested_runs import UNFINISHED, unrequested
 from heimdall_pipelines.defs.synthetic import (
     batch_keys,
     dataset_materialization,
@@ -21,7 +22,6 @@ from heimdall_pipelines.defs.synthetic import (
 )
 from heimdall_pipelines.model.batches import BatchRange
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
-from heimdall_pipelines.status.run_tags import RUN_KEY_TAG
 from heimdall_pipelines.store.batches import list_batches
 from heimdall_pipelines.store.dataset_summaries import outdated_summaries
 from heimdall_pipelines.store.datasets import Dataset, list_datasets
@@ -30,7 +30,6 @@ from heimdall_pipelines.store.stores import Stores
 MAX_REQUESTS_PER_TICK = 100
 MAX_UNFINISHED_RUNS = 100  # of batches, so that runs of other jobs get through the queue
 _PAGE = 200
-_FINISHED = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
 
 
 @dataclass(frozen=True)
@@ -77,14 +76,11 @@ def is_complete(dataset: Dataset) -> bool:
     return dataset.num_samples >= dataset.target_num_samples
 
 
-def unrequested(
-    wanted: Iterable[RunWanted], requested_run_keys: Callable[[Sequence[str]], Container[str]]
-) -> Iterator[RunWanted]:
+def _unrequested(instance: dg.DagsterInstance, wanted: Iterable[RunWanted]) -> Iterator[RunWanted]:
     """Those for which no run was requested yet, in their order; read page by page, lazily."""
     remaining = iter(wanted)
     while page := list(islice(remaining, _PAGE)):
-        requested = requested_run_keys([run.run_key for run in page])
-        yield from (run for run in page if run.run_key not in requested)
+        yield from unrequested(instance, page)
 
 
 @dg.sensor(
@@ -106,16 +102,12 @@ def requested_synthetic_batches(
                 f"{dataset.name} is skipped: its generator version is {dataset.generator_version}, "
                 f"this program has version {GENERATOR_VERSION}"
             )
-
-    def requested(run_keys: Sequence[str]) -> set[str]:
-        return {run.tags[RUN_KEY_TAG] for run in instance.get_runs(dg.RunsFilter(tags={RUN_KEY_TAG: run_keys}))}
-
     num_unfinished = _num_unfinished_batch_runs(instance)
     num_allowed = max(0, min(MAX_REQUESTS_PER_TICK, MAX_UNFINISHED_RUNS - num_unfinished))
-    due = list(islice(unrequested(wanted_batches(stores, datasets), requested), num_allowed))
+    due = list(islice(_unrequested(instance, wanted_batches(stores, datasets)), num_allowed))
     outdated = outdated_summaries(stores.database)
     complete = filter(is_complete, datasets)
-    summaries = unrequested((RunWanted.of_summary(dataset, outdated) for dataset in complete), requested)
+    summaries = _unrequested(instance, (RunWanted.of_summary(dataset, outdated) for dataset in complete))
     due += islice(summaries, MAX_REQUESTS_PER_TICK - len(due))
 
     known = set(instance.get_dynamic_partitions(SYNTHETIC_DATASETS))
@@ -136,8 +128,7 @@ def requested_synthetic_batches(
 
 
 def _num_unfinished_batch_runs(instance: dg.DagsterInstance) -> int:
-    statuses = [status for status in dg.DagsterRunStatus if status not in _FINISHED]
-    return instance.get_runs_count(dg.RunsFilter(job_name=make_synthetic_batches.name, statuses=statuses))
+    return instance.get_runs_count(dg.RunsFilter(job_name=make_synthetic_batches.name, statuses=UNFINISHED))
 
 
 def _unknown_batches(instance: dg.DagsterInstance, datasets: Iterable[Dataset]) -> list[str]:

@@ -23,8 +23,9 @@ from heimdall_pipelines.rf.tdoa import TimeDifference
 NEIGHBOURS = 10
 ITERATIONS = 300  # of the trees
 BOUND = "Cramer-Rao bound"
-NEAREST_NEIGHBOURS, ROBUST_TDOA = "nearest neighbours, levels", "robust TDoA"
-LEARNED = (NEAREST_NEIGHBOURS, "trees, levels")
+NEAREST_NEIGHBOURS, TREES = "nearest neighbours, levels", "trees, levels"
+ROBUST_TDOA, TREES_TDOA = "robust TDoA", "trees, levels and TDoA"
+LEARNED = (NEAREST_NEIGHBOURS, TREES)
 LEVEL, _SNR, DELAY_SPREAD = "rssi_dbm", "snr_db", "multipath_delay_spread_us"
 _FEATURES = (LEVEL, _SNR, "frequency_offset_hz", DELAY_SPREAD)
 _ABSENT_DBM = -150.0  # a level below any that is detected
@@ -62,8 +63,11 @@ class BaselineRow:
     reason: str = ""
 
     @classmethod
-    def of(cls, split: str, baseline: str, errors_m: NDArray[np.float64]) -> BaselineRow:
-        """Statistics of errors."""
+    def of(cls, split: str, baseline: str, errors_m: NDArray[np.float64], reason: str) -> BaselineRow:
+        """Statistics of the errors that are finite; with the reason where none is."""
+        errors_m = errors_m[np.isfinite(errors_m)]
+        if not len(errors_m):
+            return cls(split, baseline, reason=reason)
         return cls(
             split,
             baseline,
@@ -153,19 +157,10 @@ def evaluate_baselines(
                 rows.append(BaselineRow(split, name, reason=reason))
                 continue
             errors_m = _errors_m(task.test, method(task))
-            located = errors_m[np.isfinite(errors_m)]
-            rows.append(
-                BaselineRow.of(split, name, located)
-                if len(located)
-                else BaselineRow(split, name, reason="no sample could be located")
-            )
-        if names is not None and BOUND not in names:
-            continue
-        of_test = bounds[np.isin(bounds[:, 0], task.test.sample_idx), 1]
-        of_test = of_test[np.isfinite(of_test)]
-        rows.append(
-            BaselineRow.of(split, BOUND, of_test) if len(of_test) else BaselineRow(split, BOUND, reason="no bound")
-        )
+            rows.append(BaselineRow.of(split, name, errors_m, "no sample could be located"))
+        if names is None or BOUND in names:
+            of_test = bounds[np.isin(bounds[:, 0], task.test.sample_idx), 1]
+            rows.append(BaselineRow.of(split, BOUND, of_test, "no bound"))
     return BaselineReport(seed, tuple(rows))
 
 
@@ -215,7 +210,7 @@ def _reason_against(task: _Task, name: str) -> str | None:
         return "no test samples"
     if not np.isfinite(task.test.targets_m).all():
         return "unknown positions"
-    if name in _NEED_PAIRS and (task.test_pairs is None or not task.test_pairs.num_known):
+    if name in _NEED_PAIRS and not task.test_pairs:
         return "no time differences"
     if name in _TRAINED and len(task.train) < _FEW:
         return f"fewer than {_FEW} training samples"
@@ -238,7 +233,7 @@ def _bounds_m(export: ExportFolder) -> NDArray[np.float64]:
 
 
 def rms_of_bound(semi_major_m: ArrayLike, semi_minor_m: ArrayLike) -> NDArray[np.float64]:
-    """Root mean square error of a position, from the semi-axes of its ellipse of 95 %."""
+    """Root mean square error of a position, m, from the semi-axes of its ellipse of 95 %; arrays of one shape."""
     return np.asarray(np.hypot(semi_major_m, semi_minor_m) / _DRMS)
 
 
@@ -346,13 +341,13 @@ def _located_by_tdoa(samples: SampleArrays, pairs: PairArrays, at: int) -> tuple
 BASELINES: Mapping[str, Callable[[_Task], Located]] = {
     "weighted centroid": weighted_centroid,
     "strongest receiver": strongest_receiver,
-    LEARNED[0]: nearest_neighbours,
-    LEARNED[1]: level_trees,
+    NEAREST_NEIGHBOURS: nearest_neighbours,
+    TREES: level_trees,
     ROBUST_TDOA: robust_tdoa,
-    "trees, levels and TDoA": tdoa_and_level_trees,
+    TREES_TDOA: tdoa_and_level_trees,
 }
-_NEED_PAIRS = frozenset({ROBUST_TDOA, "trees, levels and TDoA"})
-_TRAINED = frozenset({*LEARNED, "trees, levels and TDoA"})
+_NEED_PAIRS = frozenset({ROBUST_TDOA, TREES_TDOA})
+_TRAINED = frozenset({*LEARNED, TREES_TDOA})
 
 
 def _levels(task: _Task) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -399,7 +394,8 @@ def _sorted_levels(samples: SampleArrays, width: int) -> NDArray[np.float64]:
 
 def _trees(task: _Task, train: NDArray[np.float64], test: NDArray[np.float64]) -> Located:
     """East and north by models of their own, at the same time."""
-    kind, limits = _learner("ensemble", "HistGradientBoostingRegressor"), _learner_module("threadpoolctl")
+    kind = _learner_module("sklearn.ensemble").HistGradientBoostingRegressor
+    limits = _learner_module("threadpoolctl")
 
     def predicted(axis: int) -> NDArray[np.float64]:
         # One thread each: OpenMP's threads wait for each other, on a busy machine longer than they compute, and sums
@@ -411,10 +407,6 @@ def _trees(task: _Task, train: NDArray[np.float64], test: NDArray[np.float64]) -
 
     with ThreadPoolExecutor(2, thread_name_prefix="trees") as executor:
         return np.stack(list(executor.map(predicted, (0, 1))), axis=-1)
-
-
-def _learner(module: str, name: str) -> Any:
-    return getattr(_learner_module(f"sklearn.{module}"), name)
 
 
 def _learner_module(name: str) -> Any:

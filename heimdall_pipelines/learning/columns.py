@@ -52,8 +52,10 @@ def feature_column(feature: str, statistic: str = "mean") -> str:
     return feature if statistic == "mean" else f"{feature}_{statistic}"
 
 
+_SAMPLE_IDX = Column("sample_idx", "int32", "", "Index of the sample; joins the tables")
+_ERROR_MESSAGE = Column("error_message", "string", "", "Why there are no features; else null")
 _OF_SAMPLE = (
-    Column("sample_idx", "int32", "", "Index of the sample; joins the tables"),
+    _SAMPLE_IDX,
     Column("start_time_unix_us", "int64", "us", "Time of the first IQ value; of synthetic samples it is made up"),
     Column("feature_version", "int16", "", "Version of the set of features"),
     Column("tx_latitude", "double", "deg", "Truth: latitude of the transmitter, WGS84, north"),
@@ -72,7 +74,7 @@ _OF_SAMPLE = (
     Column("mean_snr_db", "double", "dB", "Estimate: mean SNR of the receivers that detected"),
     Column("gdop", "double", "", "GDOP of the receivers that detected, at the true position"),
     Column("extraction_failed", "bool", "", "Whether no receiver has features"),
-    Column("error_message", "string", "", "Why there are no features; else null"),
+    _ERROR_MESSAGE,
     Column("bandwidth_hz", "double", "Hz", "Width of the channel in which the features were measured"),
     Column("segment_ms", "int32", "ms", "Length of the IQ"),
     Column("chunk_ms", "int32", "ms", "Length of a chunk"),
@@ -86,7 +88,7 @@ _OF_SAMPLE = (
     Column("bound_azimuth_deg", "double", "deg", "Azimuth of the bound's semi-major axis, clockwise from north"),
 )
 _OF_LINK = (
-    Column("sample_idx", "int32", "", "Index of the sample; joins the tables"),
+    _SAMPLE_IDX,
     Column("receiver_idx", "int16", "", "Index of the receiver within the sample"),
     Column("rx_id", "string", "", "The receiver; of random networks its name says nothing about its place"),
     Column("rx_latitude", "double", "deg", "Latitude of the receiver, WGS84, north"),
@@ -94,7 +96,7 @@ _OF_LINK = (
     Column("rx_altitude_m", "double", "m", "Altitude of the receiver's antenna"),
     Column("signal_present", "bool", "", "Estimate: whether the chunks together hold a signal in the channel"),
     Column("flags", "list<string>", "", "What limits the values, in words"),
-    Column("error_message", "string", "", "Why there are no features; else null"),
+    _ERROR_MESSAGE,
 )
 _OF_FEATURES = tuple(
     Column(feature_column(one.name, kind), "double", one.unit, f"{_STATISTIC_TEXTS[kind]}: {one.definition}")
@@ -121,7 +123,7 @@ _OF_LINK_TRUTH = (
     Column("truth_clock_offset_ns", "double", "ns", "Error of the receiver's clock"),
 )
 _OF_DIFFERENCE = (
-    Column("sample_idx", "int32", "", "Index of the sample; joins the tables"),
+    _SAMPLE_IDX,
     Column("rx_a", "string", "", "First receiver of the pair"),
     Column("rx_b", "string", "", "Second receiver of the pair"),
     Column("tdoa_us", "double", "us", "Time of arrival at b less that at a; null where it is not known"),
@@ -131,7 +133,7 @@ _OF_DIFFERENCE = (
     Column("reason", "string", "", "Why tdoa_us is null"),
 )
 _OF_IQ = (
-    Column("sample_idx", "int32", "", "Index of the sample; joins the tables"),
+    _SAMPLE_IDX,
     Column("rx_id", "string", "", "The receiver"),
     Column("num_samples", "int32", "", "Complex samples"),
     Column("sha256", "string", "", "SHA-256 of the complex64 values, in datasets of before of the whole .npy file"),

@@ -12,6 +12,7 @@ from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.learning.splits import SplitDefinition
 
 FORMAT = 1
+PARAMETERS = ("dataset_type", "spec", "receivers", "seed", "generator_version", "terrain_tiles")
 RELEASE_FILE, MERKLE_FILE, SUMS_FILE = "release.json", "merkle.json", "SHA256SUMS"
 
 
@@ -116,9 +117,8 @@ class ExportDescription:
         return self.name if self.version is None else f"{self.name}@{self.version}"
 
     def parameters(self) -> dict[str, Any]:
-        """What determines the samples, by the names of columns."""
-        names = ("dataset_type", "spec", "receivers", "seed", "generator_version", "terrain_tiles")
-        return {name: getattr(self, name) for name in names}
+        """What determines the samples, by the names of `PARAMETERS`."""
+        return {name: getattr(self, name) for name in PARAMETERS}
 
     def to_text(self) -> str:
         """Content of the file."""

@@ -74,14 +74,17 @@ def find_leaks(
     definition : SplitDefinition
         Its margin counts for splits by region and terrain.
     labels : ndarray of str, shape (num_samples,)
-    sample_idx, lats_deg, lons_deg : array_like, shape (num_samples,)
+        Part of each sample.
+    sample_idx : array_like of int, shape (num_samples,)
+    lats_deg, lons_deg : array_like of float, shape (num_samples,)
+        Positions of the transmitters.
 
     Returns
     -------
     Leaks
     """
     indices, places = np.asarray(sample_idx), earth_centred_m(lats_deg, lons_deg)
-    sizes = {str(name): int(num) for name, num in zip(*np.unique(labels, return_counts=True), strict=True)}
+    sizes = sizes_of(labels)
     train, test = np.flatnonzero(labels == "train"), np.flatnonzero(labels == "test")
     if not len(train) or not len(test):
         return Leaks(definition.kind, sizes, None, None)
@@ -93,6 +96,11 @@ def find_leaks(
     return Leaks(
         definition.kind, sizes, float(distance_m.min()), float(np.mean(distance_m < NEAR_M)), pairs, len(close)
     )
+
+
+def sizes_of(labels: NDArray[np.str_]) -> dict[str, int]:
+    """Number of samples of each part that has any."""
+    return {str(name): int(num) for name, num in zip(*np.unique(labels, return_counts=True), strict=True)}
 
 
 def receivers_on_both_sides(
@@ -108,7 +116,9 @@ def receivers_on_both_sides(
     ----------
     definition : SplitDefinition
         Of the split receivers.
-    rx_ids, lats_deg, lons_deg : array_like, shape (num_links,)
+    rx_ids : array_like of str, shape (num_links,)
+    lats_deg, lons_deg : array_like of float, shape (num_links,)
+        Positions of the receivers.
     parts : ndarray of str, shape (num_links,)
         Part of the sample where the link is used in it, else none.
 

@@ -20,7 +20,7 @@ _EARTH_RADIUS_M = 6_371_008.8  # mean; of blocks, whose size need not be exact
 _M_PER_DEG = _EARTH_RADIUS_M * np.pi / 180
 _WGS84_A_M, _WGS84_E2 = 6_378_137.0, 6.694_379_990_14e-3
 _LABELS = np.array([*PARTS, NONE])
-_NONE_CODE = 3
+NONE_CODE = len(PARTS)
 
 
 class SplitError(HeimdallError):
@@ -125,7 +125,21 @@ def region_split(definition: SplitDefinition, lats_deg: ArrayLike, lons_deg: Arr
 def key_split(
     definition: SplitDefinition, keys: ArrayLike, lats_deg: ArrayLike | None = None, lons_deg: ArrayLike | None = None
 ) -> NDArray[np.int8]:
-    """Split whole groups, such as valleys or days, which have equal keys; with a margin where positions are given."""
+    """Split whole groups, such as valleys or days, and leave a margin between the parts where positions are given.
+
+    Parameters
+    ----------
+    definition : SplitDefinition
+    keys : array_like of int, shape (num_samples,)
+        Equal for the samples of a group.
+    lats_deg, lons_deg : array_like of float, shape (num_samples,), optional
+        Positions of the transmitters.
+
+    Returns
+    -------
+    ndarray of int8, shape (num_samples,)
+        Codes of `labels_of`.
+    """
     codes = _parts_of_keys(definition, np.asarray(keys, np.int64))
     if lats_deg is None or lons_deg is None:
         return codes
@@ -138,17 +152,23 @@ def receiver_sides(definition: SplitDefinition, lats_deg: ArrayLike, lons_deg: A
     Receivers closer than half the margin to the edge of their block are used in none, so that those of two blocks are
     at least the margin apart.
 
+    Parameters
+    ----------
+    definition : SplitDefinition
+    lats_deg, lons_deg : array_like of float, shape (num_receivers,)
+        Positions of the receivers.
+
     Returns
     -------
-    ndarray of int8
-        Codes of `labels_of`, one for each receiver.
+    ndarray of int8, shape (num_receivers,)
+        Codes of `labels_of`.
     """
     lats, lons = np.asarray(lats_deg, float), np.asarray(lons_deg, float)
     codes = _parts_of_keys(definition, block_keys(lats, lons, definition.block_m))
     across, up, width = _block_offsets_m(lats, lons, definition.block_m)
     edge = definition.margin_m / 2
     near = (across < edge) | (across > width - edge) | (up < edge) | (up > definition.block_m - edge)
-    return np.where(near, _NONE_CODE, codes).astype(np.int8)
+    return np.where(near, NONE_CODE, codes).astype(np.int8)
 
 
 def receivers_split(
@@ -162,14 +182,32 @@ def receivers_split(
     sample_idx : array_like of int, shape (num_samples,)
     num_usable : ndarray of int, shape (num_samples, 3)
         Receivers that detect, of each part's side.
+
+    Returns
+    -------
+    ndarray of int8, shape (num_samples,)
+        Codes of `labels_of`.
     """
     codes = _parts_of_keys(definition, np.asarray(sample_idx, np.int64))
     enough = np.take_along_axis(num_usable, codes[:, None].astype(np.int64), axis=1)[:, 0] >= MIN_RECEIVERS
-    return np.where(enough, codes, _NONE_CODE).astype(np.int8)
+    return np.where(enough, codes, NONE_CODE).astype(np.int8)
 
 
 def with_margin(codes: NDArray[np.int8], lats_deg: ArrayLike, lons_deg: ArrayLike, margin_m: float) -> NDArray[np.int8]:
-    """Take out samples that are closer than a margin to a part that is held out from them."""
+    """Take out samples that are closer than a margin to a part that is held out from them.
+
+    Parameters
+    ----------
+    codes : ndarray of int8, shape (num_samples,)
+        Codes of `labels_of`; they stay unchanged.
+    lats_deg, lons_deg : array_like of float, shape (num_samples,)
+        Positions of the transmitters.
+    margin_m : float
+
+    Returns
+    -------
+    ndarray of int8, shape (num_samples,)
+    """
     if margin_m <= 0:
         return codes
     places = earth_centred_m(lats_deg, lons_deg)
@@ -180,12 +218,12 @@ def with_margin(codes: NDArray[np.int8], lats_deg: ArrayLike, lons_deg: ArrayLik
         if len(of_held_out) and len(others):
             # The chord is never longer than the way over the ground.
             distance_m, _ = cKDTree(of_held_out).query(places[others], distance_upper_bound=margin_m)
-            result[others[distance_m < margin_m]] = _NONE_CODE
+            result[others[distance_m < margin_m]] = NONE_CODE
     return result
 
 
 def earth_centred_m(lats_deg: ArrayLike, lons_deg: ArrayLike) -> NDArray[np.float64]:
-    """Positions on the WGS84 ellipsoid, shape (n, 3), m."""
+    """Earth-centred positions on the WGS84 ellipsoid, m, shape (n, 3), of arrays of n latitudes and longitudes."""
     lat, lon = np.radians(np.asarray(lats_deg, float)), np.radians(np.asarray(lons_deg, float))
     curvature = _WGS84_A_M / np.sqrt(1 - _WGS84_E2 * np.sin(lat) ** 2)
     return np.stack(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,10 +31,9 @@ class PairArrays:
     tdoa_us: NDArray[np.float64]
     std_us: NDArray[np.float64]
     peak: NDArray[np.float64]
-    num_known: int = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "num_known", len(self.tdoa_us))
+    def __len__(self) -> int:
+        return len(self.tdoa_us)
 
     def of_sample(self, sample_idx: int) -> Iterator[tuple[str, str, float, float, float]]:
         """Receivers, difference, standard deviation and peak of a sample's pairs."""
@@ -50,7 +49,19 @@ class PairArrays:
 
 
 def load_pairs(export: ExportFolder, samples: SampleArrays | None = None) -> PairArrays:
-    """Read the known time differences of an export, or of some of its samples."""
+    """Read the known time differences of an export, or of some of its samples.
+
+    Parameters
+    ----------
+    export : ExportFolder
+    samples : SampleArrays, optional
+        Only pairs of these samples.
+
+    Raises
+    ------
+    NotAnExportError
+        The table cannot be read.
+    """
     table = export.table("time_differences", ["sample_idx", "rx_a", "rx_b", "tdoa_us", "std_us", "peak"])
     indices = table["sample_idx"].to_numpy().astype(np.int64)
     tdoa_us = table["tdoa_us"].to_numpy().astype(np.float64)

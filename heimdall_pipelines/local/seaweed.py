@@ -7,7 +7,6 @@ import json
 import secrets
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Iterable
@@ -22,7 +21,8 @@ import psutil
 from heimdall_pipelines.local.certificate_files import CertificateFiles
 from heimdall_pipelines.local.places import make_folder
 from heimdall_pipelines.local.ports import LOOPBACK, free_port, is_free, reserve
-from heimdall_pipelines.local.processes import LocalServerError, end, launch, servers_of, wait_until_ready
+from heimdall_pipelines.local.processes import LocalServerError, launch, servers_of
+from heimdall_pipelines.local.server import EmbeddedServer
 
 if TYPE_CHECKING:
     from minio import Minio
@@ -45,26 +45,21 @@ class MasterAddress:
     certificates: CertificateFiles
 
 
-class EmbeddedS3:
-    """One SeaweedFS server whose objects are in ``folder/data``.
-
-    Not safe against two starts at once; `heimdall_pipelines.local.stack.Stack` holds a lock around it.
+class EmbeddedS3(EmbeddedServer):
+    """One SeaweedFS server.
 
     Parameters
     ----------
     folder
-        Made at the first start. Holds data, log, ports and certificates.
+        As of `EmbeddedServer`; holds certificates as well.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder.absolute()
-        self._data = self._folder / "data"
-        self._certificates = CertificateFiles.in_folder(self._folder / "certificates")
-        self._log = self._folder / "server.log"
-        self._process: subprocess.Popen[bytes] | None = None
+    ports_name = "ports.json"
+    stop_steps = ((signal.SIGINT, STOP_TIMEOUT_S), (signal.SIGKILL, KILL_TIMEOUT_S))
 
-    def __repr__(self) -> str:
-        return f"EmbeddedS3({str(self._folder)!r})"
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._certificates = CertificateFiles.in_folder(self._folder / "certificates")
 
     def start(
         self,
@@ -95,14 +90,8 @@ class EmbeddedS3:
 
         wanted = {*buckets, PROBE_BUCKET}
         with ExitStack() as reservations:
-            running = self._running()
-            if running is None:
-                running = self._launch(access_key, secret_key, reservations)
-            port = self.port()
-            if port is None:
-                raise LocalServerError(
-                    f"{self._folder / 'ports.json'} is missing: end process {running.pid}, try again"
-                )
+            running = self._running() or self._launch(access_key, secret_key, reservations)
+            port = self._port_of(running)
             client = Minio(
                 f"{LOOPBACK}:{port}",
                 access_key=access_key,
@@ -111,32 +100,22 @@ class EmbeddedS3:
                 region=REGION,
                 http_client=urllib3.PoolManager(timeout=REQUEST_TIMEOUT_S, retries=False),
             )
-            wait_until_ready(
+            self._wait_until_ready(
                 running,
                 lambda: _make_ready(client, wanted),
-                not_yet=(urllib3.exceptions.HTTPError, MinioException),
-                log=self._log,
-                interrupted=interrupted or threading.Event(),
+                (urllib3.exceptions.HTTPError, MinioException),
+                interrupted,
             )
         return port
 
     def stop(self) -> None:
-        """Stop the server if it runs. Objects are safe even when it must be killed."""
-        running = self._running()
-        if running is not None:
-            end(running, (signal.SIGINT, STOP_TIMEOUT_S), (signal.SIGKILL, KILL_TIMEOUT_S))
-        if self._process is not None:
-            self._process.poll()  # reaps our own child, otherwise a zombie
+        """Stop the server if it runs, and remove its sockets."""
+        super().stop()
         for service, port in self._remembered_ports().items():
             _remove_socket(service, port)
 
-    def running_pid(self) -> int | None:
-        """Return the pid of this folder's server, None if it does not run."""
-        running = self._running()
-        return None if running is None else running.pid
-
     def port(self) -> int | None:
-        """Return the S3 port of the running server, or the one that the next start tries; None before the first."""
+        """Return the S3 port, as of `EmbeddedServer`."""
         return self._remembered_ports().get("s3")
 
     @property
@@ -156,7 +135,7 @@ class EmbeddedS3:
 
     def _remembered_ports(self) -> dict[str, int]:
         try:
-            ports = json.loads((self._folder / "ports.json").read_text())
+            ports = json.loads(self._ports_file.read_text())
         except (FileNotFoundError, ValueError):
             return {}
         return {service: int(port) for service, port in ports.items()}
@@ -165,10 +144,11 @@ class EmbeddedS3:
         remembered = self._remembered_ports()
         for service, port in remembered.items():
             _remove_socket(service, port)
-        ports: dict[str, int] = {}
-        for service in SERVICES:
-            ports[service] = free_port(remembered.get(service), PORTS, partial(_is_available, service, reservations))
-        (self._folder / "ports.json").write_text(json.dumps(ports))
+        ports = {
+            service: free_port(remembered.get(service), PORTS, partial(_is_available, service, reservations))
+            for service in SERVICES
+        }
+        self._ports_file.write_text(json.dumps(ports))
         return ports
 
     def _launch(self, access_key: str, secret_key: str, reservations: ExitStack) -> psutil.Process:

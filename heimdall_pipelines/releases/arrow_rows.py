@@ -154,7 +154,7 @@ def _json_schema() -> pa.Schema:
     kinds = {one.name: arrow_type(one.kind) for one in COLUMNS["links"]}
     link = pa.struct([("rx_id", pa.string()), *((name, kinds[TRUTH_PREFIX + name]) for name in LINK_TRUTH)])
     truth = [
-        *((name, number) for name in ("tx_latitude", "tx_longitude", "tx_altitude_m", "tx_power_dbm")),
+        *((name, number) for name in _TWICE),
         *((name, pa.string() if name in ("tx_kind", "audio") else number) for name, _ in _TRUTH_OF_SAMPLE),
         ("receivers", pa.list_(link)),
         ("position_bound", pa.struct([(name, number) for name in BOUND_FIELDS] + [("reason", pa.string())])),

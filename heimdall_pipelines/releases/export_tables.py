@@ -1,7 +1,7 @@
 """Writes the tables of an export from a stream of rows, in bounded memory."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -36,6 +36,15 @@ class WrittenTables:
     num_links: int
     num_differences: int
     feature_versions: frozenset[int]
+
+    def num_rows(self, num_iq: int) -> dict[str, int]:
+        """Rows of every table of the export, with those of the table ``iq``."""
+        return {
+            "samples": self.num_samples,
+            "links": self.num_links,
+            "time_differences": self.num_differences,
+            "iq": num_iq,
+        }
 
 
 def table_file(table: str) -> str:
@@ -85,7 +94,14 @@ def write_rows(
 
 
 def write_samples(folder: NewFolder, codes: dict[str, NDArray[np.int8]]) -> None:
-    """Write the table ``samples`` with the labels of the splits."""
+    """Write the table ``samples`` with the labels of the splits, after `write_rows`.
+
+    Parameters
+    ----------
+    folder : NewFolder
+    codes : dict of str to ndarray of int8, shape (num_samples,)
+        As `splitting.split_codes` gives them.
+    """
     source = folder.path / _UNSPLIT
     schema = schema_of("samples", list(codes))
     with ExitStack() as stack:
@@ -101,8 +117,16 @@ def write_samples(folder: NewFolder, codes: dict[str, NDArray[np.int8]]) -> None
     source.unlink()
 
 
-def write_table(folder: NewFolder, table: str, batches: Iterator[pa.Table]) -> int:
-    """Write a table from its parts; returns the number of rows."""
+def write_table(folder: NewFolder, table: str, batches: Iterable[pa.Table]) -> int:
+    """Write a table from parts with its schema; returns the number of rows.
+
+    Parameters
+    ----------
+    folder : NewFolder
+    table : str
+        One of `learning.columns.TABLES`.
+    batches : iterable of pyarrow.Table
+    """
     num = 0
     with ExitStack() as stack:
         writer = _writer(stack, stack.enter_context(folder.file(table_file(table))), schema_of(table))

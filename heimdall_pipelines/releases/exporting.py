@@ -24,7 +24,7 @@ from heimdall_pipelines.releases.iq_choice import IqChoice, iq_items
 from heimdall_pipelines.releases.iq_writing import ShardWriter, iq_table_batches
 from heimdall_pipelines.releases.leaves import iq_digest, parameters_hash
 from heimdall_pipelines.releases.licences import DEFAULT_LICENCE, licence_of, licence_text
-from heimdall_pipelines.releases.merkle import GROUP_SIZE, GroupHasher, root_hash, truth_root_hash
+from heimdall_pipelines.releases.merkle import GROUP_SIZE, GroupHasher, root_hash, separate_hashes, truth_root_hash
 from heimdall_pipelines.releases.names import parse_release_name
 from heimdall_pipelines.releases.reading import released_iq
 from heimdall_pipelines.releases.refusals import require_ready
@@ -167,7 +167,7 @@ def _write(
     parameters = parameters_hash(description.parameters())
     truth_root = truth_root_hash(parameters, leaves.of_truth.hashes, iq_digest(released_iq(files.path)))
     if release is not None:
-        groups = [release.group_hashes[at : at + 32] for at in range(0, len(release.group_hashes), 32)]
+        groups = separate_hashes(release.group_hashes)
         for kind, split in splits.items():
             if split.labels_sha256 != release.splits[kind]["labels_sha256"]:
                 raise ReleaseChangedError(
@@ -179,15 +179,9 @@ def _write(
         groups = leaves.of_rows.hashes
         root = root_hash(parameters, groups)
     description = replace(description, splits=splits, root=root.hex(), truth_root=truth_root.hex())
-    counts = {
-        "samples": written.num_samples,
-        "links": written.num_links,
-        "time_differences": written.num_differences,
-        "iq": num_iq,
-    }
+    counts = written.num_rows(num_iq)
     finish(files, description, counts, groups)
-    size = sum(files.size_bytes(name) for name in files.names)
-    return ExportReport(folder, description, counts, tuple(shards.names), size)
+    return ExportReport(folder, description, counts, tuple(shards.names), files.total_bytes)
 
 
 class _Leaves:

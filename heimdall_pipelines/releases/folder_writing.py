@@ -143,15 +143,15 @@ class NewFolder:
         return self._sizes[name]
 
     @property
-    def names(self) -> list[str]:
-        """Files so far, sorted."""
-        return sorted(self._sums)
+    def total_bytes(self) -> int:
+        """Of all files that are written."""
+        return sum(self._sizes.values())
 
     def write_sums(self) -> None:
         """Write the checksums of all files, and have everything on the disk."""
-        content = "".join(f"{self._sums[name]}  {name}\n" for name in self.names)
-        for name in self.names:
-            self._synced[name].result()
+        content = "".join(f"{sha256}  {name}\n" for name, sha256 in sorted(self._sums.items()))
+        for synced in self._synced.values():
+            synced.result()
         path = self.path / SUMS_FILE
         path.write_text(content)
         _sync(path)

@@ -21,10 +21,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from heimdall_pipelines.learning.columns import COLUMNS, TRUTH_PREFIX, Column
+from heimdall_pipelines.learning.description import PARAMETERS
 from heimdall_pipelines.releases.merkle import HASH_BYTES, leaf_hash
 from heimdall_pipelines.store.digests import as_stored, digest_of
 
-PARAMETERS = ("dataset_type", "spec", "receivers", "seed", "generator_version", "terrain_tiles")
 # Columns that no leaf covers, and why; those of splits neither: a release has the checksums of their labels.
 NOT_COVERED = {
     "samples": frozenset({"bound_semi_major_m", "bound_semi_minor_m", "bound_azimuth_deg"}),  # computed by the export

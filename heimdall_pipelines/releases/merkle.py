@@ -29,6 +29,11 @@ def tree_hash(nodes: Sequence[bytes]) -> bytes:
     return level[0]
 
 
+def separate_hashes(joined: bytes) -> list[bytes]:
+    """Hashes that a release stores one behind the other."""
+    return [joined[at : at + HASH_BYTES] for at in range(0, len(joined), HASH_BYTES)]
+
+
 class GroupHasher:
     """Hashes leaves as they come, and holds no more than a group of them."""
 

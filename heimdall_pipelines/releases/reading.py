@@ -15,7 +15,7 @@ from heimdall_pipelines.releases.leaves import leaves_of_tables, truth_leaves_of
 from heimdall_pipelines.releases.merkle import GROUP_SIZE
 from heimdall_pipelines.releases.table_rows import values_of_tables
 
-SAMPLES_AT_ONCE = 2 * GROUP_SIZE
+SAMPLES_AT_ONCE = 2 * GROUP_SIZE  # also a group of rows in each exported file
 _ROWS_AT_ONCE = 4096
 
 
@@ -67,7 +67,7 @@ def groups_of_export(folder: Path, *, has_differences: bool, size: int = SAMPLES
     try:
         links, iq = _Rows(folder / "links.parquet"), _Rows(folder / "iq.parquet")
         differences = _Rows(folder / "time_differences.parquet") if has_differences else None
-        samples = _Rows(_samples_file(folder))
+        samples = _Rows(folder / "samples.parquet")
         while len(group := samples.take(size)):
             end = group["sample_idx"][-1].as_py() + 1
             sums = iq.below(end)
@@ -79,12 +79,6 @@ def groups_of_export(folder: Path, *, has_differences: bool, size: int = SAMPLES
             )
     except (pa.ArrowException, OSError, KeyError) as error:
         raise NotAnExportError(f"{folder}: a table cannot be read: {error}") from error
-
-
-def leaves_of_export(folder: Path, *, has_differences: bool) -> Iterator[bytes]:
-    """Leaves of all samples of an export; raises as `groups_of_export`."""
-    for group in groups_of_export(folder, has_differences=has_differences):
-        yield from group.leaves()
 
 
 def released_iq(folder: Path) -> Iterator[pa.Table]:
@@ -100,10 +94,6 @@ def iq_sums(iq: pa.Table) -> dict[int, dict[str, str]]:
     for row in iq.select(["sample_idx", "rx_id", "sha256"]).to_pylist():
         sums.setdefault(row["sample_idx"], {})[row["rx_id"]] = row["sha256"]
     return sums
-
-
-def _samples_file(folder: Path) -> Path:
-    return folder / "samples.parquet"
 
 
 class _Rows:

@@ -61,7 +61,7 @@ def export_sessions(
             )
         codes = split_codes(definitions, written.places, None)
         write_samples(files, codes)
-        num_iq = write_table(files, "iq", iter(()))
+        num_iq = write_table(files, "iq", ())
         starts = [session.start_time for session in sessions if session.start_time is not None]
         description = ExportDescription(
             name=name,
@@ -76,15 +76,9 @@ def export_sessions(
             sessions=tuple(session.slug for session in sessions),
         )
         description = replace(description, splits=describe_splits(definitions, written.places, codes))
-        rows = {
-            "samples": written.num_samples,
-            "links": written.num_links,
-            "time_differences": written.num_differences,
-            "iq": num_iq,
-        }
+        rows = written.num_rows(num_iq)
         finish(files, description, rows, [])
-        size = sum(files.size_bytes(name) for name in files.names)
-    return ExportReport(folder, description, rows, (), size)
+        return ExportReport(folder, description, rows, (), files.total_bytes)
 
 
 def _rows(connection: Any, sessions: Sequence[RecordingSession]) -> Iterator[TextRow]:

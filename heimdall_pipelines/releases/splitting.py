@@ -8,9 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heimdall_pipelines.learning.description import SplitDescription
-from heimdall_pipelines.learning.leaks import find_leaks, receivers_on_both_sides
+from heimdall_pipelines.learning.leaks import find_leaks, receivers_on_both_sides, sizes_of
 from heimdall_pipelines.learning.splits import (
     DAY,
+    NONE,
+    NONE_CODE,
+    PARTS,
     RANDOM,
     RECEIVERS,
     REGION,
@@ -41,7 +44,7 @@ class Places:
     rx_lats_deg, rx_lons_deg, detected : list of ndarray
         Of each receiver of each sample; only needed for the split receivers.
     days : list of ndarray
-        UTC days since 1970; only of sessions.
+        UTC days since 1970; only needed for the split day.
     """
 
     sample_idx: list[NDArray[np.int64]] = field(default_factory=list)
@@ -111,7 +114,15 @@ def split_codes(
 def describe_splits(
     definitions: Sequence[SplitDefinition], places: Places, codes: Mapping[str, NDArray[np.int8]]
 ) -> dict[str, SplitDescription]:
-    """Definition, checksum of the labels and leaks of each split."""
+    """Definition, checksum of the labels and leaks of each split, by its kind.
+
+    Parameters
+    ----------
+    definitions : sequence of SplitDefinition
+    places : Places
+    codes : mapping of str to ndarray of int8, shape (num_samples,)
+        As `split_codes` gives them.
+    """
     sample_idx = np.concatenate(places.sample_idx)
     lats, lons = places.transmitters()
     has_positions = bool(np.isfinite(lats).all())
@@ -124,8 +135,7 @@ def describe_splits(
                 leaks = replace(leaks, receivers_on_both_sides=_shared_receivers(one, places, codes[one.kind]))
             found = leaks.to_json()
         else:
-            names, numbers = np.unique(labels, return_counts=True)
-            found = {"sizes": {str(name): int(num) for name, num in zip(names, numbers, strict=True)}}
+            found = {"sizes": sizes_of(labels)}
         described[one.kind] = SplitDescription(one, hashlib.sha256(codes[one.kind].tobytes()).hexdigest(), found)
     return described
 
@@ -136,17 +146,29 @@ def link_labels(
     rx_lats_deg: NDArray[np.float64],
     rx_lons_deg: NDArray[np.float64],
 ) -> NDArray[np.str_]:
-    """Part of each link in the split receivers: that of its sample if the receiver is on that side, else none."""
+    """Part of each link in the split receivers: that of its sample if the receiver is on that side, else none.
+
+    Parameters
+    ----------
+    definition : SplitDefinition
+    sample_idx : ndarray of int64, shape (num_links,)
+    rx_lats_deg, rx_lons_deg : ndarray of float64, shape (num_links,)
+        Positions of the receivers.
+
+    Returns
+    -------
+    ndarray of str, shape (num_links,)
+    """
     sides = receiver_sides(definition, rx_lats_deg, rx_lons_deg)
-    return labels_of(np.where(sides == random_split(definition, sample_idx), sides, 3))
+    return labels_of(np.where(sides == random_split(definition, sample_idx), sides, NONE_CODE))
 
 
 def _num_usable(definition: SplitDefinition, places: Places) -> NDArray[np.int64]:
     counts = np.concatenate(places.counts)
     of_sample = np.repeat(np.arange(len(counts)), counts)
     sides = receiver_sides(definition, np.concatenate(places.rx_lats_deg), np.concatenate(places.rx_lons_deg))
-    counted = np.concatenate(places.detected) & (sides < 3)
-    num = np.zeros((len(counts), 3), np.int64)
+    counted = np.concatenate(places.detected) & (sides < NONE_CODE)
+    num = np.zeros((len(counts), len(PARTS)), np.int64)
     np.add.at(num, (of_sample[counted], sides[counted]), 1)
     return num
 
@@ -155,6 +177,6 @@ def _shared_receivers(definition: SplitDefinition, places: Places, codes: NDArra
     counts = np.concatenate(places.counts)
     indices = np.repeat(np.concatenate(places.sample_idx), counts)
     lats, lons = np.concatenate(places.rx_lats_deg), np.concatenate(places.rx_lons_deg)
-    parts = np.where(np.repeat(codes, counts) < 3, link_labels(definition, indices, lats, lons), "none")
+    parts = np.where(np.repeat(codes, counts) < NONE_CODE, link_labels(definition, indices, lats, lons), NONE)
     names = np.full(len(parts), "a receiver")
     return receivers_on_both_sides(definition, names, lats, lons, parts)

@@ -10,13 +10,10 @@ from heimdall_pipelines.model.dataset_parameters import completed
 from heimdall_pipelines.model.dataset_spec import parse_spec
 from heimdall_pipelines.releases.ahead import ahead, groups_of
 from heimdall_pipelines.releases.arrow_rows import BoundModel, RowTables, row_tables
-from heimdall_pipelines.releases.merkle import GROUP_SIZE
-from heimdall_pipelines.releases.reading import SampleGroup
+from heimdall_pipelines.releases.reading import SAMPLES_AT_ONCE, SampleGroup
 from heimdall_pipelines.store.dataset_snapshot import DatasetSnapshot
 from heimdall_pipelines.store.datasets import Dataset
 from heimdall_pipelines.store.releases import TextRow, has_time_differences, rows_as_text, stored_iq_sums
-
-SAMPLES_AT_ONCE = 2 * GROUP_SIZE  # also a group of rows in each exported file
 
 
 @dataclass(frozen=True)

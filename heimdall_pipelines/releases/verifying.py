@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import os
 import random
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
@@ -208,10 +207,7 @@ def _read_sums(folder: Path) -> dict[str, str]:
 
 
 def _files(folder: Path) -> set[str]:
-    found = set()
-    for parent, _, names in os.walk(folder):
-        found |= {str((Path(parent) / name).relative_to(folder)) for name in names}
-    return found
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
 
 
 def _sha256(path: Path) -> str:

@@ -7,11 +7,11 @@ from heimdall_pipelines.datasets.samples import GeneratorVersionError, Recipe
 from heimdall_pipelines.datasets.workers import Workers
 from heimdall_pipelines.releases.arrow_rows import MalformedRowsError
 from heimdall_pipelines.releases.leaves import iq_digest, parameters_hash
-from heimdall_pipelines.releases.merkle import GROUP_SIZE, HASH_BYTES, group_hashes, root_hash, truth_root_hash
+from heimdall_pipelines.releases.merkle import GROUP_SIZE, group_hashes, root_hash, separate_hashes, truth_root_hash
 from heimdall_pipelines.releases.names import ReleaseName
-from heimdall_pipelines.releases.reading import iq_sums
+from heimdall_pipelines.releases.reading import SAMPLES_AT_ONCE, iq_sums
 from heimdall_pipelines.releases.releasing import parameters_of
-from heimdall_pipelines.releases.stored_rows import SAMPLES_AT_ONCE, stored_groups
+from heimdall_pipelines.releases.stored_rows import stored_groups
 from heimdall_pipelines.releases.verifying import RegenerationTask, Verification, chosen_samples, regenerate_rows
 from heimdall_pipelines.store.dataset_snapshot import DatasetSnapshot, open_snapshot
 from heimdall_pipelines.store.datasets import get_dataset
@@ -70,7 +70,7 @@ def _verify_rows(
     snapshot: DatasetSnapshot, release: Release, found: Verification, chosen: frozenset[int]
 ) -> list[ChosenRow]:
     """Compare the rows with the hashes of their groups; returns those of the chosen samples."""
-    groups = [release.group_hashes[at : at + HASH_BYTES] for at in range(0, len(release.group_hashes), HASH_BYTES)]
+    groups = separate_hashes(release.group_hashes)
     kept: list[ChosenRow] = []
     leaves: list[bytes] = []
     truths: list[bytes] = []
@@ -115,8 +115,8 @@ def _verify_rows(
 
 def _edits(snapshot: DatasetSnapshot, first: int, end: int) -> list[str]:
     """Samples that were edited by hand; a repair that was applied leaves no such edit."""
-    found = []
-    for sample in snapshot.samples(first, end):
-        if sample.edit is not None:
-            found.append(f"sample {sample.sample_idx}: {sample.edit}")
-    return found
+    return [
+        f"sample {sample.sample_idx}: {sample.edit}"
+        for sample in snapshot.samples(first, end)
+        if sample.edit is not None
+    ]

@@ -34,9 +34,9 @@ class CommandProcess:
         return f"{self.machine}/{self.pid}/{self.started}"
 
     @property
-    def host(self) -> str:
-        """Host name."""
-        return self.machine.rpartition("~")[0]
+    def text(self) -> str:
+        """Pid and host name, for messages."""
+        return f"process {self.pid} on {self.machine.rpartition('~')[0]}"
 
     def has_ended(self) -> bool | None:
         """Whether it has ended; None if this machine cannot know, so that only its heartbeat tells.

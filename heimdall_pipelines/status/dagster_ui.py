@@ -125,7 +125,7 @@ def run_in_progress(run_id: str, job: str, tags: Mapping[str, str], age_s: float
         job,
         tags.get(PARTITION_TAG),
         age_s,
-        None if process is None else f"process {process.pid} on {process.host}",
+        None if process is None else process.text,
         None if process is None else process.has_ended(),
     )
 

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -97,8 +97,7 @@ def _runs(runs: Runs, at_s: float) -> Iterator[Metric]:
         yield _gauge("oldest_queued_run_timestamp_seconds", "When the run that waits longest was queued", oldest_s)
 
 
-def _datasets(datasets: Iterable[DatasetStatus], at_s: float) -> Iterator[Metric]:
-    datasets = list(datasets)
+def _datasets(datasets: Sequence[DatasetStatus], at_s: float) -> Iterator[Metric]:
     made = {dataset.name: dataset.num_samples for dataset in datasets}
     yield _by_label("dataset_samples", "Samples of a synthetic dataset that are committed", "dataset", made)
     targets = {dataset.name: dataset.target_num_samples for dataset in datasets}

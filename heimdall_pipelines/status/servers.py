@@ -4,12 +4,11 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from urllib.parse import urlsplit
 
 from heimdall_pipelines.settings import Settings
 from heimdall_pipelines.status.bounded import Unavailable, collect_with_timeout
 from heimdall_pipelines.status.report import Server, Worker, Workers
-from heimdall_pipelines.status.waiting_runs import QUEUE, num_waiting_runs
+from heimdall_pipelines.status.waiting_runs import QUEUE, num_waiting_runs, redis_address, redis_client
 from heimdall_pipelines.store.bucket_probe import UnclearAnswerError, probed_missing_buckets
 from heimdall_pipelines.store.reading import Reader, Reading
 from heimdall_pipelines.store.revision import newest_revision, revision_in
@@ -29,7 +28,7 @@ def servers_status(settings: Settings) -> tuple[Server, ...]:
     addresses = {POSTGRES: f"{settings.pg_host}:{settings.pg_port}", S3: settings.s3_endpoint}
     if settings.redis_url is not None:
         url = settings.redis_url.get_secret_value()
-        reads[REDIS], addresses[REDIS] = lambda: _redis(url), _without_secrets(url)
+        reads[REDIS], addresses[REDIS] = lambda: _redis(url), redis_address(url)
     if settings.ui_url is not None:
         ui_url = settings.ui_url
         reads[UI], addresses[UI] = lambda: _ui(ui_url), ui_url
@@ -45,11 +44,8 @@ def servers_status(settings: Settings) -> tuple[Server, ...]:
 def workers_status(redis_url: str) -> Workers:
     """Query the workers for their runs, and Redis for the number of waiting runs."""
     import celery  # with the extra `cluster`
-    import redis
 
-    with redis.Redis.from_url(
-        redis_url, socket_connect_timeout=_REDIS_TIMEOUT_S, socket_timeout=_REDIS_TIMEOUT_S
-    ) as client:
+    with redis_client(redis_url, _REDIS_TIMEOUT_S) as client:
         num_waiting = num_waiting_runs(client)
     with celery.Celery(broker=redis_url, set_as_current=False) as app:
         answers = app.control.inspect(timeout=_WORKERS_TIMEOUT_S).active() or {}
@@ -90,9 +86,7 @@ def _missing_buckets_by_client(settings: Settings) -> list[str]:
 
 
 def _redis(url: str) -> str:
-    import redis  # with the extra `cluster`
-
-    with redis.Redis.from_url(url, socket_connect_timeout=_REDIS_TIMEOUT_S, socket_timeout=_REDIS_TIMEOUT_S) as client:
+    with redis_client(url, _REDIS_TIMEOUT_S) as client:
         return str(client.info("server")["redis_version"])
 
 
@@ -112,11 +106,6 @@ def schema_remark(database: Reading) -> str | None:
     if present == needed:
         return None
     return f"the schema is at revision {present or 'none'}, this version needs {needed}: heimdall db migrate"
-
-
-def _without_secrets(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.hostname}:{parts.port or 6379}"
 
 
 def _shortened(reason: str) -> str:

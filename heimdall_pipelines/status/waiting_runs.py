@@ -1,14 +1,32 @@
-"""Runs that wait in Redis for a free slot of a worker."""
+"""Redis, and the runs that wait in it for a free slot of a worker."""
 
 import json
 from itertools import chain
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     import redis  # with the extra `cluster`
 
 QUEUE = "dagster"  # the queue that dagster-celery's app declares
 _LISTS = (QUEUE, *(f"{QUEUE}\x06\x16{priority}" for priority in (3, 6, 9)))  # Kombu has one list per priority step
+
+
+def redis_client(url: str, timeout_s: float) -> "redis.Redis":
+    """Client of Redis; it connects on first use, and reconnects after an outage."""
+    import redis
+
+    return redis.Redis.from_url(url, socket_connect_timeout=timeout_s, socket_timeout=timeout_s)
+
+
+def redis_address(url: str) -> str:
+    """Host and port of Redis's URL, without its password.
+
+    >>> redis_address("redis://:secret@queue.example/0")
+    'queue.example:6379'
+    """
+    parts = urlsplit(url)
+    return f"{parts.hostname}:{parts.port or 6379}"
 
 
 def num_waiting_runs(client: "redis.Redis") -> int:

@@ -167,7 +167,7 @@ def test_nothing_is_sent_while_another_process_is_sending(database, webhook):
 
 def test_no_message_begins_when_the_time_of_a_turn_is_over(database, webhook):
     note(database, evaluation(1))
-    assert [delivery.num_messages for delivery in tick(database, webhook, time_limit_s=-1.0)] == [0]
+    assert [delivery.num_alerts for delivery in tick(database, webhook, time_limit_s=-1.0)] == [0]
     tick(database, webhook)
     assert len(webhook.messages) == 1
 

@@ -183,6 +183,12 @@ def test_a_tick_asks_for_at_most_a_hundred_runs_oldest_first(environment, instan
     assert [request.partition_key for request in tick(instance, stores).run_requests] == slugs[:MAX_REQUESTS_PER_TICK]
 
 
+def test_sessions_to_be_located_count_among_the_hundred_of_a_tick(instance, stores, session):
+    extract_session(stores, session.slug)
+    slugs = [session.slug for session in add_completed(stores, MAX_REQUESTS_PER_TICK)]
+    assert [request.partition_key for request in tick(instance, stores).run_requests] == slugs
+
+
 def test_many_failed_sessions_do_not_stand_in_the_way_of_newer_ones(environment, instance, stores):
     old = add_completed(stores, 230)
     for session in old:

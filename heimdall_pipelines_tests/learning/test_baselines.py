@@ -75,8 +75,9 @@ def test_an_export_without_time_differences_says_so(tmp_path):
 
 
 def test_statistics_of_errors_are_right():
-    row = BaselineRow.of("random", "x", np.array([100.0, 200.0, 300.0, 4000.0]))
+    row = BaselineRow.of("random", "x", np.array([100.0, 200.0, np.nan, 300.0, 4000.0]), "none")
     assert (row.num, row.median_m, row.mean_m, row.within_1km) == (4, 250.0, 1150.0, 0.75)
+    assert BaselineRow.of("random", "x", np.array([np.nan]), "none").reason == "none"
 
 
 def test_a_missing_library_is_named(tmp_path, monkeypatch):

@@ -141,9 +141,10 @@ def test_last_digits_of_a_truth_do_not_change_its_root(folder):
 
 def _groups(folder):
     from heimdall_pipelines.releases.merkle import group_hashes
-    from heimdall_pipelines.releases.reading import leaves_of_export
+    from heimdall_pipelines.releases.reading import groups_of_export
 
-    return [group.hex() for group in group_hashes(leaves_of_export(folder, has_differences=_has_differences(folder)))]
+    groups = groups_of_export(folder, has_differences=_has_differences(folder))
+    return [found.hex() for found in group_hashes(leaf for group in groups for leaf in group.leaves())]
 
 
 def _has_differences(folder):
