@@ -101,7 +101,8 @@ def grid_of_values(
     if is_void.all():
         raise TerrainFileError(path, "has no heights, all values are void")
     if np.issubdtype(values.dtype, np.integer):
-        heights = np.where(is_void, VOID_INT16, values).astype(np.int16)
+        heights = values.astype(np.int16)  # what does not fit is void
+        heights[is_void] = VOID_INT16
     else:
         heights = np.where(is_void, np.nan, values).astype(np.float32)
     try:
