@@ -9,12 +9,13 @@ from heimdall_pipelines.model.clock import Clock
 from heimdall_pipelines.rf.features import MAX_SAMPLE_RATE_HZ, MIN_SAMPLE_RATE_HZ
 from heimdall_pipelines.rf.segments import Interval, NoSegmentError, plan_segments
 from heimdall_pipelines.rf.spectrum import USABLE_BAND
+from heimdall_pipelines.sessions.completed import require_completed
 from heimdall_pipelines.sessions.import_request import MIN_BANDWIDTH_HZ, content_digest
 from heimdall_pipelines.sessions.sidecar import corrected_sidecar
 from heimdall_pipelines.store.iq_objects import put_sidecar, read_sidecar
 from heimdall_pipelines.store.measurements import StationRecording, list_recordings
 from heimdall_pipelines.store.session_correction import replace_metadata
-from heimdall_pipelines.store.sessions import SessionBeingDeletedError, SessionKey, get_session
+from heimdall_pipelines.store.sessions import SessionKey, get_session
 from heimdall_pipelines.store.stores import Stores
 
 
@@ -51,18 +52,17 @@ def correct_session(stores: Stores, key: SessionKey, correction: Correction) -> 
 
     Raises
     ------
+    NotCompletedError
+        The session is not completed.
     CorrectionRefusedError
-        The session is not completed, lacks a station, or a value is out of range.
+        It lacks a station, or a value is out of range.
     SessionNotFoundError, SessionBeingDeletedError, SessionChangedError
         See `replace_metadata`.
     UnavailableError
         PostgreSQL or the S3 store could not be reached.
     """
     session = get_session(stores.database, key)
-    if session.deletion_began_at is not None:
-        raise SessionBeingDeletedError(session.slug)
-    if session.status != "completed":
-        raise CorrectionRefusedError(f"session {session.slug} is {session.status}; correct it when it is completed")
+    require_completed(session, "correct")
     recordings = list_recordings(stores.database, session.id)
     _check_stations(correction, recordings)
     corrected = [_corrected(recording, correction) for recording in recordings]

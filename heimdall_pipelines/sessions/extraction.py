@@ -31,6 +31,7 @@ from heimdall_pipelines.rf.segments import (
 from heimdall_pipelines.rf.spectrogram import spectrogram_dbm_per_hz
 from heimdall_pipelines.rf.spectrum import USABLE_BAND
 from heimdall_pipelines.rf.tdoa import TimeGrid, signal_on_grid
+from heimdall_pipelines.sessions.completed import require_completed
 from heimdall_pipelines.sessions.import_request import MIN_BANDWIDTH_HZ
 from heimdall_pipelines.sessions.level_readings import (
     MeterLevels,
@@ -59,7 +60,7 @@ from heimdall_pipelines.store.measurements import StationRecording, read_recordi
 from heimdall_pipelines.store.objects import ObjectUnreadableError
 from heimdall_pipelines.store.session_inputs import read_inputs
 from heimdall_pipelines.store.session_revisions import SessionRevision
-from heimdall_pipelines.store.sessions import RecordingSession, SessionBeingDeletedError, SessionKey, read_session
+from heimdall_pipelines.store.sessions import RecordingSession, SessionKey, read_session
 from heimdall_pipelines.store.stores import Stores
 from heimdall_pipelines.throttle import Progress, Throttle
 
@@ -142,8 +143,10 @@ def extract_session(stores: Stores, key: SessionKey, progress: Progress = logger
 
     Raises
     ------
+    NotCompletedError
+        The session is not completed.
     NotExtractableError
-        The session is not completed, or has no stations.
+        It has no stations.
     SupersededError
         The session was completed again meanwhile.
     SessionBeingDeletedError
@@ -155,10 +158,7 @@ def extract_session(stores: Stores, key: SessionKey, progress: Progress = logger
         session = read_session(connection, key)
         recordings = read_recordings(connection, session.id)
         inputs = read_inputs(connection, session.id)
-    if session.deletion_began_at is not None:
-        raise SessionBeingDeletedError(session.slug)
-    if session.status != "completed":
-        raise NotExtractableError(f"session {session.slug} is {session.status}; extract it when it is completed")
+    require_completed(session, "extract")
     if not recordings:
         raise NotExtractableError(f"session {session.slug} has no measurements: no station recorded anything")
     extractors = [_StationExtractor(stores, recording) for recording in recordings]

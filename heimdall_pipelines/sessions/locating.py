@@ -15,6 +15,7 @@ from heimdall_pipelines.rf.segment_tdoa import DELAY_MARGIN_US, differences_on_g
 from heimdall_pipelines.rf.segments import CHUNK_NS, Interval, NoSegmentError, plan_segments
 from heimdall_pipelines.rf.station_delays import corrected
 from heimdall_pipelines.rf.tdoa import TimeDifference, TimeGrid, signal_on_grid
+from heimdall_pipelines.sessions.completed import require_completed
 from heimdall_pipelines.sessions.segment_differences import EDGE_NS, segment_grid
 from heimdall_pipelines.sessions.session_position import (
     SYSTEMATIC_US,
@@ -58,9 +59,11 @@ def locate_session(
     Raises
     ------
     NotLocatableError
-        The session is not completed, a station is unknown, or fewer than three stations have a usable clock and IQ.
+        A station is unknown, or fewer than three stations have a usable clock and IQ.
     PositionError
         The time differences do not determine a position.
+    NotCompletedError, SessionBeingDeletedError
+        As of `require_completed`.
     UnavailableError
         PostgreSQL or the S3 store could not be reached.
     """
@@ -77,12 +80,11 @@ def measure_session(
 
     Raises
     ------
-    NotLocatableError, UnavailableError
+    NotLocatableError, NotCompletedError, SessionBeingDeletedError, UnavailableError
         As of `locate_session`.
     """
     session = get_session(stores.database, key)
-    if session.status != "completed":
-        raise NotLocatableError(f"session {session.slug} is {session.status}; locate it when it is completed")
+    require_completed(session, "locate")
     recordings = list_recordings(stores.database, session.id)
     _check_names(session, recordings, options)
     stations, left_out = _usable(stores, recordings, options)

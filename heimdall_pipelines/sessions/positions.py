@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.model.position import METHOD, MeasuredDifference, StationDelay, StoredPosition
 from heimdall_pipelines.rf.positioning import PositionError, PositionFix, Receiver
 from heimdall_pipelines.rf.tdoa import TimeDifference
+from heimdall_pipelines.sessions.completed import require_completed
 from heimdall_pipelines.sessions.locating import closure_us, delays_of, measure_session, position_of
 from heimdall_pipelines.sessions.session_position import (
     LocateOptions,
@@ -18,7 +18,7 @@ from heimdall_pipelines.sessions.session_position import (
 )
 from heimdall_pipelines.store.positions import replace_positions
 from heimdall_pipelines.store.session_revisions import SessionRevision
-from heimdall_pipelines.store.sessions import RecordingSession, SessionBeingDeletedError, SessionKey, get_session
+from heimdall_pipelines.store.sessions import RecordingSession, SessionKey, get_session
 from heimdall_pipelines.store.stores import Stores
 from heimdall_pipelines.throttle import Progress
 
@@ -47,10 +47,6 @@ class StoredLocation:
     reason: str | None
 
 
-class NotCompletedError(HeimdallError):
-    """Only completed sessions are located and stored."""
-
-
 def locate_and_store(stores: Stores, key: SessionKey, progress: Progress = logger.info) -> StoredLocation:
     """Locate a completed session and replace its rows of positions, in one transaction.
 
@@ -77,10 +73,7 @@ def locate_and_store(stores: Stores, key: SessionKey, progress: Progress = logge
         PostgreSQL or the S3 store could not be reached.
     """
     session = get_session(stores.database, key)
-    if session.deletion_began_at is not None:
-        raise SessionBeingDeletedError(session.slug)
-    if session.status != "completed":
-        raise NotCompletedError(f"session {session.slug} is {session.status}; locate it when it is completed")
+    require_completed(session, "locate")
     location = _located(stores, session, progress)
     target = SessionRevision(session.id, session.slug, session.revision)
     replace_positions(stores.database, target, location.rows)

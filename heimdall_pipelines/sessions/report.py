@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.report_page import (
     Line,
     MapLayer,
@@ -23,6 +22,7 @@ from heimdall_pipelines.report_page import (
 from heimdall_pipelines.rf.geodesy import distance_m
 from heimdall_pipelines.rf.positioning import PositionError
 from heimdall_pipelines.sessions.checks import check_session
+from heimdall_pipelines.sessions.completed import require_completed
 from heimdall_pipelines.sessions.locating import delays_of, measure_session, position_of
 from heimdall_pipelines.sessions.position_files import ellipse_outline, hyperbolas
 from heimdall_pipelines.sessions.session_position import LocateOptions, Measured, NotLocatableError, SessionPosition
@@ -46,10 +46,6 @@ _FEATURES = {
 }
 
 
-class NotReportableError(HeimdallError):
-    """There is nothing to report of this session yet."""
-
-
 def session_report(stores: Stores, key: SessionKey, progress: Progress = logger.info) -> str:
     """Make the report of a completed session.
 
@@ -68,15 +64,13 @@ def session_report(stores: Stores, key: SessionKey, progress: Progress = logger.
 
     Raises
     ------
-    NotReportableError
-        The session is not completed.
+    NotCompletedError, SessionBeingDeletedError
+        As of `require_completed`.
     UnavailableError
         PostgreSQL or the S3 store could not be reached.
     """
     session = get_session(stores.database, key)
-    if session.status != "completed" or session.deletion_began_at is not None:
-        state = "being deleted" if session.deletion_began_at is not None else session.status
-        raise NotReportableError(f"session {session.slug} is {state}; report it when it is completed")
+    require_completed(session, "report")
     recordings = list_recordings(stores.database, session.id)
     with stores.database.snapshot() as connection:
         rows = list(read_session_rows(connection, session.id))

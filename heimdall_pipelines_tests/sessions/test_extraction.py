@@ -8,8 +8,9 @@ from sqlalchemy import text
 
 from heimdall_pipelines.rf.feature_registry import FEATURE_NAMES
 from heimdall_pipelines.rf.signals import frequency_modulated_phase_rad
+from heimdall_pipelines.sessions.completed import NotCompletedError
 from heimdall_pipelines.sessions.example import STATIONS
-from heimdall_pipelines.sessions.extraction import NotExtractableError, extract_session
+from heimdall_pipelines.sessions.extraction import extract_session
 from heimdall_pipelines.sessions.importing import ImportFile
 from heimdall_pipelines.sessions.pictures import MAX_PNG_BYTES, spectrogram_png
 from heimdall_pipelines.stations.network import load_network
@@ -298,7 +299,7 @@ def test_uncalibrated_levels_are_flagged(stores, example):
 def test_a_session_that_is_not_completed_or_not_there_is_refused(stores, example):
     with stores.database.transaction() as connection:
         connection.execute(text("UPDATE heimdall.recording_sessions SET status = 'in_progress'"))
-    with pytest.raises(NotExtractableError, match="is in_progress; extract it when it is completed"):
+    with pytest.raises(NotCompletedError, match="is in_progress; extract it when it is completed"):
         extract_session(stores, example.session_id, quiet)
     with pytest.raises(SessionNotFoundError, match="heimdall session list"):
         extract_session(stores, uuid4(), quiet)

@@ -11,10 +11,11 @@ from heimdall_pipelines.rf.geodesy import distance_m
 from heimdall_pipelines.rf.positioning import Receiver, locate
 from heimdall_pipelines.rf.tdoa import TimeDifference
 from heimdall_pipelines.sessions.checks import check_session
+from heimdall_pipelines.sessions.completed import NotCompletedError
 from heimdall_pipelines.sessions.deleting import delete_session
 from heimdall_pipelines.sessions.example import SOURCE
 from heimdall_pipelines.sessions.extraction import extract_session
-from heimdall_pipelines.sessions.positions import NotCompletedError, locate_and_store
+from heimdall_pipelines.sessions.positions import locate_and_store
 from heimdall_pipelines.sessions.validation import validate_session
 from heimdall_pipelines.stations.network import Network, load_network, sync_network
 from heimdall_pipelines.store.positions import read_positions, replace_positions
