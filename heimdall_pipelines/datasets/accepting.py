@@ -54,7 +54,7 @@ def _sidecars(objects: ObjectStore, snapshot: DatasetSnapshot) -> dict[int, dict
         for rx_id, key in row.paths.items():
             location = ObjectLocation(objects.synthetic_iq_bucket, sidecar_key(key))
             try:
-                content = objects.read(location, 0, objects.size_bytes(location))
+                content = objects.read_whole(location)
             except ObjectNotFoundError:
                 continue  # missing: another check's subject
             digest = sha256(content).hexdigest()

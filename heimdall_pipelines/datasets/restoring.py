@@ -420,10 +420,10 @@ def _put(
 def _stored_sha256(objects: ObjectStore, location: ObjectLocation) -> str | None:
     """Checksum of an object; None where it does not exist, is empty, or can no longer be read."""
     try:
-        size = objects.size_bytes(location)
-        return sha256(objects.read(location, 0, size)).hexdigest() if size else None
+        content = objects.read_whole(location)
     except (ObjectNotFoundError, ObjectDamagedError):
         return None
+    return sha256(content).hexdigest() if content else None
 
 
 def _row_id(dataset_id: UUID, sample_idx: int) -> UUID:

@@ -44,7 +44,7 @@ def _sidecars(stores: Stores, session_id: UUID) -> dict[str, str]:
     for recording in list_recordings(stores.database, session_id):
         for sidecar in with_sidecar(recording.location)[1:] if recording.location else ():
             try:
-                content = stores.objects.read(sidecar, 0, stores.objects.size_bytes(sidecar))
+                content = stores.objects.read_whole(sidecar)
             except ObjectNotFoundError:
                 continue  # missing: another check's subject
             digest = sha256(content).hexdigest()
