@@ -26,8 +26,9 @@ from heimdall_pipelines.datasets.iq_files import iq_file
 from heimdall_pipelines.datasets.requesting import request_dataset
 from heimdall_pipelines.datasets.samples import Recipe, draw_sample, make_sample, sample_receptions
 from heimdall_pipelines.datasets.workers import Workers
-from heimdall_pipelines.store.batches import feature_row_json, list_batches
+from heimdall_pipelines.store.batches import list_batches
 from heimdall_pipelines.store.iq_objects import put_iq, sample_iq_location
+from heimdall_pipelines.store.sample_rows import feature_row_json
 
 NUM_WORKERS = 2
 SAMPLES_PER_TASK = 10

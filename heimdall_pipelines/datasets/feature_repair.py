@@ -17,11 +17,12 @@ from heimdall_pipelines.datasets.stored_truth import stored_sample
 from heimdall_pipelines.datasets.workers import Workers
 from heimdall_pipelines.model.checks import MAX_EXAMPLES
 from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION
-from heimdall_pipelines.store.batches import features_json, replace_features
+from heimdall_pipelines.store.batches import replace_features
 from heimdall_pipelines.store.dataset_locks import exclusive_lock
 from heimdall_pipelines.store.dataset_snapshot import SampleRow, open_snapshot
 from heimdall_pipelines.store.datasets import Dataset, get_living_dataset
 from heimdall_pipelines.store.releases import require_no_releases
+from heimdall_pipelines.store.sample_rows import features_json
 from heimdall_pipelines.store.stores import Stores
 from heimdall_pipelines.throttle import Progress
 

@@ -7,7 +7,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from threading import BoundedSemaphore
-from uuid import NAMESPACE_URL, uuid5
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,14 +26,7 @@ from heimdall_pipelines.datasets.workers import Workers
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.model.batches import Batch, BatchRange, total_rejections
 from heimdall_pipelines.rf.receiver_site import ReceiverSite
-from heimdall_pipelines.store.batches import (
-    SampleFeatureRow,
-    commit_batch,
-    committed_sample_idxs,
-    feature_row_json,
-    iq_row_json,
-    note_stopped_batch,
-)
+from heimdall_pipelines.store.batches import commit_batch, committed_sample_idxs, note_stopped_batch
 from heimdall_pipelines.store.dataset_digests import require_parameters_as_created
 from heimdall_pipelines.store.dataset_locks import shared_lock
 from heimdall_pipelines.store.dataset_snapshot import form_of_samples
@@ -48,6 +40,7 @@ from heimdall_pipelines.store.datasets import (
 from heimdall_pipelines.store.iq_form import IqForm
 from heimdall_pipelines.store.iq_objects import StoredFiles, put_iq, remove_dataset_iq, sample_iq_location
 from heimdall_pipelines.store.objects import ObjectLocation, ObjectStore
+from heimdall_pipelines.store.sample_rows import SampleFeatureRow, feature_row_json, iq_row_json, sample_row_id
 from heimdall_pipelines.store.stores import Stores
 from heimdall_pipelines.throttle import Throttle
 
@@ -366,10 +359,9 @@ def _make_samples(task: _Task) -> list[MadeSample]:
 
 def _make(recipe: Recipe, drawn: DrawnSample, uploads: "_Uploads") -> Callable[[], MadeSample]:
     """Make a sample; the function that is returned gives its rows once its objects are stored."""
-    identity = uuid5(NAMESPACE_URL, f"heimdall:dataset:{recipe.dataset_id}:{drawn.sample_idx}")
     kept = _KeptIq(uploads, drawn.sample_idx)
     row = make_sample(recipe, drawn, kept.keep if keeps_iq(recipe.spec, drawn.sample_idx) else None)
-    feature_row = feature_row_json(recipe.dataset_id, identity, row)
+    feature_row = feature_row_json(recipe.dataset_id, sample_row_id(recipe.dataset_id, drawn.sample_idx), row)
 
     def finished() -> MadeSample:
         iq_row = iq_row_json(recipe.dataset_id, kept.row(recipe, drawn, row)) if kept.stored else None

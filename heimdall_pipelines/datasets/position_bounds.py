@@ -5,12 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from heimdall_pipelines.learning.bounds import arrival_std_s, position_bounds
+from heimdall_pipelines.learning.bounds import MIN_RECEIVERS, arrival_std_s, position_bounds
 from heimdall_pipelines.model.dataset_spec import DatasetSpec
 from heimdall_pipelines.model.truth import PositionBound, SampleTruth
 
 DECIMALS = 3  # mm and thousandths of a degree: the last digits of a processor do not show
-_MIN_RECEIVERS = 3
 
 
 def with_bound(truth: SampleTruth, places_deg: Sequence[tuple[float, float]], spec: DatasetSpec) -> SampleTruth:
@@ -34,8 +33,8 @@ def with_bound(truth: SampleTruth, places_deg: Sequence[tuple[float, float]], sp
         for place, link in zip(places_deg, truth.receivers, strict=True)
         if link.detected and link.snr_db is not None
     ]
-    if len(counted) < _MIN_RECEIVERS:
-        return _without(truth, f"{len(counted)} receivers detect, a position needs {_MIN_RECEIVERS}")
+    if len(counted) < MIN_RECEIVERS:
+        return _without(truth, f"{len(counted)} receivers detect, a position needs {MIN_RECEIVERS}")
     ellipse = position_bounds(
         np.array([truth.tx_latitude]),
         np.array([truth.tx_longitude]),

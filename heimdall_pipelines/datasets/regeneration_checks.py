@@ -14,8 +14,8 @@ from heimdall_pipelines.model.checks import MAX_EXAMPLES
 from heimdall_pipelines.model.time_differences import PairTimeDifference
 from heimdall_pipelines.rf.feature_registry import TIME_DIFFERENCES_SINCE
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
-from heimdall_pipelines.store.batches import SampleFeatureRow
 from heimdall_pipelines.store.dataset_snapshot import DatasetSnapshot, SampleRow
+from heimdall_pipelines.store.sample_rows import SampleFeatureRow
 from heimdall_pipelines.store.stores import Stores
 
 DEEP_SHARE = 0.01

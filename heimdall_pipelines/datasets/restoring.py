@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import md5, sha256
 from itertools import product
-from uuid import NAMESPACE_URL, UUID, uuid5
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,13 +29,6 @@ from heimdall_pipelines.datasets.samples import (
 from heimdall_pipelines.datasets.stored_truth import from_stored_truth
 from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION
 from heimdall_pipelines.rf.receiver_site import ReceiverSite
-from heimdall_pipelines.store.batches import (
-    SampleFeatureRow,
-    feature_row_json,
-    iq_digest,
-    iq_row_json,
-    sample_digest,
-)
 from heimdall_pipelines.store.dataset_snapshot import SampleRow, StoredIq
 from heimdall_pipelines.store.datasets import IqSampleRow
 from heimdall_pipelines.store.digests import differing_columns, root_of
@@ -49,6 +41,14 @@ from heimdall_pipelines.store.iq_objects import (
     sidecar_location,
 )
 from heimdall_pipelines.store.objects import ObjectDamagedError, ObjectLocation, ObjectNotFoundError, ObjectStore
+from heimdall_pipelines.store.sample_rows import (
+    SampleFeatureRow,
+    feature_row_json,
+    iq_digest,
+    iq_row_json,
+    sample_digest,
+    sample_row_id,
+)
 
 # What another processor may give in its last digit; everything else of a sample is the same on all.
 _LAST_DIGITS = frozenset(
@@ -174,7 +174,7 @@ def witness(recipe: Recipe, row: SampleRow) -> Witness:
     made = make_sample(recipe, drawn)
     if row.truth is not None and row.truth.position_bound is None:
         made = made.without_bound()
-    digest = sample_digest(recipe.dataset_id, _row_id(recipe.dataset_id, row.sample_idx), made)
+    digest = sample_digest(recipe.dataset_id, sample_row_id(recipe.dataset_id, row.sample_idx), made)
     unlike = set(differing_columns("measurement_features", digest, row.digest))
     return Witness(digest == row.digest, is_close=unlike <= _LAST_DIGITS and next(differences(row, made), None) is None)
 
@@ -299,7 +299,7 @@ def _features(recipe: Recipe, sample: AffectedSample, made: SampleFeatureRow) ->
     row = sample.row
     if row is not None and row.edit is None:
         return RowChoice()
-    row_id = _row_id(recipe.dataset_id, sample.sample_idx)
+    row_id = sample_row_id(recipe.dataset_id, sample.sample_idx)
     forms = [
         form.of_version(version) for form in _forms_of_truth(sample, made) for version in range(FEATURE_VERSION, 0, -1)
     ]
@@ -424,7 +424,3 @@ def _stored_sha256(objects: ObjectStore, location: ObjectLocation) -> str | None
     except (ObjectNotFoundError, ObjectDamagedError):
         return None
     return sha256(content).hexdigest() if content else None
-
-
-def _row_id(dataset_id: UUID, sample_idx: int) -> UUID:
-    return uuid5(NAMESPACE_URL, f"heimdall:dataset:{dataset_id}:{sample_idx}")

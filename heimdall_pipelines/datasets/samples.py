@@ -24,10 +24,10 @@ from heimdall_pipelines.rf.receivers import draw_receiver_sites
 from heimdall_pipelines.rf.scene import Scene, draw_scene, rejection_reason
 from heimdall_pipelines.rf.segment_tdoa import largest_delays_s, segment_time_differences
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION, Reception, receptions
-from heimdall_pipelines.store.batches import SampleFeatureRow
 from heimdall_pipelines.store.datasets import Dataset
 from heimdall_pipelines.store.features import ReceiverAggregate, ReceiverFeatures, mean_of
 from heimdall_pipelines.store.objects import ObjectStore
+from heimdall_pipelines.store.sample_rows import SampleFeatureRow
 from heimdall_pipelines.terrain.ground import SMOOTH_EARTH, Ground, ground_of
 
 FULL_SCALE_DBM = 30.0  # samples are in square roots of watts

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from heimdall_pipelines.rf.geodesy import SPEED_OF_LIGHT_M_PER_S
 
 CONFIDENCE = 0.95
-_MIN_RECEIVERS = 3
+MIN_RECEIVERS = 3  # of a position in the plane
 _MIN_RECIPROCAL_CONDITION = 1e-12
 _SCALE = math.sqrt(-2 * math.log1p(-CONFIDENCE))  # root of the quantile of chi-square with two degrees of freedom
 _WGS84 = pyproj.Geod(ellps="WGS84")
@@ -76,7 +76,7 @@ def position_bounds(
     information = np.zeros((num_samples, 3, 3))
     np.add.at(information, at, weights[:, None, None] * design[:, :, None] * design[:, None, :])
     ellipses = np.full((num_samples, 3), np.nan)
-    enough = np.bincount(at, minlength=num_samples) >= _MIN_RECEIVERS
+    enough = np.bincount(at, minlength=num_samples) >= MIN_RECEIVERS
     scale = np.maximum(np.trace(information, axis1=1, axis2=2), np.finfo(float).tiny)
     values = np.linalg.eigvalsh(information / scale[:, None, None])
     solvable = enough & (values[:, 0] > _MIN_RECIPROCAL_CONDITION)

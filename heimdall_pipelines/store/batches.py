@@ -5,48 +5,30 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.model.batches import Batch, BatchRange
-from heimdall_pipelines.model.receiver_sites import sites_to_json
-from heimdall_pipelines.rf.feature_registry import TIME_DIFFERENCES_SINCE
 from heimdall_pipelines.store.changes import note_change, note_row
 from heimdall_pipelines.store.columns import columns_of, listed, typed
 from heimdall_pipelines.store.dataset_digests import sealing_batch, sealing_dataset
-from heimdall_pipelines.store.datasets import DATASET_COLUMNS, Dataset, DatasetDeletedError, IqSampleRow, dataset_of_row
+from heimdall_pipelines.store.datasets import DATASET_COLUMNS, Dataset, DatasetDeletedError, dataset_of_row
 from heimdall_pipelines.store.digest_rows import Resealing, resealing
-from heimdall_pipelines.store.digests import content, new_row_digest
+from heimdall_pipelines.store.digests import content
 from heimdall_pipelines.store.features import (
-    FEATURE_ROW_COLUMNS,
-    FeatureRow,
-    bytea_json,
-    feature_digest,
     insert_feature_rows,
-    with_digest,
 )
+from heimdall_pipelines.store.sample_rows import MEASURED, MEASURED_OF_SAMPLE
 from heimdall_pipelines.store.sql import text, time_sql
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from heimdall_pipelines.model.truth import SampleTruth
     from heimdall_pipelines.store.database import Database
     from heimdall_pipelines.store.reading import Reading
 
 _ROWS_PER_INSERT = 100
-_MEASURED = (  # columns of a feature row that its features decide
-    "feature_version",
-    "receiver_features",
-    "time_differences",
-    "overall_confidence",
-    "mean_snr_db",
-    "num_receivers_detected",
-    "gdop",
-)
-_MEASURED_OF_SAMPLE = {name: FEATURE_ROW_COLUMNS[name] for name in ("sample_idx", *_MEASURED)}
 _IQ_COLUMNS = {  # of synthetic_iq_samples; the dataset's id and timestamp are added when a row is inserted
     "sample_idx": "integer",
     "truth": "jsonb",
@@ -63,28 +45,6 @@ _MOST_NOTED = 100  # samples of which a change has the digests
 
 class DatasetShrunkError(HeimdallError):
     """The dataset was shrunk while a batch was made that has samples beyond its new target."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SampleFeatureRow(FeatureRow):
-    """One synthetic transmission at its receivers, with its truth."""
-
-    sample_idx: int
-    truth: SampleTruth
-
-    def of_version(self, feature_version: int) -> SampleFeatureRow:
-        """The same row as an earlier version of the features would have made it."""
-        receivers = tuple(receiver.of_version(feature_version) for receiver in self.receivers)
-        pairs = self.time_differences if feature_version >= TIME_DIFFERENCES_SINCE else None
-        return replace(self, receivers=receivers, time_differences=pairs, feature_version=feature_version)
-
-    def without_bound(self) -> SampleFeatureRow:
-        """The same row as versions made it that did not compute the bound of the position."""
-        return replace(self, truth=self.truth.without_bound())
-
-    def columns(self) -> dict[str, Any]:
-        """Values for `insert_feature_rows`, without the row's id and dataset."""
-        return super().columns() | {"truth": self.truth.to_json()}
 
 
 def list_batches(database: Reading, dataset_id: UUID) -> list[Batch]:
@@ -122,43 +82,6 @@ def committed_sample_idxs(database: Database, dataset: Dataset, span: BatchRange
             {"id": dataset.id, "first": span.first_sample_idx, "end": span.end_sample_idx, "iq_below": iq_below},
         )
         return {row.sample_idx for row in rows}
-
-
-def feature_row_json(dataset_id: UUID, row_id: UUID, row: SampleFeatureRow) -> str:
-    """A feature row with its digest, as `commit_batch` takes it; made in the worker, so that the commit is short."""
-    return json.dumps(with_digest(_feature_values(dataset_id, row_id, row)), allow_nan=False)
-
-
-def sample_digest(dataset_id: UUID, row_id: UUID, row: SampleFeatureRow) -> bytes:
-    """Digest that a feature row has when it is committed."""
-    return feature_digest(_feature_values(dataset_id, row_id, row))
-
-
-def iq_row_json(dataset_id: UUID, row: IqSampleRow) -> str:
-    """A row of synthetic_iq_samples with its digest, as `commit_batch` takes it."""
-    values = _iq_values(row)
-    return json.dumps(values | {"digest": bytea_json(iq_digest(dataset_id, row))}, allow_nan=False)
-
-
-def iq_digest(dataset_id: UUID, row: IqSampleRow) -> bytes:
-    """Digest that a row of synthetic_iq_samples has when it is committed."""
-    values = _iq_values(row)
-    return new_row_digest("synthetic_iq_samples", values | {"dataset_id": dataset_id, "timestamp": values["time_us"]})
-
-
-def _feature_values(dataset_id: UUID, row_id: UUID, row: SampleFeatureRow) -> dict[str, Any]:
-    return row.columns() | {"id": str(row_id), "dataset_id": str(dataset_id)}
-
-
-def _iq_values(row: IqSampleRow) -> dict[str, Any]:
-    values = vars(row) | {
-        "truth": row.truth.to_json(),
-        "receivers_metadata": sites_to_json(row.receivers_metadata),
-        "iq_metadata": row.iq_metadata.to_json(),
-        "time_us": row.start_time_unix_ns // 1000,
-    }
-    del values["start_time_unix_ns"]
-    return values
 
 
 def commit_batch(
@@ -297,12 +220,6 @@ def _count_dataset(connection: Connection, dataset: Dataset) -> Dataset:
     return dataset_of_row(row)
 
 
-def features_json(row: SampleFeatureRow) -> str:
-    """A row as `replace_features` takes it."""
-    columns = row.columns()
-    return json.dumps({name: columns[name] for name in _MEASURED_OF_SAMPLE}, allow_nan=False)
-
-
 def replace_features(database: Database, dataset: Dataset, rows: Sequence[str]) -> int:
     """Replace the features in rows of a dataset; truth, counts and IQ rows stay.
 
@@ -323,7 +240,7 @@ def replace_features(database: Database, dataset: Dataset, rows: Sequence[str]) 
     DatasetDeletedError
         It was deleted in the meantime.
     """
-    changes = ", ".join(f"{name} = r.{name}" for name in _MEASURED)
+    changes = ", ".join(f"{name} = r.{name}" for name in MEASURED)
     sample_idxs = [json.loads(row)["sample_idx"] for row in rows]
     num_replaced = 0
     with (
@@ -338,7 +255,7 @@ def replace_features(database: Database, dataset: Dataset, rows: Sequence[str]) 
                 num_replaced += connection.execute(
                     text(
                         f"UPDATE heimdall.measurement_features f SET {changes}"
-                        f" FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r ({typed(_MEASURED_OF_SAMPLE)})"
+                        f" FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r ({typed(MEASURED_OF_SAMPLE)})"
                         " WHERE f.dataset_id = :id AND f.sample_idx = r.sample_idx"
                     ),
                     {"id": dataset.id, "rows": f"[{','.join(rows[some])}]"},

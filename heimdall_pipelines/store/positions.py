@@ -15,6 +15,7 @@ from heimdall_pipelines.store.digest_rows import digested_columns, seal_rows
 from heimdall_pipelines.store.digests import Edit, edit_of
 from heimdall_pipelines.store.features import SupersededError
 from heimdall_pipelines.store.session_digests import sealing_session
+from heimdall_pipelines.store.session_revisions import IS_COMPLETED_SQL, SessionRevision
 from heimdall_pipelines.store.sessions import lock_session
 from heimdall_pipelines.store.sql import text
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from heimdall_pipelines.store.database import Database
-    from heimdall_pipelines.store.session_revisions import SessionRevision
 
 _COLUMNS = {
     "id": "uuid",
@@ -171,7 +171,7 @@ def located_emissions(database: Database, *, limit: int, but: UUID | None = None
                 " k.latitude AS source_latitude, k.longitude AS source_longitude FROM heimdall.positions p"
                 " JOIN heimdall.recording_sessions s ON s.id = p.recording_session_id"
                 " AND s.revision = p.session_revision LEFT JOIN heimdall.known_sources k ON k.id = s.known_source_id"
-                " WHERE p.segment_idx IS NULL AND s.status = 'completed' AND s.deletion_began_at IS NULL"
+                f" WHERE p.segment_idx IS NULL AND {IS_COMPLETED_SQL}"
                 " AND jsonb_array_length(p.time_differences) > 0 AND s.start_time IS NOT NULL"
                 " AND (CAST(:but AS uuid) IS NULL OR s.id <> :but)"
                 " ORDER BY s.start_time DESC, s.id LIMIT :limit"

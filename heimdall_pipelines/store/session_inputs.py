@@ -11,7 +11,7 @@ from uuid import UUID
 from heimdall_pipelines.model.feature_inputs import CLOCKS_KEY, FEATURE_VERSION_KEY, FeatureInputs
 from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION
 from heimdall_pipelines.store.session_digests import session_edits
-from heimdall_pipelines.store.session_revisions import PAGE_SQL, SessionRevision, page_values
+from heimdall_pipelines.store.session_revisions import IS_COMPLETED_SQL, PAGE_SQL, SessionRevision, page_values
 from heimdall_pipelines.store.sql import text
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def stale_sessions(
                 " FROM heimdall.session_extractions e JOIN heimdall.recording_sessions s"
                 " ON s.id = e.recording_session_id AND s.revision = e.session_revision"
                 f" CROSS JOIN LATERAL (SELECT {INPUTS_SQL} AS inputs) AS present"
-                " WHERE s.status = 'completed' AND s.deletion_began_at IS NULL"
+                f" WHERE {IS_COMPLETED_SQL}"
                 # Extractions of before recorded no clocks: what these were then is not known.
                 " AND (e.inputs - CAST(:version_key AS text) <> CASE WHEN e.inputs ? CAST(:clocks_key AS text)"
                 f"      THEN present.inputs ELSE present.inputs - CAST(:clocks_key AS text) END OR {is_older})"

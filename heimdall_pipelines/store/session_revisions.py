@@ -7,8 +7,10 @@ from sqlalchemy import text
 
 from heimdall_pipelines.store.database import Database
 
+# Of sessions s.
+IS_COMPLETED_SQL = "s.status = 'completed' AND s.deletion_began_at IS NULL"
 _IS_DUE = (
-    "s.status = 'completed' AND s.deletion_began_at IS NULL"
+    f"{IS_COMPLETED_SQL}"
     " AND NOT EXISTS (SELECT 1 FROM heimdall.measurement_features f"
     " WHERE f.recording_session_id = s.id AND f.session_revision = s.revision)"
 )

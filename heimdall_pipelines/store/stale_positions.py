@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from heimdall_pipelines.model.position import METHOD
 from heimdall_pipelines.store.positions import read_position_rows
 from heimdall_pipelines.store.session_digests import session_edits
-from heimdall_pipelines.store.session_revisions import PAGE_SQL, SessionRevision, page_values
+from heimdall_pipelines.store.session_revisions import IS_COMPLETED_SQL, PAGE_SQL, SessionRevision, page_values
 from heimdall_pipelines.store.sql import text
 from heimdall_pipelines.store.station_delays import holding
 
@@ -37,7 +37,7 @@ _STALE = (
     " LEFT JOIN LATERAL (SELECT coalesce(jsonb_object_agg(d.rx_id, d.delay_us), '{}') AS delays"
     " FROM heimdall.station_delays d"
     f" WHERE {holding('measured.rx_ids', 's.start_time')}) present ON true"
-    " WHERE s.status = 'completed' AND s.deletion_began_at IS NULL"
+    f" WHERE {IS_COMPLETED_SQL}"
     " AND (p.id IS NULL OR p.station_delays_us <> present.delays OR p.created_at < e.extracted_at"
     " OR (CAST(:older AS boolean) AND p.method <> :method))"
 )

@@ -9,15 +9,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from heimdall_pipelines.model.row_metadata import IqMetadata, SampleExtraction
 from heimdall_pipelines.rf.feature_registry import FEATURE_NAMES
-from heimdall_pipelines.store.batches import (
-    SampleFeatureRow,
-    commit_batch,
-    committed_sample_idxs,
-    feature_row_json,
-    iq_row_json,
-    list_batches,
-    note_stopped_batch,
-)
+from heimdall_pipelines.store.batches import commit_batch, committed_sample_idxs, list_batches, note_stopped_batch
 from heimdall_pipelines.store.dataset_snapshot import StoredIq
 from heimdall_pipelines.store.datasets import (
     DatasetCounts,
@@ -34,6 +26,7 @@ from heimdall_pipelines.store.datasets import (
 )
 from heimdall_pipelines.store.features import ReceiverFeatures
 from heimdall_pipelines.store.iq_form import IqForm
+from heimdall_pipelines.store.sample_rows import SampleFeatureRow, feature_row_json, iq_row_json
 from heimdall_pipelines_tests.datasets.support import (
     SEVEN,
     add,
