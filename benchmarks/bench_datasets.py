@@ -54,7 +54,7 @@ def compute(task):
     """Everything of a sample but its storage; runs in the workers."""
     for sample_idx in task.sample_idxs:
         drawn = draw_sample(task.recipe, sample_idx, 1000)
-        feature_row_json(task.recipe.dataset_id, task.recipe.dataset_id, make_sample(task.recipe, drawn))
+        feature_row_json(task.recipe.dataset_id, make_sample(task.recipe, drawn))
     return len(task.sample_idxs)
 
 

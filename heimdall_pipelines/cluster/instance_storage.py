@@ -18,7 +18,7 @@ class InstanceStorageError(click.ClickException, HeimdallError):
 
 
 class InstanceStorage(DagsterPostgresStorage):
-    """The same as `storage: postgres:` of dagster.yaml, with the same configuration."""
+    """The same as `storage: postgres:` of dagster.yaml, configured by its `postgres_db`."""
 
     @classmethod
     def config_type(cls) -> UserConfigSchema:

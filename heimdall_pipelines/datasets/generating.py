@@ -40,7 +40,7 @@ from heimdall_pipelines.store.datasets import (
 from heimdall_pipelines.store.iq_form import IqForm
 from heimdall_pipelines.store.iq_objects import StoredFiles, put_iq, remove_dataset_iq, sample_iq_location
 from heimdall_pipelines.store.objects import ObjectLocation, ObjectStore
-from heimdall_pipelines.store.sample_rows import SampleFeatureRow, feature_row_json, iq_row_json, sample_row_id
+from heimdall_pipelines.store.sample_rows import SampleFeatureRow, feature_row_json, iq_row_json
 from heimdall_pipelines.store.stores import Stores
 from heimdall_pipelines.throttle import Throttle
 
@@ -361,7 +361,7 @@ def _make(recipe: Recipe, drawn: DrawnSample, uploads: "_Uploads") -> Callable[[
     """Make a sample; the function that is returned gives its rows once its objects are stored."""
     kept = _KeptIq(uploads, drawn.sample_idx)
     row = make_sample(recipe, drawn, kept.keep if keeps_iq(recipe.spec, drawn.sample_idx) else None)
-    feature_row = feature_row_json(recipe.dataset_id, sample_row_id(recipe.dataset_id, drawn.sample_idx), row)
+    feature_row = feature_row_json(recipe.dataset_id, row)
 
     def finished() -> MadeSample:
         iq_row = iq_row_json(recipe.dataset_id, kept.row(recipe, drawn, row)) if kept.stored else None

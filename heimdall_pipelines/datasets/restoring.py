@@ -47,7 +47,6 @@ from heimdall_pipelines.store.sample_rows import (
     iq_digest,
     iq_row_json,
     sample_digest,
-    sample_row_id,
 )
 
 # What another processor may give in its last digit; everything else of a sample is the same on all.
@@ -174,7 +173,7 @@ def witness(recipe: Recipe, row: SampleRow) -> Witness:
     made = make_sample(recipe, drawn)
     if row.truth is not None and row.truth.position_bound is None:
         made = made.without_bound()
-    digest = sample_digest(recipe.dataset_id, sample_row_id(recipe.dataset_id, row.sample_idx), made)
+    digest = sample_digest(recipe.dataset_id, made)
     unlike = set(differing_columns("measurement_features", digest, row.digest))
     return Witness(digest == row.digest, is_close=unlike <= _LAST_DIGITS and next(differences(row, made), None) is None)
 
@@ -299,13 +298,11 @@ def _features(recipe: Recipe, sample: AffectedSample, made: SampleFeatureRow) ->
     row = sample.row
     if row is not None and row.edit is None:
         return RowChoice()
-    row_id = sample_row_id(recipe.dataset_id, sample.sample_idx)
     forms = [
         form.of_version(version) for form in _forms_of_truth(sample, made) for version in range(FEATURE_VERSION, 0, -1)
     ]
     candidates = [
-        Candidate(feature_row_json(recipe.dataset_id, row_id, form), sample_digest(recipe.dataset_id, row_id, form))
-        for form in forms
+        Candidate(feature_row_json(recipe.dataset_id, form), sample_digest(recipe.dataset_id, form)) for form in forms
     ]
     return _choice("measurement_features", candidates, None if row is None else row.digest)
 

@@ -1,6 +1,7 @@
 """What simulated receivers share: faults, users, pace, status page."""
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -76,14 +77,14 @@ class SimulatedReceiver(Protocol):
         ...
 
 
-class SimulatedBase:
+class SimulatedBase(ABC):
     """A simulated receiver of any kind, but for its protocol."""
 
     api_type: ReceiverKind
 
+    @abstractmethod
     def application(self) -> web.Application:
         """Make the server's application."""
-        raise NotImplementedError
 
     def __init__(
         self,

@@ -9,7 +9,7 @@ class NotCompletedError(HeimdallError):
 
 
 def require_completed(session: RecordingSession, verb: str) -> None:
-    """Refuse a session that is not completed, or is no more.
+    """Refuse a session that is not completed, or is being deleted.
 
     Parameters
     ----------

@@ -56,19 +56,14 @@ class SampleFeatureRow(FeatureRow):
         return super().columns() | {"truth": self.truth.to_json()}
 
 
-def sample_row_id(dataset_id: UUID, sample_idx: int) -> UUID:
-    """Id of a sample's feature row: the same however often the sample is made."""
-    return uuid5(NAMESPACE_URL, f"heimdall:dataset:{dataset_id}:{sample_idx}")
-
-
-def feature_row_json(dataset_id: UUID, row_id: UUID, row: SampleFeatureRow) -> str:
+def feature_row_json(dataset_id: UUID, row: SampleFeatureRow) -> str:
     """A feature row with its digest, as `commit_batch` takes it; made in the worker, so that the commit is short."""
-    return json.dumps(with_digest(_feature_values(dataset_id, row_id, row)), allow_nan=False)
+    return json.dumps(with_digest(_feature_values(dataset_id, row)), allow_nan=False)
 
 
-def sample_digest(dataset_id: UUID, row_id: UUID, row: SampleFeatureRow) -> bytes:
+def sample_digest(dataset_id: UUID, row: SampleFeatureRow) -> bytes:
     """Digest that a feature row has when it is committed."""
-    return feature_digest(_feature_values(dataset_id, row_id, row))
+    return feature_digest(_feature_values(dataset_id, row))
 
 
 def iq_row_json(dataset_id: UUID, row: IqSampleRow) -> str:
@@ -83,7 +78,9 @@ def iq_digest(dataset_id: UUID, row: IqSampleRow) -> bytes:
     return new_row_digest("synthetic_iq_samples", values | {"dataset_id": dataset_id, "timestamp": values["time_us"]})
 
 
-def _feature_values(dataset_id: UUID, row_id: UUID, row: SampleFeatureRow) -> dict[str, Any]:
+def _feature_values(dataset_id: UUID, row: SampleFeatureRow) -> dict[str, Any]:
+    # The id is the same however often the sample is made.
+    row_id = uuid5(NAMESPACE_URL, f"heimdall:dataset:{dataset_id}:{row.sample_idx}")
     return row.columns() | {"id": str(row_id), "dataset_id": str(dataset_id)}
 
 

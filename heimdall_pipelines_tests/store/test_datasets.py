@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import replace
-from uuid import uuid4
 
 import pytest
 from sqlalchemy.exc import DBAPIError, IntegrityError
@@ -90,7 +89,7 @@ def commit(stores, dataset, batch_no, rows, iq=()):
         dataset,
         dataset.grid.batch(batch_no),
         sample_idxs=[row.sample_idx for row in rows],
-        feature_rows=[feature_row_json(dataset.id, uuid4(), row) for row in rows],
+        feature_rows=[feature_row_json(dataset.id, row) for row in rows],
         iq_rows=[iq_row_json(dataset.id, row) for row in iq],
     )
 
