@@ -212,11 +212,7 @@ def self_describing_suffixes() -> tuple[str, ...]:
 
 
 def names_of_formats() -> str:
-    """List the formats for a help text.
-
-    >>> names_of_formats()
-    'WAV, SigMF, .npy, SDRangel, MATLAB, Digital RF or raw'
-    """
+    """List the formats for a help text: all names, the last after "or"."""
     *others, last = (one.name for one in FILE_FORMATS)
     return f"{', '.join(others)} or {last}"
 
