@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from heimdall_pipelines.errors import HeimdallError
 
 _SLUG = re.compile(r"[a-z0-9]+([-_][a-z0-9]+)*")  # no "__", which separates the batch's number
-_PARTITION = re.compile(r"(?P<name>.+)__(?P<batch_no>[0-9]{5,7})")  # at most 5,000,000 batches
+BATCH_SUFFIX = "__([0-9]{5,7})"  # of a partition key, for Python and PostgreSQL; at most 5,000,000 batches
+_PARTITION = re.compile(f"(.+){BATCH_SUFFIX}")
 MAX_NAME_LENGTH = 63
 
 
@@ -42,9 +43,9 @@ def parse_partition_key(key: str) -> tuple[str, int]:
     ('night', 3)
     """
     match = _PARTITION.fullmatch(key)
-    if match is None or partition_key(match["name"], int(match["batch_no"])) != key:
+    if match is None or partition_key(match[1], int(match[2])) != key:
         raise InvalidNameError(f"{key!r} is not a batch: DATASET__NNNNN is expected, for example night__00003")
-    return check_name(match["name"]), int(match["batch_no"])
+    return check_name(match[1]), int(match[2])
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.store.session_revisions import IS_COMPLETED_SQL
 from heimdall_pipelines.store.sql import text
 
 if TYPE_CHECKING:
@@ -183,8 +184,8 @@ def completed_sessions(database: Database) -> list[SessionIdentity]:
     with database.transaction() as connection:
         rows = connection.execute(
             text(
-                "SELECT id, slug, status = 'completed' AND deletion_began_at IS NULL AS is_complete"
-                " FROM heimdall.recording_sessions WHERE status = 'completed' OR digest IS NOT NULL"
+                f"SELECT s.id, s.slug, {IS_COMPLETED_SQL} AS is_complete"
+                " FROM heimdall.recording_sessions s WHERE status = 'completed' OR digest IS NOT NULL"
                 " ORDER BY completed_at, id"
             )
         ).all()
