@@ -11,6 +11,8 @@ _SLUG = re.compile(r"[a-z0-9]+([-_][a-z0-9]+)*")  # no "__", which separates the
 BATCH_SUFFIX = "__([0-9]{5,7})"  # of a partition key, for Python and PostgreSQL; at most 5,000,000 batches
 _PARTITION = re.compile(f"(.+){BATCH_SUFFIX}")
 MAX_NAME_LENGTH = 63
+# After every sample_idx, also one that was edited by hand: the greatest integer of PostgreSQL.
+END_OF_SAMPLES = 2**31 - 1
 
 
 class InvalidNameError(HeimdallError):

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from heimdall_pipelines.model.batches import END_OF_SAMPLES
 from heimdall_pipelines.store.changes import changing, note_change
 from heimdall_pipelines.store.dataset_digests import (
     keep_parameters,
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from heimdall_pipelines.store.datasets import Dataset
 
 _ROWS_AT_ONCE = 200
-_NO_END = 2**31 - 1
 _NAMED_BY = {  # what people know a row by
     "websdr_stations": ("rx_id",),
     "known_sources": ("name",),
@@ -121,7 +121,7 @@ def accept_dataset_rows(
         yield f"parameters: {problem}"
     if reason is not None:
         _accept_parameters(connection, dataset_id)
-    now = dict(roots_now(connection, dataset_id, grid.batch_size, 0, _NO_END))
+    now = dict(roots_now(connection, dataset_id, grid.batch_size, 0, END_OF_SAMPLES))
     stored = connection.execute(
         text("SELECT batch_no, root FROM heimdall.synthetic_batches WHERE dataset_id = :id ORDER BY batch_no"),
         of_dataset,
