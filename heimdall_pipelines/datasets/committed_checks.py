@@ -2,8 +2,9 @@
 
 from heimdall_pipelines.datasets.findings import Findings
 from heimdall_pipelines.model.batches import END_OF_SAMPLES
+from heimdall_pipelines.store.committed_parameters import PARAMETERS
 from heimdall_pipelines.store.dataset_snapshot import DatasetSnapshot
-from heimdall_pipelines.store.digests import EMPTY_ROOT, PARAMETERS, Edit
+from heimdall_pipelines.store.digests import EMPTY_ROOT, Edit
 
 _OF_PARAMETERS = frozenset({*PARAMETERS, "parameters_digest"})  # another check's subject
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from heimdall_pipelines.store.columns import columns_of
-from heimdall_pipelines.store.digest_rows import KEYS, ChangedRow, resealing
+from heimdall_pipelines.store.digest_rows import ChangedRow, resealing
+from heimdall_pipelines.store.digests import DIGESTED_TABLES
 from heimdall_pipelines.store.sql import text
 
 if TYPE_CHECKING:
@@ -116,14 +117,14 @@ def changing(
 
 def note_row(connection: Connection, table: str, row: ChangedRow, *, reason: str) -> None:
     """Note the change of one row, with the columns that changed; nothing where none did."""
-    columns = [name for name in row.columns(table) if name not in KEYS[table]]
+    columns = [name for name in row.columns(table) if name not in DIGESTED_TABLES[table]]
     if not columns:
         return
     known = row.after or row.before or {}
     note_change(
         connection,
         table,
-        {name: known[name] for name in KEYS[table]},
+        {name: known[name] for name in DIGESTED_TABLES[table]},
         before=None if row.before is None else {name: row.before[name] for name in columns},
         after=None if row.after is None else {name: row.after[name] for name in columns},
         reason=reason,

@@ -20,11 +20,12 @@ from heimdall_pipelines.model.time_differences import (
 )
 from heimdall_pipelines.model.truth import SampleTruth, readable_truth
 from heimdall_pipelines.store.batches import BATCH_COLUMNS
+from heimdall_pipelines.store.committed_parameters import parameters_state
 from heimdall_pipelines.store.database import Database
-from heimdall_pipelines.store.dataset_digests import dataset_root_now, parameters_state, roots_now
+from heimdall_pipelines.store.dataset_digests import dataset_root_now, roots_now
 from heimdall_pipelines.store.dataset_locks import is_locked
 from heimdall_pipelines.store.dataset_summaries import SummarisedContent, summarised_content
-from heimdall_pipelines.store.datasets import DATASET_COLUMNS, Dataset, dataset_of_row, not_found
+from heimdall_pipelines.store.datasets import Dataset, not_found, read_dataset
 from heimdall_pipelines.store.digest_rows import digested_columns, read_digested
 from heimdall_pipelines.store.digests import Edit, counted_columns, edit_of
 from heimdall_pipelines.store.features import ReceiverFeatures, read_receivers
@@ -367,12 +368,10 @@ def open_snapshot(database: Database, name: str) -> Iterator[DatasetSnapshot]:
         PostgreSQL could not be reached, at the beginning or later.
     """
     with database.snapshot() as connection:
-        row = connection.execute(
-            text(f"SELECT {DATASET_COLUMNS} FROM heimdall.synthetic_datasets WHERE name = :name"), {"name": name}
-        ).first()
-        if row is None:
+        dataset = read_dataset(connection, name)
+        if dataset is None:
             raise not_found(name)
-        yield DatasetSnapshot(connection, dataset_of_row(row))
+        yield DatasetSnapshot(connection, dataset)
 
 
 @dataclass(frozen=True)

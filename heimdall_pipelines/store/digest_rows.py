@@ -7,24 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from heimdall_pipelines.store.digests import counted_columns, resealed, row_digest
+from heimdall_pipelines.store.digests import DIGESTED_TABLES, counted_columns, resealed, row_digest
 from heimdall_pipelines.store.sql import text, time_sql
 from heimdall_pipelines.store.table_columns import TableColumn
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-KEYS = {
-    "websdr_stations": ("id",),
-    "known_sources": ("id",),
-    "recording_sessions": ("id",),
-    "measurements": ("timestamp", "id"),
-    "measurement_features": ("id",),
-    "positions": ("id",),
-    "synthetic_datasets": ("id",),
-    "synthetic_batches": ("dataset_id", "batch_no"),
-    "synthetic_iq_samples": ("dataset_id", "sample_idx"),
-}
 _ROWS_AT_ONCE = 500
 _HEX = "decode('{}', 'hex')"
 ZEROS_SQL = _HEX.format("00" * 32)
@@ -42,28 +31,23 @@ def root_sql(contents: str, order: str) -> str:
     return f"sha256(coalesce(string_agg({contents}, ''::bytea ORDER BY {order}), ''::bytea))"
 
 
-def digested_columns(
-    table: str, alias: str = "", only: frozenset[str] | None = None, *, json_as_text: bool = False
-) -> str:
+def digested_columns(table: str, *, only: frozenset[str] | None = None, json_as_text: bool = False) -> str:
     """SQL of the columns that a table's digests cover; times as microseconds, whatever year they are of.
 
     Parameters
     ----------
     table : str
-    alias : str, optional
-        Of the table in the statement.
     only : frozenset of str, optional
         Columns that exist, in a schema that a migration has not finished.
     json_as_text : bool, optional
         JSON as text, for another process to read.
     """
-    prefix = f"{alias}." if alias else ""
 
     def sql(column: TableColumn) -> str:
-        name = prefix + column.name
+        name = column.name
         if column.type == "timestamp with time zone":
-            return f"{microseconds_sql(name)} AS {column.name}"
-        return f"CAST({name} AS text) AS {column.name}" if json_as_text and column.type == "jsonb" else name
+            return f"{microseconds_sql(name)} AS {name}"
+        return f"CAST({name} AS text) AS {name}" if json_as_text and column.type == "jsonb" else name
 
     return ", ".join(sql(column) for column in counted_columns(table) if only is None or column.name in only)
 
@@ -197,7 +181,7 @@ def write_digests(connection: Connection, table: str, rows: Sequence[tuple[Mappi
     """Write digests of rows, which are found by their keys."""
     if not rows:
         return
-    keys = KEYS[table]
+    keys = DIGESTED_TABLES[table]
     types = {column.name: column.type for column in counted_columns(table)}
     listed = ", ".join(f"CAST(:{name} AS {_array_type(types[name])}[])" for name in keys)
     equal = " AND ".join(
@@ -223,7 +207,7 @@ def existing_columns(connection: Connection, table: str) -> frozenset[str]:
 
 
 def _key(table: str, row: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(row[name] for name in KEYS[table])
+    return tuple(row[name] for name in DIGESTED_TABLES[table])
 
 
 def _is_time(kind: str) -> bool:

@@ -19,8 +19,9 @@ from heimdall_pipelines.store.features import (
 )
 
 if TYPE_CHECKING:
+    from heimdall_pipelines.model.row_metadata import IqMetadata
     from heimdall_pipelines.model.truth import SampleTruth
-    from heimdall_pipelines.store.datasets import IqSampleRow
+    from heimdall_pipelines.rf.receiver_site import ReceiverSite
 
 MEASURED = (  # columns of a feature row that its features decide
     "feature_version",
@@ -54,6 +55,18 @@ class SampleFeatureRow(FeatureRow):
     def columns(self) -> dict[str, Any]:
         """Values for `insert_feature_rows`, without the row's id and dataset."""
         return super().columns() | {"truth": self.truth.to_json()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class IqSampleRow:
+    """Where the IQ of one sample is stored: a row of synthetic_iq_samples."""
+
+    sample_idx: int
+    start_time_unix_ns: int
+    truth: SampleTruth
+    receivers_metadata: tuple[ReceiverSite, ...]
+    iq_metadata: IqMetadata
+    iq_storage_paths: dict[str, str]
 
 
 def feature_row_json(dataset_id: UUID, row: SampleFeatureRow) -> str:

@@ -8,13 +8,13 @@ from heimdall_pipelines.datasets.generating import MAX_ATTEMPTS
 from heimdall_pipelines.sessions.extraction import extract_session
 from heimdall_pipelines.store.batches import note_stopped_batch, recount
 from heimdall_pipelines.store.changes import acting, list_changes
-from heimdall_pipelines.store.database import Database
-from heimdall_pipelines.store.dataset_digests import (
+from heimdall_pipelines.store.committed_parameters import (
     ParametersEditedError,
     parameters_state,
     require_parameters_as_created,
     restore_parameters,
 )
+from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.datasets import get_dataset, mark_dataset_deleted
 from heimdall_pipelines.store.digest_filling import fill_digests
 from heimdall_pipelines.store.digest_rows import read_digested
