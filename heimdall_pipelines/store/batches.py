@@ -11,16 +11,14 @@ from uuid import UUID
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.model.batches import Batch, BatchRange
 from heimdall_pipelines.store.changes import note_change, note_row
-from heimdall_pipelines.store.columns import columns_of, listed, typed
+from heimdall_pipelines.store.columns import columns_of, typed
 from heimdall_pipelines.store.dataset_digests import sealing_batch, sealing_dataset
 from heimdall_pipelines.store.datasets import DATASET_COLUMNS, Dataset, DatasetDeletedError, dataset_of_row
 from heimdall_pipelines.store.digest_rows import Resealing, resealing
 from heimdall_pipelines.store.digests import content
-from heimdall_pipelines.store.features import (
-    insert_feature_rows,
-)
-from heimdall_pipelines.store.sample_rows import MEASURED, MEASURED_OF_SAMPLE
-from heimdall_pipelines.store.sql import text, time_sql
+from heimdall_pipelines.store.features import ROWS_PER_INSERT
+from heimdall_pipelines.store.sample_rows import MEASURED, MEASURED_OF_SAMPLE, OF_SAMPLES, replace_sample_rows
+from heimdall_pipelines.store.sql import text
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -28,18 +26,8 @@ if TYPE_CHECKING:
     from heimdall_pipelines.store.database import Database
     from heimdall_pipelines.store.reading import Reading
 
-_ROWS_PER_INSERT = 100
-_IQ_COLUMNS = {  # of synthetic_iq_samples; the dataset's id and timestamp are added when a row is inserted
-    "sample_idx": "integer",
-    "truth": "jsonb",
-    "receivers_metadata": "jsonb",
-    "iq_metadata": "jsonb",
-    "iq_storage_paths": "jsonb",
-    "digest": "bytea",
-}
 BATCH_COLUMNS = columns_of(Batch)
 _TABLES_OF_SAMPLES = ("measurement_features", "synthetic_iq_samples")
-_OF_SAMPLES = "dataset_id = :id AND sample_idx = ANY(:idxs)"
 _MOST_NOTED = 100  # samples of which a change has the digests
 
 
@@ -129,15 +117,8 @@ def commit_batch(
     ):
         _refuse_beyond_target(connection, dataset, span, max(sample_idxs, default=0))
         before = _contents(connection, dataset, sample_idxs)
-        for table in _TABLES_OF_SAMPLES:
-            connection.execute(
-                text(f"DELETE FROM heimdall.{table} WHERE {_OF_SAMPLES}"),
-                {"id": dataset.id, "idxs": list(sample_idxs)},
-            )
-        for start in range(0, len(feature_rows), _ROWS_PER_INSERT):
-            insert_feature_rows(connection, f"[{','.join(feature_rows[start : start + _ROWS_PER_INSERT])}]")
-        for start in range(0, len(iq_rows), _ROWS_PER_INSERT):
-            insert_iq_rows(connection, dataset.id, f"[{','.join(iq_rows[start : start + _ROWS_PER_INSERT])}]")
+        replace_sample_rows(connection, dataset.id, "measurement_features", sample_idxs, feature_rows)
+        replace_sample_rows(connection, dataset.id, "synthetic_iq_samples", sample_idxs, iq_rows)
         batch = _count_batch(connection, dataset, span)
         connection.execute(
             text(
@@ -248,10 +229,10 @@ def replace_features(database: Database, dataset: Dataset, rows: Sequence[str]) 
         _locked(connection, dataset, "features of it were being replaced"),
         _sealed_batches(connection, dataset, sample_idxs, "features of an older version were replaced"),
     ):
-        for start in range(0, len(rows), _ROWS_PER_INSERT):
-            some = slice(start, start + _ROWS_PER_INSERT)
+        for start in range(0, len(rows), ROWS_PER_INSERT):
+            some = slice(start, start + ROWS_PER_INSERT)
             of_some = {"id": dataset.id, "idxs": sample_idxs[some]}
-            with resealing(connection, "measurement_features", _OF_SAMPLES, of_some):
+            with resealing(connection, "measurement_features", OF_SAMPLES, of_some):
                 num_replaced += connection.execute(
                     text(
                         f"UPDATE heimdall.measurement_features f SET {changes}"
@@ -270,10 +251,7 @@ def delete_iq_rows(database: Database, dataset: Dataset, sample_idxs: Sequence[i
         _locked(connection, dataset, "IQ rows of it were being deleted"),
         _sealed_batches(connection, dataset, sample_idxs, "IQ rows of samples that keep no IQ were deleted"),
     ):
-        connection.execute(
-            text(f"DELETE FROM heimdall.synthetic_iq_samples WHERE {_OF_SAMPLES}"),
-            {"id": dataset.id, "idxs": list(sample_idxs)},
-        )
+        replace_sample_rows(connection, dataset.id, "synthetic_iq_samples", sample_idxs, [])
 
 
 def _refuse_beyond_target(connection: Connection, dataset: Dataset, span: BatchRange, last_idx: int) -> None:
@@ -318,7 +296,7 @@ def _contents(connection: Connection, dataset: Dataset, sample_idxs: Sequence[in
         (table, row.sample_idx): content(row.digest and bytes(row.digest))
         for table in _TABLES_OF_SAMPLES
         for row in connection.execute(
-            text(f"SELECT sample_idx, digest FROM heimdall.{table} WHERE {_OF_SAMPLES}"),
+            text(f"SELECT sample_idx, digest FROM heimdall.{table} WHERE {OF_SAMPLES}"),
             {"id": dataset.id, "idxs": list(sample_idxs)},
         )
     }
@@ -397,15 +375,3 @@ def _count_batch(connection: Connection, dataset: Dataset, span: BatchRange, rea
         for changed in sealed.rows:
             note_row(connection, "synthetic_batches", changed, reason=reason)
     return Batch(**row._mapping)
-
-
-def insert_iq_rows(connection: Connection, dataset_id: UUID, rows: str) -> None:
-    """Insert rows of synthetic_iq_samples, given as a JSON array of objects from `iq_row_json`."""
-    connection.execute(
-        text(
-            f"INSERT INTO heimdall.synthetic_iq_samples (dataset_id, timestamp, {listed(_IQ_COLUMNS)})"
-            f" SELECT :id, {time_sql('r.time_us')}, {listed(_IQ_COLUMNS, 'r')}"
-            f" FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r (time_us bigint, {typed(_IQ_COLUMNS)})"
-        ),
-        {"id": dataset_id, "rows": rows},
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import isfinite
 from statistics import fmean
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 
+ROWS_PER_INSERT = 100
 FEATURE_ROW_COLUMNS = {  # of measurement_features; timestamp and tx_known are computed when a row is inserted
     "id": "uuid",
     "dataset_id": "uuid",
@@ -139,16 +140,23 @@ def time_differences_json(found: Sequence[PairTimeDifference] | None) -> list[di
     return None if found is None else [pair.to_json() for pair in found]
 
 
-def insert_feature_rows(connection: Connection, rows: str) -> None:
-    """Insert rows of measurement_features, given as a JSON array of objects with `FEATURE_ROW_COLUMNS` and time_us."""
-    connection.execute(
-        text(
-            f"INSERT INTO heimdall.measurement_features (timestamp, tx_known, {listed(FEATURE_ROW_COLUMNS)})"
-            f" SELECT {time_sql('r.time_us')}, r.tx_latitude IS NOT NULL, {listed(FEATURE_ROW_COLUMNS, 'r')}"
-            f" FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r (time_us bigint, {typed(FEATURE_ROW_COLUMNS)})"
-        ),
-        {"rows": rows},
-    )
+def insert_feature_rows(connection: Connection, rows: Sequence[str]) -> None:
+    """Insert rows of measurement_features, each a JSON object with `FEATURE_ROW_COLUMNS` and time_us."""
+    for array in json_arrays(rows):
+        connection.execute(
+            text(
+                f"INSERT INTO heimdall.measurement_features (timestamp, tx_known, {listed(FEATURE_ROW_COLUMNS)})"
+                f" SELECT {time_sql('r.time_us')}, r.tx_latitude IS NOT NULL, {listed(FEATURE_ROW_COLUMNS, 'r')}"
+                f" FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r (time_us bigint, {typed(FEATURE_ROW_COLUMNS)})"
+            ),
+            {"rows": array},
+        )
+
+
+def json_arrays(rows: Sequence[str]) -> Iterator[str]:
+    """Rows as JSON arrays of 100, which one statement inserts."""
+    for start in range(0, len(rows), ROWS_PER_INSERT):
+        yield f"[{','.join(rows[start : start + ROWS_PER_INSERT])}]"
 
 
 def feature_digest(values: Mapping[str, Any]) -> bytes:

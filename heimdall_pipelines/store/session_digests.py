@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -62,33 +61,6 @@ def _root_sql(connection: Connection) -> str:
     """SQL of a session's root; a migration of before positions existed has none, and the same root."""
     has_positions = connection.execute(text("SELECT to_regclass('heimdall.positions') IS NOT NULL")).scalar_one()
     return f"SELECT {root_sql('r.content', _ORDER)} FROM ({_ROWS}{_POSITIONS if has_positions else ''}) AS r"
-
-
-def write_positions(connection: Connection, session_id: UUID) -> None:
-    """Write the positions of a session's stations and source as they are now."""
-    stations = connection.execute(
-        text(
-            "SELECT w.rx_id, w.latitude, w.longitude, w.altitude_m FROM heimdall.websdr_stations w"
-            " WHERE w.id IN (SELECT websdr_station_id FROM heimdall.measurements WHERE recording_session_id = :id)"
-            " ORDER BY w.rx_id"
-        ),
-        {"id": session_id},
-    ).all()
-    source = connection.execute(
-        text(
-            "SELECT k.name, k.latitude, k.longitude, k.altitude_m FROM heimdall.known_sources k"
-            " JOIN heimdall.recording_sessions s ON s.known_source_id = k.id WHERE s.id = :id"
-        ),
-        {"id": session_id},
-    ).first()
-    positions = {
-        "stations": {row.rx_id: [row.latitude, row.longitude, row.altitude_m] for row in stations},
-        "source": None if source is None else [source.latitude, source.longitude, source.altitude_m],
-    }
-    connection.execute(
-        text("UPDATE heimdall.recording_sessions SET positions = CAST(:positions AS jsonb) WHERE id = :id"),
-        {"id": session_id, "positions": json.dumps(positions)},
-    )
 
 
 @dataclass(frozen=True)

@@ -106,9 +106,8 @@ class SessionFeatureWriter:
 
     def add(self, rows: Sequence[SessionFeatureRow]) -> None:
         """Insert some segments."""
-        if rows:
-            values = [with_digest(row.columns() | self._identity(row.segment_idx)) for row in rows]
-            insert_feature_rows(self._connection, json.dumps(values, allow_nan=False))
+        values = (with_digest(row.columns() | self._identity(row.segment_idx)) for row in rows)
+        insert_feature_rows(self._connection, [json.dumps(one, allow_nan=False) for one in values])
 
     def set_station_metrics(self, metrics: dict[str, StationMetrics]) -> None:
         """Store each station's means over the session with its measurement."""

@@ -8,13 +8,13 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.store.database import Database
-from heimdall_pipelines.store.sessions import RecordingSession, SessionBeingDeletedError, SessionNotFoundError
-
-
-class SessionChangedError(HeimdallError):
-    """The session was completed again, or is no longer completed, while it was being validated."""
+from heimdall_pipelines.store.sessions import (
+    RecordingSession,
+    SessionBeingDeletedError,
+    SessionChangedError,
+    SessionNotFoundError,
+)
 
 
 def session_row_bytes(connection: Connection, session_id: UUID) -> int:

@@ -32,6 +32,10 @@ class SessionBeingDeletedError(HeimdallError):
         super().__init__(f"session {key} is being deleted; finish it with: heimdall session delete {key}")
 
 
+class SessionChangedError(HeimdallError):
+    """The session was completed again, corrected or reopened while it was being validated or corrected."""
+
+
 @dataclass(frozen=True)
 class SessionIdentity:
     """Identifiers of a session: the id in rows and objects, the slug for people."""
