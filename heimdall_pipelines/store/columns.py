@@ -30,6 +30,16 @@ def listed(names: Iterable[str], table: str = "") -> str:
     return ", ".join(f"{table}.{name}" if table else name for name in names)
 
 
+def insert_sql(table: str, names: Iterable[str]) -> str:
+    """SQL that inserts a row, whose values are parameters of the columns' names.
+
+    >>> insert_sql("known_sources", ["name", "latitude"])
+    'INSERT INTO heimdall.known_sources (name, latitude) VALUES (:name, :latitude)'
+    """
+    columns = list(names)
+    return f"INSERT INTO heimdall.{table} ({listed(columns)}) VALUES ({listed(f':{name}' for name in columns)})"
+
+
 def typed(columns: Mapping[str, str]) -> str:
     """Columns with their types, as jsonb_to_recordset takes them.
 

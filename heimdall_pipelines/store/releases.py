@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -12,10 +12,9 @@ from uuid import UUID
 from psycopg2.errors import UniqueViolation
 
 from heimdall_pipelines.errors import HeimdallError
-from heimdall_pipelines.store.columns import columns_of
+from heimdall_pipelines.store.columns import columns_of, insert_sql
 from heimdall_pipelines.store.digest_rows import content_sql, microseconds_sql, root_sql
 from heimdall_pipelines.store.sql import text
-from heimdall_pipelines.store.table_columns import table_columns
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -58,11 +57,7 @@ class Release:
 
 
 _COLUMNS = columns_of(Release)
-
-
-def has_time_differences() -> bool:
-    """Whether rows of features have time differences; the only place that knows the column."""
-    return any(column.name == "time_differences" for column in table_columns("measurement_features"))
+_GIVEN = [field.name for field in fields(Release) if field.name not in ("baselines", "released_at")]
 
 
 def add_release(database: Database, release: Release) -> None:
@@ -78,13 +73,7 @@ def add_release(database: Database, release: Release) -> None:
     try:
         with database.transaction() as connection:
             connection.execute(
-                text(
-                    "INSERT INTO heimdall.dataset_releases (dataset_id, version, num_samples, root, group_hashes,"
-                    " rows_root, generator_version, feature_version, licence, splits, forced_because)"
-                    " VALUES (:dataset_id, :version, :num_samples, :root, :group_hashes, :rows_root,"
-                    " :generator_version, :feature_version, :licence, CAST(:splits AS jsonb), :forced_because)"
-                ),
-                vars(release) | {"splits": json.dumps(release.splits)},
+                text(insert_sql("dataset_releases", _GIVEN)), vars(release) | {"splits": json.dumps(release.splits)}
             )
     except IntegrityError as error:
         if isinstance(error.orig, UniqueViolation):
@@ -196,23 +185,27 @@ class TextRow:
     differences: str | None
 
 
-def _text_columns() -> str:
+def _text_columns(sample_idx: str) -> str:
+    """SQL of a `TextRow`, with this as its number."""
     as_text = {
-        "start_time_unix_us": microseconds_sql("f.timestamp"),
-        "receivers": "f.receiver_features::text",
-        "truth": "f.truth::text",
-        "extraction": "(f.extraction_metadata - 'rejections')::text",
-        "rejections": "(f.extraction_metadata -> 'rejections')::text",
-        "differences": "f.time_differences::text" if has_time_differences() else "NULL",
+        "sample_idx": sample_idx,
+        "start_time_unix_us": microseconds_sql("timestamp"),
+        "receivers": "receiver_features::text",
+        "truth": "truth::text",
+        "extraction": "(extraction_metadata - 'rejections')::text",
+        "rejections": "(extraction_metadata -> 'rejections')::text",
+        "differences": "time_differences::text",
     }
-    names = TextRow.__dataclass_fields__
-    return ", ".join(f"{as_text[name]} AS {name}" if name in as_text else f"f.{name}" for name in names)
+    return columns_of(TextRow, renamed=as_text)
 
 
 def rows_as_text(connection: Connection, dataset_id: UUID, first: int, end: int) -> Iterator[TextRow]:
     """Feature rows of the samples ``first <= sample_idx < end``, in order; streamed."""
     rows = connection.execute(
-        text(f"SELECT {_text_columns()} FROM heimdall.measurement_features f WHERE {_OF_FIRST} ORDER BY f.sample_idx"),
+        text(
+            f"SELECT {_text_columns('sample_idx')} FROM heimdall.measurement_features f"
+            f" WHERE {_OF_FIRST} ORDER BY sample_idx"
+        ),
         {"id": dataset_id, "first": first, "end": end},
         execution_options={"yield_per": _ROWS_PER_FETCH},
     )
@@ -222,11 +215,10 @@ def rows_as_text(connection: Connection, dataset_id: UUID, first: int, end: int)
 
 def session_rows_as_text(connection: Connection, session_id: UUID, first_idx: int) -> Iterator[TextRow]:
     """Feature rows of a session by segment, whose ``sample_idx`` is counted from `first_idx`; streamed."""
-    columns = _text_columns().replace("f.sample_idx", "f.segment_idx + CAST(:first AS integer) AS sample_idx", 1)
+    columns = _text_columns("segment_idx + CAST(:first AS integer)")
     rows = connection.execute(
         text(
-            f"SELECT {columns} FROM heimdall.measurement_features f"
-            " WHERE f.recording_session_id = :id ORDER BY f.segment_idx"
+            f"SELECT {columns} FROM heimdall.measurement_features WHERE recording_session_id = :id ORDER BY segment_idx"
         ),
         {"id": session_id, "first": first_idx},
         execution_options={"yield_per": _ROWS_PER_FETCH},
