@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.model.slugs import is_slug
 
-_SLUG = re.compile(r"[a-z0-9]+([-_][a-z0-9]+)*")  # no "__", which separates the batch's number
+# A dataset's name has no "__".
 BATCH_SUFFIX = "__([0-9]{5,7})"  # of a partition key, for Python and PostgreSQL; at most 5,000,000 batches
 _PARTITION = re.compile(f"(.+){BATCH_SUFFIX}")
 MAX_NAME_LENGTH = 63
@@ -21,7 +22,7 @@ class InvalidNameError(HeimdallError):
 
 def check_name(name: str) -> str:
     """Return the name of a dataset if it is a slug; the error says what is allowed."""
-    if not _SLUG.fullmatch(name) or len(name) > MAX_NAME_LENGTH:
+    if not is_slug(name) or len(name) > MAX_NAME_LENGTH:
         raise InvalidNameError(
             f"dataset name {name!r}: a slug is expected: a-z, 0-9 and single - or _ between them, "
             f"at most {MAX_NAME_LENGTH} characters"

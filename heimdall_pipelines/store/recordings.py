@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from heimdall_pipelines.store.known_sources import known_source_id
 from heimdall_pipelines.store.session_slugs import insert_with_slug
 from heimdall_pipelines.store.sessions import SessionIdentity
 from heimdall_pipelines.store.sql import text
-from heimdall_pipelines.store.stations import known_source_id
 
 if TYPE_CHECKING:
     from sqlalchemy import Row

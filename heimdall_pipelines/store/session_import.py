@@ -10,9 +10,9 @@ from sqlalchemy import Row, text
 
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.store.database import Database
+from heimdall_pipelines.store.known_sources import known_source_id
 from heimdall_pipelines.store.session_slugs import insert_with_slug
 from heimdall_pipelines.store.sessions import SessionBeingDeletedError, SessionIdentity
-from heimdall_pipelines.store.stations import known_source_id
 
 
 class ImportInProgressError(HeimdallError):

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.model.slugs import slug as words_of
 from heimdall_pipelines.store.sql import text
-from heimdall_pipelines.store.stations import slug as words_of
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Row

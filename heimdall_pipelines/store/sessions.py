@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from heimdall_pipelines.store.database import Database
+    from heimdall_pipelines.store.known_sources import KnownSource
     from heimdall_pipelines.store.reading import Reading
-    from heimdall_pipelines.store.stations import KnownSource
 
 SessionKey = UUID | str  # a session's id, or its slug
 
@@ -113,8 +113,8 @@ def get_session(database: Database, key: SessionKey) -> RecordingSession:
 
 def read_session(connection: Connection, key: SessionKey) -> RecordingSession:
     """One session, within a transaction or snapshot; raises as `get_session`."""
+    from heimdall_pipelines.store.known_sources import SOURCE_COLUMNS, KnownSource
     from heimdall_pipelines.store.session_slugs import as_uuid
-    from heimdall_pipelines.store.stations import SOURCE_COLUMNS, KnownSource
 
     source_columns = ", ".join(f"k.{column} AS source_{column}" for column in SOURCE_COLUMNS)
     row = connection.execute(

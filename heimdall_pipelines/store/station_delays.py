@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.model.position import StationDelay
-from heimdall_pipelines.store.columns import columns_of
+from heimdall_pipelines.store.columns import columns_of, insert_sql
 from heimdall_pipelines.store.sql import text
 
 if TYPE_CHECKING:
@@ -31,12 +31,8 @@ def add_delays(database: Database, session_id: UUID, delays: Sequence[StationDel
     with database.transaction() as connection:
         for delay in delays:
             connection.execute(
-                text(
-                    f"INSERT INTO heimdall.station_delays (calibration, recording_session_id, {', '.join(_GIVEN)})"
-                    f" VALUES (:calibration, :session_id, {', '.join(f':{name}' for name in _GIVEN)})"
-                ),
-                {name: getattr(delay, name) for name in _GIVEN}
-                | {"calibration": calibration, "session_id": session_id},
+                text(insert_sql("station_delays", ["calibration", "recording_session_id", *_GIVEN])),
+                vars(delay) | {"calibration": calibration, "recording_session_id": session_id},
             )
 
 

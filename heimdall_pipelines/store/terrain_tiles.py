@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from heimdall_pipelines.model.terrain_tile import TerrainTile
-from heimdall_pipelines.store.columns import columns_of, listed
+from heimdall_pipelines.store.columns import columns_of, insert_sql
 from heimdall_pipelines.store.objects import ObjectLocation, ObjectStore
 from heimdall_pipelines.store.sql import text
 
@@ -56,11 +56,7 @@ def add_tile(stores: Stores, tile: TerrainTile, content: bytes) -> bool:
     )
     with stores.database.transaction() as connection:
         added = connection.execute(
-            text(
-                f"INSERT INTO heimdall.terrain_tiles ({listed(_GIVEN)})"
-                f" VALUES ({', '.join(f':{name}' for name in _GIVEN)}) ON CONFLICT DO NOTHING RETURNING 1"
-            ),
-            {name: getattr(tile, name) for name in _GIVEN},
+            text(f"{insert_sql('terrain_tiles', _GIVEN)} ON CONFLICT DO NOTHING RETURNING 1"), vars(tile)
         ).first()
     return added is not None
 

@@ -19,15 +19,10 @@ from heimdall_pipelines.store.datasets import get_dataset, mark_dataset_deleted
 from heimdall_pipelines.store.digest_filling import fill_digests
 from heimdall_pipelines.store.digest_rows import read_digested
 from heimdall_pipelines.store.digests import DIGESTED_TABLES, Edit, edit_of, row_digest
+from heimdall_pipelines.store.known_sources import KnownSource, add_missing_known_sources
 from heimdall_pipelines.store.migrate import _migrations, migrate
 from heimdall_pipelines.store.session_deletion import begin_deletion
-from heimdall_pipelines.store.stations import (
-    KnownSource,
-    Station,
-    add_missing_known_sources,
-    add_station,
-    set_station_active,
-)
+from heimdall_pipelines.store.stations import Station, add_station, set_station_active
 from heimdall_pipelines_tests.datasets.support import add, expand, make
 from heimdall_pipelines_tests.sessions.support import import_files, quiet
 
