@@ -46,28 +46,25 @@ def list_pending(database: Database, destination: str, raised_since: datetime, l
     An open incident is always sent. A failed run and a recovered incident are sent only if they were raised since the
     given time; the recovery of an incident that was sent, if it recovered since. A closed one is not sent.
     """
-    with database.transaction() as connection:
-        rows = connection.execute(
-            text(
-                f"SELECT {ALERT_COLUMNS}, failure.delivered_at IS NOT NULL AS failure_is_known FROM heimdall.alerts"
-                " LEFT JOIN heimdall.alert_deliveries AS failure ON failure.alert_id = alerts.id"
-                "   AND failure.message = 'raised' AND failure.destination = :destination"
-                " LEFT JOIN heimdall.alert_deliveries AS recovery ON recovery.alert_id = alerts.id"
-                "   AND recovery.message = 'recovered' AND recovery.destination = :destination"
-                " WHERE closed_at IS NULL AND CASE"
-                "   WHEN recovered_at IS NULL THEN (kind = 'failed_check' OR raised_at >= :since) AND"
-                "     (failure.delivered_at IS NULL OR failure.severity = 'WARN' AND alerts.severity = 'ERROR')"
-                "   WHEN recovery.delivered_at IS NOT NULL THEN false"
-                "   WHEN failure.delivered_at IS NULL THEN raised_at >= :since"
-                "   ELSE recovered_at >= :since END"
-                " ORDER BY alerts.id LIMIT :limit"
-            ),
-            {"destination": destination, "since": raised_since, "limit": limit},
-        )
-        return [
-            PendingAlert(failure_is_known=values.pop("failure_is_known"), alert=Alert(**values))
-            for values in (row._asdict() for row in rows)
-        ]
+    rows = database.read(
+        f"SELECT {ALERT_COLUMNS}, failure.delivered_at IS NOT NULL AS failure_is_known FROM heimdall.alerts"
+        " LEFT JOIN heimdall.alert_deliveries AS failure ON failure.alert_id = alerts.id"
+        "   AND failure.message = 'raised' AND failure.destination = %(destination)s"
+        " LEFT JOIN heimdall.alert_deliveries AS recovery ON recovery.alert_id = alerts.id"
+        "   AND recovery.message = 'recovered' AND recovery.destination = %(destination)s"
+        " WHERE closed_at IS NULL AND CASE"
+        "   WHEN recovered_at IS NULL THEN (kind = 'failed_check' OR raised_at >= %(since)s) AND"
+        "     (failure.delivered_at IS NULL OR failure.severity = 'WARN' AND alerts.severity = 'ERROR')"
+        "   WHEN recovery.delivered_at IS NOT NULL THEN false"
+        "   WHEN failure.delivered_at IS NULL THEN raised_at >= %(since)s"
+        "   ELSE recovered_at >= %(since)s END"
+        " ORDER BY alerts.id LIMIT %(limit)s",
+        {"destination": destination, "since": raised_since, "limit": limit},
+    )
+    return [
+        PendingAlert(failure_is_known=values.pop("failure_is_known"), alert=Alert(**values))
+        for values in (row._asdict() for row in rows)
+    ]
 
 
 def mark_sent(database: Database, destination: str, pending_alerts: Sequence[PendingAlert], sent_at: datetime) -> None:

@@ -220,12 +220,11 @@ def _values(event_log: str, evaluation: CheckEvaluation) -> dict[str, Any]:
 
 def known_failed_runs(database: Database, run_ids: Sequence[str]) -> set[str]:
     """The runs that are already in the table."""
-    with database.transaction() as connection:
-        rows = connection.execute(
-            text("SELECT subject FROM heimdall.alerts WHERE kind = 'failed_run' AND subject = ANY(:run_ids)"),
-            {"run_ids": list(run_ids)},
-        )
-        return set(rows.scalars())
+    rows = database.read(
+        "SELECT subject FROM heimdall.alerts WHERE kind = 'failed_run' AND subject = ANY(%(run_ids)s)",
+        {"run_ids": list(run_ids)},
+    )
+    return {row.subject for row in rows}
 
 
 def note_failed_runs(database: Database, event_log: str, runs: Iterable[FailedRun]) -> list[NotedChange]:

@@ -46,30 +46,23 @@ def list_batches(database: Reading, dataset_id: UUID) -> list[Batch]:
 
 def find_batch(database: Database, dataset_id: UUID, batch_no: int) -> Batch | None:
     """One batch; None if it was neither committed nor stopped."""
-    with database.transaction() as connection:
-        row = connection.execute(
-            text(
-                f"SELECT {BATCH_COLUMNS} FROM heimdall.synthetic_batches"
-                " WHERE dataset_id = :id AND batch_no = :batch_no"
-            ),
-            {"id": dataset_id, "batch_no": batch_no},
-        ).first()
-        return None if row is None else Batch(**row._mapping)
+    found = database.read(
+        f"SELECT {BATCH_COLUMNS} FROM heimdall.synthetic_batches WHERE dataset_id = %(id)s AND batch_no = %(batch_no)s",
+        {"id": dataset_id, "batch_no": batch_no},
+    )
+    return Batch(**found[0]._mapping) if found else None
 
 
 def committed_sample_idxs(database: Database, dataset: Dataset, span: BatchRange, iq_below: int) -> set[int]:
     """Samples of a range with a feature row and, below ``iq_below``, an IQ row."""
-    with database.transaction() as connection:
-        rows = connection.execute(
-            text(
-                "SELECT sample_idx FROM heimdall.measurement_features f"
-                " WHERE dataset_id = :id AND sample_idx >= :first AND sample_idx < :end"
-                " AND (sample_idx >= :iq_below OR EXISTS (SELECT FROM heimdall.synthetic_iq_samples s"
-                " WHERE s.dataset_id = f.dataset_id AND s.sample_idx = f.sample_idx))"
-            ),
-            {"id": dataset.id, "first": span.first_sample_idx, "end": span.end_sample_idx, "iq_below": iq_below},
-        )
-        return {row.sample_idx for row in rows}
+    rows = database.read(
+        "SELECT sample_idx FROM heimdall.measurement_features f"
+        " WHERE dataset_id = %(id)s AND sample_idx >= %(first)s AND sample_idx < %(end)s"
+        " AND (sample_idx >= %(iq_below)s OR EXISTS (SELECT FROM heimdall.synthetic_iq_samples s"
+        " WHERE s.dataset_id = f.dataset_id AND s.sample_idx = f.sample_idx))",
+        {"id": dataset.id, "first": span.first_sample_idx, "end": span.end_sample_idx, "iq_below": iq_below},
+    )
+    return {row.sample_idx for row in rows}
 
 
 def commit_batch(

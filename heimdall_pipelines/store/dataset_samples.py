@@ -39,18 +39,14 @@ class StoredSample:
 
 def count_rows(database: Database, dataset_id: UUID) -> DatasetCounts:
     """Count feature rows, IQ rows and the objects that these name."""
-    with database.transaction() as connection:
-        features = connection.execute(
-            text("SELECT count(*) FROM heimdall.measurement_features WHERE dataset_id = :id"), {"id": dataset_id}
-        ).scalar_one()
-        row = connection.execute(
-            text(
-                "SELECT count(*) AS samples, coalesce(sum((SELECT count(*) FROM jsonb_object_keys(iq_storage_paths))),"
-                " 0)::bigint AS objects FROM heimdall.synthetic_iq_samples WHERE dataset_id = :id"
-            ),
-            {"id": dataset_id},
-        ).one()
-        return DatasetCounts(features, row.samples, row.objects)
+    (row,) = database.read(
+        "SELECT (SELECT count(*) FROM heimdall.measurement_features WHERE dataset_id = %(id)s) AS features,"
+        " count(*) AS iq_samples,"
+        " coalesce(sum((SELECT count(*) FROM jsonb_object_keys(iq_storage_paths))), 0)::bigint AS iq_objects"
+        " FROM heimdall.synthetic_iq_samples WHERE dataset_id = %(id)s",
+        {"id": dataset_id},
+    )
+    return DatasetCounts(**row._mapping)
 
 
 def stream_samples(database: Database, dataset_id: UUID) -> Iterator[StoredSample]:
@@ -94,13 +90,10 @@ def get_truths(database: Database, dataset_id: UUID, first: int, end: int) -> di
     """Truths of the feature rows with ``first <= sample_idx < end``, by sample; missing and malformed ones left out."""
     from heimdall_pipelines.model.truth import readable_truth  # loads numpy
 
-    with database.transaction() as connection:
-        rows = connection.execute(
-            text(
-                "SELECT sample_idx, truth FROM heimdall.measurement_features WHERE dataset_id = :id"
-                " AND sample_idx >= :first AND sample_idx < :end AND truth IS NOT NULL"
-            ),
-            {"id": dataset_id, "first": first, "end": end},
-        )
-        truths = {row.sample_idx: readable_truth(row.truth) for row in rows}
-        return {sample_idx: truth for sample_idx, truth in truths.items() if truth is not None}
+    rows = database.read(
+        "SELECT sample_idx, truth FROM heimdall.measurement_features WHERE dataset_id = %(id)s"
+        " AND sample_idx >= %(first)s AND sample_idx < %(end)s AND truth IS NOT NULL",
+        {"id": dataset_id, "first": first, "end": end},
+    )
+    truths = {row.sample_idx: readable_truth(row.truth) for row in rows}
+    return {sample_idx: truth for sample_idx, truth in truths.items() if truth is not None}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from heimdall_pipelines.store.columns import insert_sql
+from heimdall_pipelines.store.columns import insert_sql, listed
 from heimdall_pipelines.store.digest_rows import seal_rows
 from heimdall_pipelines.store.sql import text
 from heimdall_pipelines.store.stations import MAX_FREQUENCY_HZ, MAX_LEVEL_DBM, MAX_NAME_CHARACTERS, StationError
@@ -61,9 +61,8 @@ _INSERT = f"{insert_sql('known_sources', SOURCE_COLUMNS)} ON CONFLICT (name) DO 
 
 def list_known_sources(database: Database) -> list[KnownSource]:
     """All transmitters with known position, by name."""
-    with database.transaction() as connection:
-        rows = connection.execute(text(f"SELECT {', '.join(SOURCE_COLUMNS)} FROM heimdall.known_sources ORDER BY name"))
-        return [KnownSource(**row._mapping) for row in rows]
+    rows = database.read(f"SELECT {listed(SOURCE_COLUMNS)} FROM heimdall.known_sources ORDER BY name")
+    return [KnownSource(**row._asdict()) for row in rows]
 
 
 def add_missing_known_sources(connection: Connection, sources: Sequence[KnownSource]) -> list[str]:

@@ -109,31 +109,27 @@ def located_emissions(database: Database, *, limit: int, but: UUID | None = None
     but : UUID, optional
         A session to leave out.
     """
-    with database.transaction() as connection:
-        rows = connection.execute(
-            text(
-                "SELECT s.slug, s.start_time, p.time_differences, p.station_delays_us,"
-                " k.latitude AS source_latitude, k.longitude AS source_longitude FROM heimdall.positions p"
-                " JOIN heimdall.recording_sessions s ON s.id = p.recording_session_id"
-                " AND s.revision = p.session_revision LEFT JOIN heimdall.known_sources k ON k.id = s.known_source_id"
-                f" WHERE p.segment_idx IS NULL AND {IS_COMPLETED_SQL}"
-                " AND jsonb_array_length(p.time_differences) > 0 AND s.start_time IS NOT NULL"
-                " AND (CAST(:but AS uuid) IS NULL OR s.id <> :but)"
-                " ORDER BY s.start_time DESC, s.id LIMIT :limit"
-            ),
-            {"limit": limit, "but": but},
+    rows = database.read(
+        "SELECT s.slug, s.start_time, p.time_differences, p.station_delays_us,"
+        " k.latitude AS source_latitude, k.longitude AS source_longitude FROM heimdall.positions p"
+        " JOIN heimdall.recording_sessions s ON s.id = p.recording_session_id"
+        " AND s.revision = p.session_revision LEFT JOIN heimdall.known_sources k ON k.id = s.known_source_id"
+        f" WHERE p.segment_idx IS NULL AND {IS_COMPLETED_SQL}"
+        " AND jsonb_array_length(p.time_differences) > 0 AND s.start_time IS NOT NULL"
+        " AND s.id IS DISTINCT FROM %(but)s ORDER BY s.start_time DESC, s.id LIMIT %(limit)s",
+        {"limit": limit, "but": but},
+    )
+    return [
+        LocatedEmission(
+            row.slug,
+            row.start_time,
+            differences,
+            row.station_delays_us,
+            None if row.source_latitude is None else (row.source_latitude, row.source_longitude),
         )
-        return [
-            LocatedEmission(
-                row.slug,
-                row.start_time,
-                differences,
-                row.station_delays_us,
-                None if row.source_latitude is None else (row.source_latitude, row.source_longitude),
-            )
-            for row in rows
-            if (differences := _differences(row.time_differences)) is not None and _has_numbers(row.station_delays_us)
-        ]
+        for row in rows
+        if (differences := _differences(row.time_differences)) is not None and _has_numbers(row.station_delays_us)
+    ]
 
 
 def _insert(connection: Connection, target: SessionRevision, positions: Sequence[StoredPosition]) -> None:

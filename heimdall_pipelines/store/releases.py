@@ -85,12 +85,11 @@ def add_release(database: Database, release: Release) -> None:
 
 def list_releases(database: Database, dataset_id: UUID) -> list[Release]:
     """Releases of a dataset by version."""
-    with database.transaction() as connection:
-        rows = connection.execute(
-            text(f"SELECT {_COLUMNS} FROM heimdall.dataset_releases WHERE dataset_id = :id ORDER BY version"),
-            {"id": dataset_id},
-        )
-        return [_release(dict(row._mapping)) for row in rows]
+    rows = database.read(
+        f"SELECT {_COLUMNS} FROM heimdall.dataset_releases WHERE dataset_id = %(id)s ORDER BY version",
+        {"id": dataset_id},
+    )
+    return [_release(row._asdict()) for row in rows]
 
 
 def get_release(database: Database, dataset_id: UUID, name: str, version: int) -> Release:

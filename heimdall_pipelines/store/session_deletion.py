@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.store.changes import changing
@@ -66,15 +66,12 @@ def expired_sessions(database: Database, retention_days: int) -> list[SessionIde
 
     This is not the age of the recording: an old recording that was just imported stays.
     """
-    with database.transaction() as connection:
-        rows = connection.execute(
-            text(
-                "SELECT id, slug FROM heimdall.recording_sessions WHERE status = 'completed'"
-                " AND completed_at < now() - make_interval(days => :days) ORDER BY completed_at, id"
-            ),
-            {"days": retention_days},
-        )
-        return [SessionIdentity(row.id, row.slug) for row in rows]
+    rows = database.read(
+        "SELECT id, slug FROM heimdall.recording_sessions WHERE status = 'completed'"
+        " AND completed_at < now() - make_interval(days => %(days)s) ORDER BY completed_at, id",
+        {"days": retention_days},
+    )
+    return [SessionIdentity(row.id, row.slug) for row in rows]
 
 
 def begin_deletion(database: Database, session_id: UUID) -> None:
@@ -97,24 +94,14 @@ def named_by_other_sessions(
     database: Database, session_id: UUID, locations: Sequence[ObjectLocation], below: ObjectLocation
 ) -> set[ObjectLocation]:
     """Which of these objects, and of those below a prefix, other sessions name; sessions being deleted do not count."""
-    with database.transaction() as connection:
-        return set(_locations(_named_by_others(connection, session_id, [str(x) for x in locations], str(below))))
-
-
-def _named_by_others(connection: Connection, session_id: UUID, named: list[str], below: str) -> Sequence[str]:
-    return (
-        connection.execute(
-            text(
-                "SELECT DISTINCT m.iq_data_location FROM heimdall.measurements m"
-                " JOIN heimdall.recording_sessions s ON s.id = m.recording_session_id"
-                " WHERE s.id <> :id AND s.deletion_began_at IS NULL"
-                " AND (m.iq_data_location = ANY(:named) OR starts_with(m.iq_data_location, :below))"
-            ),
-            {"id": session_id, "named": named, "below": below},
-        )
-        .scalars()
-        .all()
+    rows = database.read(
+        "SELECT DISTINCT m.iq_data_location FROM heimdall.measurements m"
+        " JOIN heimdall.recording_sessions s ON s.id = m.recording_session_id"
+        " WHERE s.id <> %(id)s AND s.deletion_began_at IS NULL"
+        " AND (m.iq_data_location = ANY(%(named)s) OR starts_with(m.iq_data_location, %(below)s))",
+        {"id": session_id, "named": [str(location) for location in locations], "below": str(below)},
     )
+    return set(_locations([row.iq_data_location for row in rows]))
 
 
 def delete_session_rows(database: Database, session_id: UUID) -> None:

@@ -183,23 +183,18 @@ def _stored_session_row(read: Mapping[str, Any]) -> StoredSessionRow:
 
 def stations_in_session(database: Database, session_id: UUID) -> list[StationInSession]:
     """Summarise the feature rows of a session by station."""
-    with database.transaction() as connection:
-        rows = connection.execute(
-            text(
-                "SELECT rx_id, count(*) FILTER (WHERE error_message IS NULL) AS num_segments,"
-                " count(*) FILTER (WHERE signal_present) AS num_present,"
-                " avg(snr_db) FILTER (WHERE signal_present) AS snr_db,"
-                " avg(cn0_dbhz) FILTER (WHERE signal_present) AS cn0_dbhz,"
-                " avg(rssi_dbm) FILTER (WHERE signal_present) AS signal_strength_dbm,"
-                " avg(frequency_offset_hz) FILTER (WHERE signal_present) AS frequency_offset_hz,"
-                " max(error_message) AS error_message, jsonb_agg(DISTINCT flags) AS flags"
-                " FROM heimdall.receiver_features WHERE recording_session_id = :id GROUP BY rx_id ORDER BY rx_id"
-            ),
-            {"id": session_id},
-        )
-        return [
-            StationInSession(
-                **dict(row._mapping) | {"flags": tuple(sorted({flag for flags in row.flags for flag in flags}))}
-            )
-            for row in rows
-        ]
+    rows = database.read(
+        "SELECT rx_id, count(*) FILTER (WHERE error_message IS NULL) AS num_segments,"
+        " count(*) FILTER (WHERE signal_present) AS num_present,"
+        " avg(snr_db) FILTER (WHERE signal_present) AS snr_db,"
+        " avg(cn0_dbhz) FILTER (WHERE signal_present) AS cn0_dbhz,"
+        " avg(rssi_dbm) FILTER (WHERE signal_present) AS signal_strength_dbm,"
+        " avg(frequency_offset_hz) FILTER (WHERE signal_present) AS frequency_offset_hz,"
+        " max(error_message) AS error_message, jsonb_agg(DISTINCT flags) AS flags"
+        " FROM heimdall.receiver_features WHERE recording_session_id = %(id)s GROUP BY rx_id ORDER BY rx_id",
+        {"id": session_id},
+    )
+    return [
+        StationInSession(**row._asdict() | {"flags": tuple(sorted({flag for flags in row.flags for flag in flags}))})
+        for row in rows
+    ]

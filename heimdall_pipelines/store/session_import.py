@@ -91,41 +91,34 @@ def import_lock(database: Database, content_sha256: str) -> Iterator[None]:
 
 def sessions_holding(database: Database, sha256: Sequence[str], *, other_than_content: str) -> dict[str, str]:
     """Which of these objects (by digest) belong to a completed session of other content: {sha256: slug}."""
-    with database.transaction() as connection:
-        rows = connection.execute(
-            text(
-                "SELECT m.sha256, s.slug FROM heimdall.measurements m"
-                " JOIN heimdall.recording_sessions s ON s.id = m.recording_session_id AND s.status = 'completed'"
-                " WHERE m.sha256 = ANY(:sha256) AND s.content_sha256 IS DISTINCT FROM :content"
-            ),
-            {"sha256": list(sha256), "content": other_than_content},
-        )
-        return {row.sha256: row.slug for row in rows}
+    rows = database.read(
+        "SELECT m.sha256, s.slug FROM heimdall.measurements m"
+        " JOIN heimdall.recording_sessions s ON s.id = m.recording_session_id AND s.status = 'completed'"
+        " WHERE m.sha256 = ANY(%(sha256)s) AND s.content_sha256 IS DISTINCT FROM %(content)s",
+        {"sha256": list(sha256), "content": other_than_content},
+    )
+    return {row.sha256: row.slug for row in rows}
 
 
 def may_hold_npy(database: Database, lengths: Sequence[int]) -> bool:
     """Whether recordings of these numbers of samples may be stored, also in part, as ``.npy`` of older versions."""
-    with database.transaction() as connection:
-        found: bool = connection.execute(
-            text(
-                "SELECT EXISTS (SELECT FROM heimdall.measurements"
-                " WHERE iq_data_format = 'npy' AND samples_count = ANY(:lengths))"
-                " OR EXISTS (SELECT FROM heimdall.recording_sessions"
-                " WHERE status = 'in_progress' AND content_sha256 IS NOT NULL)"
-            ),
-            {"lengths": list(lengths)},
-        ).scalar_one()
-        return found
+    (row,) = database.read(
+        "SELECT EXISTS (SELECT FROM heimdall.measurements"
+        " WHERE iq_data_format = 'npy' AND samples_count = ANY(%(lengths)s))"
+        " OR EXISTS (SELECT FROM heimdall.recording_sessions"
+        " WHERE status = 'in_progress' AND content_sha256 IS NOT NULL) AS may_hold",
+        {"lengths": list(lengths)},
+    )
+    return bool(row.may_hold)
 
 
 def has_content(database: Database, content_sha256: str) -> bool:
     """Whether a session of this content exists, completed or not."""
-    with database.transaction() as connection:
-        found: bool = connection.execute(
-            text("SELECT EXISTS (SELECT FROM heimdall.recording_sessions WHERE content_sha256 = :content)"),
-            {"content": content_sha256},
-        ).scalar_one()
-        return found
+    return bool(
+        database.read(
+            "SELECT 1 FROM heimdall.recording_sessions WHERE content_sha256 = %(content)s", {"content": content_sha256}
+        )
+    )
 
 
 def discard_session(database: Database, session_id: UUID) -> None:

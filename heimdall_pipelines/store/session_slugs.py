@@ -110,12 +110,11 @@ def slugs_of_ids(database: Database, keys: Iterable[str | None]) -> dict[str, st
     ids = {key: str(session_id) for key in keys if key is not None and (session_id := as_uuid(key)) is not None}
     if not ids:
         return {}
-    with database.transaction() as connection:
-        rows = connection.execute(
-            text("SELECT id::text, slug FROM heimdall.recording_sessions WHERE id = ANY(CAST(:ids AS uuid[]))"),
-            {"ids": list(ids.values())},
-        )
-        slugs: dict[str, str] = {row.id: row.slug for row in rows}
+    rows = database.read(
+        "SELECT id::text, slug FROM heimdall.recording_sessions WHERE id = ANY(CAST(%(ids)s AS uuid[]))",
+        {"ids": list(ids.values())},
+    )
+    slugs: dict[str, str] = {row.id: row.slug for row in rows}
     return {key: slugs[session_id] for key, session_id in ids.items() if session_id in slugs}
 
 

@@ -38,11 +38,8 @@ def add_delays(database: Database, session_id: UUID, delays: Sequence[StationDel
 
 def list_delays(database: Database) -> list[StationDelay]:
     """All delays, also withdrawn ones: by station, newest first."""
-    with database.transaction() as connection:
-        rows = connection.execute(
-            text(f'SELECT {_COLUMNS} FROM heimdall.station_delays ORDER BY rx_id COLLATE "C", id DESC')
-        )
-        return [StationDelay(**row._mapping) for row in rows]
+    rows = database.read(f'SELECT {_COLUMNS} FROM heimdall.station_delays ORDER BY rx_id COLLATE "C", id DESC')
+    return [StationDelay(**row._asdict()) for row in rows]
 
 
 def delays_at(database: Database, time: datetime, rx_ids: Collection[str]) -> list[StationDelay]:
@@ -50,15 +47,12 @@ def delays_at(database: Database, time: datetime, rx_ids: Collection[str]) -> li
 
     Delays of different calibrations are relative to the mean of different stations, so they are never mixed.
     """
-    with database.transaction() as connection:
-        rows = connection.execute(
-            text(
-                f"SELECT {_COLUMNS} FROM heimdall.station_delays WHERE {holding('CAST(:rx_ids AS text[])', ':time')}"
-                ' ORDER BY rx_id COLLATE "C"'
-            ),
-            {"rx_ids": list(rx_ids), "time": time},
-        )
-        return [StationDelay(**row._mapping) for row in rows]
+    rows = database.read(
+        f"SELECT {_COLUMNS} FROM heimdall.station_delays"
+        f' WHERE {holding("CAST(%(rx_ids)s AS text[])", "%(time)s")} ORDER BY rx_id COLLATE "C"',
+        {"rx_ids": list(rx_ids), "time": time},
+    )
+    return [StationDelay(**row._asdict()) for row in rows]
 
 
 def holding(rx_ids: str, time: str) -> str:
@@ -92,4 +86,4 @@ def withdraw_delays(database: Database, number: int) -> list[StationDelay]:
         ).all()
     if not rows:
         raise DelayNotFoundError(f"no delay {number} is in use; see: heimdall station delays")
-    return sorted((StationDelay(**row._mapping) for row in rows), key=lambda delay: delay.rx_id)
+    return sorted((StationDelay(**row._asdict()) for row in rows), key=lambda delay: delay.rx_id)

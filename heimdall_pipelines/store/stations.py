@@ -13,12 +13,12 @@ from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.model.receiver_kind import ReceiverKind, kinds_text
 from heimdall_pipelines.model.slugs import is_slug
 from heimdall_pipelines.store.changes import changing
-from heimdall_pipelines.store.columns import insert_sql
+from heimdall_pipelines.store.columns import insert_sql, listed
 from heimdall_pipelines.store.digest_rows import seal_rows
 from heimdall_pipelines.store.sql import text
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Row
+    from sqlalchemy import Connection
 
     from heimdall_pipelines.store.database import Database
 
@@ -130,23 +130,18 @@ _INSERT_STATION = f"{insert_sql('websdr_stations', _STATION_COLUMNS)} ON CONFLIC
 
 def list_stations(database: Database) -> list[Station]:
     """All stations, by rx_id."""
-    with database.transaction() as connection:
-        rows = connection.execute(
-            text(f"SELECT {', '.join(_STATION_COLUMNS)} FROM heimdall.websdr_stations ORDER BY rx_id")
-        )
-        return [_station(row) for row in rows]
+    rows = database.read(f"SELECT {listed(_STATION_COLUMNS)} FROM heimdall.websdr_stations ORDER BY rx_id")
+    return [_station(row) for row in rows]
 
 
 def get_station(database: Database, rx_id: str) -> Station:
     """The station of this slug; a StationError if there is none."""
-    with database.transaction() as connection:
-        row = connection.execute(
-            text(f"SELECT {', '.join(_STATION_COLUMNS)} FROM heimdall.websdr_stations WHERE rx_id = :rx_id"),
-            {"rx_id": rx_id},
-        ).first()
-    if row is None:
-        raise StationError(f"unknown station {rx_id}; see: heimdall station list")
-    return _station(row)
+    found = database.read(
+        f"SELECT {listed(_STATION_COLUMNS)} FROM heimdall.websdr_stations WHERE rx_id = %(rx_id)s", {"rx_id": rx_id}
+    )
+    if not found:
+        raise _unknown(rx_id)
+    return _station(found[0])
 
 
 def add_missing_stations(connection: Connection, stations: Sequence[Station]) -> list[str]:
@@ -214,10 +209,14 @@ def _set_column(database: Database, rx_id: str, column: str, value: object) -> N
             of_station | {"value": value},
         ).first()
     if changed is None:
-        raise StationError(f"unknown station {rx_id}; see: heimdall station list")
+        raise _unknown(rx_id)
 
 
-def _station(row: Row[Any]) -> Station:
-    values = dict(row._mapping)
+def _unknown(rx_id: str) -> StationError:
+    return StationError(f"unknown station {rx_id}; see: heimdall station list")
+
+
+def _station(row: Any) -> Station:
+    values = row._asdict()
     values["frequency_ranges_hz"] = tuple((low, high) for low, high in values["frequency_ranges_hz"])
     return Station(**values)

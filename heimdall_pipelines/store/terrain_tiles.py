@@ -24,23 +24,19 @@ _CONTENT_TYPE = "application/octet-stream"
 
 def list_tiles(database: Database) -> list[TerrainTile]:
     """All tiles in the order in which they are used: the finest first, of equally fine ones the newest."""
-    with database.transaction() as connection:
-        rows = connection.execute(
-            text(
-                f"SELECT {_COLUMNS} FROM heimdall.terrain_tiles"
-                " ORDER BY round(latitude_step_deg::numeric, 7), added_at DESC, sha256"
-            )
-        )
-        return [TerrainTile(**row._mapping) for row in rows]
+    rows = database.read(
+        f"SELECT {_COLUMNS} FROM heimdall.terrain_tiles"
+        " ORDER BY round(latitude_step_deg::numeric, 7), added_at DESC, sha256"
+    )
+    return [TerrainTile(**row._asdict()) for row in rows]
 
 
 def find_tile_of_file(database: Database, file_sha256: str) -> TerrainTile | None:
     """The tile that was made from a file with this hash, None if there is none."""
-    with database.transaction() as connection:
-        row = connection.execute(
-            text(f"SELECT {_COLUMNS} FROM heimdall.terrain_tiles WHERE file_sha256 = :sha256"), {"sha256": file_sha256}
-        ).first()
-        return None if row is None else TerrainTile(**row._mapping)
+    found = database.read(
+        f"SELECT {_COLUMNS} FROM heimdall.terrain_tiles WHERE file_sha256 = %(sha256)s", {"sha256": file_sha256}
+    )
+    return TerrainTile(**found[0]._mapping) if found else None
 
 
 def add_tile(stores: Stores, tile: TerrainTile, content: bytes) -> bool:
@@ -71,15 +67,12 @@ def remove_tile(stores: Stores, sha256: str) -> None:
 
 def datasets_using(database: Database, sha256s: Collection[str]) -> dict[str, list[str]]:
     """Names of the datasets whose scenes stand on each of some tiles; tiles of none are left out."""
-    with database.transaction() as connection:
-        rows = connection.execute(
-            text(
-                "SELECT tile, array_agg(name ORDER BY name) AS names FROM heimdall.synthetic_datasets,"
-                " jsonb_array_elements_text(terrain_tiles) AS tile WHERE tile = ANY(:sha256s) GROUP BY tile"
-            ),
-            {"sha256s": list(sha256s)},
-        )
-        return {row.tile: row.names for row in rows}
+    rows = database.read(
+        "SELECT tile, array_agg(name ORDER BY name) AS names FROM heimdall.synthetic_datasets,"
+        " jsonb_array_elements_text(terrain_tiles) AS tile WHERE tile = ANY(%(sha256s)s) GROUP BY tile",
+        {"sha256s": list(sha256s)},
+    )
+    return {row.tile: row.names for row in rows}
 
 
 def tile_location(objects: ObjectStore, sha256: str) -> ObjectLocation:
