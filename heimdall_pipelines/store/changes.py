@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -151,6 +152,8 @@ def _json(values: Mapping[str, Any]) -> str:
 
 
 def _short(value: Any) -> Any:
+    if isinstance(value, float) and not isfinite(value):  # edited by hand; JSON has no such numbers
+        return str(value)
     if not isinstance(value, dict | list):
         return value
     written = json.dumps(value, default=_plain)

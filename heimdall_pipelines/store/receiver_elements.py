@@ -2,8 +2,11 @@
 
 from typing import Any
 
+from heimdall_pipelines.rf.feature_registry import STATISTICS
+
 RECEIVER_FIELDS = frozenset({"rx_id", "rx_lat", "rx_lon", "rx_alt_m", "signal_present", "flags", "error_message"})
 _OPTIONAL = frozenset({"flags", "error_message"})
+_STATISTICS = frozenset(STATISTICS)
 
 
 def are_receivers(elements: Any) -> bool:
@@ -12,7 +15,7 @@ def are_receivers(elements: Any) -> bool:
 
 
 def _is_receiver(element: Any) -> bool:
-    """Whether every field has its type, and every feature is an object."""
+    """Whether every field has its type, and every feature is an object with all statistics."""
     if not isinstance(element, dict) or not element.keys() >= RECEIVER_FIELDS - _OPTIONAL:
         return False
     flags = element.get("flags", [])
@@ -23,5 +26,9 @@ def _is_receiver(element: Any) -> bool:
         and isinstance(flags, list)
         and all(isinstance(flag, str) for flag in flags)
         and isinstance(element.get("error_message"), str | None)
-        and all(isinstance(value, dict) for name, value in element.items() if name not in RECEIVER_FIELDS)
+        and all(
+            isinstance(value, dict) and value.keys() >= _STATISTICS
+            for name, value in element.items()
+            if name not in RECEIVER_FIELDS
+        )
     )
