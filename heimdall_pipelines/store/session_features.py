@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
-from heimdall_pipelines.model.row_metadata import SessionExtraction
+from heimdall_pipelines.model.row_metadata import SessionExtraction, readable_session_extraction
 from heimdall_pipelines.model.time_differences import PairTimeDifference, are_time_differences, read_time_differences
 from heimdall_pipelines.store.digest_rows import digested_columns, resealing
 from heimdall_pipelines.store.digests import Edit, datetime_of, edit_of
@@ -167,13 +167,13 @@ def _stored_session_row(read: Mapping[str, Any]) -> StoredSessionRow:
     pairs = read["time_differences"]
     if not are_time_differences(pairs):
         pairs, unreadable = None, "time_differences"
-    metadata = read["extraction_metadata"]
-    if not (isinstance(metadata, dict) and isinstance(metadata.get("num_segments", 0), int)):
-        metadata, unreadable = {}, "extraction_metadata"
+    metadata = readable_session_extraction(read["extraction_metadata"])
+    if metadata is None:
+        unreadable = "extraction_metadata"
     return StoredSessionRow(
         receivers=receivers or (),
         time_differences=read_time_differences(pairs),
-        extraction_metadata=SessionExtraction.from_json(metadata),
+        extraction_metadata=metadata or SessionExtraction(),
         timestamp=datetime_of(read["timestamp"]),
         edit=edit_of("measurement_features", read, read["digest"]),
         unreadable=unreadable,

@@ -52,3 +52,20 @@ def test_a_number_that_json_lacks_is_accepted_and_noted_as_text(stores, number):
     edits = list(accept_dataset(stores, "night", reason="a test"))
     assert edits[0] == "measurement_features, sample_idx 1: mean_snr_db is not as committed"
     assert {"mean_snr_db": str(float(number))} in [change.after for change in list_changes(stores.database)]
+
+
+@pytest.mark.parametrize(
+    "edited", ['{"notes": 5}', '{"notes": null}', '{"num_segments": null}', '{"num_segments": "x"}']
+)
+def test_metadata_of_a_segment_of_another_type_are_found(stores, example_recordings, edited):
+    session = import_files(stores, example_recordings).session_id
+    extract_session(stores, session)
+    execute(
+        stores,
+        "UPDATE heimdall.measurement_features SET extraction_metadata = extraction_metadata || CAST(:edited AS jsonb)"
+        " WHERE segment_idx = 1",
+        edited=edited,
+    )
+    assert "segment 1: extraction_metadata is malformed" in examples(
+        check_session(stores, session).outcomes, "numbers_in_range"
+    )
