@@ -83,6 +83,13 @@ class ObjectLocation:
             raise HeimdallError(f"not an object location, bucket/key is expected: {text!r}")
         return cls(bucket, key)
 
+    @classmethod
+    def readable(cls, text: str | None) -> "ObjectLocation | None":
+        """Read what a column holds; None where it holds nothing or is malformed."""
+        with suppress(HeimdallError):
+            return cls.parse(text or "")
+        return None
+
 
 @dataclass(frozen=True)
 class ObjectEntry:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
+from heimdall_pipelines.model.json_numbers import is_number
 from heimdall_pipelines.model.position import MeasuredDifference, StoredPosition
 from heimdall_pipelines.store.columns import listed, typed
 from heimdall_pipelines.store.digest_rows import digested_columns, seal_rows
@@ -171,11 +172,11 @@ def _position(values: Mapping[str, Any]) -> StoredPosition | None:
 
 
 def _has_numbers(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(x, int | float) for x in value.values())
+    return isinstance(value, dict) and all(map(is_number, value.values()))
 
 
 def _differences(elements: Any) -> tuple[MeasuredDifference, ...] | None:
     try:
         return tuple(MeasuredDifference.from_json(element) for element in elements)
-    except (KeyError, TypeError, ValueError):
+    except (ArithmeticError, KeyError, TypeError, ValueError):
         return None

@@ -1,13 +1,11 @@
 """The deletion of a session in the database."""
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
 from sqlalchemy import text
 
-from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.store.changes import changing
 from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.objects import ObjectLocation
@@ -101,7 +99,7 @@ def named_by_other_sessions(
         " AND (m.iq_data_location = ANY(%(named)s) OR starts_with(m.iq_data_location, %(below)s))",
         {"id": session_id, "named": [str(location) for location in locations], "below": str(below)},
     )
-    return set(_locations([row.iq_data_location for row in rows]))
+    return set(_locations(row.iq_data_location for row in rows))
 
 
 def delete_session_rows(database: Database, session_id: UUID) -> None:
@@ -110,10 +108,6 @@ def delete_session_rows(database: Database, session_id: UUID) -> None:
         connection.execute(text("DELETE FROM heimdall.recording_sessions WHERE id = :id"), {"id": session_id})
 
 
-def _locations(texts: Sequence[str | None]) -> tuple[ObjectLocation, ...]:
-    locations = []
-    for location in texts:
-        with suppress(HeimdallError):  # not an object location: nothing to keep or to remove
-            if location:
-                locations.append(ObjectLocation.parse(location))
-    return tuple(locations)
+def _locations(texts: Iterable[str | None]) -> tuple[ObjectLocation, ...]:
+    """Objects that measurements name; a malformed name has nothing to keep or to remove."""
+    return tuple(filter(None, map(ObjectLocation.readable, texts)))
