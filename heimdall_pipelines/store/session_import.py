@@ -11,7 +11,7 @@ from sqlalchemy import Row, text
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.known_sources import known_source_id
-from heimdall_pipelines.store.session_slugs import insert_with_slug
+from heimdall_pipelines.store.session_slugs import NewSession, insert_with_slug
 from heimdall_pipelines.store.sessions import SessionBeingDeletedError, SessionIdentity
 
 
@@ -20,14 +20,9 @@ class ImportInProgressError(HeimdallError):
 
 
 @dataclass(frozen=True)
-class ImportedSession:
-    """A session before its IQ is stored; if ``wanted_slug`` is taken, a number is appended."""
+class ImportedSession(NewSession):
+    """A session before its IQ is stored."""
 
-    wanted_slug: str
-    name: str
-    frequency_hz: float
-    bandwidth_hz: float
-    known_source: str | None
     content_sha256: str
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -33,6 +34,17 @@ _DEFAULT_NAME = re.compile(r"\S+ kHz, \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC")
 
 class SlugError(HeimdallError):
     """A slug that was given is malformed."""
+
+
+@dataclass(frozen=True)
+class NewSession:
+    """A session before it has a row; if ``wanted_slug`` is taken, a number is appended."""
+
+    wanted_slug: str
+    name: str
+    frequency_hz: float
+    bandwidth_hz: float
+    known_source: str | None
 
 
 def default_session_name(frequency_hz: float, start: datetime) -> str:
