@@ -10,11 +10,11 @@ from uuid import UUID
 
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.model.batches import Batch, BatchRange
-from heimdall_pipelines.store.changes import note_change, note_row
+from heimdall_pipelines.store.changes import note_change
 from heimdall_pipelines.store.columns import columns_of, typed
 from heimdall_pipelines.store.dataset_digests import sealing_batch, sealing_dataset
 from heimdall_pipelines.store.datasets import DATASET_COLUMNS, Dataset, DatasetDeletedError, dataset_of_row
-from heimdall_pipelines.store.digest_rows import Resealing, resealing
+from heimdall_pipelines.store.digest_rows import resealing
 from heimdall_pipelines.store.digests import content
 from heimdall_pipelines.store.features import ROWS_PER_INSERT
 from heimdall_pipelines.store.sample_rows import MEASURED, MEASURED_OF_SAMPLE, OF_SAMPLES, replace_sample_rows
@@ -168,14 +168,11 @@ def recount(database: Database, dataset: Dataset, spans: Sequence[BatchRange]) -
     DatasetDeletedError
         It was deleted in the meantime.
     """
-    with database.transaction() as connection:
-        with _locked(connection, dataset, "it was being counted") as counted:
-            for span in spans:
-                _count_batch(connection, dataset, span, reason="its samples were counted")
-            row = _count_dataset(connection, dataset)
-        for changed in counted.rows:
-            note_row(connection, "synthetic_datasets", changed, reason="its samples were counted")
-        return row
+    reason = "its samples were counted"
+    with database.transaction() as connection, _locked(connection, dataset, "it was being counted", reason=reason):
+        for span in spans:
+            _count_batch(connection, dataset, span, reason=reason)
+        return _count_dataset(connection, dataset)
 
 
 def _count_dataset(connection: Connection, dataset: Dataset) -> Dataset:
@@ -259,11 +256,11 @@ def _refuse_beyond_target(connection: Connection, dataset: Dataset, span: BatchR
 
 
 @contextmanager
-def _locked(connection: Connection, dataset: Dataset, meanwhile: str) -> Iterator[Resealing]:
-    """Lock the dataset for the block; at its end the dataset has its root and digest."""
+def _locked(connection: Connection, dataset: Dataset, meanwhile: str, *, reason: str | None = None) -> Iterator[None]:
+    """Lock the dataset for the block; at its end it has its root and digest; noted if there is a reason."""
     lock_dataset(connection, dataset, meanwhile)
-    with sealing_dataset(connection, dataset.id) as result:
-        yield result
+    with sealing_dataset(connection, dataset.id, reason=reason):
+        yield
 
 
 @contextmanager
@@ -272,15 +269,11 @@ def _sealed_batches(
 ) -> Iterator[None]:
     """Change rows of samples inside the block; at its end their batches have their roots, and are noted as changed."""
     with ExitStack() as stack:
-        batch_nos = sorted({dataset.grid.batch_no(sample_idx) for sample_idx in sample_idxs})
-        sealed = [
-            stack.enter_context(sealing_batch(connection, dataset.id, dataset.grid.whole_batch(batch_no)))
-            for batch_no in batch_nos
-        ]
+        batch_nos = {dataset.grid.batch_no(sample_idx) for sample_idx in sample_idxs}
+        for batch_no in sorted(batch_nos, reverse=True):  # they are left, and noted, in ascending order
+            span = dataset.grid.whole_batch(batch_no)
+            stack.enter_context(sealing_batch(connection, dataset.id, span, reason=reason))
         yield
-    for batch in sealed:
-        for row in batch.rows:
-            note_row(connection, "synthetic_batches", row, reason=reason)
 
 
 def _contents(connection: Connection, dataset: Dataset, sample_idxs: Sequence[int]) -> dict[tuple[str, int], bytes]:
@@ -337,7 +330,7 @@ def _count_batch(connection: Connection, dataset: Dataset, span: BatchRange, rea
         "first": span.first_sample_idx,
         "end": whole.end_sample_idx,
     }
-    with sealing_batch(connection, dataset.id, whole) as sealed:
+    with sealing_batch(connection, dataset.id, whole, reason=reason):
         connection.execute(
             text(
                 "INSERT INTO heimdall.synthetic_batches (dataset_id, batch_no, first_sample_idx, num_samples,"
@@ -364,7 +357,4 @@ def _count_batch(connection: Connection, dataset: Dataset, span: BatchRange, rea
             ),
             of_batch,
         ).one()
-    if reason is not None:
-        for changed in sealed.rows:
-            note_row(connection, "synthetic_batches", changed, reason=reason)
     return Batch(**row._mapping)

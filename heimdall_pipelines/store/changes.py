@@ -107,17 +107,18 @@ def note_change(
 
 @contextmanager
 def changing(
-    connection: Connection, table: str, where: str, values: Mapping[str, Any], *, reason: str
+    connection: Connection, table: str, where: str, values: Mapping[str, Any], *, reason: str | None
 ) -> Iterator[None]:
-    """Change some rows inside the block: their digests follow, and each change is noted; see `resealing`."""
-    with resealing(connection, table, where, values) as result:
+    """Change some rows inside the block: their digests follow, see `resealing`; noted if there is a reason."""
+    with resealing(connection, table, where, values) as changed:
         yield
-    for row in result.rows:
-        note_row(connection, table, row, reason=reason)
+    if reason is not None:
+        for row in changed:
+            _note_row(connection, table, row, reason)
 
 
-def note_row(connection: Connection, table: str, row: ChangedRow, *, reason: str) -> None:
-    """Note the change of one row, with the columns that changed; nothing where none did."""
+def _note_row(connection: Connection, table: str, row: ChangedRow, reason: str) -> None:
+    """Note the columns of a row that changed; nothing where none did."""
     columns = [name for name in row.columns(table) if name not in DIGESTED_TABLES[table]]
     if not columns:
         return

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from heimdall_pipelines.store.digest_rows import ZEROS_SQL, Resealing, content_sql, resealing, root_sql
+from heimdall_pipelines.store.changes import changing
+from heimdall_pipelines.store.digest_rows import ZEROS_SQL, content_sql, root_sql
 from heimdall_pipelines.store.sql import text
 
 if TYPE_CHECKING:
@@ -26,16 +27,21 @@ _SAMPLES = (
 
 
 @contextmanager
-def sealing_dataset(connection: Connection, dataset_id: UUID) -> Iterator[Resealing]:
-    """Change a dataset's row or batches inside the block; at its end it has its root and digest."""
+def sealing_dataset(connection: Connection, dataset_id: UUID, *, reason: str | None = None) -> Iterator[None]:
+    """Change a dataset's row or batches inside the block; at its end it has its root and digest.
+
+    The change is noted if there is a reason.
+    """
     values = {"dataset_id": dataset_id}
-    with resealing(connection, "synthetic_datasets", _OF_DATASET, values) as result:
-        yield result
+    with changing(connection, "synthetic_datasets", _OF_DATASET, values, reason=reason):
+        yield
         write_dataset_root(connection, dataset_id)
 
 
 @contextmanager
-def sealing_batch(connection: Connection, dataset_id: UUID, span: BatchRange) -> Iterator[Resealing]:
+def sealing_batch(
+    connection: Connection, dataset_id: UUID, span: BatchRange, *, reason: str | None = None
+) -> Iterator[None]:
     """Change a batch's row or samples inside the block; at its end it has its root and digest.
 
     Parameters
@@ -44,10 +50,12 @@ def sealing_batch(connection: Connection, dataset_id: UUID, span: BatchRange) ->
     dataset_id : UUID
     span : BatchRange
         The whole batch on the grid, also beyond the target.
+    reason : str, optional
+        With one, the change is noted.
     """
     values = {"dataset_id": dataset_id, "batch_no": span.batch_no}
-    with resealing(connection, "synthetic_batches", _OF_BATCH, values) as result:
-        yield result
+    with changing(connection, "synthetic_batches", _OF_BATCH, values, reason=reason):
+        yield
         write_batch_root(connection, dataset_id, span)
 
 

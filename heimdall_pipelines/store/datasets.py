@@ -16,13 +16,13 @@ from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.model.batches import BatchGrid
 from heimdall_pipelines.model.dataset_parameters import completed
 from heimdall_pipelines.model.receiver_sites import sites_from_json, sites_to_json
-from heimdall_pipelines.store.changes import changing, note_row
+from heimdall_pipelines.store.changes import changing
 from heimdall_pipelines.store.columns import columns_of
 from heimdall_pipelines.store.committed_parameters import keep_parameters
 from heimdall_pipelines.store.dataset_digests import sealing_dataset, write_dataset_root
 from heimdall_pipelines.store.digest_rows import read_digested, seal_rows
 from heimdall_pipelines.store.digests import edit_of
-from heimdall_pipelines.store.sql import text
+from heimdall_pipelines.store.sql import raised_for, text
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -123,37 +123,31 @@ def add_dataset(
     DatasetExistsError
         The name is taken.
     """
-    from sqlalchemy.exc import IntegrityError
-
-    try:
-        with database.transaction() as connection:
-            row = connection.execute(
-                text(
-                    "INSERT INTO heimdall.synthetic_datasets"
-                    " (name, dataset_type, spec, receivers, seed, target_num_samples, generator_version,"
-                    " terrain_tiles)"
-                    " VALUES (:name, :dataset_type, :spec, :receivers, :seed, :target, :generator_version, :tiles)"
-                    f" RETURNING {DATASET_COLUMNS}"
-                ),
-                {
-                    "name": name,
-                    "dataset_type": spec.dataset_type,
-                    "spec": json.dumps(spec.to_json(), allow_nan=False),
-                    "receivers": json.dumps(sites_to_json(receivers)),
-                    "seed": seed,
-                    "target": target_num_samples,
-                    "generator_version": generator_version,
-                    "tiles": json.dumps(list(terrain_tiles)),
-                },
-            ).one()
-            keep_parameters(connection, row.id)
-            write_dataset_root(connection, row.id)
-            seal_rows(connection, "synthetic_datasets", "id = :id", {"id": row.id})
-            return dataset_of_row(row)
-    except IntegrityError as error:
-        if isinstance(error.orig, UniqueViolation):
-            raise DatasetExistsError(f"dataset {name} exists already; see: heimdall dataset show {name}") from error
-        raise
+    taken = DatasetExistsError(f"dataset {name} exists already; see: heimdall dataset show {name}")
+    with raised_for(UniqueViolation, taken), database.transaction() as connection:
+        row = connection.execute(
+            text(
+                "INSERT INTO heimdall.synthetic_datasets"
+                " (name, dataset_type, spec, receivers, seed, target_num_samples, generator_version,"
+                " terrain_tiles)"
+                " VALUES (:name, :dataset_type, :spec, :receivers, :seed, :target, :generator_version, :tiles)"
+                f" RETURNING {DATASET_COLUMNS}"
+            ),
+            {
+                "name": name,
+                "dataset_type": spec.dataset_type,
+                "spec": json.dumps(spec.to_json(), allow_nan=False),
+                "receivers": json.dumps(sites_to_json(receivers)),
+                "seed": seed,
+                "target": target_num_samples,
+                "generator_version": generator_version,
+                "tiles": json.dumps(list(terrain_tiles)),
+            },
+        ).one()
+        keep_parameters(connection, row.id)
+        write_dataset_root(connection, row.id)
+        seal_rows(connection, "synthetic_datasets", "id = :id", {"id": row.id})
+        return dataset_of_row(row)
 
 
 def not_found(name: str) -> DatasetNotFoundError:
@@ -300,7 +294,7 @@ def lower_target(database: Database, dataset: Dataset, target_num_samples: int) 
                 f"dataset {dataset.name} cannot be shrunk to {target_num_samples} samples: samples up to {end - 1} "
                 f"exist, and only what is not generated yet is taken back; {end} is possible"
             )
-        with sealing_dataset(connection, dataset.id) as sealed:
+        with sealing_dataset(connection, dataset.id, reason="the dataset was shrunk"):
             connection.execute(  # batches that stopped without a sample
                 text(
                     "DELETE FROM heimdall.synthetic_batches"
@@ -315,8 +309,6 @@ def lower_target(database: Database, dataset: Dataset, target_num_samples: int) 
                 ),
                 values,
             ).one()
-        for changed in sealed.rows:
-            note_row(connection, "synthetic_datasets", changed, reason="the dataset was shrunk")
     return dataset_of_row(row)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from heimdall_pipelines.store.digests import DIGESTED_TABLES, counted_columns, resealed, row_digest
@@ -75,15 +75,8 @@ class ChangedRow:
         )
 
 
-@dataclass
-class Resealing:
-    """Result of `resealing`, known at its end."""
-
-    rows: list[ChangedRow] = field(default_factory=list)
-
-
 @contextmanager
-def resealing(connection: Connection, table: str, where: str, values: Mapping[str, Any]) -> Iterator[Resealing]:
+def resealing(connection: Connection, table: str, where: str, values: Mapping[str, Any]) -> Iterator[list[ChangedRow]]:
     """Change some rows inside the block; at its end they have the digests of what they are then.
 
     What was edited by hand before, in columns that the block does not change, stays an edit. The rows are in memory.
@@ -97,12 +90,17 @@ def resealing(connection: Connection, table: str, where: str, values: Mapping[st
         Condition that the rows fulfil before and after.
     values : mapping
         Parameters of the condition.
+
+    Yields
+    ------
+    list of ChangedRow
+        Filled at the end of the block.
     """
     # Not in compressed chunks of a hypertable; an extraction has a lock of its session.
     is_locked = table != "measurements"
     before = {_key(table, row): row for row in read_digested(connection, table, where, values, lock=is_locked)}
-    result = Resealing()
-    yield result
+    changed: list[ChangedRow] = []
+    yield changed
     after = {_key(table, row): row for row in read_digested(connection, table, where, values)}
     written = []
     for key, row in after.items():
@@ -113,8 +111,8 @@ def resealing(connection: Connection, table: str, where: str, values: Mapping[st
             digest = resealed(table, None if stored is None else bytes(stored), row_digest(table, before[key]), digest)
         written.append((row, digest))
     write_digests(connection, table, [(row, digest) for row, digest in written if digest is not None])
-    result.rows += [ChangedRow(before.get(key), row) for key, row in after.items() if before.get(key) != row]
-    result.rows += [ChangedRow(row, None) for key, row in before.items() if key not in after]
+    changed += [ChangedRow(before.get(key), row) for key, row in after.items() if before.get(key) != row]
+    changed += [ChangedRow(row, None) for key, row in before.items() if key not in after]
 
 
 def seal_rows(connection: Connection, table: str, where: str, values: Mapping[str, Any]) -> int:

@@ -14,7 +14,7 @@ from psycopg2.errors import UniqueViolation
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.store.columns import columns_of, insert_sql
 from heimdall_pipelines.store.digest_rows import content_sql, microseconds_sql, root_sql
-from heimdall_pipelines.store.sql import text
+from heimdall_pipelines.store.sql import raised_for, text
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -68,19 +68,13 @@ def add_release(database: Database, release: Release) -> None:
     ReleaseExistsError
         The version is taken.
     """
-    from sqlalchemy.exc import IntegrityError
-
-    try:
-        with database.transaction() as connection:
-            connection.execute(
-                text(insert_sql("dataset_releases", _GIVEN)), vars(release) | {"splits": json.dumps(release.splits)}
-            )
-    except IntegrityError as error:
-        if isinstance(error.orig, UniqueViolation):
-            raise ReleaseExistsError(
-                f"version {release.version} is released already, and a release never changes; choose another --version"
-            ) from error
-        raise
+    taken = ReleaseExistsError(
+        f"version {release.version} is released already, and a release never changes; choose another --version"
+    )
+    with raised_for(UniqueViolation, taken), database.transaction() as connection:
+        connection.execute(
+            text(insert_sql("dataset_releases", _GIVEN)), vars(release) | {"splits": json.dumps(release.splits)}
+        )
 
 
 def list_releases(database: Database, dataset_id: UUID) -> list[Release]:

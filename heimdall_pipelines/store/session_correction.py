@@ -5,7 +5,6 @@ from uuid import UUID
 
 from sqlalchemy import text
 
-from heimdall_pipelines.store.changes import note_row
 from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.measurements import StationRecording, replace_measurements
 from heimdall_pipelines.store.session_completion import COMPLETION_SQL, completion_values
@@ -62,7 +61,7 @@ def replace_metadata(
         ).first()
         if other is not None:
             raise SessionChangedError(f"session {other.slug} holds the same recordings with these times already")
-        with sealing_session(connection, session_id) as sealed:
+        with sealing_session(connection, session_id, reason="its metadata were corrected"):
             replace_measurements(connection, session_id, recordings)
             # The trigger counts the revision when a session becomes completed.
             connection.execute(
@@ -83,6 +82,4 @@ def replace_metadata(
                     "content": content_sha256,
                 },
             ).scalar_one()
-        for changed in sealed.rows:
-            note_row(connection, "recording_sessions", changed, reason="its metadata were corrected")
         return int(revision)

@@ -9,7 +9,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from heimdall_pipelines.store.digest_rows import Resealing, content_sql, read_digested, resealing, root_sql
+from heimdall_pipelines.store.changes import changing
+from heimdall_pipelines.store.digest_rows import content_sql, read_digested, root_sql
 from heimdall_pipelines.store.digests import Edit, edit_of
 from heimdall_pipelines.store.sql import text
 
@@ -33,14 +34,14 @@ _POSITIONS = (
 
 
 @contextmanager
-def sealing_session(connection: Connection, session_id: UUID) -> Iterator[Resealing]:
+def sealing_session(connection: Connection, session_id: UUID, *, reason: str | None = None) -> Iterator[None]:
     """Change a session's row, or rows of it, inside the block; at its end it has its root and digest.
 
-    A session that was never completed has neither.
+    The change is noted if there is a reason. A session that was never completed has neither root nor digest.
     """
     values = {"session_id": session_id}
-    with resealing(connection, "recording_sessions", _OF_SESSION, values) as result:
-        yield result
+    with changing(connection, "recording_sessions", _OF_SESSION, values, reason=reason):
+        yield
         write_session_root(connection, session_id)
 
 

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 from psycopg2.errors import ForeignKeyViolation
 
 from heimdall_pipelines.errors import HeimdallError
-from heimdall_pipelines.store.changes import note_row
 from heimdall_pipelines.store.session_digests import sealing_session
 from heimdall_pipelines.store.sessions import SessionNotFoundError, lock_session
-from heimdall_pipelines.store.sql import text
+from heimdall_pipelines.store.sql import raised_for, text
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -52,29 +51,20 @@ def replacing_rows(
     SessionNotFoundError, SessionBeingDeletedError
         The session was deleted in the meantime, or its deletion has begun.
     """
-    from sqlalchemy.exc import IntegrityError
-
-    try:
-        with database.transaction() as connection:
-            connection.execute(
-                text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": str(target.session_id)}
+    deleted = SessionNotFoundError(f"session {target.slug} was deleted while it was being {doing}")
+    with raised_for(ForeignKeyViolation, deleted), database.transaction() as connection:
+        connection.execute(
+            text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": str(target.session_id)}
+        )
+        replaced = connection.execute(
+            text(f"DELETE FROM heimdall.{table} WHERE recording_session_id = :id"), {"id": target.session_id}
+        )
+        yield connection
+        state = lock_session(connection, target.session_id, target.slug, doing)
+        if state.status != "completed" or state.revision != target.revision:
+            raise SupersededError(
+                f"session {target.slug} changed while revision {target.revision} was being {doing} "
+                f"(now {state.status}, revision {state.revision}); each completed revision gets its own run"
             )
-            replaced = connection.execute(
-                text(f"DELETE FROM heimdall.{table} WHERE recording_session_id = :id"), {"id": target.session_id}
-            )
-            yield connection
-            state = lock_session(connection, target.session_id, target.slug, doing)
-            if state.status != "completed" or state.revision != target.revision:
-                raise SupersededError(
-                    f"session {target.slug} changed while revision {target.revision} was being {doing} "
-                    f"(now {state.status}, revision {state.revision}); each completed revision gets its own run"
-                )
-            with sealing_session(connection, target.session_id) as sealed:
-                pass
-            if replaced.rowcount:
-                for row in sealed.rows:
-                    note_row(connection, "recording_sessions", row, reason=change)
-    except IntegrityError as error:
-        if isinstance(error.orig, ForeignKeyViolation):
-            raise SessionNotFoundError(f"session {target.slug} was deleted while it was being {doing}") from error
-        raise
+        with sealing_session(connection, target.session_id, reason=change if replaced.rowcount else None):
+            pass
