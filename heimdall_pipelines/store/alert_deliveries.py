@@ -13,6 +13,7 @@ from heimdall_pipelines.store.sql import text
 
 if TYPE_CHECKING:
     from heimdall_pipelines.store.database import Database
+    from heimdall_pipelines.store.reading import Reading
 
 _SENDING_LOCK = 0x4845_494D_0002  # any constant, as that of alerts.py
 
@@ -40,7 +41,7 @@ def lock_sending(database: Database) -> Iterator[bool]:
         yield bool(locked.scalar_one())
 
 
-def list_pending(database: Database, destination: str, raised_since: datetime, limit: int) -> list[PendingAlert]:
+def list_pending(database: Reading, destination: str, raised_since: datetime, limit: int) -> list[PendingAlert]:
     """Alerts with messages to send to a destination, oldest first.
 
     An open incident is always sent. A failed run and a recovered incident are sent only if they were raised since the

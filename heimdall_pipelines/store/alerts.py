@@ -218,7 +218,7 @@ def _values(event_log: str, evaluation: CheckEvaluation) -> dict[str, Any]:
     }
 
 
-def known_failed_runs(database: Database, run_ids: Sequence[str]) -> set[str]:
+def known_failed_runs(database: Reading, run_ids: Sequence[str]) -> set[str]:
     """The runs that are already in the table."""
     rows = database.read(
         "SELECT subject FROM heimdall.alerts WHERE kind = 'failed_run' AND subject = ANY(%(run_ids)s)",

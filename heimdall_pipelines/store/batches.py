@@ -44,16 +44,16 @@ def list_batches(database: Reading, dataset_id: UUID) -> list[Batch]:
     return [Batch(**row._asdict()) for row in rows]
 
 
-def find_batch(database: Database, dataset_id: UUID, batch_no: int) -> Batch | None:
+def find_batch(database: Reading, dataset_id: UUID, batch_no: int) -> Batch | None:
     """One batch; None if it was neither committed nor stopped."""
     found = database.read(
         f"SELECT {BATCH_COLUMNS} FROM heimdall.synthetic_batches WHERE dataset_id = %(id)s AND batch_no = %(batch_no)s",
         {"id": dataset_id, "batch_no": batch_no},
     )
-    return Batch(**found[0]._mapping) if found else None
+    return Batch(**found[0]._asdict()) if found else None
 
 
-def committed_sample_idxs(database: Database, dataset: Dataset, span: BatchRange, iq_below: int) -> set[int]:
+def committed_sample_idxs(database: Reading, dataset: Dataset, span: BatchRange, iq_below: int) -> set[int]:
     """Samples of a range with a feature row and, below ``iq_below``, an IQ row."""
     rows = database.read(
         "SELECT sample_idx FROM heimdall.measurement_features f"

@@ -14,6 +14,7 @@ from heimdall_pipelines.store.sql import text
 if TYPE_CHECKING:
     from heimdall_pipelines.model.truth import SampleTruth
     from heimdall_pipelines.store.database import Database
+    from heimdall_pipelines.store.reading import Reading
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class StoredSample:
     mean_snr_db: float | None
 
 
-def count_rows(database: Database, dataset_id: UUID) -> DatasetCounts:
+def count_rows(database: Reading, dataset_id: UUID) -> DatasetCounts:
     """Count feature rows, IQ rows and the objects that these name."""
     (row,) = database.read(
         "SELECT (SELECT count(*) FROM heimdall.measurement_features WHERE dataset_id = %(id)s) AS features,"
@@ -46,7 +47,7 @@ def count_rows(database: Database, dataset_id: UUID) -> DatasetCounts:
         " FROM heimdall.synthetic_iq_samples WHERE dataset_id = %(id)s",
         {"id": dataset_id},
     )
-    return DatasetCounts(**row._mapping)
+    return DatasetCounts(**row._asdict())
 
 
 def stream_samples(database: Database, dataset_id: UUID) -> Iterator[StoredSample]:
@@ -86,7 +87,7 @@ def _truth(row: Any) -> SampleTruth:
         raise MalformedTruthError(f"sample {row.sample_idx}: {error}; see: heimdall dataset validate") from error
 
 
-def get_truths(database: Database, dataset_id: UUID, first: int, end: int) -> dict[int, SampleTruth]:
+def get_truths(database: Reading, dataset_id: UUID, first: int, end: int) -> dict[int, SampleTruth]:
     """Truths of the feature rows with ``first <= sample_idx < end``, by sample; missing and malformed ones left out."""
     from heimdall_pipelines.model.truth import readable_truth  # loads numpy
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from heimdall_pipelines.store.database import Database
+    from heimdall_pipelines.store.reading import Reading
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class SummarisedContent:
     is_current: bool
 
 
-def content_sha256(database: Database, dataset_id: UUID) -> str | None:
+def content_sha256(database: Reading, dataset_id: UUID) -> str | None:
     """Root digest of a dataset, which changes with any of its samples; None if it has none."""
     found = database.read(
         "SELECT encode(root, 'hex') AS root FROM heimdall.synthetic_datasets WHERE id = %(id)s", {"id": dataset_id}
@@ -73,7 +74,7 @@ def summarised_content(connection: Connection, dataset_id: UUID) -> SummarisedCo
     return None if row is None else SummarisedContent(**row._mapping)
 
 
-def outdated_summaries(database: Database) -> dict[UUID, tuple[int, str]]:
+def outdated_summaries(database: Reading) -> dict[UUID, tuple[int, str]]:
     """Datasets whose content has changed since their summary: samples summarised, and the present root."""
     rows = database.read(
         "SELECT d.id, s.num_samples, encode(d.root, 'hex') AS root"

@@ -15,7 +15,7 @@ from heimdall_pipelines.store.stations import MAX_FREQUENCY_HZ, MAX_LEVEL_DBM, M
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from heimdall_pipelines.store.database import Database
+    from heimdall_pipelines.store.reading import Reading
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ SOURCE_COLUMNS = tuple(field.name for field in fields(KnownSource))
 _INSERT = f"{insert_sql('known_sources', SOURCE_COLUMNS)} ON CONFLICT (name) DO NOTHING RETURNING name"
 
 
-def list_known_sources(database: Database) -> list[KnownSource]:
+def list_known_sources(database: Reading) -> list[KnownSource]:
     """All transmitters with known position, by name."""
     rows = database.read(f"SELECT {listed(SOURCE_COLUMNS)} FROM heimdall.known_sources ORDER BY name")
     return [KnownSource(**row._asdict()) for row in rows]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from heimdall_pipelines.store.database import Database
+    from heimdall_pipelines.store.reading import Reading
     from heimdall_pipelines.store.session_revisions import SessionRevision
 
 _COLUMNS = {
@@ -100,12 +101,12 @@ def read_position_rows(connection: Connection, session_id: UUID) -> Iterator[Pos
         )
 
 
-def located_emissions(database: Database, *, limit: int, but: UUID | None = None) -> list[LocatedEmission]:
+def located_emissions(database: Reading, *, limit: int, but: UUID | None = None) -> list[LocatedEmission]:
     """Sessions with time differences, newest first.
 
     Parameters
     ----------
-    database : Database
+    database : Reading
     limit : int
     but : UUID, optional
         A session to leave out.

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from heimdall_pipelines.store.database import Database
+    from heimdall_pipelines.store.reading import Reading
 
 _ROWS_PER_FETCH = 500
 _OF_FIRST = "f.dataset_id = :id AND f.sample_idx >= :first AND f.sample_idx < :end"
@@ -77,7 +78,7 @@ def add_release(database: Database, release: Release) -> None:
         )
 
 
-def list_releases(database: Database, dataset_id: UUID) -> list[Release]:
+def list_releases(database: Reading, dataset_id: UUID) -> list[Release]:
     """Releases of a dataset by version."""
     rows = database.read(
         f"SELECT {_COLUMNS} FROM heimdall.dataset_releases WHERE dataset_id = %(id)s ORDER BY version",

@@ -9,6 +9,7 @@ from sqlalchemy import text
 from heimdall_pipelines.store.changes import changing
 from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.objects import ObjectLocation
+from heimdall_pipelines.store.reading import Reading
 from heimdall_pipelines.store.sessions import SessionIdentity
 
 
@@ -59,7 +60,7 @@ def find_session_to_delete(database: Database, session_id: UUID) -> SessionToDel
         return SessionToDelete(row.slug, row.name, row.content_sha256, len(named), row.num_segments, _locations(named))
 
 
-def expired_sessions(database: Database, retention_days: int) -> list[SessionIdentity]:
+def expired_sessions(database: Reading, retention_days: int) -> list[SessionIdentity]:
     """Sessions completed more than `retention_days` ago, oldest first; includes those whose deletion was interrupted.
 
     This is not the age of the recording: an old recording that was just imported stays.
@@ -89,7 +90,7 @@ def begin_deletion(database: Database, session_id: UUID) -> None:
 
 
 def named_by_other_sessions(
-    database: Database, session_id: UUID, locations: Sequence[ObjectLocation], below: ObjectLocation
+    database: Reading, session_id: UUID, locations: Sequence[ObjectLocation], below: ObjectLocation
 ) -> set[ObjectLocation]:
     """Which of these objects, and of those below a prefix, other sessions name; sessions being deleted do not count."""
     rows = database.read(

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from heimdall_pipelines.model.feature_inputs import FeatureInputs
     from heimdall_pipelines.store.database import Database
+    from heimdall_pipelines.store.reading import Reading
     from heimdall_pipelines.store.session_revisions import SessionRevision
 
 
@@ -181,7 +182,7 @@ def _stored_session_row(read: Mapping[str, Any]) -> StoredSessionRow:
     )
 
 
-def stations_in_session(database: Database, session_id: UUID) -> list[StationInSession]:
+def stations_in_session(database: Reading, session_id: UUID) -> list[StationInSession]:
     """Summarise the feature rows of a session by station."""
     rows = database.read(
         "SELECT rx_id, count(*) FILTER (WHERE error_message IS NULL) AS num_segments,"

@@ -11,6 +11,7 @@ from sqlalchemy import Row, text
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.known_sources import known_source_id
+from heimdall_pipelines.store.reading import Reading
 from heimdall_pipelines.store.session_slugs import NewSession, insert_with_slug
 from heimdall_pipelines.store.sessions import SessionBeingDeletedError, SessionIdentity
 
@@ -84,7 +85,7 @@ def import_lock(database: Database, content_sha256: str) -> Iterator[None]:
         yield
 
 
-def sessions_holding(database: Database, sha256: Sequence[str], *, other_than_content: str) -> dict[str, str]:
+def sessions_holding(database: Reading, sha256: Sequence[str], *, other_than_content: str) -> dict[str, str]:
     """Which of these objects (by digest) belong to a completed session of other content: {sha256: slug}."""
     rows = database.read(
         "SELECT m.sha256, s.slug FROM heimdall.measurements m"
@@ -95,7 +96,7 @@ def sessions_holding(database: Database, sha256: Sequence[str], *, other_than_co
     return {row.sha256: row.slug for row in rows}
 
 
-def may_hold_npy(database: Database, lengths: Sequence[int]) -> bool:
+def may_hold_npy(database: Reading, lengths: Sequence[int]) -> bool:
     """Whether recordings of these numbers of samples may be stored, also in part, as ``.npy`` of older versions."""
     (row,) = database.read(
         "SELECT EXISTS (SELECT FROM heimdall.measurements"
@@ -107,7 +108,7 @@ def may_hold_npy(database: Database, lengths: Sequence[int]) -> bool:
     return bool(row.may_hold)
 
 
-def has_content(database: Database, content_sha256: str) -> bool:
+def has_content(database: Reading, content_sha256: str) -> bool:
     """Whether a session of this content exists, completed or not."""
     return bool(
         database.read(

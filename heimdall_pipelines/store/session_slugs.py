@@ -21,7 +21,7 @@ from heimdall_pipelines.store.sql import text
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
 
-    from heimdall_pipelines.store.database import Database
+    from heimdall_pipelines.store.reading import Reading
 
 # The constraint of the column is the same; see the migration 0007.
 _SLUG = re.compile(r"([0-9]{8}T[0-9]{6}Z-)?[a-z0-9]+(-[a-z0-9]+)*")
@@ -117,7 +117,7 @@ def insert_with_slug(connection: Connection, wanted: str, insert: Callable[[str]
             return row
 
 
-def slugs_of_ids(database: Database, keys: Iterable[str | None]) -> dict[str, str]:
+def slugs_of_ids(database: Reading, keys: Iterable[str | None]) -> dict[str, str]:
     """Map those keys that are ids of sessions to slugs; before slugs existed, partition keys were ids."""
     ids = {key: str(session_id) for key in keys if key is not None and (session_id := as_uuid(key)) is not None}
     if not ids:

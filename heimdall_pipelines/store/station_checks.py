@@ -7,6 +7,7 @@ from datetime import datetime
 from sqlalchemy import text
 
 from heimdall_pipelines.store.database import Database
+from heimdall_pipelines.store.reading import Reading
 
 _CHECKS_OF_LAST_DAYS = (
     "FROM heimdall.station_checks c JOIN heimdall.websdr_stations w ON w.id = c.websdr_station_id"
@@ -62,7 +63,7 @@ def add_station_checks(database: Database, checks: Sequence[StationCheck]) -> No
             )
 
 
-def station_uptimes(database: Database, days: float) -> list[StationUptime]:
+def station_uptimes(database: Reading, days: float) -> list[StationUptime]:
     """How often each station was up during the last days, by rx_id; stations without a check are left out."""
     rows = database.read(
         f"SELECT w.rx_id, count(*) AS num_checks, count(*) FILTER (WHERE c.is_up) AS num_up {_CHECKS_OF_LAST_DAYS}"
@@ -72,7 +73,7 @@ def station_uptimes(database: Database, days: float) -> list[StationUptime]:
     return [StationUptime(**row._asdict()) for row in rows]
 
 
-def past_checks(database: Database, days: float) -> list[PastCheck]:
+def past_checks(database: Reading, days: float) -> list[PastCheck]:
     """The checks of every station during the last days, by rx_id and time."""
     rows = database.read(
         f"SELECT w.rx_id, c.checked_at, c.is_up, c.latency_ms {_CHECKS_OF_LAST_DAYS} ORDER BY w.rx_id, c.checked_at",

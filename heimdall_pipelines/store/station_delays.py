@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from heimdall_pipelines.store.database import Database
+    from heimdall_pipelines.store.reading import Reading
 
 _COLUMNS = columns_of(StationDelay)
 _GIVEN = [field.name for field in fields(StationDelay) if field.name not in ("id", "created_at", "withdrawn_at")]
@@ -36,13 +37,13 @@ def add_delays(database: Database, session_id: UUID, delays: Sequence[StationDel
             )
 
 
-def list_delays(database: Database) -> list[StationDelay]:
+def list_delays(database: Reading) -> list[StationDelay]:
     """All delays, also withdrawn ones: by station, newest first."""
     rows = database.read(f'SELECT {_COLUMNS} FROM heimdall.station_delays ORDER BY rx_id COLLATE "C", id DESC')
     return [StationDelay(**row._asdict()) for row in rows]
 
 
-def delays_at(database: Database, time: datetime, rx_ids: Collection[str]) -> list[StationDelay]:
+def delays_at(database: Reading, time: datetime, rx_ids: Collection[str]) -> list[StationDelay]:
     """Delays of the calibration that holds for most of some stations at a time, the newest of equal ones.
 
     Delays of different calibrations are relative to the mean of different stations, so they are never mixed.

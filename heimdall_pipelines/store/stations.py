@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from heimdall_pipelines.store.database import Database
+    from heimdall_pipelines.store.reading import Reading
 
 MAX_RX_ID_CHARACTERS = 63
 MAX_NAME_CHARACTERS = 200
@@ -128,13 +129,13 @@ _STATION_COLUMNS = tuple(field.name for field in fields(Station))
 _INSERT_STATION = f"{insert_sql('websdr_stations', _STATION_COLUMNS)} ON CONFLICT (rx_id) DO NOTHING RETURNING rx_id"
 
 
-def list_stations(database: Database) -> list[Station]:
+def list_stations(database: Reading) -> list[Station]:
     """All stations, by rx_id."""
     rows = database.read(f"SELECT {listed(_STATION_COLUMNS)} FROM heimdall.websdr_stations ORDER BY rx_id")
     return [_station(row) for row in rows]
 
 
-def get_station(database: Database, rx_id: str) -> Station:
+def get_station(database: Reading, rx_id: str) -> Station:
     """The station of this slug; a StationError if there is none."""
     found = database.read(
         f"SELECT {listed(_STATION_COLUMNS)} FROM heimdall.websdr_stations WHERE rx_id = %(rx_id)s", {"rx_id": rx_id}

@@ -14,7 +14,7 @@ from heimdall_pipelines.store.sql import text
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from heimdall_pipelines.store.database import Database
+    from heimdall_pipelines.store.reading import Reading
     from heimdall_pipelines.store.stores import Stores
 
 _COLUMNS = columns_of(TerrainTile)
@@ -22,7 +22,7 @@ _GIVEN = [field.name for field in fields(TerrainTile) if field.name != "added_at
 _CONTENT_TYPE = "application/octet-stream"
 
 
-def list_tiles(database: Database) -> list[TerrainTile]:
+def list_tiles(database: Reading) -> list[TerrainTile]:
     """All tiles in the order in which they are used: the finest first, of equally fine ones the newest."""
     rows = database.read(
         f"SELECT {_COLUMNS} FROM heimdall.terrain_tiles"
@@ -31,12 +31,12 @@ def list_tiles(database: Database) -> list[TerrainTile]:
     return [TerrainTile(**row._asdict()) for row in rows]
 
 
-def find_tile_of_file(database: Database, file_sha256: str) -> TerrainTile | None:
+def find_tile_of_file(database: Reading, file_sha256: str) -> TerrainTile | None:
     """The tile that was made from a file with this hash, None if there is none."""
     found = database.read(
         f"SELECT {_COLUMNS} FROM heimdall.terrain_tiles WHERE file_sha256 = %(sha256)s", {"sha256": file_sha256}
     )
-    return TerrainTile(**found[0]._mapping) if found else None
+    return TerrainTile(**found[0]._asdict()) if found else None
 
 
 def add_tile(stores: Stores, tile: TerrainTile, content: bytes) -> bool:
@@ -65,7 +65,7 @@ def remove_tile(stores: Stores, sha256: str) -> None:
     stores.objects.remove_keys(location.bucket, [location.key])
 
 
-def datasets_using(database: Database, sha256s: Collection[str]) -> dict[str, list[str]]:
+def datasets_using(database: Reading, sha256s: Collection[str]) -> dict[str, list[str]]:
     """Names of the datasets whose scenes stand on each of some tiles; tiles of none are left out."""
     rows = database.read(
         "SELECT tile, array_agg(name ORDER BY name) AS names FROM heimdall.synthetic_datasets,"
