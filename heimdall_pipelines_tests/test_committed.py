@@ -14,7 +14,7 @@ from heimdall_pipelines.sessions.checks import SessionNotCompleteError, check_se
 from heimdall_pipelines.sessions.extraction import extract_session
 from heimdall_pipelines.sessions.validation import validate_session
 from heimdall_pipelines.store.changes import list_changes
-from heimdall_pipelines.store.dataset_digests import ParametersEditedError
+from heimdall_pipelines.store.committed_parameters import ParametersEditedError
 from heimdall_pipelines.store.datasets import DatasetDeletedError, datasets_to_validate, mark_dataset_deleted
 from heimdall_pipelines.store.digest_rows import seal_rows
 from heimdall_pipelines.store.iq_objects import put_sidecar, sidecar_location

@@ -10,8 +10,7 @@ from heimdall_pipelines.model.checks import CheckOutcome
 from heimdall_pipelines.sessions.checks import check_session
 from heimdall_pipelines.sessions.extraction import extract_session
 from heimdall_pipelines.store.datasets import list_datasets
-from heimdall_pipelines.store.digest_rows import KEYS
-from heimdall_pipelines.store.digests import counted_columns
+from heimdall_pipelines.store.digests import DIGESTED_TABLES, counted_columns
 from heimdall_pipelines.store.stores import Stores
 from heimdall_pipelines_tests.integrity import BYSTANDER, NAME, Night, failed, night_of_module
 from heimdall_pipelines_tests.sessions.support import import_files, quiet
@@ -62,7 +61,7 @@ def assert_each_edit_is_named(
     stores: Stores, table: str, where: str, found: Callable[[], list[str]], only: set[str] | None = None
 ) -> None:
     """Edit one column of one row after the other; each time a problem names it, and none does when it is put back."""
-    key = " AND ".join(f"t.{name} = s.{name}" for name in KEYS[table])
+    key = " AND ".join(f"t.{name} = s.{name}" for name in DIGESTED_TABLES[table])
     execute(stores, f"CREATE TABLE saved AS SELECT * FROM heimdall.{table} t WHERE {where}")
     missed, rejected = [], []
     try:
@@ -76,7 +75,7 @@ def assert_each_edit_is_named(
                 continue
             if not any(column in problem for problem in found()):
                 missed.append(column)
-            if column in KEYS[table] or column in ("dataset_id", "sample_idx", "segment_idx"):
+            if column in DIGESTED_TABLES[table] or column in ("dataset_id", "sample_idx", "segment_idx"):
                 execute(stores, f"DELETE FROM heimdall.{table} t WHERE t.digest = (SELECT digest FROM saved)")
                 execute(stores, f"INSERT INTO heimdall.{table} SELECT * FROM saved")
             else:

@@ -8,9 +8,9 @@ import pytest
 from heimdall_pipelines.datasets.checks import check_dataset
 from heimdall_pipelines.sessions.extraction import extract_session
 from heimdall_pipelines.sessions.validation import validate_session
-from heimdall_pipelines.store.features import read_session_rows
 from heimdall_pipelines.store.measurements import list_recordings
 from heimdall_pipelines.store.objects import ObjectDamagedError
+from heimdall_pipelines.store.session_features import read_session_rows
 from heimdall_pipelines.store.stores import Stores, open_stores
 from heimdall_pipelines_tests.integrity import NAME, Night
 from heimdall_pipelines_tests.own_s3 import OwnS3, own_s3

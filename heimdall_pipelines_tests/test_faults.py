@@ -24,12 +24,12 @@ from heimdall_pipelines.sessions.extraction import extract_session
 from heimdall_pipelines.sessions.validation import validate_session
 from heimdall_pipelines.settings import load_settings
 from heimdall_pipelines.store import iq_objects
-from heimdall_pipelines.store.features import SupersededError
 from heimdall_pipelines.store.measurements import list_recordings
 from heimdall_pipelines.store.migrate import migrate
 from heimdall_pipelines.store.objects import ObjectLocation, ObjectsUnavailableError
 from heimdall_pipelines.store.outages import DatabaseUnavailableError
 from heimdall_pipelines.store.session_deletion import begin_deletion
+from heimdall_pipelines.store.session_results import SupersededError
 from heimdall_pipelines.store.session_revisions import SessionRevision, due_for_extraction
 from heimdall_pipelines.store.sessions import SessionBeingDeletedError, SessionNotFoundError, get_session
 from heimdall_pipelines.store.stores import Stores, open_stores

@@ -22,7 +22,7 @@ from pydantic import SecretStr
 from heimdall_pipelines.alerts.escaping import VERBATIM_SCHEMES, chat_text
 from heimdall_pipelines.alerts.wording import Message, message_of, summary_of
 from heimdall_pipelines.errors import HeimdallError
-from heimdall_pipelines.store.alerts import PendingAlert, list_pending, lock_sending, mark_failed, mark_sent
+from heimdall_pipelines.store.alert_deliveries import PendingAlert, list_pending, lock_sending, mark_failed, mark_sent
 from heimdall_pipelines.store.database import Database
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import Literal
 from urllib.parse import quote
 
 from heimdall_pipelines.model.checks import Severity
-from heimdall_pipelines.store.alerts import Alert, PendingAlert
+from heimdall_pipelines.store.alert_deliveries import PendingAlert
+from heimdall_pipelines.store.alerts import Alert
 
 MAX_SUMMARY_LINES = 20
 MAX_BODY_CHARACTERS = 4000

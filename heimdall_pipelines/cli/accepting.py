@@ -8,7 +8,8 @@ from heimdall_pipelines.datasets.accepting import accept_dataset
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.sessions.accepting import accept_session
 from heimdall_pipelines.store.accepting import accept_rows
-from heimdall_pipelines.store.stations import list_known_sources, list_stations
+from heimdall_pipelines.store.known_sources import list_known_sources
+from heimdall_pipelines.store.stations import list_stations
 from heimdall_pipelines.store.stores import Stores
 
 Kind = Literal["dataset", "session", "station", "source"]

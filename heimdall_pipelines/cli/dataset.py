@@ -203,7 +203,8 @@ def delete(
     from heimdall_pipelines.cli.dagster_instance import dagster_instance  # Dagster takes a second to load
     from heimdall_pipelines.cli.dataset_making import remove_partitions
     from heimdall_pipelines.datasets.deleting import delete_dataset
-    from heimdall_pipelines.store.datasets import count_rows, find_dataset, not_found
+    from heimdall_pipelines.store.dataset_samples import count_rows
+    from heimdall_pipelines.store.datasets import find_dataset, not_found
 
     with stores() as opened, dagster_instance() as instance:
         dataset = find_dataset(opened.database, name)

@@ -151,7 +151,7 @@ def _known_source(opened: Stores, file: Path) -> str | None:
     """Return the name of the known source on the recording's frequency."""
     from heimdall_pipelines.formats.recording import open_recording
     from heimdall_pipelines.sessions.importing import FREQUENCY_TOLERANCE_HZ
-    from heimdall_pipelines.store.stations import list_known_sources
+    from heimdall_pipelines.store.known_sources import list_known_sources
 
     frequency_hz = open_recording(file).frequency_hz
     for source in list_known_sources(opened.database):

@@ -166,8 +166,8 @@ def _replayed(
 ) -> tuple[list[SimulatedStation], float, float]:
     """Stations that replay files, the frequency, and the shortest duration."""
     from heimdall_pipelines.formats.recording import open_recording
+    from heimdall_pipelines.model.slugs import slug
     from heimdall_pipelines.receivers.signal_sources import ReplayClock, WavSource
-    from heimdall_pipelines.store.stations import slug
 
     if rx_ids and len(rx_ids) != len(files):
         raise typer.BadParameter(f"--station must be given for each of the {len(files)} files, or for none")

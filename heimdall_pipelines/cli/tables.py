@@ -13,8 +13,9 @@ from heimdall_pipelines.model.batches import Batch, total_rejections
 from heimdall_pipelines.model.dataset_spec import DatasetSpec
 from heimdall_pipelines.sessions.importing import ImportReport
 from heimdall_pipelines.sessions.notes import station_notes
-from heimdall_pipelines.store.datasets import Dataset, DatasetCounts, count_rows
-from heimdall_pipelines.store.features import stations_in_session
+from heimdall_pipelines.store.dataset_samples import DatasetCounts, count_rows
+from heimdall_pipelines.store.datasets import Dataset
+from heimdall_pipelines.store.session_features import stations_in_session
 from heimdall_pipelines.store.stores import Stores
 
 MAX_BATCHES_SHOWN = 20

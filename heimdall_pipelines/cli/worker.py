@@ -37,13 +37,14 @@ def worker(
             )
         from heimdall_pipelines.cli.dagster_instance import dagster_instance  # takes a second to load
         from heimdall_pipelines.cluster.redis_check import check_redis
+        from heimdall_pipelines.store.iq_objects import DATASETS_PREFIX
 
         redis = check_redis(settings)
         with open_stores(settings) as opened:
             with _named("HEIMDALL_PG_HOST, _PORT, _USER, _PASSWORD and _DATABASE"), opened.database.transaction():
                 pass
             with _named("HEIMDALL_S3_ENDPOINT and HEIMDALL_S3_SECURE"):
-                next(opened.objects.entries(settings.s3_bucket_synthetic_iq, "synthetic/"), None)
+                next(opened.objects.entries(settings.s3_bucket_synthetic_iq, DATASETS_PREFIX), None)
         with dagster_instance():
             pass
         name = name or socket.gethostname()

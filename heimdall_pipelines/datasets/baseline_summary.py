@@ -22,7 +22,7 @@ from heimdall_pipelines.learning.time_differences import PairArrays
 from heimdall_pipelines.model.dataset_spec import DatasetSpec
 from heimdall_pipelines.model.time_differences import PairTimeDifference
 from heimdall_pipelines.model.truth import SampleTruth
-from heimdall_pipelines.store.datasets import StoredSample
+from heimdall_pipelines.store.dataset_samples import StoredSample
 from heimdall_pipelines.store.features import ReceiverFeatures, mean_of
 
 MAX_SAMPLES = 1000  # that are located: by time differences each takes some milliseconds

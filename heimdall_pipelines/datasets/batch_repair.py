@@ -21,7 +21,7 @@ from heimdall_pipelines.datasets.restoring import (
 )
 from heimdall_pipelines.datasets.samples import Recipe
 from heimdall_pipelines.datasets.workers import Workers
-from heimdall_pipelines.model.batches import BatchRange
+from heimdall_pipelines.model.batches import END_OF_SAMPLES, BatchRange
 from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION
 from heimdall_pipelines.store.dataset_snapshot import SampleRow, open_snapshot
 from heimdall_pipelines.store.datasets import Dataset
@@ -34,7 +34,6 @@ from heimdall_pipelines.throttle import Throttle
 OTHER_PROCESSOR = "samples were regenerated on a processor that gives other last digits"
 _SAMPLES_PER_TASK = 5
 _MAX_WITNESSES = 2
-_NO_END = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -168,7 +167,7 @@ def _is_other_processor(
     """Whether intact samples of the dataset, regenerated here, differ in their last digits, and nowhere else."""
     without = {sample.sample_idx for sample in regenerated}
     with open_snapshot(stores.database, dataset.name) as snapshot:
-        intact = list(islice(_intact(snapshot.samples(0, _NO_END), without), _MAX_WITNESSES))
+        intact = list(islice(_intact(snapshot.samples(0, END_OF_SAMPLES), without), _MAX_WITNESSES))
     witnesses = [witness(recipe, row) for row in intact]
     return any(not one.is_same for one in witnesses) and all(one.is_close for one in witnesses)
 

@@ -9,12 +9,12 @@ from heimdall_pipelines.datasets.findings import BATCH_FEATURE_CHECKS, BATCH_IQ_
 from heimdall_pipelines.datasets.object_checks import check_objects, check_objects_of_batch
 from heimdall_pipelines.datasets.regeneration_checks import check_regenerated
 from heimdall_pipelines.datasets.workers import Workers
+from heimdall_pipelines.model.batches import END_OF_SAMPLES
 from heimdall_pipelines.store.dataset_snapshot import DatasetSnapshot, open_snapshot
 from heimdall_pipelines.store.stores import Stores
 from heimdall_pipelines.throttle import Progress, Throttle
 
 PROGRESS_INTERVAL_S = 3.0
-_NO_END = 2**31 - 1
 
 
 def check_dataset(
@@ -60,7 +60,7 @@ def check_dataset(
         lines = ProgressLines(progress, name)
         check_parameters(snapshot, found)
         progress_of_rows = lines.of(f"of {snapshot.dataset.num_samples} samples checked")
-        check_rows(snapshot, found, 0, _NO_END, progress_of_rows, stores.objects, workers)
+        check_rows(snapshot, found, 0, END_OF_SAMPLES, progress_of_rows, stores.objects, workers)
         check_committed(snapshot, found)
         _check_counts(snapshot, found)
         _check_summary(snapshot, found)

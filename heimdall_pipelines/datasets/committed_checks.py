@@ -1,11 +1,12 @@
 """Compares a dataset's parameters, its own row, its batches and their roots with what was committed."""
 
 from heimdall_pipelines.datasets.findings import Findings
+from heimdall_pipelines.model.batches import END_OF_SAMPLES
+from heimdall_pipelines.store.committed_parameters import PARAMETERS
 from heimdall_pipelines.store.dataset_snapshot import DatasetSnapshot
-from heimdall_pipelines.store.digests import EMPTY_ROOT, PARAMETERS, Edit
+from heimdall_pipelines.store.digests import EMPTY_ROOT, Edit
 
 _OF_PARAMETERS = frozenset({*PARAMETERS, "parameters_digest"})  # another check's subject
-_NO_END = 2**31 - 1
 
 
 def check_parameters(snapshot: DatasetSnapshot, found: Findings) -> None:
@@ -28,7 +29,7 @@ def check_committed(snapshot: DatasetSnapshot, found: Findings) -> None:
             outcome.problem(f"dataset: {Edit(columns, edit.has_digest)}")
     if not snapshot.root_agrees():
         outcome.problem("dataset: its root is not that of its batches: a batch was added, removed or edited")
-    roots = snapshot.roots_now(0, _NO_END)
+    roots = snapshot.roots_now(0, END_OF_SAMPLES)
     for batch_no, its_edit, root in snapshot.batch_edits():
         _check_batch(found, batch_no, its_edit, root, roots.get(batch_no, EMPTY_ROOT))
     since = snapshot.digests_since()

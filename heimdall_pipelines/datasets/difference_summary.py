@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heimdall_pipelines.datasets.difference_checks import with_truth
-from heimdall_pipelines.store.datasets import StoredSample
+from heimdall_pipelines.store.dataset_samples import StoredSample
 
 _FEWEST_PAIRS = 2  # of a receiver in a sample, for an error of its own
 

@@ -27,20 +27,15 @@ from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.model.batches import Batch, BatchRange, total_rejections
 from heimdall_pipelines.rf.receiver_site import ReceiverSite
 from heimdall_pipelines.store.batches import commit_batch, committed_sample_idxs, note_stopped_batch
-from heimdall_pipelines.store.dataset_digests import require_parameters_as_created
+from heimdall_pipelines.store.committed_parameters import require_parameters_as_created
 from heimdall_pipelines.store.dataset_locks import shared_lock
+from heimdall_pipelines.store.dataset_samples import get_truths
 from heimdall_pipelines.store.dataset_snapshot import form_of_samples
-from heimdall_pipelines.store.datasets import (
-    Dataset,
-    DatasetNotFoundError,
-    IqSampleRow,
-    get_living_dataset,
-    get_truths,
-)
+from heimdall_pipelines.store.datasets import Dataset, DatasetNotFoundError, get_living_dataset
 from heimdall_pipelines.store.iq_form import IqForm
 from heimdall_pipelines.store.iq_objects import StoredFiles, put_iq, remove_dataset_iq, sample_iq_location
 from heimdall_pipelines.store.objects import ObjectLocation, ObjectStore
-from heimdall_pipelines.store.sample_rows import SampleFeatureRow, feature_row_json, iq_row_json
+from heimdall_pipelines.store.sample_rows import IqSampleRow, SampleFeatureRow, feature_row_json, iq_row_json
 from heimdall_pipelines.store.stores import Stores
 from heimdall_pipelines.throttle import Throttle
 

@@ -30,7 +30,7 @@ from heimdall_pipelines.model.checks import MAX_EXAMPLES
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION
 from heimdall_pipelines.store.accepting import accept_parameters
 from heimdall_pipelines.store.batches import delete_iq_rows, recount
-from heimdall_pipelines.store.dataset_digests import ParametersEditedError, restore_parameters
+from heimdall_pipelines.store.committed_parameters import ParametersEditedError, restore_parameters
 from heimdall_pipelines.store.dataset_locks import exclusive_lock
 from heimdall_pipelines.store.dataset_snapshot import DatasetSnapshot, open_snapshot
 from heimdall_pipelines.store.datasets import Dataset, get_living_dataset

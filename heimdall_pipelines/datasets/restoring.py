@@ -30,7 +30,6 @@ from heimdall_pipelines.datasets.stored_truth import from_stored_truth
 from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION
 from heimdall_pipelines.rf.receiver_site import ReceiverSite
 from heimdall_pipelines.store.dataset_snapshot import SampleRow, StoredIq
-from heimdall_pipelines.store.datasets import IqSampleRow
 from heimdall_pipelines.store.digests import differing_columns, root_of
 from heimdall_pipelines.store.iq_form import NEW_FORM, IqForm
 from heimdall_pipelines.store.iq_objects import (
@@ -42,6 +41,7 @@ from heimdall_pipelines.store.iq_objects import (
 )
 from heimdall_pipelines.store.objects import ObjectDamagedError, ObjectLocation, ObjectNotFoundError, ObjectStore
 from heimdall_pipelines.store.sample_rows import (
+    IqSampleRow,
     SampleFeatureRow,
     feature_row_json,
     iq_digest,

@@ -14,15 +14,9 @@ from heimdall_pipelines.model.batches import total_rejections
 from heimdall_pipelines.model.truth import LinkTruth
 from heimdall_pipelines.store.batches import list_batches
 from heimdall_pipelines.store.database import Database
+from heimdall_pipelines.store.dataset_samples import DatasetCounts, StoredSample, count_rows, stream_samples
 from heimdall_pipelines.store.dataset_summaries import content_sha256
-from heimdall_pipelines.store.datasets import (
-    Dataset,
-    DatasetCounts,
-    StoredSample,
-    count_rows,
-    get_dataset,
-    stream_samples,
-)
+from heimdall_pipelines.store.datasets import Dataset, get_dataset
 from heimdall_pipelines.store.features import ReceiverFeatures, mean_of
 
 _HEARD_DB = 0.0  # least true SNR at which levels are compared

@@ -24,6 +24,7 @@ from heimdall_pipelines.sessions.validation import SessionValidation, validate_s
 from heimdall_pipelines.settings import load_bucket_settings
 from heimdall_pipelines.status.run_tags import PARTITION_TAG
 from heimdall_pipelines.store.database import Database
+from heimdall_pipelines.store.iq_objects import SESSIONS_PREFIX
 from heimdall_pipelines.store.measurements import list_recordings
 from heimdall_pipelines.store.session_inputs import StaleSession, stale_sessions
 from heimdall_pipelines.store.session_revisions import SessionRevision, due_for_extraction
@@ -43,7 +44,8 @@ raw_iq_objects = dg.AssetSpec(
     kinds={"s3", "postgres"},
     partitions_def=recording_sessions,
     deps=["websdr_stations"],
-    metadata=stored_in_bucket(load_bucket_settings().s3_bucket_raw_iq, "sessions/") | stored_in_table("measurements"),
+    metadata=stored_in_bucket(load_bucket_settings().s3_bucket_raw_iq, SESSIONS_PREFIX)
+    | stored_in_table("measurements"),
     description="IQ of each station of a session in the S3 store, described by SigMF, with a row for each station in "
     "the table measurements. An import or a recording stores it.",
 )

@@ -29,6 +29,7 @@ from heimdall_pipelines.settings import load_bucket_settings
 from heimdall_pipelines.stations.network import load_network, sync_network
 from heimdall_pipelines.store.dataset_summaries import record_summary
 from heimdall_pipelines.store.datasets import Dataset, get_dataset
+from heimdall_pipelines.store.iq_objects import DATASETS_PREFIX, dataset_iq_prefix
 from heimdall_pipelines.store.stations import list_stations
 from heimdall_pipelines.store.stores import Stores
 from heimdall_pipelines.terrain.ground import terrain_if_there
@@ -110,7 +111,7 @@ def synthetic_dataset(
             RAW_IQ_OBJECTS,
             group_name="synthetic",
             owners=OWNERS,
-            metadata=stored_in_bucket(load_bucket_settings().s3_bucket_synthetic_iq, "synthetic/")
+            metadata=stored_in_bucket(load_bucket_settings().s3_bucket_synthetic_iq, DATASETS_PREFIX)
             | stored_in_table("synthetic_iq_samples"),
             kinds={"s3", "postgres"},
             deps=[BATCHES],
@@ -236,7 +237,7 @@ def batch_materializations(report: BatchReport) -> list[dg.AssetMaterialization]
         },
         RAW_IQ_OBJECTS: {
             "objects": dg.MetadataValue.int(report.num_objects),
-            "prefix": dg.MetadataValue.text(f"synthetic/{report.dataset.id}/"),
+            "prefix": dg.MetadataValue.text(dataset_iq_prefix(report.dataset.id)),
         },
         MEASUREMENT_FEATURES: {"rows": dg.MetadataValue.int(report.batch.num_samples)},
     }

@@ -6,10 +6,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.model.slugs import is_slug
 
-_SLUG = re.compile(r"[a-z0-9]+([-_][a-z0-9]+)*")  # no "__", which separates the batch's number
-_PARTITION = re.compile(r"(?P<name>.+)__(?P<batch_no>[0-9]{5,7})")  # at most 5,000,000 batches
+# A dataset's name has no "__".
+BATCH_SUFFIX = "__([0-9]{5,7})"  # of a partition key, for Python and PostgreSQL; at most 5,000,000 batches
+_PARTITION = re.compile(f"(.+){BATCH_SUFFIX}")
 MAX_NAME_LENGTH = 63
+# After every sample_idx, also one that was edited by hand: the greatest integer of PostgreSQL.
+END_OF_SAMPLES = 2**31 - 1
 
 
 class InvalidNameError(HeimdallError):
@@ -18,7 +22,7 @@ class InvalidNameError(HeimdallError):
 
 def check_name(name: str) -> str:
     """Return the name of a dataset if it is a slug; the error says what is allowed."""
-    if not _SLUG.fullmatch(name) or len(name) > MAX_NAME_LENGTH:
+    if not is_slug(name) or len(name) > MAX_NAME_LENGTH:
         raise InvalidNameError(
             f"dataset name {name!r}: a slug is expected: a-z, 0-9 and single - or _ between them, "
             f"at most {MAX_NAME_LENGTH} characters"
@@ -42,9 +46,9 @@ def parse_partition_key(key: str) -> tuple[str, int]:
     ('night', 3)
     """
     match = _PARTITION.fullmatch(key)
-    if match is None or partition_key(match["name"], int(match["batch_no"])) != key:
+    if match is None or partition_key(match[1], int(match[2])) != key:
         raise InvalidNameError(f"{key!r} is not a batch: DATASET__NNNNN is expected, for example night__00003")
-    return check_name(match["name"]), int(match["batch_no"])
+    return check_name(match[1]), int(match[2])
 
 
 @dataclass(frozen=True)

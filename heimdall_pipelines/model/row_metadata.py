@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Self
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,15 +46,19 @@ class SessionExtraction:
         known = {name: value for name, value in vars(self).items() if value is not None}
         return known | {"notes": list(self.notes)}
 
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """Read what `to_json` gave; other names are left out.
 
-        >>> SessionExtraction.from_json({"bandwidth_hz": 3000.0, "num_segments": 0, "notes": []}).num_chunks is None
-        True
-        """
-        known = {one.name: value[one.name] for one in fields(cls) if one.name in value}
-        return cls(**known | {"notes": tuple(known.get("notes", ()))})
+def readable_session_extraction(value: Any) -> SessionExtraction | None:
+    """Read what a column ``extraction_metadata`` of a session holds; None if it is malformed. Other names are left out.
+
+    >>> readable_session_extraction({"bandwidth_hz": 3000.0, "num_segments": 0, "notes": []}).num_chunks is None
+    True
+    """
+    if not isinstance(value, dict):
+        return None
+    known = {"notes": []} | {one.name: value[one.name] for one in fields(SessionExtraction) if one.name in value}
+    if not isinstance(known["notes"], list) or not isinstance(known.get("num_segments", 0), int):
+        return None
+    return SessionExtraction(**known | {"notes": tuple(known["notes"])})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from heimdall_pipelines.model.json_numbers import is_number
+
 if TYPE_CHECKING:
     from heimdall_pipelines.rf.tdoa import TimeDifference
 
@@ -96,11 +98,7 @@ def _is_element(element: Any) -> bool:
     return (
         isinstance(element["rx_a"], str)
         and isinstance(element["rx_b"], str)
-        and _is_number(element["peak"])
-        and all(element[name] is None or _is_number(element[name]) for name in ("tdoa_us", "std_us", "ambiguity"))
+        and is_number(element["peak"])
+        and all(element[name] is None or is_number(element[name]) for name in ("tdoa_us", "std_us", "ambiguity"))
         and isinstance(element.get("reason"), str | None)
     )
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Self, cast
 
 from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.model.json_numbers import is_too_large
 from heimdall_pipelines.rf.link import Link
 from heimdall_pipelines.rf.scene import Scene, TransmitterKind
 
@@ -293,7 +294,7 @@ def _read(value: Any, types: Mapping[str, frozenset[type]], what: str) -> dict[s
         raise MalformedTruthError(f"{what} is malformed: it is not an object")
     values = {name: value.get(name) for name in types}
     for name, accepted in types.items():
-        if type(values[name]) not in accepted:
+        if type(values[name]) not in accepted or is_too_large(values[name]):
             raise MalformedTruthError(f"{what} is malformed: {name} is {values[name]!r}")
     return values
 

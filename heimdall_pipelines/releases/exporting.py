@@ -36,7 +36,6 @@ from heimdall_pipelines.store.datasets import Dataset, get_dataset
 from heimdall_pipelines.store.releases import (
     Release,
     get_release,
-    has_time_differences,
     rows_root_now,
 )
 from heimdall_pipelines.store.stores import Stores
@@ -134,7 +133,7 @@ def export_dataset(
             licence=release.licence if release else licence_of(licence or DEFAULT_LICENCE),
             feature_version=feature_version,
             iq=choice.text,
-            has_time_differences=has_time_differences(),
+            has_time_differences=True,
             **parameters_of(snapshot.dataset),  # type: ignore[arg-type]
             tile_sources=_tile_sources(stores, dataset),
             baselines=release.baselines if release else None,

@@ -12,7 +12,7 @@ from heimdall_pipelines.releases.folder_writing import ExportError, new_folder
 from heimdall_pipelines.releases.licences import DEFAULT_LICENCE, licence_of
 from heimdall_pipelines.releases.splitting import definitions_of_sessions, describe_splits, split_codes
 from heimdall_pipelines.releases.stored_rows import session_tables
-from heimdall_pipelines.store.releases import TextRow, has_time_differences, session_rows_as_text
+from heimdall_pipelines.store.releases import TextRow, session_rows_as_text
 from heimdall_pipelines.store.sessions import RecordingSession, get_session
 from heimdall_pipelines.store.stores import Stores
 from heimdall_pipelines.throttle import Progress
@@ -72,7 +72,7 @@ def export_sessions(
             licence=licence_of(licence or DEFAULT_LICENCE),
             feature_version=next(iter(written.feature_versions)),
             iq="none",
-            has_time_differences=has_time_differences(),
+            has_time_differences=True,
             sessions=tuple(session.slug for session in sessions),
         )
         description = replace(description, splits=describe_splits(definitions, written.places, codes))

@@ -13,7 +13,7 @@ from heimdall_pipelines.releases.arrow_rows import BoundModel, RowTables, row_ta
 from heimdall_pipelines.releases.reading import SAMPLES_AT_ONCE, SampleGroup
 from heimdall_pipelines.store.dataset_snapshot import DatasetSnapshot
 from heimdall_pipelines.store.datasets import Dataset
-from heimdall_pipelines.store.releases import TextRow, has_time_differences, rows_as_text, stored_iq_sums
+from heimdall_pipelines.store.releases import TextRow, rows_as_text, stored_iq_sums
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,7 @@ class StoredGroup:
     @property
     def group(self) -> SampleGroup:
         """The same as an export has it."""
-        differences = self.tables.differences if has_time_differences() else None
-        return SampleGroup(self.tables.samples, self.tables.links, differences, self.iq)
+        return SampleGroup(self.tables.samples, self.tables.links, self.tables.differences, self.iq)
 
 
 def stored_groups(snapshot: DatasetSnapshot, num_samples: int, size: int = SAMPLES_AT_ONCE) -> Iterator[StoredGroup]:

@@ -14,9 +14,9 @@ from heimdall_pipelines.rf.station_delays import DelayEstimate, Emission, estima
 from heimdall_pipelines.sessions.locating import measure_session
 from heimdall_pipelines.sessions.position_checks import contradictions
 from heimdall_pipelines.sessions.session_position import SYSTEMATIC_US, LocateOptions, Measured
+from heimdall_pipelines.store.known_sources import KnownSource
 from heimdall_pipelines.store.sessions import RecordingSession, SessionKey, get_session
 from heimdall_pipelines.store.station_delays import add_delays, delays_at
-from heimdall_pipelines.store.stations import KnownSource
 from heimdall_pipelines.store.stores import Stores
 from heimdall_pipelines.throttle import Progress
 

@@ -11,10 +11,10 @@ from heimdall_pipelines.sessions.clock_estimates import ClockEstimates
 from heimdall_pipelines.sessions.object_checks import check_objects
 from heimdall_pipelines.sessions.position_checks import POSITION_CHECKS, PositionInputs, check_positions
 from heimdall_pipelines.sessions.staleness import CurrencyCheck
-from heimdall_pipelines.store.features import StoredSessionRow, read_session_rows
 from heimdall_pipelines.store.measurements import read_recordings
 from heimdall_pipelines.store.positions import PositionRow, read_position_rows
 from heimdall_pipelines.store.session_digests import SessionEdits, session_edits
+from heimdall_pipelines.store.session_features import StoredSessionRow, read_session_rows
 from heimdall_pipelines.store.session_health import session_row_bytes
 from heimdall_pipelines.store.session_inputs import read_extraction, read_inputs
 from heimdall_pipelines.store.sessions import RecordingSession, SessionBeingDeletedError, SessionKey, read_session

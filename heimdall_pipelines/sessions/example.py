@@ -9,7 +9,8 @@ from heimdall_pipelines.formats.kiwi_wav import kiwi_wav_name, write_kiwi_wav
 from heimdall_pipelines.rf.geodesy import propagation_delay_s
 from heimdall_pipelines.rf.signals import complex_noise, frequency_modulated_phase_rad
 from heimdall_pipelines.stations.network import Network
-from heimdall_pipelines.store.stations import KnownSource, Station
+from heimdall_pipelines.store.known_sources import KnownSource
+from heimdall_pipelines.store.stations import Station
 
 SOURCE = KnownSource("example-transmitter", 7_050_000.0, 45.05, 8.2, 150.0, 40.0)
 START_TIME_UNIX_NS = 1_767_268_800 * 10**9  # 2026-01-01 12:00:00 UTC

@@ -47,17 +47,16 @@ from heimdall_pipelines.sessions.segment_differences import (
     segment_grid,
 )
 from heimdall_pipelines.sessions.station_clocks import reason_against_clock
-from heimdall_pipelines.store.features import (
-    ReceiverAggregate,
-    ReceiverFeatures,
+from heimdall_pipelines.store.features import ReceiverAggregate, ReceiverFeatures
+from heimdall_pipelines.store.iq_objects import IqObjectError, StationIq, read_sidecar
+from heimdall_pipelines.store.measurements import StationRecording, read_recordings
+from heimdall_pipelines.store.objects import ObjectUnreadableError
+from heimdall_pipelines.store.session_features import (
     SessionFeatureRow,
     SessionFeatureWriter,
     StationMetrics,
     replace_session_features,
 )
-from heimdall_pipelines.store.iq_objects import IqObjectError, StationIq, read_sidecar
-from heimdall_pipelines.store.measurements import StationRecording, read_recordings
-from heimdall_pipelines.store.objects import ObjectUnreadableError
 from heimdall_pipelines.store.session_inputs import read_inputs
 from heimdall_pipelines.store.session_revisions import SessionRevision
 from heimdall_pipelines.store.sessions import RecordingSession, SessionKey, read_session

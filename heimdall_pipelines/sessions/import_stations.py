@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 from heimdall_pipelines.formats.iq_recording import IqRecording
+from heimdall_pipelines.model.slugs import slug
 from heimdall_pipelines.rf.geodesy import distance_m
 from heimdall_pipelines.sessions.import_request import ImportFile, ImportRefusedError
 from heimdall_pipelines.stations.network import Network
-from heimdall_pipelines.store.stations import MAX_NAME_CHARACTERS, Station, list_stations, slug
+from heimdall_pipelines.store.stations import MAX_NAME_CHARACTERS, Station, list_stations
 from heimdall_pipelines.store.stores import Stores
 
 MAX_POSITION_DIFFERENCE_M = 1_000.0

@@ -26,8 +26,9 @@ from heimdall_pipelines.sessions.completed import require_completed
 from heimdall_pipelines.sessions.locating import delays_of, measure_session, position_of
 from heimdall_pipelines.sessions.position_files import ellipse_outline, hyperbolas
 from heimdall_pipelines.sessions.session_position import LocateOptions, Measured, NotLocatableError, SessionPosition
-from heimdall_pipelines.store.features import StoredSessionRow, mean_of, read_session_rows
+from heimdall_pipelines.store.features import mean_of
 from heimdall_pipelines.store.measurements import StationRecording, list_recordings
+from heimdall_pipelines.store.session_features import StoredSessionRow, read_session_rows
 from heimdall_pipelines.store.sessions import RecordingSession, SessionKey, get_session
 
 if TYPE_CHECKING:

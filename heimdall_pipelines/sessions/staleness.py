@@ -2,7 +2,7 @@
 
 from heimdall_pipelines.model.checks import CheckOutcome
 from heimdall_pipelines.model.feature_inputs import FeatureInputs
-from heimdall_pipelines.store.features import StoredSessionRow
+from heimdall_pipelines.store.session_features import StoredSessionRow
 from heimdall_pipelines.store.session_inputs import StoredExtraction
 
 

@@ -12,14 +12,8 @@ from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.field_problems import field_problems
 from heimdall_pipelines.rf.receiver_site import ReceiverSite
 from heimdall_pipelines.store.database import Database
-from heimdall_pipelines.store.stations import (
-    KnownSource,
-    Station,
-    add_missing_known_sources,
-    add_missing_stations,
-    list_known_sources,
-    list_stations,
-)
+from heimdall_pipelines.store.known_sources import KnownSource, add_missing_known_sources, list_known_sources
+from heimdall_pipelines.store.stations import Station, add_missing_stations, list_stations
 
 DEFAULT_FILE = Path(__file__).with_name("stations.yaml")
 

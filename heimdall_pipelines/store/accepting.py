@@ -8,16 +8,12 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from heimdall_pipelines.model.batches import END_OF_SAMPLES
 from heimdall_pipelines.store.changes import changing, note_change
-from heimdall_pipelines.store.dataset_digests import (
-    keep_parameters,
-    parameters_state,
-    roots_now,
-    write_batch_root,
-    write_dataset_root,
-)
-from heimdall_pipelines.store.digest_rows import KEYS, read_digested, write_digests
-from heimdall_pipelines.store.digests import EMPTY_ROOT, edit_of, row_digest
+from heimdall_pipelines.store.committed_parameters import keep_parameters, parameters_state
+from heimdall_pipelines.store.dataset_digests import roots_now, write_batch_root, write_dataset_root
+from heimdall_pipelines.store.digest_rows import read_digested, write_digests
+from heimdall_pipelines.store.digests import DIGESTED_TABLES, EMPTY_ROOT, edit_of, row_digest
 from heimdall_pipelines.store.session_digests import session_root_now, write_session_root
 from heimdall_pipelines.store.sql import text
 
@@ -29,7 +25,6 @@ if TYPE_CHECKING:
     from heimdall_pipelines.store.datasets import Dataset
 
 _ROWS_AT_ONCE = 200
-_NO_END = 2**31 - 1
 _NAMED_BY = {  # what people know a row by
     "websdr_stations": ("rx_id",),
     "known_sources": ("name",),
@@ -76,7 +71,7 @@ def accept_rows(
         note_change(
             connection,
             table,
-            {name: row[name] if isinstance(row[name], int) else str(row[name]) for name in KEYS[table]},
+            {name: row[name] if isinstance(row[name], int) else str(row[name]) for name in DIGESTED_TABLES[table]},
             before=None,
             after={name: row.get(name) for name in edit.columns if name != "digest"},
             reason=f"edited by hand, accepted: {reason}",
@@ -121,7 +116,7 @@ def accept_dataset_rows(
         yield f"parameters: {problem}"
     if reason is not None:
         _accept_parameters(connection, dataset_id)
-    now = dict(roots_now(connection, dataset_id, grid.batch_size, 0, _NO_END))
+    now = dict(roots_now(connection, dataset_id, grid.batch_size, 0, END_OF_SAMPLES))
     stored = connection.execute(
         text("SELECT batch_no, root FROM heimdall.synthetic_batches WHERE dataset_id = :id ORDER BY batch_no"),
         of_dataset,

@@ -1,15 +1,17 @@
-"""Rows of alerts and alert_deliveries: incidents, and the messages sent to each destination."""
+"""Rows of alerts: incidents, opened and closed by evaluations of checks, and failed runs."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
+from heimdall_pipelines.model.batches import BATCH_SUFFIX
 from heimdall_pipelines.model.checks import Severity
+from heimdall_pipelines.store.columns import listed
 from heimdall_pipelines.store.sql import text
 
 if TYPE_CHECKING:
@@ -20,9 +22,8 @@ if TYPE_CHECKING:
 
 Change = Literal["raised", "worsened", "recovered"]
 
-# Any constants work if every version of this project uses the same ones.
+# Any constant works if every version of this project uses the same one, and no other lock has it.
 _RECORDING_LOCK = 0x4845_494D_0001
-_SENDING_LOCK = 0x4845_494D_0002
 
 
 @dataclass(frozen=True)
@@ -94,21 +95,6 @@ class NotedChange:
 
 
 @dataclass(frozen=True)
-class PendingAlert:
-    """An alert with messages to send to a destination, and whether its failure was already sent there."""
-
-    alert: Alert
-    failure_is_known: bool
-
-    @property
-    def messages(self) -> tuple[str, ...]:
-        """Messages to send: both, if an incident ended before its failure was sent."""
-        if self.alert.recovered_at is None:
-            return ("raised",)
-        return ("recovered",) if self.failure_is_known else ("raised", "recovered")
-
-
-@dataclass(frozen=True)
 class Delivery:
     """State of a message to one destination."""
 
@@ -127,13 +113,9 @@ class AlertOverview:
     deliveries: tuple[Delivery, ...]
 
 
-_COLUMNS = (
-    "alerts.id, kind, alerts.severity, asset, check_name, partition, run_id, title, body, numbers,"
-    " raised_at, recovered_at, closed_at"
-)
-_OPEN = "kind = 'failed_check' AND recovered_at IS NULL AND closed_at IS NULL"
+ALERT_COLUMNS = listed((field.name for field in fields(Alert)), "alerts")
+IS_OPEN_SQL = "kind = 'failed_check' AND recovered_at IS NULL AND closed_at IS NULL"
 _RENAMED_CHECKS = ["samples_made_again_agree"]  # samples_regenerate_identically since 0.1
-_BATCH = "'__[0-9]{5,7}$'"  # suffix of a batch's partition key after the dataset's name
 
 
 def note_evaluations(database: Database, event_log: str, evaluations: Iterable[CheckEvaluation]) -> list[NotedChange]:
@@ -236,14 +218,13 @@ def _values(event_log: str, evaluation: CheckEvaluation) -> dict[str, Any]:
     }
 
 
-def known_failed_runs(database: Database, run_ids: Sequence[str]) -> set[str]:
+def known_failed_runs(database: Reading, run_ids: Sequence[str]) -> set[str]:
     """The runs that are already in the table."""
-    with database.transaction() as connection:
-        rows = connection.execute(
-            text("SELECT subject FROM heimdall.alerts WHERE kind = 'failed_run' AND subject = ANY(:run_ids)"),
-            {"run_ids": list(run_ids)},
-        )
-        return set(rows.scalars())
+    rows = database.read(
+        "SELECT subject FROM heimdall.alerts WHERE kind = 'failed_run' AND subject = ANY(%(run_ids)s)",
+        {"run_ids": list(run_ids)},
+    )
+    return {row.subject for row in rows}
 
 
 def note_failed_runs(database: Database, event_log: str, runs: Iterable[FailedRun]) -> list[NotedChange]:
@@ -279,16 +260,17 @@ def close_alerts_of_deleted(database: Database) -> int:
     with _recording(database) as connection:
         closed = connection.execute(
             text(
-                f"UPDATE heimdall.alerts SET closed_at = now() WHERE {_OPEN} AND (check_name = ANY(:renamed) OR CASE"
+                f"UPDATE heimdall.alerts SET closed_at = now() WHERE {IS_OPEN_SQL}"
+                " AND (check_name = ANY(:renamed) OR CASE"
                 "   WHEN asset IN ('recorded/measurement_features', 'recorded/positions') THEN NOT EXISTS"
                 "     (SELECT FROM heimdall.recording_sessions WHERE slug = partition)"
                 "   WHEN asset = 'synthetic/dataset_summary' THEN NOT EXISTS"
                 "     (SELECT FROM heimdall.synthetic_datasets WHERE name = partition)"
                 "   WHEN asset IN ('synthetic/measurement_features', 'synthetic/raw_iq_objects') THEN NOT EXISTS"
-                f"     (SELECT FROM heimdall.synthetic_datasets WHERE name = regexp_replace(partition, {_BATCH}, ''))"
+                "     (SELECT FROM heimdall.synthetic_datasets WHERE name = regexp_replace(partition, :batch, ''))"
                 "   ELSE false END)"
             ),
-            {"renamed": _RENAMED_CHECKS},
+            {"renamed": _RENAMED_CHECKS, "batch": f"{BATCH_SUFFIX}$"},
         )
         return closed.rowcount
 
@@ -301,94 +283,14 @@ def _recording(database: Database) -> Iterator[Connection]:
         yield connection
 
 
-@contextmanager
-def lock_sending(database: Database) -> Iterator[bool]:
-    """Take the lock for sending alerts; False while another process has it: both would send the same messages."""
-    with database.transaction() as connection:
-        locked = connection.execute(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _SENDING_LOCK})
-        yield bool(locked.scalar_one())
-
-
-def list_pending(database: Database, destination: str, raised_since: datetime, limit: int) -> list[PendingAlert]:
-    """Alerts with messages to send to a destination, oldest first.
-
-    An open incident is always sent. A failed run and a recovered incident are sent only if they were raised since the
-    given time; the recovery of an incident that was sent, if it recovered since. A closed one is not sent.
-    """
-    with database.transaction() as connection:
-        rows = connection.execute(
-            text(
-                f"SELECT {_COLUMNS}, failure.delivered_at IS NOT NULL AS failure_is_known FROM heimdall.alerts"
-                " LEFT JOIN heimdall.alert_deliveries AS failure ON failure.alert_id = alerts.id"
-                "   AND failure.message = 'raised' AND failure.destination = :destination"
-                " LEFT JOIN heimdall.alert_deliveries AS recovery ON recovery.alert_id = alerts.id"
-                "   AND recovery.message = 'recovered' AND recovery.destination = :destination"
-                " WHERE closed_at IS NULL AND CASE"
-                "   WHEN recovered_at IS NULL THEN (kind = 'failed_check' OR raised_at >= :since) AND"
-                "     (failure.delivered_at IS NULL OR failure.severity = 'WARN' AND alerts.severity = 'ERROR')"
-                "   WHEN recovery.delivered_at IS NOT NULL THEN false"
-                "   WHEN failure.delivered_at IS NULL THEN raised_at >= :since"
-                "   ELSE recovered_at >= :since END"
-                " ORDER BY alerts.id LIMIT :limit"
-            ),
-            {"destination": destination, "since": raised_since, "limit": limit},
-        )
-        return [PendingAlert(_alert(row), row.failure_is_known) for row in rows]
-
-
-def mark_sent(database: Database, destination: str, pending_alerts: Sequence[PendingAlert], sent_at: datetime) -> None:
-    """Record that a destination accepted the messages of these alerts."""
-    _upsert(
-        database,
-        destination,
-        pending_alerts,
-        "severity = excluded.severity, delivered_at = excluded.delivered_at, last_error = NULL",
-        delivered_at=sent_at,
-        last_error=None,
-    )
-
-
-def mark_failed(database: Database, destination: str, pending_alerts: Sequence[PendingAlert], error: str) -> None:
-    """Record why a destination did not accept the messages of these alerts; they stay pending."""
-    _upsert(
-        database, destination, pending_alerts, "last_error = excluded.last_error", delivered_at=None, last_error=error
-    )
-
-
-def _upsert(
-    database: Database, destination: str, pending_alerts: Sequence[PendingAlert], changed: str, **values: Any
-) -> None:
-    rows = [(one.alert.id, message, one.alert.severity) for one in pending_alerts for message in one.messages]
-    with database.transaction() as connection:
-        connection.execute(
-            text(
-                "INSERT INTO heimdall.alert_deliveries AS known"
-                " (alert_id, message, destination, severity, attempts, last_error, delivered_at)"
-                " SELECT alert_id, message, :destination, row.severity, 1, :last_error, :delivered_at"
-                " FROM unnest(CAST(:ids AS bigint[]), CAST(:messages AS text[]), CAST(:severities AS text[]))"
-                "   AS row (alert_id, message, severity)"
-                " JOIN heimdall.alerts ON alerts.id = alert_id"  # it may have been deleted in the meantime
-                " ON CONFLICT (alert_id, message, destination)"
-                f" DO UPDATE SET attempts = known.attempts + 1, {changed}"
-            ),
-            {
-                "ids": [row[0] for row in rows],
-                "messages": [row[1] for row in rows],
-                "severities": [row[2] for row in rows],
-                "destination": destination,
-            }
-            | values,
-        )
-
-
 def list_alerts(database: Reading, limit: int, *, only_open: bool = False) -> list[AlertOverview]:
     """The newest alerts with their deliveries; ``only_open``: only checks that still fail."""
-    where = f" WHERE {_OPEN}" if only_open else ""
+    where = f" WHERE {IS_OPEN_SQL}" if only_open else ""
     rows = database.read(
-        f"SELECT {_COLUMNS} FROM heimdall.alerts{where} ORDER BY raised_at DESC, id DESC LIMIT %(limit)s",
+        f"SELECT {ALERT_COLUMNS} FROM heimdall.alerts{where} ORDER BY raised_at DESC, id DESC LIMIT %(limit)s",
         {"limit": limit},
     )
-    alerts = [_alert(row) for row in rows]
+    alerts = [Alert(**row._asdict()) for row in rows]
     deliveries: dict[int, list[Delivery]] = {}
     for alert_id, *values in database.read(
         "SELECT alert_id, message, destination, attempts, last_error, delivered_at"
@@ -398,21 +300,3 @@ def list_alerts(database: Reading, limit: int, *, only_open: bool = False) -> li
     ):
         deliveries.setdefault(alert_id, []).append(Delivery(*values))
     return [AlertOverview(alert, tuple(deliveries.get(alert.id, ()))) for alert in alerts]
-
-
-def _alert(row: Any) -> Alert:
-    return Alert(
-        id=row.id,
-        kind=row.kind,
-        severity=row.severity,
-        asset=row.asset,
-        check_name=row.check_name,
-        partition=row.partition,
-        run_id=row.run_id,
-        title=row.title,
-        body=row.body,
-        numbers=row.numbers,
-        raised_at=row.raised_at,
-        recovered_at=row.recovered_at,
-        closed_at=row.closed_at,
-    )

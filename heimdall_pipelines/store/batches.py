@@ -10,17 +10,15 @@ from uuid import UUID
 
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.model.batches import Batch, BatchRange
-from heimdall_pipelines.store.changes import note_change, note_row
-from heimdall_pipelines.store.columns import columns_of, listed, typed
+from heimdall_pipelines.store.changes import note_change
+from heimdall_pipelines.store.columns import columns_of, typed
 from heimdall_pipelines.store.dataset_digests import sealing_batch, sealing_dataset
 from heimdall_pipelines.store.datasets import DATASET_COLUMNS, Dataset, DatasetDeletedError, dataset_of_row
-from heimdall_pipelines.store.digest_rows import Resealing, resealing
+from heimdall_pipelines.store.digest_rows import resealing
 from heimdall_pipelines.store.digests import content
-from heimdall_pipelines.store.features import (
-    insert_feature_rows,
-)
-from heimdall_pipelines.store.sample_rows import MEASURED, MEASURED_OF_SAMPLE
-from heimdall_pipelines.store.sql import text, time_sql
+from heimdall_pipelines.store.features import ROWS_PER_INSERT
+from heimdall_pipelines.store.sample_rows import MEASURED, MEASURED_OF_SAMPLE, OF_SAMPLES, replace_sample_rows
+from heimdall_pipelines.store.sql import text
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -28,18 +26,8 @@ if TYPE_CHECKING:
     from heimdall_pipelines.store.database import Database
     from heimdall_pipelines.store.reading import Reading
 
-_ROWS_PER_INSERT = 100
-_IQ_COLUMNS = {  # of synthetic_iq_samples; the dataset's id and timestamp are added when a row is inserted
-    "sample_idx": "integer",
-    "truth": "jsonb",
-    "receivers_metadata": "jsonb",
-    "iq_metadata": "jsonb",
-    "iq_storage_paths": "jsonb",
-    "digest": "bytea",
-}
 BATCH_COLUMNS = columns_of(Batch)
 _TABLES_OF_SAMPLES = ("measurement_features", "synthetic_iq_samples")
-_OF_SAMPLES = "dataset_id = :id AND sample_idx = ANY(:idxs)"
 _MOST_NOTED = 100  # samples of which a change has the digests
 
 
@@ -56,32 +44,25 @@ def list_batches(database: Reading, dataset_id: UUID) -> list[Batch]:
     return [Batch(**row._asdict()) for row in rows]
 
 
-def find_batch(database: Database, dataset_id: UUID, batch_no: int) -> Batch | None:
+def find_batch(database: Reading, dataset_id: UUID, batch_no: int) -> Batch | None:
     """One batch; None if it was neither committed nor stopped."""
-    with database.transaction() as connection:
-        row = connection.execute(
-            text(
-                f"SELECT {BATCH_COLUMNS} FROM heimdall.synthetic_batches"
-                " WHERE dataset_id = :id AND batch_no = :batch_no"
-            ),
-            {"id": dataset_id, "batch_no": batch_no},
-        ).first()
-        return None if row is None else Batch(**row._mapping)
+    found = database.read(
+        f"SELECT {BATCH_COLUMNS} FROM heimdall.synthetic_batches WHERE dataset_id = %(id)s AND batch_no = %(batch_no)s",
+        {"id": dataset_id, "batch_no": batch_no},
+    )
+    return Batch(**found[0]._asdict()) if found else None
 
 
-def committed_sample_idxs(database: Database, dataset: Dataset, span: BatchRange, iq_below: int) -> set[int]:
+def committed_sample_idxs(database: Reading, dataset: Dataset, span: BatchRange, iq_below: int) -> set[int]:
     """Samples of a range with a feature row and, below ``iq_below``, an IQ row."""
-    with database.transaction() as connection:
-        rows = connection.execute(
-            text(
-                "SELECT sample_idx FROM heimdall.measurement_features f"
-                " WHERE dataset_id = :id AND sample_idx >= :first AND sample_idx < :end"
-                " AND (sample_idx >= :iq_below OR EXISTS (SELECT FROM heimdall.synthetic_iq_samples s"
-                " WHERE s.dataset_id = f.dataset_id AND s.sample_idx = f.sample_idx))"
-            ),
-            {"id": dataset.id, "first": span.first_sample_idx, "end": span.end_sample_idx, "iq_below": iq_below},
-        )
-        return {row.sample_idx for row in rows}
+    rows = database.read(
+        "SELECT sample_idx FROM heimdall.measurement_features f"
+        " WHERE dataset_id = %(id)s AND sample_idx >= %(first)s AND sample_idx < %(end)s"
+        " AND (sample_idx >= %(iq_below)s OR EXISTS (SELECT FROM heimdall.synthetic_iq_samples s"
+        " WHERE s.dataset_id = f.dataset_id AND s.sample_idx = f.sample_idx))",
+        {"id": dataset.id, "first": span.first_sample_idx, "end": span.end_sample_idx, "iq_below": iq_below},
+    )
+    return {row.sample_idx for row in rows}
 
 
 def commit_batch(
@@ -129,15 +110,8 @@ def commit_batch(
     ):
         _refuse_beyond_target(connection, dataset, span, max(sample_idxs, default=0))
         before = _contents(connection, dataset, sample_idxs)
-        for table in _TABLES_OF_SAMPLES:
-            connection.execute(
-                text(f"DELETE FROM heimdall.{table} WHERE {_OF_SAMPLES}"),
-                {"id": dataset.id, "idxs": list(sample_idxs)},
-            )
-        for start in range(0, len(feature_rows), _ROWS_PER_INSERT):
-            insert_feature_rows(connection, f"[{','.join(feature_rows[start : start + _ROWS_PER_INSERT])}]")
-        for start in range(0, len(iq_rows), _ROWS_PER_INSERT):
-            insert_iq_rows(connection, dataset.id, f"[{','.join(iq_rows[start : start + _ROWS_PER_INSERT])}]")
+        replace_sample_rows(connection, dataset.id, "measurement_features", sample_idxs, feature_rows)
+        replace_sample_rows(connection, dataset.id, "synthetic_iq_samples", sample_idxs, iq_rows)
         batch = _count_batch(connection, dataset, span)
         connection.execute(
             text(
@@ -194,14 +168,11 @@ def recount(database: Database, dataset: Dataset, spans: Sequence[BatchRange]) -
     DatasetDeletedError
         It was deleted in the meantime.
     """
-    with database.transaction() as connection:
-        with _locked(connection, dataset, "it was being counted") as counted:
-            for span in spans:
-                _count_batch(connection, dataset, span, reason="its samples were counted")
-            row = _count_dataset(connection, dataset)
-        for changed in counted.rows:
-            note_row(connection, "synthetic_datasets", changed, reason="its samples were counted")
-        return row
+    reason = "its samples were counted"
+    with database.transaction() as connection, _locked(connection, dataset, "it was being counted", reason=reason):
+        for span in spans:
+            _count_batch(connection, dataset, span, reason=reason)
+        return _count_dataset(connection, dataset)
 
 
 def _count_dataset(connection: Connection, dataset: Dataset) -> Dataset:
@@ -248,10 +219,10 @@ def replace_features(database: Database, dataset: Dataset, rows: Sequence[str]) 
         _locked(connection, dataset, "features of it were being replaced"),
         _sealed_batches(connection, dataset, sample_idxs, "features of an older version were replaced"),
     ):
-        for start in range(0, len(rows), _ROWS_PER_INSERT):
-            some = slice(start, start + _ROWS_PER_INSERT)
+        for start in range(0, len(rows), ROWS_PER_INSERT):
+            some = slice(start, start + ROWS_PER_INSERT)
             of_some = {"id": dataset.id, "idxs": sample_idxs[some]}
-            with resealing(connection, "measurement_features", _OF_SAMPLES, of_some):
+            with resealing(connection, "measurement_features", OF_SAMPLES, of_some):
                 num_replaced += connection.execute(
                     text(
                         f"UPDATE heimdall.measurement_features f SET {changes}"
@@ -270,10 +241,7 @@ def delete_iq_rows(database: Database, dataset: Dataset, sample_idxs: Sequence[i
         _locked(connection, dataset, "IQ rows of it were being deleted"),
         _sealed_batches(connection, dataset, sample_idxs, "IQ rows of samples that keep no IQ were deleted"),
     ):
-        connection.execute(
-            text(f"DELETE FROM heimdall.synthetic_iq_samples WHERE {_OF_SAMPLES}"),
-            {"id": dataset.id, "idxs": list(sample_idxs)},
-        )
+        replace_sample_rows(connection, dataset.id, "synthetic_iq_samples", sample_idxs, [])
 
 
 def _refuse_beyond_target(connection: Connection, dataset: Dataset, span: BatchRange, last_idx: int) -> None:
@@ -288,11 +256,11 @@ def _refuse_beyond_target(connection: Connection, dataset: Dataset, span: BatchR
 
 
 @contextmanager
-def _locked(connection: Connection, dataset: Dataset, meanwhile: str) -> Iterator[Resealing]:
-    """Lock the dataset for the block; at its end the dataset has its root and digest."""
+def _locked(connection: Connection, dataset: Dataset, meanwhile: str, *, reason: str | None = None) -> Iterator[None]:
+    """Lock the dataset for the block; at its end it has its root and digest; noted if there is a reason."""
     lock_dataset(connection, dataset, meanwhile)
-    with sealing_dataset(connection, dataset.id) as result:
-        yield result
+    with sealing_dataset(connection, dataset.id, reason=reason):
+        yield
 
 
 @contextmanager
@@ -301,15 +269,11 @@ def _sealed_batches(
 ) -> Iterator[None]:
     """Change rows of samples inside the block; at its end their batches have their roots, and are noted as changed."""
     with ExitStack() as stack:
-        batch_nos = sorted({dataset.grid.batch_no(sample_idx) for sample_idx in sample_idxs})
-        sealed = [
-            stack.enter_context(sealing_batch(connection, dataset.id, dataset.grid.whole_batch(batch_no)))
-            for batch_no in batch_nos
-        ]
+        batch_nos = {dataset.grid.batch_no(sample_idx) for sample_idx in sample_idxs}
+        for batch_no in sorted(batch_nos, reverse=True):  # they are left, and noted, in ascending order
+            span = dataset.grid.whole_batch(batch_no)
+            stack.enter_context(sealing_batch(connection, dataset.id, span, reason=reason))
         yield
-    for batch in sealed:
-        for row in batch.rows:
-            note_row(connection, "synthetic_batches", row, reason=reason)
 
 
 def _contents(connection: Connection, dataset: Dataset, sample_idxs: Sequence[int]) -> dict[tuple[str, int], bytes]:
@@ -318,7 +282,7 @@ def _contents(connection: Connection, dataset: Dataset, sample_idxs: Sequence[in
         (table, row.sample_idx): content(row.digest and bytes(row.digest))
         for table in _TABLES_OF_SAMPLES
         for row in connection.execute(
-            text(f"SELECT sample_idx, digest FROM heimdall.{table} WHERE {_OF_SAMPLES}"),
+            text(f"SELECT sample_idx, digest FROM heimdall.{table} WHERE {OF_SAMPLES}"),
             {"id": dataset.id, "idxs": list(sample_idxs)},
         )
     }
@@ -366,7 +330,7 @@ def _count_batch(connection: Connection, dataset: Dataset, span: BatchRange, rea
         "first": span.first_sample_idx,
         "end": whole.end_sample_idx,
     }
-    with sealing_batch(connection, dataset.id, whole) as sealed:
+    with sealing_batch(connection, dataset.id, whole, reason=reason):
         connection.execute(
             text(
                 "INSERT INTO heimdall.synthetic_batches (dataset_id, batch_no, first_sample_idx, num_samples,"
@@ -393,19 +357,4 @@ def _count_batch(connection: Connection, dataset: Dataset, span: BatchRange, rea
             ),
             of_batch,
         ).one()
-    if reason is not None:
-        for changed in sealed.rows:
-            note_row(connection, "synthetic_batches", changed, reason=reason)
     return Batch(**row._mapping)
-
-
-def insert_iq_rows(connection: Connection, dataset_id: UUID, rows: str) -> None:
-    """Insert rows of synthetic_iq_samples, given as a JSON array of objects from `iq_row_json`."""
-    connection.execute(
-        text(
-            f"INSERT INTO heimdall.synthetic_iq_samples (dataset_id, timestamp, {listed(_IQ_COLUMNS)})"
-            f" SELECT :id, {time_sql('r.time_us')}, {listed(_IQ_COLUMNS, 'r')}"
-            f" FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r (time_us bigint, {typed(_IQ_COLUMNS)})"
-        ),
-        {"id": dataset_id, "rows": rows},
-    )

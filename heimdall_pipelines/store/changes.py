@@ -9,11 +9,13 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from heimdall_pipelines.store.columns import columns_of
-from heimdall_pipelines.store.digest_rows import KEYS, ChangedRow, resealing
+from heimdall_pipelines.store.digest_rows import ChangedRow, resealing
+from heimdall_pipelines.store.digests import DIGESTED_TABLES
 from heimdall_pipelines.store.sql import text
 
 if TYPE_CHECKING:
@@ -105,25 +107,26 @@ def note_change(
 
 @contextmanager
 def changing(
-    connection: Connection, table: str, where: str, values: Mapping[str, Any], *, reason: str
+    connection: Connection, table: str, where: str, values: Mapping[str, Any], *, reason: str | None
 ) -> Iterator[None]:
-    """Change some rows inside the block: their digests follow, and each change is noted; see `resealing`."""
-    with resealing(connection, table, where, values) as result:
+    """Change some rows inside the block: their digests follow, see `resealing`; noted if there is a reason."""
+    with resealing(connection, table, where, values) as changed:
         yield
-    for row in result.rows:
-        note_row(connection, table, row, reason=reason)
+    if reason is not None:
+        for row in changed:
+            _note_row(connection, table, row, reason)
 
 
-def note_row(connection: Connection, table: str, row: ChangedRow, *, reason: str) -> None:
-    """Note the change of one row, with the columns that changed; nothing where none did."""
-    columns = [name for name in row.columns(table) if name not in KEYS[table]]
+def _note_row(connection: Connection, table: str, row: ChangedRow, reason: str) -> None:
+    """Note the columns of a row that changed; nothing where none did."""
+    columns = [name for name in row.columns(table) if name not in DIGESTED_TABLES[table]]
     if not columns:
         return
     known = row.after or row.before or {}
     note_change(
         connection,
         table,
-        {name: known[name] for name in KEYS[table]},
+        {name: known[name] for name in DIGESTED_TABLES[table]},
         before=None if row.before is None else {name: row.before[name] for name in columns},
         after=None if row.after is None else {name: row.after[name] for name in columns},
         reason=reason,
@@ -150,6 +153,8 @@ def _json(values: Mapping[str, Any]) -> str:
 
 
 def _short(value: Any) -> Any:
+    if isinstance(value, float) and not isfinite(value):  # edited by hand; JSON has no such numbers
+        return str(value)
     if not isinstance(value, dict | list):
         return value
     written = json.dumps(value, default=_plain)

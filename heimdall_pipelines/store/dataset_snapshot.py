@@ -20,15 +20,17 @@ from heimdall_pipelines.model.time_differences import (
 )
 from heimdall_pipelines.model.truth import SampleTruth, readable_truth
 from heimdall_pipelines.store.batches import BATCH_COLUMNS
+from heimdall_pipelines.store.committed_parameters import parameters_state
 from heimdall_pipelines.store.database import Database
-from heimdall_pipelines.store.dataset_digests import dataset_root_now, parameters_state, roots_now
+from heimdall_pipelines.store.dataset_digests import dataset_root_now, roots_now
 from heimdall_pipelines.store.dataset_locks import is_locked
 from heimdall_pipelines.store.dataset_summaries import SummarisedContent, summarised_content
-from heimdall_pipelines.store.datasets import DATASET_COLUMNS, Dataset, dataset_of_row, not_found
+from heimdall_pipelines.store.datasets import Dataset, not_found, read_dataset
 from heimdall_pipelines.store.digest_rows import digested_columns, read_digested
 from heimdall_pipelines.store.digests import Edit, counted_columns, edit_of
 from heimdall_pipelines.store.features import ReceiverFeatures, read_receivers
 from heimdall_pipelines.store.iq_form import NEW_FORM, IqForm
+from heimdall_pipelines.store.row_sizes import row_bytes
 
 _ROWS_PER_FETCH = 100
 
@@ -124,10 +126,12 @@ class DatasetSnapshot:
         In their order.
     last_commit : datetime or None
         Of a batch, within the snapshot.
+    connection : Connection
+        To the snapshot, for other modules' reads.
     """
 
     def __init__(self, connection: Connection, dataset: Dataset) -> None:
-        self._connection = connection
+        self.connection = connection
         self.parameters = parameters_state(connection, dataset.id)
         committed = self.parameters.committed
         self.dataset = committed.of(dataset) if committed is not None and self.parameters.edited else dataset
@@ -137,11 +141,6 @@ class DatasetSnapshot:
         )
         self.batches = tuple(Batch(**row._mapping) for row in rows)
         self.last_commit = _last_commit(connection, dataset.id)
-
-    @property
-    def connection(self) -> Connection:
-        """The connection to the snapshot, for other modules' reads."""
-        return self._connection
 
     def samples(self, first: int, end: int) -> Iterator[SampleRow]:
         """Feature rows with ``first <= sample_idx < end``, in order, fetched in small groups."""
@@ -189,12 +188,12 @@ class DatasetSnapshot:
 
     def iq_form(self, first: int, end: int) -> IqForm:
         """Form in which the IQ of ``first <= sample_idx < end`` is stored or, if none of it is, would be."""
-        return form_of_samples(self._connection, self.dataset.id, first, end)
+        return form_of_samples(self.connection, self.dataset.id, first, end)
 
     def has_bounds(self, first: int, end: int) -> bool:
         """Whether truths of ``first <= sample_idx < end`` have the bound of the position; True if there are none."""
         return bool(
-            self._connection.execute(
+            self.connection.execute(
                 text(
                     "SELECT coalesce(avg((truth ? 'position_bound')::int) >= 0.5, true)"
                     " FROM heimdall.measurement_features"
@@ -206,52 +205,41 @@ class DatasetSnapshot:
 
     def summarised_content(self) -> SummarisedContent | None:
         """Content that the last summary was computed from, None if there was none."""
-        return summarised_content(self._connection, self.dataset.id)
+        return summarised_content(self.connection, self.dataset.id)
 
     def dataset_edit(self) -> Edit | None:
         """How the dataset's row differs from what was committed."""
-        (row,) = read_digested(self._connection, "synthetic_datasets", "id = :id", {"id": self.dataset.id})
+        (row,) = read_digested(self.connection, "synthetic_datasets", "id = :id", {"id": self.dataset.id})
         return edit_of("synthetic_datasets", row, row["digest"])
 
     def root_agrees(self) -> bool:
         """Whether the dataset's root is that of its parameters' digest and its batches' roots."""
-        stored = self._connection.execute(
+        stored = self.connection.execute(
             text("SELECT root FROM heimdall.synthetic_datasets WHERE id = :id"), {"id": self.dataset.id}
         ).scalar_one()
-        return stored is not None and bytes(stored) == dataset_root_now(self._connection, self.dataset.id)
+        return stored is not None and bytes(stored) == dataset_root_now(self.connection, self.dataset.id)
 
     def batch_edits(self) -> Iterator[tuple[int, Edit | None, bytes | None]]:
         """Number of each batch, how its row differs from what was committed, and its root; in any order."""
-        for row in read_digested(self._connection, "synthetic_batches", "dataset_id = :id", {"id": self.dataset.id}):
+        for row in read_digested(self.connection, "synthetic_batches", "dataset_id = :id", {"id": self.dataset.id}):
             root = None if row["root"] is None else bytes(row["root"])
             yield row["batch_no"], edit_of("synthetic_batches", row, row["digest"]), root
 
     def roots_now(self, first: int, end: int) -> dict[int, bytes]:
         """Roots of the batches in ``first <= sample_idx < end``, as the digests of their rows give them."""
-        return dict(roots_now(self._connection, self.dataset.id, self.dataset.grid.batch_size, first, end))
+        return dict(roots_now(self.connection, self.dataset.id, self.dataset.grid.batch_size, first, end))
 
     def digests_since(self) -> datetime | None:
         """Since when digests vouch for the rows that existed then; None: from the first row on."""
-        since: datetime | None = self._connection.execute(
+        since: datetime | None = self.connection.execute(
             text("SELECT digests_since FROM heimdall.synthetic_datasets WHERE id = :id"), {"id": self.dataset.id}
         ).scalar_one()
         return since
 
     def row_bytes(self) -> int:
         """Size of the dataset's rows in PostgreSQL."""
-        return int(
-            self._connection.execute(
-                text(
-                    "SELECT (SELECT coalesce(sum(pg_column_size(f.*)), 0) FROM heimdall.measurement_features f"
-                    " WHERE dataset_id = :id) + (SELECT coalesce(sum(pg_column_size(s.*)), 0)"
-                    " FROM heimdall.synthetic_iq_samples s WHERE dataset_id = :id) +"
-                    " (SELECT coalesce(sum(pg_column_size(b.*)), 0) FROM heimdall.synthetic_batches b"
-                    " WHERE dataset_id = :id) + (SELECT pg_column_size(d.*) FROM heimdall.synthetic_datasets d"
-                    " WHERE id = :id)"
-                ),
-                {"id": self.dataset.id},
-            ).scalar_one()
-        )
+        parts = dict.fromkeys(("measurement_features", "synthetic_iq_samples", "synthetic_batches"), "dataset_id")
+        return row_bytes(self.connection, parts | {"synthetic_datasets": "id"}, self.dataset.id)
 
     def _unread(self, table: str, first: int, end: int) -> Iterator[UnreadRow]:
         rows = self._stream(
@@ -264,7 +252,7 @@ class DatasetSnapshot:
             yield UnreadRow(row["sample_idx"], portable)
 
     def _stream(self, statement: str, values: dict[str, object]) -> Iterator[dict[str, Any]]:
-        rows = self._connection.execution_options(yield_per=_ROWS_PER_FETCH).execute(
+        rows = self.connection.execution_options(yield_per=_ROWS_PER_FETCH).execute(
             text(statement), values | {"id": self.dataset.id}
         )
         for row in rows:
@@ -367,12 +355,10 @@ def open_snapshot(database: Database, name: str) -> Iterator[DatasetSnapshot]:
         PostgreSQL could not be reached, at the beginning or later.
     """
     with database.snapshot() as connection:
-        row = connection.execute(
-            text(f"SELECT {DATASET_COLUMNS} FROM heimdall.synthetic_datasets WHERE name = :name"), {"name": name}
-        ).first()
-        if row is None:
+        dataset = read_dataset(connection, name)
+        if dataset is None:
             raise not_found(name)
-        yield DatasetSnapshot(connection, dataset_of_row(row))
+        yield DatasetSnapshot(connection, dataset)
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from heimdall_pipelines.store.database import Database
-
-_OUTDATED = (
-    "FROM heimdall.dataset_summaries s JOIN heimdall.synthetic_datasets d ON d.id = s.dataset_id"
-    " WHERE d.root IS NOT NULL AND encode(d.root, 'hex') <> s.content_sha256"
-)
+    from heimdall_pipelines.store.reading import Reading
 
 
 @dataclass(frozen=True)
@@ -40,13 +36,12 @@ class SummarisedContent:
     is_current: bool
 
 
-def content_sha256(database: Database, dataset_id: UUID) -> str | None:
+def content_sha256(database: Reading, dataset_id: UUID) -> str | None:
     """Root digest of a dataset, which changes with any of its samples; None if it has none."""
-    with database.transaction() as connection:
-        found: str | None = connection.execute(
-            text("SELECT encode(root, 'hex') FROM heimdall.synthetic_datasets WHERE id = :id"), {"id": dataset_id}
-        ).scalar()
-        return found
+    found = database.read(
+        "SELECT encode(root, 'hex') AS root FROM heimdall.synthetic_datasets WHERE id = %(id)s", {"id": dataset_id}
+    )
+    return found[0].root if found else None
 
 
 def record_summary(database: Database, dataset_id: UUID, *, num_samples: int, content_sha256: str | None) -> None:
@@ -79,8 +74,11 @@ def summarised_content(connection: Connection, dataset_id: UUID) -> SummarisedCo
     return None if row is None else SummarisedContent(**row._mapping)
 
 
-def outdated_summaries(database: Database) -> dict[UUID, tuple[int, str]]:
+def outdated_summaries(database: Reading) -> dict[UUID, tuple[int, str]]:
     """Datasets whose content has changed since their summary: samples summarised, and the present root."""
-    with database.transaction() as connection:
-        rows = connection.execute(text(f"SELECT d.id, s.num_samples, encode(d.root, 'hex') AS root {_OUTDATED}"))
-        return {row.id: (row.num_samples, row.root) for row in rows}
+    rows = database.read(
+        "SELECT d.id, s.num_samples, encode(d.root, 'hex') AS root"
+        " FROM heimdall.dataset_summaries s JOIN heimdall.synthetic_datasets d ON d.id = s.dataset_id"
+        " WHERE d.root IS NOT NULL AND encode(d.root, 'hex') <> s.content_sha256"
+    )
+    return {row.id: (row.num_samples, row.root) for row in rows}

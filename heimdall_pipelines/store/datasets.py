@@ -1,9 +1,9 @@
-"""Rows of synthetic datasets: parameters, target, health; and reads of their samples."""
+"""Rows of synthetic_datasets: parameters, target, health, deletion."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -16,19 +16,18 @@ from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.model.batches import BatchGrid
 from heimdall_pipelines.model.dataset_parameters import completed
 from heimdall_pipelines.model.receiver_sites import sites_from_json, sites_to_json
-from heimdall_pipelines.model.time_differences import PairTimeDifference, read_time_differences
-from heimdall_pipelines.store.changes import changing, note_row
+from heimdall_pipelines.store.changes import changing
 from heimdall_pipelines.store.columns import columns_of
-from heimdall_pipelines.store.dataset_digests import keep_parameters, sealing_dataset, write_dataset_root
+from heimdall_pipelines.store.committed_parameters import keep_parameters
+from heimdall_pipelines.store.dataset_digests import sealing_dataset, write_dataset_root
 from heimdall_pipelines.store.digest_rows import read_digested, seal_rows
 from heimdall_pipelines.store.digests import edit_of
-from heimdall_pipelines.store.features import ReceiverFeatures
-from heimdall_pipelines.store.sql import text
+from heimdall_pipelines.store.sql import raised_for, text
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from heimdall_pipelines.model.dataset_spec import DatasetSpec
-    from heimdall_pipelines.model.row_metadata import IqMetadata
-    from heimdall_pipelines.model.truth import SampleTruth
     from heimdall_pipelines.rf.receiver_site import ReceiverSite
     from heimdall_pipelines.store.database import Database
     from heimdall_pipelines.store.reading import Reading
@@ -106,39 +105,6 @@ class Dataset:
 DATASET_COLUMNS = columns_of(Dataset, renamed={"spec_json": "spec AS spec_json"})
 
 
-@dataclass(frozen=True, kw_only=True)
-class IqSampleRow:
-    """Where the IQ of one sample is stored: a row of synthetic_iq_samples."""
-
-    sample_idx: int
-    start_time_unix_ns: int
-    truth: SampleTruth
-    receivers_metadata: tuple[ReceiverSite, ...]
-    iq_metadata: IqMetadata
-    iq_storage_paths: dict[str, str]
-
-
-@dataclass(frozen=True)
-class DatasetCounts:
-    """Numbers of a dataset's rows and objects, counted row by row."""
-
-    features: int
-    iq_samples: int
-    iq_objects: int
-
-
-@dataclass(frozen=True)
-class StoredSample:
-    """Truth and estimates of one sample, for a summary."""
-
-    sample_idx: int
-    truth: SampleTruth
-    receivers: tuple[ReceiverFeatures, ...]
-    time_differences: tuple[PairTimeDifference, ...] | None
-    gdop: float | None
-    mean_snr_db: float | None
-
-
 def add_dataset(
     database: Database,
     *,
@@ -157,37 +123,31 @@ def add_dataset(
     DatasetExistsError
         The name is taken.
     """
-    from sqlalchemy.exc import IntegrityError
-
-    try:
-        with database.transaction() as connection:
-            row = connection.execute(
-                text(
-                    "INSERT INTO heimdall.synthetic_datasets"
-                    " (name, dataset_type, spec, receivers, seed, target_num_samples, generator_version,"
-                    " terrain_tiles)"
-                    " VALUES (:name, :dataset_type, :spec, :receivers, :seed, :target, :generator_version, :tiles)"
-                    f" RETURNING {DATASET_COLUMNS}"
-                ),
-                {
-                    "name": name,
-                    "dataset_type": spec.dataset_type,
-                    "spec": json.dumps(spec.to_json(), allow_nan=False),
-                    "receivers": json.dumps(sites_to_json(receivers)),
-                    "seed": seed,
-                    "target": target_num_samples,
-                    "generator_version": generator_version,
-                    "tiles": json.dumps(list(terrain_tiles)),
-                },
-            ).one()
-            keep_parameters(connection, row.id)
-            write_dataset_root(connection, row.id)
-            seal_rows(connection, "synthetic_datasets", "id = :id", {"id": row.id})
-            return dataset_of_row(row)
-    except IntegrityError as error:
-        if isinstance(error.orig, UniqueViolation):
-            raise DatasetExistsError(f"dataset {name} exists already; see: heimdall dataset show {name}") from error
-        raise
+    taken = DatasetExistsError(f"dataset {name} exists already; see: heimdall dataset show {name}")
+    with raised_for(UniqueViolation, taken), database.transaction() as connection:
+        row = connection.execute(
+            text(
+                "INSERT INTO heimdall.synthetic_datasets"
+                " (name, dataset_type, spec, receivers, seed, target_num_samples, generator_version,"
+                " terrain_tiles)"
+                " VALUES (:name, :dataset_type, :spec, :receivers, :seed, :target, :generator_version, :tiles)"
+                f" RETURNING {DATASET_COLUMNS}"
+            ),
+            {
+                "name": name,
+                "dataset_type": spec.dataset_type,
+                "spec": json.dumps(spec.to_json(), allow_nan=False),
+                "receivers": json.dumps(sites_to_json(receivers)),
+                "seed": seed,
+                "target": target_num_samples,
+                "generator_version": generator_version,
+                "tiles": json.dumps(list(terrain_tiles)),
+            },
+        ).one()
+        keep_parameters(connection, row.id)
+        write_dataset_root(connection, row.id)
+        seal_rows(connection, "synthetic_datasets", "id = :id", {"id": row.id})
+        return dataset_of_row(row)
 
 
 def not_found(name: str) -> DatasetNotFoundError:
@@ -198,10 +158,15 @@ def not_found(name: str) -> DatasetNotFoundError:
 def find_dataset(database: Database, name: str) -> Dataset | None:
     """The dataset of this name, None if it does not exist."""
     with database.transaction() as connection:
-        row = connection.execute(
-            text(f"SELECT {DATASET_COLUMNS} FROM heimdall.synthetic_datasets WHERE name = :name"), {"name": name}
-        ).first()
-        return None if row is None else dataset_of_row(row)
+        return read_dataset(connection, name)
+
+
+def read_dataset(connection: Connection, name: str) -> Dataset | None:
+    """The dataset of this name, None if it does not exist; within a transaction or snapshot."""
+    row = connection.execute(
+        text(f"SELECT {DATASET_COLUMNS} FROM heimdall.synthetic_datasets WHERE name = :name"), {"name": name}
+    ).first()
+    return None if row is None else dataset_of_row(row)
 
 
 def get_dataset(database: Database, name: str) -> Dataset:
@@ -329,7 +294,7 @@ def lower_target(database: Database, dataset: Dataset, target_num_samples: int) 
                 f"dataset {dataset.name} cannot be shrunk to {target_num_samples} samples: samples up to {end - 1} "
                 f"exist, and only what is not generated yet is taken back; {end} is possible"
             )
-        with sealing_dataset(connection, dataset.id) as sealed:
+        with sealing_dataset(connection, dataset.id, reason="the dataset was shrunk"):
             connection.execute(  # batches that stopped without a sample
                 text(
                     "DELETE FROM heimdall.synthetic_batches"
@@ -344,78 +309,7 @@ def lower_target(database: Database, dataset: Dataset, target_num_samples: int) 
                 ),
                 values,
             ).one()
-        for changed in sealed.rows:
-            note_row(connection, "synthetic_datasets", changed, reason="the dataset was shrunk")
     return dataset_of_row(row)
-
-
-def count_rows(database: Database, dataset_id: UUID) -> DatasetCounts:
-    """Count feature rows, IQ rows and the objects that these name."""
-    with database.transaction() as connection:
-        features = connection.execute(
-            text("SELECT count(*) FROM heimdall.measurement_features WHERE dataset_id = :id"), {"id": dataset_id}
-        ).scalar_one()
-        row = connection.execute(
-            text(
-                "SELECT count(*) AS samples, coalesce(sum((SELECT count(*) FROM jsonb_object_keys(iq_storage_paths))),"
-                " 0)::bigint AS objects FROM heimdall.synthetic_iq_samples WHERE dataset_id = :id"
-            ),
-            {"id": dataset_id},
-        ).one()
-        return DatasetCounts(features, row.samples, row.objects)
-
-
-def stream_samples(database: Database, dataset_id: UUID) -> Iterator[StoredSample]:
-    """Truth and estimates of a dataset in the order of sample_idx, fetched in small groups.
-
-    Raises
-    ------
-    MalformedTruthError
-        Names the sample whose truth is missing or malformed.
-    """
-    with database.transaction() as connection:
-        rows = connection.execution_options(yield_per=100).execute(
-            text(
-                "SELECT sample_idx, truth, receiver_features, time_differences, gdop, mean_snr_db"
-                " FROM heimdall.measurement_features"
-                " WHERE dataset_id = :id ORDER BY sample_idx"
-            ),
-            {"id": dataset_id},
-        )
-        for row in rows:
-            yield StoredSample(
-                sample_idx=row.sample_idx,
-                truth=_truth(row),
-                receivers=tuple(ReceiverFeatures.from_json(element) for element in row.receiver_features),
-                time_differences=read_time_differences(row.time_differences),
-                gdop=row.gdop,
-                mean_snr_db=row.mean_snr_db,
-            )
-
-
-def _truth(row: Any) -> SampleTruth:
-    from heimdall_pipelines.model.truth import MalformedTruthError, SampleTruth  # loads numpy
-
-    try:
-        return SampleTruth.from_json(row.truth)
-    except MalformedTruthError as error:
-        raise MalformedTruthError(f"sample {row.sample_idx}: {error}; see: heimdall dataset validate") from error
-
-
-def get_truths(database: Database, dataset_id: UUID, first: int, end: int) -> dict[int, SampleTruth]:
-    """Truths of the feature rows with ``first <= sample_idx < end``, by sample; missing and malformed ones left out."""
-    from heimdall_pipelines.model.truth import readable_truth  # loads numpy
-
-    with database.transaction() as connection:
-        rows = connection.execute(
-            text(
-                "SELECT sample_idx, truth FROM heimdall.measurement_features WHERE dataset_id = :id"
-                " AND sample_idx >= :first AND sample_idx < :end AND truth IS NOT NULL"
-            ),
-            {"id": dataset_id, "first": first, "end": end},
-        )
-        truths = {row.sample_idx: readable_truth(row.truth) for row in rows}
-        return {sample_idx: truth for sample_idx, truth in truths.items() if truth is not None}
 
 
 def set_dataset_health(

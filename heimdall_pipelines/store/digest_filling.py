@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from heimdall_pipelines.model.batches import BatchRange
-from heimdall_pipelines.store.dataset_digests import keep_parameters, write_batch_root, write_dataset_root
-from heimdall_pipelines.store.digest_rows import digest_missing, existing_columns
+from heimdall_pipelines.store.committed_parameters import keep_parameters
+from heimdall_pipelines.store.dataset_digests import write_batch_root, write_dataset_root
+from heimdall_pipelines.store.digest_rows import Progress, digest_missing, existing_columns
 from heimdall_pipelines.store.session_digests import write_session_root
 from heimdall_pipelines.store.sql import text
 
@@ -20,8 +20,6 @@ _PLAIN_TABLES = (
     *("websdr_stations", "known_sources", "measurements", "measurement_features", "positions"),
     "synthetic_iq_samples",
 )
-
-Progress = Callable[[str, int], None]
 
 
 def fill_digests(connection: Connection, progress: Progress = lambda *_: None) -> int:

@@ -4,27 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from heimdall_pipelines.store.digests import counted_columns, resealed, row_digest
+from heimdall_pipelines.store.digests import DIGESTED_TABLES, counted_columns, resealed, row_digest
 from heimdall_pipelines.store.sql import text, time_sql
 from heimdall_pipelines.store.table_columns import TableColumn
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-KEYS = {
-    "websdr_stations": ("id",),
-    "known_sources": ("id",),
-    "recording_sessions": ("id",),
-    "measurements": ("timestamp", "id"),
-    "measurement_features": ("id",),
-    "positions": ("id",),
-    "synthetic_datasets": ("id",),
-    "synthetic_batches": ("dataset_id", "batch_no"),
-    "synthetic_iq_samples": ("dataset_id", "sample_idx"),
-}
 _ROWS_AT_ONCE = 500
 _HEX = "decode('{}', 'hex')"
 ZEROS_SQL = _HEX.format("00" * 32)
@@ -42,28 +31,23 @@ def root_sql(contents: str, order: str) -> str:
     return f"sha256(coalesce(string_agg({contents}, ''::bytea ORDER BY {order}), ''::bytea))"
 
 
-def digested_columns(
-    table: str, alias: str = "", only: frozenset[str] | None = None, *, json_as_text: bool = False
-) -> str:
+def digested_columns(table: str, *, only: frozenset[str] | None = None, json_as_text: bool = False) -> str:
     """SQL of the columns that a table's digests cover; times as microseconds, whatever year they are of.
 
     Parameters
     ----------
     table : str
-    alias : str, optional
-        Of the table in the statement.
     only : frozenset of str, optional
         Columns that exist, in a schema that a migration has not finished.
     json_as_text : bool, optional
         JSON as text, for another process to read.
     """
-    prefix = f"{alias}." if alias else ""
 
     def sql(column: TableColumn) -> str:
-        name = prefix + column.name
+        name = column.name
         if column.type == "timestamp with time zone":
-            return f"{microseconds_sql(name)} AS {column.name}"
-        return f"CAST({name} AS text) AS {column.name}" if json_as_text and column.type == "jsonb" else name
+            return f"{microseconds_sql(name)} AS {name}"
+        return f"CAST({name} AS text) AS {name}" if json_as_text and column.type == "jsonb" else name
 
     return ", ".join(sql(column) for column in counted_columns(table) if only is None or column.name in only)
 
@@ -91,15 +75,8 @@ class ChangedRow:
         )
 
 
-@dataclass
-class Resealing:
-    """Result of `resealing`, known at its end."""
-
-    rows: list[ChangedRow] = field(default_factory=list)
-
-
 @contextmanager
-def resealing(connection: Connection, table: str, where: str, values: Mapping[str, Any]) -> Iterator[Resealing]:
+def resealing(connection: Connection, table: str, where: str, values: Mapping[str, Any]) -> Iterator[list[ChangedRow]]:
     """Change some rows inside the block; at its end they have the digests of what they are then.
 
     What was edited by hand before, in columns that the block does not change, stays an edit. The rows are in memory.
@@ -113,12 +90,17 @@ def resealing(connection: Connection, table: str, where: str, values: Mapping[st
         Condition that the rows fulfil before and after.
     values : mapping
         Parameters of the condition.
+
+    Yields
+    ------
+    list of ChangedRow
+        Filled at the end of the block.
     """
     # Not in compressed chunks of a hypertable; an extraction has a lock of its session.
     is_locked = table != "measurements"
     before = {_key(table, row): row for row in read_digested(connection, table, where, values, lock=is_locked)}
-    result = Resealing()
-    yield result
+    changed: list[ChangedRow] = []
+    yield changed
     after = {_key(table, row): row for row in read_digested(connection, table, where, values)}
     written = []
     for key, row in after.items():
@@ -129,8 +111,8 @@ def resealing(connection: Connection, table: str, where: str, values: Mapping[st
             digest = resealed(table, None if stored is None else bytes(stored), row_digest(table, before[key]), digest)
         written.append((row, digest))
     write_digests(connection, table, [(row, digest) for row, digest in written if digest is not None])
-    result.rows += [ChangedRow(before.get(key), row) for key, row in after.items() if before.get(key) != row]
-    result.rows += [ChangedRow(row, None) for key, row in before.items() if key not in after]
+    changed += [ChangedRow(before.get(key), row) for key, row in after.items() if before.get(key) != row]
+    changed += [ChangedRow(row, None) for key, row in before.items() if key not in after]
 
 
 def seal_rows(connection: Connection, table: str, where: str, values: Mapping[str, Any]) -> int:
@@ -197,7 +179,7 @@ def write_digests(connection: Connection, table: str, rows: Sequence[tuple[Mappi
     """Write digests of rows, which are found by their keys."""
     if not rows:
         return
-    keys = KEYS[table]
+    keys = DIGESTED_TABLES[table]
     types = {column.name: column.type for column in counted_columns(table)}
     listed = ", ".join(f"CAST(:{name} AS {_array_type(types[name])}[])" for name in keys)
     equal = " AND ".join(
@@ -223,7 +205,7 @@ def existing_columns(connection: Connection, table: str) -> frozenset[str]:
 
 
 def _key(table: str, row: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(row[name] for name in KEYS[table])
+    return tuple(row[name] for name in DIGESTED_TABLES[table])
 
 
 def _is_time(kind: str) -> bool:

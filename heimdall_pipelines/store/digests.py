@@ -25,17 +25,17 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _ALWAYS_POSITIONAL_BELOW = 1e16  # repr() of larger floats has an exponent, which jsonb does not keep
 
-DIGESTED_TABLES = (
-    "websdr_stations",
-    "known_sources",
-    "recording_sessions",
-    "measurements",
-    "measurement_features",
-    "positions",
-    "synthetic_datasets",
-    "synthetic_batches",
-    "synthetic_iq_samples",
-)
+DIGESTED_TABLES = {  # with the columns by which a row is found
+    "websdr_stations": ("id",),
+    "known_sources": ("id",),
+    "recording_sessions": ("id",),
+    "measurements": ("timestamp", "id"),
+    "measurement_features": ("id",),
+    "positions": ("id",),
+    "synthetic_datasets": ("id",),
+    "synthetic_batches": ("dataset_id", "batch_no"),
+    "synthetic_iq_samples": ("dataset_id", "sample_idx"),
+}
 # Columns that are no data, in any table, and why. All others count, also those that a later migration adds.
 NOT_COUNTED = {
     "digest": "the digest itself",
@@ -48,7 +48,6 @@ NOT_COUNTED = {
     "storage_size_bytes": "result of the last validation",
     "digests_since": "since when digests vouch for the rows, not a part of them",
 }
-PARAMETERS = ("id", "name", "dataset_type", "spec", "receivers", "seed", "generator_version", "terrain_tiles")
 
 # Keys stay in their order, that of jsonb (see `as_stored`): sorting them would take a third of a digest's time.
 _encode_json = json.JSONEncoder(separators=(",", ":")).encode

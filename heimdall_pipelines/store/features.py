@@ -1,43 +1,28 @@
-"""Rows of measurement_features."""
+"""Rows of measurement_features: what those of synthetic samples and of sessions have in common, and their insertion."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
-from datetime import datetime
+from dataclasses import asdict, dataclass, replace
 from math import isfinite
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
-from uuid import NAMESPACE_URL, UUID, uuid5
 
-from psycopg2.errors import ForeignKeyViolation
-
-from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.model.row_metadata import SampleExtraction, SessionExtraction
 from heimdall_pipelines.model.time_differences import (
     PairTimeDifference,
-    are_time_differences,
-    read_time_differences,
 )
 from heimdall_pipelines.rf.feature_registry import FEATURE_VERSION, names_of_version
-from heimdall_pipelines.store.changes import note_row
 from heimdall_pipelines.store.columns import listed, typed
-from heimdall_pipelines.store.digest_rows import digested_columns, resealing
-from heimdall_pipelines.store.digests import Edit, datetime_of, edit_of, new_row_digest
+from heimdall_pipelines.store.digests import new_row_digest
 from heimdall_pipelines.store.receiver_elements import RECEIVER_FIELDS, are_receivers
-from heimdall_pipelines.store.session_digests import sealing_session
-from heimdall_pipelines.store.sessions import SessionNotFoundError, lock_session
 from heimdall_pipelines.store.sql import text, time_sql
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from heimdall_pipelines.model.feature_inputs import FeatureInputs
-    from heimdall_pipelines.store.database import Database
-    from heimdall_pipelines.store.session_revisions import SessionRevision
 
+ROWS_PER_INSERT = 100
 FEATURE_ROW_COLUMNS = {  # of measurement_features; timestamp and tx_known are computed when a row is inserted
     "id": "uuid",
     "dataset_id": "uuid",
@@ -63,10 +48,6 @@ FEATURE_ROW_COLUMNS = {  # of measurement_features; timestamp and tx_known are c
     "error_message": "text",
     "digest": "bytea",
 }
-
-
-class SupersededError(HeimdallError):
-    """The session was completed again during its extraction; the newer revision gets its own run."""
 
 
 @dataclass(frozen=True)
@@ -154,85 +135,28 @@ class FeatureRow:
         return values
 
 
-@dataclass(frozen=True, kw_only=True)
-class SessionFeatureRow(FeatureRow):
-    """One segment of a recording session at its stations."""
-
-    segment_idx: int
-
-
-@dataclass(frozen=True)
-class StoredSessionRow:
-    """One segment as stored, for checks.
-
-    ``edit`` is None where the row is as it was committed. ``unreadable`` names the column whose JSON is malformed; its
-    receivers are then empty.
-    """
-
-    segment_idx: int
-    timestamp: datetime
-    session_revision: int
-    feature_version: int
-    receivers: tuple[ReceiverFeatures, ...]
-    time_differences: tuple[PairTimeDifference, ...] | None
-    extraction_metadata: SessionExtraction
-    num_receivers_in_sample: int
-    num_receivers_detected: int
-    overall_confidence: float | None
-    mean_snr_db: float | None
-    gdop: float | None
-    extraction_failed: bool
-    error_message: str | None
-    edit: Edit | None = None
-    unreadable: str | None = None
-
-
-@dataclass(frozen=True)
-class StationMetrics:
-    """Means over a session that are stored with a station's measurement; None if nothing was detected."""
-
-    snr_db: float | None
-    signal_strength_dbm: float | None
-    frequency_offset_hz: float | None
-
-
-@dataclass(frozen=True)
-class StationInSession:
-    """Summary of a station's rows of a session; means are over segments with the signal present."""
-
-    rx_id: str
-    num_segments: int
-    num_present: int
-    snr_db: float | None
-    cn0_dbhz: float | None
-    signal_strength_dbm: float | None
-    frequency_offset_hz: float | None
-    error_message: str | None
-    flags: tuple[str, ...]
-
-
-_STORED_FIELDS = [
-    field.name
-    for field in fields(StoredSessionRow)
-    if field.name not in ("receivers", "time_differences", "extraction_metadata", "timestamp", "edit", "unreadable")
-]
-
-
 def time_differences_json(found: Sequence[PairTimeDifference] | None) -> list[dict[str, Any]] | None:
     """What the column time_differences holds."""
     return None if found is None else [pair.to_json() for pair in found]
 
 
-def insert_feature_rows(connection: Connection, rows: str) -> None:
-    """Insert rows of measurement_features, given as a JSON array of objects with `FEATURE_ROW_COLUMNS` and time_us."""
-    connection.execute(
-        text(
-            f"INSERT INTO heimdall.measurement_features (timestamp, tx_known, {listed(FEATURE_ROW_COLUMNS)})"
-            f" SELECT {time_sql('r.time_us')}, r.tx_latitude IS NOT NULL, {listed(FEATURE_ROW_COLUMNS, 'r')}"
-            f" FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r (time_us bigint, {typed(FEATURE_ROW_COLUMNS)})"
-        ),
-        {"rows": rows},
-    )
+def insert_feature_rows(connection: Connection, rows: Sequence[str]) -> None:
+    """Insert rows of measurement_features, each a JSON object with `FEATURE_ROW_COLUMNS` and time_us."""
+    for array in json_arrays(rows):
+        connection.execute(
+            text(
+                f"INSERT INTO heimdall.measurement_features (timestamp, tx_known, {listed(FEATURE_ROW_COLUMNS)})"
+                f" SELECT {time_sql('r.time_us')}, r.tx_latitude IS NOT NULL, {listed(FEATURE_ROW_COLUMNS, 'r')}"
+                f" FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r (time_us bigint, {typed(FEATURE_ROW_COLUMNS)})"
+            ),
+            {"rows": array},
+        )
+
+
+def json_arrays(rows: Sequence[str]) -> Iterator[str]:
+    """Rows as JSON arrays of 100, which one statement inserts."""
+    for start in range(0, len(rows), ROWS_PER_INSERT):
+        yield f"[{','.join(rows[start : start + ROWS_PER_INSERT])}]"
 
 
 def feature_digest(values: Mapping[str, Any]) -> bytes:
@@ -281,154 +205,9 @@ class ReceiverAggregate:
         )
 
 
-class SessionFeatureWriter:
-    """Adds the rows of one session inside the transaction of ``replace_session_features``."""
-
-    def __init__(self, connection: Connection, target: SessionRevision) -> None:
-        self._connection = connection
-        self._target = target
-
-    def add(self, rows: Sequence[SessionFeatureRow]) -> None:
-        """Insert some segments."""
-        if rows:
-            values = [with_digest(row.columns() | self._identity(row.segment_idx)) for row in rows]
-            insert_feature_rows(self._connection, json.dumps(values, allow_nan=False))
-
-    def set_station_metrics(self, metrics: dict[str, StationMetrics]) -> None:
-        """Store each station's means over the session with its measurement."""
-        of_session = {"session_id": self._target.session_id}
-        with resealing(self._connection, "measurements", "recording_session_id = :session_id", of_session):
-            for rx_id, values in metrics.items():
-                self._connection.execute(
-                    text(
-                        "UPDATE heimdall.measurements m SET snr_db = :snr_db,"
-                        " signal_strength_dbm = :signal_strength_dbm, frequency_offset_hz = :frequency_offset_hz"
-                        " FROM heimdall.websdr_stations w WHERE w.id = m.websdr_station_id AND w.rx_id = :rx_id"
-                        " AND m.recording_session_id = :session_id"
-                    ),
-                    vars(values) | {"rx_id": rx_id} | of_session,
-                )
-
-    def set_inputs(self, inputs: FeatureInputs) -> None:
-        """Record what the rows were computed from."""
-        from heimdall_pipelines.store.session_inputs import record_extraction
-
-        record_extraction(self._connection, self._target, inputs)
-
-    def _identity(self, segment_idx: int) -> dict[str, Any]:
-        return {
-            # A repeated run makes the same rows, ids included.
-            "id": str(uuid5(NAMESPACE_URL, f"heimdall:session:{self._target.run_key}:{segment_idx}")),
-            "recording_session_id": str(self._target.session_id),
-            "session_revision": self._target.revision,
-        }
-
-
-@contextmanager
-def replace_session_features(database: Database, target: SessionRevision) -> Iterator[SessionFeatureWriter]:
-    """Replace all feature rows of a session in one transaction.
-
-    Runs of the same session are serialised by an advisory lock; on any error the previous rows stay.
-
-    Raises
-    ------
-    SupersededError
-        The session is not, or no longer, completed at this revision.
-    SessionNotFoundError, SessionBeingDeletedError
-        The session was deleted in the meantime, or its deletion has begun.
-    """
-    from sqlalchemy.exc import IntegrityError
-
-    deleted = f"session {target.slug} was deleted while it was being extracted"
-    try:
-        with database.transaction() as connection:
-            connection.execute(
-                text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": str(target.session_id)}
-            )
-            replaced = connection.execute(
-                text("DELETE FROM heimdall.measurement_features WHERE recording_session_id = :id"),
-                {"id": target.session_id},
-            )
-            yield SessionFeatureWriter(connection, target)
-            state = lock_session(connection, target.session_id, target.slug, "extracted")
-            if state.status != "completed" or state.revision != target.revision:
-                raise SupersededError(
-                    f"session {target.slug} changed while revision {target.revision} was being extracted "
-                    f"(now {state.status}, revision {state.revision}); the run of that revision makes its features"
-                )
-            with sealing_session(connection, target.session_id) as sealed:
-                pass
-            if replaced.rowcount:
-                for row in sealed.rows:
-                    note_row(connection, "recording_sessions", row, reason="its features were extracted again")
-    except IntegrityError as error:
-        if isinstance(error.orig, ForeignKeyViolation):
-            raise SessionNotFoundError(deleted) from error
-        raise
-
-
-def read_session_rows(connection: Connection, session_id: UUID) -> Iterator[StoredSessionRow]:
-    """The feature rows of a session in the order of segments, fetched in small groups."""
-    rows = connection.execute(
-        text(
-            f"SELECT {digested_columns('measurement_features')}, digest FROM heimdall.measurement_features"
-            " WHERE recording_session_id = :id ORDER BY segment_idx"
-        ),
-        {"id": session_id},
-        execution_options={"yield_per": 100},
-    )
-    for row in rows:
-        yield _stored_session_row(dict(row._mapping))
-
-
-def _stored_session_row(read: Mapping[str, Any]) -> StoredSessionRow:
-    values = {name: read[name] for name in _STORED_FIELDS}
-    receivers = read_receivers(read["receiver_features"])
-    unreadable = "receiver_features" if receivers is None else None
-    pairs = read["time_differences"]
-    if not are_time_differences(pairs):
-        pairs, unreadable = None, "time_differences"
-    metadata = read["extraction_metadata"]
-    if not (isinstance(metadata, dict) and isinstance(metadata.get("num_segments", 0), int)):
-        metadata, unreadable = {}, "extraction_metadata"
-    return StoredSessionRow(
-        receivers=receivers or (),
-        time_differences=read_time_differences(pairs),
-        extraction_metadata=SessionExtraction.from_json(metadata),
-        timestamp=datetime_of(read["timestamp"]),
-        edit=edit_of("measurement_features", read, read["digest"]),
-        unreadable=unreadable,
-        **values,
-    )
-
-
 def read_receivers(elements: Any) -> tuple[ReceiverFeatures, ...] | None:
     """Read what a column receiver_features holds; None where it is malformed."""
     return tuple(map(ReceiverFeatures.from_json, elements)) if are_receivers(elements) else None
-
-
-def stations_in_session(database: Database, session_id: UUID) -> list[StationInSession]:
-    """Summarise the feature rows of a session by station."""
-    with database.transaction() as connection:
-        rows = connection.execute(
-            text(
-                "SELECT rx_id, count(*) FILTER (WHERE error_message IS NULL) AS num_segments,"
-                " count(*) FILTER (WHERE signal_present) AS num_present,"
-                " avg(snr_db) FILTER (WHERE signal_present) AS snr_db,"
-                " avg(cn0_dbhz) FILTER (WHERE signal_present) AS cn0_dbhz,"
-                " avg(rssi_dbm) FILTER (WHERE signal_present) AS signal_strength_dbm,"
-                " avg(frequency_offset_hz) FILTER (WHERE signal_present) AS frequency_offset_hz,"
-                " max(error_message) AS error_message, jsonb_agg(DISTINCT flags) AS flags"
-                " FROM heimdall.receiver_features WHERE recording_session_id = :id GROUP BY rx_id ORDER BY rx_id"
-            ),
-            {"id": session_id},
-        )
-        return [
-            StationInSession(
-                **dict(row._mapping) | {"flags": tuple(sorted({flag for flags in row.flags for flag in flags}))}
-            )
-            for row in rows
-        ]
 
 
 def _gdop(latitude: float, longitude: float, detected: Sequence[ReceiverFeatures]) -> float | None:

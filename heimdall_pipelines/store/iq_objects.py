@@ -18,6 +18,8 @@ from heimdall_pipelines.store.objects import ByteSource, ObjectDamagedError, Obj
 
 _HEADER_READ_BYTES = 4096
 _BLOCK_SAMPLES = 2**20
+SESSIONS_PREFIX = "sessions/"  # of the keys in the bucket of recordings
+DATASETS_PREFIX = "synthetic/"  # of the keys of IQ in the bucket of synthetic samples
 IQ_CONTENT_TYPE = "application/octet-stream"
 LIVE_PART_SIZE_BYTES = 5 * 2**20  # the minimum of S3
 
@@ -207,16 +209,21 @@ def sidecar_bytes(sidecar: dict[str, Any]) -> bytes:
     return json.dumps(sidecar, indent=2).encode()
 
 
+def session_iq_prefix(session_id: object) -> str:
+    """Prefix of the objects of a session."""
+    return f"{SESSIONS_PREFIX}{session_id}/"
+
+
 def session_iq_location(
     objects: ObjectStore, session_id: object, rx_id: str, form: IqForm = NEW_FORM
 ) -> ObjectLocation:
     """Location of a station's IQ of a session that is stored now; a measurement names that of a stored one."""
-    return ObjectLocation(objects.raw_iq_bucket, f"sessions/{session_id}/{rx_id}{form.suffix}")
+    return ObjectLocation(objects.raw_iq_bucket, f"{session_iq_prefix(session_id)}{rx_id}{form.suffix}")
 
 
 def dataset_iq_prefix(dataset_id: object) -> str:
     """Prefix of the objects of a synthetic dataset."""
-    return f"synthetic/{dataset_id}/"
+    return f"{DATASETS_PREFIX}{dataset_id}/"
 
 
 def sample_iq_key(dataset_id: object, sample_idx: int, rx_id: str, form: IqForm = NEW_FORM) -> str:
@@ -238,7 +245,7 @@ def sidecar_location(location: ObjectLocation) -> ObjectLocation:
 
 def remove_session_iq(objects: ObjectStore, session_id: object) -> None:
     """Remove every object of a session."""
-    objects.remove(objects.raw_iq_bucket, f"sessions/{session_id}/")
+    objects.remove(objects.raw_iq_bucket, session_iq_prefix(session_id))
 
 
 def remove_station_iq(objects: ObjectStore, session_id: object, rx_id: str) -> None:

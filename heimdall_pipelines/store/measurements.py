@@ -111,10 +111,9 @@ def replace_measurements(connection: Connection, session_id: UUID, recordings: S
 
 def _recording(row: Row[Any]) -> StationRecording:
     values = dict(row._mapping)
-    location = values.pop("iq_data_location")
     return StationRecording(
         station=Station(**{column: values.pop(column) for column in _STATION_COLUMNS}),
-        location=ObjectLocation.parse(location) if location else None,
+        location=ObjectLocation.readable(values.pop("iq_data_location")),
         sample_rate_hz=values.pop("sample_rate_hz") or 0.0,
         **values,
     )

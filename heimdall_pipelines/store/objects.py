@@ -30,7 +30,7 @@ DAMAGED_AFTER_S = 20.0  # SeaweedFS itself tries for 13 s to read rotten bytes
 LONGEST_PAUSE_S = 4.0
 OTHERS_TRIED = 2
 LOW_SPACE_BYTES = 2**30  # SeaweedFS takes nothing into a bucket once no volume of 256 MiB is left for it
-_NOT_FOUND = {"NoSuchKey", "NoSuchObject", "ResourceNotFound"}
+NOT_FOUND_CODES = {"NoSuchKey", "NoSuchObject", "ResourceNotFound"}
 _REFUSED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
 _FULL = {
     "XMinioStorageFull",
@@ -82,6 +82,13 @@ class ObjectLocation:
         if not bucket or not key:
             raise HeimdallError(f"not an object location, bucket/key is expected: {text!r}")
         return cls(bucket, key)
+
+    @classmethod
+    def readable(cls, text: str | None) -> "ObjectLocation | None":
+        """Read what a column holds; None where it holds nothing or is malformed."""
+        with suppress(HeimdallError):
+            return cls.parse(text or "")
+        return None
 
 
 @dataclass(frozen=True)
@@ -196,7 +203,7 @@ class ObjectStore:
                 content_type=content_type,
                 part_size=PART_SIZE_BYTES if length > PART_SIZE_BYTES else 0,
             )
-        return _bare(stored.etag)
+        return bare_etag(stored.etag)
 
     def put_slowly(
         self, location: ObjectLocation, source: ByteSource, length: int, content_type: str, part_size_bytes: int
@@ -222,7 +229,7 @@ class ObjectStore:
             except BaseException:
                 self._client._abort_multipart_upload(*where, upload)
                 raise
-        return _bare(stored.etag)
+        return bare_etag(stored.etag)
 
     def size_bytes(self, location: ObjectLocation) -> int:
         """Length of an object.
@@ -300,7 +307,7 @@ class ObjectStore:
                 assert entry.object_name is not None
                 assert entry.size is not None
                 assert entry.last_modified is not None
-                yield ObjectEntry(entry.object_name, entry.size, _bare(entry.etag), entry.last_modified)
+                yield ObjectEntry(entry.object_name, entry.size, bare_etag(entry.etag), entry.last_modified)
 
     def folders(self, bucket: str, prefix: str) -> Iterator[str]:
         """Names directly below a prefix, which ends with ``/``, that have objects below them; streamed."""
@@ -333,12 +340,7 @@ class ObjectStore:
 
     def _read(self, location: ObjectLocation, offset: int, length: int) -> bytes:
         with self._errors(str(location)):
-            response = self._reads.get_object(location.bucket, location.key, offset=offset, length=length)
-            try:
-                return bytes(response.read())
-            finally:
-                response.close()
-                response.release_conn()
+            return whole_body(self._reads.get_object(location.bucket, location.key, offset=offset, length=length))
 
     def _reads_others(self, location: ObjectLocation) -> bool:
         """Whether the store reads a byte of another object of the bucket; of those next to it, or of the first ones."""
@@ -366,7 +368,7 @@ class ObjectStore:
         try:
             yield
         except S3Error as error:
-            if error.code in _NOT_FOUND:
+            if error.code in NOT_FOUND_CODES:
                 raise ObjectNotFoundError(f"IQ file not found: {what}") from error
             if error.code == "NoSuchBucket":
                 raise ObjectsRefusedError(
@@ -383,7 +385,7 @@ class ObjectStore:
             if is_put and (free := self._free_if_low()) is not None:
                 raise ObjectsFullError(_no_room(self._where, what, free)) from error
             raise ObjectsUnavailableError(f"{self._where}: {error.code} for {what}: {error.message}") from error
-        except (ServerError, InvalidResponseError, MinioException, urllib3.exceptions.HTTPError) as error:
+        except (MinioException, urllib3.exceptions.HTTPError) as error:
             raise ObjectsUnavailableError(f"{self._where}: {what}: {error}") from error
 
 
@@ -421,7 +423,16 @@ def _exactly(source: ByteSource, size: int) -> bytes:
     return data
 
 
-def _bare(etag: str | None) -> str:
+def whole_body(response: urllib3.BaseHTTPResponse) -> bytes:
+    """Read the body of an answer, and give its connection back."""
+    try:
+        return bytes(response.read())
+    finally:
+        response.close()
+        response.release_conn()
+
+
+def bare_etag(etag: str | None) -> str:
     """An ETag without the quotes that some answers have."""
     return (etag or "").strip('"')
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import text
 
+from heimdall_pipelines.store.iq_objects import DATASETS_PREFIX, SESSIONS_PREFIX
 from heimdall_pipelines.store.stores import Stores
 
 MIN_AGE = timedelta(hours=1)
@@ -40,8 +41,8 @@ def find_orphans(stores: Stores, min_age: timedelta = MIN_AGE) -> Iterator[Orpha
     """
     objects = stores.objects
     for bucket, prefix, table in (
-        (objects.synthetic_iq_bucket, "synthetic/", "synthetic_datasets"),
-        (objects.raw_iq_bucket, "sessions/", "recording_sessions"),
+        (objects.synthetic_iq_bucket, DATASETS_PREFIX, "synthetic_datasets"),
+        (objects.raw_iq_bucket, SESSIONS_PREFIX, "recording_sessions"),
     ):
         folders = list(objects.folders(bucket, prefix))  # before the rows are read, see above
         with stores.database.transaction() as connection:

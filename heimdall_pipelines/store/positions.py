@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
+from heimdall_pipelines.model.json_numbers import is_number
 from heimdall_pipelines.model.position import MeasuredDifference, StoredPosition
-from heimdall_pipelines.store.changes import note_row
 from heimdall_pipelines.store.columns import listed, typed
 from heimdall_pipelines.store.digest_rows import digested_columns, seal_rows
 from heimdall_pipelines.store.digests import Edit, edit_of
-from heimdall_pipelines.store.features import SupersededError
-from heimdall_pipelines.store.session_digests import sealing_session
-from heimdall_pipelines.store.session_revisions import IS_COMPLETED_SQL, SessionRevision
-from heimdall_pipelines.store.sessions import lock_session
+from heimdall_pipelines.store.session_results import replacing_rows
+from heimdall_pipelines.store.session_revisions import IS_COMPLETED_SQL
 from heimdall_pipelines.store.sql import text
+from heimdall_pipelines.store.table_columns import table_columns
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -25,36 +24,14 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from heimdall_pipelines.store.database import Database
+    from heimdall_pipelines.store.reading import Reading
+    from heimdall_pipelines.store.session_revisions import SessionRevision
 
 _COLUMNS = {
-    "id": "uuid",
-    "recording_session_id": "uuid",
-    "session_revision": "integer",
-    "segment_idx": "integer",
-    "method": "text",
-    "latitude": "float8",
-    "longitude": "float8",
-    "semi_major_m": "float8",
-    "semi_minor_m": "float8",
-    "azimuth_deg": "float8",
-    "second_latitude": "float8",
-    "second_longitude": "float8",
-    "is_at_edge": "boolean",
-    "closure_us": "float8",
-    "residuals_us": "jsonb",
-    "stations_used": "jsonb",
-    "stations_left_out": "jsonb",
-    "time_differences": "jsonb",
-    "station_delays_us": "jsonb",
-    "delays_from": "text",
-    "reason": "text",
+    column.name: column.type for column in table_columns("positions") if column.name not in ("created_at", "digest")
 }
 _ROWS_AT_ONCE = 500
-_PLAIN = (
-    *("segment_idx", "method", "latitude", "longitude", "semi_major_m", "semi_minor_m", "azimuth_deg"),
-    *("second_latitude", "second_longitude", "is_at_edge", "closure_us", "residuals_us", "stations_left_out"),
-    *("station_delays_us", "delays_from", "reason"),
-)
+_PLAIN = [field.name for field in fields(StoredPosition) if field.name not in ("stations_used", "time_differences")]
 
 
 @dataclass(frozen=True)
@@ -95,43 +72,13 @@ class LocatedEmission:
 
 
 def replace_positions(database: Database, target: SessionRevision, positions: Sequence[StoredPosition]) -> None:
-    """Replace all positions of a session, with their digests, in one transaction.
-
-    Raises
-    ------
-    SupersededError
-        The session is not, or no longer, completed at this revision.
-    SessionNotFoundError, SessionBeingDeletedError
-        The session was deleted in the meantime, or its deletion has begun.
-    """
-    of_session = {"id": target.session_id}
-    with database.transaction() as connection:
-        connection.execute(
-            text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": str(target.session_id)}
-        )
-        state = lock_session(connection, target.session_id, target.slug, "located")
-        if state.status != "completed" or state.revision != target.revision:
-            raise SupersededError(
-                f"session {target.slug} changed while revision {target.revision} was being located "
-                f"(now {state.status}, revision {state.revision}); the run of that revision locates it"
-            )
-        replaced = connection.execute(
-            text("DELETE FROM heimdall.positions WHERE recording_session_id = :id"), of_session
-        ).rowcount
+    """Replace all positions of a session, with their digests, in one transaction; raises as `replacing_rows`."""
+    with replacing_rows(
+        database, target, "positions", doing="located", change="its transmitter was located again"
+    ) as connection:
         for first in range(0, len(positions), _ROWS_AT_ONCE):
             _insert(connection, target, positions[first : first + _ROWS_AT_ONCE])
-        seal_rows(connection, "positions", "recording_session_id = :id", of_session)
-        with sealing_session(connection, target.session_id) as sealed:
-            pass
-        if replaced:
-            for row in sealed.rows:
-                note_row(connection, "recording_sessions", row, reason="its transmitter was located again")
-
-
-def read_positions(database: Database, session_id: UUID) -> list[StoredPosition]:
-    """Positions of a session: first the whole session's, then by segment; malformed rows are left out."""
-    with database.transaction() as connection:
-        return [row.position for row in read_position_rows(connection, session_id) if row.position is not None]
+        seal_rows(connection, "positions", "recording_session_id = :id", {"id": target.session_id})
 
 
 def read_position_rows(connection: Connection, session_id: UUID) -> Iterator[PositionRow]:
@@ -154,41 +101,37 @@ def read_position_rows(connection: Connection, session_id: UUID) -> Iterator[Pos
         )
 
 
-def located_emissions(database: Database, *, limit: int, but: UUID | None = None) -> list[LocatedEmission]:
+def located_emissions(database: Reading, *, limit: int, but: UUID | None = None) -> list[LocatedEmission]:
     """Sessions with time differences, newest first.
 
     Parameters
     ----------
-    database : Database
+    database : Reading
     limit : int
     but : UUID, optional
         A session to leave out.
     """
-    with database.transaction() as connection:
-        rows = connection.execute(
-            text(
-                "SELECT s.slug, s.start_time, p.time_differences, p.station_delays_us,"
-                " k.latitude AS source_latitude, k.longitude AS source_longitude FROM heimdall.positions p"
-                " JOIN heimdall.recording_sessions s ON s.id = p.recording_session_id"
-                " AND s.revision = p.session_revision LEFT JOIN heimdall.known_sources k ON k.id = s.known_source_id"
-                f" WHERE p.segment_idx IS NULL AND {IS_COMPLETED_SQL}"
-                " AND jsonb_array_length(p.time_differences) > 0 AND s.start_time IS NOT NULL"
-                " AND (CAST(:but AS uuid) IS NULL OR s.id <> :but)"
-                " ORDER BY s.start_time DESC, s.id LIMIT :limit"
-            ),
-            {"limit": limit, "but": but},
+    rows = database.read(
+        "SELECT s.slug, s.start_time, p.time_differences, p.station_delays_us,"
+        " k.latitude AS source_latitude, k.longitude AS source_longitude FROM heimdall.positions p"
+        " JOIN heimdall.recording_sessions s ON s.id = p.recording_session_id"
+        " AND s.revision = p.session_revision LEFT JOIN heimdall.known_sources k ON k.id = s.known_source_id"
+        f" WHERE p.segment_idx IS NULL AND {IS_COMPLETED_SQL}"
+        " AND jsonb_array_length(p.time_differences) > 0 AND s.start_time IS NOT NULL"
+        " AND s.id IS DISTINCT FROM %(but)s ORDER BY s.start_time DESC, s.id LIMIT %(limit)s",
+        {"limit": limit, "but": but},
+    )
+    return [
+        LocatedEmission(
+            row.slug,
+            row.start_time,
+            differences,
+            row.station_delays_us,
+            None if row.source_latitude is None else (row.source_latitude, row.source_longitude),
         )
-        return [
-            LocatedEmission(
-                row.slug,
-                row.start_time,
-                differences,
-                row.station_delays_us,
-                None if row.source_latitude is None else (row.source_latitude, row.source_longitude),
-            )
-            for row in rows
-            if (differences := _differences(row.time_differences)) is not None and _has_numbers(row.station_delays_us)
-        ]
+        for row in rows
+        if (differences := _differences(row.time_differences)) is not None and _has_numbers(row.station_delays_us)
+    ]
 
 
 def _insert(connection: Connection, target: SessionRevision, positions: Sequence[StoredPosition]) -> None:
@@ -230,11 +173,11 @@ def _position(values: Mapping[str, Any]) -> StoredPosition | None:
 
 
 def _has_numbers(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(x, int | float) for x in value.values())
+    return isinstance(value, dict) and all(map(is_number, value.values()))
 
 
 def _differences(elements: Any) -> tuple[MeasuredDifference, ...] | None:
     try:
         return tuple(MeasuredDifference.from_json(element) for element in elements)
-    except (KeyError, TypeError, ValueError):
+    except (ArithmeticError, KeyError, TypeError, ValueError):
         return None

@@ -1,26 +1,26 @@
 """A public bucket that is read without credentials by the S3 protocol."""
 
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import urllib3
 from minio import Minio
-from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
+from minio.error import MinioException, S3Error
 
 from heimdall_pipelines.store.objects import (
     CONNECT_TIMEOUT_S,
+    NOT_FOUND_CODES,
     READ_TIMEOUT_S,
     ObjectEntry,
     ObjectNotFoundError,
     ObjectsUnavailableError,
+    bare_etag,
+    whole_body,
 )
 
 _ATTEMPTS = 5
-_NOT_FOUND = {"NoSuchKey", "NoSuchObject", "ResourceNotFound"}
 _REGION = "eu-central-1"
-
-_Answer = TypeVar("_Answer")
 
 
 class PublicBucket:
@@ -57,34 +57,24 @@ class PublicBucket:
         ObjectsUnavailableError
             The server could not be reached, or refuses the request.
         """
-
-        def stat() -> ObjectEntry:
+        with self._errors(key):
             found = self._client.stat_object(self.bucket, key)
-            assert found.size is not None
-            assert found.last_modified is not None
-            return ObjectEntry(key, found.size, (found.etag or "").strip('"'), found.last_modified)
-
-        return self._asked(key, stat)
+        assert found.size is not None
+        assert found.last_modified is not None
+        return ObjectEntry(key, found.size, bare_etag(found.etag), found.last_modified)
 
     def read(self, key: str, offset: int, length: int) -> bytes:
         """Bytes ``offset`` to ``offset + length`` of an object; raises as `entry`."""
+        with self._errors(key):
+            return whole_body(self._client.get_object(self.bucket, key, offset=offset, length=length))
 
-        def get() -> bytes:
-            response = self._client.get_object(self.bucket, key, offset=offset, length=length)
-            try:
-                return bytes(response.read())
-            finally:
-                response.close()
-                response.release_conn()
-
-        return self._asked(key, get)
-
-    def _asked(self, key: str, request: Callable[[], _Answer]) -> _Answer:
+    @contextmanager
+    def _errors(self, key: str) -> Iterator[None]:
         try:
-            return request()
+            yield
         except S3Error as error:
-            if error.code in _NOT_FOUND:
+            if error.code in NOT_FOUND_CODES:
                 raise ObjectNotFoundError(f"{self._where} has no {key}") from error
             raise ObjectsUnavailableError(f"{self._where}: {error.code} for {key}: {error.message}") from error
-        except (ServerError, InvalidResponseError, MinioException, urllib3.exceptions.HTTPError) as error:
+        except (MinioException, urllib3.exceptions.HTTPError) as error:
             raise ObjectsUnavailableError(f"{self._where}: {key}: {error}") from error

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from heimdall_pipelines.store.session_slugs import insert_with_slug
+from heimdall_pipelines.store.known_sources import known_source_id
+from heimdall_pipelines.store.session_slugs import NewSession, insert_with_slug
 from heimdall_pipelines.store.sessions import SessionIdentity
 from heimdall_pipelines.store.sql import text
-from heimdall_pipelines.store.stations import known_source_id
 
 if TYPE_CHECKING:
     from sqlalchemy import Row
@@ -23,14 +23,9 @@ _IS_OPEN = f"status IN ('pending', 'in_progress') AND {_IS_RECORDING} AND deleti
 
 
 @dataclass(frozen=True)
-class RecordedSession:
-    """A session before it is recorded; if ``wanted_slug`` is taken, a number is appended."""
+class RecordedSession(NewSession):
+    """A session before it is recorded."""
 
-    wanted_slug: str
-    name: str
-    frequency_hz: float
-    bandwidth_hz: float
-    known_source: str | None
     deadline_in_s: float
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -12,15 +12,15 @@ from uuid import UUID
 from psycopg2.errors import UniqueViolation
 
 from heimdall_pipelines.errors import HeimdallError
-from heimdall_pipelines.store.columns import columns_of
+from heimdall_pipelines.store.columns import columns_of, insert_sql
 from heimdall_pipelines.store.digest_rows import content_sql, microseconds_sql, root_sql
-from heimdall_pipelines.store.sql import text
-from heimdall_pipelines.store.table_columns import table_columns
+from heimdall_pipelines.store.sql import raised_for, text
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from heimdall_pipelines.store.database import Database
+    from heimdall_pipelines.store.reading import Reading
 
 _ROWS_PER_FETCH = 500
 _OF_FIRST = "f.dataset_id = :id AND f.sample_idx >= :first AND f.sample_idx < :end"
@@ -58,11 +58,7 @@ class Release:
 
 
 _COLUMNS = columns_of(Release)
-
-
-def has_time_differences() -> bool:
-    """Whether rows of features have time differences; the only place that knows the column."""
-    return any(column.name == "time_differences" for column in table_columns("measurement_features"))
+_GIVEN = [field.name for field in fields(Release) if field.name not in ("baselines", "released_at")]
 
 
 def add_release(database: Database, release: Release) -> None:
@@ -73,35 +69,22 @@ def add_release(database: Database, release: Release) -> None:
     ReleaseExistsError
         The version is taken.
     """
-    from sqlalchemy.exc import IntegrityError
-
-    try:
-        with database.transaction() as connection:
-            connection.execute(
-                text(
-                    "INSERT INTO heimdall.dataset_releases (dataset_id, version, num_samples, root, group_hashes,"
-                    " rows_root, generator_version, feature_version, licence, splits, forced_because)"
-                    " VALUES (:dataset_id, :version, :num_samples, :root, :group_hashes, :rows_root,"
-                    " :generator_version, :feature_version, :licence, CAST(:splits AS jsonb), :forced_because)"
-                ),
-                vars(release) | {"splits": json.dumps(release.splits)},
-            )
-    except IntegrityError as error:
-        if isinstance(error.orig, UniqueViolation):
-            raise ReleaseExistsError(
-                f"version {release.version} is released already, and a release never changes; choose another --version"
-            ) from error
-        raise
-
-
-def list_releases(database: Database, dataset_id: UUID) -> list[Release]:
-    """Releases of a dataset by version."""
-    with database.transaction() as connection:
-        rows = connection.execute(
-            text(f"SELECT {_COLUMNS} FROM heimdall.dataset_releases WHERE dataset_id = :id ORDER BY version"),
-            {"id": dataset_id},
+    taken = ReleaseExistsError(
+        f"version {release.version} is released already, and a release never changes; choose another --version"
+    )
+    with raised_for(UniqueViolation, taken), database.transaction() as connection:
+        connection.execute(
+            text(insert_sql("dataset_releases", _GIVEN)), vars(release) | {"splits": json.dumps(release.splits)}
         )
-        return [_release(dict(row._mapping)) for row in rows]
+
+
+def list_releases(database: Reading, dataset_id: UUID) -> list[Release]:
+    """Releases of a dataset by version."""
+    rows = database.read(
+        f"SELECT {_COLUMNS} FROM heimdall.dataset_releases WHERE dataset_id = %(id)s ORDER BY version",
+        {"id": dataset_id},
+    )
+    return [_release(row._asdict()) for row in rows]
 
 
 def get_release(database: Database, dataset_id: UUID, name: str, version: int) -> Release:
@@ -196,23 +179,27 @@ class TextRow:
     differences: str | None
 
 
-def _text_columns() -> str:
+def _text_columns(sample_idx: str) -> str:
+    """SQL of a `TextRow`, with this as its number."""
     as_text = {
-        "start_time_unix_us": microseconds_sql("f.timestamp"),
-        "receivers": "f.receiver_features::text",
-        "truth": "f.truth::text",
-        "extraction": "(f.extraction_metadata - 'rejections')::text",
-        "rejections": "(f.extraction_metadata -> 'rejections')::text",
-        "differences": "f.time_differences::text" if has_time_differences() else "NULL",
+        "sample_idx": sample_idx,
+        "start_time_unix_us": microseconds_sql("timestamp"),
+        "receivers": "receiver_features::text",
+        "truth": "truth::text",
+        "extraction": "(extraction_metadata - 'rejections')::text",
+        "rejections": "(extraction_metadata -> 'rejections')::text",
+        "differences": "time_differences::text",
     }
-    names = TextRow.__dataclass_fields__
-    return ", ".join(f"{as_text[name]} AS {name}" if name in as_text else f"f.{name}" for name in names)
+    return columns_of(TextRow, renamed=as_text)
 
 
 def rows_as_text(connection: Connection, dataset_id: UUID, first: int, end: int) -> Iterator[TextRow]:
     """Feature rows of the samples ``first <= sample_idx < end``, in order; streamed."""
     rows = connection.execute(
-        text(f"SELECT {_text_columns()} FROM heimdall.measurement_features f WHERE {_OF_FIRST} ORDER BY f.sample_idx"),
+        text(
+            f"SELECT {_text_columns('sample_idx')} FROM heimdall.measurement_features f"
+            f" WHERE {_OF_FIRST} ORDER BY sample_idx"
+        ),
         {"id": dataset_id, "first": first, "end": end},
         execution_options={"yield_per": _ROWS_PER_FETCH},
     )
@@ -222,11 +209,10 @@ def rows_as_text(connection: Connection, dataset_id: UUID, first: int, end: int)
 
 def session_rows_as_text(connection: Connection, session_id: UUID, first_idx: int) -> Iterator[TextRow]:
     """Feature rows of a session by segment, whose ``sample_idx`` is counted from `first_idx`; streamed."""
-    columns = _text_columns().replace("f.sample_idx", "f.segment_idx + CAST(:first AS integer) AS sample_idx", 1)
+    columns = _text_columns("segment_idx + CAST(:first AS integer)")
     rows = connection.execute(
         text(
-            f"SELECT {columns} FROM heimdall.measurement_features f"
-            " WHERE f.recording_session_id = :id ORDER BY f.segment_idx"
+            f"SELECT {columns} FROM heimdall.measurement_features WHERE recording_session_id = :id ORDER BY segment_idx"
         ),
         {"id": session_id, "first": first_idx},
         execution_options={"yield_per": _ROWS_PER_FETCH},

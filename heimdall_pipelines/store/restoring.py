@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from heimdall_pipelines.store.batches import insert_iq_rows, lock_dataset
+from heimdall_pipelines.store.batches import lock_dataset
 from heimdall_pipelines.store.changes import note_change
 from heimdall_pipelines.store.dataset_digests import sealing_batch, sealing_dataset
 from heimdall_pipelines.store.digest_rows import read_digested
 from heimdall_pipelines.store.digests import edit_of
-from heimdall_pipelines.store.features import insert_feature_rows
+from heimdall_pipelines.store.sample_rows import replace_sample_rows
 from heimdall_pipelines.store.sql import text
 
 if TYPE_CHECKING:
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from heimdall_pipelines.model.batches import BatchRange
     from heimdall_pipelines.store.database import Database
     from heimdall_pipelines.store.datasets import Dataset
-
-_ROWS_PER_INSERT = 100
 
 
 @dataclass(frozen=True)
@@ -43,7 +40,7 @@ class CommittedBatch:
 
 @dataclass(frozen=True)
 class RowsToRestore:
-    """Rows of one table, from `store.batches.feature_row_json` or `iq_row_json`, and their samples."""
+    """Rows of one table, from `store.sample_rows.feature_row_json` or `iq_row_json`, and their samples."""
 
     sample_idxs: tuple[int, ...]
     rows: tuple[str, ...]
@@ -101,14 +98,7 @@ def restore_rows(
             sealing_batch(connection, dataset.id, span) if is_new else nullcontext(),
         ):
             for table, chosen in (("measurement_features", features), ("synthetic_iq_samples", iq)):
-                connection.execute(
-                    text(f"DELETE FROM heimdall.{table} WHERE dataset_id = :id AND sample_idx = ANY(:idxs)"),
-                    {"id": dataset.id, "idxs": list(chosen.sample_idxs)},
-                )
-            for start in range(0, len(features.rows), _ROWS_PER_INSERT):
-                insert_feature_rows(connection, _array(features.rows[start : start + _ROWS_PER_INSERT]))
-            for start in range(0, len(iq.rows), _ROWS_PER_INSERT):
-                insert_iq_rows(connection, dataset.id, _array(iq.rows[start : start + _ROWS_PER_INSERT]))
+                replace_sample_rows(connection, dataset.id, table, chosen.sample_idxs, chosen.rows)
         if new_root_because is not None:
             note_change(
                 connection,
@@ -132,7 +122,3 @@ def _root(connection: Connection, dataset: Dataset, span: BatchRange) -> bytes |
 
 def _bytes(value: memoryview | None) -> bytes | None:
     return None if value is None else bytes(value)
-
-
-def _array(rows: Sequence[str]) -> str:
-    return f"[{','.join(rows)}]"

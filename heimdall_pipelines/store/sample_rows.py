@@ -1,4 +1,4 @@
-"""Rows of one synthetic sample as they are stored: its features and its IQ, as JSON with their digests."""
+"""Rows of synthetic samples, features and IQ: as JSON with their digests, and their replacement."""
 
 from __future__ import annotations
 
@@ -9,19 +9,37 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 
 from heimdall_pipelines.model.receiver_sites import sites_to_json
 from heimdall_pipelines.rf.feature_registry import TIME_DIFFERENCES_SINCE
+from heimdall_pipelines.store.columns import listed, typed
 from heimdall_pipelines.store.digests import new_row_digest
 from heimdall_pipelines.store.features import (
     FEATURE_ROW_COLUMNS,
     FeatureRow,
     bytea_json,
     feature_digest,
+    insert_feature_rows,
+    json_arrays,
     with_digest,
 )
+from heimdall_pipelines.store.sql import text, time_sql
 
 if TYPE_CHECKING:
-    from heimdall_pipelines.model.truth import SampleTruth
-    from heimdall_pipelines.store.datasets import IqSampleRow
+    from collections.abc import Sequence
 
+    from sqlalchemy import Connection
+
+    from heimdall_pipelines.model.row_metadata import IqMetadata
+    from heimdall_pipelines.model.truth import SampleTruth
+    from heimdall_pipelines.rf.receiver_site import ReceiverSite
+
+OF_SAMPLES = "dataset_id = :id AND sample_idx = ANY(:idxs)"
+_IQ_COLUMNS = {  # of synthetic_iq_samples; the dataset's id and timestamp are added when a row is inserted
+    "sample_idx": "integer",
+    "truth": "jsonb",
+    "receivers_metadata": "jsonb",
+    "iq_metadata": "jsonb",
+    "iq_storage_paths": "jsonb",
+    "digest": "bytea",
+}
 MEASURED = (  # columns of a feature row that its features decide
     "feature_version",
     "receiver_features",
@@ -54,6 +72,18 @@ class SampleFeatureRow(FeatureRow):
     def columns(self) -> dict[str, Any]:
         """Values for `insert_feature_rows`, without the row's id and dataset."""
         return super().columns() | {"truth": self.truth.to_json()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class IqSampleRow:
+    """Where the IQ of one sample is stored: a row of synthetic_iq_samples."""
+
+    sample_idx: int
+    start_time_unix_ns: int
+    truth: SampleTruth
+    receivers_metadata: tuple[ReceiverSite, ...]
+    iq_metadata: IqMetadata
+    iq_storage_paths: dict[str, str]
 
 
 def feature_row_json(dataset_id: UUID, row: SampleFeatureRow) -> str:
@@ -99,3 +129,39 @@ def features_json(row: SampleFeatureRow) -> str:
     """A row as `replace_features` takes it."""
     columns = row.columns()
     return json.dumps({name: columns[name] for name in MEASURED_OF_SAMPLE}, allow_nan=False)
+
+
+def replace_sample_rows(
+    connection: Connection, dataset_id: UUID, table: str, sample_idxs: Sequence[int], rows: Sequence[str]
+) -> None:
+    """Replace the rows of some samples in one table.
+
+    Parameters
+    ----------
+    connection : Connection
+    dataset_id : UUID
+    table : {"measurement_features", "synthetic_iq_samples"}
+    sample_idxs : sequence of int
+        Samples whose rows are deleted.
+    rows : sequence of str
+        Of some or all of these samples, from `feature_row_json` or `iq_row_json`.
+    """
+    connection.execute(
+        text(f"DELETE FROM heimdall.{table} WHERE {OF_SAMPLES}"), {"id": dataset_id, "idxs": list(sample_idxs)}
+    )
+    if table == "measurement_features":
+        insert_feature_rows(connection, rows)
+    else:
+        _insert_iq_rows(connection, dataset_id, rows)
+
+
+def _insert_iq_rows(connection: Connection, dataset_id: UUID, rows: Sequence[str]) -> None:
+    for array in json_arrays(rows):
+        connection.execute(
+            text(
+                f"INSERT INTO heimdall.synthetic_iq_samples (dataset_id, timestamp, {listed(_IQ_COLUMNS)})"
+                f" SELECT :id, {time_sql('r.time_us')}, {listed(_IQ_COLUMNS, 'r')}"
+                f" FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r (time_us bigint, {typed(_IQ_COLUMNS)})"
+            ),
+            {"id": dataset_id, "rows": array},
+        )

@@ -1,18 +1,25 @@
 """Completes a session, imported or recorded: its measurements and its row in one transaction."""
 
+import json
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.digest_rows import seal_rows
 from heimdall_pipelines.store.measurements import StationRecording, replace_measurements
-from heimdall_pipelines.store.session_digests import write_positions, write_session_root
+from heimdall_pipelines.store.session_digests import write_session_root
 from heimdall_pipelines.store.sessions import lock_session
 from heimdall_pipelines.store.sql import time_sql
 from heimdall_pipelines.store.stations import add_missing_stations
+
+COMPLETION_SQL = (  # columns of recording_sessions that a completion sets
+    "status = 'completed', duration_s = :duration_s,"
+    f" start_time = {time_sql('CAST(:start_ns AS bigint) / 1000')},"
+    f" end_time = {time_sql('CAST(:end_ns AS bigint) / 1000')}"
+)
 
 
 class SessionClosedError(HeimdallError):
@@ -63,31 +70,58 @@ def complete_session(
             raise SessionClosedError(f"session {locked.slug} was closed as failed while it was being completed")
         add_missing_stations(connection, [recording.station for recording in recordings])
         replace_measurements(connection, session_id, recordings)
-        recorded = [recording for recording in recordings if recording.samples_count]
-        start_ns = min(recording.start_time_unix_ns for recording in recorded)
-        end_ns = max(_end_unix_ns(recording) for recording in recorded)
         revision = connection.execute(
             text(
-                "UPDATE heimdall.recording_sessions SET status = 'completed', duration_s = :duration_s,"
-                f" start_time = {time_sql('CAST(:start_ns AS bigint) / 1000')},"
-                f" end_time = {time_sql('CAST(:end_ns AS bigint) / 1000')},"
+                f"UPDATE heimdall.recording_sessions SET {COMPLETION_SQL},"
                 " bandwidth_hz = COALESCE(:bandwidth_hz, bandwidth_hz), error_message = :error_message,"
                 " recording_deadline_at = NULL WHERE id = :id RETURNING revision"
             ),
-            {
+            completion_values(recordings)
+            | {
                 "id": session_id,
-                "duration_s": (end_ns - start_ns) / 1e9,
-                "start_ns": start_ns,
-                "end_ns": end_ns,
                 "bandwidth_hz": bandwidth_hz,
                 "error_message": error_message,
             },
         ).scalar_one()
-        write_positions(connection, session_id)
+        _write_positions(connection, session_id)
         write_session_root(connection, session_id)
         seal_rows(connection, "recording_sessions", "id = :id", {"id": session_id})
         return int(revision)
 
 
-def _end_unix_ns(recording: StationRecording) -> int:
-    return recording.start_time_unix_ns + round(recording.samples_count / recording.sample_rate_hz * 1e9)
+def completion_values(recordings: Sequence[StationRecording]) -> dict[str, float]:
+    """Values for `COMPLETION_SQL`: from the first sample of any station to the end of the last one."""
+    recorded = [recording for recording in recordings if recording.samples_count]
+    start_ns = min(recording.start_time_unix_ns for recording in recorded)
+    end_ns = max(
+        recording.start_time_unix_ns + round(recording.samples_count / recording.sample_rate_hz * 1e9)
+        for recording in recorded
+    )
+    return {"start_ns": start_ns, "end_ns": end_ns, "duration_s": (end_ns - start_ns) / 1e9}
+
+
+def _write_positions(connection: Connection, session_id: UUID) -> None:
+    """Write the positions of a session's stations and source as they are now."""
+    stations = connection.execute(
+        text(
+            "SELECT w.rx_id, w.latitude, w.longitude, w.altitude_m FROM heimdall.websdr_stations w"
+            " WHERE w.id IN (SELECT websdr_station_id FROM heimdall.measurements WHERE recording_session_id = :id)"
+            " ORDER BY w.rx_id"
+        ),
+        {"id": session_id},
+    ).all()
+    source = connection.execute(
+        text(
+            "SELECT k.name, k.latitude, k.longitude, k.altitude_m FROM heimdall.known_sources k"
+            " JOIN heimdall.recording_sessions s ON s.known_source_id = k.id WHERE s.id = :id"
+        ),
+        {"id": session_id},
+    ).first()
+    positions = {
+        "stations": {row.rx_id: [row.latitude, row.longitude, row.altitude_m] for row in stations},
+        "source": None if source is None else [source.latitude, source.longitude, source.altitude_m],
+    }
+    connection.execute(
+        text("UPDATE heimdall.recording_sessions SET positions = CAST(:positions AS jsonb) WHERE id = :id"),
+        {"id": session_id, "positions": json.dumps(positions)},
+    )

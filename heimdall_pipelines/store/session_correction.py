@@ -5,17 +5,11 @@ from uuid import UUID
 
 from sqlalchemy import text
 
-from heimdall_pipelines.errors import HeimdallError
-from heimdall_pipelines.store.changes import note_row
 from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.measurements import StationRecording, replace_measurements
+from heimdall_pipelines.store.session_completion import COMPLETION_SQL, completion_values
 from heimdall_pipelines.store.session_digests import sealing_session
-from heimdall_pipelines.store.sessions import lock_session
-from heimdall_pipelines.store.sql import time_sql
-
-
-class SessionChangedError(HeimdallError):
-    """The session is not the one that was to be corrected any more."""
+from heimdall_pipelines.store.sessions import SessionChangedError, lock_session
 
 
 def replace_metadata(
@@ -54,12 +48,6 @@ def replace_metadata(
     SessionNotFoundError, SessionBeingDeletedError, SessionChangedError
         It was deleted or corrected meanwhile, or another session holds the same content.
     """
-    recorded = [recording for recording in recordings if recording.samples_count]
-    start_ns = min(recording.start_time_unix_ns for recording in recorded)
-    end_ns = max(
-        recording.start_time_unix_ns + round(recording.samples_count / recording.sample_rate_hz * 1e9)
-        for recording in recorded
-    )
     with database.transaction() as connection:
         locked = lock_session(connection, session_id, str(session_id), "corrected")
         if locked.status != "completed" or locked.revision != of_revision:
@@ -73,7 +61,7 @@ def replace_metadata(
         ).first()
         if other is not None:
             raise SessionChangedError(f"session {other.slug} holds the same recordings with these times already")
-        with sealing_session(connection, session_id) as sealed:
+        with sealing_session(connection, session_id, reason="its metadata were corrected"):
             replace_measurements(connection, session_id, recordings)
             # The trigger counts the revision when a session becomes completed.
             connection.execute(
@@ -81,23 +69,17 @@ def replace_metadata(
             )
             revision = connection.execute(
                 text(
-                    "UPDATE heimdall.recording_sessions SET status = 'completed', duration_s = :duration_s,"
-                    f" start_time = {time_sql('CAST(:start_ns AS bigint) / 1000')},"
-                    f" end_time = {time_sql('CAST(:end_ns AS bigint) / 1000')},"
+                    f"UPDATE heimdall.recording_sessions SET {COMPLETION_SQL},"
                     " frequency_hz = :frequency_hz, bandwidth_hz = :bandwidth_hz,"
                     " content_sha256 = CASE WHEN content_sha256 IS NOT NULL THEN CAST(:content AS text) END"
                     " WHERE id = :id RETURNING revision"
                 ),
-                {
+                completion_values(recordings)
+                | {
                     "id": session_id,
-                    "duration_s": (end_ns - start_ns) / 1e9,
-                    "start_ns": start_ns,
-                    "end_ns": end_ns,
                     "frequency_hz": frequency_hz,
                     "bandwidth_hz": bandwidth_hz,
                     "content": content_sha256,
                 },
             ).scalar_one()
-        for changed in sealed.rows:
-            note_row(connection, "recording_sessions", changed, reason="its metadata were corrected")
         return int(revision)

@@ -1,16 +1,15 @@
 """The deletion of a session in the database."""
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 
-from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.store.changes import changing
 from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.objects import ObjectLocation
+from heimdall_pipelines.store.reading import Reading
 from heimdall_pipelines.store.sessions import SessionIdentity
 
 
@@ -61,20 +60,17 @@ def find_session_to_delete(database: Database, session_id: UUID) -> SessionToDel
         return SessionToDelete(row.slug, row.name, row.content_sha256, len(named), row.num_segments, _locations(named))
 
 
-def expired_sessions(database: Database, retention_days: int) -> list[SessionIdentity]:
+def expired_sessions(database: Reading, retention_days: int) -> list[SessionIdentity]:
     """Sessions completed more than `retention_days` ago, oldest first; includes those whose deletion was interrupted.
 
     This is not the age of the recording: an old recording that was just imported stays.
     """
-    with database.transaction() as connection:
-        rows = connection.execute(
-            text(
-                "SELECT id, slug FROM heimdall.recording_sessions WHERE status = 'completed'"
-                " AND completed_at < now() - make_interval(days => :days) ORDER BY completed_at, id"
-            ),
-            {"days": retention_days},
-        )
-        return [SessionIdentity(row.id, row.slug) for row in rows]
+    rows = database.read(
+        "SELECT id, slug FROM heimdall.recording_sessions WHERE status = 'completed'"
+        " AND completed_at < now() - make_interval(days => %(days)s) ORDER BY completed_at, id",
+        {"days": retention_days},
+    )
+    return [SessionIdentity(row.id, row.slug) for row in rows]
 
 
 def begin_deletion(database: Database, session_id: UUID) -> None:
@@ -94,27 +90,17 @@ def begin_deletion(database: Database, session_id: UUID) -> None:
 
 
 def named_by_other_sessions(
-    database: Database, session_id: UUID, locations: Sequence[ObjectLocation], below: ObjectLocation
+    database: Reading, session_id: UUID, locations: Sequence[ObjectLocation], below: ObjectLocation
 ) -> set[ObjectLocation]:
     """Which of these objects, and of those below a prefix, other sessions name; sessions being deleted do not count."""
-    with database.transaction() as connection:
-        return set(_locations(_named_by_others(connection, session_id, [str(x) for x in locations], str(below))))
-
-
-def _named_by_others(connection: Connection, session_id: UUID, named: list[str], below: str) -> Sequence[str]:
-    return (
-        connection.execute(
-            text(
-                "SELECT DISTINCT m.iq_data_location FROM heimdall.measurements m"
-                " JOIN heimdall.recording_sessions s ON s.id = m.recording_session_id"
-                " WHERE s.id <> :id AND s.deletion_began_at IS NULL"
-                " AND (m.iq_data_location = ANY(:named) OR starts_with(m.iq_data_location, :below))"
-            ),
-            {"id": session_id, "named": named, "below": below},
-        )
-        .scalars()
-        .all()
+    rows = database.read(
+        "SELECT DISTINCT m.iq_data_location FROM heimdall.measurements m"
+        " JOIN heimdall.recording_sessions s ON s.id = m.recording_session_id"
+        " WHERE s.id <> %(id)s AND s.deletion_began_at IS NULL"
+        " AND (m.iq_data_location = ANY(%(named)s) OR starts_with(m.iq_data_location, %(below)s))",
+        {"id": session_id, "named": [str(location) for location in locations], "below": str(below)},
     )
+    return set(_locations(row.iq_data_location for row in rows))
 
 
 def delete_session_rows(database: Database, session_id: UUID) -> None:
@@ -123,10 +109,6 @@ def delete_session_rows(database: Database, session_id: UUID) -> None:
         connection.execute(text("DELETE FROM heimdall.recording_sessions WHERE id = :id"), {"id": session_id})
 
 
-def _locations(texts: Sequence[str | None]) -> tuple[ObjectLocation, ...]:
-    locations = []
-    for location in texts:
-        with suppress(HeimdallError):  # not an object location: nothing to keep or to remove
-            if location:
-                locations.append(ObjectLocation.parse(location))
-    return tuple(locations)
+def _locations(texts: Iterable[str | None]) -> tuple[ObjectLocation, ...]:
+    """Objects that measurements name; a malformed name has nothing to keep or to remove."""
+    return tuple(filter(None, map(ObjectLocation.readable, texts)))

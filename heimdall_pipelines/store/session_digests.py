@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +9,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from heimdall_pipelines.store.digest_rows import Resealing, content_sql, read_digested, resealing, root_sql
+from heimdall_pipelines.store.changes import changing
+from heimdall_pipelines.store.digest_rows import content_sql, read_digested, root_sql
 from heimdall_pipelines.store.digests import Edit, edit_of
 from heimdall_pipelines.store.sql import text
 
@@ -34,14 +34,14 @@ _POSITIONS = (
 
 
 @contextmanager
-def sealing_session(connection: Connection, session_id: UUID) -> Iterator[Resealing]:
+def sealing_session(connection: Connection, session_id: UUID, *, reason: str | None = None) -> Iterator[None]:
     """Change a session's row, or rows of it, inside the block; at its end it has its root and digest.
 
-    A session that was never completed has neither.
+    The change is noted if there is a reason. A session that was never completed has neither root nor digest.
     """
     values = {"session_id": session_id}
-    with resealing(connection, "recording_sessions", _OF_SESSION, values) as result:
-        yield result
+    with changing(connection, "recording_sessions", _OF_SESSION, values, reason=reason):
+        yield
         write_session_root(connection, session_id)
 
 
@@ -62,33 +62,6 @@ def _root_sql(connection: Connection) -> str:
     """SQL of a session's root; a migration of before positions existed has none, and the same root."""
     has_positions = connection.execute(text("SELECT to_regclass('heimdall.positions') IS NOT NULL")).scalar_one()
     return f"SELECT {root_sql('r.content', _ORDER)} FROM ({_ROWS}{_POSITIONS if has_positions else ''}) AS r"
-
-
-def write_positions(connection: Connection, session_id: UUID) -> None:
-    """Write the positions of a session's stations and source as they are now."""
-    stations = connection.execute(
-        text(
-            "SELECT w.rx_id, w.latitude, w.longitude, w.altitude_m FROM heimdall.websdr_stations w"
-            " WHERE w.id IN (SELECT websdr_station_id FROM heimdall.measurements WHERE recording_session_id = :id)"
-            " ORDER BY w.rx_id"
-        ),
-        {"id": session_id},
-    ).all()
-    source = connection.execute(
-        text(
-            "SELECT k.name, k.latitude, k.longitude, k.altitude_m FROM heimdall.known_sources k"
-            " JOIN heimdall.recording_sessions s ON s.known_source_id = k.id WHERE s.id = :id"
-        ),
-        {"id": session_id},
-    ).first()
-    positions = {
-        "stations": {row.rx_id: [row.latitude, row.longitude, row.altitude_m] for row in stations},
-        "source": None if source is None else [source.latitude, source.longitude, source.altitude_m],
-    }
-    connection.execute(
-        text("UPDATE heimdall.recording_sessions SET positions = CAST(:positions AS jsonb) WHERE id = :id"),
-        {"id": session_id, "positions": json.dumps(positions)},
-    )
 
 
 @dataclass(frozen=True)

@@ -8,28 +8,20 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.store.database import Database
-from heimdall_pipelines.store.sessions import RecordingSession, SessionBeingDeletedError, SessionNotFoundError
-
-
-class SessionChangedError(HeimdallError):
-    """The session was completed again, or is no longer completed, while it was being validated."""
+from heimdall_pipelines.store.row_sizes import row_bytes
+from heimdall_pipelines.store.sessions import (
+    RecordingSession,
+    SessionBeingDeletedError,
+    SessionChangedError,
+    SessionNotFoundError,
+)
 
 
 def session_row_bytes(connection: Connection, session_id: UUID) -> int:
     """Bytes that the rows of a session take: its own, those of its measurements, features and positions."""
-    tables = {"recording_sessions": "id"} | dict.fromkeys(
-        ("measurements", "measurement_features", "positions"), "recording_session_id"
-    )
-    sizes = " UNION ALL ".join(
-        f"SELECT sum(pg_column_size(r.*)) AS size FROM heimdall.{table} r WHERE r.{column} = :id"
-        for table, column in tables.items()
-    )
-    total = connection.execute(
-        text(f"SELECT coalesce(sum(size), 0)::bigint FROM ({sizes}) AS s"), {"id": session_id}
-    ).scalar_one()
-    return int(total)
+    parts = dict.fromkeys(("measurements", "measurement_features", "positions"), "recording_session_id")
+    return row_bytes(connection, parts | {"recording_sessions": "id"}, session_id)
 
 
 def record_health(

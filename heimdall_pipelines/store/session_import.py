@@ -10,9 +10,10 @@ from sqlalchemy import Row, text
 
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.store.database import Database
-from heimdall_pipelines.store.session_slugs import insert_with_slug
+from heimdall_pipelines.store.known_sources import known_source_id
+from heimdall_pipelines.store.reading import Reading
+from heimdall_pipelines.store.session_slugs import NewSession, insert_with_slug
 from heimdall_pipelines.store.sessions import SessionBeingDeletedError, SessionIdentity
-from heimdall_pipelines.store.stations import known_source_id
 
 
 class ImportInProgressError(HeimdallError):
@@ -20,14 +21,9 @@ class ImportInProgressError(HeimdallError):
 
 
 @dataclass(frozen=True)
-class ImportedSession:
-    """A session before its IQ is stored; if ``wanted_slug`` is taken, a number is appended."""
+class ImportedSession(NewSession):
+    """A session before its IQ is stored."""
 
-    wanted_slug: str
-    name: str
-    frequency_hz: float
-    bandwidth_hz: float
-    known_source: str | None
     content_sha256: str
 
 
@@ -89,43 +85,36 @@ def import_lock(database: Database, content_sha256: str) -> Iterator[None]:
         yield
 
 
-def sessions_holding(database: Database, sha256: Sequence[str], *, other_than_content: str) -> dict[str, str]:
+def sessions_holding(database: Reading, sha256: Sequence[str], *, other_than_content: str) -> dict[str, str]:
     """Which of these objects (by digest) belong to a completed session of other content: {sha256: slug}."""
-    with database.transaction() as connection:
-        rows = connection.execute(
-            text(
-                "SELECT m.sha256, s.slug FROM heimdall.measurements m"
-                " JOIN heimdall.recording_sessions s ON s.id = m.recording_session_id AND s.status = 'completed'"
-                " WHERE m.sha256 = ANY(:sha256) AND s.content_sha256 IS DISTINCT FROM :content"
-            ),
-            {"sha256": list(sha256), "content": other_than_content},
-        )
-        return {row.sha256: row.slug for row in rows}
+    rows = database.read(
+        "SELECT m.sha256, s.slug FROM heimdall.measurements m"
+        " JOIN heimdall.recording_sessions s ON s.id = m.recording_session_id AND s.status = 'completed'"
+        " WHERE m.sha256 = ANY(%(sha256)s) AND s.content_sha256 IS DISTINCT FROM %(content)s",
+        {"sha256": list(sha256), "content": other_than_content},
+    )
+    return {row.sha256: row.slug for row in rows}
 
 
-def may_hold_npy(database: Database, lengths: Sequence[int]) -> bool:
+def may_hold_npy(database: Reading, lengths: Sequence[int]) -> bool:
     """Whether recordings of these numbers of samples may be stored, also in part, as ``.npy`` of older versions."""
-    with database.transaction() as connection:
-        found: bool = connection.execute(
-            text(
-                "SELECT EXISTS (SELECT FROM heimdall.measurements"
-                " WHERE iq_data_format = 'npy' AND samples_count = ANY(:lengths))"
-                " OR EXISTS (SELECT FROM heimdall.recording_sessions"
-                " WHERE status = 'in_progress' AND content_sha256 IS NOT NULL)"
-            ),
-            {"lengths": list(lengths)},
-        ).scalar_one()
-        return found
+    (row,) = database.read(
+        "SELECT EXISTS (SELECT FROM heimdall.measurements"
+        " WHERE iq_data_format = 'npy' AND samples_count = ANY(%(lengths)s))"
+        " OR EXISTS (SELECT FROM heimdall.recording_sessions"
+        " WHERE status = 'in_progress' AND content_sha256 IS NOT NULL) AS may_hold",
+        {"lengths": list(lengths)},
+    )
+    return bool(row.may_hold)
 
 
-def has_content(database: Database, content_sha256: str) -> bool:
+def has_content(database: Reading, content_sha256: str) -> bool:
     """Whether a session of this content exists, completed or not."""
-    with database.transaction() as connection:
-        found: bool = connection.execute(
-            text("SELECT EXISTS (SELECT FROM heimdall.recording_sessions WHERE content_sha256 = :content)"),
-            {"content": content_sha256},
-        ).scalar_one()
-        return found
+    return bool(
+        database.read(
+            "SELECT 1 FROM heimdall.recording_sessions WHERE content_sha256 = %(content)s", {"content": content_sha256}
+        )
+    )
 
 
 def discard_session(database: Database, session_id: UUID) -> None:

@@ -4,13 +4,13 @@ from collections.abc import Collection, Iterator, Sequence
 from uuid import UUID
 
 from heimdall_pipelines.store.iq_form import IqForm
-from heimdall_pipelines.store.iq_objects import sidecar_location
+from heimdall_pipelines.store.iq_objects import session_iq_prefix, sidecar_location
 from heimdall_pipelines.store.objects import ObjectEntry, ObjectLocation, ObjectStore
 
 
 def session_prefix(objects: ObjectStore, session_id: UUID) -> ObjectLocation:
     """Prefix of a session's objects, except those of older recordings."""
-    return ObjectLocation(objects.raw_iq_bucket, f"sessions/{session_id}/")
+    return ObjectLocation(objects.raw_iq_bucket, session_iq_prefix(session_id))
 
 
 def session_entries(objects: ObjectStore, session_id: UUID) -> Iterator[tuple[ObjectLocation, ObjectEntry]]:

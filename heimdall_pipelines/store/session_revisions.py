@@ -1,17 +1,20 @@
 """Revisions of completed sessions, and which of them are due for extraction."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from uuid import UUID
 
-from sqlalchemy import text
+from heimdall_pipelines.store.sql import text
 
-from heimdall_pipelines.store.database import Database
+if TYPE_CHECKING:
+    from heimdall_pipelines.store.database import Database
 
 # Of sessions s.
 IS_COMPLETED_SQL = "s.status = 'completed' AND s.deletion_began_at IS NULL"
 _IS_DUE = (
-    f"{IS_COMPLETED_SQL}"
-    " AND NOT EXISTS (SELECT 1 FROM heimdall.measurement_features f"
+    f"{IS_COMPLETED_SQL} AND NOT EXISTS (SELECT FROM heimdall.measurement_features f"
     " WHERE f.recording_session_id = s.id AND f.session_revision = s.revision)"
 )
 # Of sessions s, by completion: ends a WHERE and the query.

@@ -9,18 +9,19 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.model.slugs import slug as words_of
 from heimdall_pipelines.store.sql import text
-from heimdall_pipelines.store.stations import slug as words_of
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
 
-    from heimdall_pipelines.store.database import Database
+    from heimdall_pipelines.store.reading import Reading
 
 # The constraint of the column is the same; see the migration 0007.
 _SLUG = re.compile(r"([0-9]{8}T[0-9]{6}Z-)?[a-z0-9]+(-[a-z0-9]+)*")
@@ -33,6 +34,17 @@ _DEFAULT_NAME = re.compile(r"\S+ kHz, \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC")
 
 class SlugError(HeimdallError):
     """A slug that was given is malformed."""
+
+
+@dataclass(frozen=True)
+class NewSession:
+    """A session before it has a row; if ``wanted_slug`` is taken, a number is appended."""
+
+    wanted_slug: str
+    name: str
+    frequency_hz: float
+    bandwidth_hz: float
+    known_source: str | None
 
 
 def default_session_name(frequency_hz: float, start: datetime) -> str:
@@ -105,17 +117,16 @@ def insert_with_slug(connection: Connection, wanted: str, insert: Callable[[str]
             return row
 
 
-def slugs_of_ids(database: Database, keys: Iterable[str | None]) -> dict[str, str]:
+def slugs_of_ids(database: Reading, keys: Iterable[str | None]) -> dict[str, str]:
     """Map those keys that are ids of sessions to slugs; before slugs existed, partition keys were ids."""
     ids = {key: str(session_id) for key in keys if key is not None and (session_id := as_uuid(key)) is not None}
     if not ids:
         return {}
-    with database.transaction() as connection:
-        rows = connection.execute(
-            text("SELECT id::text, slug FROM heimdall.recording_sessions WHERE id = ANY(CAST(:ids AS uuid[]))"),
-            {"ids": list(ids.values())},
-        )
-        slugs: dict[str, str] = {row.id: row.slug for row in rows}
+    rows = database.read(
+        "SELECT id::text, slug FROM heimdall.recording_sessions WHERE id = ANY(CAST(%(ids)s AS uuid[]))",
+        {"ids": list(ids.values())},
+    )
+    slugs: dict[str, str] = {row.id: row.slug for row in rows}
     return {key: slugs[session_id] for key, session_id in ids.items() if session_id in slugs}
 
 

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.store.session_revisions import IS_COMPLETED_SQL
 from heimdall_pipelines.store.sql import text
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from heimdall_pipelines.store.database import Database
+    from heimdall_pipelines.store.known_sources import KnownSource
     from heimdall_pipelines.store.reading import Reading
-    from heimdall_pipelines.store.stations import KnownSource
 
 SessionKey = UUID | str  # a session's id, or its slug
 
@@ -29,6 +30,10 @@ class SessionBeingDeletedError(HeimdallError):
 
     def __init__(self, key: SessionKey) -> None:
         super().__init__(f"session {key} is being deleted; finish it with: heimdall session delete {key}")
+
+
+class SessionChangedError(HeimdallError):
+    """The session was completed again, corrected or reopened while it was being validated or corrected."""
 
 
 @dataclass(frozen=True)
@@ -108,8 +113,8 @@ def get_session(database: Database, key: SessionKey) -> RecordingSession:
 
 def read_session(connection: Connection, key: SessionKey) -> RecordingSession:
     """One session, within a transaction or snapshot; raises as `get_session`."""
+    from heimdall_pipelines.store.known_sources import SOURCE_COLUMNS, KnownSource
     from heimdall_pipelines.store.session_slugs import as_uuid
-    from heimdall_pipelines.store.stations import SOURCE_COLUMNS, KnownSource
 
     source_columns = ", ".join(f"k.{column} AS source_{column}" for column in SOURCE_COLUMNS)
     row = connection.execute(
@@ -183,8 +188,8 @@ def completed_sessions(database: Database) -> list[SessionIdentity]:
     with database.transaction() as connection:
         rows = connection.execute(
             text(
-                "SELECT id, slug, status = 'completed' AND deletion_began_at IS NULL AS is_complete"
-                " FROM heimdall.recording_sessions WHERE status = 'completed' OR digest IS NOT NULL"
+                f"SELECT s.id, s.slug, {IS_COMPLETED_SQL} AS is_complete"
+                " FROM heimdall.recording_sessions s WHERE status = 'completed' OR digest IS NOT NULL"
                 " ORDER BY completed_at, id"
             )
         ).all()

@@ -7,6 +7,12 @@ from datetime import datetime
 from sqlalchemy import text
 
 from heimdall_pipelines.store.database import Database
+from heimdall_pipelines.store.reading import Reading
+
+_CHECKS_OF_LAST_DAYS = (
+    "FROM heimdall.station_checks c JOIN heimdall.websdr_stations w ON w.id = c.websdr_station_id"
+    " WHERE c.checked_at > clock_timestamp() - %(days)s * INTERVAL '1 day'"
+)
 
 
 @dataclass(frozen=True)
@@ -57,29 +63,20 @@ def add_station_checks(database: Database, checks: Sequence[StationCheck]) -> No
             )
 
 
-def station_uptimes(database: Database, days: float) -> list[StationUptime]:
+def station_uptimes(database: Reading, days: float) -> list[StationUptime]:
     """How often each station was up during the last days, by rx_id; stations without a check are left out."""
-    with database.transaction() as connection:
-        rows = connection.execute(
-            text(
-                "SELECT w.rx_id, count(*) AS num_checks, count(*) FILTER (WHERE c.is_up) AS num_up"
-                " FROM heimdall.station_checks c JOIN heimdall.websdr_stations w ON w.id = c.websdr_station_id"
-                " WHERE c.checked_at > clock_timestamp() - :days * INTERVAL '1 day' GROUP BY w.rx_id ORDER BY w.rx_id"
-            ),
-            {"days": days},
-        )
-        return [StationUptime(**row._mapping) for row in rows]
+    rows = database.read(
+        f"SELECT w.rx_id, count(*) AS num_checks, count(*) FILTER (WHERE c.is_up) AS num_up {_CHECKS_OF_LAST_DAYS}"
+        " GROUP BY w.rx_id ORDER BY w.rx_id",
+        {"days": days},
+    )
+    return [StationUptime(**row._asdict()) for row in rows]
 
 
-def past_checks(database: Database, days: float) -> list[PastCheck]:
+def past_checks(database: Reading, days: float) -> list[PastCheck]:
     """The checks of every station during the last days, by rx_id and time."""
-    with database.transaction() as connection:
-        rows = connection.execute(
-            text(
-                "SELECT w.rx_id, c.checked_at, c.is_up, c.latency_ms"
-                " FROM heimdall.station_checks c JOIN heimdall.websdr_stations w ON w.id = c.websdr_station_id"
-                " WHERE c.checked_at > clock_timestamp() - :days * INTERVAL '1 day' ORDER BY w.rx_id, c.checked_at"
-            ),
-            {"days": days},
-        )
-        return [PastCheck(**row._mapping) for row in rows]
+    rows = database.read(
+        f"SELECT w.rx_id, c.checked_at, c.is_up, c.latency_ms {_CHECKS_OF_LAST_DAYS} ORDER BY w.rx_id, c.checked_at",
+        {"days": days},
+    )
+    return [PastCheck(**row._asdict()) for row in rows]

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.model.position import StationDelay
-from heimdall_pipelines.store.columns import columns_of
+from heimdall_pipelines.store.columns import columns_of, insert_sql
 from heimdall_pipelines.store.sql import text
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from heimdall_pipelines.store.database import Database
+    from heimdall_pipelines.store.reading import Reading
 
 _COLUMNS = columns_of(StationDelay)
 _GIVEN = [field.name for field in fields(StationDelay) if field.name not in ("id", "created_at", "withdrawn_at")]
@@ -31,38 +32,28 @@ def add_delays(database: Database, session_id: UUID, delays: Sequence[StationDel
     with database.transaction() as connection:
         for delay in delays:
             connection.execute(
-                text(
-                    f"INSERT INTO heimdall.station_delays (calibration, recording_session_id, {', '.join(_GIVEN)})"
-                    f" VALUES (:calibration, :session_id, {', '.join(f':{name}' for name in _GIVEN)})"
-                ),
-                {name: getattr(delay, name) for name in _GIVEN}
-                | {"calibration": calibration, "session_id": session_id},
+                text(insert_sql("station_delays", ["calibration", "recording_session_id", *_GIVEN])),
+                vars(delay) | {"calibration": calibration, "recording_session_id": session_id},
             )
 
 
-def list_delays(database: Database) -> list[StationDelay]:
+def list_delays(database: Reading) -> list[StationDelay]:
     """All delays, also withdrawn ones: by station, newest first."""
-    with database.transaction() as connection:
-        rows = connection.execute(
-            text(f'SELECT {_COLUMNS} FROM heimdall.station_delays ORDER BY rx_id COLLATE "C", id DESC')
-        )
-        return [StationDelay(**row._mapping) for row in rows]
+    rows = database.read(f'SELECT {_COLUMNS} FROM heimdall.station_delays ORDER BY rx_id COLLATE "C", id DESC')
+    return [StationDelay(**row._asdict()) for row in rows]
 
 
-def delays_at(database: Database, time: datetime, rx_ids: Collection[str]) -> list[StationDelay]:
+def delays_at(database: Reading, time: datetime, rx_ids: Collection[str]) -> list[StationDelay]:
     """Delays of the calibration that holds for most of some stations at a time, the newest of equal ones.
 
     Delays of different calibrations are relative to the mean of different stations, so they are never mixed.
     """
-    with database.transaction() as connection:
-        rows = connection.execute(
-            text(
-                f"SELECT {_COLUMNS} FROM heimdall.station_delays WHERE {holding('CAST(:rx_ids AS text[])', ':time')}"
-                ' ORDER BY rx_id COLLATE "C"'
-            ),
-            {"rx_ids": list(rx_ids), "time": time},
-        )
-        return [StationDelay(**row._mapping) for row in rows]
+    rows = database.read(
+        f"SELECT {_COLUMNS} FROM heimdall.station_delays"
+        f' WHERE {holding("CAST(%(rx_ids)s AS text[])", "%(time)s")} ORDER BY rx_id COLLATE "C"',
+        {"rx_ids": list(rx_ids), "time": time},
+    )
+    return [StationDelay(**row._asdict()) for row in rows]
 
 
 def holding(rx_ids: str, time: str) -> str:
@@ -96,4 +87,4 @@ def withdraw_delays(database: Database, number: int) -> list[StationDelay]:
         ).all()
     if not rows:
         raise DelayNotFoundError(f"no delay {number} is in use; see: heimdall station delays")
-    return sorted((StationDelay(**row._mapping) for row in rows), key=lambda delay: delay.rx_id)
+    return sorted((StationDelay(**row._asdict()) for row in rows), key=lambda delay: delay.rx_id)

@@ -1,10 +1,9 @@
-"""Rows of websdr_stations and known_sources."""
+"""Rows of websdr_stations."""
 
 from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
@@ -12,14 +11,17 @@ from uuid import UUID
 
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.model.receiver_kind import ReceiverKind, kinds_text
+from heimdall_pipelines.model.slugs import is_slug
 from heimdall_pipelines.store.changes import changing
+from heimdall_pipelines.store.columns import insert_sql, listed
 from heimdall_pipelines.store.digest_rows import seal_rows
 from heimdall_pipelines.store.sql import text
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Row
+    from sqlalchemy import Connection
 
     from heimdall_pipelines.store.database import Database
+    from heimdall_pipelines.store.reading import Reading
 
 MAX_RX_ID_CHARACTERS = 63
 MAX_NAME_CHARACTERS = 200
@@ -29,7 +31,6 @@ MAX_RETRIES = 100
 MAX_FREQUENCY_HZ = 1e12  # as in the SigMF schema
 MAX_LEVEL_DBM = 300.0
 _LONGEST_SCHEME = 8
-_SLUG = re.compile(r"[a-z0-9]+([-_][a-z0-9]+)*")
 
 
 class StationError(HeimdallError):
@@ -56,7 +57,7 @@ class Station:
 
     def __post_init__(self) -> None:
         problems = []
-        if not _SLUG.fullmatch(self.rx_id):
+        if not is_slug(self.rx_id):
             problems.append(f"rx_id {self.rx_id!r} is not a slug (a-z, 0-9, single - and _)")
         if not self.name:
             problems.append("name is empty")
@@ -124,83 +125,24 @@ class Station:
             raise StationError(f"station {self.rx_id[:MAX_RX_ID_CHARACTERS]}: " + "; ".join(problems))
 
 
-@dataclass(frozen=True)
-class KnownSource:
-    """A transmitter with known position; WGS84 degrees."""
-
-    name: str
-    frequency_hz: float
-    latitude: float
-    longitude: float
-    altitude_m: float = 0.0
-    power_dbm: float | None = None
-
-    def check_as_new(self) -> None:
-        """Check the numbers of a transmitter that is added now; NaN is refused, too.
-
-        Raises
-        ------
-        StationError
-            A text is too long, or a number is not finite or outside its range.
-        """
-        problems = [
-            f"{what} {value} is outside {low:g}..{high:g}"
-            for what, value, low, high in (
-                ("latitude", self.latitude, -90.0, 90.0),
-                ("longitude", self.longitude, -180.0, 180.0),
-                ("altitude_m", self.altitude_m, -500.0, 100_000.0),
-                ("power_dbm", self.power_dbm, -MAX_LEVEL_DBM, MAX_LEVEL_DBM),
-            )
-            if value is not None and not low <= value <= high
-        ]
-        if not 0 < self.frequency_hz <= MAX_FREQUENCY_HZ:
-            problems.append(f"frequency_hz {self.frequency_hz} is not above 0 and up to {MAX_FREQUENCY_HZ:g}")
-        if not 0 < len(self.name) <= MAX_NAME_CHARACTERS or "\0" in self.name:
-            problems.append(f"name is empty, has a NUL character, or is longer than {MAX_NAME_CHARACTERS} characters")
-        if problems:
-            raise StationError(f"source {self.name[:MAX_NAME_CHARACTERS]}: " + "; ".join(problems))
-
-
-def _insert_sql(table: str, columns: Sequence[str]) -> str:
-    """SQL that inserts a row unless the table has one with the same key, which is its first column."""
-    names, values, key = ", ".join(columns), ", ".join(f":{column}" for column in columns), columns[0]
-    return f"INSERT INTO heimdall.{table} ({names}) VALUES ({values}) ON CONFLICT ({key}) DO NOTHING RETURNING {key}"
-
-
 _STATION_COLUMNS = tuple(field.name for field in fields(Station))
-SOURCE_COLUMNS = tuple(field.name for field in fields(KnownSource))
-_INSERT_STATION = _insert_sql("websdr_stations", _STATION_COLUMNS)
-_INSERT_SOURCE = _insert_sql("known_sources", SOURCE_COLUMNS)
+_INSERT_STATION = f"{insert_sql('websdr_stations', _STATION_COLUMNS)} ON CONFLICT (rx_id) DO NOTHING RETURNING rx_id"
 
 
-def slug(text_: str) -> str:
-    """Convert a name to a slug: lower case, each run of other characters than a-z and 0-9 becomes one ``-``.
-
-    >>> slug("Passo del Giovi")
-    'passo-del-giovi'
-    """
-    return re.sub(r"[^a-z0-9]+", "-", text_.lower()).strip("-")
-
-
-def list_stations(database: Database) -> list[Station]:
+def list_stations(database: Reading) -> list[Station]:
     """All stations, by rx_id."""
-    with database.transaction() as connection:
-        rows = connection.execute(
-            text(f"SELECT {', '.join(_STATION_COLUMNS)} FROM heimdall.websdr_stations ORDER BY rx_id")
-        )
-        return [_station(row) for row in rows]
+    rows = database.read(f"SELECT {listed(_STATION_COLUMNS)} FROM heimdall.websdr_stations ORDER BY rx_id")
+    return [_station(row) for row in rows]
 
 
-def get_station(database: Database, rx_id: str) -> Station:
+def get_station(database: Reading, rx_id: str) -> Station:
     """The station of this slug; a StationError if there is none."""
-    with database.transaction() as connection:
-        row = connection.execute(
-            text(f"SELECT {', '.join(_STATION_COLUMNS)} FROM heimdall.websdr_stations WHERE rx_id = :rx_id"),
-            {"rx_id": rx_id},
-        ).first()
-    if row is None:
-        raise StationError(f"unknown station {rx_id}; see: heimdall station list")
-    return _station(row)
+    found = database.read(
+        f"SELECT {listed(_STATION_COLUMNS)} FROM heimdall.websdr_stations WHERE rx_id = %(rx_id)s", {"rx_id": rx_id}
+    )
+    if not found:
+        raise _unknown(rx_id)
+    return _station(found[0])
 
 
 def add_missing_stations(connection: Connection, stations: Sequence[Station]) -> list[str]:
@@ -249,39 +191,6 @@ def set_station_url(database: Database, rx_id: str, url: str) -> None:
     _set_column(database, rx_id, "url", url)
 
 
-def list_known_sources(database: Database) -> list[KnownSource]:
-    """All transmitters with known position, by name."""
-    with database.transaction() as connection:
-        rows = connection.execute(text(f"SELECT {', '.join(SOURCE_COLUMNS)} FROM heimdall.known_sources ORDER BY name"))
-        return [KnownSource(**row._mapping) for row in rows]
-
-
-def add_missing_known_sources(connection: Connection, sources: Sequence[KnownSource]) -> list[str]:
-    """Add the sources whose name does not exist yet; returns the added names; raises StationError for invalid ones."""
-    added = []
-    for source in sources:
-        source.check_as_new()
-        inserted = connection.execute(text(_INSERT_SOURCE), vars(source)).first()
-        if inserted is not None:
-            added.append(source.name)
-    if added:
-        seal_rows(connection, "known_sources", "name = ANY(:added)", {"added": added})
-    return added
-
-
-def known_source_id(connection: Connection, name: str | None) -> UUID | None:
-    """Primary key of a transmitter, None for None; the StationError for an unknown name lists the known ones."""
-    if name is None:
-        return None
-    found: UUID | None = connection.execute(
-        text("SELECT id FROM heimdall.known_sources WHERE name = :name"), {"name": name}
-    ).scalar()
-    if found is None:
-        known = connection.execute(text("SELECT name FROM heimdall.known_sources ORDER BY name")).scalars()
-        raise StationError(f"unknown source {name}; known are: {', '.join(known) or 'none'}")
-    return found
-
-
 def station_ids(connection: Connection, rx_ids: Sequence[str]) -> dict[str, UUID]:
     """Primary keys of the stations with these rx_ids; unknown ones are left out."""
     rows = connection.execute(
@@ -301,10 +210,14 @@ def _set_column(database: Database, rx_id: str, column: str, value: object) -> N
             of_station | {"value": value},
         ).first()
     if changed is None:
-        raise StationError(f"unknown station {rx_id}; see: heimdall station list")
+        raise _unknown(rx_id)
 
 
-def _station(row: Row[Any]) -> Station:
-    values = dict(row._mapping)
+def _unknown(rx_id: str) -> StationError:
+    return StationError(f"unknown station {rx_id}; see: heimdall station list")
+
+
+def _station(row: Any) -> Station:
+    values = row._asdict()
     values["frequency_ranges_hz"] = tuple((low, high) for low, high in values["frequency_ranges_hz"])
     return Station(**values)

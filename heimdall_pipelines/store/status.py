@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from heimdall_pipelines.store.alerts import IS_OPEN_SQL
 from heimdall_pipelines.store.iq_form import SAMPLE_BYTES, IqForm
 from heimdall_pipelines.store.reading import Reading
+from heimdall_pipelines.store.session_revisions import IS_COMPLETED_SQL
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,7 @@ def count_sessions(database: Reading) -> SessionCounts:
     # A subquery with LIMIT is looked up by index for each session; as NOT EXISTS, PostgreSQL may choose to read
     # all features, those of synthetic samples too.
     (due,) = database.read(
-        "SELECT count(*) AS number FROM heimdall.recording_sessions s"
-        " WHERE s.status = 'completed' AND s.deletion_began_at IS NULL"
+        f"SELECT count(*) AS number FROM heimdall.recording_sessions s WHERE {IS_COMPLETED_SQL}"
         " AND (SELECT 1 FROM heimdall.measurement_features f WHERE f.recording_session_id = s.id"
         " AND f.session_revision = s.revision LIMIT 1) IS NULL"
     )
@@ -68,8 +69,7 @@ def count_open_incidents(database: Reading) -> OpenIncidents:
     """Count checks that fail."""
     rows = database.read(
         "SELECT severity, count(*) AS number, min(raised_at) AS oldest FROM heimdall.alerts"
-        " WHERE kind = 'failed_check' AND recovered_at IS NULL AND closed_at IS NULL"
-        " GROUP BY severity ORDER BY severity"
+        f" WHERE {IS_OPEN_SQL} GROUP BY severity ORDER BY severity"
     )
     oldest = min((row.oldest for row in rows), default=None)
     return OpenIncidents({row.severity: row.number for row in rows}, oldest)

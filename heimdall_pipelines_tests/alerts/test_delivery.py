@@ -11,7 +11,8 @@ from pydantic import SecretStr
 
 from heimdall_pipelines.alerts import delivery
 from heimdall_pipelines.alerts.delivery import AlertUrlError, deliver, destinations, open_service, without_secrets
-from heimdall_pipelines.store.alerts import list_alerts, list_pending, lock_sending, note_evaluations, note_failed_runs
+from heimdall_pipelines.store.alert_deliveries import list_pending, lock_sending
+from heimdall_pipelines.store.alerts import list_alerts, note_evaluations, note_failed_runs
 from heimdall_pipelines_tests.alerts.support import LOG, PASSWORD, START, TIMEOUT_S, TOKEN, evaluation, failed_run
 
 BROKEN = "slack://s3cret-token"

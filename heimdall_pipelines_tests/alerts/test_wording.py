@@ -10,7 +10,8 @@ from heimdall_pipelines.alerts.wording import (
     message_of,
     summary_of,
 )
-from heimdall_pipelines.store.alerts import Alert, PendingAlert
+from heimdall_pipelines.store.alert_deliveries import PendingAlert
+from heimdall_pipelines.store.alerts import Alert
 from heimdall_pipelines_tests.alerts.support import START, evaluation
 
 UI = "https://dagster.example"

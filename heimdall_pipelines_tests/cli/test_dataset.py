@@ -25,7 +25,8 @@ from heimdall_pipelines.defs.partitions import SYNTHETIC_BATCHES, SYNTHETIC_DATA
 from heimdall_pipelines.model.batches import Batch
 from heimdall_pipelines.model.dataset_spec import DatasetSpec
 from heimdall_pipelines.store.batches import list_batches
-from heimdall_pipelines.store.datasets import count_rows, find_dataset, get_dataset, mark_dataset_deleted
+from heimdall_pipelines.store.dataset_samples import count_rows
+from heimdall_pipelines.store.datasets import find_dataset, get_dataset, mark_dataset_deleted
 from heimdall_pipelines.store.objects import ObjectLocation
 from heimdall_pipelines.store.outages import DatabaseUnavailableError
 from heimdall_pipelines_tests.datasets.support import execute, stored_iq

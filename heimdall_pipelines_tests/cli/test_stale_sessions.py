@@ -4,13 +4,13 @@ import pytest
 
 from heimdall_pipelines.sessions.positions import locate_and_store
 from heimdall_pipelines.store.changes import changing
-from heimdall_pipelines.store.positions import read_positions
 from heimdall_pipelines.store.session_inputs import stale_sessions
 from heimdall_pipelines.store.sessions import get_session
 from heimdall_pipelines.store.stale_positions import stale_positions
 from heimdall_pipelines_tests.datasets.support import SEED, add, execute, feature_rows, make, query
 from heimdall_pipelines_tests.sealing import reseal
 from heimdall_pipelines_tests.sessions.support import quiet
+from heimdall_pipelines_tests.stored_positions import read_positions
 
 REPAIR = ("dataset", "repair", "night")
 

@@ -11,7 +11,7 @@ from heimdall_pipelines.learning.baselines import NEAREST_NEIGHBOURS, ROBUST_TDO
 from heimdall_pipelines.rf.geodesy import distance_m
 from heimdall_pipelines.rf.positioning import ECHO_US, Receiver, locate
 from heimdall_pipelines.rf.tdoa import TimeDifference
-from heimdall_pipelines.store.datasets import stream_samples
+from heimdall_pipelines.store.dataset_samples import stream_samples
 from heimdall_pipelines.store.features import mean_of
 from heimdall_pipelines_tests.datasets.support import SEVEN, add, make
 from heimdall_pipelines_tests.older_features import make_older, make_without_bounds

@@ -7,7 +7,7 @@ import pytest
 from heimdall_pipelines.datasets import restoring
 from heimdall_pipelines.datasets.repair import plan_repair, repair_dataset
 from heimdall_pipelines.datasets.workers import Workers
-from heimdall_pipelines.store.dataset_digests import ParametersEditedError
+from heimdall_pipelines.store.committed_parameters import ParametersEditedError
 from heimdall_pipelines.store.datasets import get_dataset
 from heimdall_pipelines_tests.datasets.support import SEED, make, query
 from heimdall_pipelines_tests.integrity import NAME, NUM_SAMPLES, Night, failed, night_of_module

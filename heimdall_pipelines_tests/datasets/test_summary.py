@@ -12,7 +12,8 @@ from heimdall_pipelines.datasets.summary import summarise_dataset
 from heimdall_pipelines.datasets.summary_pictures import summary_pictures
 from heimdall_pipelines.pictures import MAX_PNG_BYTES
 from heimdall_pipelines.rf.receiver_site import ReceiverSite
-from heimdall_pipelines.store.datasets import DatasetNotFoundError, stream_samples
+from heimdall_pipelines.store.dataset_samples import stream_samples
+from heimdall_pipelines.store.datasets import DatasetNotFoundError
 from heimdall_pipelines.store.features import mean_of
 from heimdall_pipelines_tests.datasets.support import SEVEN, add, make, query
 

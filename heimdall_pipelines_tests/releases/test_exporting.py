@@ -29,7 +29,7 @@ from heimdall_pipelines.releases.verifying import verify_export
 from heimdall_pipelines.rf.positioning import Receiver
 from heimdall_pipelines.store.digest_rows import digested_columns
 from heimdall_pipelines.store.digests import counted_columns, digest_of
-from heimdall_pipelines.store.releases import has_time_differences, set_baselines
+from heimdall_pipelines.store.releases import set_baselines
 from heimdall_pipelines_tests.conftest import environment_of
 from heimdall_pipelines_tests.datasets.support import execute, iq_sha256
 from heimdall_pipelines_tests.releases.support import BASELINES, NAME, content
@@ -53,7 +53,7 @@ def test_a_dataset_as_it_stands_has_the_root_of_its_release(exported, tmp_path):
 
 def test_an_export_has_everything_that_the_database_has(exported):
     stores, dataset_id = exported.stores, exported.release.dataset_id
-    (group,) = groups_of_export(exported.folder, has_differences=has_time_differences())
+    (group,) = groups_of_export(exported.folder, has_differences=True)
     bounds = group.samples.select([f"bound_{name}" for name in BOUND_FIELDS]).to_pylist()
     values = list(values_of_tables(group.samples, group.links, group.differences))
     with stores.database.transaction() as connection:

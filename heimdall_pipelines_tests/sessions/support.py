@@ -9,7 +9,7 @@ from heimdall_pipelines.model.position import METHOD, StoredPosition
 from heimdall_pipelines.sessions.extraction import extract_session
 from heimdall_pipelines.sessions.importing import ImportFile, ImportOptions, ImportReport, import_session
 from heimdall_pipelines.stations.network import Network, load_network, sync_network
-from heimdall_pipelines.store.stations import KnownSource
+from heimdall_pipelines.store.known_sources import KnownSource
 from heimdall_pipelines.store.stores import Stores
 from heimdall_pipelines_tests.remembered import Remembered
 

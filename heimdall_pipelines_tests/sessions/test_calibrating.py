@@ -16,7 +16,6 @@ from heimdall_pipelines.sessions.example import SOURCE
 from heimdall_pipelines.sessions.locating import locate_session
 from heimdall_pipelines.sessions.positions import locate_and_store
 from heimdall_pipelines.sessions.session_position import LocateOptions
-from heimdall_pipelines.store.positions import read_positions
 from heimdall_pipelines.store.sessions import get_session
 from heimdall_pipelines.store.station_delays import (
     DelayNotFoundError,
@@ -27,6 +26,7 @@ from heimdall_pipelines.store.station_delays import (
 )
 from heimdall_pipelines_tests.sessions.support import import_files, quiet
 from heimdall_pipelines_tests.sessions.test_positions import arrivals_us, seven_stations
+from heimdall_pipelines_tests.stored_positions import read_positions
 
 RECORDINGS = os.environ.get("HEIMDALL_TEST_RECORDINGS")
 SHIFT_NS = 30_000  # of one station's clock

@@ -14,9 +14,9 @@ from heimdall_pipelines.sessions.extraction import extract_session
 from heimdall_pipelines.sessions.importing import ImportFile
 from heimdall_pipelines.sessions.pictures import MAX_PNG_BYTES, spectrogram_png
 from heimdall_pipelines.stations.network import load_network
-from heimdall_pipelines.store.features import read_session_rows, stations_in_session
 from heimdall_pipelines.store.measurements import list_recordings
 from heimdall_pipelines.store.objects import ObjectLocation
+from heimdall_pipelines.store.session_features import read_session_rows, stations_in_session
 from heimdall_pipelines.store.sessions import SessionNotFoundError
 from heimdall_pipelines_tests.sessions.support import RATE_HZ, import_files, noise, npy_files, npy_options, quiet
 

@@ -18,10 +18,11 @@ from heimdall_pipelines.sessions.extraction import extract_session
 from heimdall_pipelines.sessions.positions import locate_and_store
 from heimdall_pipelines.sessions.validation import validate_session
 from heimdall_pipelines.stations.network import Network, load_network, sync_network
-from heimdall_pipelines.store.positions import read_positions, replace_positions
+from heimdall_pipelines.store.positions import replace_positions
 from heimdall_pipelines.store.session_revisions import SessionRevision
 from heimdall_pipelines.store.sessions import get_session
 from heimdall_pipelines_tests.sessions.support import import_files, noise, npy_files, quiet, unlocated_rows
+from heimdall_pipelines_tests.stored_positions import read_positions
 
 SEVEN = tuple(
     Receiver(x.rx_id, x.latitude, x.longitude, x.altitude_m) for x in load_network().stations if x.antenna_height_m

@@ -15,8 +15,12 @@ from heimdall_pipelines.sessions.validation import validate_session
 from heimdall_pipelines.store.measurements import list_recordings
 from heimdall_pipelines.store.objects import ObjectLocation
 from heimdall_pipelines.store.session_deletion import begin_deletion
-from heimdall_pipelines.store.session_health import SessionChangedError
-from heimdall_pipelines.store.sessions import SessionBeingDeletedError, SessionNotFoundError, get_session
+from heimdall_pipelines.store.sessions import (
+    SessionBeingDeletedError,
+    SessionChangedError,
+    SessionNotFoundError,
+    get_session,
+)
 from heimdall_pipelines_tests.older_features import make_older
 from heimdall_pipelines_tests.sealing import reseal
 from heimdall_pipelines_tests.sessions.support import quiet

@@ -1,16 +1,16 @@
 import pytest
 from sqlalchemy import text
 
+from heimdall_pipelines.model.slugs import slug
 from heimdall_pipelines.stations.network import NetworkFileError, load_network, sync_network
+from heimdall_pipelines.store.known_sources import list_known_sources
 from heimdall_pipelines.store.stations import (
     Station,
     StationError,
     add_station,
-    list_known_sources,
     list_stations,
     set_station_active,
     set_station_url,
-    slug,
 )
 
 

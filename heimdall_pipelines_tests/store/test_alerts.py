@@ -7,14 +7,11 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
+from heimdall_pipelines.store.alert_deliveries import list_pending, lock_sending, mark_failed, mark_sent
 from heimdall_pipelines.store.alerts import (
     close_alerts_of_deleted,
     known_failed_runs,
     list_alerts,
-    list_pending,
-    lock_sending,
-    mark_failed,
-    mark_sent,
     note_evaluations,
     note_failed_runs,
 )

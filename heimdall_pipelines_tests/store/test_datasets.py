@@ -9,23 +9,20 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from heimdall_pipelines.model.row_metadata import IqMetadata, SampleExtraction
 from heimdall_pipelines.rf.feature_registry import FEATURE_NAMES
 from heimdall_pipelines.store.batches import commit_batch, committed_sample_idxs, list_batches, note_stopped_batch
+from heimdall_pipelines.store.dataset_samples import DatasetCounts, count_rows, stream_samples
 from heimdall_pipelines.store.dataset_snapshot import StoredIq
 from heimdall_pipelines.store.datasets import (
-    DatasetCounts,
     DatasetExistsError,
     DatasetNotFoundError,
-    IqSampleRow,
-    count_rows,
     delete_dataset_rows,
     find_dataset,
     get_dataset,
     list_datasets,
     raise_target,
-    stream_samples,
 )
 from heimdall_pipelines.store.features import ReceiverFeatures
 from heimdall_pipelines.store.iq_form import IqForm
-from heimdall_pipelines.store.sample_rows import SampleFeatureRow, feature_row_json, iq_row_json
+from heimdall_pipelines.store.sample_rows import IqSampleRow, SampleFeatureRow, feature_row_json, iq_row_json
 from heimdall_pipelines_tests.datasets.support import (
     SEVEN,
     add,

@@ -8,26 +8,21 @@ from heimdall_pipelines.datasets.generating import MAX_ATTEMPTS
 from heimdall_pipelines.sessions.extraction import extract_session
 from heimdall_pipelines.store.batches import note_stopped_batch, recount
 from heimdall_pipelines.store.changes import acting, list_changes
-from heimdall_pipelines.store.database import Database
-from heimdall_pipelines.store.dataset_digests import (
+from heimdall_pipelines.store.committed_parameters import (
     ParametersEditedError,
     parameters_state,
     require_parameters_as_created,
     restore_parameters,
 )
+from heimdall_pipelines.store.database import Database
 from heimdall_pipelines.store.datasets import get_dataset, mark_dataset_deleted
 from heimdall_pipelines.store.digest_filling import fill_digests
 from heimdall_pipelines.store.digest_rows import read_digested
 from heimdall_pipelines.store.digests import DIGESTED_TABLES, Edit, edit_of, row_digest
+from heimdall_pipelines.store.known_sources import KnownSource, add_missing_known_sources
 from heimdall_pipelines.store.migrate import _migrations, migrate
 from heimdall_pipelines.store.session_deletion import begin_deletion
-from heimdall_pipelines.store.stations import (
-    KnownSource,
-    Station,
-    add_missing_known_sources,
-    add_station,
-    set_station_active,
-)
+from heimdall_pipelines.store.stations import Station, add_station, set_station_active
 from heimdall_pipelines_tests.datasets.support import add, expand, make
 from heimdall_pipelines_tests.sessions.support import import_files, quiet
 

@@ -9,12 +9,12 @@ from sqlalchemy import make_url, text
 
 from heimdall_pipelines.settings import load_settings
 from heimdall_pipelines.store.database import Database
-from heimdall_pipelines.store.features import SessionFeatureWriter, StationMetrics
 from heimdall_pipelines.store.measurements import StationRecording, list_recordings
 from heimdall_pipelines.store.migrate import migrate
 from heimdall_pipelines.store.objects import ObjectLocation
 from heimdall_pipelines.store.session_completion import complete_session
 from heimdall_pipelines.store.session_deletion import delete_session_rows
+from heimdall_pipelines.store.session_features import SessionFeatureWriter, StationMetrics
 from heimdall_pipelines.store.session_import import ImportedSession, begin_import
 from heimdall_pipelines.store.session_revisions import SessionRevision
 from heimdall_pipelines.store.stations import Station
