@@ -52,6 +52,18 @@ class Encoding:
     zero: float = 0.0
     full_scale: float = 1.0
 
+    @classmethod
+    def of(cls, component: str) -> "Encoding":
+        """Encode in a type's whole range: integers have its full scale, unsigned ones their zero in the middle.
+
+        >>> Encoding.of("<u1")
+        Encoding(component='<u1', zero=127.5, full_scale=127.5)
+        """
+        kind, half_range = component[-2], 2.0 ** (8 * int(component[-1]) - 1)
+        if kind == "u":
+            return cls(component, half_range - 0.5, half_range - 0.5)
+        return cls(component, 0.0, half_range) if kind == "i" else cls(component)
+
     @property
     def is_integer(self) -> bool:
         """True if the stored numbers are integers: their scale to power is then unknown."""
@@ -84,9 +96,10 @@ class Encoding:
         return values.view(np.complex64)
 
 
-CF32_LE = Encoding("<f4")
-CI16_LE = Encoding("<i2", 0.0, 32768.0)
-CU8 = Encoding("u1", 127.5, 127.5)
+CF32_LE = Encoding.of("<f4")
+CI16_LE = Encoding.of("<i2")
+# Numbers of samples by SigMF's names, which headerless files have too; both add the byte order.
+COMPONENTS = {"cf64": "f8", "cf32": "f4", "ci32": "i4", "ci16": "i2", "cu16": "u2", "ci8": "i1", "cu8": "u1"}
 
 
 @contextmanager

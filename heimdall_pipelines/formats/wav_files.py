@@ -18,8 +18,8 @@ from heimdall_pipelines.formats.iq_recording import GivenValues, IqRecording, re
 from heimdall_pipelines.formats.kiwi_wav import open_kiwi_wav
 from heimdall_pipelines.formats.recording_names import NamedValues, values_in_name
 from heimdall_pipelines.formats.samples import (
+    CF32_LE,
     CI16_LE,
-    CU8,
     Encoding,
     RecordingFormatError,
     SampleLayout,
@@ -33,13 +33,13 @@ _MAX_SMALL_CHUNK_BYTES = 1 << 16
 _OPEN_ENDED = (0, 0xFFFFFFFF)  # lengths that a recorder writes before the length is known
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 _ENCODINGS: dict[tuple[int, int, int], tuple[str, Encoding]] = {  # coding, bits, bytes of a number
-    (_PCM, 8, 1): ("cu8", CU8),
+    (_PCM, 8, 1): ("cu8", Encoding.of("<u1")),
     (_PCM, 16, 2): ("ci16", CI16_LE),
-    (_PCM, 24, 3): ("ci24", Encoding("<i3", 0.0, 2.0**23)),
-    (_PCM, 24, 4): ("ci32", Encoding("<i4", 0.0, 2.0**31)),
-    (_PCM, 32, 4): ("ci32", Encoding("<i4", 0.0, 2.0**31)),
-    (_FLOAT, 32, 4): ("cf32", Encoding("<f4")),
-    (_FLOAT, 64, 8): ("cf64", Encoding("<f8")),
+    (_PCM, 24, 3): ("ci24", Encoding.of("<i3")),
+    (_PCM, 24, 4): ("ci32", Encoding.of("<i4")),
+    (_PCM, 32, 4): ("ci32", Encoding.of("<i4")),
+    (_FLOAT, 32, 4): ("cf32", CF32_LE),
+    (_FLOAT, 64, 8): ("cf64", Encoding.of("<f8")),
 }
 _CODINGS = {2: "ADPCM", 6: "A-law", 7: "u-law", 0x11: "IMA ADPCM", 0x31: "GSM", 0x50: "MPEG", 0x55: "MP3"}
 _AUDIO_NAME = re.compile(r"(?:.*[_ ])?AF(?:[_ ].*)?|audio_.*", re.IGNORECASE)
