@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from heimdall_pipelines.errors import HeimdallError
 
+RETRY_AFTER_S = 60.0  # a receiver that refused is asked again at most once a minute
+
 
 class ReceiverError(HeimdallError):
     """A receiver cannot be recorded: unreachable, refusing, or violating the protocol; names it and the reason.
