@@ -131,6 +131,8 @@ def _scan(file: BinaryIO, path: Path) -> _Chunks:
         elif name == b"data":
             if chunks.encoding is None:
                 raise RecordingFormatError(path, "has a data chunk before its fmt chunk", begin)
+            if chunks.data_offset is not None:
+                raise RecordingFormatError(path, "has several data chunks: one is expected", begin)
             declared = long_bytes if length == 0xFFFFFFFF and long_bytes is not None else length
             length = _data_bytes(chunks, file, begin, declared, size)
             chunks.data_offset, chunks.data_bytes = begin, length
@@ -232,7 +234,7 @@ def _auxi_values(auxi: bytes) -> tuple[float | None, int | None]:
     """Centre frequency and start time of an auxi chunk, None where it has none."""
     xml = _auxi_text(auxi)
     if xml is not None:
-        frequency = re.search(r'RadioCenterFreq="([0-9.]+)"', xml)
+        frequency = re.search(r'RadioCenterFreq="([0-9]+(?:\.[0-9]*)?)"', xml)
         time = re.search(r'CurrentTimeUTC="([0-9]{2})-([0-9]{2})-([0-9]{4}) ([0-9]{2}):([0-9]{2}):([0-9]{2})"', xml)
         start_ns = None
         if time is not None:
