@@ -127,12 +127,20 @@ def _json(path: Path, content: bytes | None) -> dict[str, Any]:
     if len(content) > MAX_META_BYTES:
         raise RecordingFormatError(path, f"has more than {MAX_META_BYTES} bytes, too long for metadata")
     try:
-        meta = json.loads(content.removeprefix(b"\xef\xbb\xbf"), parse_constant=_refuse_constant)
+        meta = json.loads(
+            content.removeprefix(b"\xef\xbb\xbf"), parse_float=_float_or_text, parse_constant=_refuse_constant
+        )
     except (ValueError, RecursionError) as error:
         raise RecordingFormatError(path, f"is not JSON: {error}") from error
     if not isinstance(meta, dict):
         raise RecordingFormatError(path, "violates the SigMF schema: is not a JSON object")
     return meta
+
+
+def _float_or_text(text: str) -> float | str:
+    """A number; one that is too large for a float stays text, since JSON could not hold it when it is written again."""
+    number = float(text)
+    return number if math.isfinite(number) else text
 
 
 def _refuse_constant(name: str) -> float:
