@@ -1,13 +1,20 @@
 """Samples that lie in a file in another order than I, Q, I, Q."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from heimdall_pipelines.formats.samples import COMPONENTS, Encoding, RecordingFormatError, open_file, pieces
+from heimdall_pipelines.formats.samples import (
+    COMPONENTS,
+    Encoding,
+    RecordingFormatError,
+    check_finite,
+    open_file,
+    pieces,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,14 +44,9 @@ class PlanarLayout:
                 yield block
 
 
-def check_finite(path: Path, block: NDArray[np.complex64], first: int) -> None:
-    """Refuse a block that holds NaN or infinity; `first` is its first sample's number."""
-    finite = np.isfinite(block)
-    if not finite.all():
-        at = int(np.argmin(finite))
-        raise RecordingFormatError(
-            path, f"sample {first + at} is {block[at]}: samples must be finite complex64 numbers"
-        )
+def long_axes(shape: Sequence[int]) -> tuple[int, ...]:
+    """Lengths of the axes that are longer than 1."""
+    return tuple(length for length in shape if length != 1)
 
 
 def encoding_of_dtype(dtype: np.dtype[np.generic]) -> Encoding | None:

@@ -19,7 +19,7 @@ from heimdall_pipelines.formats.gnss_clock import (
 )
 from heimdall_pipelines.formats.iq_recording import GivenValues, IqRecording, ResolvedValues, resolve_values
 from heimdall_pipelines.formats.kiwi_chunks import BLOCK, BLOCK_SAMPLES, STAMP, scan_chunks
-from heimdall_pipelines.formats.recording_names import values_in_name
+from heimdall_pipelines.formats.recording_names import NOTHING_NAMED, values_in_name
 from heimdall_pipelines.formats.samples import CI16_LE, RecordingFormatError, SampleLayout, open_file
 from heimdall_pipelines.formats.utc import iso_from_unix_ns
 
@@ -50,9 +50,9 @@ def open_kiwi_wav(path: Path, given: GivenValues) -> IqRecording:
     """
     with open_file(path) as file:
         chunks = scan_chunks(file, path)
-    named = values_in_name(path)
-    in_file = GivenValues(chunks.nominal_rate_hz) if named is None else named.given_values
-    values = resolve_values(path, given, replace(in_file, sample_rate_hz=float(chunks.nominal_rate_hz)))
+    named = values_in_name(path) or NOTHING_NAMED
+    in_file = replace(named.given_values, sample_rate_hz=float(chunks.nominal_rate_hz))
+    values = resolve_values(path, given, in_file)
     offsets = np.frombuffer(chunks.data_offsets, np.int64)
     lengths = np.frombuffer(chunks.data_bytes, np.int64) // CI16_LE.sample_bytes
     stamps = np.frombuffer(chunks.stamps, STAMP)
@@ -78,7 +78,7 @@ def open_kiwi_wav(path: Path, given: GivenValues) -> IqRecording:
         # A rate that contradicts the stamps, however little, shifts the time of every later sample.
         time_source=values.time_source if fit is None else "given" if is_rate_given else "gnss",
         time_uncertainty_ns=None if fit is None or is_rate_given else fit.residual_rms_ns,
-        receiver_name=None if named is None else named.receiver_name,
+        receiver_name=named.receiver_name,
         encoding="ci16",
         notes=tuple(chunks.notes),
         layout=layout,

@@ -16,7 +16,7 @@ import numpy as np
 
 from heimdall_pipelines.formats.iq_recording import GivenValues, IqRecording, resolve_values
 from heimdall_pipelines.formats.kiwi_wav import open_kiwi_wav
-from heimdall_pipelines.formats.recording_names import NamedValues, values_in_name
+from heimdall_pipelines.formats.recording_names import NOTHING_NAMED, NamedValues, values_in_name
 from heimdall_pipelines.formats.samples import (
     CF32_LE,
     CI16_LE,
@@ -90,17 +90,16 @@ def open_wav(path: Path, given: GivenValues) -> IqRecording:
         chunks.notes.append(f"ends within a sample: the last {rest} bytes are left out")
     layout = SampleLayout.contiguous(path, chunks.encoding, chunks.data_offset, num_samples)
     _refuse_audio(path, layout)
-    named = values_in_name(path)
+    named = values_in_name(path) or NOTHING_NAMED
     in_file, notes = _values_in_file(chunks, named)
-    values = resolve_values(path, given, in_file)
     return IqRecording(
         path=path,
         format="wav",
         encoding=chunks.encoding_name,
-        receiver_name=named.receiver_name if named else None,
+        receiver_name=named.receiver_name,
         notes=tuple(chunks.notes + notes),
         layout=layout,
-        **vars(values),
+        **vars(resolve_values(path, given, in_file)),
     )
 
 
@@ -207,17 +206,15 @@ def _refuse_audio(path: Path, layout: SampleLayout) -> None:
         raise RecordingFormatError(path, "is not an IQ recording: both channels are the same (audio written as stereo)")
 
 
-def _values_in_file(chunks: _Chunks, named: NamedValues | None) -> tuple[GivenValues, list[str]]:
+def _values_in_file(chunks: _Chunks, named: NamedValues) -> tuple[GivenValues, list[str]]:
     """The auxi chunk's values before those of the name, which has no fractions of a second."""
-    name_values = named.given_values if named else GivenValues()
     auxi_hz, auxi_ns = _auxi_values(chunks.auxi)
-    notes = list(named.notes) if named and auxi_ns is None else []
-    name_ns = name_values.start_time_unix_ns
+    notes = list(named.notes) if auxi_ns is None else []
+    name_hz, name_ns = named.given_values.frequency_hz, named.given_values.start_time_unix_ns
     if auxi_ns is not None and name_ns is not None and abs(auxi_ns - name_ns) > _MAX_TIME_DIFFERENCE_NS:
         notes.append(
             f"its auxi chunk and its name have different times, {(auxi_ns - name_ns) / 1e9:+.3f} s: the chunk's is used"
         )
-    name_hz = name_values.frequency_hz
     if auxi_hz is not None and name_hz is not None and abs(auxi_hz - name_hz) > 1_000.0:
         notes.append(f"its auxi chunk has {auxi_hz:.12g} Hz, its name {name_hz:.12g} Hz: the chunk's is used")
     return (
