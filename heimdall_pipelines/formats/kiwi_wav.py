@@ -8,20 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heimdall_pipelines.formats.gnss_clock import (
-    GPS_EPOCH_UNIX_S,
     WEEK_S,
     ClockError,
     ClockFit,
     GnssStamps,
     fit_extrapolated_stamps,
     fit_gnss_clock,
-    gps_minus_utc_s,
+    gps_ns_of,
 )
 from heimdall_pipelines.formats.iq_recording import GivenValues, IqRecording, ResolvedValues, resolve_values
 from heimdall_pipelines.formats.kiwi_chunks import BLOCK, BLOCK_SAMPLES, STAMP, scan_chunks
 from heimdall_pipelines.formats.recording_names import NOTHING_NAMED, values_in_name
-from heimdall_pipelines.formats.samples import CI16_LE, RecordingFormatError, SampleLayout, open_file
-from heimdall_pipelines.formats.utc import iso_from_unix_ns
+from heimdall_pipelines.formats.samples import CI16_LE, RecordingFormatError, SampleLayout, int16_of, open_file
+from heimdall_pipelines.formats.utc import NS_PER_S, iso_from_unix_ns
 
 _LEAD_BLOCKS = 2  # the first stamps of a stream are left over from the stream before
 
@@ -151,18 +150,16 @@ def write_kiwi_wav(
     blocks["data"], blocks["data_bytes"] = b"data", 4 * BLOCK_SAMPLES
 
     stored = np.zeros((num_blocks - _LEAD_BLOCKS) * 2 * BLOCK_SAMPLES, np.int16)
-    stored[: parts.size] = np.clip(np.rint(parts * np.float32(32768.0)), -32768, 32767)
+    stored[: parts.size] = int16_of(parts)
     blocks["iq"][_LEAD_BLOCKS:] = stored.reshape(-1, 2 * BLOCK_SAMPLES)
     unused_bytes = 2 * (stored.size - parts.size)
     blocks["data_bytes"][-1] -= unused_bytes
 
     since_start_s = (np.arange(num_blocks) - _LEAD_BLOCKS) * (BLOCK_SAMPLES / true_sample_rate_hz)
-    leap_s = gps_minus_utc_s(start_time_unix_ns // 1_000_000_000)
-    gps_start_ns = start_time_unix_ns + (leap_s - GPS_EPOCH_UNIX_S) * 1_000_000_000
-    gps_ns = gps_start_ns % (WEEK_S * 1_000_000_000) + np.rint(since_start_s * 1e9).astype(np.int64)
-    gps_ns[0] -= 300_000_000_000  # left over from an earlier stream
-    blocks["stamp"]["second"] = gps_ns // 1_000_000_000 % WEEK_S
-    blocks["stamp"]["nanosecond"] = gps_ns % 1_000_000_000
+    gps_ns = gps_ns_of(start_time_unix_ns) % (WEEK_S * NS_PER_S) + np.rint(since_start_s * 1e9).astype(np.int64)
+    gps_ns[0] -= 300 * NS_PER_S  # left over from an earlier stream
+    blocks["stamp"]["second"] = gps_ns // NS_PER_S % WEEK_S
+    blocks["stamp"]["nanosecond"] = gps_ns % NS_PER_S
     since_fix_s = (since_start_s + fix_interval_s / 2) % fix_interval_s
     blocks["stamp"]["age_s"] = np.floor(since_fix_s + 0.5)
 

@@ -102,6 +102,11 @@ CI16_LE = Encoding.of("<i2")
 COMPONENTS = {"cf64": "f8", "cf32": "f4", "ci32": "i4", "ci16": "i2", "cu16": "u2", "ci8": "i1", "cu8": "u1"}
 
 
+def int16_of(parts: NDArray[np.floating]) -> NDArray[np.int16]:
+    """Round real numbers of full scale 1 to integers of `CI16_LE`, clipped to their range."""
+    return np.asarray(np.clip(np.rint(parts * np.float32(CI16_LE.full_scale)), -32_768, 32_767), np.int16)
+
+
 @contextmanager
 def open_file(path: Path) -> Iterator[BufferedReader]:
     """Open a regular file for reading; a missing, special or unreadable one is a RecordingFormatError."""

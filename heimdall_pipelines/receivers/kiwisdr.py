@@ -13,7 +13,6 @@ import numpy as np
 
 from heimdall_pipelines.formats.gnss_clock import NO_FIX_AGE
 from heimdall_pipelines.formats.kiwi_stream import (
-    FULL_SCALE,
     MAX_MESSAGE_BYTES,
     MESSAGE_TAG,
     SEQUENCE_MODULUS,
@@ -23,6 +22,8 @@ from heimdall_pipelines.formats.kiwi_stream import (
     parse_message,
     parse_sound,
 )
+from heimdall_pipelines.formats.samples import CI16_LE
+from heimdall_pipelines.formats.stamp_diagnosis import FROZEN_STAMPS, NO_STAMPS
 from heimdall_pipelines.receivers.addresses import receiver_url, shown
 from heimdall_pipelines.receivers.kiwi_refusals import refusal, refusal_of_status
 from heimdall_pipelines.receivers.pace import Pace
@@ -51,7 +52,7 @@ _RATES_HZ = (1_000.0, 100_000.0)
 # receivers that read it as a floating-point number keep it exact.
 _CONNECTION_IDS = range(1 << 33, 1 << 53)
 # A KiwiSDR sends this instead of a frequency that its owner has masked, without any flag.
-_MASKED_SAMPLE = np.complex64((1 + 1j) / FULL_SCALE)
+_MASKED_SAMPLE = np.complex64((1 + 1j) / CI16_LE.full_scale)
 _MASKED_FRAMES = 8
 _NO_CLOCK = "its owner has switched its time stamps off"
 
@@ -67,12 +68,12 @@ class KiwiSdr:
 
     Parameters
     ----------
-    limits : WaitLimits, optional
+    limits : WaitLimits
         Timeouts.
     """
 
-    def __init__(self, limits: WaitLimits | None = None) -> None:
-        self._limits = limits or WaitLimits()
+    def __init__(self, limits: WaitLimits) -> None:
+        self._limits = limits
 
     @asynccontextmanager
     async def stream(self, address: ReceiverAddress, tuning: Tuning) -> AsyncIterator["KiwiStream"]:
@@ -134,9 +135,9 @@ class KiwiSdr:
                 await connection.sound()
             first, second = await connection.sound(), await connection.sound()
         if not first.has_stamp:
-            return None, "it sends no time stamps"
+            return None, NO_STAMPS
         if (first.gps_second, first.gps_nanosecond) == (second.gps_second, second.gps_nanosecond):
-            return None, "its time stamps never change: its owner has switched them off"
+            return None, FROZEN_STAMPS
         return None if second.fix_age_s == NO_FIX_AGE else float(second.fix_age_s), None
 
     @asynccontextmanager
@@ -151,7 +152,7 @@ class KiwiSdr:
 class KiwiStream:
     """A running stream of a KiwiSDR; see `heimdall_pipelines.receivers.stream.IqStream`."""
 
-    quantisation_step: float | None = 1 / FULL_SCALE
+    quantisation_step: float | None = 1 / CI16_LE.full_scale
 
     def __init__(self, connection: "_Connection", pace: Pace, limits: WaitLimits, applied: AppliedTuning) -> None:
         self.nominal_rate_hz = connection.rate_hz

@@ -59,12 +59,12 @@ class OpenWebRx:
 
     Parameters
     ----------
-    limits : WaitLimits, optional
+    limits : WaitLimits
         Timeouts.
     """
 
-    def __init__(self, limits: WaitLimits | None = None) -> None:
-        self._limits = limits or WaitLimits()
+    def __init__(self, limits: WaitLimits) -> None:
+        self._limits = limits
 
     @asynccontextmanager
     async def stream(self, address: ReceiverAddress, tuning: Tuning) -> AsyncIterator["OpenWebRxStream"]:
