@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from urllib.parse import unquote
 
-from aiohttp import WSCloseCode, WSMsgType, web
+from aiohttp import WSMsgType, web
 
 from heimdall_pipelines.formats.gnss_clock import NO_FIX_AGE
-from heimdall_pipelines.formats.kiwi_stream import write_message, write_sound
+from heimdall_pipelines.formats.kiwi_stream import write_audio, write_message, write_sound
 from heimdall_pipelines.model.receiver_kind import ReceiverKind
 from heimdall_pipelines.receivers.signal_sources import SentBlock, SignalSource
 from heimdall_pipelines.receivers.simulated_audio import STEREO_MODES, AudioEncoder, known_mode
-from heimdall_pipelines.receivers.simulated_base import NO_FAULTS, Faults, SimulatedBase
+from heimdall_pipelines.receivers.simulated_base import NO_FAULTS, Faults, SimulatedReceiver, end_stream, sending
 from heimdall_pipelines.receivers.stream import GnssStamp
 
 RECEIVED_HZ = 30_000_000
@@ -28,7 +28,7 @@ _MODE = re.compile(
 )
 _GAIN = re.compile(r"SET agc=([01]) hang=\S+ thresh=\S+ slope=\S+ decay=\S+ manGain=(-?[0-9]+)")
 _LOGIN = re.compile(r"SET auth t=kiwi p=(\S*)(?: ipl=(\S*))?")
-_CLOSE_CODE = WSCloseCode.OK.to_bytes(2, "big")
+_SOFTWARE = "KiwiSDR_v1.813_simulated"
 _WIDE_RATE_HZ = 15_000.0  # rates above are those of the 20.25 kHz mode
 
 
@@ -42,7 +42,7 @@ class SimulatedClock(StrEnum):
     JUMPS = "jumps"  # the seconds change by JUMP_S in the middle
 
 
-class SimulatedKiwiSdr(SimulatedBase):
+class SimulatedKiwiSdr(SimulatedReceiver):
     """A simulated KiwiSDR: sound in its modes, its status page, and camping on a stream that is there.
 
     Parameters
@@ -108,30 +108,33 @@ class SimulatedKiwiSdr(SimulatedBase):
         self._time_limit_password = time_limit_password
         self._channels: dict[int, _Channel] = {}
 
-    def application(self) -> web.Application:
-        """Make the server's application."""
-        application = web.Application()
-        application.router.add_get("/status", self._status)
-        for prefix in ("", "/kiwi", "/ws/kiwi", "/no_wf", "/ws/no_wf"):
-            application.router.add_get(prefix + r"/{id:[0-9]+}/SND", self._sound)
-        return application
+    def _routes(self) -> list[web.RouteDef]:
+        prefixes = ("", "/kiwi", "/ws/kiwi", "/no_wf", "/ws/no_wf")
+        sound = [web.get(prefix + r"/{id:[0-9]+}/SND", self._sound) for prefix in prefixes]
+        return [web.get("/status", self._status_page), *sound]
+
+    async def _status_page(self, request: web.Request) -> web.StreamResponse:  # noqa: ARG002
+        return web.Response(text="".join(f"{key}={value}\n" for key, value in self.status_lines().items()))
 
     def status_lines(self) -> dict[str, object]:
         """Content of the status page."""
-        lines = super().status_lines()
-        lines["users_max"] = self._num_open
-        lines["users"] = min(self.num_users, self._num_open)
+        lines: dict[str, object] = {
+            "status": "active",
+            "offline": "no",
+            "name": "simulated",
+            "users": min(self.num_users, self._num_open),
+            "users_max": self._num_open,
+            "gps_good": 8,
+            "sw_version": _SOFTWARE,
+            "tdoa_ch": -1 if self._clock is SimulatedClock.FROZEN else self._max_users,
+        }
         if self._num_open == 0:
             lines["auth"] = "password"
-        lines["tdoa_ch"] = -1 if self._clock is SimulatedClock.FROZEN else self._max_users
         if self._max_programs is not None:
             lines["ext_api"] = self._max_programs
         return lines
 
     async def _sound(self, request: web.Request) -> web.StreamResponse:
-        fault = await self._fault()
-        if fault is not None:
-            return fault
         websocket = web.WebSocketResponse(timeout=1.0)
         await websocket.prepare(request)
         connection_id = request.match_info["id"]
@@ -203,17 +206,10 @@ class SimulatedKiwiSdr(SimulatedBase):
             if command is None:
                 return
             channel.take(command)
-        sending = asyncio.create_task(self._send_sound(request, websocket, channel))
-        try:
+        async with sending(self._send_sound(request, websocket, channel)):
             with contextlib.suppress(TimeoutError):
                 while (command := await self._command(websocket, self._keepalive_s)) is not None:
                     channel.take(command)
-        finally:
-            sending.cancel()
-            await asyncio.wait([sending])
-        if not sending.cancelled():
-            with contextlib.suppress(OSError):  # the client has left
-                sending.result()
 
     def _audio_rate(self) -> str:
         return "20250" if self._signal_source.rate_hz() > _WIDE_RATE_HZ else "12000"
@@ -235,9 +231,7 @@ class SimulatedKiwiSdr(SimulatedBase):
                 return
             await websocket.send_bytes(frame)
             channel.pass_on(frame)
-        # Not close(): with a concurrent receive() it closes the connection at once; a keepalive of the client then
-        # resets the connection, and the client loses unread samples. `_serve_client` waits for the client to leave.
-        await websocket.send_frame(_CLOSE_CODE, WSMsgType.CLOSE)
+        await end_stream(websocket)
 
     async def _frames(self, channel: "_Channel") -> AsyncIterator[tuple[int, bytes]]:
         sequence = 0
@@ -255,7 +249,15 @@ class SimulatedKiwiSdr(SimulatedBase):
                 sequence += 1
                 continue
             for audio in channel.audio.frames(block.stored, channel.mode, is_compressed=channel.is_compressed):
-                yield number, audio.frame(sequence, block.level_dbfs, little_endian=channel.is_little_endian)
+                yield (
+                    number,
+                    write_audio(
+                        audio,
+                        sequence=sequence,
+                        s_meter_dbm=block.level_dbfs,
+                        little_endian=channel.is_little_endian,
+                    ),
+                )
                 sequence += 1
 
     def _iq_frame(self, number: int, sequence: int, block: SentBlock, channel: "_Channel") -> bytes:
