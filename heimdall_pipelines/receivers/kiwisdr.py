@@ -194,7 +194,7 @@ class KiwiStream:
                 stamp=_stamp(frame) if self.applied.clock_problem is None else None,
                 adc_overflow=frame.adc_overflow,
                 num_lost_before=num_lost,
-                level_dbm=frame.s_meter_dbm,
+                level_db=frame.s_meter_dbm,
             )
 
 

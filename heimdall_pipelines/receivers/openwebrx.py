@@ -135,7 +135,7 @@ class OpenWebRxStream:
         while True:
             if iq.size:
                 self._pace.count(iq.size)
-                yield IqBlock(iq, level_dbm=self._connection.take_level_dbfs())
+                yield IqBlock(iq, level_db=self._connection.take_level_dbfs())
             if self._pace.num_missing <= 0:
                 return
             async with self._pace.waiting():
