@@ -16,6 +16,7 @@ import numpy as np
 from heimdall_pipelines.formats.samples import CI16_LE, RecordingFormatError, file_size
 
 BLOCK_SAMPLES = 512
+STALE_BLOCKS = 2  # the first ones of a stream hold samples and stamps of the stream before
 _RIFF_HEADER_BYTES = 12
 _MAX_CHUNKS = 1 << 23  # two days of blocks
 _MAX_FOREIGN_CHUNKS = 100  # a WAV has a few; thousands are zeros or noise misread as chunks

@@ -17,12 +17,10 @@ from heimdall_pipelines.formats.gnss_clock import (
     gps_ns_of,
 )
 from heimdall_pipelines.formats.iq_recording import GivenValues, IqRecording, ResolvedValues, resolve_values
-from heimdall_pipelines.formats.kiwi_chunks import BLOCK, BLOCK_SAMPLES, STAMP, scan_chunks
+from heimdall_pipelines.formats.kiwi_chunks import BLOCK, BLOCK_SAMPLES, STALE_BLOCKS, STAMP, scan_chunks
 from heimdall_pipelines.formats.recording_names import NOTHING_NAMED, values_in_name
 from heimdall_pipelines.formats.samples import CI16_LE, RecordingFormatError, SampleLayout, int16_of, open_file
 from heimdall_pipelines.formats.utc import NS_PER_S, iso_from_unix_ns
-
-_LEAD_BLOCKS = 2  # the first stamps of a stream are left over from the stream before
 
 
 def kiwi_wav_name(start_time_unix_ns: int, frequency_hz: float, receiver_name: str) -> str:
@@ -55,19 +53,19 @@ def open_kiwi_wav(path: Path, given: GivenValues) -> IqRecording:
     offsets = np.frombuffer(chunks.data_offsets, np.int64)
     lengths = np.frombuffer(chunks.data_bytes, np.int64) // CI16_LE.sample_bytes
     stamps = np.frombuffer(chunks.stamps, STAMP)
-    lead_blocks = _LEAD_BLOCKS if stamps.size else 0
-    if offsets.size <= lead_blocks:
-        raise RecordingFormatError(path, f"holds {offsets.size} blocks, but the first {lead_blocks} are discarded")
+    stale_blocks = STALE_BLOCKS if stamps.size else 0
+    if offsets.size <= stale_blocks:
+        raise RecordingFormatError(path, f"holds {offsets.size} blocks, but the first {stale_blocks} are discarded")
     starts = np.concatenate([[0], np.cumsum(lengths)])
-    lead_samples = int(starts[lead_blocks])
-    layout = SampleLayout(path, CI16_LE, offsets[lead_blocks:], starts[lead_blocks:] - lead_samples)
+    stale_samples = int(starts[stale_blocks])
+    layout = SampleLayout(path, CI16_LE, offsets[stale_blocks:], starts[stale_blocks:] - stale_samples)
 
     fit = None
     if stamps.size:
-        fit = _fit(path, stamps[lead_blocks:], layout, values)
+        fit = _fit(path, stamps[stale_blocks:], layout, values)
     is_rate_given = given.sample_rate_hz is not None
     rate_hz = values.sample_rate_hz if fit is None or is_rate_given else fit.sample_rate_hz
-    late_ns = round(lead_samples * 1e9 / rate_hz)
+    late_ns = round(stale_samples * 1e9 / rate_hz)
     return IqRecording(
         path=path,
         format="kiwi_wav",
@@ -144,18 +142,18 @@ def write_kiwi_wav(
         raise ValueError(f"fix_interval_s must be within 1..254, is {fix_interval_s}")
     if not 1.0 <= true_sample_rate_hz < 2**32 or not 1 <= nominal_sample_rate_hz < 2**32:
         raise ValueError("the sample rates must be within 1..2^32 Hz")
-    num_blocks = _LEAD_BLOCKS + -(-iq.size // BLOCK_SAMPLES)
+    num_blocks = STALE_BLOCKS + -(-iq.size // BLOCK_SAMPLES)
     blocks = np.zeros(num_blocks, BLOCK)
     blocks["kiwi"], blocks["kiwi_bytes"] = b"kiwi", STAMP.itemsize
     blocks["data"], blocks["data_bytes"] = b"data", 4 * BLOCK_SAMPLES
 
-    stored = np.zeros((num_blocks - _LEAD_BLOCKS) * 2 * BLOCK_SAMPLES, np.int16)
+    stored = np.zeros((num_blocks - STALE_BLOCKS) * 2 * BLOCK_SAMPLES, np.int16)
     stored[: parts.size] = int16_of(parts)
-    blocks["iq"][_LEAD_BLOCKS:] = stored.reshape(-1, 2 * BLOCK_SAMPLES)
+    blocks["iq"][STALE_BLOCKS:] = stored.reshape(-1, 2 * BLOCK_SAMPLES)
     unused_bytes = 2 * (stored.size - parts.size)
     blocks["data_bytes"][-1] -= unused_bytes
 
-    since_start_s = (np.arange(num_blocks) - _LEAD_BLOCKS) * (BLOCK_SAMPLES / true_sample_rate_hz)
+    since_start_s = (np.arange(num_blocks) - STALE_BLOCKS) * (BLOCK_SAMPLES / true_sample_rate_hz)
     gps_ns = gps_ns_of(start_time_unix_ns) % (WEEK_S * NS_PER_S) + np.rint(since_start_s * 1e9).astype(np.int64)
     gps_ns[0] -= 300 * NS_PER_S  # left over from an earlier stream
     blocks["stamp"]["second"] = gps_ns // NS_PER_S % WEEK_S

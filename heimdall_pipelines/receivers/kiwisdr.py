@@ -12,6 +12,7 @@ from urllib.parse import quote
 import numpy as np
 
 from heimdall_pipelines.formats.gnss_clock import NO_FIX_AGE
+from heimdall_pipelines.formats.kiwi_chunks import STALE_BLOCKS
 from heimdall_pipelines.formats.kiwi_stream import (
     MAX_MESSAGE_BYTES,
     MESSAGE_TAG,
@@ -44,7 +45,6 @@ from heimdall_pipelines.receivers.websockets import ClosedError, ReceiverWebsock
 
 PASSBAND_SHARE = 10 / 12  # of the sample rate: the flat part of the receiver's filters
 KEEPALIVE_S = 1.0
-STALE_FRAMES = 2  # the first ones hold samples and stamps of the previous stream
 _MAX_MESSAGES_BYTES = 8 << 20  # per connection, configuration included
 _UNREAD_TAGS = (b"W/F", b"EXT", b"DAT")  # waterfall and extensions
 _RATES_HZ = (1_000.0, 100_000.0)
@@ -131,7 +131,7 @@ class KiwiSdr:
         limit = limited(address, self._limits.handshake_s, "sent no samples")
         async with self._connected(address) as connection, limit:
             await connection.tune(None, 0.0, None)
-            for _ in range(STALE_FRAMES):
+            for _ in range(STALE_BLOCKS):
                 await connection.sound()
             first, second = await connection.sound(), await connection.sound()
         if not first.has_stamp:
@@ -165,7 +165,7 @@ class KiwiStream:
         """Give blocks as they arrive."""
         rx_id = self._connection.address.rx_id
         async with limited(self._connection.address, self._limits.handshake_s, "sent no samples"):
-            for _ in range(STALE_FRAMES):
+            for _ in range(STALE_BLOCKS):
                 latest = await self._connection.sound()
         num_masked = 0
         while self._pace.num_missing > 0:

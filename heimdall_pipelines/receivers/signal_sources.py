@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heimdall_pipelines.formats.gnss_clock import NO_FIX_AGE, WEEK_S, gps_minus_utc_s, gps_ns_of
-from heimdall_pipelines.formats.kiwi_chunks import BLOCK_SAMPLES, STAMP, scan_chunks
+from heimdall_pipelines.formats.kiwi_chunks import BLOCK_SAMPLES, STALE_BLOCKS, STAMP, scan_chunks
 from heimdall_pipelines.formats.samples import CI16_LE, int16_of, open_file
 from heimdall_pipelines.formats.utc import NS_PER_S
 from heimdall_pipelines.receivers.stream import GnssStamp
@@ -22,7 +22,6 @@ from heimdall_pipelines.rf.signals import complex_noise, frequency_modulated_pha
 
 NOMINAL_RATE_HZ = 12_001
 WIDE_RATE_HZ = 20_252  # of the mode with three channels of 20.25 kHz
-STALE_BLOCKS = 2
 _NO_STAMP = GnssStamp(NO_FIX_AGE, 0, 0)
 
 
