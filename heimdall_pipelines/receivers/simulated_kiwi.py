@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import hmac
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from urllib.parse import unquote
@@ -22,6 +22,8 @@ from heimdall_pipelines.receivers.stream import GnssStamp
 RECEIVED_HZ = 30_000_000
 JUMP_S = 7
 _JUMPS_AT_BLOCK = 20
+_SAID_VERSION: dict[str, str | None] = {"version_maj": "1", "version_min": "813"}
+_SAID_RANGE = {"center_freq": str(RECEIVED_HZ // 2), "bandwidth": str(RECEIVED_HZ), "adc_clk_nom": "66666600"}
 _NEEDED = frozenset({"AR", "mod", "agc"})
 _MODE = re.compile(
     r"SET mod=(\S{1,16}) low_cut=(-?[0-9.]+) high_cut=(-?[0-9.]+) freq=([0-9.]+)(?: param=-?[0-9]+)?\s*$"
@@ -148,7 +150,7 @@ class SimulatedKiwiSdr(SimulatedReceiver):
             return websocket
         number = next((number for number in range(self._max_users) if number not in self._channels), None)
         if number is None:
-            await websocket.send_bytes(write_message({"too_busy": str(self._max_users)}))
+            await _say(websocket, {"too_busy": str(self._max_users)})
             await websocket.close()
             return websocket
         channel = self._channels[number] = _Channel(connection_id)
@@ -172,16 +174,16 @@ class SimulatedKiwiSdr(SimulatedReceiver):
         limit_password = unquote(given[2] or "") if given else ""
         is_exempt = self._time_limit_password is not None and limit_password == self._time_limit_password
         if self.faults.refusal is not None and not is_exempt:
-            await websocket.send_bytes(write_message(self.faults.refusal))
+            await _say(websocket, self.faults.refusal)
             return False
         password = unquote(given[1]) if given and given[1] != "#" else ""
-        for said in (
+        is_admitted = given is not None and self._admits(password)
+        await _say(
+            websocket,
             {"client_public_ip": "127.0.0.1", "rx_chans": str(self._max_users)},
             {"chan_no_pwd": str(self._num_open), "chan_no_pwd_true": str(self._num_open)},
-        ):
-            await websocket.send_bytes(write_message(said))
-        is_admitted = given is not None and self._admits(password)
-        await websocket.send_bytes(write_message({"badp": "0" if is_admitted else "1"}))
+            {"badp": "0" if is_admitted else "1"},
+        )
         return is_admitted
 
     def _admits(self, password: str) -> bool:
@@ -191,16 +193,17 @@ class SimulatedKiwiSdr(SimulatedReceiver):
         return hmac.compare_digest(password.casefold().encode(), self._password.casefold().encode())
 
     async def _serve_client(self, request: web.Request, websocket: web.WebSocketResponse, channel: "_Channel") -> None:
-        for said in (
-            {"version_maj": "1", "version_min": "813", "freq_offset": f"{self._converter_hz / 1e3:.3f}"},
+        audio_rate, sample_rate = self._said_rates()
+        await _say(
+            websocket,
+            _SAID_VERSION | {"freq_offset": f"{self._converter_hz / 1e3:.3f}"},
             {"load_cfg": "%7B%22rx_gps%22%3A%22(0.000000%2C%200.000000)%22%7D"},
-            {"center_freq": str(RECEIVED_HZ // 2), "bandwidth": str(RECEIVED_HZ), "adc_clk_nom": "66666600"},
-            {"audio_init": "0", "audio_rate": self._audio_rate()},
-            {"sample_rate": f"{self._signal_source.rate_hz():.6f}"},
-        ):
-            await websocket.send_bytes(write_message(said))
+            _SAID_RANGE,
+            {"audio_init": "0"} | audio_rate,
+            sample_rate,
+        )
         for _ in range(self.faults.num_messages):
-            await websocket.send_bytes(write_message({"load_cfg_x": "x" * 65_536}))
+            await _say(websocket, {"load_cfg_x": "x" * 65_536})
         while not channel.is_complete:
             command = await self._command(websocket)
             if command is None:
@@ -211,8 +214,11 @@ class SimulatedKiwiSdr(SimulatedReceiver):
                 while (command := await self._command(websocket, self._keepalive_s)) is not None:
                     channel.take(command)
 
-    def _audio_rate(self) -> str:
-        return "20250" if self._signal_source.rate_hz() > _WIDE_RATE_HZ else "12000"
+    def _said_rates(self) -> tuple[dict[str, str | None], dict[str, str | None]]:
+        """The rate of the audio, and that of the samples."""
+        rate_hz = self._signal_source.rate_hz()
+        audio_rate = "20250" if rate_hz > _WIDE_RATE_HZ else "12000"
+        return {"audio_rate": audio_rate}, {"sample_rate": f"{rate_hz:.6f}"}
 
     async def _command(self, websocket: web.WebSocketResponse, timeout_s: float | None = None) -> str | None:
         message = await websocket.receive(timeout_s)
@@ -287,8 +293,7 @@ class SimulatedKiwiSdr(SimulatedReceiver):
         """Let a client listen to the stream of another one, whose mode and frequency it cannot change."""
         if await self._command(websocket) is None:
             return
-        for said in ({"badp": "0"}, {"version_maj": "1", "version_min": "813"}, {"monitor": None}):
-            await websocket.send_bytes(write_message(said))
+        await _say(websocket, {"badp": "0"}, _SAID_VERSION, {"monitor": None})
         frames: asyncio.Queue[bytes | None] = asyncio.Queue()
         channel: _Channel | None = None
         sending: asyncio.Task[None] | None = None
@@ -299,19 +304,16 @@ class SimulatedKiwiSdr(SimulatedReceiver):
                     continue
                 channel = self._channels.get(int(wanted[1]))
                 if channel is None:
-                    await websocket.send_bytes(write_message({"camp_disconnect": None}))
+                    await _say(websocket, {"camp_disconnect": None})
                     continue
-                await websocket.send_bytes(write_message({"camp": f"1,{wanted[1]}"}))
-                for said in (
-                    {"center_freq": str(RECEIVED_HZ // 2), "bandwidth": str(RECEIVED_HZ), "adc_clk_nom": "66666600"},
-                    {
-                        "audio_camp": "0,0",
-                        "audio_rate": self._audio_rate(),
-                        "sample_rate": f"{self._signal_source.rate_hz():.6f}",
-                    },
+                audio_rate, sample_rate = self._said_rates()
+                await _say(
+                    websocket,
+                    {"camp": f"1,{wanted[1]}"},
+                    _SAID_RANGE,
+                    {"audio_camp": "0,0"} | audio_rate | sample_rate,
                     {"audio_adpcm_state": channel.audio.adpcm_state()},
-                ):
-                    await websocket.send_bytes(write_message(said))
+                )
                 channel.campers.append(frames)
                 sending = asyncio.create_task(_forward(frames, websocket))
         except TimeoutError:
@@ -324,11 +326,16 @@ class SimulatedKiwiSdr(SimulatedReceiver):
                 await asyncio.wait([sending])
 
 
+async def _say(websocket: web.WebSocketResponse, *messages: Mapping[str, str | None]) -> None:
+    for message in messages:
+        await websocket.send_bytes(write_message(message))
+
+
 async def _forward(frames: "asyncio.Queue[bytes | None]", websocket: web.WebSocketResponse) -> None:
     with contextlib.suppress(OSError):
         while (frame := await frames.get()) is not None:
             await websocket.send_bytes(frame)
-        await websocket.send_bytes(write_message({"camp_disconnect": None}))
+        await _say(websocket, {"camp_disconnect": None})
 
 
 @dataclass(eq=False)
