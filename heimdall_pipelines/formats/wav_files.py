@@ -15,6 +15,7 @@ from typing import BinaryIO
 import numpy as np
 
 from heimdall_pipelines.formats.iq_recording import GivenValues, IqRecording, resolve_values
+from heimdall_pipelines.formats.kiwi_chunks import MAX_FOREIGN_CHUNKS, RIFF_HEADER_BYTES
 from heimdall_pipelines.formats.kiwi_wav import open_kiwi_wav
 from heimdall_pipelines.formats.recording_names import NOTHING_NAMED, NamedValues, values_in_name
 from heimdall_pipelines.formats.samples import (
@@ -27,8 +28,6 @@ from heimdall_pipelines.formats.samples import (
     open_file,
 )
 
-_RIFF_HEADER_BYTES = 12
-_MAX_CHUNKS = 100  # a WAV has a few; thousands are zeros or noise misread as chunks
 _MAX_SMALL_CHUNK_BYTES = 1 << 16
 _OPEN_ENDED = (0, 0xFFFFFFFF)  # lengths that a recorder writes before the length is known
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
@@ -105,13 +104,13 @@ def open_wav(path: Path, given: GivenValues) -> IqRecording:
 
 def _scan(file: BinaryIO, path: Path) -> _Chunks:
     size = file_size(file)
-    riff = file.read(_RIFF_HEADER_BYTES)
+    riff = file.read(RIFF_HEADER_BYTES)
     if riff[:4] not in (b"RIFF", b"RF64", b"BW64") or riff[8:] != b"WAVE":
         raise RecordingFormatError(path, "is not a WAV file: it does not begin with RIFF, RF64 or BW64, and WAVE", 0)
     chunks = _Chunks()
     long_bytes: int | None = None
-    position = _RIFF_HEADER_BYTES
-    for _ in range(_MAX_CHUNKS):
+    position = RIFF_HEADER_BYTES
+    for _ in range(MAX_FOREIGN_CHUNKS):
         file.seek(position)
         head = file.read(8)
         if len(head) < 8:
