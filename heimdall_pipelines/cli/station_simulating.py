@@ -17,7 +17,7 @@ from heimdall_pipelines.model.receiver_kind import ReceiverKind
 
 if TYPE_CHECKING:
     from heimdall_pipelines.receivers.signal_sources import Place, SignalSource
-    from heimdall_pipelines.receivers.simulated_base import SimulatedBase
+    from heimdall_pipelines.receivers.simulated_receivers import SimulatedReceiver
     from heimdall_pipelines.stations.network import Network
 
 FIRST_PORT = 8073
@@ -95,7 +95,7 @@ def simulate(
 
 def _simulated_receiver(
     api_type: str, signal_source: SignalSource, frequency_hz: float, password: str | None, speed: float
-) -> SimulatedBase:
+) -> SimulatedReceiver:
     from heimdall_pipelines.receivers.simulated_receivers import (
         RECEIVED_HZ,
         SimulatedKiwiSdr,
@@ -115,7 +115,7 @@ def _simulated_receiver(
 
 async def _simulate(
     stations: Sequence[SimulatedStation],
-    simulated: Sequence[SimulatedBase],
+    simulated: Sequence[SimulatedReceiver],
     port: int,
     frequency_hz: float,
     duration_s: float,
@@ -138,7 +138,7 @@ async def _simulate(
 
 def _show(
     stations: Sequence[SimulatedStation],
-    simulated: Sequence[SimulatedBase],
+    simulated: Sequence[SimulatedReceiver],
     urls: Sequence[str],
     frequency_hz: float,
     duration_s: float,

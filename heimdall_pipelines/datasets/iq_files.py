@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heimdall_pipelines.datasets.samples import FULL_SCALE_DBM, Recipe, start_time_unix_ns
-from heimdall_pipelines.formats.sigmf_files import sigmf_meta
+from heimdall_pipelines.formats.sigmf_sidecar import sigmf_meta
 from heimdall_pipelines.model.row_metadata import IqMetadata
 from heimdall_pipelines.rf.receiver_site import ReceiverSite
 from heimdall_pipelines.rf.synthesis import GENERATOR_VERSION

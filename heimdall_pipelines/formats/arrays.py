@@ -1,13 +1,20 @@
 """Samples that lie in a file in another order than I, Q, I, Q."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from heimdall_pipelines.formats.samples import Encoding, RecordingFormatError, open_file, pieces
+from heimdall_pipelines.formats.samples import (
+    COMPONENTS,
+    Encoding,
+    RecordingFormatError,
+    check_finite,
+    open_file,
+    pieces,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,29 +44,13 @@ class PlanarLayout:
                 yield block
 
 
-def check_finite(path: Path, block: NDArray[np.complex64], first: int) -> None:
-    """Refuse a block that holds NaN or infinity; `first` is its first sample's number."""
-    finite = np.isfinite(block)
-    if not finite.all():
-        at = int(np.argmin(finite))
-        raise RecordingFormatError(
-            path, f"sample {first + at} is {block[at]}: samples must be finite complex64 numbers"
-        )
+def long_axes(shape: Sequence[int]) -> tuple[int, ...]:
+    """Lengths of the axes that are longer than 1."""
+    return tuple(length for length in shape if length != 1)
 
 
 def encoding_of_dtype(dtype: np.dtype[np.generic]) -> Encoding | None:
-    """Return how the parts of complex numbers, or the columns of pairs, are stored; None for other types.
-
-    Integers have the full scale of their type; unsigned ones have their zero in the middle.
-    """
+    """Return how the parts of complex numbers, or the columns of pairs, are stored; None for other types."""
     order = "<" if dtype.newbyteorder("<") == dtype else ">"
-    if dtype.kind == "c" and dtype.itemsize in (8, 16):
-        return Encoding(f"{order}f{dtype.itemsize // 2}")
-    if dtype.kind == "f" and dtype.itemsize in (4, 8):
-        return Encoding(f"{order}f{dtype.itemsize}")
-    if dtype.kind == "i" and dtype.itemsize in (1, 2, 4):
-        return Encoding(f"{order}i{dtype.itemsize}", 0.0, 2.0 ** (8 * dtype.itemsize - 1))
-    if dtype.kind == "u" and dtype.itemsize in (1, 2):
-        middle = 2.0 ** (8 * dtype.itemsize - 1) - 0.5
-        return Encoding(f"{order}u{dtype.itemsize}", middle, middle)
-    return None
+    component = f"f{dtype.itemsize // 2}" if dtype.kind == "c" else f"{dtype.kind}{dtype.itemsize}"
+    return Encoding.of(order + component) if component in COMPONENTS.values() else None

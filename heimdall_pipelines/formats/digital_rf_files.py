@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from heimdall_pipelines.formats.arrays import check_finite, encoding_of_dtype
+from heimdall_pipelines.formats.arrays import encoding_of_dtype
 from heimdall_pipelines.formats.iq_recording import GivenValues, IqRecording, resolve_values
-from heimdall_pipelines.formats.samples import Encoding, RecordingFormatError, pieces
+from heimdall_pipelines.formats.samples import Encoding, RecordingFormatError, check_finite, pieces
 
 _MAX_FILE_SAMPLES = 1 << 24
 PROPERTIES = "drf_properties.h5"
@@ -35,15 +35,9 @@ class _Samples:
     def blocks(self, max_samples: int) -> Iterator[NDArray[np.complex64]]:
         for start, count in pieces(self.num_samples, max_samples):
             stored = _read(self.path, self.reader, self.channel, self.first + start, count)
-            block = self._decoded(stored, count)
+            block = self.encoding.decode(np.ascontiguousarray(stored).view(np.uint8).reshape(-1)).copy()
             check_finite(self.path, block, start)
             yield block
-
-    def _decoded(self, stored: NDArray[Any], count: int) -> NDArray[np.complex64]:
-        if np.iscomplexobj(stored):
-            return stored.reshape(count).astype(np.complex64)
-        raw = np.ascontiguousarray(stored).view(np.uint8).reshape(-1)
-        return self.encoding.decode(raw).copy()
 
 
 def open_digital_rf(path: Path, given: GivenValues) -> IqRecording:

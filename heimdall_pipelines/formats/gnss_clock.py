@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
+from heimdall_pipelines.formats.utc import NS_PER_S
+
 GPS_EPOCH_UNIX_S = 315_964_800  # 1980-01-06T00:00:00Z
 WEEK_S = 604_800
 NO_FIX_AGE = 255  # the receiver has had no fix since it started
@@ -25,7 +27,6 @@ _MAX_EXTRAPOLATED_AGE_S = 30
 _EXTRAPOLATED_UNCERTAINTY_NS = 200.0
 _MAX_CONTRADICTION_NS = 2_000.0
 _MAX_OUTLIER_SHARE = 0.1
-_NS_PER_S = 1_000_000_000
 _ALL_STAMPS = 4096  # 2 to 3 minutes of a KiwiSDR: more than `fit_extrapolated_stamps` ever needs
 
 
@@ -121,6 +122,16 @@ def gps_minus_utc_s(unix_s: int) -> int:
     raise ValueError("leap seconds are known from 2009 on")
 
 
+def gps_ns_of(unix_ns: int) -> int:
+    """Return the GPS time of an instant, ns since the GPS epoch; raises ValueError before 2009."""
+    return unix_ns + (gps_minus_utc_s(unix_ns // NS_PER_S) - GPS_EPOCH_UNIX_S) * NS_PER_S
+
+
+def time_in_week_ns(stamps: GnssStamps) -> NDArray[np.int64]:
+    """Return the time of each stamp, ns since the start of the GPS week."""
+    return np.asarray(stamps.second.astype(np.int64) * NS_PER_S + stamps.nanosecond.astype(np.int64), np.int64)
+
+
 def fit_gnss_clock(stamps: GnssStamps, *, near_unix_ns: int, nominal_rate_hz: float) -> ClockFit | None:
     """Fit time against sample number over the fresh GNSS fixes.
 
@@ -152,8 +163,7 @@ def fit_gnss_clock(stamps: GnssStamps, *, near_unix_ns: int, nominal_rate_hz: fl
     the age of this turn), so the fresh stamp is that of the next block. Outliers are found by a median line
     (Theil's incomplete method), since among five or six fixes one outlier shifts a least-squares line.
     """
-    time_ns = _time_since_near_ns(stamps, near_unix_ns)
-    valid = _valid(stamps)
+    time_ns, valid = _time_since_near_ns(stamps, near_unix_ns), _valid(stamps)
     fresh = _fresh(stamps, valid)
     if fresh.size < _MIN_FIXES or time_ns[fresh[-1]] - time_ns[fresh[0]] < _MIN_SPAN_NS:
         return None
@@ -191,10 +201,9 @@ def fit_extrapolated_stamps(stamps: GnssStamps, *, near_unix_ns: int, nominal_ra
     ValueError
         If the time is before 2009.
     """
-    time_ns = _time_since_near_ns(stamps, near_unix_ns)
-    valid = _valid(stamps)
+    time_ns, valid = _time_since_near_ns(stamps, near_unix_ns), _valid(stamps)
     blocks = np.flatnonzero(valid & (stamps.age_s <= _MAX_EXTRAPOLATED_AGE_S))
-    if blocks.size < 2 * _GAP_WINDOW or np.ptp(time_ns[blocks]) < _NS_PER_S:
+    if blocks.size < 2 * _GAP_WINDOW or np.ptp(time_ns[blocks]) < NS_PER_S:
         return None
     _check_gaps(stamps.samples, time_ns, blocks)
     line = _line_without_outliers(stamps.samples[blocks], time_ns[blocks], nominal_rate_hz)
@@ -216,7 +225,7 @@ class _Line:
 
     def clock(self, near_unix_ns: int, *, num_fixes: int) -> ClockFit:
         return ClockFit(
-            start_time_unix_ns=near_unix_ns // _NS_PER_S * _NS_PER_S + self.at_sample_0_ns,
+            start_time_unix_ns=near_unix_ns // NS_PER_S * NS_PER_S + self.at_sample_0_ns,
             sample_rate_hz=1e9 / self.period_ns,
             residual_rms_ns=float(np.sqrt(np.mean(self.residual_ns**2))),
             num_fixes=num_fixes,
@@ -225,14 +234,13 @@ class _Line:
 
 def _time_since_near_ns(stamps: GnssStamps, near_unix_ns: int) -> NDArray[np.int64]:
     """Each stamp's distance from the whole second of the time that determines the week."""
-    near_unix_s = near_unix_ns // _NS_PER_S
-    near_second_of_week = (near_unix_s - GPS_EPOCH_UNIX_S + gps_minus_utc_s(near_unix_s)) % WEEK_S
+    near_second_of_week = gps_ns_of(near_unix_ns) // NS_PER_S % WEEK_S
     since_near_s = (stamps.second.astype(np.int64) - near_second_of_week + WEEK_S // 2) % WEEK_S - WEEK_S // 2
-    return np.asarray(since_near_s * _NS_PER_S + stamps.nanosecond.astype(np.int64), np.int64)
+    return np.asarray(since_near_s * NS_PER_S + stamps.nanosecond.astype(np.int64), np.int64)
 
 
 def _valid(stamps: GnssStamps) -> NDArray[np.bool_]:
-    valid = (stamps.age_s != NO_FIX_AGE) & (stamps.second < WEEK_S) & (stamps.nanosecond < _NS_PER_S)
+    valid = (stamps.age_s != NO_FIX_AGE) & (stamps.second < WEEK_S) & (stamps.nanosecond < NS_PER_S)
     return np.asarray(valid, np.bool_)
 
 

@@ -16,9 +16,10 @@ import numpy as np
 from heimdall_pipelines.formats.samples import CI16_LE, RecordingFormatError, file_size
 
 BLOCK_SAMPLES = 512
-_RIFF_HEADER_BYTES = 12
+STALE_BLOCKS = 2  # the first ones of a stream hold samples and stamps of the stream before
+RIFF_HEADER_BYTES = 12
 _MAX_CHUNKS = 1 << 23  # two days of blocks
-_MAX_FOREIGN_CHUNKS = 100  # a WAV has a few; thousands are zeros or noise misread as chunks
+MAX_FOREIGN_CHUNKS = 100  # a WAV has a few; thousands are zeros or noise misread as chunks
 STAMP = np.dtype([("age_s", "u1"), ("dummy", "u1"), ("second", "<u4"), ("nanosecond", "<u4")])
 BLOCK = np.dtype(
     [
@@ -68,13 +69,13 @@ def scan_chunks(file: BinaryIO, path: Path) -> KiwiChunks:
     A recording that was cut keeps its whole blocks; `KiwiChunks.notes` says what was cut.
     """
     size = file_size(file)
-    riff = file.read(_RIFF_HEADER_BYTES)
+    riff = file.read(RIFF_HEADER_BYTES)
     if riff[:4] != b"RIFF" or riff[8:] != b"WAVE":
         raise RecordingFormatError(path, "is not a WAV file: it does not begin with RIFF and WAVE", 0)
     chunks = KiwiChunks()
     stamp = b""
     foreign_chunks = 0
-    position = _RIFF_HEADER_BYTES
+    position = RIFF_HEADER_BYTES
     for _ in range(_MAX_CHUNKS):
         if position >= size:
             break
@@ -100,7 +101,7 @@ def scan_chunks(file: BinaryIO, path: Path) -> KiwiChunks:
             stamp = b""
         else:
             foreign_chunks += 1
-            if foreign_chunks > _MAX_FOREIGN_CHUNKS:
+            if foreign_chunks > MAX_FOREIGN_CHUNKS:
                 raise RecordingFormatError(path, "has too many chunks that are not part of a recording", position)
         position = begin + length + length % 2
     else:

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.formats.gnss_clock import NO_FIX_AGE
+from heimdall_pipelines.formats.samples import Encoding
 
 MESSAGE_TAG, SOUND_TAG = b"MSG", b"SND"
 FLAG_ADC_OVERFLOW, FLAG_IQ, FLAG_COMPRESSED, FLAG_LITTLE_ENDIAN = 0x02, 0x08, 0x10, 0x80
-FULL_SCALE = 32_768.0
 MAX_FRAME_SAMPLES = 4_096  # KiwiSDRs send 512
 MAX_MESSAGE_BYTES = 1 << 20  # a configuration takes some 100 kB
 SEQUENCE_MODULUS = 1 << 32
@@ -143,8 +143,7 @@ def parse_sound(frame: bytes) -> SoundFrame:
     fix_age_s, gps_second, gps_nanosecond = NO_FIX_AGE, 0, 0
     if has_stamp:
         fix_age_s, _, gps_second, gps_nanosecond = _STAMP.unpack_from(frame, _UNSTAMPED_SAMPLES_AT)
-    stored = np.frombuffer(frame, "<i2" if flags & FLAG_LITTLE_ENDIAN else ">i2", offset=samples_at)
-    iq = (stored.astype(np.float32) / np.float32(FULL_SCALE)).view(np.complex64)
+    encoding = Encoding.of(_component(bool(flags & FLAG_LITTLE_ENDIAN)))
     return SoundFrame(
         sequence=sequence,
         s_meter_dbm=0.1 * s_meter - 127.0,
@@ -153,7 +152,7 @@ def parse_sound(frame: bytes) -> SoundFrame:
         fix_age_s=fix_age_s,
         gps_second=gps_second,
         gps_nanosecond=gps_nanosecond,
-        iq=iq,
+        iq=encoding.decode(np.frombuffer(frame, np.uint8, offset=samples_at)),
     )
 
 
@@ -162,7 +161,7 @@ def write_sound(
     *,
     sequence: int,
     s_meter_dbm: float = -127.0,
-    fix_age_s: int = 255,
+    fix_age_s: int = NO_FIX_AGE,
     gps_second: int = 0,
     gps_nanosecond: int = 0,
     adc_overflow: bool = False,
@@ -183,18 +182,13 @@ def write_sound(
         Whether to write a time stamp.
     """
     flags = FLAG_IQ | FLAG_ADC_OVERFLOW * adc_overflow | FLAG_LITTLE_ENDIAN * little_endian
-    return (
-        _HEADER.pack(SOUND_TAG, flags, sequence % SEQUENCE_MODULUS)
-        + _S_METER.pack(_stored_level(s_meter_dbm))
-        + (_STAMP.pack(fix_age_s, 0, gps_second, gps_nanosecond) if has_stamp else b"")
-        + stored.astype("<i2" if little_endian else ">i2").tobytes()
-    )
+    stamp = _STAMP.pack(fix_age_s, 0, gps_second, gps_nanosecond) if has_stamp else b""
+    return _header(flags, sequence, s_meter_dbm) + stamp + stored.astype(_component(little_endian)).tobytes()
 
 
 def write_audio(
     data: bytes | NDArray[np.int16],
     *,
-    flags: int,
     sequence: int,
     s_meter_dbm: float = -127.0,
     little_endian: bool = False,
@@ -205,16 +199,18 @@ def write_audio(
     ----------
     data : bytes or NDArray[int16]
         Compressed bytes, or samples.
-    flags : int
-        ``FLAG_COMPRESSED``, or 0.
     sequence, s_meter_dbm, little_endian
         See `write_sound`.
     """
-    flags |= FLAG_LITTLE_ENDIAN * little_endian
-    stored = data if isinstance(data, bytes) else data.astype("<i2" if little_endian else ">i2").tobytes()
-    header = _HEADER.pack(SOUND_TAG, flags, sequence % SEQUENCE_MODULUS)
-    return header + _S_METER.pack(_stored_level(s_meter_dbm)) + stored
+    flags = FLAG_COMPRESSED * isinstance(data, bytes) | FLAG_LITTLE_ENDIAN * little_endian
+    stored = data if isinstance(data, bytes) else data.astype(_component(little_endian)).tobytes()
+    return _header(flags, sequence, s_meter_dbm) + stored
 
 
-def _stored_level(s_meter_dbm: float) -> int:
-    return min(max(round((s_meter_dbm + 127.0) * 10), 0), 0xFFFF)
+def _header(flags: int, sequence: int, s_meter_dbm: float) -> bytes:
+    level = min(max(round((s_meter_dbm + 127.0) * 10), 0), 0xFFFF)
+    return _HEADER.pack(SOUND_TAG, flags, sequence % SEQUENCE_MODULUS) + _S_METER.pack(level)
+
+
+def _component(little_endian: bool) -> str:
+    return "<i2" if little_endian else ">i2"

@@ -8,22 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heimdall_pipelines.formats.gnss_clock import (
-    GPS_EPOCH_UNIX_S,
     WEEK_S,
     ClockError,
     ClockFit,
     GnssStamps,
     fit_extrapolated_stamps,
     fit_gnss_clock,
-    gps_minus_utc_s,
+    gps_ns_of,
 )
 from heimdall_pipelines.formats.iq_recording import GivenValues, IqRecording, ResolvedValues, resolve_values
-from heimdall_pipelines.formats.kiwi_chunks import BLOCK, BLOCK_SAMPLES, STAMP, scan_chunks
-from heimdall_pipelines.formats.recording_names import values_in_name
-from heimdall_pipelines.formats.samples import CI16_LE, RecordingFormatError, SampleLayout, open_file
-from heimdall_pipelines.formats.utc import iso_from_unix_ns
-
-_LEAD_BLOCKS = 2  # the first stamps of a stream are left over from the stream before
+from heimdall_pipelines.formats.kiwi_chunks import BLOCK, BLOCK_SAMPLES, STALE_BLOCKS, STAMP, scan_chunks
+from heimdall_pipelines.formats.recording_names import NOTHING_NAMED, values_in_name
+from heimdall_pipelines.formats.samples import CI16_LE, RecordingFormatError, SampleLayout, int16_of, open_file
+from heimdall_pipelines.formats.utc import NS_PER_S, iso_from_unix_ns
 
 
 def kiwi_wav_name(start_time_unix_ns: int, frequency_hz: float, receiver_name: str) -> str:
@@ -50,25 +47,25 @@ def open_kiwi_wav(path: Path, given: GivenValues) -> IqRecording:
     """
     with open_file(path) as file:
         chunks = scan_chunks(file, path)
-    named = values_in_name(path)
-    in_file = GivenValues(chunks.nominal_rate_hz) if named is None else named.given_values
-    values = resolve_values(path, given, replace(in_file, sample_rate_hz=float(chunks.nominal_rate_hz)))
+    named = values_in_name(path) or NOTHING_NAMED
+    in_file = replace(named.given_values, sample_rate_hz=float(chunks.nominal_rate_hz))
+    values = resolve_values(path, given, in_file)
     offsets = np.frombuffer(chunks.data_offsets, np.int64)
     lengths = np.frombuffer(chunks.data_bytes, np.int64) // CI16_LE.sample_bytes
     stamps = np.frombuffer(chunks.stamps, STAMP)
-    lead_blocks = _LEAD_BLOCKS if stamps.size else 0
-    if offsets.size <= lead_blocks:
-        raise RecordingFormatError(path, f"holds {offsets.size} blocks, but the first {lead_blocks} are discarded")
+    stale_blocks = STALE_BLOCKS if stamps.size else 0
+    if offsets.size <= stale_blocks:
+        raise RecordingFormatError(path, f"holds {offsets.size} blocks, but the first {stale_blocks} are discarded")
     starts = np.concatenate([[0], np.cumsum(lengths)])
-    lead_samples = int(starts[lead_blocks])
-    layout = SampleLayout(path, CI16_LE, offsets[lead_blocks:], starts[lead_blocks:] - lead_samples)
+    stale_samples = int(starts[stale_blocks])
+    layout = SampleLayout(path, CI16_LE, offsets[stale_blocks:], starts[stale_blocks:] - stale_samples)
 
     fit = None
     if stamps.size:
-        fit = _fit(path, stamps[lead_blocks:], layout, values)
+        fit = _fit(path, stamps[stale_blocks:], layout, values)
     is_rate_given = given.sample_rate_hz is not None
     rate_hz = values.sample_rate_hz if fit is None or is_rate_given else fit.sample_rate_hz
-    late_ns = round(lead_samples * 1e9 / rate_hz)
+    late_ns = round(stale_samples * 1e9 / rate_hz)
     return IqRecording(
         path=path,
         format="kiwi_wav",
@@ -78,7 +75,7 @@ def open_kiwi_wav(path: Path, given: GivenValues) -> IqRecording:
         # A rate that contradicts the stamps, however little, shifts the time of every later sample.
         time_source=values.time_source if fit is None else "given" if is_rate_given else "gnss",
         time_uncertainty_ns=None if fit is None or is_rate_given else fit.residual_rms_ns,
-        receiver_name=None if named is None else named.receiver_name,
+        receiver_name=named.receiver_name,
         encoding="ci16",
         notes=tuple(chunks.notes),
         layout=layout,
@@ -145,24 +142,22 @@ def write_kiwi_wav(
         raise ValueError(f"fix_interval_s must be within 1..254, is {fix_interval_s}")
     if not 1.0 <= true_sample_rate_hz < 2**32 or not 1 <= nominal_sample_rate_hz < 2**32:
         raise ValueError("the sample rates must be within 1..2^32 Hz")
-    num_blocks = _LEAD_BLOCKS + -(-iq.size // BLOCK_SAMPLES)
+    num_blocks = STALE_BLOCKS + -(-iq.size // BLOCK_SAMPLES)
     blocks = np.zeros(num_blocks, BLOCK)
     blocks["kiwi"], blocks["kiwi_bytes"] = b"kiwi", STAMP.itemsize
     blocks["data"], blocks["data_bytes"] = b"data", 4 * BLOCK_SAMPLES
 
-    stored = np.zeros((num_blocks - _LEAD_BLOCKS) * 2 * BLOCK_SAMPLES, np.int16)
-    stored[: parts.size] = np.clip(np.rint(parts * np.float32(32768.0)), -32768, 32767)
-    blocks["iq"][_LEAD_BLOCKS:] = stored.reshape(-1, 2 * BLOCK_SAMPLES)
+    stored = np.zeros((num_blocks - STALE_BLOCKS) * 2 * BLOCK_SAMPLES, np.int16)
+    stored[: parts.size] = int16_of(parts)
+    blocks["iq"][STALE_BLOCKS:] = stored.reshape(-1, 2 * BLOCK_SAMPLES)
     unused_bytes = 2 * (stored.size - parts.size)
     blocks["data_bytes"][-1] -= unused_bytes
 
-    since_start_s = (np.arange(num_blocks) - _LEAD_BLOCKS) * (BLOCK_SAMPLES / true_sample_rate_hz)
-    leap_s = gps_minus_utc_s(start_time_unix_ns // 1_000_000_000)
-    gps_start_ns = start_time_unix_ns + (leap_s - GPS_EPOCH_UNIX_S) * 1_000_000_000
-    gps_ns = gps_start_ns % (WEEK_S * 1_000_000_000) + np.rint(since_start_s * 1e9).astype(np.int64)
-    gps_ns[0] -= 300_000_000_000  # left over from an earlier stream
-    blocks["stamp"]["second"] = gps_ns // 1_000_000_000 % WEEK_S
-    blocks["stamp"]["nanosecond"] = gps_ns % 1_000_000_000
+    since_start_s = (np.arange(num_blocks) - STALE_BLOCKS) * (BLOCK_SAMPLES / true_sample_rate_hz)
+    gps_ns = gps_ns_of(start_time_unix_ns) % (WEEK_S * NS_PER_S) + np.rint(since_start_s * 1e9).astype(np.int64)
+    gps_ns[0] -= 300 * NS_PER_S  # left over from an earlier stream
+    blocks["stamp"]["second"] = gps_ns // NS_PER_S % WEEK_S
+    blocks["stamp"]["nanosecond"] = gps_ns % NS_PER_S
     since_fix_s = (since_start_s + fix_interval_s / 2) % fix_interval_s
     blocks["stamp"]["age_s"] = np.floor(since_fix_s + 0.5)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from heimdall_pipelines.formats.mat_variables import long_axes
+from heimdall_pipelines.formats.arrays import long_axes
 from heimdall_pipelines.formats.samples import RecordingFormatError, file_size, open_file, pieces
 
 HEADER_BYTES = 128

@@ -1,6 +1,6 @@
 """What the versions of MATLAB files have in common: variables that are looked at, and read in pieces."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -9,8 +9,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from heimdall_pipelines.formats.arrays import check_finite, encoding_of_dtype
-from heimdall_pipelines.formats.samples import Encoding
+from heimdall_pipelines.formats.arrays import encoding_of_dtype, long_axes
+from heimdall_pipelines.formats.samples import Encoding, check_finite
 
 MIN_SAMPLES = 64  # shorter vectors are parameters
 
@@ -57,11 +57,6 @@ def num_samples_of(variable: MatVariable) -> int | None:
     if len(long) != 2 or 2 not in long or prod(long) < 2 * MIN_SAMPLES:
         return None
     return prod(long) // 2
-
-
-def long_axes(shape: Sequence[int]) -> tuple[int, ...]:
-    """Lengths of the axes that are longer than 1."""
-    return tuple(length for length in shape if length != 1)
 
 
 @dataclass(frozen=True, eq=False)

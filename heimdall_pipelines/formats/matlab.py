@@ -10,7 +10,7 @@ from heimdall_pipelines.formats.mat4 import read_mat4
 from heimdall_pipelines.formats.mat5 import HEADER_BYTES, is_mat5, read_mat5
 from heimdall_pipelines.formats.mat_hdf5 import read_mat_hdf5
 from heimdall_pipelines.formats.mat_variables import MatSamples, MatVariable, num_samples_of
-from heimdall_pipelines.formats.recording_names import values_in_name
+from heimdall_pipelines.formats.recording_names import NOTHING_NAMED, values_in_name
 from heimdall_pipelines.formats.samples import RecordingFormatError, open_file
 
 _HDF5_MAGIC = b"\x89HDF"
@@ -51,16 +51,17 @@ def open_mat(path: Path, given: GivenValues) -> IqRecording:
     assert num_samples is not None
     encoding = encoding_of_dtype(vector.dtype)
     assert encoding is not None
-    named = values_in_name(path)
-    by_name = named.given_values if named else GivenValues()
+    named = values_in_name(path) or NOTHING_NAMED
     in_file = GivenValues(
-        rate_hz or by_name.sample_rate_hz, frequency_hz or by_name.frequency_hz, by_name.start_time_unix_ns
+        rate_hz or named.given_values.sample_rate_hz,
+        frequency_hz or named.given_values.frequency_hz,
+        named.given_values.start_time_unix_ns,
     )
     return IqRecording(
         path=path,
         format="mat",
         encoding=f"{'complex ' if vector.is_complex else ''}{vector.dtype}",
-        notes=named.notes if named else (),
+        notes=named.notes,
         layout=MatSamples(path, vector, encoding, num_samples),
         **vars(resolve_values(path, given, in_file)),
     )

@@ -1,4 +1,4 @@
-"""The header of .npy files: read from untrusted streams, and written before the samples."""
+""".npy files: their header, read from untrusted streams and written before samples, and recordings in them."""
 
 import io
 import math
@@ -10,14 +10,13 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.lib import format as npy_format
 
-from heimdall_pipelines.formats.arrays import PlanarLayout, encoding_of_dtype
+from heimdall_pipelines.formats.arrays import PlanarLayout, encoding_of_dtype, long_axes
 from heimdall_pipelines.formats.iq_recording import GivenValues, IqRecording, resolve_values
-from heimdall_pipelines.formats.recording_names import values_in_name
+from heimdall_pipelines.formats.recording_names import NOTHING_NAMED, values_in_name
 from heimdall_pipelines.formats.samples import (
     Encoding,
     RecordingFormatError,
     SampleLayout,
-    SampleSource,
     file_size,
     open_file,
 )
@@ -89,13 +88,12 @@ def read_npy_header(stream: BinaryIO, name: str | os.PathLike[str] = ".npy strea
         raise RecordingFormatError(name, "holds pickled Python objects, which are never loaded", 8)
     if not shape or any(not 0 <= length < 2**63 for length in shape):
         raise RecordingFormatError(name, f"has the shape {str(shape)[:60]}, not one-dimensional", 8)
-    long = tuple(length for length in shape if length != 1) or (1,)
     is_complex, is_pair_type = dtype.kind == "c", _is_pair_type(dtype)
     number = dtype[0] if is_pair_type else dtype
     if encoding_of_dtype(number) is None or (dtype.names is not None and not is_pair_type):
         raise RecordingFormatError(name, f"holds {str(dtype)[:60]}, not complex64, complex128 or I, Q pairs", 8)
-    if (is_complex or is_pair_type) and len(long) == 1:
-        return NpyHeader(number, int(long[0]), header_bytes)
+    if (is_complex or is_pair_type) and len(long_axes(shape)) <= 1:
+        return NpyHeader(number, math.prod(shape), header_bytes)
     if not is_complex and not is_pair_type and len(shape) == 2 and 2 in shape:
         num_samples = shape[0] if shape[1] == 2 else shape[1]
         return NpyHeader(number, int(num_samples), header_bytes, is_planar=(shape[1] == 2) == is_fortran)
@@ -159,19 +157,16 @@ def open_npy(path: Path, given: GivenValues) -> IqRecording:
             f"{what}: {_readable(header.num_samples)} samples end at byte {_readable(expected)}, the file at {size}",
             min(size, expected),
         )
-    named = values_in_name(path)
-    values = resolve_values(path, given, named.given_values if named else GivenValues())
-    layout: SampleSource = SampleLayout.contiguous(path, header.encoding, header.header_bytes, header.num_samples)
-    if header.is_planar:
-        layout = PlanarLayout(path, header.encoding, header.header_bytes, header.num_samples)
+    named = values_in_name(path) or NOTHING_NAMED
+    lay_out = PlanarLayout if header.is_planar else SampleLayout.contiguous
     return IqRecording(
         path=path,
         format="npy",
         encoding=str(header.dtype),
-        layout=layout,
-        receiver_name=named.receiver_name if named else None,
-        notes=named.notes if named else (),
-        **vars(values),
+        layout=lay_out(path, header.encoding, header.header_bytes, header.num_samples),
+        receiver_name=named.receiver_name,
+        notes=named.notes,
+        **vars(resolve_values(path, given, named.given_values)),
     )
 
 

@@ -6,7 +6,7 @@ from heimdall_pipelines.formats.file_formats import RAW_FORMATS, SUFFIX_RAW_FORM
 from heimdall_pipelines.formats.iq_recording import GivenValues, IqRecording, resolve_values
 from heimdall_pipelines.formats.npy import NPY_MAGIC
 from heimdall_pipelines.formats.raw_formats import RAW_ENCODINGS, implausibility, likely_format
-from heimdall_pipelines.formats.recording_names import values_in_name
+from heimdall_pipelines.formats.recording_names import NOTHING_NAMED, values_in_name
 from heimdall_pipelines.formats.samples import RecordingFormatError, SampleLayout, file_size, open_file
 
 _SELF_DESCRIBING = {NPY_MAGIC: ".npy", b"RIFF": ".wav", b"RF64": ".wav", b"BW64": ".wav"}
@@ -30,11 +30,7 @@ def open_raw(path: Path, given: GivenValues, raw_format: str | None) -> IqRecord
     RecordingFormatError
         If the file is empty, is not a whole number of samples, begins like a file with a header (which would be
         read as samples), if its format is unknown or does not fit its bytes, or a value is missing.
-    ValueError
-        If `raw_format` is unknown.
     """
-    if raw_format is not None and raw_format not in RAW_ENCODINGS:
-        raise ValueError(f"raw format {raw_format!r} is not one of {', '.join(RAW_FORMATS)}")
     with open_file(path) as file:
         size = file_size(file)
         start = file.read(8)
@@ -43,8 +39,8 @@ def open_raw(path: Path, given: GivenValues, raw_format: str | None) -> IqRecord
     for magic, suffix in _SELF_DESCRIBING.items():
         if start.startswith(magic):
             raise RecordingFormatError(path, f"is a {suffix} file, not headerless samples: name it {suffix}", 0)
-    named = values_in_name(path)
-    chosen = raw_format or (named.raw_format if named else None) or SUFFIX_RAW_FORMATS.get(path.suffix.lower())
+    named = values_in_name(path) or NOTHING_NAMED
+    chosen = raw_format or named.raw_format or SUFFIX_RAW_FORMATS.get(path.suffix.lower())
     if chosen is None:
         likely = likely_format(probe)
         hint = f"; its bytes look like {likely}" if likely else ""
@@ -62,14 +58,12 @@ def open_raw(path: Path, given: GivenValues, raw_format: str | None) -> IqRecord
         raise RecordingFormatError(
             path, f"ends within a sample: {size} bytes are not a multiple of {encoding.sample_bytes}", size - rest
         )
-    values = resolve_values(path, given, named.given_values if named else GivenValues())
-    layout = SampleLayout.contiguous(path, encoding, 0, num_samples)
     return IqRecording(
         path=path,
         format="raw",
         encoding=chosen,
-        layout=layout,
-        receiver_name=named.receiver_name if named else None,
-        notes=named.notes if named else (),
-        **vars(values),
+        layout=SampleLayout.contiguous(path, encoding, 0, num_samples),
+        receiver_name=named.receiver_name,
+        notes=named.notes,
+        **vars(resolve_values(path, given, named.given_values)),
     )

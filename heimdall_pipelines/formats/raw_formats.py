@@ -4,21 +4,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heimdall_pipelines.formats.file_formats import RAW_FORMATS
-from heimdall_pipelines.formats.samples import Encoding
+from heimdall_pipelines.formats.samples import COMPONENTS, Encoding
 
-_NUMBERS: dict[str, tuple[str, float, float]] = {
-    "cf32": ("f4", 0.0, 1.0),
-    "cf64": ("f8", 0.0, 1.0),
-    "ci8": ("i1", 0.0, 2.0**7),
-    "cu8": ("u1", 2.0**7 - 0.5, 2.0**7 - 0.5),
-    "ci16": ("i2", 0.0, 2.0**15),
-    "cu16": ("u2", 2.0**15 - 0.5, 2.0**15 - 0.5),
-    "ci32": ("i4", 0.0, 2.0**31),
-}
 RAW_ENCODINGS = {
-    name: Encoding((">" if name.endswith("_be") else "<") + number, zero, full_scale)
+    name: Encoding.of((">" if name.endswith("_be") else "<") + COMPONENTS[name.removesuffix("_be")])
     for name in RAW_FORMATS
-    for number, zero, full_scale in [_NUMBERS[name.removesuffix("_be")]]
 }
 
 _MIN_NUMBERS = 512

@@ -1,6 +1,6 @@
 """What recorders state in the names of their files: start, frequency, rate, station.
 
-Each entry of the table is one recorder's form of name. The WAV and the raw reader look names up here.
+Each entry of the table is one recorder's form of name.
 """
 
 import re
@@ -45,11 +45,14 @@ class NameForm:
 class NamedValues:
     """What a name states; None: nothing."""
 
-    recorder: str
+    recorder: str | None
     given_values: GivenValues
     receiver_name: str | None = None
     raw_format: str | None = None
     notes: tuple[str, ...] = ()
+
+
+NOTHING_NAMED = NamedValues(None, GivenValues())
 
 
 def _form(recorder: str, example: str, pattern: str, *, is_local_time: bool = False) -> NameForm:

@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedReader
@@ -52,6 +52,18 @@ class Encoding:
     zero: float = 0.0
     full_scale: float = 1.0
 
+    @classmethod
+    def of(cls, component: str) -> "Encoding":
+        """Encode in a type's whole range: integers have its full scale, unsigned ones their zero in the middle.
+
+        >>> Encoding.of("<u1")
+        Encoding(component='<u1', zero=127.5, full_scale=127.5)
+        """
+        kind, half_range = component[-2], 2.0 ** (8 * int(component[-1]) - 1)
+        if kind == "u":
+            return cls(component, half_range - 0.5, half_range - 0.5)
+        return cls(component, 0.0, half_range) if kind == "i" else cls(component)
+
     @property
     def is_integer(self) -> bool:
         """True if the stored numbers are integers: their scale to power is then unknown."""
@@ -84,9 +96,15 @@ class Encoding:
         return values.view(np.complex64)
 
 
-CF32_LE = Encoding("<f4")
-CI16_LE = Encoding("<i2", 0.0, 32768.0)
-CU8 = Encoding("u1", 127.5, 127.5)
+CF32_LE = Encoding.of("<f4")
+CI16_LE = Encoding.of("<i2")
+# Numbers of samples by SigMF's names, which headerless files have too; both add the byte order.
+COMPONENTS = {"cf64": "f8", "cf32": "f4", "ci32": "i4", "ci16": "i2", "cu16": "u2", "ci8": "i1", "cu8": "u1"}
+
+
+def int16_of(parts: NDArray[np.floating]) -> NDArray[np.int16]:
+    """Round real numbers of full scale 1 to integers of `CI16_LE`, clipped to their range."""
+    return np.asarray(np.clip(np.rint(parts * np.float32(CI16_LE.full_scale)), -32_768, 32_767), np.int16)
 
 
 @contextmanager
@@ -125,6 +143,32 @@ def pieces(num_samples: int, max_samples: int) -> Iterator[tuple[int, int]]:
         raise ValueError(f"max_samples must be at least 1, not {max_samples}")
     for first in range(0, num_samples, max_samples):
         yield first, min(max_samples, num_samples - first)
+
+
+def check_finite(
+    path: Path, block: NDArray[np.complex64], first: int, byte_of: Callable[[int, int], int] | None = None
+) -> None:
+    """Refuse a block that holds NaN or infinity.
+
+    Parameters
+    ----------
+    path : Path
+        Named in the error.
+    block : NDArray[complex64], shape (samples,)
+    first : int
+        Number of its first sample.
+    byte_of : callable, optional
+        Gives the byte in the file at which a sample's part, 0 for I and 1 for Q, lies.
+    """
+    finite = np.isfinite(block.view(np.float32))
+    if finite.all():
+        return
+    at, part = divmod(int(np.argmin(finite)), 2)
+    raise RecordingFormatError(
+        path,
+        f"sample {first + at} is {block[at]}: samples must be finite complex64 numbers",
+        None if byte_of is None else byte_of(first + at, part),
+    )
 
 
 class SampleSource(Protocol):
@@ -180,16 +224,16 @@ class SampleLayout:
         """Yield all samples in arrays of `max_samples`, the last one shorter; see `IqRecording.blocks`."""
         with open_file(self.path) as file:
             for first, count in pieces(self.num_samples, max_samples):
-                stored = self._read(file, first, first + count)
-                block = self.encoding.decode(stored)
-                self._check_finite(block, first)
-                yield block
+                yield self._decoded(file, first, first + count)
 
     def piece(self, first: int, count: int) -> NDArray[np.complex64]:
         """Read samples from any place; `first` and `first + count` must lie within them."""
         with open_file(self.path) as file:
-            block = self.encoding.decode(self._read(file, first, first + count))
-        self._check_finite(block, first)
+            return self._decoded(file, first, first + count)
+
+    def _decoded(self, file: BufferedReader, first: int, stop: int) -> NDArray[np.complex64]:
+        block = self.encoding.decode(self._read(file, first, stop))
+        check_finite(self.path, block, first, self._byte_of)
         return block
 
     def _read(self, file: BufferedReader, first: int, stop: int) -> NDArray[np.uint8]:
@@ -197,7 +241,7 @@ class SampleLayout:
         stored = np.empty((stop - first) * size, np.uint8)
         buffer = stored.data
         position = first
-        run = int(np.searchsorted(self.starts, first, side="right")) - 1
+        run = self._run_of(first)
         while position < stop:
             run_stop = min(int(self.starts[run + 1]), stop)
             offset = int(self.offsets[run]) + (position - int(self.starts[run])) * size
@@ -212,16 +256,10 @@ class SampleLayout:
             run += 1
         return stored
 
-    def _check_finite(self, block: NDArray[np.complex64], first: int) -> None:
-        values = block.view(np.float32)
-        finite = np.isfinite(values)
-        if finite.all():
-            return
-        component = int(np.argmin(finite))
-        sample = first + component // 2
-        run = int(np.searchsorted(self.starts, sample, side="right")) - 1
-        in_run = 2 * (sample - int(self.starts[run])) + component % 2
-        offset = int(self.offsets[run]) + in_run * self.encoding.sample_bytes // 2
-        raise RecordingFormatError(
-            self.path, f"sample {sample} is {block[sample - first]}: samples must be finite complex64 numbers", offset
-        )
+    def _run_of(self, sample: int) -> int:
+        return int(np.searchsorted(self.starts, sample, side="right")) - 1
+
+    def _byte_of(self, sample: int, part: int) -> int:
+        run = self._run_of(sample)
+        in_run = 2 * (sample - int(self.starts[run])) + part
+        return int(self.offsets[run]) + in_run * self.encoding.sample_bytes // 2

@@ -1,17 +1,15 @@
-"""SigMF recordings: reads a .sigmf-meta with its samples, and builds the metadata of our own objects.
+"""SigMF recordings: reads a .sigmf-meta with its samples.
 
 Specification: SigMF 1.2, https://sigmf.org. A .npy file described by a .sigmf-meta, as older objects are, is a
 Non-Conforming Dataset: ``core:dataset`` names it and ``core:header_bytes`` of the capture skips its header.
 """
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
-import sigmf
 
 from heimdall_pipelines.formats.iq_recording import ExpectedDigest, GivenValues, IqRecording, resolve_values
 from heimdall_pipelines.formats.npy import NPY_MAGIC, read_npy_header
@@ -24,10 +22,8 @@ from heimdall_pipelines.formats.sigmf_metadata import (
     position_of,
     read_metadata,
 )
-from heimdall_pipelines.formats.utc import iso_from_unix_ns
 
 ARCHIVE_SUFFIX = ".sigmf"
-_EXTENSION = {"name": "heimdall", "version": "1.0.0", "optional": True}
 
 
 def open_sigmf(path: Path, given: GivenValues) -> IqRecording:
@@ -110,12 +106,10 @@ def _data_file(meta: SigmfMetadata) -> _Data:
     dataset = meta.core.get("core:dataset")
     if dataset is None:
         path = meta.path.with_name(meta.path.name[: -len("meta")] + "data")
-    elif not isinstance(dataset, str) or not dataset or Path(dataset).name != dataset:
-        raise RecordingFormatError(meta.path, f"core:dataset {str(dataset)[:100]!r} must be a bare file name beside it")
-    elif dataset == ".." or "\\" in dataset or "\0" in dataset:
-        raise RecordingFormatError(meta.path, f"core:dataset {dataset[:100]!r} must be a bare file name beside it")
-    else:
+    elif _is_bare_name(dataset):
         path = meta.path.with_name(dataset)
+    else:
+        raise RecordingFormatError(meta.path, f"core:dataset {str(dataset)[:100]!r} must be a bare file name beside it")
     header_bytes = meta.captures[0].header_bytes
     with open_file(path) as file:
         size = file_size(file)
@@ -129,6 +123,11 @@ def _data_file(meta: SigmfMetadata) -> _Data:
             f"with a header of {npy.header_bytes} bytes before samples of {npy.dtype}",
         )
     return _Data(path, 0, size)
+
+
+def _is_bare_name(name: object) -> TypeGuard[str]:
+    """Whether a name has no folder, in the notation of any system; an empty one and ``..`` are none."""
+    return isinstance(name, str) and name not in ("", "..") and Path(name).name == name and not {"\\", "\0"} & set(name)
 
 
 def _layout(meta: SigmfMetadata, data: _Data) -> SampleLayout:
@@ -162,87 +161,3 @@ def _layout(meta: SigmfMetadata, data: _Data) -> SampleLayout:
         starts.append(capture.start - captures[0].start)
     starts.append(num_samples - captures[0].start)
     return SampleLayout(data.path, encoding, np.array(offsets, np.int64), np.array(starts, np.int64))
-
-
-def sigmf_meta(
-    *,
-    dataset_name: str | None = None,
-    header_bytes: int = 0,
-    num_samples: int,
-    sample_rate_hz: float,
-    frequency_hz: float,
-    start_time_unix_ns: int,
-    lat: float,
-    lon: float,
-    alt_m: float,
-    description: str,
-    recorder: str,
-    extra: Mapping[str, object] | None = None,
-    holes: Sequence[tuple[int, int]] = (),
-) -> dict[str, Any]:
-    """Build the .sigmf-meta of a complex64 file: a .sigmf-data, or another one, such as a .npy.
-
-    Parameters
-    ----------
-    dataset_name : str, optional
-        Bare name of the file, in the same folder as the metadata, if it is not the .sigmf-data of the same name.
-    header_bytes : int, optional
-        Of such a file, bytes before the first sample (`NpyHeader.header_bytes`).
-    num_samples : int
-        Stored as ``heimdall:num_samples``, to detect a truncated file.
-    sample_rate_hz, frequency_hz : float
-        Complex samples per second; centre frequency.
-    start_time_unix_ns : int
-        UTC of the first sample.
-    lat, lon, alt_m : float
-        Of the receiver: degrees, m.
-    description, recorder : str
-        What was recorded; the recording software.
-    extra : Mapping[str, object], optional
-        Further values by bare name; each becomes ``heimdall:NAME`` of the global object.
-    holes : sequence of tuple of int
-        First sample and number of samples that were lost and are zeros; each becomes an annotation.
-
-    Returns
-    -------
-    dict
-        To be written with ``json.dumps``.
-
-    Raises
-    ------
-    ValueError
-        If a number is NaN or infinite, or the time outside the years 1 to 9999.
-    TypeError
-        If a value of `extra` cannot be written as JSON.
-    """
-    core: dict[str, Any] = {
-        "core:datatype": "cf32_le",
-        "core:version": sigmf.__specification__,
-        "core:sample_rate": sample_rate_hz,
-        "core:num_channels": 1,
-        **({} if dataset_name is None else {"core:dataset": dataset_name}),
-        "core:description": description,
-        "core:recorder": recorder,
-        "core:extensions": [dict(_EXTENSION)],
-        "heimdall:num_samples": num_samples,
-    }
-    core |= {f"heimdall:{name}": value for name, value in (extra or {}).items()}
-    capture: dict[str, Any] = {
-        "core:sample_start": 0,
-        **({} if dataset_name is None else {"core:header_bytes": header_bytes}),
-        "core:frequency": frequency_hz,
-        "core:datetime": iso_from_unix_ns(start_time_unix_ns),
-        "core:geolocation": {"type": "Point", "coordinates": [lon, lat, alt_m]},
-    }
-    annotations = [
-        {
-            "core:sample_start": first,
-            "core:sample_count": count,
-            "core:label": "hole",
-            "core:comment": "samples lost between receiver and recorder, filled with zeros",
-        }
-        for first, count in holes
-    ]
-    meta = {"global": core, "captures": [capture], "annotations": annotations}
-    json.dumps(meta, allow_nan=False)  # JSON has no NaN: refuse it here
-    return meta

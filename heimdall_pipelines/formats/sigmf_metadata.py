@@ -16,25 +16,16 @@ from typing import Any
 from sigmf import validate as sigmf_schema
 
 from heimdall_pipelines.formats.iq_recording import SourceMetadata
-from heimdall_pipelines.formats.samples import Encoding, RecordingFormatError, open_file
+from heimdall_pipelines.formats.samples import COMPONENTS, Encoding, RecordingFormatError, open_file
 from heimdall_pipelines.formats.utc import unix_ns_from_iso
 
 MAX_META_BYTES = 4 << 20
 _MAX_ALTITUDE_M = 1e9
 _MIN_CAPTURE_TOLERANCE_S = 1e-3  # many recorders write times in milliseconds
 _MAX_COUNT = 1 << 62
-_NUMBERS: dict[str, tuple[str, float, float]] = {
-    "cf64": ("f8", 0.0, 1.0),
-    "cf32": ("f4", 0.0, 1.0),
-    "ci32": ("i4", 0.0, 2.0**31),
-    "ci16": ("i2", 0.0, 2.0**15),
-    "cu16": ("u2", 2.0**15 - 0.5, 2.0**15 - 0.5),
-    "ci8": ("i1", 0.0, 2.0**7),
-    "cu8": ("u1", 2.0**7 - 0.5, 2.0**7 - 0.5),
-}
 _ENCODINGS = {
-    f"{name}_{order}": Encoding(sign + number, zero, full_scale)
-    for name, (number, zero, full_scale) in _NUMBERS.items()
+    f"{name}_{order}": Encoding.of(sign + component)
+    for name, component in COMPONENTS.items()
     for order, sign in (("le", "<"), ("be", ">"))
 }
 _ENCODINGS |= {name: _ENCODINGS[f"{name}_le"] for name in ("ci8", "cu8")}  # one byte has no order
@@ -136,12 +127,20 @@ def _json(path: Path, content: bytes | None) -> dict[str, Any]:
     if len(content) > MAX_META_BYTES:
         raise RecordingFormatError(path, f"has more than {MAX_META_BYTES} bytes, too long for metadata")
     try:
-        meta = json.loads(content.removeprefix(b"\xef\xbb\xbf"), parse_constant=_refuse_constant)
+        meta = json.loads(
+            content.removeprefix(b"\xef\xbb\xbf"), parse_float=_float_or_text, parse_constant=_refuse_constant
+        )
     except (ValueError, RecursionError) as error:
         raise RecordingFormatError(path, f"is not JSON: {error}") from error
     if not isinstance(meta, dict):
         raise RecordingFormatError(path, "violates the SigMF schema: is not a JSON object")
     return meta
+
+
+def _float_or_text(text: str) -> float | str:
+    """A number; one that is too large for a float stays text, since JSON could not hold it when it is written again."""
+    number = float(text)
+    return number if math.isfinite(number) else text
 
 
 def _refuse_constant(name: str) -> float:
@@ -210,7 +209,7 @@ def _encoding(reader: _Reader, core: Mapping[str, Any]) -> tuple[str, Encoding]:
             reader.path, "has no core:datatype, which says how the samples are stored: add it, such as cf32_le"
         )
     name = datatype.strip().lower()
-    if name in _NUMBERS and name not in _ENCODINGS:
+    if name in COMPONENTS and name not in _ENCODINGS:
         reader.notes.append(f"core:datatype {datatype!r} has no byte order: little-endian is assumed")
         name += "_le"
     if name not in _ENCODINGS:
@@ -320,9 +319,10 @@ def position_of(path: Path, point: object) -> tuple[float, float, float] | None:
     if not isinstance(coordinates, list) or not 2 <= len(coordinates) <= 3:
         raise RecordingFormatError(path, "core:geolocation is not a GeoJSON point of longitude, latitude and altitude")
     numbers = [*coordinates, 0.0][:3]
-    if not all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers):
+    if not all(
+        isinstance(number, int | float) and not isinstance(number, bool) and abs(number) <= limit
+        for number, limit in zip(numbers, (180, 90, _MAX_ALTITUDE_M), strict=True)
+    ):
         raise RecordingFormatError(path, "core:geolocation is not a longitude, latitude and altitude on Earth")
     longitude, latitude, altitude_m = numbers
-    if not (abs(latitude) <= 90 and abs(longitude) <= 180 and abs(altitude_m) <= _MAX_ALTITUDE_M):
-        raise RecordingFormatError(path, "core:geolocation is not a longitude, latitude and altitude on Earth")
     return float(latitude), float(longitude), float(altitude_m)

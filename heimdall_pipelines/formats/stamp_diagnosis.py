@@ -3,10 +3,12 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from heimdall_pipelines.formats.gnss_clock import NO_FIX_AGE, GnssStamps
+from heimdall_pipelines.formats.gnss_clock import NO_FIX_AGE, WEEK_S, GnssStamps, time_in_week_ns
+from heimdall_pipelines.formats.utc import NS_PER_S
 
-_NS_PER_S = 1_000_000_000
-_WEEK_NS = 604_800 * _NS_PER_S
+NO_STAMPS = "it sends no time stamps"
+FROZEN_STAMPS = "its time stamps never change: its owner has switched them off"
+_WEEK_NS = WEEK_S * NS_PER_S
 _WHOLE_SECOND_NS = 5_000_000  # a jump of the seconds alone leaves the nanoseconds; a gap of samples has any length
 _OLDEST_AGE_S = 254
 _LASTING_BLOCKS = 5
@@ -35,10 +37,10 @@ def stamp_problem(stamps: GnssStamps, nominal_rate_hz: float) -> str | None:
     'its time stamps never change: its owner has switched them off'
     """
     if stamps.samples.size == 0:
-        return "it sends no time stamps"
-    time_ns = stamps.second.astype(np.int64) * _NS_PER_S + stamps.nanosecond.astype(np.int64)
+        return NO_STAMPS
+    time_ns = time_in_week_ns(stamps)
     if time_ns.size > 1 and not np.any(np.diff(time_ns)):
-        return "its time stamps never change: its owner has switched them off"
+        return FROZEN_STAMPS
     if np.all(stamps.age_s == NO_FIX_AGE):
         return "its GNSS has had no fix since it started"
     if np.all(stamps.age_s >= _OLDEST_AGE_S):
@@ -53,9 +55,9 @@ def _jump_s(stamps: GnssStamps, time_ns: NDArray[np.int64], nominal_rate_hz: flo
     samples, time_ns = stamps.samples[has_fix], time_ns[has_fix]
     expected_ns = np.diff(samples) / nominal_rate_hz * 1e9
     excess_ns = (np.diff(time_ns) - expected_ns + _WEEK_NS / 2) % _WEEK_NS - _WEEK_NS / 2
-    seconds = np.round(excess_ns / _NS_PER_S)
+    seconds = np.round(excess_ns / NS_PER_S)
     # The nominal rate is off by up to 1e-3 of the time between two stamps.
-    is_whole = np.abs(excess_ns - seconds * _NS_PER_S) < _WHOLE_SECOND_NS + 1e-3 * expected_ns
+    is_whole = np.abs(excess_ns - seconds * NS_PER_S) < _WHOLE_SECOND_NS + 1e-3 * expected_ns
     jumped_s = np.cumsum(np.where(is_whole, seconds, 0.0))
     window = min(_LASTING_BLOCKS, jumped_s.size)
     if window == 0:

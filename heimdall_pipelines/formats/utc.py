@@ -3,6 +3,7 @@
 import re
 from datetime import UTC, datetime, timedelta
 
+NS_PER_S = 1_000_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ISO = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]{1,100}))?(?:Z|[+-]00:00)", re.ASCII
@@ -37,7 +38,7 @@ def unix_ns_from_iso(text: str) -> int:
     minute_start = datetime(year, month, day, hour, minute, tzinfo=UTC)
     elapsed = minute_start - _EPOCH
     fraction_ns = int((match[7] or "0").ljust(9, "0")[:9])
-    return (elapsed.days * 86_400 + elapsed.seconds + second) * 1_000_000_000 + fraction_ns
+    return (elapsed.days * 86_400 + elapsed.seconds + second) * NS_PER_S + fraction_ns
 
 
 def iso_from_unix_ns(unix_ns: int) -> str:
@@ -53,7 +54,7 @@ def iso_from_unix_ns(unix_ns: int) -> str:
     ValueError
         If the instant lies outside the years that ISO 8601 writes with four digits.
     """
-    seconds, fraction_ns = divmod(unix_ns, 1_000_000_000)
+    seconds, fraction_ns = divmod(unix_ns, NS_PER_S)
     try:
         instant = _EPOCH + timedelta(seconds=seconds)
     except OverflowError as error:

@@ -15,11 +15,12 @@ from typing import BinaryIO
 import numpy as np
 
 from heimdall_pipelines.formats.iq_recording import GivenValues, IqRecording, resolve_values
+from heimdall_pipelines.formats.kiwi_chunks import MAX_FOREIGN_CHUNKS, RIFF_HEADER_BYTES
 from heimdall_pipelines.formats.kiwi_wav import open_kiwi_wav
-from heimdall_pipelines.formats.recording_names import NamedValues, values_in_name
+from heimdall_pipelines.formats.recording_names import NOTHING_NAMED, NamedValues, values_in_name
 from heimdall_pipelines.formats.samples import (
+    CF32_LE,
     CI16_LE,
-    CU8,
     Encoding,
     RecordingFormatError,
     SampleLayout,
@@ -27,19 +28,17 @@ from heimdall_pipelines.formats.samples import (
     open_file,
 )
 
-_RIFF_HEADER_BYTES = 12
-_MAX_CHUNKS = 100  # a WAV has a few; thousands are zeros or noise misread as chunks
 _MAX_SMALL_CHUNK_BYTES = 1 << 16
 _OPEN_ENDED = (0, 0xFFFFFFFF)  # lengths that a recorder writes before the length is known
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 _ENCODINGS: dict[tuple[int, int, int], tuple[str, Encoding]] = {  # coding, bits, bytes of a number
-    (_PCM, 8, 1): ("cu8", CU8),
+    (_PCM, 8, 1): ("cu8", Encoding.of("<u1")),
     (_PCM, 16, 2): ("ci16", CI16_LE),
-    (_PCM, 24, 3): ("ci24", Encoding("<i3", 0.0, 2.0**23)),
-    (_PCM, 24, 4): ("ci32", Encoding("<i4", 0.0, 2.0**31)),
-    (_PCM, 32, 4): ("ci32", Encoding("<i4", 0.0, 2.0**31)),
-    (_FLOAT, 32, 4): ("cf32", Encoding("<f4")),
-    (_FLOAT, 64, 8): ("cf64", Encoding("<f8")),
+    (_PCM, 24, 3): ("ci24", Encoding.of("<i3")),
+    (_PCM, 24, 4): ("ci32", Encoding.of("<i4")),
+    (_PCM, 32, 4): ("ci32", Encoding.of("<i4")),
+    (_FLOAT, 32, 4): ("cf32", CF32_LE),
+    (_FLOAT, 64, 8): ("cf64", Encoding.of("<f8")),
 }
 _CODINGS = {2: "ADPCM", 6: "A-law", 7: "u-law", 0x11: "IMA ADPCM", 0x31: "GSM", 0x50: "MPEG", 0x55: "MP3"}
 _AUDIO_NAME = re.compile(r"(?:.*[_ ])?AF(?:[_ ].*)?|audio_.*", re.IGNORECASE)
@@ -90,29 +89,28 @@ def open_wav(path: Path, given: GivenValues) -> IqRecording:
         chunks.notes.append(f"ends within a sample: the last {rest} bytes are left out")
     layout = SampleLayout.contiguous(path, chunks.encoding, chunks.data_offset, num_samples)
     _refuse_audio(path, layout)
-    named = values_in_name(path)
+    named = values_in_name(path) or NOTHING_NAMED
     in_file, notes = _values_in_file(chunks, named)
-    values = resolve_values(path, given, in_file)
     return IqRecording(
         path=path,
         format="wav",
         encoding=chunks.encoding_name,
-        receiver_name=named.receiver_name if named else None,
+        receiver_name=named.receiver_name,
         notes=tuple(chunks.notes + notes),
         layout=layout,
-        **vars(values),
+        **vars(resolve_values(path, given, in_file)),
     )
 
 
 def _scan(file: BinaryIO, path: Path) -> _Chunks:
     size = file_size(file)
-    riff = file.read(_RIFF_HEADER_BYTES)
+    riff = file.read(RIFF_HEADER_BYTES)
     if riff[:4] not in (b"RIFF", b"RF64", b"BW64") or riff[8:] != b"WAVE":
         raise RecordingFormatError(path, "is not a WAV file: it does not begin with RIFF, RF64 or BW64, and WAVE", 0)
     chunks = _Chunks()
     long_bytes: int | None = None
-    position = _RIFF_HEADER_BYTES
-    for _ in range(_MAX_CHUNKS):
+    position = RIFF_HEADER_BYTES
+    for _ in range(MAX_FOREIGN_CHUNKS):
         file.seek(position)
         head = file.read(8)
         if len(head) < 8:
@@ -131,6 +129,8 @@ def _scan(file: BinaryIO, path: Path) -> _Chunks:
         elif name == b"data":
             if chunks.encoding is None:
                 raise RecordingFormatError(path, "has a data chunk before its fmt chunk", begin)
+            if chunks.data_offset is not None:
+                raise RecordingFormatError(path, "has several data chunks: one is expected", begin)
             declared = long_bytes if length == 0xFFFFFFFF and long_bytes is not None else length
             length = _data_bytes(chunks, file, begin, declared, size)
             chunks.data_offset, chunks.data_bytes = begin, length
@@ -205,17 +205,15 @@ def _refuse_audio(path: Path, layout: SampleLayout) -> None:
         raise RecordingFormatError(path, "is not an IQ recording: both channels are the same (audio written as stereo)")
 
 
-def _values_in_file(chunks: _Chunks, named: NamedValues | None) -> tuple[GivenValues, list[str]]:
+def _values_in_file(chunks: _Chunks, named: NamedValues) -> tuple[GivenValues, list[str]]:
     """The auxi chunk's values before those of the name, which has no fractions of a second."""
-    name_values = named.given_values if named else GivenValues()
     auxi_hz, auxi_ns = _auxi_values(chunks.auxi)
-    notes = list(named.notes) if named and auxi_ns is None else []
-    name_ns = name_values.start_time_unix_ns
+    notes = list(named.notes) if auxi_ns is None else []
+    name_hz, name_ns = named.given_values.frequency_hz, named.given_values.start_time_unix_ns
     if auxi_ns is not None and name_ns is not None and abs(auxi_ns - name_ns) > _MAX_TIME_DIFFERENCE_NS:
         notes.append(
             f"its auxi chunk and its name have different times, {(auxi_ns - name_ns) / 1e9:+.3f} s: the chunk's is used"
         )
-    name_hz = name_values.frequency_hz
     if auxi_hz is not None and name_hz is not None and abs(auxi_hz - name_hz) > 1_000.0:
         notes.append(f"its auxi chunk has {auxi_hz:.12g} Hz, its name {name_hz:.12g} Hz: the chunk's is used")
     return (
@@ -232,7 +230,7 @@ def _auxi_values(auxi: bytes) -> tuple[float | None, int | None]:
     """Centre frequency and start time of an auxi chunk, None where it has none."""
     xml = _auxi_text(auxi)
     if xml is not None:
-        frequency = re.search(r'RadioCenterFreq="([0-9.]+)"', xml)
+        frequency = re.search(r'RadioCenterFreq="([0-9]+(?:\.[0-9]*)?)"', xml)
         time = re.search(r'CurrentTimeUTC="([0-9]{2})-([0-9]{2})-([0-9]{4}) ([0-9]{2}):([0-9]{2}):([0-9]{2})"', xml)
         start_ns = None
         if time is not None:

@@ -53,17 +53,19 @@ def receiver_url(address: ReceiverAddress) -> ReceiverUrl:
         It is not a URL, its scheme is not http, https, ws or wss, or a host is missing; not transient. The message
         shows no password.
     """
-    shown = shown_url(address.url)
+
+    def refused(why: str) -> ReceiverError:
+        return ReceiverError(address.rx_id, f"the URL {shown_url(address.url)!r} {why}", is_transient=False)
+
     try:
         url = URL(address.url)
-        scheme, host = url.scheme, url.host
-        port = url.port
+        scheme, host, port = url.scheme, url.host, url.port
     except ValueError:
-        raise ReceiverError(address.rx_id, f"the URL {shown!r} cannot be read", is_transient=False) from None
+        raise refused("cannot be read") from None
     if scheme not in SCHEMES:
-        raise ReceiverError(address.rx_id, f"the URL {shown!r} is not http, https, ws or wss", is_transient=False)
+        raise refused("is not http, https, ws or wss")
     if not host or port == 0:
-        raise ReceiverError(address.rx_id, f"the URL {shown!r} has no host or port", is_transient=False)
+        raise refused("has no host or port")
     base = url.with_user(None).with_query(None).with_fragment(None).with_scheme(SCHEMES[scheme])
     return ReceiverUrl(base, url.user, url.password)
 

@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from urllib.parse import unquote
 
 from heimdall_pipelines.receivers.addresses import shown, shown_url
-from heimdall_pipelines.receivers.stream import ReceiverError, ReceiverStatus, StreamLimitError
+from heimdall_pipelines.receivers.stream import RETRY_AFTER_S, ReceiverError, ReceiverStatus, StreamLimitError
 
-RETRY_AFTER_S = 60.0  # a receiver that refused is asked again at most once a minute
 _LIFTED = "the time-limit password, if you have it, stands in its URL as http://TIME-LIMIT-PASSWORD:PASSWORD@host"
 _PASSWORD_REFUSALS = {
     "2": ("is still determining its own address", True),

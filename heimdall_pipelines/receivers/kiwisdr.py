@@ -4,19 +4,16 @@ import asyncio
 import contextlib
 import math
 import secrets
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any
 from urllib.parse import quote
 
-import aiohttp
 import numpy as np
 
 from heimdall_pipelines.formats.gnss_clock import NO_FIX_AGE
+from heimdall_pipelines.formats.kiwi_chunks import STALE_BLOCKS
 from heimdall_pipelines.formats.kiwi_stream import (
-    FULL_SCALE,
     MAX_MESSAGE_BYTES,
     MESSAGE_TAG,
     SEQUENCE_MODULUS,
@@ -26,19 +23,13 @@ from heimdall_pipelines.formats.kiwi_stream import (
     parse_message,
     parse_sound,
 )
-from heimdall_pipelines.receivers.addresses import ReceiverUrl, receiver_url, shown
+from heimdall_pipelines.formats.samples import CI16_LE
+from heimdall_pipelines.formats.stamp_diagnosis import FROZEN_STAMPS, NO_STAMPS
+from heimdall_pipelines.receivers.addresses import receiver_url, shown
 from heimdall_pipelines.receivers.kiwi_refusals import refusal, refusal_of_status
 from heimdall_pipelines.receivers.pace import Pace
-from heimdall_pipelines.receivers.redirects import connected_with_redirects
-from heimdall_pipelines.receivers.requests import (
-    MAX_STATUS_BYTES,
-    AnsweredError,
-    RedirectedError,
-    limited,
-    named_errors,
-    read_at_most,
-)
-from heimdall_pipelines.receivers.status_pages import is_status_page, status_of_page
+from heimdall_pipelines.receivers.requests import AnsweredError, RedirectedError, limited
+from heimdall_pipelines.receivers.status_pages import is_status_page, request_page, status_of_page
 from heimdall_pipelines.receivers.stream import (
     AppliedTuning,
     GnssStamp,
@@ -50,11 +41,10 @@ from heimdall_pipelines.receivers.stream import (
     Tuning,
     WaitLimits,
 )
+from heimdall_pipelines.receivers.websockets import ClosedError, ReceiverWebsocket, websocket_to
 
 PASSBAND_SHARE = 10 / 12  # of the sample rate: the flat part of the receiver's filters
 KEEPALIVE_S = 1.0
-STALE_FRAMES = 2  # the first ones hold samples and stamps of the previous stream
-_CLOSE_S = 0.5  # a KiwiSDR does not answer a close at once, and may go on sending
 _MAX_MESSAGES_BYTES = 8 << 20  # per connection, configuration included
 _UNREAD_TAGS = (b"W/F", b"EXT", b"DAT")  # waterfall and extensions
 _RATES_HZ = (1_000.0, 100_000.0)
@@ -62,7 +52,7 @@ _RATES_HZ = (1_000.0, 100_000.0)
 # receivers that read it as a floating-point number keep it exact.
 _CONNECTION_IDS = range(1 << 33, 1 << 53)
 # A KiwiSDR sends this instead of a frequency that its owner has masked, without any flag.
-_MASKED_SAMPLE = np.complex64((1 + 1j) / FULL_SCALE)
+_MASKED_SAMPLE = np.complex64((1 + 1j) / CI16_LE.full_scale)
 _MASKED_FRAMES = 8
 _NO_CLOCK = "its owner has switched its time stamps off"
 
@@ -78,18 +68,18 @@ class KiwiSdr:
 
     Parameters
     ----------
-    limits : WaitLimits, optional
+    limits : WaitLimits
         Timeouts.
     """
 
-    def __init__(self, limits: WaitLimits | None = None) -> None:
-        self._limits = limits or WaitLimits()
+    def __init__(self, limits: WaitLimits) -> None:
+        self._limits = limits
 
     @asynccontextmanager
     async def stream(self, address: ReceiverAddress, tuning: Tuning) -> AsyncIterator["KiwiStream"]:
         """Open a stream of IQ; see `heimdall_pipelines.receivers.stream.Receiver.stream`."""
         page = await self._page_if_any(address)
-        refused = refusal_of_status(address.rx_id, page, has_password=_has_password(address))
+        refused = _refusal_of_status(address, page)
         if refused is not None:
             raise refused
         async with self._connected(address) as connection:
@@ -113,7 +103,7 @@ class KiwiSdr:
                 raise ReceiverError(address.rx_id, "has no status page of a KiwiSDR", is_transient=False)
             if not status.is_up:
                 return status
-            refused = refusal_of_status(address.rx_id, status, has_password=_has_password(address))
+            refused = _refusal_of_status(address, status)
             if refused is not None:
                 return replace(status, reason=refused.reason)
             if status.has_time_stamps is False:
@@ -133,56 +123,36 @@ class KiwiSdr:
             raise
 
     async def _page(self, address: ReceiverAddress) -> ReceiverStatus:
-        began = time.monotonic()
-        async with connected_with_redirects(
-            address,
-            receiver_url(address),
-            self._limits.connect_s,
-            lambda session, url: session.get(url.page("status")),
-        ) as (response, _):
-            latency_s = time.monotonic() - began
-            async with limited(address, self._limits.silence_s, "sent no status page"):
-                with named_errors(address):
-                    body = await read_at_most(response, MAX_STATUS_BYTES)
-        return status_of_page(body.decode(errors="replace"), latency_s)
+        content, latency_s = await request_page(address, self._limits, "status")
+        return status_of_page(content.decode(errors="replace"), latency_s)
 
     async def _fix_age_s(self, address: ReceiverAddress) -> tuple[float | None, str | None]:
         """Age of the latest fix, s, or None and why there is no clock."""
         limit = limited(address, self._limits.handshake_s, "sent no samples")
         async with self._connected(address) as connection, limit:
             await connection.tune(None, 0.0, None)
-            for _ in range(STALE_FRAMES):
+            for _ in range(STALE_BLOCKS):
                 await connection.sound()
             first, second = await connection.sound(), await connection.sound()
         if not first.has_stamp:
-            return None, "it sends no time stamps"
+            return None, NO_STAMPS
         if (first.gps_second, first.gps_nanosecond) == (second.gps_second, second.gps_nanosecond):
-            return None, "its time stamps never change: its owner has switched them off"
+            return None, FROZEN_STAMPS
         return None if second.fix_age_s == NO_FIX_AGE else float(second.fix_age_s), None
 
     @asynccontextmanager
     async def _connected(self, address: ReceiverAddress) -> AsyncIterator["_Connection"]:
         connection_id = str(secrets.choice(_CONNECTION_IDS))
-        async with connected_with_redirects(
-            address,
-            receiver_url(address),
-            self._limits.connect_s,
-            lambda session, url: session.ws_connect(
-                url.websocket(connection_id, "SND"), max_msg_size=MAX_MESSAGE_BYTES
-            ),
-        ) as (websocket, url):
-            try:
-                yield _Connection(address, url, websocket)
-            finally:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_CLOSE_S):
-                        await websocket.close()
+        async with websocket_to(
+            address, self._limits, connection_id, "SND", max_message_bytes=MAX_MESSAGE_BYTES
+        ) as websocket:
+            yield _Connection(websocket)
 
 
 class KiwiStream:
     """A running stream of a KiwiSDR; see `heimdall_pipelines.receivers.stream.IqStream`."""
 
-    quantisation_step: float | None = 1 / FULL_SCALE
+    quantisation_step: float | None = 1 / CI16_LE.full_scale
 
     def __init__(self, connection: "_Connection", pace: Pace, limits: WaitLimits, applied: AppliedTuning) -> None:
         self.nominal_rate_hz = connection.rate_hz
@@ -195,14 +165,14 @@ class KiwiStream:
         """Give blocks as they arrive."""
         rx_id = self._connection.address.rx_id
         async with limited(self._connection.address, self._limits.handshake_s, "sent no samples"):
-            for _ in range(STALE_FRAMES):
+            for _ in range(STALE_BLOCKS):
                 latest = await self._connection.sound()
         num_masked = 0
         while self._pace.num_missing > 0:
             async with self._pace.waiting():
                 try:
                     frame = await self._connection.sound()
-                except _ClosedError as error:
+                except ClosedError as error:
                     raise self._pace.broke_off(error.reason) from error
             num_masked = num_masked + 1 if np.all(frame.iq == _MASKED_SAMPLE) else 0
             if num_masked == _MASKED_FRAMES:
@@ -224,7 +194,7 @@ class KiwiStream:
                 stamp=_stamp(frame) if self.applied.clock_problem is None else None,
                 adc_overflow=frame.adc_overflow,
                 num_lost_before=num_lost,
-                level_dbm=frame.s_meter_dbm,
+                level_db=frame.s_meter_dbm,
             )
 
 
@@ -232,19 +202,12 @@ def _stamp(frame: SoundFrame) -> GnssStamp | None:
     return GnssStamp(frame.fix_age_s, frame.gps_second, frame.gps_nanosecond) if frame.has_stamp else None
 
 
-class _ClosedError(ReceiverError):
-    """The connection was closed by the receiver, or failed."""
-
-
 class _Connection:
     """A websocket to a KiwiSDR, with the state that the receiver has reported."""
 
-    def __init__(
-        self, address: ReceiverAddress, url: ReceiverUrl, websocket: "aiohttp.ClientWebSocketResponse[Any]"
-    ) -> None:
-        self.address = address
+    def __init__(self, websocket: ReceiverWebsocket) -> None:
+        self.address = websocket.address
         self.rate_hz = math.nan
-        self._url = url
         self._websocket = websocket
         self._messages_bytes = 0
         self._reported: dict[str, str | None] = {}
@@ -254,14 +217,14 @@ class _Connection:
     ) -> AppliedTuning:
         """Log in and request IQ; without a frequency: the middle of its range. Gives what the receiver makes of it."""
         # An empty password is written as #, so that the receiver finds the second one.
-        password = quote(self._url.password or "", safe="")
-        limit_password = quote(self._url.user or "", safe="")
+        url = self._websocket.url
+        password, limit_password = quote(url.password or "", safe=""), quote(url.user or "", safe="")
         login = f"p={password or '#'} ipl={limit_password}" if limit_password else f"p={password}"
-        await self._send(f"SET auth t=kiwi {login}")
+        await self._websocket.send(f"SET auth t=kiwi {login}")
         while math.isnan(self.rate_hz):
             frame = await self._receive()
             if frame[:3] == SOUND_TAG:
-                raise self._wrong("sends sound before it was requested")
+                raise self._websocket.protocol_error("sends sound before it was requested")
             await self._read_message(frame)
         half_band_hz = round(min(max(bandwidth_hz, PASSBAND_SHARE * self.rate_hz), self.rate_hz) / 2)
         # It reads whole dB, and takes the frequency in kHz as a number of any length.
@@ -278,7 +241,7 @@ class _Connection:
             "SET compression=0",
             "SET keepalive",
         ):
-            await self._send(command)
+            await self._websocket.send(command)
         return AppliedTuning(
             frequency_hz=float(baseband_khz) * 1e3 + self._offset_hz,
             passband_hz=(-float(half_band_hz), float(half_band_hz)),
@@ -296,7 +259,7 @@ class _Connection:
                 try:
                     return parse_sound(frame)
                 except KiwiStreamError as error:
-                    raise self._wrong(str(error)) from error
+                    raise self._websocket.protocol_error(str(error)) from error
             await self._read_message(frame)
 
     @asynccontextmanager
@@ -310,48 +273,37 @@ class _Connection:
             await asyncio.wait([task])
 
     async def _keep_alive(self) -> None:
-        with contextlib.suppress(aiohttp.ClientError, OSError):  # the reader of sound frames reports it
+        with contextlib.suppress(ReceiverError):  # the reader of sound frames reports it
             while True:
                 await asyncio.sleep(KEEPALIVE_S)
-                await self._websocket.send_str("SET keepalive")
-
-    async def _send(self, command: str) -> None:
-        with named_errors(self.address):
-            await self._websocket.send_str(command)
+                await self._websocket.send("SET keepalive")
 
     async def _receive(self) -> bytes:
-        with named_errors(self.address):
-            message = await self._websocket.receive()
-        if message.type == aiohttp.WSMsgType.BINARY:
-            return bytes(message.data)
-        if message.type == aiohttp.WSMsgType.TEXT:
-            return str(message.data).encode()
-        if message.type == aiohttp.WSMsgType.ERROR:
-            raise self._wrong(f"violates the websocket protocol: {shown(str(message.data))}")
-        raise _ClosedError(self.address.rx_id, "closed the connection", is_transient=True)
+        message = await self._websocket.receive()
+        return message if isinstance(message, bytes) else message.encode()
 
     async def _read_message(self, frame: bytes) -> None:
         self._messages_bytes += len(frame)
         if self._messages_bytes > _MAX_MESSAGES_BYTES:
-            raise self._wrong(f"sent more than {_MAX_MESSAGES_BYTES >> 20} MiB that are not samples")
+            raise self._websocket.protocol_error(f"sent more than {_MAX_MESSAGES_BYTES >> 20} MiB that are not samples")
         if frame[:3] in _UNREAD_TAGS:
             return
         if frame[:3] != MESSAGE_TAG:
-            raise self._wrong(f"sent an unknown frame, which begins with {frame[:8]!r}")
+            raise self._websocket.protocol_error(f"sent an unknown frame, which begins with {frame[:8]!r}")
         try:
             said = parse_message(frame)
         except KiwiStreamError as error:
-            raise self._wrong(str(error)) from error
-        refused = refusal(self.address.rx_id, said, self._reported, has_password=bool(self._url.password))
+            raise self._websocket.protocol_error(str(error)) from error
+        refused = refusal(self.address.rx_id, said, self._reported, has_password=bool(self._websocket.url.password))
         if refused is not None:
             raise refused
         self._reported |= said
         if "audio_rate" in said:
-            await self._send(f"SET AR OK in={self._number(said, 'audio_rate'):.0f} out=44100")
+            await self._websocket.send(f"SET AR OK in={self._number(said, 'audio_rate'):.0f} out=44100")
         if "sample_rate" in said and math.isnan(self.rate_hz):
             rate_hz = self._number(said, "sample_rate")
             if not _RATES_HZ[0] <= rate_hz <= _RATES_HZ[1]:
-                raise self._wrong(f"reports a sample rate of {rate_hz:g} Hz")
+                raise self._websocket.protocol_error(f"reports a sample rate of {rate_hz:g} Hz")
             self.rate_hz = rate_hz
 
     @property
@@ -382,12 +334,9 @@ class _Connection:
         except ValueError:
             number = math.nan
         if not math.isfinite(number):
-            raise self._wrong(f"reports {key}={shown(str(text))}, which is not a number")
+            raise self._websocket.protocol_error(f"reports {key}={shown(str(text))}, which is not a number")
         return number
 
-    def _wrong(self, reason: str) -> ReceiverError:
-        return ReceiverError(self.address.rx_id, reason, is_transient=False)
 
-
-def _has_password(address: ReceiverAddress) -> bool:
-    return bool(receiver_url(address).password)
+def _refusal_of_status(address: ReceiverAddress, status: ReceiverStatus) -> ReceiverError | None:
+    return refusal_of_status(address.rx_id, status, has_password=bool(receiver_url(address).password))

@@ -4,21 +4,16 @@ A server has no IQ for its clients and no clock: what comes is audio after autom
 tells the level before that, relative to full scale. The receiver's profile, shared by all listeners, is never changed.
 """
 
-import asyncio
-import contextlib
 import json
 import math
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import aiohttp
 import numpy as np
 from numpy.typing import NDArray
 
 from heimdall_pipelines.receivers.addresses import receiver_url, shown
-from heimdall_pipelines.receivers.kiwi_refusals import RETRY_AFTER_S
 from heimdall_pipelines.receivers.openwebrx_audio import (
     ADPCM,
     FULL_SCALE,
@@ -29,9 +24,10 @@ from heimdall_pipelines.receivers.openwebrx_audio import (
     SidebandPlan,
 )
 from heimdall_pipelines.receivers.pace import Pace
-from heimdall_pipelines.receivers.redirects import connected_with_redirects
-from heimdall_pipelines.receivers.requests import MAX_STATUS_BYTES, limited, named_errors, read_at_most
+from heimdall_pipelines.receivers.requests import limited
+from heimdall_pipelines.receivers.status_pages import request_page
 from heimdall_pipelines.receivers.stream import (
+    RETRY_AFTER_S,
     AppliedTuning,
     IqBlock,
     LevelKind,
@@ -42,6 +38,7 @@ from heimdall_pipelines.receivers.stream import (
     Tuning,
     WaitLimits,
 )
+from heimdall_pipelines.receivers.websockets import ClosedError, ReceiverWebsocket, websocket_to
 
 HELLO = "SERVER DE CLIENT client=heimdall type=receiver"
 ANSWER = "CLIENT DE SERVER"
@@ -51,7 +48,6 @@ NO_CLOCK = "OpenWebRX sends no time stamps"
 _MAX_MESSAGE_BYTES = 4 << 20  # lists of bookmarks and modes take some 100 kB
 _MAX_UNREAD_BYTES = 64 << 20  # before the audio begins: waterfalls come meanwhile
 _SETTLING_S = 0.5  # the server's filter and gain control after they are set
-_CLOSE_S = 0.5
 _UNREAD_TAGS = (1, 3, 4)  # waterfalls and audio of wide FM
 _NOTE = "audio of one sideband after automatic gain control: the server has no IQ, and losses are not visible"
 
@@ -63,55 +59,37 @@ class OpenWebRx:
 
     Parameters
     ----------
-    limits : WaitLimits, optional
+    limits : WaitLimits
         Timeouts.
     """
 
-    def __init__(self, limits: WaitLimits | None = None) -> None:
-        self._limits = limits or WaitLimits()
+    def __init__(self, limits: WaitLimits) -> None:
+        self._limits = limits
 
     @asynccontextmanager
     async def stream(self, address: ReceiverAddress, tuning: Tuning) -> AsyncIterator["OpenWebRxStream"]:
         """Open a stream; see `heimdall_pipelines.receivers.stream.Receiver.stream`."""
         plan = SidebandPlan.of(tuning.bandwidth_hz)
-        async with connected_with_redirects(
-            address,
-            receiver_url(address),
-            self._limits.connect_s,
-            lambda session, url: session.ws_connect(
-                url.websocket("ws", ""), max_msg_size=_MAX_MESSAGE_BYTES, headers=url.authorization()
-            ),
-        ) as (websocket, _):
-            try:
-                connection = _Connection(address, websocket)
-                async with limited(address, self._limits.handshake_s, "began no stream"):
-                    applied = await connection.tune(tuning, plan)
-                pace = Pace(address, tuning, plan.sample_rate_hz, self._limits)
-                yield OpenWebRxStream(connection, pace, self._limits, plan, applied)
-            finally:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_CLOSE_S):
-                        await websocket.close()
+        headers = receiver_url(address).authorization()
+        async with websocket_to(
+            address, self._limits, "ws", "", max_message_bytes=_MAX_MESSAGE_BYTES, headers=headers
+        ) as websocket:
+            connection = _Connection(websocket)
+            async with limited(address, self._limits.handshake_s, "began no stream"):
+                applied = await connection.tune(tuning, plan)
+            pace = Pace(address, tuning, plan.sample_rate_hz, self._limits)
+            yield OpenWebRxStream(connection, pace, self._limits, plan, applied)
 
     async def status(self, address: ReceiverAddress) -> ReceiverStatus:
         """Request ``status.json``, which tells version and profiles, but not how many listen."""
-        began = time.monotonic()
         try:
-            async with (
-                limited(address, self._limits.silence_s, "sent no status page"),
-                connected_with_redirects(
-                    address,
-                    receiver_url(address),
-                    self._limits.connect_s,
-                    lambda session, url: session.get(url.page("status.json"), headers=url.authorization()),
-                ) as (response, _),
-            ):
-                latency_s = time.monotonic() - began
-                with named_errors(address):
-                    body = await read_at_most(response, MAX_STATUS_BYTES)
+            async with limited(address, self._limits.silence_s, "sent no status page"):
+                content, latency_s = await request_page(
+                    address, self._limits, "status.json", receiver_url(address).authorization()
+                )
         except ReceiverError as error:
             return ReceiverStatus(is_up=False, reason=error.reason)
-        page = _object(body)
+        page = _object(content)
         if page is None or "sdrs" not in page:
             return ReceiverStatus(is_up=False, reason="has no status page of OpenWebRX")
         max_users = page.get("max_clients")
@@ -157,25 +135,21 @@ class OpenWebRxStream:
         while True:
             if iq.size:
                 self._pace.count(iq.size)
-                yield IqBlock(iq, level_dbm=self._connection.take_level_dbfs())
+                yield IqBlock(iq, level_db=self._connection.take_level_dbfs())
             if self._pace.num_missing <= 0:
                 return
             async with self._pace.waiting():
                 try:
                     iq = baseband.of(await self._connection.audio())
-                except _ClosedError as error:
+                except ClosedError as error:
                     raise self._pace.broke_off(error.reason) from error
-
-
-class _ClosedError(ReceiverError):
-    """The connection was closed by the receiver, or failed."""
 
 
 class _Connection:
     """A websocket to an OpenWebRX server, with the configuration that it has sent."""
 
-    def __init__(self, address: ReceiverAddress, websocket: "aiohttp.ClientWebSocketResponse[Any]") -> None:
-        self.address = address
+    def __init__(self, websocket: ReceiverWebsocket) -> None:
+        self.address = websocket.address
         self._websocket = websocket
         self._config: dict[str, Any] = {}
         self._decoder: AudioDecoder | None = None
@@ -190,21 +164,23 @@ class _Connection:
 
     async def tune(self, tuning: Tuning, plan: SidebandPlan) -> AppliedTuning:
         """Introduce ourselves and request the sideband; gives what the server makes of it."""
-        await self._send(HELLO)
-        answer = await self._receive()
+        await self._websocket.send(HELLO)
+        answer = await self._websocket.receive()
         if not isinstance(answer, str) or not answer.startswith(ANSWER):
-            raise self._wrong("answers the websocket with something else than OpenWebRX does: is the api_type right?")
+            raise self._websocket.protocol_error(
+                "answers the websocket with something else than OpenWebRX does: is the api_type right?"
+            )
         rates = {"output_rate": plan.audio_rate_hz, "hd_output_rate": 48_000}
         await self._send_json({"type": "connectionproperties", "params": rates})
         while not {"center_freq", "samp_rate", "audio_compression"} <= self._config.keys():
-            self._read(await self._receive())
+            self._read(await self._websocket.receive())
         centre_hz = self._number("center_freq")
         offset_hz = round(tuning.frequency_hz - centre_hz) - plan.centre_hz
         self._check_within_profile(tuning.frequency_hz, plan.bandwidth_hz)
         try:
             self._decoder = AudioDecoder(self.compression)
         except OpenWebRxAudioError as error:
-            raise self._wrong(str(error)) from error
+            raise self._websocket.protocol_error(str(error)) from error
         low_hz, high_hz = plan.cuts_hz
         self._tuned_to = self._profile
         await self._send_json(
@@ -238,7 +214,7 @@ class _Connection:
         """Wait for the next audio; other messages before it are read."""
         assert self._decoder is not None
         while True:
-            message = await self._receive()
+            message = await self._websocket.receive()
             if not isinstance(message, bytes) or message[:1] != bytes([AUDIO_TAG]):
                 self._read(message)
                 continue
@@ -246,7 +222,7 @@ class _Connection:
             try:
                 samples = self._decoder.decode(message[1:])
             except OpenWebRxAudioError as error:
-                raise self._wrong(str(error)) from error
+                raise self._websocket.protocol_error(str(error)) from error
             if samples.size:
                 return samples
 
@@ -262,14 +238,14 @@ class _Connection:
     def _read(self, message: str | bytes) -> None:
         self._unread_bytes += len(message)
         if self._unread_bytes > _MAX_UNREAD_BYTES:
-            raise self._wrong(f"sent more than {_MAX_UNREAD_BYTES >> 20} MiB without audio")
+            raise self._websocket.protocol_error(f"sent more than {_MAX_UNREAD_BYTES >> 20} MiB without audio")
         if isinstance(message, bytes):
             if message[:1] and message[0] not in (AUDIO_TAG, *_UNREAD_TAGS):
-                raise self._wrong(f"sent an unknown frame, which begins with {message[:8]!r}")
+                raise self._websocket.protocol_error(f"sent an unknown frame, which begins with {message[:8]!r}")
             return
         said = _object(message)
         if said is None:
-            raise self._wrong("sent a message that is not a JSON object")
+            raise self._websocket.protocol_error("sent a message that is not a JSON object")
         kind, value = said.get("type"), said.get("value")
         if kind == "config" and isinstance(value, dict):
             self._configured(value)
@@ -317,29 +293,11 @@ class _Connection:
     def _number(self, key: str) -> float:
         value = self._config.get(key)
         if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
-            raise self._wrong(f"reports {key}={shown(str(value))}, which is not a number")
+            raise self._websocket.protocol_error(f"reports {key}={shown(str(value))}, which is not a number")
         return float(value)
 
     async def _send_json(self, message: dict[str, object]) -> None:
-        await self._send(json.dumps(message))
-
-    async def _send(self, message: str) -> None:
-        with named_errors(self.address):
-            await self._websocket.send_str(message)
-
-    async def _receive(self) -> str | bytes:
-        with named_errors(self.address):
-            message = await self._websocket.receive()
-        if message.type == aiohttp.WSMsgType.TEXT:
-            return str(message.data)
-        if message.type == aiohttp.WSMsgType.BINARY:
-            return bytes(message.data)
-        if message.type == aiohttp.WSMsgType.ERROR:
-            raise self._wrong(f"violates the websocket protocol: {shown(str(message.data))}")
-        raise _ClosedError(self.address.rx_id, "closed the connection", is_transient=True)
-
-    def _wrong(self, reason: str) -> ReceiverError:
-        return ReceiverError(self.address.rx_id, reason, is_transient=False)
+        await self._websocket.send(json.dumps(message))
 
 
 def _object(text: str | bytes) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ from typing import TypeVar
 import aiohttp
 from yarl import URL
 
-from heimdall_pipelines.receivers.addresses import SCHEMES, ReceiverUrl, shown_url
+from heimdall_pipelines.receivers.addresses import SCHEMES, ReceiverUrl, receiver_url, shown_url
 from heimdall_pipelines.receivers.requests import RedirectedError, connected
 from heimdall_pipelines.receivers.stream import ReceiverAddress, ReceiverError
 
@@ -22,21 +22,19 @@ _Answer = TypeVar("_Answer")
 @asynccontextmanager
 async def connected_with_redirects(
     address: ReceiverAddress,
-    url: ReceiverUrl,
     connect_s: float,
-    request: Callable[[aiohttp.ClientSession, ReceiverUrl], Awaitable[_Answer]],
+    request: Callable[[ReceiverUrl, aiohttp.ClientSession], Awaitable[_Answer]],
 ) -> AsyncIterator[tuple[_Answer, ReceiverUrl]]:
     """Send the first request, following redirects; gives the answer and the URL that gave it.
 
     Parameters
     ----------
     address : ReceiverAddress
-    url : ReceiverUrl
-        Where to begin.
+        Its URL is the first one.
     connect_s : float
         Timeout of each request, s.
     request : callable
-        Sends the request to a URL.
+        Sends the request to a URL, by a session.
 
     Raises
     ------
@@ -44,10 +42,11 @@ async def connected_with_redirects(
         As `heimdall_pipelines.receivers.requests.connected`; or a redirect that is not followed: the fourth, one that
         leaves TLS, one from the public Internet into a private network, one with a password to another site.
     """
+    url = receiver_url(address)
     only_public = False
     async with AsyncExitStack() as stack:
         for num_redirects in range(MAX_REDIRECTS + 1):
-            opening = connected(address, connect_s, partial(_send, request, url), only_public=only_public)
+            opening = connected(address, connect_s, partial(request, url), only_public=only_public)
             try:
                 answer = await stack.enter_async_context(opening)
                 break
@@ -57,14 +56,6 @@ async def connected_with_redirects(
                 only_public = only_public or error.__cause__.is_from_public
                 url = redirected(address, url, error.__cause__.location)
         yield answer, url
-
-
-def _send(
-    request: Callable[[aiohttp.ClientSession, ReceiverUrl], Awaitable[_Answer]],
-    url: ReceiverUrl,
-    session: aiohttp.ClientSession,
-) -> Awaitable[_Answer]:
-    return request(session, url)
 
 
 def redirected(address: ReceiverAddress, url: ReceiverUrl, location: str) -> ReceiverUrl:

@@ -17,7 +17,6 @@ from heimdall_pipelines.receivers.allowed_addresses import ForbiddenAddressError
 from heimdall_pipelines.receivers.stream import ReceiverAddress, ReceiverError
 from heimdall_pipelines.settings import load_local_settings
 
-MAX_STATUS_BYTES = 65_536
 USER_AGENT = "heimdall-pipelines"
 _BUSY_STATUS = (429, 502, 503, 504)
 _REDIRECT_STATUS = range(300, 400)

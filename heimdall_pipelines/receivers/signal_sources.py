@@ -12,18 +12,17 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from heimdall_pipelines.formats.gnss_clock import GPS_EPOCH_UNIX_S, NO_FIX_AGE, WEEK_S, gps_minus_utc_s
-from heimdall_pipelines.formats.kiwi_chunks import BLOCK_SAMPLES, STAMP, scan_chunks
-from heimdall_pipelines.formats.samples import CI16_LE, open_file
+from heimdall_pipelines.formats.gnss_clock import NO_FIX_AGE, WEEK_S, gps_minus_utc_s, gps_ns_of
+from heimdall_pipelines.formats.kiwi_chunks import BLOCK_SAMPLES, STALE_BLOCKS, STAMP, scan_chunks
+from heimdall_pipelines.formats.samples import CI16_LE, int16_of, open_file
+from heimdall_pipelines.formats.utc import NS_PER_S
 from heimdall_pipelines.receivers.stream import GnssStamp
 from heimdall_pipelines.rf.geodesy import distance_m, propagation_delay_s
 from heimdall_pipelines.rf.signals import complex_noise, frequency_modulated_phase_rad
 
 NOMINAL_RATE_HZ = 12_001
 WIDE_RATE_HZ = 20_252  # of the mode with three channels of 20.25 kHz
-STALE_BLOCKS = 2
 _NO_STAMP = GnssStamp(NO_FIX_AGE, 0, 0)
-_NS = 1_000_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,9 +49,14 @@ class SentBlock:
         return self.stored.size // 2
 
     @property
+    def iq(self) -> NDArray[np.complex64]:
+        """The samples; full scale is 1."""
+        return CI16_LE.decode(self.stored.view(np.uint8))
+
+    @property
     def level_dbfs(self) -> float:
         """Mean power relative to full scale, at least -127 dB."""
-        power = float(np.mean(np.square(self.stored, dtype=np.float64))) * 2 / 32768.0**2
+        power = float(np.mean(np.square(self.stored, dtype=np.float64))) * 2 / CI16_LE.full_scale**2
         return 10 * math.log10(max(power, 10**-12.7))
 
 
@@ -134,7 +138,7 @@ class ReplayClock:
     def __init__(
         self, reference_unix_ns: int, *, together_s: float = 5.0, clock: Callable[[], int] = time.time_ns
     ) -> None:
-        self._reference_unix_s = reference_unix_ns // _NS
+        self._reference_unix_s = reference_unix_ns // NS_PER_S
         self._together_s = together_s
         self._clock = clock
         self._first_unix_ns: int | None = None
@@ -143,10 +147,10 @@ class ReplayClock:
     def moved_by_s(self) -> int:
         """Seconds by which GPS time moves, leap seconds since then included."""
         now_ns = self._clock()
-        if self._first_unix_ns is None or not 0 <= now_ns - self._latest_unix_ns < self._together_s * _NS:
+        if self._first_unix_ns is None or not 0 <= now_ns - self._latest_unix_ns < self._together_s * NS_PER_S:
             self._first_unix_ns = now_ns
         self._latest_unix_ns = now_ns
-        began_s = self._first_unix_ns // _NS
+        began_s = self._first_unix_ns // NS_PER_S
         leap_s = gps_minus_utc_s(began_s) - gps_minus_utc_s(self._reference_unix_s)
         return began_s - self._reference_unix_s + leap_s
 
@@ -199,7 +203,7 @@ class Transmission:
     def phase_rad(self, unix_ns: int, since_s: NDArray[np.float64]) -> NDArray[np.float64]:
         """Phase of the modulation at the transmitter, `since_s` after an instant."""
         # A float of seconds since 1970 has steps of 0.2 us; subtracting whole periods as integers keeps the rest exact.
-        time_s = unix_ns % (_PERIOD_S * _NS) / _NS + since_s
+        time_s = unix_ns % (_PERIOD_S * NS_PER_S) / NS_PER_S + since_s
         phase_rad = np.zeros_like(time_s)
         for tone_hz, start_s in _tones(self.seed):
             deviation_hz = self.deviation_hz / _NUM_TONES
@@ -274,7 +278,7 @@ class SyntheticSource:
         amplitude = _NOISE_AMPLITUDE * 10 ** (self.snr_db / 20) if abs(offset_hz) < nominal_hz / 2 else 0.0
         amplitude = min(amplitude, _GREATEST_AMPLITUDE)
         beat_hz = offset_hz + self.oscillator_offset_hz
-        yield from _stale_blocks(_stamp(start_unix_ns - 300 * _NS, 0))
+        yield from _stale_blocks(_stamp(start_unix_ns - 300 * NS_PER_S, 0))
         first = 0
         while True:
             since_start_s = np.arange(first, first + BLOCK_SAMPLES) / true_hz
@@ -282,9 +286,8 @@ class SyntheticSource:
             phase_rad += 2 * np.pi * (beat_hz * since_start_s % 1.0)
             iq = complex_noise(noise, since_start_s.shape, _NOISE_AMPLITUDE**2)
             iq += (amplitude * np.exp(1j * phase_rad)).astype(np.complex64)
-            stored = np.clip(np.rint(iq.view(np.float32) * 32_768.0), -32_768, 32_767).astype(np.int16)
             since_ns = round(first * 1e9 / true_hz)
-            yield SentBlock(stored, _stamp(start_unix_ns, since_ns))
+            yield SentBlock(int16_of(iq.view(np.float32)), _stamp(start_unix_ns, since_ns))
             first += BLOCK_SAMPLES
 
 
@@ -295,10 +298,8 @@ _GREATEST_AMPLITUDE = 0.5
 
 def _stamp(start_unix_ns: int, since_start_ns: int) -> GnssStamp:
     """Stamp of a receiver with a fix each second, half a second old when it takes effect."""
-    unix_ns = start_unix_ns + since_start_ns
-    gps_ns = unix_ns + (gps_minus_utc_s(unix_ns // _NS) - GPS_EPOCH_UNIX_S) * _NS
-    second, nanosecond = divmod(gps_ns, _NS)
-    age_s = ((since_start_ns + _NS // 2) % _NS + _NS // 2) // _NS
+    second, nanosecond = divmod(gps_ns_of(start_unix_ns + since_start_ns), NS_PER_S)
+    age_s = ((since_start_ns + NS_PER_S // 2) % NS_PER_S + NS_PER_S // 2) // NS_PER_S
     return GnssStamp(age_s, second % WEEK_S, nanosecond)
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from heimdall_pipelines.formats.kiwi_stream import FLAG_COMPRESSED, write_audio
 from heimdall_pipelines.rf.ima_adpcm import AdpcmState
 
 STEREO_MODES = frozenset({"iq", "drm", "sas", "qam"})  # never compressed
@@ -25,20 +24,6 @@ def known_mode(mode: str) -> str:
     return mode if is_known else "am"
 
 
-@dataclass(frozen=True)
-class AudioFrame:
-    """Content of one sound frame."""
-
-    flags: int
-    data: bytes | NDArray[np.int16]
-
-    def frame(self, sequence: int, level_dbm: float, *, little_endian: bool = False) -> bytes:
-        """Write it as a KiwiSDR sends it."""
-        return write_audio(
-            self.data, flags=self.flags, sequence=sequence, s_meter_dbm=level_dbm, little_endian=little_endian
-        )
-
-
 @dataclass(eq=False)
 class AudioEncoder:
     """Demodulates blocks of IQ and packs the audio into frames."""
@@ -51,16 +36,18 @@ class AudioEncoder:
         """State of the coder, as the message ``audio_adpcm_state`` has it."""
         return f"{self._adpcm.index},{self._adpcm.predictor}"
 
-    def frames(self, stored: NDArray[np.int16], mode: str, *, is_compressed: bool) -> Iterator[AudioFrame]:
-        """Give the frames that a block completes: one per block, or per four blocks where they are compressed."""
+    def frames(
+        self, stored: NDArray[np.int16], mode: str, *, is_compressed: bool
+    ) -> Iterator[bytes | NDArray[np.int16]]:
+        """Give the content of the frames that a block completes: one per block, or per four blocks, compressed."""
         audio = self._demodulated(stored, mode)
         if not is_compressed:
-            yield AudioFrame(0, audio)
+            yield audio
             return
         self._waiting.append(audio)
         waiting = np.concatenate(self._waiting)
         while waiting.size >= _COMPRESSED_SAMPLES:
-            yield AudioFrame(FLAG_COMPRESSED, self._adpcm.encode(waiting[:_COMPRESSED_SAMPLES]))
+            yield self._adpcm.encode(waiting[:_COMPRESSED_SAMPLES])
             waiting = waiting[_COMPRESSED_SAMPLES:]
         self._waiting = [waiting]
 

@@ -1,18 +1,20 @@
 """What simulated receivers share: faults, users, pace, status page."""
 
 import asyncio
+import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
 
-from aiohttp import web
+from aiohttp import WSCloseCode, WSMsgType, web
+from aiohttp.typedefs import Handler
 
 from heimdall_pipelines.model.receiver_kind import ReceiverKind
 from heimdall_pipelines.receivers.signal_sources import SentBlock, SignalSource
 
-SOFTWARE = "KiwiSDR_v1.813_simulated"
 _PAGE = "<!doctype html><title>Welcome</title>"
+_CLOSE_CODE = WSCloseCode.OK.to_bytes(2, "big")
 
 
 @dataclass(frozen=True)
@@ -67,24 +69,19 @@ class Faults:
 NO_FAULTS = Faults()
 
 
-class SimulatedReceiver(Protocol):
-    """A simulated receiver."""
+class SimulatedReceiver(ABC):
+    """A simulated receiver of any kind, but for its protocol.
+
+    Attributes
+    ----------
+    api_type : ReceiverKind
+    faults : Faults
+        May be exchanged while the server runs.
+    num_users, num_requests : int
+        Streams now, and requests so far.
+    """
 
     api_type: ReceiverKind
-
-    def application(self) -> web.Application:
-        """Make the server's application."""
-        ...
-
-
-class SimulatedBase(ABC):
-    """A simulated receiver of any kind, but for its protocol."""
-
-    api_type: ReceiverKind
-
-    @abstractmethod
-    def application(self) -> web.Application:
-        """Make the server's application."""
 
     def __init__(
         self,
@@ -110,27 +107,19 @@ class SimulatedBase(ABC):
         """Whether clients must give one."""
         return self._password is not None
 
-    async def _status(self, request: web.Request) -> web.StreamResponse:  # noqa: ARG002
-        fault = await self._fault()
-        if fault is not None:
-            return fault
-        lines = self.status_lines()
-        return web.Response(text="".join(f"{key}={value}\n" for key, value in lines.items()))
+    def application(self) -> web.Application:
+        """Make the server's application."""
+        application = web.Application(middlewares=[self._answer_by_fault])
+        application.add_routes(self._routes())
+        return application
 
-    def status_lines(self) -> dict[str, object]:
-        """Content of the status page."""
-        return {
-            "status": "active",
-            "offline": "no",
-            "name": "simulated",
-            "users": self.num_users,
-            "users_max": self._max_users,
-            "gps_good": 8,
-            "sw_version": SOFTWARE,
-        }
+    @abstractmethod
+    def _routes(self) -> list[web.RouteDef]:
+        """Paths of the server, with what answers them."""
 
-    async def _fault(self) -> web.Response | None:
-        """Return the answer of a fault, None without such a fault."""
+    @web.middleware
+    async def _answer_by_fault(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Answer as a fault says, else as the receiver does."""
         self.num_requests += 1
         if self.faults.says_nothing:
             await asyncio.Event().wait()
@@ -140,7 +129,7 @@ class SimulatedBase(ABC):
             return web.Response(status=self.faults.status)
         if self.faults.answers_page:
             return web.Response(text=_PAGE, content_type="text/html")
-        return None
+        return await handler(request)
 
     async def _paced(self, frequency_hz: float, requested_hz: float | None) -> AsyncIterator[tuple[int, SentBlock]]:
         """Give blocks at the receiver's pace; ends, or stalls, if a fault says so."""
@@ -159,3 +148,26 @@ class SimulatedBase(ABC):
             # At infinite speed too, other tasks run between two blocks.
             await asyncio.sleep(max(began + num_samples / rate_hz - loop.time(), 0.0))
             yield number, block
+
+
+async def end_stream(websocket: web.WebSocketResponse) -> None:
+    """Tell the client that the stream is over, and leave it to the client to close the connection.
+
+    Not ``close()``: with a concurrent ``receive()`` it closes the connection at once; a keepalive of the client then
+    resets the connection, and the client loses unread samples.
+    """
+    await websocket.send_frame(_CLOSE_CODE, WSMsgType.CLOSE)
+
+
+@asynccontextmanager
+async def sending(stream: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """Send a stream while the context reads what the client says; ends it with the context."""
+    task = asyncio.create_task(stream)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+    if not task.cancelled():
+        with contextlib.suppress(OSError):  # the client has left
+            task.result()

@@ -4,31 +4,33 @@ import asyncio
 import contextlib
 import hmac
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from urllib.parse import unquote
 
-from aiohttp import WSCloseCode, WSMsgType, web
+from aiohttp import WSMsgType, web
 
 from heimdall_pipelines.formats.gnss_clock import NO_FIX_AGE
-from heimdall_pipelines.formats.kiwi_stream import write_message, write_sound
+from heimdall_pipelines.formats.kiwi_stream import write_audio, write_message, write_sound
 from heimdall_pipelines.model.receiver_kind import ReceiverKind
 from heimdall_pipelines.receivers.signal_sources import SentBlock, SignalSource
 from heimdall_pipelines.receivers.simulated_audio import STEREO_MODES, AudioEncoder, known_mode
-from heimdall_pipelines.receivers.simulated_base import NO_FAULTS, Faults, SimulatedBase
+from heimdall_pipelines.receivers.simulated_base import NO_FAULTS, Faults, SimulatedReceiver, end_stream, sending
 from heimdall_pipelines.receivers.stream import GnssStamp
 
 RECEIVED_HZ = 30_000_000
 JUMP_S = 7
 _JUMPS_AT_BLOCK = 20
+_SAID_VERSION: dict[str, str | None] = {"version_maj": "1", "version_min": "813"}
+_SAID_RANGE = {"center_freq": str(RECEIVED_HZ // 2), "bandwidth": str(RECEIVED_HZ), "adc_clk_nom": "66666600"}
 _NEEDED = frozenset({"AR", "mod", "agc"})
 _MODE = re.compile(
     r"SET mod=(\S{1,16}) low_cut=(-?[0-9.]+) high_cut=(-?[0-9.]+) freq=([0-9.]+)(?: param=-?[0-9]+)?\s*$"
 )
 _GAIN = re.compile(r"SET agc=([01]) hang=\S+ thresh=\S+ slope=\S+ decay=\S+ manGain=(-?[0-9]+)")
 _LOGIN = re.compile(r"SET auth t=kiwi p=(\S*)(?: ipl=(\S*))?")
-_CLOSE_CODE = WSCloseCode.OK.to_bytes(2, "big")
+_SOFTWARE = "KiwiSDR_v1.813_simulated"
 _WIDE_RATE_HZ = 15_000.0  # rates above are those of the 20.25 kHz mode
 
 
@@ -42,7 +44,7 @@ class SimulatedClock(StrEnum):
     JUMPS = "jumps"  # the seconds change by JUMP_S in the middle
 
 
-class SimulatedKiwiSdr(SimulatedBase):
+class SimulatedKiwiSdr(SimulatedReceiver):
     """A simulated KiwiSDR: sound in its modes, its status page, and camping on a stream that is there.
 
     Parameters
@@ -108,30 +110,33 @@ class SimulatedKiwiSdr(SimulatedBase):
         self._time_limit_password = time_limit_password
         self._channels: dict[int, _Channel] = {}
 
-    def application(self) -> web.Application:
-        """Make the server's application."""
-        application = web.Application()
-        application.router.add_get("/status", self._status)
-        for prefix in ("", "/kiwi", "/ws/kiwi", "/no_wf", "/ws/no_wf"):
-            application.router.add_get(prefix + r"/{id:[0-9]+}/SND", self._sound)
-        return application
+    def _routes(self) -> list[web.RouteDef]:
+        prefixes = ("", "/kiwi", "/ws/kiwi", "/no_wf", "/ws/no_wf")
+        sound = [web.get(prefix + r"/{id:[0-9]+}/SND", self._sound) for prefix in prefixes]
+        return [web.get("/status", self._status_page), *sound]
+
+    async def _status_page(self, request: web.Request) -> web.StreamResponse:  # noqa: ARG002
+        return web.Response(text="".join(f"{key}={value}\n" for key, value in self.status_lines().items()))
 
     def status_lines(self) -> dict[str, object]:
         """Content of the status page."""
-        lines = super().status_lines()
-        lines["users_max"] = self._num_open
-        lines["users"] = min(self.num_users, self._num_open)
+        lines: dict[str, object] = {
+            "status": "active",
+            "offline": "no",
+            "name": "simulated",
+            "users": min(self.num_users, self._num_open),
+            "users_max": self._num_open,
+            "gps_good": 8,
+            "sw_version": _SOFTWARE,
+            "tdoa_ch": -1 if self._clock is SimulatedClock.FROZEN else self._max_users,
+        }
         if self._num_open == 0:
             lines["auth"] = "password"
-        lines["tdoa_ch"] = -1 if self._clock is SimulatedClock.FROZEN else self._max_users
         if self._max_programs is not None:
             lines["ext_api"] = self._max_programs
         return lines
 
     async def _sound(self, request: web.Request) -> web.StreamResponse:
-        fault = await self._fault()
-        if fault is not None:
-            return fault
         websocket = web.WebSocketResponse(timeout=1.0)
         await websocket.prepare(request)
         connection_id = request.match_info["id"]
@@ -145,7 +150,7 @@ class SimulatedKiwiSdr(SimulatedBase):
             return websocket
         number = next((number for number in range(self._max_users) if number not in self._channels), None)
         if number is None:
-            await websocket.send_bytes(write_message({"too_busy": str(self._max_users)}))
+            await _say(websocket, {"too_busy": str(self._max_users)})
             await websocket.close()
             return websocket
         channel = self._channels[number] = _Channel(connection_id)
@@ -169,16 +174,16 @@ class SimulatedKiwiSdr(SimulatedBase):
         limit_password = unquote(given[2] or "") if given else ""
         is_exempt = self._time_limit_password is not None and limit_password == self._time_limit_password
         if self.faults.refusal is not None and not is_exempt:
-            await websocket.send_bytes(write_message(self.faults.refusal))
+            await _say(websocket, self.faults.refusal)
             return False
         password = unquote(given[1]) if given and given[1] != "#" else ""
-        for said in (
+        is_admitted = given is not None and self._admits(password)
+        await _say(
+            websocket,
             {"client_public_ip": "127.0.0.1", "rx_chans": str(self._max_users)},
             {"chan_no_pwd": str(self._num_open), "chan_no_pwd_true": str(self._num_open)},
-        ):
-            await websocket.send_bytes(write_message(said))
-        is_admitted = given is not None and self._admits(password)
-        await websocket.send_bytes(write_message({"badp": "0" if is_admitted else "1"}))
+            {"badp": "0" if is_admitted else "1"},
+        )
         return is_admitted
 
     def _admits(self, password: str) -> bool:
@@ -188,35 +193,32 @@ class SimulatedKiwiSdr(SimulatedBase):
         return hmac.compare_digest(password.casefold().encode(), self._password.casefold().encode())
 
     async def _serve_client(self, request: web.Request, websocket: web.WebSocketResponse, channel: "_Channel") -> None:
-        for said in (
-            {"version_maj": "1", "version_min": "813", "freq_offset": f"{self._converter_hz / 1e3:.3f}"},
+        audio_rate, sample_rate = self._said_rates()
+        await _say(
+            websocket,
+            _SAID_VERSION | {"freq_offset": f"{self._converter_hz / 1e3:.3f}"},
             {"load_cfg": "%7B%22rx_gps%22%3A%22(0.000000%2C%200.000000)%22%7D"},
-            {"center_freq": str(RECEIVED_HZ // 2), "bandwidth": str(RECEIVED_HZ), "adc_clk_nom": "66666600"},
-            {"audio_init": "0", "audio_rate": self._audio_rate()},
-            {"sample_rate": f"{self._signal_source.rate_hz():.6f}"},
-        ):
-            await websocket.send_bytes(write_message(said))
+            _SAID_RANGE,
+            {"audio_init": "0"} | audio_rate,
+            sample_rate,
+        )
         for _ in range(self.faults.num_messages):
-            await websocket.send_bytes(write_message({"load_cfg_x": "x" * 65_536}))
+            await _say(websocket, {"load_cfg_x": "x" * 65_536})
         while not channel.is_complete:
             command = await self._command(websocket)
             if command is None:
                 return
             channel.take(command)
-        sending = asyncio.create_task(self._send_sound(request, websocket, channel))
-        try:
+        async with sending(self._send_sound(request, websocket, channel)):
             with contextlib.suppress(TimeoutError):
                 while (command := await self._command(websocket, self._keepalive_s)) is not None:
                     channel.take(command)
-        finally:
-            sending.cancel()
-            await asyncio.wait([sending])
-        if not sending.cancelled():
-            with contextlib.suppress(OSError):  # the client has left
-                sending.result()
 
-    def _audio_rate(self) -> str:
-        return "20250" if self._signal_source.rate_hz() > _WIDE_RATE_HZ else "12000"
+    def _said_rates(self) -> tuple[dict[str, str | None], dict[str, str | None]]:
+        """The rate of the audio, and that of the samples."""
+        rate_hz = self._signal_source.rate_hz()
+        audio_rate = "20250" if rate_hz > _WIDE_RATE_HZ else "12000"
+        return {"audio_rate": audio_rate}, {"sample_rate": f"{rate_hz:.6f}"}
 
     async def _command(self, websocket: web.WebSocketResponse, timeout_s: float | None = None) -> str | None:
         message = await websocket.receive(timeout_s)
@@ -235,9 +237,7 @@ class SimulatedKiwiSdr(SimulatedBase):
                 return
             await websocket.send_bytes(frame)
             channel.pass_on(frame)
-        # Not close(): with a concurrent receive() it closes the connection at once; a keepalive of the client then
-        # resets the connection, and the client loses unread samples. `_serve_client` waits for the client to leave.
-        await websocket.send_frame(_CLOSE_CODE, WSMsgType.CLOSE)
+        await end_stream(websocket)
 
     async def _frames(self, channel: "_Channel") -> AsyncIterator[tuple[int, bytes]]:
         sequence = 0
@@ -255,7 +255,15 @@ class SimulatedKiwiSdr(SimulatedBase):
                 sequence += 1
                 continue
             for audio in channel.audio.frames(block.stored, channel.mode, is_compressed=channel.is_compressed):
-                yield number, audio.frame(sequence, block.level_dbfs, little_endian=channel.is_little_endian)
+                yield (
+                    number,
+                    write_audio(
+                        audio,
+                        sequence=sequence,
+                        s_meter_dbm=block.level_dbfs,
+                        little_endian=channel.is_little_endian,
+                    ),
+                )
                 sequence += 1
 
     def _iq_frame(self, number: int, sequence: int, block: SentBlock, channel: "_Channel") -> bytes:
@@ -285,8 +293,7 @@ class SimulatedKiwiSdr(SimulatedBase):
         """Let a client listen to the stream of another one, whose mode and frequency it cannot change."""
         if await self._command(websocket) is None:
             return
-        for said in ({"badp": "0"}, {"version_maj": "1", "version_min": "813"}, {"monitor": None}):
-            await websocket.send_bytes(write_message(said))
+        await _say(websocket, {"badp": "0"}, _SAID_VERSION, {"monitor": None})
         frames: asyncio.Queue[bytes | None] = asyncio.Queue()
         channel: _Channel | None = None
         sending: asyncio.Task[None] | None = None
@@ -297,19 +304,16 @@ class SimulatedKiwiSdr(SimulatedBase):
                     continue
                 channel = self._channels.get(int(wanted[1]))
                 if channel is None:
-                    await websocket.send_bytes(write_message({"camp_disconnect": None}))
+                    await _say(websocket, {"camp_disconnect": None})
                     continue
-                await websocket.send_bytes(write_message({"camp": f"1,{wanted[1]}"}))
-                for said in (
-                    {"center_freq": str(RECEIVED_HZ // 2), "bandwidth": str(RECEIVED_HZ), "adc_clk_nom": "66666600"},
-                    {
-                        "audio_camp": "0,0",
-                        "audio_rate": self._audio_rate(),
-                        "sample_rate": f"{self._signal_source.rate_hz():.6f}",
-                    },
+                audio_rate, sample_rate = self._said_rates()
+                await _say(
+                    websocket,
+                    {"camp": f"1,{wanted[1]}"},
+                    _SAID_RANGE,
+                    {"audio_camp": "0,0"} | audio_rate | sample_rate,
                     {"audio_adpcm_state": channel.audio.adpcm_state()},
-                ):
-                    await websocket.send_bytes(write_message(said))
+                )
                 channel.campers.append(frames)
                 sending = asyncio.create_task(_forward(frames, websocket))
         except TimeoutError:
@@ -322,11 +326,16 @@ class SimulatedKiwiSdr(SimulatedBase):
                 await asyncio.wait([sending])
 
 
+async def _say(websocket: web.WebSocketResponse, *messages: Mapping[str, str | None]) -> None:
+    for message in messages:
+        await websocket.send_bytes(write_message(message))
+
+
 async def _forward(frames: "asyncio.Queue[bytes | None]", websocket: web.WebSocketResponse) -> None:
     with contextlib.suppress(OSError):
         while (frame := await frames.get()) is not None:
             await websocket.send_bytes(frame)
-        await websocket.send_bytes(write_message({"camp_disconnect": None}))
+        await _say(websocket, {"camp_disconnect": None})
 
 
 @dataclass(eq=False)

@@ -1,7 +1,5 @@
 """A simulated OpenWebRX: its websocket with both codecs, its level meter, waterfall and status page."""
 
-import asyncio
-import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,13 +7,14 @@ from typing import Any
 
 import numpy as np
 import scipy.signal
-from aiohttp import WSCloseCode, WSMsgType, web
+from aiohttp import WSMsgType, web
 from numpy.typing import NDArray
 
+from heimdall_pipelines.formats.samples import int16_of
 from heimdall_pipelines.model.receiver_kind import ReceiverKind
-from heimdall_pipelines.receivers.openwebrx_audio import ADPCM, FULL_SCALE, AudioEncoder
+from heimdall_pipelines.receivers.openwebrx_audio import ADPCM, AudioEncoder
 from heimdall_pipelines.receivers.signal_sources import SignalSource
-from heimdall_pipelines.receivers.simulated_base import NO_FAULTS, Faults, SimulatedBase
+from heimdall_pipelines.receivers.simulated_base import NO_FAULTS, Faults, SimulatedReceiver, end_stream, sending
 from heimdall_pipelines.rf.ima_adpcm import AdpcmState
 
 VERSION = "v1.2.121"
@@ -27,12 +26,11 @@ _FFT_ADD_DB = -70.0
 _FFT_TAG, _AUDIO_TAG = b"\x01", b"\x02"
 _LOUDNESS = 0.3  # of full scale, to which the gain control brings any signal
 _TRANSITION_HZ = 320.0
-_CLOSE_CODE = WSCloseCode.OK.to_bytes(2, "big")
 _INT_PARAMETERS = frozenset({"output_rate", "hd_output_rate", "offset_freq"})
 _NUMBER_PARAMETERS = frozenset({"low_cut", "high_cut", "squelch_level"})
 
 
-class SimulatedOpenWebRx(SimulatedBase):
+class SimulatedOpenWebRx(SimulatedReceiver):
     """A simulated OpenWebRX with one profile.
 
     Parameters
@@ -80,17 +78,10 @@ class SimulatedOpenWebRx(SimulatedBase):
         self._fft_compression = fft_compression
         self._changes_profile_at = changes_profile_at
 
-    def application(self) -> web.Application:
-        """Make the server's application."""
-        application = web.Application()
-        application.router.add_get("/status.json", self._status_page)
-        application.router.add_get("/ws/", self._websocket)
-        return application
+    def _routes(self) -> list[web.RouteDef]:
+        return [web.get("/status.json", self._status_page), web.get("/ws/", self._websocket)]
 
     async def _status_page(self, request: web.Request) -> web.StreamResponse:  # noqa: ARG002
-        fault = await self._fault()
-        if fault is not None:
-            return fault
         profile = {"name": "simulated", "center_freq": self._center_freq_hz, "sample_rate": self._sample_rate_hz}
         return web.json_response(
             {
@@ -102,9 +93,6 @@ class SimulatedOpenWebRx(SimulatedBase):
         )
 
     async def _websocket(self, request: web.Request) -> web.StreamResponse:
-        fault = await self._fault()
-        if fault is not None:
-            return fault
         websocket = web.WebSocketResponse(timeout=1.0)
         await websocket.prepare(request)
         hello = await self._message(websocket)
@@ -142,19 +130,14 @@ class SimulatedOpenWebRx(SimulatedBase):
         await _send(websocket, {"type": "profiles", "value": [{"id": "sdr|profile", "name": "simulated"}]})
         await _send(websocket, {"type": "clients", "value": self.num_users})
         demodulator = _Demodulator()
-        sending: asyncio.Task[None] | None = None
-        try:
+        while not (demodulator.is_started and demodulator.is_complete):
+            text = await self._message(websocket)
+            if text is None:
+                return
+            demodulator.take(text)
+        async with sending(self._send_audio(websocket, demodulator)):
             while (text := await self._message(websocket)) is not None:
                 demodulator.take(text)
-                if sending is None and demodulator.is_started and demodulator.is_complete:
-                    sending = asyncio.create_task(self._send_audio(websocket, demodulator))
-        finally:
-            if sending is not None:
-                sending.cancel()
-                await asyncio.wait([sending])
-        if sending is not None and not sending.cancelled():
-            with contextlib.suppress(OSError):  # the client has left
-                sending.result()
 
     def _profile(self, center_freq_hz: int) -> dict[str, object]:
         return {
@@ -190,7 +173,7 @@ class SimulatedOpenWebRx(SimulatedBase):
             if frame is not None:
                 await websocket.send_bytes(frame)
                 continue
-            passed = demodulator.passed(block.stored)
+            passed = demodulator.passed(block.iq)
             num_samples += passed.size
             power = float(np.mean(np.square(passed.real) + np.square(passed.imag)))
             if num_samples / rate_hz >= next_meter_s:
@@ -198,17 +181,15 @@ class SimulatedOpenWebRx(SimulatedBase):
                 await _send(websocket, {"type": "smeter", "value": power})
             if num_samples / rate_hz >= next_fft_s:
                 next_fft_s += _FFT_PERIOD_S
-                await websocket.send_bytes(_FFT_TAG + waterfall(block.stored, self._fft_compression))
+                await websocket.send_bytes(_FFT_TAG + _waterfall(block.iq, self._fft_compression))
             audio = passed.real * (_LOUDNESS / max(power, 1e-12) ** 0.5)
-            stored = np.clip(np.rint(audio * FULL_SCALE), -32_768, 32_767).astype(np.int16)
-            await websocket.send_bytes(_AUDIO_TAG + encoder.encode(stored))
-        # Not close(), as in SimulatedKiwiSdr.
-        await websocket.send_frame(_CLOSE_CODE, WSMsgType.CLOSE)
+            await websocket.send_bytes(_AUDIO_TAG + encoder.encode(int16_of(audio)))
+        await end_stream(websocket)
 
 
-def waterfall(stored: NDArray[np.int16], compression: str) -> bytes:
+def _waterfall(iq: NDArray[np.complex64], compression: str) -> bytes:
     """Spectrum of some samples, dB, as a server sends it: float32, or hundredths of a dB compressed."""
-    iq = stored.astype(np.float32).view(np.complex64)[:FFT_SIZE] / FULL_SCALE
+    iq = iq[:FFT_SIZE]
     spectrum = np.fft.fftshift(np.fft.fft(iq * np.hanning(iq.size), FFT_SIZE))
     levels_db = 10 * np.log10(np.maximum(np.abs(spectrum) ** 2, 1e-12)) + _FFT_ADD_DB
     if compression != ADPCM:
@@ -254,7 +235,7 @@ class _Demodulator:
         self.output_rate_hz = self.parameters.get("output_rate", self.output_rate_hz)
         self.offset_hz = self.parameters.get("offset_freq", self.offset_hz)
 
-    def passed(self, stored: NDArray[np.int16]) -> NDArray[np.complex128]:
+    def passed(self, iq: NDArray[np.complex64]) -> NDArray[np.complex128]:
         """What the filter passes of a block; full scale is 1."""
         if self._taps is None or self._state is None:
             low_hz, high_hz = self.parameters["low_cut"], self.parameters["high_cut"]
@@ -265,7 +246,6 @@ class _Demodulator:
             turns = (low_hz + high_hz) / 2 / self.output_rate_hz * np.arange(plain.size)
             self._taps = plain * np.exp(2j * np.pi * turns)
             self._state = np.zeros(plain.size - 1, np.complex128)
-        iq = stored.astype(np.float32).view(np.complex64) / FULL_SCALE
-        together = np.concatenate((self._state, iq))
+        together = np.concatenate((self._state, iq), dtype=np.complex128)
         self._state = together[together.size - self._state.size :]
         return np.asarray(scipy.signal.oaconvolve(together, self._taps, mode="valid"), np.complex128)

@@ -1,9 +1,44 @@
-"""Status pages of receivers: lines of ``key=value``, or one JSON object."""
+"""Status pages of receivers: their request, and what a KiwiSDR's says: lines of ``key=value``, or one JSON object."""
 
 import json
+import time
+from collections.abc import Mapping
 
 from heimdall_pipelines.receivers.addresses import shown
-from heimdall_pipelines.receivers.stream import ReceiverStatus
+from heimdall_pipelines.receivers.redirects import connected_with_redirects
+from heimdall_pipelines.receivers.requests import limited, named_errors, read_at_most
+from heimdall_pipelines.receivers.stream import ReceiverAddress, ReceiverStatus, WaitLimits
+
+_MAX_PAGE_BYTES = 65_536
+
+
+async def request_page(
+    address: ReceiverAddress, limits: WaitLimits, name: str, headers: Mapping[str, str] | None = None
+) -> tuple[bytes, float]:
+    """Request a page below the receiver's URL; gives its content and its latency, s.
+
+    Parameters
+    ----------
+    address : ReceiverAddress
+    limits : WaitLimits
+    name : str
+        Last part of the path.
+    headers : mapping, optional
+        Sent with the request.
+
+    Raises
+    ------
+    ReceiverError
+        As `heimdall_pipelines.receivers.redirects.connected_with_redirects`, or the page did not come in time.
+    """
+    began = time.monotonic()
+    async with connected_with_redirects(
+        address, limits.connect_s, lambda url, session: session.get(url.page(name), headers=headers)
+    ) as (response, _):
+        latency_s = time.monotonic() - began
+        async with limited(address, limits.silence_s, "sent no status page"):
+            with named_errors(address):
+                return await read_at_most(response, _MAX_PAGE_BYTES), latency_s
 
 
 def status_of_page(page: str, latency_s: float | None = None) -> ReceiverStatus:

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from heimdall_pipelines.errors import HeimdallError
 
+RETRY_AFTER_S = 60.0  # a receiver that refused is asked again at most once a minute
+
 
 class ReceiverError(HeimdallError):
     """A receiver cannot be recorded: unreachable, refusing, or violating the protocol; names it and the reason.
@@ -113,15 +115,16 @@ class IqBlock:
         The receiver's converter was overdriven in this block.
     num_lost_before : int
         Samples that were lost between the previous block and this one.
-    level_dbm : float or None
-        Latest reading of the receiver's own S-meter, before its gain control; None without one.
+    level_db : float or None
+        Latest reading of the receiver's own S-meter, before its gain control, dB relative to what
+        `AppliedTuning.level_kind` says; None without one.
     """
 
     iq: NDArray[np.complex64]
     stamp: GnssStamp | None = None
     adc_overflow: bool = False
     num_lost_before: int = 0
-    level_dbm: float | None = None
+    level_db: float | None = None
 
 
 class LevelKind(StrEnum):
@@ -148,7 +151,7 @@ class AppliedTuning:
     has_phase : bool
         Whether the samples are the receiver's own IQ; else they are made from one sideband's audio.
     level_kind : LevelKind or None
-        What `IqBlock.level_dbm` is relative to; None: there are no readings.
+        What `IqBlock.level_db` is relative to; None: there are no readings.
     clock_problem : str or None
         Why the receiver has no clock, as a clause; None: its blocks tell.
     expects_stamps : bool

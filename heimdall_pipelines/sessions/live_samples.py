@@ -111,8 +111,8 @@ class LiveSamples:
         if block.stamp is not None:
             age_s = min(max(block.stamp.age_s, 0), NO_FIX_AGE)
             self._stamps.add(self.num_kept, age_s, block.stamp.second, block.stamp.nanosecond)
-        if block.level_dbm is not None:
-            self.level_readings.add(self.num_kept, block.level_dbm)
+        if block.level_db is not None:
+            self.level_readings.add(self.num_kept, block.level_db)
         last_sample = self.num_kept + block.iq.size
         self._arrivals.add(arrived_unix_ns - round(last_sample * 1e9 / self._nominal_rate_hz))
         kept = block.iq[: self.num_wanted - self.num_kept]

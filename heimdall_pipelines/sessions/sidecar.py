@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from heimdall_pipelines.formats.iq_recording import SourceMetadata
-from heimdall_pipelines.formats.sigmf_files import sigmf_meta
-from heimdall_pipelines.formats.sigmf_merge import merged_metadata
+from heimdall_pipelines.formats.sigmf_sidecar import merged_metadata, sigmf_meta
 from heimdall_pipelines.formats.utc import iso_from_unix_ns
 from heimdall_pipelines.store.iq_form import IqForm
 from heimdall_pipelines.store.measurements import StationRecording
@@ -36,7 +35,7 @@ def session_sidecar(
     source : SourceMetadata, optional
         What the file that was imported says; it is kept where it does not describe the file's own bytes.
     extra, holes
-        See `heimdall_pipelines.formats.sigmf_files.sigmf_meta`.
+        See `heimdall_pipelines.formats.sigmf_sidecar.sigmf_meta`.
 
     Returns
     -------

@@ -69,7 +69,7 @@ async def _check_all(stations: Sequence[Station], client_of: ClientOf) -> list[S
 async def _check(station: Station, client_of: ClientOf) -> StationCheck:
     if not station.has_client or not station.url:
         reason = "it has no url" if station.has_client else "it has no client (api_type none)"
-        return StationCheck(station.rx_id, station.api_type, is_up=False, reason=reason)
+        return _down(station, reason)
     try:
         async with asyncio.timeout(station.timeout_seconds):
             status = await client_of(station.api_type, WaitLimits.capped_at(station.timeout_seconds)).status(

@@ -34,7 +34,7 @@ def look_at_ground(stores: Stores, stations: Sequence[Station]) -> GroundOfStati
     Raises
     ------
     TerrainMissingError, ObjectsUnavailableError
-        A tile cannot be had.
+        A tile is missing, or cannot be read from the object store.
     """
     boxes = [
         (at.latitude - _AROUND_DEG, at.longitude - _AROUND_DEG, at.latitude + _AROUND_DEG, at.longitude + _AROUND_DEG)

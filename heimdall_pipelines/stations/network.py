@@ -112,14 +112,23 @@ def _parse(file: Path) -> _File:
         raise NetworkFileError(f"{file}: {error}") from error
     if not isinstance(content, dict):
         raise NetworkFileError(f"{file}: a mapping with stations is expected")
+    content = {section: entries for section, entries in content.items() if entries is not None}
     defaults = content.pop("defaults", {})
-    content["stations"] = [defaults | entry for entry in content.get("stations") or ()]
-    content["receivers_of_recordings"] = [
-        {"altitude_m": 0.0} | entry if isinstance(entry, dict) else entry
-        for entry in content.get("receivers_of_recordings") or ()
-    ]
+    if not isinstance(defaults, dict):
+        raise NetworkFileError(f"{file}: defaults must be a mapping of a station's fields")
+    defaults_by_section = {"stations": defaults, "receivers_of_recordings": {"altitude_m": 0.0}}
+    completed = {
+        section: _with_defaults(entries, defaults_by_section.get(section, {})) for section, entries in content.items()
+    }
     try:
-        return _File.model_validate(content)
+        return _File.model_validate(completed)
     except ValidationError as error:
         problems = "; ".join(f"{problem.path}: {problem.message}" for problem in field_problems(error))
         raise NetworkFileError(f"{file}: {problems}") from None
+
+
+def _with_defaults(entries: Any, defaults: dict[str, Any]) -> Any:
+    """Complete the entries of a section; what is no list or mapping is left as it is, for the validation."""
+    if not isinstance(entries, list):
+        return entries
+    return [defaults | entry if isinstance(entry, dict) else entry for entry in entries]

@@ -15,7 +15,7 @@ from heimdall_pipelines.formats.kiwi_chunks import BLOCK
 from heimdall_pipelines.formats.kiwi_wav import kiwi_wav_name, write_kiwi_wav
 from heimdall_pipelines.formats.npy import npy_header_bytes
 from heimdall_pipelines.formats.recording import RecordingFormatError, open_recording
-from heimdall_pipelines.formats.sigmf_files import sigmf_meta
+from heimdall_pipelines.formats.sigmf_sidecar import sigmf_meta
 
 from .support import GIVEN, START_NS, WAV_HEADER_BYTES, noise
 

@@ -10,7 +10,7 @@ from sigmf import validate as sigmf_schema
 
 from heimdall_pipelines.formats.npy import npy_header_bytes
 from heimdall_pipelines.formats.recording import RecordingFormatError, open_recording
-from heimdall_pipelines.formats.sigmf_files import sigmf_meta
+from heimdall_pipelines.formats.sigmf_sidecar import sigmf_meta
 
 from .support import START_NS, all_samples, noise
 

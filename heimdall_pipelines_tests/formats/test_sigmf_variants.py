@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from heimdall_pipelines.formats.iq_recording import GivenValues
 from heimdall_pipelines.formats.recording import RecordingFormatError, open_recording
 from heimdall_pipelines.formats.sigmf_archive import expanded
+from heimdall_pipelines.formats.sigmf_sidecar import merged_metadata, sigmf_meta
 
 from .support import START_NS, all_samples, noise
 
@@ -62,6 +63,30 @@ def test_deviations_that_do_not_matter_to_the_samples_are_noted(tmp_path, change
     assert recording.start_time_unix_ns == START_NS
     assert note in " ".join(recording.notes)
     np.testing.assert_array_equal(all_samples(recording), IQ)
+
+
+def test_numbers_that_no_float_holds_are_kept_as_text(tmp_path):
+    path = write(
+        tmp_path, core={"x:gain": 123456.5}, annotations=[{"core:sample_start": 123456.5, "core:comment": "a"}]
+    )
+    path.write_text(path.read_text().replace("123456.5", "1e999"))
+    recording = open_recording(path)
+    ours = sigmf_meta(
+        num_samples=recording.num_samples,
+        sample_rate_hz=recording.sample_rate_hz,
+        frequency_hz=recording.frequency_hz,
+        start_time_unix_ns=recording.start_time_unix_ns,
+        lat=45.0,
+        lon=7.0,
+        alt_m=0.0,
+        description="import",
+        recorder="heimdall-pipelines",
+    )
+    merged = json.loads(json.dumps(merged_metadata(ours, recording.source), allow_nan=False))
+    assert merged["global"]["x:gain"] == "1e999"
+    assert merged["annotations"] == [
+        {"core:sample_start": 0, "core:comment": "a", "heimdall:sample_start_as_read": "1e999"}
+    ]
 
 
 def test_sound_metadata_have_no_notes(tmp_path):

@@ -140,7 +140,18 @@ def test_an_auxi_chunk_that_contradicts_the_name_is_noted(tmp_path):
     assert len(recording.notes) == 2
 
 
-@pytest.mark.parametrize("content", [b"", bytes(164), auxi(0, 0), b"<xml", b"\xff\xfe<\0", b"x" * 35])
+def test_a_second_data_chunk_is_refused_instead_of_losing_the_first(tmp_path):
+    path = tmp_path / "HDSDR_20200101_120000Z_14200kHz_RF.wav"
+    samples = stored(noise(5_000), 1, 16)
+    path.write_bytes(wav(samples, after=b"data" + struct.pack("<I", len(samples)) + samples))
+    with pytest.raises(RecordingFormatError, match="at byte 20052: has several data chunks"):
+        open_recording(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", bytes(164), auxi(0, 0), b"<xml", b"\xff\xfe<\0", b"x" * 35, b'<Definition RadioCenterFreq="14.2.1"/>'],
+)
 def test_an_auxi_chunk_that_says_nothing_leaves_the_name(tmp_path, content):
     path = tmp_path / "SDRSharp_20200101_120000Z_145500000Hz_IQ.wav"
     path.write_bytes(wav(stored(noise(5_000), 1, 16), chunks=[(b"auxi", content)]))

@@ -437,7 +437,7 @@ def test_frames_without_stamps_are_recorded_without_a_clock():
     stamped = record(SimulatedKiwiSdr(synthetic(), speed=FAST))
     assert all(block.stamp is None for block in recorded.blocks)
     np.testing.assert_array_equal(recorded.iq, stamped.iq)
-    assert recorded.blocks[0].level_dbm == stamped.blocks[0].level_dbm
+    assert recorded.blocks[0].level_db == stamped.blocks[0].level_db
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def test_the_level_is_that_before_the_gain_control(codec):
     for snr_db in (10.0, 30.0):
         receiver = SimulatedOpenWebRx(synthetic(snr_db=snr_db), audio_compression=codec, speed=FAST)
         recorded = record(receiver, tuning=TUNING)
-        readings = [block.level_dbm for block in recorded.blocks if block.level_dbm is not None]
+        readings = [block.level_db for block in recorded.blocks if block.level_db is not None]
         assert recorded.applied.level_kind is LevelKind.DBFS
         assert 3 <= len(readings) <= 8  # four a second
         levels[snr_db] = np.mean(readings), 10 * np.log10(np.mean(np.abs(recorded.iq) ** 2))

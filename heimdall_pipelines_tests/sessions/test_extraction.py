@@ -158,7 +158,7 @@ def test_segments_of_stations_that_start_at_different_times_are_aligned(stores, 
 
 def _sigmf(npy, start_time_unix_ns, rx_id):
     """Describe a .npy file of a station by a sidecar that says when it starts."""
-    from heimdall_pipelines.formats.sigmf_files import sigmf_meta
+    from heimdall_pipelines.formats.sigmf_sidecar import sigmf_meta
 
     latitude, longitude, altitude_m = load_network().position_of(rx_id)
     meta = sigmf_meta(

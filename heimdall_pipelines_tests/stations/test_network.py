@@ -105,6 +105,10 @@ def test_an_invalid_station_is_refused_with_field_and_value(change, words):
         ("stations: [{rx_id: a, name: A, latitude: 1, longitude: 1, colour: red}]", r"colour"),
         ("stations: [", "while parsing"),
         ("- 1", "a mapping with stations is expected"),
+        ("stations: [torino]", r"stations\.0: "),
+        ("stations: 5", "stations: "),
+        ("receivers_of_recordings: 5", "receivers_of_recordings: "),
+        ("defaults: [1]", "defaults must be a mapping"),
         ("stations: [{rx_id: A B, name: A, latitude: 1, longitude: 1}]", "is not a slug"),
     ],
 )
@@ -113,6 +117,13 @@ def test_an_invalid_stations_file_is_named_with_the_entry(tmp_path, content, wor
     file.write_text(content)
     with pytest.raises((NetworkFileError, StationError), match=words):
         load_network(file)
+
+
+def test_empty_sections_of_a_stations_file_have_no_entries(tmp_path):
+    file = tmp_path / "stations.yaml"
+    file.write_text("defaults:\nstations:\nknown_sources:\nreceivers_of_recordings:\n")
+    network = load_network(file)
+    assert (network.stations, network.known_sources, network.other_positions) == ((), (), {})
 
 
 def test_a_missing_stations_file_is_named(tmp_path):

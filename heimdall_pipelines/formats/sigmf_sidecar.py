@@ -1,10 +1,15 @@
-"""Keeps what an imported SigMF file says in the description of the object that its samples are stored in."""
+"""The SigMF metadata of our own objects, and in them what an imported SigMF file said."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from heimdall_pipelines.formats.iq_recording import SourceMetadata
+import sigmf
 
+from heimdall_pipelines.formats.iq_recording import SourceMetadata
+from heimdall_pipelines.formats.utc import iso_from_unix_ns
+
+_EXTENSION = {"name": "heimdall", "version": "1.0.0", "optional": True}
 _OF_THE_FILE = {  # describe the bytes of the file that was imported, not the samples
     "core:datatype",
     "core:version",
@@ -18,13 +23,97 @@ _OF_THE_FILE = {  # describe the bytes of the file that was imported, not the sa
 _OF_THE_SOURCE = ("core:description", "core:recorder")  # the file's own words before ours
 
 
+def sigmf_meta(
+    *,
+    dataset_name: str | None = None,
+    header_bytes: int = 0,
+    num_samples: int,
+    sample_rate_hz: float,
+    frequency_hz: float,
+    start_time_unix_ns: int,
+    lat: float,
+    lon: float,
+    alt_m: float,
+    description: str,
+    recorder: str,
+    extra: Mapping[str, object] | None = None,
+    holes: Sequence[tuple[int, int]] = (),
+) -> dict[str, Any]:
+    """Build the .sigmf-meta of a complex64 file: a .sigmf-data, or another one, such as a .npy.
+
+    Parameters
+    ----------
+    dataset_name : str, optional
+        Bare name of the file, in the same folder as the metadata, if it is not the .sigmf-data of the same name.
+    header_bytes : int, optional
+        Of such a file, bytes before the first sample (`NpyHeader.header_bytes`).
+    num_samples : int
+        Stored as ``heimdall:num_samples``, to detect a truncated file.
+    sample_rate_hz, frequency_hz : float
+        Complex samples per second; centre frequency.
+    start_time_unix_ns : int
+        UTC of the first sample.
+    lat, lon, alt_m : float
+        Of the receiver: degrees, m.
+    description, recorder : str
+        What was recorded; the recording software.
+    extra : Mapping[str, object], optional
+        Further values by bare name; each becomes ``heimdall:NAME`` of the global object.
+    holes : sequence of tuple of int
+        First sample and number of samples that were lost and are zeros; each becomes an annotation.
+
+    Returns
+    -------
+    dict
+        To be written with ``json.dumps``.
+
+    Raises
+    ------
+    ValueError
+        If a number is NaN or infinite, or the time outside the years 1 to 9999.
+    TypeError
+        If a value of `extra` cannot be written as JSON.
+    """
+    core: dict[str, Any] = {
+        "core:datatype": "cf32_le",
+        "core:version": sigmf.__specification__,
+        "core:sample_rate": sample_rate_hz,
+        "core:num_channels": 1,
+        **({} if dataset_name is None else {"core:dataset": dataset_name}),
+        "core:description": description,
+        "core:recorder": recorder,
+        "core:extensions": [dict(_EXTENSION)],
+        "heimdall:num_samples": num_samples,
+    }
+    core |= {f"heimdall:{name}": value for name, value in (extra or {}).items()}
+    capture: dict[str, Any] = {
+        "core:sample_start": 0,
+        **({} if dataset_name is None else {"core:header_bytes": header_bytes}),
+        "core:frequency": frequency_hz,
+        "core:datetime": iso_from_unix_ns(start_time_unix_ns),
+        "core:geolocation": {"type": "Point", "coordinates": [lon, lat, alt_m]},
+    }
+    annotations = [
+        {
+            "core:sample_start": first,
+            "core:sample_count": count,
+            "core:label": "hole",
+            "core:comment": "samples lost between receiver and recorder, filled with zeros",
+        }
+        for first, count in holes
+    ]
+    meta = {"global": core, "captures": [capture], "annotations": annotations}
+    json.dumps(meta, allow_nan=False)  # JSON has no NaN: refuse it here
+    return meta
+
+
 def merged_metadata(sidecar: dict[str, Any], source: SourceMetadata) -> dict[str, Any]:
     """Add what a file said to the description of its stored samples.
 
     Parameters
     ----------
     sidecar : dict
-        As `heimdall_pipelines.formats.sigmf_files.sigmf_meta` builds it: its rate, frequency, start and position hold.
+        As `sigmf_meta` builds it: its rate, frequency, start and position hold.
     source : SourceMetadata
         What the file said.
 
