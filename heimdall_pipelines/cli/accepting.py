@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Literal
 
-from heimdall_pipelines.cli.validation_output import print_line
+from heimdall_pipelines.cli.console import output
 from heimdall_pipelines.datasets.accepting import accept_dataset
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.sessions.accepting import accept_session
@@ -30,7 +30,7 @@ def accept(stores: Stores, kind: Kind, name: str, reason: str | None) -> int:
     num = 0
     for edit in _edits(stores, kind, name, reason):
         num += 1
-        print_line(edit if reason is None else f"taken over: {edit}")
+        output.print(edit if reason is None else f"taken over: {edit}")
     return num
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from heimdall_pipelines.cli.console import escape, output, table
+from heimdall_pipelines.cli.console import output, table
 from heimdall_pipelines.cli.environment import stores
 from heimdall_pipelines.errors import HeimdallError
 
@@ -58,10 +58,10 @@ def print_alerts(alerts: Sequence[AlertOverview], current: Sequence[Destination]
         rows.add_row(
             f"{alert.raised_at.astimezone(UTC):%Y-%m-%d %H:%M:%S}",
             alert.severity,
-            escape(_what(alert)),
+            _what(alert),
             numbers_text(alert.numbers),
             _state(alert),
-            escape(_delivered(overview, current)),
+            _delivered(overview, current),
         )
     output.print(rows)
     if not current:
@@ -88,7 +88,7 @@ def test() -> None:
         except AlertUrlError as error:
             problem = str(error)
         failed = failed or problem is not None
-        rows.add_row(destination.label, "sent" if problem is None else escape(f"failed: {problem}"))
+        rows.add_row(destination.label, "sent" if problem is None else f"failed: {problem}")
     output.print(rows)
     if failed:
         raise typer.Exit(1)

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from heimdall_pipelines.cli.console import escape, output, show_progress, table
+from heimdall_pipelines.cli.console import output, show_progress, table
 from heimdall_pipelines.cli.environment import prepare, reader, reclaim_space, servers, stores
 from heimdall_pipelines.errors import HeimdallError
 
@@ -35,7 +35,7 @@ def migrate_database() -> None:
     else:
         output.print(f"schema migrated from {before or 'nothing'} to revision {after}")
     for change in changes:
-        output.print(change, soft_wrap=True)
+        output.print(change)
 
 
 def _prepare_dagster() -> None:
@@ -63,16 +63,16 @@ def sweep(
             size = f"{orphan.num_objects} objects, {orphan.num_bytes / 1e6:.1f} MB"
             what = f"{orphan.bucket}/{orphan.prefix}: {size}"
             if orphan.is_young:
-                output.print(f"kept, younger than an hour: {what}", soft_wrap=True)
+                output.print(f"kept, younger than an hour: {what}")
             elif apply:
                 remove_orphan(opened, orphan)
                 num_removed += 1
-                output.print(f"removed: {what}", soft_wrap=True)
+                output.print(f"removed: {what}")
             else:
-                output.print(f"orphan: {what}", soft_wrap=True)
+                output.print(f"orphan: {what}")
         space = reclaim_space() if num_removed else ""
     if space:
-        output.print(f"orphans removed: {num_removed}{space}", soft_wrap=True)
+        output.print(f"orphans removed: {num_removed}{space}")
     if not num_found:
         output.print("no orphans: every object belongs to a dataset or a session")
     elif not apply:
@@ -116,11 +116,11 @@ def changes(limit: Annotated[int, typer.Option(help="Maximum number, newest firs
         key = ", ".join(f"{name} {value}" for name, value in change.row_key.items())
         rows.add_row(
             f"{change.changed_at:%Y-%m-%d %H:%M:%S}",
-            escape(change.who),
-            escape(f"{change.table_name}: {key}" if key else change.table_name),
-            escape(_values(change.before)),
-            escape(_values(change.after)),
-            escape(change.reason),
+            change.who,
+            f"{change.table_name}: {key}" if key else change.table_name,
+            _values(change.before),
+            _values(change.after),
+            change.reason,
         )
     output.print(rows)
 
@@ -164,7 +164,7 @@ def expire(
             output.print(f"{'deleted' if apply else 'expired'}: session {session.slug}")
         space = reclaim_space() if apply and expired else ""
     if space:
-        output.print(f"sessions deleted: {len(expired)}{space}", soft_wrap=True)
+        output.print(f"sessions deleted: {len(expired)}{space}")
     if not expired:
         output.print(f"no session was completed more than {days} days ago")
     elif not apply:

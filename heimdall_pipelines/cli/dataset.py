@@ -21,6 +21,8 @@ from heimdall_pipelines.datasets.limits import MAX_WORKERS
 from heimdall_pipelines.errors import HeimdallError
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from heimdall_pipelines.datasets.regenerating import RegeneratedIq
     from heimdall_pipelines.datasets.requesting import RequestOutcome
     from heimdall_pipelines.model.batches import Batch
@@ -179,15 +181,16 @@ def show(name: Name) -> None:
         dataset = get_dataset(opened.database, name)
         output.print(
             f"[bold]{name}[/]: {dataset.dataset_type}, seed {dataset.seed}, {len(dataset.receivers)} receivers, "
-            f"generator version {dataset.generator_version}, created {dataset.created_at:%Y-%m-%d %H:%M:%S} UTC"
+            f"generator version {dataset.generator_version}, created {dataset.created_at:%Y-%m-%d %H:%M:%S} UTC",
+            markup=True,
         )
         print_spec(dataset)
         ground = ", ".join(sha256[:12] for sha256 in dataset.terrain_tiles)
-        output.print(f"terrain tiles: {ground or 'none, a smooth Earth'}; see: heimdall terrain list", soft_wrap=True)
+        output.print(f"terrain tiles: {ground or 'none, a smooth Earth'}; see: heimdall terrain list")
         print_counts(opened, dataset)
         batches = list_batches(opened.database, dataset.id)
         print_batches(dataset, batches)
-        output.print(_health(dataset), soft_wrap=True)
+        output.print(_health(dataset))
     output.print(_what_next(dataset, batches))
 
 
@@ -218,7 +221,7 @@ def delete(
             confirm_deletion(what, f"It can be regenerated from its parameters and seed {dataset.seed}")
         delete_dataset(opened, name, partial(remove_partitions, instance), with_releases=with_releases)
         space = reclaim_space() if counts.iq_objects else ""
-    output.print(f"deleted: {what}{space}", soft_wrap=True)
+    output.print(f"deleted: {what}{space}")
 
 
 @app.command("validate")
@@ -351,7 +354,7 @@ def iq(
             rows.add_row(regenerated.rx_id, str(num_samples), meta.name, _compared(regenerated))
             if regenerated.stored is not None and regenerated.stored.problem is not None:
                 problems.append(regenerated.stored.problem)
-    output.print(f"sample {sample_idx} of {name}, written to {folder}:", soft_wrap=True)
+    output.print(f"sample {sample_idx} of {name}, written to {folder}:")
     output.print(rows)
     for problem in problems:
         errors.print(f"  - {problem}")
@@ -383,7 +386,7 @@ def summary(name: Name, folder: Folder) -> None:
             path.write_bytes(png)
         except OSError as error:
             raise NotWrittenError(f"{path} could not be written: {error}") from error
-        output.print(f"written: {path}", soft_wrap=True)
+        output.print(f"written: {path}")
 
 
 def _request(request: Callable[[Stores], RequestOutcome], local: bool, workers: int | None) -> None:
@@ -421,14 +424,12 @@ def _print_handed_over(opened: Stores, dataset: Dataset, heartbeat_age_s: float 
     elif heartbeat_age_s is not None:
         output.print(
             f"The Dagster daemon (last heartbeat {heartbeat_age_s:.0f} s ago) generates {in_batches(len(missing))}. "
-            f"Progress: heimdall dataset show {dataset.name}, or the Dagster UI",
-            soft_wrap=True,
+            f"Progress: heimdall dataset show {dataset.name}, or the Dagster UI"
         )
     else:
         output.print(
             f"No Dagster daemon is running to generate {in_batches(len(missing))}. Start one: heimdall dev; "
-            f"or generate them in this process: heimdall dataset make {dataset.name}",
-            soft_wrap=True,
+            f"or generate them in this process: heimdall dataset make {dataset.name}"
         )
 
 
@@ -466,12 +467,14 @@ def _what_next(dataset: Dataset, batches: Sequence[Batch]) -> str:
     )
 
 
-def _compared(regenerated: RegeneratedIq) -> str:
+def _compared(regenerated: RegeneratedIq) -> RenderableType:
+    from rich.text import Text
+
     stored = regenerated.stored
     if stored is None:
         return "no"
     if not stored.acceptable:
-        return "[red]yes, DIFFERENT[/]"
+        return Text("yes, DIFFERENT", style="red")
     if stored.identical:
         return "yes, identical"
     return f"yes, within {stored.relative_difference:.1g} of the RMS"

@@ -9,7 +9,6 @@ from heimdall_pipelines.cli.dataset_making import report_evaluations
 from heimdall_pipelines.cli.validation_output import (
     exit_code,
     print_json,
-    print_line,
     print_outcomes,
     validate_one_by_one,
 )
@@ -61,7 +60,7 @@ def validate_and_report(
 
 def print_validation(validation: DatasetValidation) -> None:
     """Show a dataset's health and each check."""
-    print_line(_summary(validation))
+    output.print(_summary(validation))
     print_outcomes(validation.outcomes)
 
 
@@ -147,7 +146,7 @@ def _summary(validation: DatasetValidation) -> str:
 
 def _print_lines(lines: Iterable[str]) -> None:
     for line in lines:
-        output.print(line, soft_wrap=True)
+        output.print(line)
 
 
 def _print_plan(plan: RepairPlan, *, is_done: bool) -> None:

@@ -119,7 +119,7 @@ class _BatchChecks:
         for evaluation in evaluations:
             if not evaluation.passed:
                 what = f"{span.partition_key}, {evaluation.check_name}: {evaluation.description}"
-                errors.print(f"{evaluation.severity.value} {what}", style="yellow", markup=False)
+                errors.print(f"{evaluation.severity.value} {what}", style="yellow")
         self._unreported += evaluations
         if len(self._unreported) >= _EVALUATIONS_PER_RUN:
             self._report()

@@ -26,7 +26,6 @@ def shrink(
         num_batches = forget_batches(instance, outcome)
         output.print(
             f"shrunk: dataset {name} from {outcome.num_samples_before} to {to} samples; "
-            f"{num_batches} batches that were not generated are no longer wanted",
-            soft_wrap=True,
+            f"{num_batches} batches that were not generated are no longer wanted"
         )
         print_counts(opened, outcome.dataset)

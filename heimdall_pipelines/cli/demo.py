@@ -67,8 +67,8 @@ def demo(
         is_repaired = lose_and_repair_an_object(opened, DATASET)
     if not (outcome.passed and is_recorded and dataset_agrees and is_repaired):
         raise typer.Exit(1)
-    output.print(f"\nThe session of the imported recordings: {located}", markup=False, soft_wrap=True)
-    output.print(f"A report of it: heimdall session report {report.slug} -o reports", markup=False, soft_wrap=True)
+    output.print(f"\nThe session of the imported recordings: {located}")
+    output.print(f"A report of it: heimdall session report {report.slug} -o reports")
     output.print("To see the results in the Dagster UI: make dev")
 
 
@@ -83,7 +83,7 @@ def _locate(opened: Stores, slug: str) -> str:
     try:
         position = locate_session(opened, slug, LocateOptions())
     except (NotLocatableError, PositionError) as error:
-        output.print(f"not located: {error}", markup=False, soft_wrap=True)
+        output.print(f"not located: {error}")
         return "not located"
     print_position(position)
     place = f"located at {position.fix.latitude:.5f}, {position.fix.longitude:.5f}"
@@ -118,7 +118,7 @@ def _make_dataset(opened: Stores) -> bool:
     counts = print_counts(opened, dataset)
     # It may have been expanded since.
     agrees = counts.features == dataset.num_samples and counts.iq_samples == min(dataset.num_samples, NUM_KEPT_IQ)
-    output.print("the counts agree" if agrees else "[red]the counts DISAGREE[/]")
+    output.print("the counts agree" if agrees else "the counts DISAGREE", style=None if agrees else "red")
     return agrees
 
 

@@ -67,7 +67,7 @@ def _run(home: Path, port: int, lock: IO[str]) -> None:
     stopping = _stop_on_signals()
     with running_dagster(home, dagster_home(home), address) as dagster:
         if dagster.wait_until_ready(stopping):
-            output.print(f"\n[bold]Dagster UI: {address}[/]   (Ctrl-C stops everything; data are kept)\n")
+            output.print(f"\n[bold]Dagster UI: {address}[/]   (Ctrl-C stops everything; data are kept)\n", markup=True)
             dagster.wait_until_stopped(stopping)
 
 

@@ -62,4 +62,4 @@ def _write(path: Path, content: str, asset: Sequence[str], partition: str) -> No
     )
     with dagster_instance() as instance:
         instance.report_runless_asset_event(observation)
-    output.print(f"written: {path}", markup=False, soft_wrap=True)
+    output.print(f"written: {path}")

@@ -16,7 +16,7 @@ from heimdall_pipelines.cli import (
     session_recording,
 )
 from heimdall_pipelines.cli.confirming import confirm_deletion
-from heimdall_pipelines.cli.console import escape, output, show_progress, table
+from heimdall_pipelines.cli.console import output, show_progress, table
 from heimdall_pipelines.cli.environment import reader, reclaim_space, stores
 from heimdall_pipelines.cli.validation_output import exit_2_on_outage
 
@@ -57,7 +57,7 @@ def list_(limit: Annotated[int, typer.Option(help="Maximum number, newest first"
             state = "failed" if session.num_failed_segments == session.num_segments else "extracted"
         rows.add_row(
             session.slug,
-            escape(session.name),
+            session.name,
             "being deleted" if session.deletion_began_at else session.status,
             str(session.revision),
             str(session.num_stations),
@@ -117,16 +117,15 @@ def show(session: Session) -> None:
 
     with stores() as opened:
         found = get_session(opened.database, session)
-        output.print(f"session {found.slug}, id {found.id}", soft_wrap=True)
+        output.print(f"session {found.slug}, id {found.id}")
         output.print(
             f"{found.name}: {found.status}, revision {found.revision}, {found.frequency_hz:.10g} Hz, "
             f"channel {found.bandwidth_hz:g} Hz, "
-            f"known source {found.known_source.name if found.known_source else 'none'}",
-            markup=False,
+            f"known source {found.known_source.name if found.known_source else 'none'}"
         )
-        output.print(_health(found), soft_wrap=True)
+        output.print(_health(found))
         if found.error_message:
-            output.print(found.error_message, markup=False)
+            output.print(found.error_message)
         print_stations(opened, found.id)
 
 
@@ -211,7 +210,7 @@ def delete(
             if not has_partition:
                 raise
             remove_partition(key)
-            output.print(f"deleted: the partition of session {session}, whose rows are gone already", soft_wrap=True)
+            output.print(f"deleted: the partition of session {session}, whose rows are gone already")
             return
         if contents.is_empty and not has_partition:
             raise SessionNotFoundError(f"no session {session}, and no data of one; see: heimdall session list")
@@ -219,7 +218,7 @@ def delete(
             confirm_deletion(_deletion_summary(contents), "Recordings CANNOT be regenerated.")
         delete_session(opened, contents.session_id, remove_partition, show_progress)
         space = reclaim_space() if contents.num_objects else ""
-    output.print(f"deleted: {_deletion_summary(contents)}{space}", markup=False, soft_wrap=True)
+    output.print(f"deleted: {_deletion_summary(contents)}{space}")
 
 
 def _health(session: RecordingSession) -> str:

@@ -62,22 +62,22 @@ def backfill(
             try:
                 if not is_due(stores.database, session.session_id):
                     num_gone += 1
-                    _print(f"{where}: extracted or deleted meanwhile")
+                    output.print(f"{where}: extracted or deleted meanwhile")
                     continue
                 result = _extract(instance, stores, session, job_name)
             except HeimdallError as error:
                 failures[session.slug] = str(error)
-                _print(f"{where}: failed")
+                output.print(f"{where}: failed")
             except KeyboardInterrupt:
                 is_interrupted = True
                 break
             else:
                 num_done += 1
-                _print(f"{where}: {result}")
+                output.print(f"{where}: {result}")
     meanwhile = f", {num_gone} extracted or deleted meanwhile" if num_gone else ""
-    _print(f"found: {len(due)}, done: {num_done}{meanwhile}, failed: {len(failures)}")
+    output.print(f"found: {len(due)}, done: {num_done}{meanwhile}, failed: {len(failures)}")
     for slug, reason in failures.items():
-        _print(f"  - {slug}: {reason}")
+        output.print(f"  - {slug}: {reason}")
     if is_interrupted:
         errors.print(
             "Interrupted: the current session is unchanged, the sessions before it are extracted.\n"
@@ -92,8 +92,8 @@ def print_due(stores: Stores, due: list[SessionRevision]) -> None:
     """Show which sessions would be extracted."""
     for session in due:
         name = get_session(stores.database, session.session_id).name
-        _print(f"{session.slug}: {name}, revision {session.revision}")
-    _print(f"found: {len(due)}; nothing was done")
+        output.print(f"{session.slug}: {name}, revision {session.revision}")
+    output.print(f"found: {len(due)}; nothing was done")
 
 
 def extract_stale(stores: Stores) -> None:
@@ -109,13 +109,13 @@ def extract_stale(stores: Stores) -> None:
     extracted = {session.session_id for session in due}
     unlocated = [session for session in unlocated if session.session_id not in extracted]
     if not due and not unlocated:
-        _print("nothing to do: the features and positions of every session are current")
+        output.print("nothing to do: the features and positions of every session are current")
         return
     print_stale((*due, *unlocated))
     for sessions, done in ((due, "extracted"), (unlocated, "located")):
         for session in sessions:
             if session.edited:
-                _print(
+                output.print(
                     f"{session.slug} is not {done}: rows that its features are computed from were edited by hand; "
                     "validate it, and take the edit over or undo it: "
                     f"heimdall session validate {session.slug}"
@@ -152,16 +152,12 @@ def _all(read: Callable[..., list[_Stale]]) -> list[_Stale]:
 def print_stale(due: Sequence[StaleSession | StalePosition]) -> None:
     """Show sessions whose features or positions are outdated, and what changed."""
     for session in due:
-        _print(f"{session.slug}:")
+        output.print(f"{session.slug}:")
         for line in (*session.changes, *session.edited):
-            _print(f"  - {line}")
+            output.print(f"  - {line}")
 
 
 def _extract(instance: dg.DagsterInstance, stores: Stores, session: SessionRevision, job_name: str) -> str:
     outcome = extract_on(instance, stores, get_session(stores.database, session.session_id), job_name)
     failed = [check.check_name for check in outcome.checks if not check.passed]
     return f"done, but {', '.join(failed)} failed" if failed else "done"
-
-
-def _print(line: str) -> None:
-    output.print(line, markup=False, soft_wrap=True)

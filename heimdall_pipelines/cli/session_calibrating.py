@@ -60,18 +60,16 @@ def _print(found: Calibration, *, is_kept: bool) -> None:
     for delay in found.delays:
         rows.add_row(delay.rx_id, f"{delay.delay_us:+.2f}", f"{delay.uncertainty_us:.2f}")
     output.print(rows)
-    output.print(f"relative to the mean of these stations, from {found.source.name}", markup=False, soft_wrap=True)
+    output.print(f"relative to the mean of these stations, from {found.source.name}")
     for note in found.notes:
-        output.print(f"  - {note}", markup=False, soft_wrap=True)
+        output.print(f"  - {note}")
     for rx_id, reason in found.left_out.items():
-        output.print(f"  - {rx_id} is left out: {reason}", markup=False, soft_wrap=True)
+        output.print(f"  - {rx_id} is left out: {reason}")
     for earlier, _, apart_us, std_us in found.contradicted:
         output.print(
             f"  - {earlier.rx_id}: delay {earlier.id} kept from {earlier.session_slug} ({earlier.delay_us:+.2f} us) "
             f"is contradicted by {apart_us:+.2f} us, uncertain by {std_us:.2f} us; if it is wrong: "
-            f"heimdall station delays --withdraw {earlier.id}",
-            markup=False,
-            soft_wrap=True,
+            f"heimdall station delays --withdraw {earlier.id}"
         )
     if not is_kept:
         output.print("nothing was kept (--dry-run)")
@@ -79,8 +77,7 @@ def _print(found: Calibration, *, is_kept: bool) -> None:
     first = found.delays[0]
     end = "without end" if first.valid_to is None else f"until {first.valid_to:%Y-%m-%d %H:%M:%S} UTC"
     output.print(
-        f"kept for sessions from {first.valid_from:%Y-%m-%d %H:%M:%S} UTC on, {end}; see: heimdall station delays",
-        soft_wrap=True,
+        f"kept for sessions from {first.valid_from:%Y-%m-%d %H:%M:%S} UTC on, {end}; see: heimdall station delays"
     )
 
 

@@ -60,15 +60,13 @@ def correct(
         )
         report = correct_session(opened, session, correction)
     if not report.changes:
-        output.print(f"session {report.slug} has these values already; nothing changed", soft_wrap=True)
+        output.print(f"session {report.slug} has these values already; nothing changed")
         return
     for change in report.changes:
-        output.print(change, markup=False, soft_wrap=True)
+        output.print(change)
     output.print(
         f"corrected: session {report.slug}, revision {report.revision}; the daemon (heimdall dev) extracts its "
-        f"features again; to extract them in this process: heimdall session extract {report.slug}",
-        markup=False,
-        soft_wrap=True,
+        f"features again; to extract them in this process: heimdall session extract {report.slug}"
     )
 
 
@@ -105,9 +103,9 @@ def export(
     with stores() as opened:
         report = export_session(opened, sessions[0], out, as_archive=archive, progress=show_progress)
     for path in report.files:
-        output.print(str(path), markup=False, soft_wrap=True)
+        output.print(str(path))
     for rx_id in report.without_samples:
-        output.print(f"{rx_id}: nothing was recorded", markup=False)
+        output.print(f"{rx_id}: nothing was recorded")
 
 
 def _export_features(sessions: Sequence[str], out: Path, licence: str | None) -> None:
@@ -120,8 +118,7 @@ def _export_features(sessions: Sequence[str], out: Path, licence: str | None) ->
         report = export_sessions(opened, sessions, out, licence=licence, progress=show_progress)
     output.print(
         f"exported: {len(report.description.sessions)} sessions, {report.description.num_samples} segments to {out}, "
-        f"{report.size_bytes / 1e6:.1f} MB",
-        soft_wrap=True,
+        f"{report.size_bytes / 1e6:.1f} MB"
     )
 
 

@@ -41,11 +41,11 @@ def inspect(
         try:
             found = inspect_file(path, chosen)
         except RecordingFormatError as error:
-            errors.print(str(error), markup=False, soft_wrap=True)
+            errors.print(str(error))
             failed = True
             continue
         for line in _lines(found):
-            output.print(line, markup=False, soft_wrap=True, highlight=False)
+            output.print(line)
     if failed:
         raise typer.Exit(1)
 

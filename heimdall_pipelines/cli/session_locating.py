@@ -99,10 +99,10 @@ def print_position(position: SessionPosition) -> None:
     output.print(pairs)
     for pair in position.pairs:
         if pair.reason is not None:
-            output.print(f"  - {pair.rx_a} - {pair.rx_b}: {pair.reason}", markup=False, soft_wrap=True)
+            output.print(f"  - {pair.rx_a} - {pair.rx_b}: {pair.reason}")
     _print_stations(position)
     for rx_id, reason in position.left_out.items():
-        output.print(f"  - {rx_id} is left out: {reason}", markup=False, soft_wrap=True)
+        output.print(f"  - {rx_id} is left out: {reason}")
     fix = position.fix
     if position.closure_us is not None:
         output.print(f"closure: the differences around a triangle of stations add up to {position.closure_us:.2f} us")
@@ -110,25 +110,23 @@ def print_position(position: SessionPosition) -> None:
         output.print(f"scatter: single blocks of 1 s differ by {position.block_scatter_m:.0f} m in the median")
     output.print(
         f"position: {fix.latitude:.5f}, {fix.longitude:.5f}; ellipse of 95 %: {fix.ellipse.semi_major_m:.0f} x "
-        f"{fix.ellipse.semi_minor_m:.0f} m, azimuth {fix.ellipse.azimuth_deg:.0f} degrees",
-        soft_wrap=True,
+        f"{fix.ellipse.semi_minor_m:.0f} m, azimuth {fix.ellipse.azimuth_deg:.0f} degrees"
     )
     if len(fix.used) == 3:
-        output.print("three stations: nothing is left to check the position by", soft_wrap=True)
+        output.print("three stations: nothing is left to check the position by")
     if fix.second is not None:
         output.print(
             f"a second position explains the differences as well: {fix.second[0]:.5f}, {fix.second[1]:.5f}; "
-            "--area decides between them",
-            soft_wrap=True,
+            "--area decides between them"
         )
     if fix.is_at_edge:
-        output.print("the position lies at the edge of the area searched; give a larger one: --area", soft_wrap=True)
+        output.print("the position lies at the edge of the area searched; give a larger one: --area")
     if position.distance_to_source_km is not None:
         source = position.session.known_source
         assert source is not None
         km = position.distance_to_source_km
         away = f"{km:.2f} km" if km >= 1 else f"{km * 1e3:.0f} m"
-        output.print(f"known source {source.name}: {away} away", markup=False, soft_wrap=True)
+        output.print(f"known source {source.name}: {away} away")
 
 
 def _print_stations(position: SessionPosition) -> None:
@@ -143,9 +141,7 @@ def _print_stations(position: SessionPosition) -> None:
         of = position.delays[0]
         output.print(
             f"delays are subtracted from the differences: calibrated by {of.session_slug} on {of.known_source}, valid "
-            f"from {of.valid_from:%Y-%m-%d %H:%M:%S} UTC",
-            markup=False,
-            soft_wrap=True,
+            f"from {of.valid_from:%Y-%m-%d %H:%M:%S} UTC"
         )
 
 
@@ -155,7 +151,7 @@ def _print_uncalibrated(position: SessionPosition) -> None:
 
     fix, source = position.uncalibrated, position.session.known_source
     if fix is None:
-        output.print("uncalibrated: the same position, since no calibration holds for these stations", soft_wrap=True)
+        output.print("uncalibrated: the same position, since no calibration holds for these stations")
         return
     away = ""
     if source is not None:
@@ -163,9 +159,7 @@ def _print_uncalibrated(position: SessionPosition) -> None:
         away = f"; known source {source.name}: {km:.2f} km away"
     output.print(
         f"uncalibrated: {fix.latitude:.5f}, {fix.longitude:.5f}; ellipse of 95 %: {fix.ellipse.semi_major_m:.0f} x "
-        f"{fix.ellipse.semi_minor_m:.0f} m{away}",
-        markup=False,
-        soft_wrap=True,
+        f"{fix.ellipse.semi_minor_m:.0f} m{away}"
     )
 
 
@@ -181,7 +175,7 @@ def _write(position: SessionPosition, folder: Path, terrain: Terrain | None) -> 
     if png is not None:
         (folder / "position.png").write_bytes(png)
         written.append("position.png")
-    output.print(f"written to {folder}: {', '.join(written)}", markup=False, soft_wrap=True)
+    output.print(f"written to {folder}: {', '.join(written)}")
 
 
 def _number(value: float | None, digits: int) -> str:

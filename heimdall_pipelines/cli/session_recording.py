@@ -74,8 +74,7 @@ def record(
         raise typer.Exit(1)
     output.print(
         "The daemon (heimdall dev) extracts its features; "
-        f"to extract them in this process: heimdall session extract {report.slug}",
-        soft_wrap=True,
+        f"to extract them in this process: heimdall session extract {report.slug}"
     )
 
 
@@ -90,13 +89,9 @@ def print_recording(report: RecordReport) -> None:
         rows.add_row(rx_id, *_EMPTY, f"skipped: {reason}")
     output.print(rows)
     if report.status == "completed":
-        output.print(f"recorded: session {report.slug} ({report.name})", markup=False, soft_wrap=True)
+        output.print(f"recorded: session {report.slug} ({report.name})")
     else:
-        output.print(
-            f"failed: session {report.slug} ({report.name}): {report.error_message}",
-            markup=False,
-            soft_wrap=True,
-        )
+        output.print(f"failed: session {report.slug} ({report.name}): {report.error_message}")
 
 
 def _cells(recording: StationRecording) -> tuple[str, ...]:

@@ -50,7 +50,7 @@ def list_() -> None:
         )
     output.print(rows)
     for misfit in look.misfits:
-        output.print(f"  - {misfit}", markup=False, soft_wrap=True)
+        output.print(f"  - {misfit}")
 
 
 @app.command("add")

@@ -158,7 +158,7 @@ def _show(
         f"  heimdall session record --frequency={frequency_hz:.10g}Hz --duration={duration_s:g} --stations={rx_ids}"
     )
     lines.append("Ctrl-C to stop.")
-    output.print("\n".join(lines), markup=False, soft_wrap=True)
+    output.print("\n".join(lines))
 
 
 def _replayed(

@@ -24,7 +24,7 @@ def print_import(report: ImportReport) -> None:
     """Print what was imported, or that it already exists."""
     if not report.is_new:
         already = f"already imported: session {report.slug} ({report.name}); nothing changed"
-        output.print(already, markup=False, soft_wrap=True)
+        output.print(already)
         return
     rows = table("station", "samples", "sample rate, Hz", "clock", "level")
     for recording in report.recordings:
@@ -40,7 +40,7 @@ def print_import(report: ImportReport) -> None:
             level,
         )
     output.print(rows)
-    output.print(f"imported: session {report.slug} ({report.name})", markup=False, soft_wrap=True)
+    output.print(f"imported: session {report.slug} ({report.name})")
 
 
 def print_stations(stores: Stores, session_id: UUID) -> None:
@@ -67,7 +67,7 @@ def print_stations(stores: Stores, session_id: UUID) -> None:
         )
     output.print(rows)
     for note in station_notes(stations):
-        output.print(f"  - {note}", soft_wrap=True)
+        output.print(f"  - {note}")
 
 
 def print_request(outcome: RequestOutcome) -> None:
@@ -78,23 +78,21 @@ def print_request(outcome: RequestOutcome) -> None:
         output.print(
             f"created: dataset {dataset.name}, {dataset.dataset_type}, {total} samples in "
             f"{in_batches(dataset.grid.num_batches)}, {len(dataset.receivers)} receivers, seed {dataset.seed}; "
-            f"{outcome.acceptance.ratio:.0%} of {outcome.acceptance.attempts} drawn scenes are accepted",
-            soft_wrap=True,
+            f"{outcome.acceptance.ratio:.0%} of {outcome.acceptance.attempts} drawn scenes are accepted"
         )
     elif outcome.num_samples_added:
         output.print(
             f"expanded: dataset {dataset.name} from {outcome.num_samples_before} to {total} samples in "
-            f"{in_batches(dataset.grid.num_batches)}; its parameters and seed do not change",
-            soft_wrap=True,
+            f"{in_batches(dataset.grid.num_batches)}; its parameters and seed do not change"
         )
     else:
         output.print(f"nothing changed: the total of dataset {dataset.name} is already {total} samples")
     for note in outcome.notes:
-        output.print(f"  - {note}", markup=False, soft_wrap=True)
+        output.print(f"  - {note}")
     if outcome.acceptance is not None and outcome.acceptance.rejections:
-        output.print(outcome.acceptance.table(), markup=False)
+        output.print(outcome.acceptance.table())
     if outcome.warning is not None:
-        errors.print(f"[yellow]Warning:[/] {outcome.warning}")
+        errors.print_labelled("Warning:", "yellow", outcome.warning)
 
 
 def print_spec(dataset: Dataset) -> None:
@@ -112,8 +110,7 @@ def print_counts(stores: Stores, dataset: Dataset) -> DatasetCounts:
     counts = count_rows(stores.database, dataset.id)
     output.print(
         f"committed: {dataset.num_samples} of {dataset.target_num_samples} samples; counted: "
-        f"{counts.features} feature rows, {counts.iq_samples} samples with IQ, {counts.iq_objects} IQ objects",
-        soft_wrap=True,
+        f"{counts.features} feature rows, {counts.iq_samples} samples with IQ, {counts.iq_objects} IQ objects"
     )
     return counts
 
@@ -143,8 +140,7 @@ def print_batches(dataset: Dataset, batches: Sequence[Batch]) -> None:
         output.print(
             f"Batch {batch.batch_no} stopped: {ATTEMPTS_PER_SAMPLE} attempts per sample gave too few accepted scenes.\n"
             f"{rejection_table(batch.attempts, batch.rejections)}\n"
-            "Parameters are frozen: create a dataset with weaker conditions (min_snr_db, min_receivers, max_gdop)",
-            soft_wrap=True,
+            "Parameters are frozen: create a dataset with weaker conditions (min_snr_db, min_receivers, max_gdop)"
         )
 
 

@@ -72,8 +72,7 @@ def profile(
     output.print(
         f"{link.tx.name} to {link.rx.name}, {link.distances_m[-1] / 1e3:.1f} km at {frequency_hz / 1e6:g} MHz: loss "
         f"{link.loss_db:.1f} dB, free space {link.free_space_db:.1f} dB, diffraction {link.diffraction_db:.1f} dB, "
-        f"{'line of sight' if link.is_line_of_sight else 'no line of sight'}",
-        soft_wrap=True,
+        f"{'line of sight' if link.is_line_of_sight else 'no line of sight'}"
     )
     _write(folder / f"profile-{_slug(link.tx)}-{_slug(link.rx)}.png", png_of(profile_figure(link)))
 
@@ -114,7 +113,7 @@ def coverage(
     write_geotiff(
         path, covered.level_dbm, north=float(covered.latitudes[0]), west=float(covered.longitudes[0]), step=step
     )
-    output.print(f"written: {path}", soft_wrap=True)
+    output.print(f"written: {path}")
     for level_dbm in (-110, -100, -90):
         output.print(f"{level_dbm} dBm or more: {covered.share_above(level_dbm):.0%} of the area")
     output.print(f"line of sight: {covered.is_line_of_sight.mean():.0%} of the area")
@@ -153,7 +152,7 @@ def _terrain(opened: Stores, area: BoundingBox, *, partly: bool = False) -> Terr
     chosen = choose_ground(opened, area, partly=partly)
     if chosen.ground.terrain is None:
         raise NoTerrainError(chosen.note)
-    output.print(chosen.note, markup=False, soft_wrap=True)
+    output.print(chosen.note)
     return chosen.ground.terrain
 
 
@@ -163,7 +162,7 @@ def _write(path: Path, content: bytes) -> None:
         path.write_bytes(content)
     except OSError as error:
         raise NotWrittenError(f"{path} could not be written: {error}") from error
-    output.print(f"written: {path}", soft_wrap=True)
+    output.print(f"written: {path}")
 
 
 def _slug(end: LinkEnd) -> str:
