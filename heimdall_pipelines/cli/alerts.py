@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from heimdall_pipelines.cli.console import output, table
+from heimdall_pipelines.cli.console import output, table, time_text
 from heimdall_pipelines.cli.environment import stores
 from heimdall_pipelines.errors import HeimdallError
 
@@ -56,7 +56,7 @@ def print_alerts(alerts: Sequence[AlertOverview], current: Sequence[Destination]
     for overview in alerts:
         alert = overview.alert
         rows.add_row(
-            f"{alert.raised_at.astimezone(UTC):%Y-%m-%d %H:%M:%S}",
+            time_text(alert.raised_at.astimezone(UTC)),
             alert.severity,
             _what(alert),
             numbers_text(alert.numbers),

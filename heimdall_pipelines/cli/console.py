@@ -10,6 +10,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from rich.console import Console, RenderableType
     from rich.table import Table
 
@@ -83,6 +85,20 @@ def show_progress(line: str) -> None:
 def print_error(error: object) -> None:
     """Write an error to standard error."""
     errors.print_labelled("Error:", "bold red", str(error))
+
+
+def number_text(value: float | None, decimals: int) -> str:
+    """Format a number for a table, without the sign of a rounded zero; nothing for None.
+
+    >>> number_text(-0.04, 1), number_text(None, 1)
+    ('0.0', '')
+    """
+    return "" if value is None else f"{value:z.{decimals}f}"
+
+
+def time_text(moment: datetime | None) -> str:
+    """Format a time for people, to the second; nothing for None."""
+    return "" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S}"
 
 
 def table(first: str, *others: str) -> Table:

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from heimdall_pipelines.cli.console import output, show_progress, table
+from heimdall_pipelines.cli.console import output, show_progress, table, time_text
 from heimdall_pipelines.cli.environment import prepare, reader, reclaim_space, servers, stores
 from heimdall_pipelines.errors import HeimdallError
 
@@ -115,7 +115,7 @@ def changes(limit: Annotated[int, typer.Option(help="Maximum number, newest firs
     for change in found:
         key = ", ".join(f"{name} {value}" for name, value in change.row_key.items())
         rows.add_row(
-            f"{change.changed_at:%Y-%m-%d %H:%M:%S}",
+            time_text(change.changed_at),
             change.who,
             f"{change.table_name}: {key}" if key else change.table_name,
             _values(change.before),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from heimdall_pipelines.cli.arguments import DatasetName
 from heimdall_pipelines.cli.console import output, show_progress
 from heimdall_pipelines.cli.environment import stores
 from heimdall_pipelines.datasets.limits import MAX_WORKERS
@@ -26,7 +27,7 @@ _LICENCES = f"{', '.join(LICENCES)}, or a text file"
 
 
 def release(
-    name: Annotated[str, typer.Argument(help="The dataset's name, such as night")],
+    name: DatasetName,
     version: Annotated[int | None, typer.Option(min=1, help="Version of the release; default: the next one")] = None,
     licence: Annotated[str, typer.Option(help=_LICENCES)] = DEFAULT_LICENCE,
     split_seed: Annotated[int, typer.Option(help="Seed of the splits")] = 0,

@@ -42,7 +42,7 @@ def demo(
         print_checks,
     )
     from heimdall_pipelines.cli.session_importing import import_files
-    from heimdall_pipelines.cli.tables import print_import, print_stations
+    from heimdall_pipelines.cli.session_tables import print_import, print_stations
     from heimdall_pipelines.sessions.importing import ImportFile, ImportOptions
     from heimdall_pipelines.stations.network import DEFAULT_FILE, load_network, sync_network
     from heimdall_pipelines.store.sessions import get_session
@@ -96,7 +96,7 @@ def _make_dataset(opened: Stores) -> bool:
     """Create a dataset, then expand it; True if all counts agree."""
     from heimdall_pipelines.cli.dagster_instance import dagster_instance
     from heimdall_pipelines.cli.dataset_making import make_missing, report_request
-    from heimdall_pipelines.cli.tables import print_counts
+    from heimdall_pipelines.cli.dataset_tables import print_counts
     from heimdall_pipelines.datasets.limits import NUM_KEPT_IQ
     from heimdall_pipelines.datasets.requesting import request_dataset
     from heimdall_pipelines.datasets.workers import num_workers_wanted

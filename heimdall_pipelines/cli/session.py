@@ -15,10 +15,11 @@ from heimdall_pipelines.cli import (
     session_locating,
     session_recording,
 )
+from heimdall_pipelines.cli.arguments import AsJson, DeleteAtOnce, OptionalSession, Session
 from heimdall_pipelines.cli.confirming import confirm_deletion
-from heimdall_pipelines.cli.console import output, show_progress, table
+from heimdall_pipelines.cli.console import number_text, output, show_progress, table, time_text
 from heimdall_pipelines.cli.environment import reader, reclaim_space, stores
-from heimdall_pipelines.cli.validation_output import exit_2_on_outage
+from heimdall_pipelines.cli.exits import exit_2_on_outage
 
 if TYPE_CHECKING:
     from heimdall_pipelines.sessions.deleting import SessionContents
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Recording sessions.", no_args_is_help=True)
 
 app.command("record")(session_recording.record)
-
-Session = Annotated[str, typer.Argument(help="The session's slug or id, see: heimdall session list")]
-
 
 app.command("import")(session_importing.import_)
 app.command("inspect")(session_inspecting.inspect)
@@ -61,18 +59,18 @@ def list_(limit: Annotated[int, typer.Option(help="Maximum number, newest first"
             "being deleted" if session.deletion_began_at else session.status,
             str(session.revision),
             str(session.num_stations),
-            "" if session.duration_s is None else f"{session.duration_s:.1f}",
+            number_text(session.duration_s, 1),
             str(session.num_segments),
             state,
             session.health_status,
-            f"{session.last_validated_at:%Y-%m-%d %H:%M:%S}" if session.last_validated_at else "",
+            time_text(session.last_validated_at),
         )
     output.print(rows)
 
 
 @app.command("extract")
 def extract(
-    session: Annotated[str | None, typer.Argument(help="The session's slug or id, see: heimdall session list")] = None,
+    session: OptionalSession = None,
     stale: Annotated[
         bool,
         typer.Option(
@@ -87,7 +85,7 @@ def extract(
     if (session is None) != stale:
         raise typer.BadParameter("either a session or --stale is expected")
     from heimdall_pipelines.cli.extraction import extract_now, print_checks  # Dagster takes a second to load
-    from heimdall_pipelines.cli.tables import print_stations
+    from heimdall_pipelines.cli.session_tables import print_stations
     from heimdall_pipelines.store.sessions import get_session
 
     with stores() as opened:
@@ -112,7 +110,7 @@ app.command("report")(reporting.session_report)
 @app.command("show")
 def show(session: Session) -> None:
     """Show a session and its extracted features."""
-    from heimdall_pipelines.cli.tables import print_stations
+    from heimdall_pipelines.cli.session_tables import print_stations
     from heimdall_pipelines.store.sessions import get_session
 
     with stores() as opened:
@@ -131,12 +129,12 @@ def show(session: Session) -> None:
 
 @app.command("validate")
 def validate(
-    session: Annotated[str | None, typer.Argument(help="The session's slug or id, see: heimdall session list")] = None,
+    session: OptionalSession = None,
     all_: Annotated[bool, typer.Option("--all", help="Validate every completed session")] = False,
     checksums: Annotated[
         bool, typer.Option("--checksums", help="Read every object again and compare its SHA-256")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Compare a session's rows, measurements and objects, and store its health.
 
@@ -185,7 +183,7 @@ def backfill(
 @app.command("delete")
 def delete(
     session: Session,
-    yes: Annotated[bool, typer.Option("--yes", help="Don't ask for confirmation")] = False,
+    yes: DeleteAtOnce = False,
 ) -> None:
     """Delete a session: its rows, its IQ objects and its partition in Dagster. Recordings cannot be regenerated.
 
@@ -227,7 +225,7 @@ def _health(session: RecordingSession) -> str:
     if session.last_validated_at is None:
         return f"health {session.health_status}; to validate: heimdall session validate {session.slug}"
     size = "" if session.storage_size_bytes is None else f", {session.storage_size_bytes / 1e6:.1f} MB"
-    return f"health {session.health_status}, validated {session.last_validated_at:%Y-%m-%d %H:%M:%S} UTC{size}"
+    return f"health {session.health_status}, validated {time_text(session.last_validated_at)} UTC{size}"
 
 
 def _deletion_summary(contents: SessionContents) -> str:

@@ -10,6 +10,7 @@ import typer
 
 from heimdall_pipelines.cli.console import errors, output
 from heimdall_pipelines.cli.dagster_instance import dagster_instance
+from heimdall_pipelines.cli.exits import EXIT_INTERRUPTED
 from heimdall_pipelines.cli.extraction import extract_on
 from heimdall_pipelines.defs.recorded import extract_recorded_session, locate_recorded_session
 from heimdall_pipelines.errors import HeimdallError
@@ -20,7 +21,6 @@ from heimdall_pipelines.store.sessions import get_session
 from heimdall_pipelines.store.stale_positions import StalePosition, is_position_stale, stale_positions
 from heimdall_pipelines.store.stores import Stores
 
-EXIT_INTERRUPTED = 130
 _PAGE = 200
 
 _Stale = TypeVar("_Stale", StaleSession, StalePosition)

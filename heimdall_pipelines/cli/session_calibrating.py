@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from heimdall_pipelines.cli.console import output, show_progress, table
+from heimdall_pipelines.cli.arguments import Bandwidth, FromSecond, Session, Trust, UntilSecond
+from heimdall_pipelines.cli.console import output, show_progress, table, time_text
 from heimdall_pipelines.cli.environment import stores
 from heimdall_pipelines.cli.frequencies import optional_frequency_hz
 
@@ -16,17 +17,12 @@ if TYPE_CHECKING:
 
 
 def calibrate(
-    session: Annotated[str, typer.Argument(help="The session's slug or id, see: heimdall session list")],
+    session: Session,
     exclude: Annotated[list[str] | None, typer.Option(help="Station not to calibrate; may be repeated")] = None,
-    trust: Annotated[
-        list[str] | None,
-        typer.Option(help="Station whose clock is right to 20 us although its file does not say so; may be repeated"),
-    ] = None,
-    bandwidth: Annotated[
-        str | None, typer.Option(help="Width of the channel, such as 500Hz; default: the session's")
-    ] = None,
-    from_: Annotated[float | None, typer.Option("--from", help="First second of the session to use", min=0)] = None,
-    until: Annotated[float | None, typer.Option(help="Second of the session to end at", min=0)] = None,
+    trust: Trust = None,
+    bandwidth: Bandwidth = None,
+    from_: FromSecond = None,
+    until: UntilSecond = None,
     valid_from: Annotated[
         str | None, typer.Option(help="UTC from which sessions use the delays; default: the session's start")
     ] = None,
@@ -75,10 +71,8 @@ def _print(found: Calibration, *, is_kept: bool) -> None:
         output.print("nothing was kept (--dry-run)")
         return
     first = found.delays[0]
-    end = "without end" if first.valid_to is None else f"until {first.valid_to:%Y-%m-%d %H:%M:%S} UTC"
-    output.print(
-        f"kept for sessions from {first.valid_from:%Y-%m-%d %H:%M:%S} UTC on, {end}; see: heimdall station delays"
-    )
+    end = "without end" if first.valid_to is None else f"until {time_text(first.valid_to)} UTC"
+    output.print(f"kept for sessions from {time_text(first.valid_from)} UTC on, {end}; see: heimdall station delays")
 
 
 def _time(option: str, text: str | None) -> datetime | None:

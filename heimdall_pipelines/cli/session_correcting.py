@@ -8,13 +8,13 @@ from typing import Annotated, TypeVar
 
 import typer
 
+from heimdall_pipelines.cli.arguments import Session
 from heimdall_pipelines.cli.console import output, show_progress
 from heimdall_pipelines.cli.environment import stores
 from heimdall_pipelines.cli.frequencies import frequency_hz, optional_frequency_hz
 from heimdall_pipelines.cli.session_importing import level_dbm, start_unix_ns
 
 Value = TypeVar("Value")
-Session = Annotated[str, typer.Argument(help="The session's slug or id, see: heimdall session list")]
 _OF_A_STATION = "STATION=value, or a value for all stations"
 
 

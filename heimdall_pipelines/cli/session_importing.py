@@ -67,7 +67,7 @@ def import_(
 
     The daemon (`heimdall dev`) then extracts its features; without a daemon: heimdall session extract.
     """
-    from heimdall_pipelines.cli.tables import print_import
+    from heimdall_pipelines.cli.session_tables import print_import
     from heimdall_pipelines.formats.sigmf_archive import expanded
     from heimdall_pipelines.sessions.importing import ImportFile, ImportOptions
 

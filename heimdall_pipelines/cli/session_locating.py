@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from heimdall_pipelines.cli.console import output, show_progress, table
+from heimdall_pipelines.cli.arguments import Bandwidth, FromSecond, Session, Trust, UntilSecond
+from heimdall_pipelines.cli.console import number_text, output, show_progress, table, time_text
 from heimdall_pipelines.cli.environment import stores
 from heimdall_pipelines.cli.frequencies import optional_frequency_hz
 
@@ -18,20 +19,15 @@ if TYPE_CHECKING:
 
 
 def locate(
-    session: Annotated[str, typer.Argument(help="The session's slug or id, see: heimdall session list")],
+    session: Session,
     exclude: Annotated[list[str] | None, typer.Option(help="Station not to use; may be repeated")] = None,
-    trust: Annotated[
-        list[str] | None,
-        typer.Option(help="Station whose clock is right to 20 us although its file does not say so; may be repeated"),
-    ] = None,
+    trust: Trust = None,
     area: Annotated[
         str | None, typer.Option(help="Where to search: SOUTH,WEST,NORTH,EAST in degrees; default: around the stations")
     ] = None,
-    bandwidth: Annotated[
-        str | None, typer.Option(help="Width of the channel, such as 500Hz; default: the session's")
-    ] = None,
-    from_: Annotated[float | None, typer.Option("--from", help="First second of the session to use", min=0)] = None,
-    until: Annotated[float | None, typer.Option(help="Second of the session to end at", min=0)] = None,
+    bandwidth: Bandwidth = None,
+    from_: FromSecond = None,
+    until: UntilSecond = None,
     uncalibrated: Annotated[
         bool, typer.Option("--uncalibrated", help="Show the position without the delays of calibrations, too")
     ] = False,
@@ -89,12 +85,12 @@ def print_position(position: SessionPosition) -> None:
     for pair in position.pairs:
         pairs.add_row(
             f"{pair.rx_a} - {pair.rx_b}",
-            _number(pair.tdoa_us, 2),
-            _number(pair.std_us, 2),
-            _number(pair.scatter_us, 2),
-            _number(pair.peak, 2),
+            number_text(pair.tdoa_us, 2),
+            number_text(pair.std_us, 2),
+            number_text(pair.scatter_us, 2),
+            number_text(pair.peak, 2),
             str(pair.num_blocks),
-            _number(pair.expected_us, 2),
+            number_text(pair.expected_us, 2),
         )
     output.print(pairs)
     for pair in position.pairs:
@@ -135,13 +131,13 @@ def _print_stations(position: SessionPosition) -> None:
     for rx_id, residual_us in position.fix.residuals_us.items():
         delay = delays.get(rx_id)
         known = "none is known" if delay is None else f"{delay.delay_us:+.2f} +- {delay.uncertainty_us:.2f}"
-        stations.add_row(rx_id, _number(residual_us, 2), *((known,) if delays else ()))
+        stations.add_row(rx_id, number_text(residual_us, 2), *((known,) if delays else ()))
     output.print(stations)
     if position.delays:
         of = position.delays[0]
         output.print(
             f"delays are subtracted from the differences: calibrated by {of.session_slug} on {of.known_source}, valid "
-            f"from {of.valid_from:%Y-%m-%d %H:%M:%S} UTC"
+            f"from {time_text(of.valid_from)} UTC"
         )
 
 
@@ -176,7 +172,3 @@ def _write(position: SessionPosition, folder: Path, terrain: Terrain | None) -> 
         (folder / "position.png").write_bytes(png)
         written.append("position.png")
     output.print(f"written to {folder}: {', '.join(written)}")
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "" if value is None else f"{round(value, digits) + 0.0:.{digits}f}"  # 0.0 instead of -0.0

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from heimdall_pipelines.cli.console import output, table
+from heimdall_pipelines.cli.console import output, table, time_text
 from heimdall_pipelines.cli.environment import stores
 
 
@@ -40,8 +40,8 @@ def delays(
             delay.rx_id,
             f"{delay.delay_us:+.2f}",
             f"{delay.uncertainty_us:.2f}",
-            f"{delay.valid_from:%Y-%m-%d %H:%M:%S}",
-            "" if delay.valid_to is None else f"{delay.valid_to:%Y-%m-%d %H:%M:%S}",
+            time_text(delay.valid_from),
+            time_text(delay.valid_to),
             delay.session_slug,
             delay.known_source,
             "" if delay.withdrawn_at is None else f"withdrawn {delay.withdrawn_at:%Y-%m-%d}",

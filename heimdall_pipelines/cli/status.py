@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from heimdall_pipelines.cli.console import output, print_error
+from heimdall_pipelines.cli.console import output, time_text
 from heimdall_pipelines.cli.environment import running_servers
-from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.cli.exits import exit_2_on_outage
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     )
 
 MAX_NAMED = 10
-_EXIT_NOT_READ = 2
 _LABEL_WIDTH = 16
 _NAME_WIDTH = 24  # of a dataset; longer ones, up to 63 characters, are folded
 
@@ -47,11 +46,8 @@ def status(
     """
     from heimdall_pipelines.status.report import as_json
 
-    try:
+    with exit_2_on_outage():
         found = look_around()
-    except HeimdallError as error:
-        print_error(error)
-        raise typer.Exit(_EXIT_NOT_READ) from None
     if json_:
         output.print_json(json.dumps(as_json(found)))
     else:
@@ -100,9 +96,7 @@ def _print(found: Status) -> None:
         output.print(f"{found.not_read[0][0].upper()}{found.not_read[0][1:]}")
         output.print("These commands show data without a daemon: heimdall dataset list, heimdall session list")
         return
-    output.print(
-        f"[bold]heimdall[/]  {found.observed_at:%Y-%m-%d %H:%M:%S} UTC, run launcher: {found.launcher}", markup=True
-    )
+    output.print(f"[bold]heimdall[/]  {time_text(found.observed_at)} UTC, run launcher: {found.launcher}", markup=True)
     _section("Servers", _servers(found.servers, found.daemons, found.workers))
     if found.runs is not None:
         _section("Runs", _lines(_runs(found.runs)))

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from heimdall_pipelines.cli.arguments import Folder
 from heimdall_pipelines.cli.confirming import confirm_cost
 from heimdall_pipelines.cli.console import output, table
 from heimdall_pipelines.cli.environment import stores
+from heimdall_pipelines.cli.files import write_file
 from heimdall_pipelines.cli.frequencies import frequency_hz as parse_frequency
 from heimdall_pipelines.errors import HeimdallError
 
@@ -22,15 +24,10 @@ if TYPE_CHECKING:
 _ROWS = 20
 
 Frequency = Annotated[str, typer.Option(help="Carrier frequency, such as 145MHz")]
-Folder = Annotated[Path, typer.Option("--output", "-o", help="Output folder; created if it does not exist")]
 
 
 class NoTerrainError(HeimdallError):
     """No terrain covers what is to be drawn."""
-
-
-class NotWrittenError(HeimdallError):
-    """A file cannot be written."""
 
 
 def profile(
@@ -74,7 +71,7 @@ def profile(
         f"{link.loss_db:.1f} dB, free space {link.free_space_db:.1f} dB, diffraction {link.diffraction_db:.1f} dB, "
         f"{'line of sight' if link.is_line_of_sight else 'no line of sight'}"
     )
-    _write(folder / f"profile-{_slug(link.tx)}-{_slug(link.rx)}.png", png_of(profile_figure(link)))
+    write_file(folder / f"profile-{_slug(link.tx)}-{_slug(link.rx)}.png", png_of(profile_figure(link)))
 
 
 def coverage(
@@ -104,7 +101,7 @@ def coverage(
         terrain = _terrain(opened, bounding_box([site], radius_km / 70.0), partly=True)
     covered = compute_coverage(terrain, request, lambda line: output.print(line))
     name = f"coverage-{_slug(end)}"
-    _write(folder / f"{name}.png", png_of(coverage_figure(covered, terrain, end.name)))
+    write_file(folder / f"{name}.png", png_of(coverage_figure(covered, terrain, end.name)))
     step = (
         float(covered.latitudes[0] - covered.latitudes[1]),
         float(covered.longitudes[1] - covered.longitudes[0]),
@@ -154,15 +151,6 @@ def _terrain(opened: Stores, area: BoundingBox, *, partly: bool = False) -> Terr
         raise NoTerrainError(chosen.note)
     output.print(chosen.note)
     return chosen.ground.terrain
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    except OSError as error:
-        raise NotWrittenError(f"{path} could not be written: {error}") from error
-    output.print(f"written: {path}")
 
 
 def _slug(end: LinkEnd) -> str:

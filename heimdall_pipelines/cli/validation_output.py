@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
 import typer
 
 from heimdall_pipelines.cli.console import output, print_error, table
+from heimdall_pipelines.cli.exits import EXIT_HEALTHY, EXIT_ISSUES, EXIT_NOT_POSSIBLE
 from heimdall_pipelines.errors import HeimdallError, UnavailableError
 from heimdall_pipelines.model.checks import CheckOutcome
-
-EXIT_HEALTHY, EXIT_ISSUES, EXIT_NOT_POSSIBLE = range(3)
 
 
 class Validation(Protocol):
@@ -123,19 +121,3 @@ def print_json(document: Any) -> None:
 def exit_code(outcomes: Iterable[CheckOutcome]) -> int:
     """Return 0 if every check passed, 1 if any failed, of any severity."""
     return EXIT_HEALTHY if all(outcome.passed for outcome in outcomes) else EXIT_ISSUES
-
-
-@contextmanager
-def exit_2_on_outage() -> Iterator[None]:
-    """End the command with exit code 2 at an error, to distinguish it from failed checks.
-
-    Raises
-    ------
-    typer.Exit
-        After the message of a HeimdallError.
-    """
-    try:
-        yield
-    except HeimdallError as error:
-        print_error(error)
-        raise typer.Exit(EXIT_NOT_POSSIBLE) from error
