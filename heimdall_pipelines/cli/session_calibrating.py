@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,7 +9,7 @@ import typer
 from heimdall_pipelines.cli.arguments import Bandwidth, FromSecond, Session, Trust, UntilSecond
 from heimdall_pipelines.cli.console import output, show_progress, table, time_text
 from heimdall_pipelines.cli.environment import stores
-from heimdall_pipelines.cli.frequencies import optional_frequency_hz
+from heimdall_pipelines.cli.option_values import utc_time, width_hz
 
 if TYPE_CHECKING:
     from heimdall_pipelines.sessions.calibrating import Calibration
@@ -39,11 +38,11 @@ def calibrate(
     options = CalibrationOptions(
         exclude=exclude or (),
         trusted=trust or (),
-        bandwidth_hz=optional_frequency_hz(bandwidth, "--bandwidth"),
+        bandwidth_hz=width_hz(bandwidth, "--bandwidth"),
         from_s=from_,
         until_s=until,
-        valid_from=_time("--valid-from", valid_from),
-        valid_to=_time("--valid-to", valid_to),
+        valid_from=utc_time(valid_from, "--valid-from"),
+        valid_to=utc_time(valid_to, "--valid-to"),
         is_kept=not dry_run,
     )
     with stores() as opened:
@@ -73,13 +72,3 @@ def _print(found: Calibration, *, is_kept: bool) -> None:
     first = found.delays[0]
     end = "without end" if first.valid_to is None else f"until {time_text(first.valid_to)} UTC"
     output.print(f"kept for sessions from {time_text(first.valid_from)} UTC on, {end}; see: heimdall station delays")
-
-
-def _time(option: str, text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter(f"{option} {text}: a time is expected, such as 2026-11-30T12:00:00") from None
-    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)

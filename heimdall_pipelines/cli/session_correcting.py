@@ -11,8 +11,7 @@ import typer
 from heimdall_pipelines.cli.arguments import Session
 from heimdall_pipelines.cli.console import output, show_progress
 from heimdall_pipelines.cli.environment import stores
-from heimdall_pipelines.cli.frequencies import frequency_hz, optional_frequency_hz
-from heimdall_pipelines.cli.session_importing import level_dbm, start_unix_ns
+from heimdall_pipelines.cli.option_values import frequency_hz, level_dbm, optional_frequency_hz, start_unix_ns
 
 Value = TypeVar("Value")
 _OF_A_STATION = "STATION=value, or a value for all stations"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from heimdall_pipelines.cli.console import errors, output
-from heimdall_pipelines.cli.session_importing import raw_format_name
+from heimdall_pipelines.cli.option_values import raw_format_name
 from heimdall_pipelines.formats.file_formats import RAW_FORMATS
 from heimdall_pipelines.formats.utc import iso_from_unix_ns
 

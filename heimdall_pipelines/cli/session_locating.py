@@ -10,7 +10,7 @@ import typer
 from heimdall_pipelines.cli.arguments import Bandwidth, FromSecond, Session, Trust, UntilSecond
 from heimdall_pipelines.cli.console import number_text, output, show_progress, table, time_text
 from heimdall_pipelines.cli.environment import stores
-from heimdall_pipelines.cli.frequencies import optional_frequency_hz
+from heimdall_pipelines.cli.option_values import width_hz
 
 if TYPE_CHECKING:
     from heimdall_pipelines.rf.positioning import Area
@@ -42,14 +42,11 @@ def locate(
     from heimdall_pipelines.sessions.locating import locate_session
     from heimdall_pipelines.sessions.session_position import LocateOptions
 
-    bandwidth_hz = optional_frequency_hz(bandwidth, "--bandwidth")
-    if bandwidth_hz is not None and not 0 < bandwidth_hz < float("inf"):
-        raise typer.BadParameter(f"--bandwidth {bandwidth}: a positive width is expected")
     options = LocateOptions(
         exclude=exclude or (),
         trusted=trust or (),
         area=_area(area) if area else None,
-        bandwidth_hz=bandwidth_hz,
+        bandwidth_hz=width_hz(bandwidth, "--bandwidth"),
         from_s=from_,
         until_s=until,
     )

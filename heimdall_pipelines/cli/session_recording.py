@@ -9,8 +9,8 @@ import typer
 from heimdall_pipelines.cli.console import errors, number_text, output, show_progress, table
 from heimdall_pipelines.cli.environment import stores
 from heimdall_pipelines.cli.exits import EXIT_INTERRUPTED
-from heimdall_pipelines.cli.frequencies import frequency_hz as parsed_frequency_hz
-from heimdall_pipelines.cli.frequencies import optional_frequency_hz
+from heimdall_pipelines.cli.option_values import frequency_hz as parsed_frequency_hz
+from heimdall_pipelines.cli.option_values import optional_frequency_hz
 from heimdall_pipelines.model.receiver_kind import kinds_text
 from heimdall_pipelines.sessions.limits import MAX_DURATION_S, MAX_STATIONS
 

@@ -12,7 +12,7 @@ from heimdall_pipelines.cli.confirming import confirm_cost
 from heimdall_pipelines.cli.console import output, table
 from heimdall_pipelines.cli.environment import stores
 from heimdall_pipelines.cli.files import write_file
-from heimdall_pipelines.cli.frequencies import frequency_hz as parse_frequency
+from heimdall_pipelines.cli.option_values import frequency_hz as parse_frequency
 from heimdall_pipelines.errors import HeimdallError
 
 if TYPE_CHECKING:
