@@ -17,11 +17,7 @@ if TYPE_CHECKING:
     from heimdall_pipelines.store.reading import Reader
     from heimdall_pipelines.store.stores import Stores
 
-DAGSTER_FILES = (
-    "dagster.yaml",
-    "workspace.yaml",
-    "dg.toml",
-)  # in this module's folder, in a checkout and in an installation
+DAGSTER_FILES = ("dagster.yaml", "workspace.yaml", "dg.toml")  # in this module's folder, also of an installation
 
 
 @contextmanager

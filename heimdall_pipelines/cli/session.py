@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Recording sessions.", no_args_is_help=True)
 
 app.command("record")(session_recording.record)
-
 app.command("import")(session_importing.import_)
 app.command("inspect")(session_inspecting.inspect)
 app.command("correct")(session_correcting.correct)

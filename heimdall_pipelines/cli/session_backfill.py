@@ -10,7 +10,7 @@ import typer
 
 from heimdall_pipelines.cli.console import errors, output
 from heimdall_pipelines.cli.dagster_instance import dagster_instance
-from heimdall_pipelines.cli.exits import EXIT_INTERRUPTED
+from heimdall_pipelines.cli.exits import EXIT_INTERRUPTED, EXIT_ISSUES
 from heimdall_pipelines.cli.extraction import extract_on
 from heimdall_pipelines.defs.recorded import extract_recorded_session, locate_recorded_session
 from heimdall_pipelines.errors import HeimdallError
@@ -26,32 +26,73 @@ _PAGE = 200
 _Stale = TypeVar("_Stale", StaleSession, StalePosition)
 
 
-def backfill(
-    stores: Stores,
-    due: Sequence[SessionRevision],
-    is_due: Callable[[Database, UUID], bool] = is_due_for_extraction,
-    command: str = "heimdall session backfill",
-    job_name: str = extract_recorded_session.name,
-) -> None:
+def backfill(stores: Stores, due: Sequence[SessionRevision]) -> None:
     """Extract sessions in order; a failure does not stop the others.
-
-    Ctrl-C prints how to continue: extracted sessions are no longer due.
-
-    Parameters
-    ----------
-    stores : Stores
-    due : sequence of SessionRevision
-    is_due : callable, optional
-        Whether a session is still due when its turn comes.
-    command : str, optional
-        Continues after Ctrl-C.
-    job_name : str, optional
-        Of the job that is run for each session.
 
     Raises
     ------
     typer.Exit
         With code 1 if one failed, 130 after Ctrl-C.
+    """
+    command = "heimdall session backfill"
+    if not _run_each(stores, due, is_due_for_extraction, extract_recorded_session.name, command):
+        raise typer.Exit(EXIT_ISSUES)
+
+
+def print_due(stores: Stores, due: list[SessionRevision]) -> None:
+    """Show which sessions would be extracted."""
+    for session in due:
+        name = get_session(stores.database, session.session_id).name
+        output.print(f"{session.slug}: {name}, revision {session.revision}")
+    output.print(f"found: {len(due)}; nothing was done")
+
+
+def extract_stale(stores: Stores) -> None:
+    """Extract every session whose features are outdated, then locate those whose positions are; print what changed.
+
+    Raises
+    ------
+    typer.Exit
+        As of `backfill`; with code 1 also if rows of a session were edited by hand.
+    """
+    due = _all(partial(stale_sessions, stores.database, older_features=True))
+    unlocated = _all(partial(stale_positions, stores.database, older_methods=True))
+    extracted = {session.session_id for session in due}
+    unlocated = [session for session in unlocated if session.session_id not in extracted]
+    if not due and not unlocated:
+        output.print("nothing to do: the features and positions of every session are current")
+        return
+    outdated: tuple[StaleSession | StalePosition, ...] = (*due, *unlocated)
+    _print_stale(outdated)
+    for session in outdated:
+        if session.edited:
+            done = "extracted" if session.session_id in extracted else "located"
+            output.print(
+                f"{session.slug} is not {done}: rows that its features are computed from were edited by hand; "
+                f"validate it, and take the edit over or undo it: heimdall session validate {session.slug}"
+            )
+    command = "heimdall session extract --stale"
+    all_done = not any(session.edited for session in outdated)
+    if due:
+        to_extract = [session for session in due if not session.edited]
+        all_done &= _run_each(stores, to_extract, is_stale, extract_recorded_session.name, command)
+    if unlocated:
+        to_locate = [session for session in unlocated if not session.edited]
+        all_done &= _run_each(stores, to_locate, is_position_stale, locate_recorded_session.name, command)
+    if not all_done:
+        raise typer.Exit(EXIT_ISSUES)
+
+
+def _run_each(
+    stores: Stores,
+    due: Sequence[SessionRevision],
+    is_due: Callable[[Database, UUID], bool],
+    job_name: str,
+    command: str,
+) -> bool:
+    """Run a job for each session that is still due at its turn; a failure does not stop the others.
+
+    Ctrl-C prints the command that continues: sessions that are done are no longer due. False if one failed.
     """
     num_done = num_gone = 0
     failures: dict[str, str] = {}
@@ -84,59 +125,7 @@ def backfill(
             f"To continue: {command}"
         )
         raise typer.Exit(EXIT_INTERRUPTED)
-    if failures:
-        raise typer.Exit(1)
-
-
-def print_due(stores: Stores, due: list[SessionRevision]) -> None:
-    """Show which sessions would be extracted."""
-    for session in due:
-        name = get_session(stores.database, session.session_id).name
-        output.print(f"{session.slug}: {name}, revision {session.revision}")
-    output.print(f"found: {len(due)}; nothing was done")
-
-
-def extract_stale(stores: Stores) -> None:
-    """Extract every session whose features are outdated, then locate those whose positions are; print what changed.
-
-    Raises
-    ------
-    typer.Exit
-        As of `backfill`; with code 1 also if rows of a session were edited by hand.
-    """
-    due = _all(partial(stale_sessions, stores.database, older_features=True))
-    unlocated = _all(partial(stale_positions, stores.database, older_methods=True))
-    extracted = {session.session_id for session in due}
-    unlocated = [session for session in unlocated if session.session_id not in extracted]
-    if not due and not unlocated:
-        output.print("nothing to do: the features and positions of every session are current")
-        return
-    print_stale((*due, *unlocated))
-    for sessions, done in ((due, "extracted"), (unlocated, "located")):
-        for session in sessions:
-            if session.edited:
-                output.print(
-                    f"{session.slug} is not {done}: rows that its features are computed from were edited by hand; "
-                    "validate it, and take the edit over or undo it: "
-                    f"heimdall session validate {session.slug}"
-                )
-    command = "heimdall session extract --stale"
-    has_failed = False
-    work: tuple[tuple[Sequence[StaleSession | StalePosition], Callable[[Database, UUID], bool], str], ...] = (
-        (due, is_stale, extract_recorded_session.name),
-        (unlocated, is_position_stale, locate_recorded_session.name),
-    )
-    for outdated, is_due, job_name in work:
-        trusted = [session for session in outdated if not session.edited]
-        try:
-            if outdated:
-                backfill(stores, trusted, is_due, command, job_name)
-        except typer.Exit as end:
-            if end.exit_code == EXIT_INTERRUPTED:
-                raise
-            has_failed = True
-    if has_failed or any(session.edited for session in due) or any(session.edited for session in unlocated):
-        raise typer.Exit(1)
+    return not failures
 
 
 def _all(read: Callable[..., list[_Stale]]) -> list[_Stale]:
@@ -149,7 +138,7 @@ def _all(read: Callable[..., list[_Stale]]) -> list[_Stale]:
     return found
 
 
-def print_stale(due: Sequence[StaleSession | StalePosition]) -> None:
+def _print_stale(due: Sequence[StaleSession | StalePosition]) -> None:
     """Show sessions whose features or positions are outdated, and what changed."""
     for session in due:
         output.print(f"{session.slug}:")
