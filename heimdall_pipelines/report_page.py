@@ -186,7 +186,13 @@ def data_uri(png: bytes) -> str:
 
 
 def chart(title: str, y_label: str, lines: Sequence[Line]) -> str:
-    """Lines over time, s, with their names above; a point under the mouse shows its values."""
+    """Lines over time, s, with their names above; a point under the mouse shows its values.
+
+    Parameters
+    ----------
+    title, y_label : str
+    lines : sequence of Line
+    """
     known = [point for line in lines for part in _unbroken(zip(line.x, line.y, strict=True)) for point in part]
     if not known:
         return f"<h3>{_text(title)}</h3>" + paragraph("no values", "note")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -39,7 +38,7 @@ def list_(
         current = destinations(load_settings().alert_urls)
         alerts = list_alerts(opened.database, limit, only_open=only_open)
     if as_json:
-        output.print_json(json.dumps([_json(overview, current) for overview in alerts]))
+        output.print_json([_json(overview, current) for overview in alerts])
         return
     if not alerts:
         output.print("no check fails" if only_open else "no alerts: no check and no run has failed")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -68,9 +68,9 @@ class Output:
 
         self.console.print(Text.assemble((label, style), f" {text}"), soft_wrap=True)
 
-    def print_json(self, document: str) -> None:
-        """Print a JSON document, indented."""
-        self.console.print_json(document)
+    def print_json(self, document: Any) -> None:
+        """Print what JSON can hold, indented, in colours on a terminal."""
+        self.console.print_json(data=document)
 
 
 output = Output(is_errors=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
@@ -49,7 +48,7 @@ def status(
     with exit_2_on_outage():
         found = look_around()
     if json_:
-        output.print_json(json.dumps(as_json(found)))
+        output.print_json(as_json(found))
     else:
         _print(found)
     raise typer.Exit(found.exit_code)
