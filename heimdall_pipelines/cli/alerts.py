@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from heimdall_pipelines.cli.arguments import Limit
 from heimdall_pipelines.cli.console import output, table, time_text
 from heimdall_pipelines.cli.environment import stores
 from heimdall_pipelines.errors import HeimdallError
@@ -26,7 +27,7 @@ class NoDestinationError(HeimdallError):
 @app.command("list")
 def list_(
     only_open: Annotated[bool, typer.Option("--open", help="Only checks that still fail")] = False,
-    limit: Annotated[int, typer.Option(help="Maximum number, newest first", min=1)] = 50,
+    limit: Limit = 50,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs")] = False,
 ) -> None:
     """Show failures, recoveries and deliveries; the daemon (`heimdall dev`) records and sends alerts."""

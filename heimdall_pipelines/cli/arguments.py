@@ -19,6 +19,7 @@ NumWorkers = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables")]
+Limit = Annotated[int, typer.Option(help="Maximum number, newest first", min=1)]
 DeleteAtOnce = Annotated[bool, typer.Option("--yes", help="Don't ask for confirmation")]
 Folder = Annotated[Path, typer.Option("--output", "-o", help="Output folder; created if it does not exist")]
 

@@ -4,11 +4,14 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from heimdall_pipelines.cli.arguments import Limit
 from heimdall_pipelines.cli.console import output, show_progress, table, time_text
 from heimdall_pipelines.cli.environment import prepare, reader, reclaim_space, servers, stores
 from heimdall_pipelines.errors import HeimdallError
 
 app = typer.Typer(help="The database's schema, the buckets, and edits made by hand.", no_args_is_help=True)
+
+EditedKind = Literal["dataset", "session", "station", "source"]
 
 _LONGEST_SHOWN = 40
 
@@ -81,7 +84,7 @@ def sweep(
 
 @app.command("accept")
 def accept(
-    kind: Annotated[Literal["dataset", "session", "station", "source"], typer.Argument(help="What was edited")],
+    kind: Annotated[EditedKind, typer.Argument(help="What was edited")],
     name: Annotated[str, typer.Argument(help="Name of the dataset or source, slug of the session or station")],
     reason: Annotated[str | None, typer.Option(help="Why it was edited; stored in the table changes")] = None,
     apply: Annotated[bool, typer.Option("--apply", help="Take the edits over; default: only list them")] = False,
@@ -105,7 +108,7 @@ def accept(
 
 
 @app.command("changes")
-def changes(limit: Annotated[int, typer.Option(help="Maximum number, newest first", min=1)] = 20) -> None:
+def changes(limit: Limit = 20) -> None:
     """Show changes of data that was committed before: by whom, what, and why."""
     from heimdall_pipelines.store.changes import list_changes
 

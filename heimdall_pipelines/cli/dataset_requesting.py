@@ -171,15 +171,7 @@ def _print_handed_over(opened: Stores, dataset: Dataset, heartbeat_age_s: float 
 
 
 def _ask_if_large(dataset: Dataset, target_num_samples: int, *, yes: bool) -> None:
-    """Ask before a dataset grows to more than ten times its present size, unless the answer was given by ``--yes``.
-
-    Raises
-    ------
-    NotConfirmedError
-        There is no terminal to ask at.
-    typer.Abort
-        The answer is no.
-    """
+    """Ask before a dataset grows to more than ten times its present size, unless the answer was given by ``--yes``."""
     from heimdall_pipelines.datasets.requesting import growth_cost
 
     before = dataset.target_num_samples

@@ -15,7 +15,7 @@ from heimdall_pipelines.cli import (
     session_locating,
     session_recording,
 )
-from heimdall_pipelines.cli.arguments import AsJson, DeleteAtOnce, OptionalSession, Session
+from heimdall_pipelines.cli.arguments import AsJson, DeleteAtOnce, Limit, OptionalSession, Session
 from heimdall_pipelines.cli.confirming import confirm_deletion
 from heimdall_pipelines.cli.console import number_text, output, show_progress, table, time_text
 from heimdall_pipelines.cli.environment import reader, reclaim_space, stores
@@ -35,7 +35,7 @@ app.command("export")(session_correcting.export)
 
 
 @app.command("list")
-def list_(limit: Annotated[int, typer.Option(help="Maximum number, newest first", min=1)] = 50) -> None:
+def list_(limit: Limit = 50) -> None:
     """Show sessions and their state."""
     from heimdall_pipelines.store.sessions import list_sessions
 
