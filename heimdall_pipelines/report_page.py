@@ -185,8 +185,14 @@ def data_uri(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
-def chart(title: str, y_label: str, lines: Sequence[Line], x_label: str = "time, s") -> str:
-    """Lines over a common axis, with their names above; a point under the mouse shows its values."""
+def chart(title: str, y_label: str, lines: Sequence[Line]) -> str:
+    """Lines over time, s, with their names above; a point under the mouse shows its values.
+
+    Parameters
+    ----------
+    title, y_label : str
+    lines : sequence of Line
+    """
     known = [point for line in lines for part in _unbroken(zip(line.x, line.y, strict=True)) for point in part]
     if not known:
         return f"<h3>{_text(title)}</h3>" + paragraph("no values", "note")
@@ -208,7 +214,7 @@ def chart(title: str, y_label: str, lines: Sequence[Line], x_label: str = "time,
     for x in ticks(x_low, x_high, 8):
         column, _ = at(x, y_low)
         drawn.append(f'<text x="{column:.1f}" y="{_HEIGHT - 16}" text-anchor="middle">{x:g}</text>')
-    drawn.append(f'<text x="{_WIDTH - _RIGHT}" y="{_HEIGHT - 3}" text-anchor="end">{_text(x_label)}</text>')
+    drawn.append(f'<text x="{_WIDTH - _RIGHT}" y="{_HEIGHT - 3}" text-anchor="end">time, s</text>')
     drawn.append(
         f'<text transform="translate(12 {_HEIGHT / 2}) rotate(-90)" text-anchor="middle">{_text(y_label)}</text>'
     )

@@ -39,7 +39,7 @@ def c64(tmp_path):
 def test_the_reader_of_the_example_reads_what_a_file_holds(c64):
     path, names = c64
     recording = names["open_c64"](path, GivenValues(start_time_unix_ns=0))
-    assert (recording.sample_rate_hz, recording.center_frequency_hz) == (RATE_HZ, FREQUENCY_HZ)
+    assert (recording.sample_rate_hz, recording.frequency_hz) == (RATE_HZ, FREQUENCY_HZ)
     assert np.concatenate(list(recording.blocks(64))) == pytest.approx(np.arange(100))
 
 

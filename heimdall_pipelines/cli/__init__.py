@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from heimdall_pipelines.cli.console import errors, escape
+from heimdall_pipelines.cli.console import print_error
 from heimdall_pipelines.cli.lazy_commands import LazyGroup, Place
 from heimdall_pipelines.errors import HeimdallError
 
@@ -94,16 +94,13 @@ def main() -> None:
     try:
         app()
     except HeimdallError as error:
-        _end_with(str(error))
+        print_error(error)
+        sys.exit(1)
     except OSError as error:
         if error.filename is None or error.errno not in _OF_THE_FILE_SYSTEM:
             raise
-        _end_with(f"{error.filename}: {_OF_THE_FILE_SYSTEM[error.errno]}")
-
-
-def _end_with(message: str) -> None:
-    errors.print(f"[bold red]Error:[/] {escape(message)}", markup=True, highlight=False)
-    sys.exit(1)
+        print_error(f"{error.filename}: {_OF_THE_FILE_SYSTEM[error.errno]}")
+        sys.exit(1)
 
 
 def _print_in_every_encoding() -> None:

@@ -1,9 +1,9 @@
 """`heimdall db accept`: lists edits made by hand as they are found, and takes them over."""
 
 from collections.abc import Iterator
-from typing import Literal
 
-from heimdall_pipelines.cli.validation_output import print_line
+from heimdall_pipelines.cli.console import output
+from heimdall_pipelines.cli.database import EditedKind
 from heimdall_pipelines.datasets.accepting import accept_dataset
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.sessions.accepting import accept_session
@@ -12,10 +12,8 @@ from heimdall_pipelines.store.known_sources import list_known_sources
 from heimdall_pipelines.store.stations import list_stations
 from heimdall_pipelines.store.stores import Stores
 
-Kind = Literal["dataset", "session", "station", "source"]
 
-
-def accept(stores: Stores, kind: Kind, name: str, reason: str | None) -> int:
+def accept(stores: Stores, kind: EditedKind, name: str, reason: str | None) -> int:
     """List the edits of a dataset, session, station or source, and take them over if there is a reason.
 
     Returns
@@ -31,11 +29,11 @@ def accept(stores: Stores, kind: Kind, name: str, reason: str | None) -> int:
     num = 0
     for edit in _edits(stores, kind, name, reason):
         num += 1
-        print_line(edit if reason is None else f"taken over: {edit}")
+        output.print(edit if reason is None else f"taken over: {edit}")
     return num
 
 
-def _edits(stores: Stores, kind: Kind, name: str, reason: str | None) -> Iterator[str]:
+def _edits(stores: Stores, kind: EditedKind, name: str, reason: str | None) -> Iterator[str]:
     match kind:
         case "dataset":
             return accept_dataset(stores, name, reason=reason)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from heimdall_pipelines.cli.console import escape, output, table
+from heimdall_pipelines.cli.arguments import Limit
+from heimdall_pipelines.cli.console import output, table, time_text
 from heimdall_pipelines.cli.environment import stores
 from heimdall_pipelines.errors import HeimdallError
 
@@ -27,7 +27,7 @@ class NoDestinationError(HeimdallError):
 @app.command("list")
 def list_(
     only_open: Annotated[bool, typer.Option("--open", help="Only checks that still fail")] = False,
-    limit: Annotated[int, typer.Option(help="Maximum number, newest first", min=1)] = 50,
+    limit: Limit = 50,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs")] = False,
 ) -> None:
     """Show failures, recoveries and deliveries; the daemon (`heimdall dev`) records and sends alerts."""
@@ -39,7 +39,7 @@ def list_(
         current = destinations(load_settings().alert_urls)
         alerts = list_alerts(opened.database, limit, only_open=only_open)
     if as_json:
-        output.print_json(json.dumps([_json(overview, current) for overview in alerts]))
+        output.print_json([_json(overview, current) for overview in alerts])
         return
     if not alerts:
         output.print("no check fails" if only_open else "no alerts: no check and no run has failed")
@@ -56,12 +56,12 @@ def print_alerts(alerts: Sequence[AlertOverview], current: Sequence[Destination]
     for overview in alerts:
         alert = overview.alert
         rows.add_row(
-            f"{alert.raised_at.astimezone(UTC):%Y-%m-%d %H:%M:%S}",
+            time_text(alert.raised_at.astimezone(UTC)),
             alert.severity,
-            escape(_what(alert)),
+            _what(alert),
             numbers_text(alert.numbers),
             _state(alert),
-            escape(_delivered(overview, current)),
+            _delivered(overview, current),
         )
     output.print(rows)
     if not current:
@@ -88,7 +88,7 @@ def test() -> None:
         except AlertUrlError as error:
             problem = str(error)
         failed = failed or problem is not None
-        rows.add_row(destination.label, "sent" if problem is None else escape(f"failed: {problem}"))
+        rows.add_row(destination.label, "sent" if problem is None else f"failed: {problem}")
     output.print(rows)
     if failed:
         raise typer.Exit(1)

@@ -28,15 +28,7 @@ def confirm_deletion(what: str, consequence: str) -> None:
 
 
 def confirm_growth(what: str, cost: str) -> None:
-    """Ask for confirmation of a large expansion, showing its cost; any answer except yes ends the command.
-
-    Raises
-    ------
-    NotConfirmedError
-        There is no terminal.
-    typer.Abort
-        The answer is no.
-    """
+    """Ask for confirmation of a large expansion, showing its cost; raises as `confirm_deletion`."""
     _confirm(
         f"{what}: {cost}. Expand it?",
         f"{what} was not expanded: {cost}. Confirmation needs a terminal; to expand it without one, give --yes",

@@ -10,7 +10,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from datetime import datetime
+
+    from rich.console import Console, RenderableType
     from rich.table import Table
 
 _WIDTH_OF_FILES = 200  # tables in a file or a pipe are not limited to a terminal's width
@@ -22,7 +24,7 @@ class Output:
     Parameters
     ----------
     is_errors : bool
-        Use standard error, whose lines are never wrapped, instead of standard output.
+        Use standard error instead of standard output.
     """
 
     def __init__(self, *, is_errors: bool) -> None:
@@ -30,25 +32,45 @@ class Output:
 
     @cached_property
     def console(self) -> Console:
-        """The console of Rich."""
+        """The console of Rich: names that people and files give are printed as they are, in tables too."""
         from rich.console import Console
 
-        if self._is_errors:
-            return Console(stderr=True, highlight=False, soft_wrap=True)
-        return Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH_OF_FILES)
+        return Console(
+            stderr=self._is_errors,
+            highlight=False,
+            markup=False,
+            emoji=False,
+            soft_wrap=self._is_errors,
+            width=None if self._is_errors or sys.stdout.isatty() else _WIDTH_OF_FILES,
+        )
 
     @property
     def is_terminal(self) -> bool:
         """Whether the output is a terminal."""
         return self.console.is_terminal
 
-    def print(self, *what: Any, **options: Any) -> None:
-        """Print as `rich.console.Console.print` does."""
-        self.console.print(*what, **options)
+    def print(self, what: RenderableType = "", *, markup: bool = False, style: str | None = None) -> None:
+        """Print a table, or text, whose lines are not wrapped.
 
-    def print_json(self, document: str) -> None:
-        """Print a JSON document, indented."""
-        self.console.print_json(document)
+        Parameters
+        ----------
+        what : str or rich.table.Table, optional
+        markup : bool, optional
+            The text has Rich's markup, such as ``[bold]``, and nothing that people or files gave.
+        style : str, optional
+            Of Rich.
+        """
+        self.console.print(what, markup=markup, style=style, soft_wrap=isinstance(what, str))
+
+    def print_labelled(self, label: str, style: str, text: str) -> None:
+        """Print a line that begins with a word in a style of Rich."""
+        from rich.text import Text
+
+        self.console.print(Text.assemble((label, style), f" {text}"), soft_wrap=True)
+
+    def print_json(self, document: Any) -> None:
+        """Print what JSON can hold, indented, in colours on a terminal."""
+        self.console.print_json(data=document)
 
 
 output = Output(is_errors=False)
@@ -60,11 +82,23 @@ def show_progress(line: str) -> None:
     errors.print(line, style="dim")
 
 
-def escape(text: str) -> str:
-    """Escape text, so that Rich does not parse it as markup."""
-    from rich import markup
+def print_error(error: object) -> None:
+    """Write an error to standard error."""
+    errors.print_labelled("Error:", "bold red", str(error))
 
-    return markup.escape(text)
+
+def number_text(value: float | None, decimals: int) -> str:
+    """Format a number for a table, without the sign of a rounded zero; nothing for None.
+
+    >>> number_text(-0.04, 1), number_text(None, 1)
+    ('0.0', '')
+    """
+    return "" if value is None else f"{value:z.{decimals}f}"
+
+
+def time_text(moment: datetime | None) -> str:
+    """Format a time for people, to the second; nothing for None."""
+    return "" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S}"
 
 
 def table(first: str, *others: str) -> Table:

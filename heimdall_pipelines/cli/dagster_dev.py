@@ -14,6 +14,7 @@ from pathlib import Path
 from heimdall_pipelines.cli.console import show_progress
 from heimdall_pipelines.errors import HeimdallError
 from heimdall_pipelines.settings import ENV_PREFIX
+from heimdall_pipelines.throttle import Throttle
 
 STOP_TIMEOUT_S = 30.0
 TERMINATE_TIMEOUT_S = 5.0
@@ -71,7 +72,7 @@ class DagsterDev:
         DevFailedError
             Dagster ended, or its UI does not refuse requests of other sites.
         """
-        began = said = time.monotonic()
+        began, throttle = time.monotonic(), Throttle(PROGRESS_INTERVAL_S)
         while not stopping.is_set():
             self._show_log()
             if self._process.poll() is not None:
@@ -79,10 +80,9 @@ class DagsterDev:
             with contextlib.suppress(OSError), urllib.request.urlopen(f"{self._address}/server_info", timeout=2):  # noqa: S310
                 self._check_guard()
                 return True
-            now = time.monotonic()
-            if now - said >= PROGRESS_INTERVAL_S:
-                said = now
-                show_progress(f"waiting for Dagster for {now - began:.0f} s: {self._stage()} (Ctrl-C stops everything)")
+            if throttle.is_due():
+                waited_s = time.monotonic() - began
+                show_progress(f"waiting for Dagster for {waited_s:.0f} s: {self._stage()} (Ctrl-C stops everything)")
             stopping.wait(POLL_INTERVAL_S)
         return False
 

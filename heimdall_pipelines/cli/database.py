@@ -4,11 +4,14 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from heimdall_pipelines.cli.console import escape, output, show_progress, table
+from heimdall_pipelines.cli.arguments import Limit
+from heimdall_pipelines.cli.console import output, show_progress, table, time_text
 from heimdall_pipelines.cli.environment import prepare, reader, reclaim_space, servers, stores
 from heimdall_pipelines.errors import HeimdallError
 
 app = typer.Typer(help="The database's schema, the buckets, and edits made by hand.", no_args_is_help=True)
+
+EditedKind = Literal["dataset", "session", "station", "source"]
 
 _LONGEST_SHOWN = 40
 
@@ -35,7 +38,7 @@ def migrate_database() -> None:
     else:
         output.print(f"schema migrated from {before or 'nothing'} to revision {after}")
     for change in changes:
-        output.print(change, soft_wrap=True)
+        output.print(change)
 
 
 def _prepare_dagster() -> None:
@@ -63,16 +66,16 @@ def sweep(
             size = f"{orphan.num_objects} objects, {orphan.num_bytes / 1e6:.1f} MB"
             what = f"{orphan.bucket}/{orphan.prefix}: {size}"
             if orphan.is_young:
-                output.print(f"kept, younger than an hour: {what}", soft_wrap=True)
+                output.print(f"kept, younger than an hour: {what}")
             elif apply:
                 remove_orphan(opened, orphan)
                 num_removed += 1
-                output.print(f"removed: {what}", soft_wrap=True)
+                output.print(f"removed: {what}")
             else:
-                output.print(f"orphan: {what}", soft_wrap=True)
+                output.print(f"orphan: {what}")
         space = reclaim_space() if num_removed else ""
     if space:
-        output.print(f"orphans removed: {num_removed}{space}", soft_wrap=True)
+        output.print(f"orphans removed: {num_removed}{space}")
     if not num_found:
         output.print("no orphans: every object belongs to a dataset or a session")
     elif not apply:
@@ -81,7 +84,7 @@ def sweep(
 
 @app.command("accept")
 def accept(
-    kind: Annotated[Literal["dataset", "session", "station", "source"], typer.Argument(help="What was edited")],
+    kind: Annotated[EditedKind, typer.Argument(help="What was edited")],
     name: Annotated[str, typer.Argument(help="Name of the dataset or source, slug of the session or station")],
     reason: Annotated[str | None, typer.Option(help="Why it was edited; stored in the table changes")] = None,
     apply: Annotated[bool, typer.Option("--apply", help="Take the edits over; default: only list them")] = False,
@@ -105,7 +108,7 @@ def accept(
 
 
 @app.command("changes")
-def changes(limit: Annotated[int, typer.Option(help="Maximum number, newest first", min=1)] = 20) -> None:
+def changes(limit: Limit = 20) -> None:
     """Show changes of data that was committed before: by whom, what, and why."""
     from heimdall_pipelines.store.changes import list_changes
 
@@ -115,12 +118,12 @@ def changes(limit: Annotated[int, typer.Option(help="Maximum number, newest firs
     for change in found:
         key = ", ".join(f"{name} {value}" for name, value in change.row_key.items())
         rows.add_row(
-            f"{change.changed_at:%Y-%m-%d %H:%M:%S}",
-            escape(change.who),
-            escape(f"{change.table_name}: {key}" if key else change.table_name),
-            escape(_values(change.before)),
-            escape(_values(change.after)),
-            escape(change.reason),
+            time_text(change.changed_at),
+            change.who,
+            f"{change.table_name}: {key}" if key else change.table_name,
+            _values(change.before),
+            _values(change.after),
+            change.reason,
         )
     output.print(rows)
 
@@ -164,7 +167,7 @@ def expire(
             output.print(f"{'deleted' if apply else 'expired'}: session {session.slug}")
         space = reclaim_space() if apply and expired else ""
     if space:
-        output.print(f"sessions deleted: {len(expired)}{space}", soft_wrap=True)
+        output.print(f"sessions deleted: {len(expired)}{space}")
     if not expired:
         output.print(f"no session was completed more than {days} days ago")
     elif not apply:

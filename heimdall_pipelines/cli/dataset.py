@@ -2,143 +2,41 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from heimdall_pipelines.cli import dataset_releasing, dataset_shrinking, reporting
+from heimdall_pipelines.cli import dataset_files, dataset_releasing, dataset_requesting, reporting
+from heimdall_pipelines.cli.arguments import AsJson, DatasetName, DeleteAtOnce, NumWorkers
 from heimdall_pipelines.cli.confirming import confirm_deletion
-from heimdall_pipelines.cli.console import errors, output, table
-from heimdall_pipelines.cli.dataset_options import with_spec_options
+from heimdall_pipelines.cli.console import output, table, time_text
 from heimdall_pipelines.cli.environment import reader, reclaim_space, stores
+from heimdall_pipelines.cli.exits import exit_2_on_outage
 from heimdall_pipelines.cli.lazy_commands import SectionedCommand
-from heimdall_pipelines.cli.validation_output import exit_2_on_outage, exit_code
-from heimdall_pipelines.datasets.limits import MAX_WORKERS
-from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.cli.validation_output import exit_code
 
 if TYPE_CHECKING:
-    from heimdall_pipelines.datasets.regenerating import RegeneratedIq
-    from heimdall_pipelines.datasets.requesting import RequestOutcome
     from heimdall_pipelines.model.batches import Batch
     from heimdall_pipelines.store.datasets import Dataset
-    from heimdall_pipelines.store.stores import Stores
 
 app = typer.Typer(help="Synthetic datasets: simulated transmissions with known truth.", no_args_is_help=True)
 
-Name = Annotated[str, typer.Argument(help="The dataset's name, such as night")]
-NumSamples = Annotated[int, typer.Option(help="Total number of samples of the dataset")]
-Local = Annotated[bool, typer.Option("--local", help="Generate the missing batches in this process, not by the daemon")]
-NumWorkers = Annotated[
-    int | None,
-    typer.Option(
-        min=1, max=MAX_WORKERS, help="Processes that generate samples; default: HEIMDALL_WORKERS, else one per core"
-    ),
-]
-Yes = Annotated[
-    bool, typer.Option("--yes", help="Don't ask before an expansion to more than ten times the present total")
-]
 Checksums = Annotated[
     bool,
     typer.Option("--checksums", help="Read every object, compare its SHA-256, and regenerate 1 % of the samples"),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables")]
-Folder = Annotated[Path, typer.Option("--output", "-o", help="Output folder; created if it does not exist")]
 
-
-class NotWrittenError(HeimdallError):
-    """A file cannot be written."""
-
-
-@app.command("create", cls=SectionedCommand)
-@with_spec_options
-def create(
-    name: Annotated[str, typer.Argument(help="Name of the dataset: a-z, 0-9 and single - or _ between them")],
-    num_samples: NumSamples,
-    parameters: Mapping[str, Any],
-    seed: Annotated[
-        int | None, typer.Option(help="Determines all samples, with the parameters; default: random, recorded")
-    ] = None,
-    local: Local = False,
-    workers: NumWorkers = None,
-    yes: Yes = False,
-) -> None:
-    """Create a dataset, or expand an existing one to a larger total.
-
-    The same total changes nothing; a larger total expands the dataset.
-    Parameters that are not given have their defaults; those of an existing dataset do not change.
-    """
-    from heimdall_pipelines.cli.dataset_resizing import ask_if_large
-    from heimdall_pipelines.datasets.requesting import request_dataset
-    from heimdall_pipelines.stations.network import load_network, sync_network
-    from heimdall_pipelines.store.datasets import find_living_dataset
-
-    def request(opened: Stores) -> RequestOutcome:
-        sync_network(opened.database, load_network())
-        existing = find_living_dataset(opened.database, name)
-        if existing is not None:
-            ask_if_large(existing, num_samples, yes=yes)
-        return request_dataset(opened, name, target_num_samples=num_samples, parameters=parameters, seed=seed)
-
-    _request(request, local, workers)
-
-
-@app.command("expand")
-def expand(
-    name: Name,
-    by: Annotated[int | None, typer.Option(help="Samples to add")] = None,
-    to: Annotated[
-        int | None, typer.Option(help="New total number of samples; repeating the command changes nothing")
-    ] = None,
-    local: Local = False,
-    workers: NumWorkers = None,
-    yes: Yes = False,
-) -> None:
-    """Add samples to a dataset; existing samples and all parameters do not change.
-
-    An expansion to more than ten times the present total shows its cost and asks first.
-    To take one back: heimdall dataset shrink.
-    """
-    from heimdall_pipelines.cli.dataset_resizing import ask_if_large
-    from heimdall_pipelines.datasets.requesting import expand_dataset, request_dataset
-    from heimdall_pipelines.store.datasets import get_living_dataset
-
-    if (by is None) == (to is None):
-        raise typer.BadParameter("either --by N or --to TOTAL is expected")
-
-    def request(opened: Stores) -> RequestOutcome:
-        present = get_living_dataset(opened.database, name)  # an unknown name is an error, not a new dataset
-        ask_if_large(present, to if to is not None else present.target_num_samples + (by or 0), yes=yes)
-        if by is not None:
-            return expand_dataset(opened, name, by)
-        return request_dataset(opened, name, target_num_samples=to)
-
-    _request(request, local, workers)
-
-
-app.command("shrink")(dataset_shrinking.shrink)
+app.command("create", cls=SectionedCommand)(dataset_requesting.create)
+app.command("expand")(dataset_requesting.expand)
+app.command("shrink")(dataset_requesting.shrink)
 app.command("release")(dataset_releasing.release)
 app.command("export")(dataset_releasing.export)
 app.command("verify")(dataset_releasing.verify)
 app.command("baseline")(dataset_releasing.baseline)
 app.command("report")(reporting.dataset_report)
-
-
-@app.command("make")
-def make(name: Name, workers: NumWorkers = None) -> None:
-    """Generate a dataset's missing batches in this process."""
-    from heimdall_pipelines.cli.dagster_instance import dagster_instance  # Dagster takes a second to load
-    from heimdall_pipelines.cli.dataset_making import make_missing
-    from heimdall_pipelines.cli.tables import print_counts
-    from heimdall_pipelines.datasets.workers import num_workers_wanted
-    from heimdall_pipelines.store.datasets import get_dataset
-
-    with stores() as opened, dagster_instance() as instance:
-        make_missing(opened, instance, name, workers or num_workers_wanted())
-        print_counts(opened, get_dataset(opened.database, name))
+app.command("make")(dataset_requesting.make)
 
 
 @app.command("list")
@@ -160,7 +58,7 @@ def list_() -> None:
                 f"{len(missing)} of {dataset.grid.num_batches}" if missing else "none",
                 dataset.health_status if dataset.deletion_began_at is None else "being deleted",
                 str(dataset.seed),
-                f"{dataset.created_at:%Y-%m-%d %H:%M:%S}",
+                time_text(dataset.created_at),
             )
     if datasets:
         output.print(rows)
@@ -169,9 +67,9 @@ def list_() -> None:
 
 
 @app.command("show")
-def show(name: Name) -> None:
+def show(name: DatasetName) -> None:
     """Show a dataset: parameters, existing and missing samples, and reasons."""
-    from heimdall_pipelines.cli.tables import print_batches, print_counts, print_spec
+    from heimdall_pipelines.cli.dataset_tables import print_batches, print_counts, print_spec
     from heimdall_pipelines.store.batches import list_batches
     from heimdall_pipelines.store.datasets import get_dataset
 
@@ -179,29 +77,30 @@ def show(name: Name) -> None:
         dataset = get_dataset(opened.database, name)
         output.print(
             f"[bold]{name}[/]: {dataset.dataset_type}, seed {dataset.seed}, {len(dataset.receivers)} receivers, "
-            f"generator version {dataset.generator_version}, created {dataset.created_at:%Y-%m-%d %H:%M:%S} UTC"
+            f"generator version {dataset.generator_version}, created {time_text(dataset.created_at)} UTC",
+            markup=True,
         )
         print_spec(dataset)
         ground = ", ".join(sha256[:12] for sha256 in dataset.terrain_tiles)
-        output.print(f"terrain tiles: {ground or 'none, a smooth Earth'}; see: heimdall terrain list", soft_wrap=True)
+        output.print(f"terrain tiles: {ground or 'none, a smooth Earth'}; see: heimdall terrain list")
         print_counts(opened, dataset)
         batches = list_batches(opened.database, dataset.id)
         print_batches(dataset, batches)
-        output.print(_health(dataset), soft_wrap=True)
+        output.print(_health(dataset))
     output.print(_what_next(dataset, batches))
 
 
 @app.command("delete")
 def delete(
-    name: Name,
-    yes: Annotated[bool, typer.Option("--yes", help="Don't ask for confirmation")] = False,
+    name: DatasetName,
+    yes: DeleteAtOnce = False,
     with_releases: Annotated[
         bool, typer.Option("--with-releases", help="Delete also a dataset that has releases, with them")
     ] = False,
 ) -> None:
     """Delete a dataset: its rows, its IQ objects and its partitions in Dagster."""
     from heimdall_pipelines.cli.dagster_instance import dagster_instance  # Dagster takes a second to load
-    from heimdall_pipelines.cli.dataset_making import remove_partitions
+    from heimdall_pipelines.cli.dataset_partitions import remove_partitions
     from heimdall_pipelines.datasets.deleting import delete_dataset
     from heimdall_pipelines.store.dataset_samples import count_rows
     from heimdall_pipelines.store.datasets import find_dataset, not_found
@@ -219,7 +118,7 @@ def delete(
             confirm_deletion(what, f"It can be regenerated from its parameters and seed {dataset.seed}")
         delete_dataset(opened, name, partial(remove_partitions, instance), with_releases=with_releases)
         space = reclaim_space() if counts.iq_objects else ""
-    output.print(f"deleted: {what}{space}", soft_wrap=True)
+    output.print(f"deleted: {what}{space}")
 
 
 @app.command("validate")
@@ -251,7 +150,7 @@ def validate(
 
 @app.command("repair")
 def repair(
-    name: Name,
+    name: DatasetName,
     apply: Annotated[bool, typer.Option("--apply", help="Execute the repair; default: only show the plan")] = False,
     checksums: Checksums = False,
     sample: Annotated[list[int] | None, typer.Option(help="Sample to regenerate in any case; may be repeated")] = None,
@@ -301,136 +200,36 @@ def repair(
     from heimdall_pipelines.datasets.workers import num_workers_wanted
 
     with stores() as opened:
-        if not apply and features:
-            dataset_integrity.show_feature_repair(opened, name, as_json=as_json)
-            return
         if not apply:
-            dataset_integrity.repair(opened, name, checksums=checksums, also=sample or (), as_json=as_json)
+            if features:
+                dataset_integrity.show_feature_repair(opened, name, as_json=as_json)
+            else:
+                dataset_integrity.show_repair(opened, name, checksums=checksums, also=sample or (), as_json=as_json)
             return
+        num_workers = workers or num_workers_wanted()
         with dagster_instance() as instance:
             if features:
-                num_workers = workers or num_workers_wanted()
                 code = dataset_integrity.repair_features_and_report(
                     opened, instance, name, num_workers, as_json=as_json
                 )
-                raise typer.Exit(code)
-            validation = dataset_integrity.repair_and_report(
-                opened,
-                instance,
-                name,
-                workers or num_workers_wanted(),
-                checksums=checksums,
-                also=sample or (),
-                restore=restore_parameters,
-                overwrite=overwrite is not None,
-                as_json=as_json,
-            )
-    raise typer.Exit(exit_code(validation.outcomes))
+            else:
+                validation = dataset_integrity.repair_and_report(
+                    opened,
+                    instance,
+                    name,
+                    num_workers,
+                    checksums=checksums,
+                    also=sample or (),
+                    restore=restore_parameters,
+                    overwrite=overwrite is not None,
+                    as_json=as_json,
+                )
+                code = exit_code(validation.outcomes)
+    raise typer.Exit(code)
 
 
-@app.command("iq")
-def iq(
-    name: Name,
-    sample_idx: Annotated[
-        int, typer.Argument(help="0 to the dataset's total minus 1; need not be stored or generated yet")
-    ],
-    folder: Folder,
-    rx: Annotated[
-        list[str] | None, typer.Option(help="Receiver; may be repeated; default: all receivers of the sample")
-    ] = None,
-) -> None:
-    """Regenerate the IQ of a sample, write it as SigMF, and compare it with the stored IQ."""
-    from heimdall_pipelines.datasets.regenerating import regenerate_iq, write_iq
-    from heimdall_pipelines.store.datasets import get_dataset
-
-    rows = table("receiver", "samples", "file", "stored")
-    problems = []
-    with stores() as opened:
-        num_samples = get_dataset(opened.database, name).spec.num_iq_samples
-        for regenerated in regenerate_iq(opened, name, sample_idx, rx or ()):
-            _, meta = write_iq(folder, regenerated)
-            rows.add_row(regenerated.rx_id, str(num_samples), meta.name, _compared(regenerated))
-            if regenerated.stored is not None and regenerated.stored.problem is not None:
-                problems.append(regenerated.stored.problem)
-    output.print(f"sample {sample_idx} of {name}, written to {folder}:", soft_wrap=True)
-    output.print(rows)
-    for problem in problems:
-        errors.print(f"  - {problem}")
-    if problems:
-        raise typer.Exit(1)
-
-
-@app.command("summary")
-def summary(name: Name, folder: Folder) -> None:
-    """Write a dataset's pictures as PNG, and show the errors of its estimates and of the baselines."""
-    from heimdall_pipelines.cli.tables import print_baselines, print_errors
-    from heimdall_pipelines.datasets.summary import summarise_dataset
-    from heimdall_pipelines.datasets.summary_pictures import summary_pictures  # matplotlib takes a second to load
-    from heimdall_pipelines.terrain.ground import terrain_if_there
-
-    with stores() as opened:
-        made = summarise_dataset(opened.database, name)
-        terrain = terrain_if_there(made.dataset.terrain_tiles, opened.objects)
-    output.print(
-        f"{name}: {made.counts.features} samples, {made.attempts} scenes drawn, {made.acceptance:.1%} of them accepted"
-    )
-    print_errors(made.errors)
-    if made.baselines is not None:
-        print_baselines(made.baselines)
-    for title, png in summary_pictures(made, terrain).items():
-        path = folder / f"{re.sub('[^a-z0-9]+', '-', title.lower()).strip('-')}.png"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(png)
-        except OSError as error:
-            raise NotWrittenError(f"{path} could not be written: {error}") from error
-        output.print(f"written: {path}", soft_wrap=True)
-
-
-def _request(request: Callable[[Stores], RequestOutcome], local: bool, workers: int | None) -> None:
-    """Request samples, then generate them, or report the state of the daemon."""
-    from heimdall_pipelines.cli.tables import print_counts
-    from heimdall_pipelines.datasets.workers import num_workers_wanted
-    from heimdall_pipelines.store.datasets import get_dataset
-
-    if workers is not None and not local:
-        raise typer.BadParameter("--workers requires --local")
-    from heimdall_pipelines.cli.dagster_instance import (  # Dagster takes a second to load
-        daemon_heartbeat_age_s,
-        dagster_instance,
-    )
-    from heimdall_pipelines.cli.dataset_making import make_missing, report_request
-
-    with stores() as opened, dagster_instance() as instance:
-        outcome = request(opened)
-        report_request(instance, outcome)
-        name = outcome.dataset.name
-        if local:
-            make_missing(opened, instance, name, workers or num_workers_wanted())
-            print_counts(opened, get_dataset(opened.database, name))
-        else:
-            _print_handed_over(opened, outcome.dataset, daemon_heartbeat_age_s(instance))
-
-
-def _print_handed_over(opened: Stores, dataset: Dataset, heartbeat_age_s: float | None) -> None:
-    from heimdall_pipelines.cli.tables import in_batches
-    from heimdall_pipelines.store.batches import list_batches
-
-    missing = dataset.grid.missing(list_batches(opened.database, dataset.id))
-    if not missing:
-        output.print(f"all {dataset.target_num_samples} samples exist: heimdall dataset show {dataset.name}")
-    elif heartbeat_age_s is not None:
-        output.print(
-            f"The Dagster daemon (last heartbeat {heartbeat_age_s:.0f} s ago) generates {in_batches(len(missing))}. "
-            f"Progress: heimdall dataset show {dataset.name}, or the Dagster UI",
-            soft_wrap=True,
-        )
-    else:
-        output.print(
-            f"No Dagster daemon is running to generate {in_batches(len(missing))}. Start one: heimdall dev; "
-            f"or generate them in this process: heimdall dataset make {dataset.name}",
-            soft_wrap=True,
-        )
+app.command("iq")(dataset_files.iq)
+app.command("summary")(dataset_files.summary)
 
 
 def _health(dataset: Dataset) -> str:
@@ -438,7 +237,7 @@ def _health(dataset: Dataset) -> str:
     if dataset.last_validated_at is None:
         return f"never validated: heimdall dataset validate {dataset.name}"
     return (
-        f"{dataset.health_status} at the last validation, {dataset.last_validated_at:%Y-%m-%d %H:%M:%S} UTC; "
+        f"{dataset.health_status} at the last validation, {time_text(dataset.last_validated_at)} UTC; "
         f"{(dataset.storage_size_bytes or 0) / 1e6:.1f} MB of rows and objects"
     )
 
@@ -465,14 +264,3 @@ def _what_next(dataset: Dataset, batches: Sequence[Batch]) -> str:
         f"{found}The daemon (heimdall dev) generates those without a failed run; to generate all in this process: "
         f"heimdall dataset make {name}"
     )
-
-
-def _compared(regenerated: RegeneratedIq) -> str:
-    stored = regenerated.stored
-    if stored is None:
-        return "no"
-    if not stored.acceptable:
-        return "[red]yes, DIFFERENT[/]"
-    if stored.identical:
-        return "yes, identical"
-    return f"yes, within {stored.relative_difference:.1g} of the RMS"

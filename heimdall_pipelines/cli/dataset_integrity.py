@@ -5,19 +5,21 @@ from collections.abc import Iterable, Sequence
 import dagster as dg
 
 from heimdall_pipelines.cli.console import output, show_progress
-from heimdall_pipelines.cli.dataset_making import report_evaluations
+from heimdall_pipelines.cli.exits import EXIT_ISSUES
 from heimdall_pipelines.cli.validation_output import (
     exit_code,
     print_json,
-    print_line,
     print_outcomes,
     validate_one_by_one,
 )
-from heimdall_pipelines.datasets.feature_repair import plan_feature_repair, repair_features
+from heimdall_pipelines.datasets.feature_repair import FeatureRepair, plan_feature_repair, repair_features
 from heimdall_pipelines.datasets.repair import plan_repair, repair_dataset
 from heimdall_pipelines.datasets.repair_plan import RepairPlan
 from heimdall_pipelines.datasets.validation import DatasetValidation, validate_dataset
 from heimdall_pipelines.datasets.workers import Workers
+from heimdall_pipelines.defs.check_reporting import report_checks
+from heimdall_pipelines.defs.synthetic import add_partitions
+from heimdall_pipelines.defs.synthetic_checks import evaluations
 from heimdall_pipelines.store.stores import Stores
 
 
@@ -30,10 +32,7 @@ def validate_one(stores: Stores, instance: dg.DagsterInstance, name: str, *, che
         As of `validate_dataset`.
     """
     validation = validate_and_report(stores, instance, name, checksums=checksums)
-    if as_json:
-        print_json(validation.to_json())
-    else:
-        print_validation(validation)
+    _print_result(validation, as_json=as_json)
     return exit_code(validation.outcomes)
 
 
@@ -53,26 +52,37 @@ def validate_many(
 def validate_and_report(
     stores: Stores, instance: dg.DagsterInstance, name: str, *, checksums: bool = False, batches: Iterable[int] = ()
 ) -> DatasetValidation:
-    """Validate a dataset, and record its checks and those of affected batches in Dagster."""
+    """Validate a dataset, and record its checks in Dagster, with those of the given batches and of affected ones."""
     validation = validate_dataset(stores, name, checksums=checksums, progress=show_progress)
-    report_evaluations(stores, instance, validation, batches)
+    add_partitions(instance, validation.dataset)
+    report_checks(instance, list(evaluations(instance, stores, validation, batches)))
     return validation
 
 
 def print_validation(validation: DatasetValidation) -> None:
     """Show a dataset's health and each check."""
-    print_line(_summary(validation))
+    output.print(_summary(validation))
     print_outcomes(validation.outcomes)
 
 
-def repair(stores: Stores, name: str, *, checksums: bool, also: Sequence[int], as_json: bool) -> RepairPlan:
+def _print_result(
+    validation: DatasetValidation, repaired: RepairPlan | FeatureRepair | None = None, *, as_json: bool
+) -> None:
+    if not as_json:
+        print_validation(validation)
+    elif repaired is None:
+        print_json(validation.to_json())
+    else:
+        print_json({"repaired": repaired.to_json(), "validation": validation.to_json()})
+
+
+def show_repair(stores: Stores, name: str, *, checksums: bool, also: Sequence[int], as_json: bool) -> None:
     """Show the plan of a repair."""
     plan = plan_repair(stores, name, checksums=checksums, also=also, progress=show_progress)
     if as_json:
         print_json(plan.to_json())
     else:
-        _print_plan(plan, is_done=False)
-    return plan
+        _print_plan(plan)
 
 
 def repair_and_report(
@@ -101,13 +111,10 @@ def repair_and_report(
             making=lambda so_far: show_progress(str(so_far)),
         )
     if not as_json:
-        _print_plan(plan, is_done=True)
+        _print_lines(plan.lines(is_done=True))
     name = plan.dataset.name  # restored, if that was edited
     validation = validate_and_report(stores, instance, name, checksums=checksums, batches=plan.batches_touched)
-    if as_json:
-        print_json({"repaired": plan.to_json(), "validation": validation.to_json()})
-    else:
-        print_validation(validation)
+    _print_result(validation, plan, as_json=as_json)
     return validation
 
 
@@ -131,11 +138,8 @@ def repair_features_and_report(
     if not as_json:
         _print_lines(done.lines(is_done=True))
     validation = validate_and_report(stores, instance, name, batches=done.batches)
-    if as_json:
-        print_json({"repaired": done.to_json(), "validation": validation.to_json()})
-    else:
-        print_validation(validation)
-    return 1 if done.num_kept else exit_code(validation.outcomes)
+    _print_result(validation, done, as_json=as_json)
+    return EXIT_ISSUES if done.num_kept else exit_code(validation.outcomes)
 
 
 def _summary(validation: DatasetValidation) -> str:
@@ -147,12 +151,12 @@ def _summary(validation: DatasetValidation) -> str:
 
 def _print_lines(lines: Iterable[str]) -> None:
     for line in lines:
-        output.print(line, soft_wrap=True)
+        output.print(line)
 
 
-def _print_plan(plan: RepairPlan, *, is_done: bool) -> None:
-    _print_lines(plan.lines(is_done=is_done))
-    if not is_done and not plan.is_empty:
+def _print_plan(plan: RepairPlan) -> None:
+    _print_lines(plan.lines(is_done=False))
+    if not plan.is_empty:
         if plan.edited_parameters:
             output.print("Nothing was changed.")
         elif plan.is_possible:

@@ -1,9 +1,7 @@
 """Generates a dataset's missing batches in this process, and records them in Dagster for its UI."""
 
 import time
-from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from typing import Self
 
 import dagster as dg
@@ -11,22 +9,19 @@ import typer
 
 from heimdall_pipelines.cli.console import errors, output
 from heimdall_pipelines.cli.dataset_progress import MakingProgress
-from heimdall_pipelines.cli.tables import in_batches, print_request
-from heimdall_pipelines.cluster.partitions import delete_partitions
+from heimdall_pipelines.cli.dataset_tables import in_batches, print_request
+from heimdall_pipelines.cli.exits import EXIT_INTERRUPTED
 from heimdall_pipelines.datasets.generating import BatchReport, make_batch
 from heimdall_pipelines.datasets.requesting import RequestOutcome
-from heimdall_pipelines.datasets.validation import DatasetValidation
 from heimdall_pipelines.datasets.workers import Workers
 from heimdall_pipelines.defs.check_reporting import report_checks
-from heimdall_pipelines.defs.partitions import SYNTHETIC_BATCHES, SYNTHETIC_DATASETS
 from heimdall_pipelines.defs.synthetic import add_partitions, batch_materializations, dataset_materialization
-from heimdall_pipelines.defs.synthetic_checks import evaluations, evaluations_of_batch
-from heimdall_pipelines.model.batches import BatchRange, InvalidNameError, parse_partition_key
+from heimdall_pipelines.defs.synthetic_checks import evaluations_of_batch
+from heimdall_pipelines.model.batches import BatchRange
 from heimdall_pipelines.store.batches import find_batch, list_batches
 from heimdall_pipelines.store.datasets import Dataset, get_dataset, get_living_dataset
 from heimdall_pipelines.store.stores import Stores
 
-EXIT_INTERRUPTED = 130
 _EVALUATIONS_PER_RUN = 200
 _FEW_SAMPLES = 10  # are generated before worker processes would be ready
 
@@ -119,7 +114,7 @@ class _BatchChecks:
         for evaluation in evaluations:
             if not evaluation.passed:
                 what = f"{span.partition_key}, {evaluation.check_name}: {evaluation.description}"
-                errors.print(f"{evaluation.severity.value} {what}", style="yellow", markup=False)
+                errors.print(f"{evaluation.severity.value} {what}", style="yellow")
         self._unreported += evaluations
         if len(self._unreported) >= _EVALUATIONS_PER_RUN:
             self._report()
@@ -127,27 +122,6 @@ class _BatchChecks:
     def _report(self) -> None:
         report_checks(self._instance, self._unreported)
         self._unreported = []
-
-
-def report_evaluations(
-    stores: Stores, instance: dg.DagsterInstance, validation: DatasetValidation, also_batches: Iterable[int] = ()
-) -> None:
-    """Record a validation in Dagster: of a dataset, and of its batches that have or had a problem."""
-    add_partitions(instance, validation.dataset)
-    report_checks(instance, list(evaluations(instance, stores, validation, also_batches)))
-
-
-def remove_partitions(instance: dg.DagsterInstance, name: str) -> bool:
-    """Remove the partitions of a deleted dataset and its batches; True if there were any."""
-    to_delete = []
-    for key in instance.get_dynamic_partitions(SYNTHETIC_BATCHES):
-        with suppress(InvalidNameError):  # people can add any key in the UI
-            if parse_partition_key(key)[0] == name:
-                to_delete.append(key)
-    delete_partitions(instance, SYNTHETIC_BATCHES, to_delete)
-    is_known = name in instance.get_dynamic_partitions(SYNTHETIC_DATASETS)
-    instance.delete_dynamic_partition(SYNTHETIC_DATASETS, name)
-    return is_known or bool(to_delete)
 
 
 def _is_committed(stores: Stores, dataset: Dataset, span: BatchRange) -> bool:

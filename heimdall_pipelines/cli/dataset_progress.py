@@ -9,6 +9,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from heimdall_pipelines.cli.console import errors, show_progress
 from heimdall_pipelines.datasets.generating import BatchProgress, BatchReport
+from heimdall_pipelines.throttle import Throttle
 
 LINE_INTERVAL_S = 5.0
 
@@ -29,7 +30,7 @@ class MakingProgress:
         self._name = dataset_name
         self._num_samples = num_samples
         self._began = time.monotonic()
-        self._printed = self._began
+        self._throttle = Throttle(LINE_INTERVAL_S)
         self._num_committed = 0
         self._attempts = 0
         self._num_accepted = 0
@@ -93,7 +94,5 @@ class MakingProgress:
         if self._bar is not None:
             self._bar.update(self._task, completed=num_made, state=state)
             return
-        now = time.monotonic()
-        if at_once or now - self._printed >= LINE_INTERVAL_S:
-            self._printed = now
+        if self._throttle.is_due() or at_once:
             show_progress(f"{self._name}: {state}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from heimdall_pipelines.cli.arguments import DatasetName
 from heimdall_pipelines.cli.console import output, show_progress
 from heimdall_pipelines.cli.environment import stores
 from heimdall_pipelines.datasets.limits import MAX_WORKERS
@@ -26,7 +27,7 @@ _LICENCES = f"{', '.join(LICENCES)}, or a text file"
 
 
 def release(
-    name: Annotated[str, typer.Argument(help="The dataset's name, such as night")],
+    name: DatasetName,
     version: Annotated[int | None, typer.Option(min=1, help="Version of the release; default: the next one")] = None,
     licence: Annotated[str, typer.Option(help=_LICENCES)] = DEFAULT_LICENCE,
     split_seed: Annotated[int, typer.Option(help="Seed of the splits")] = 0,
@@ -52,8 +53,7 @@ def release(
     output.print(
         f"released: {name}@{made.version}, {made.num_samples} samples, splits {', '.join(made.splits)}\n"
         f"root {made.root.hex()}\n"
-        f"To export it: heimdall dataset export {name}@{made.version} -o FOLDER",
-        soft_wrap=True,
+        f"To export it: heimdall dataset export {name}@{made.version} -o FOLDER"
     )
 
 
@@ -84,8 +84,7 @@ def export(
     rows = ", ".join(f"{num} rows of {table}" for table, num in report.rows.items())
     output.print(
         f"exported: {report.description.label} to {folder}, {rows}, {len(report.shards)} shards of IQ, "
-        f"{report.size_bytes / 1e6:.1f} MB\nroot {report.description.root}",
-        soft_wrap=True,
+        f"{report.size_bytes / 1e6:.1f} MB\nroot {report.description.root}"
     )
 
 
@@ -149,7 +148,7 @@ def baseline(
             report = score_release(
                 opened, release, seed=seed, max_train=max_train, max_tdoa=max_tdoa, progress=show_progress
             )
-    output.print(baseline_table(report.to_json()), markup=False, soft_wrap=True)
+    output.print(baseline_table(report.to_json()))
 
 
 def _share(text: str) -> float:
@@ -161,17 +160,16 @@ def _share(text: str) -> float:
 
 def _print(found: Verification) -> None:
     for problem in found.problems:
-        output.print(problem, markup=False, soft_wrap=True)
+        output.print(problem)
     for note in found.notes:
-        output.print(note, markup=False, soft_wrap=True)
+        output.print(note)
     files = f"{found.num_files} files, " if found.num_files else ""
     num = len(found.problems)
     verdict = "verified" if found.passed else f"{num} problem{'s' if num > 1 else ''}"
     output.print(
-        f"{found.label}: {verdict}: {files}{found.num_samples} samples, {found.num_regenerated} of them regenerated",
-        soft_wrap=True,
+        f"{found.label}: {verdict}: {files}{found.num_samples} samples, {found.num_regenerated} of them regenerated"
     )
     if found.root is not None:
-        output.print(f"root {found.root}", soft_wrap=True)
+        output.print(f"root {found.root}")
     if found.truth_root is not None:
-        output.print(f"root of truth {found.truth_root}", soft_wrap=True)
+        output.print(f"root of truth {found.truth_root}")

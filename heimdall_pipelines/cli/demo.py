@@ -42,7 +42,7 @@ def demo(
         print_checks,
     )
     from heimdall_pipelines.cli.session_importing import import_files
-    from heimdall_pipelines.cli.tables import print_import, print_stations
+    from heimdall_pipelines.cli.session_tables import print_import, print_stations
     from heimdall_pipelines.sessions.importing import ImportFile, ImportOptions
     from heimdall_pipelines.stations.network import DEFAULT_FILE, load_network, sync_network
     from heimdall_pipelines.store.sessions import get_session
@@ -67,8 +67,8 @@ def demo(
         is_repaired = lose_and_repair_an_object(opened, DATASET)
     if not (outcome.passed and is_recorded and dataset_agrees and is_repaired):
         raise typer.Exit(1)
-    output.print(f"\nThe session of the imported recordings: {located}", markup=False, soft_wrap=True)
-    output.print(f"A report of it: heimdall session report {report.slug} -o reports", markup=False, soft_wrap=True)
+    output.print(f"\nThe session of the imported recordings: {located}")
+    output.print(f"A report of it: heimdall session report {report.slug} -o reports")
     output.print("To see the results in the Dagster UI: make dev")
 
 
@@ -83,7 +83,7 @@ def _locate(opened: Stores, slug: str) -> str:
     try:
         position = locate_session(opened, slug, LocateOptions())
     except (NotLocatableError, PositionError) as error:
-        output.print(f"not located: {error}", markup=False, soft_wrap=True)
+        output.print(f"not located: {error}")
         return "not located"
     print_position(position)
     place = f"located at {position.fix.latitude:.5f}, {position.fix.longitude:.5f}"
@@ -96,7 +96,7 @@ def _make_dataset(opened: Stores) -> bool:
     """Create a dataset, then expand it; True if all counts agree."""
     from heimdall_pipelines.cli.dagster_instance import dagster_instance
     from heimdall_pipelines.cli.dataset_making import make_missing, report_request
-    from heimdall_pipelines.cli.tables import print_counts
+    from heimdall_pipelines.cli.dataset_tables import print_counts
     from heimdall_pipelines.datasets.limits import NUM_KEPT_IQ
     from heimdall_pipelines.datasets.requesting import request_dataset
     from heimdall_pipelines.datasets.workers import num_workers_wanted
@@ -118,7 +118,7 @@ def _make_dataset(opened: Stores) -> bool:
     counts = print_counts(opened, dataset)
     # It may have been expanded since.
     agrees = counts.features == dataset.num_samples and counts.iq_samples == min(dataset.num_samples, NUM_KEPT_IQ)
-    output.print("the counts agree" if agrees else "[red]the counts DISAGREE[/]")
+    output.print("the counts agree" if agrees else "the counts DISAGREE", style=None if agrees else "red")
     return agrees
 
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from heimdall_pipelines.cli.console import output, show_progress
 from heimdall_pipelines.cli.extraction import extract_now, print_checks
 from heimdall_pipelines.cli.session_recording import print_recording
-from heimdall_pipelines.cli.tables import print_stations
+from heimdall_pipelines.cli.session_tables import print_stations
 from heimdall_pipelines.model.receiver_kind import ReceiverKind
 from heimdall_pipelines.receivers.clients import receiver_of
 from heimdall_pipelines.receivers.signal_sources import Place, SyntheticSource, Transmission

@@ -28,7 +28,7 @@ def lose_and_repair_an_object(stores: Stores, name: str) -> bool:
         if row is not None:  # missing if the dataset has more damage: then only the repair is shown
             key = min(row.paths.values())
             stores.objects.remove_keys(stores.objects.synthetic_iq_bucket, [key])
-            output.print(f"deleted for this demonstration: {stores.objects.synthetic_iq_bucket}/{key}", soft_wrap=True)
+            output.print(f"deleted for this demonstration: {stores.objects.synthetic_iq_bucket}/{key}")
         print_validation(validate_and_report(stores, instance, name))
         _print_alerts(stores, instance)
         output.print(f"\nThe samples can be regenerated from the seed: heimdall dataset repair {name} --apply")
@@ -46,7 +46,7 @@ def _print_alerts(stores: Stores, instance: dg.DagsterInstance) -> None:
             cursor = None if outcome is None else str(outcome.cursor)
             outcome = note_and_deliver(instance, stores, settings, _log(), cursor)
     except EventLogError as error:
-        output.print(f"no alert: {error}", soft_wrap=True)
+        output.print(f"no alert: {error}")
         return
     output.print("The alerts, which the daemon of `make dev` records and sends:")
     print_alerts(list_alerts(stores.database, _MOST_ALERTS), destinations(settings.alert_urls))

@@ -4,18 +4,17 @@ import contextlib
 import fcntl
 import json
 import os
-import signal
 import socket
-import threading
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import FrameType
 from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
 from heimdall_pipelines.cli.console import output
 from heimdall_pipelines.cli.environment import dagster_home, name_ui, prepare, servers
+from heimdall_pipelines.cli.signals import stop_on_signals
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 FIRST_PORT = 3000
 PORTS_TRIED = 100
 LAST_PORT = 65_535
+_LOCK_FILE = "dev.lock"
 LAUNCHED_BY_CODE_SERVER_TAG = ".dagster/grpc_info"
 
 
@@ -61,13 +61,13 @@ def _run(home: Path, port: int, lock: IO[str]) -> None:
         sync_network(opened.database, load_network())
     _report_to_dagster()
     address = f"http://127.0.0.1:{_free_port(port)}"
-    json.dump({"pid": os.getpid(), "address": address}, lock)
+    json.dump(asdict(_RunningDev(os.getpid(), address)), lock)
     lock.flush()
     name_ui(address)
-    stopping = _stop_on_signals()
+    stopping = stop_on_signals()
     with running_dagster(home, dagster_home(home), address) as dagster:
         if dagster.wait_until_ready(stopping):
-            output.print(f"\n[bold]Dagster UI: {address}[/]   (Ctrl-C stops everything; data are kept)\n")
+            output.print(f"\n[bold]Dagster UI: {address}[/]   (Ctrl-C stops everything; data are kept)\n", markup=True)
             dagster.wait_until_stopped(stopping)
 
 
@@ -99,11 +99,12 @@ def _report_to_dagster() -> None:
     """Record in Dagster what happened while it was not running: dead runs, and the sync of stations."""
     import dagster as dg  # takes a second to load
 
+    from heimdall_pipelines.cli.dagster_instance import open_instance
     from heimdall_pipelines.cluster.pools import begin_event_cursors, set_pool_limits
     from heimdall_pipelines.defs.stations import websdr_stations
     from heimdall_pipelines.settings import load_local_settings
 
-    with dg.DagsterInstance.get() as instance:
+    with open_instance() as instance:
         set_pool_limits(instance, load_local_settings())
         begin_event_cursors(instance)
         _close_dead_runs(instance)
@@ -129,7 +130,7 @@ def _close_dead_runs(instance: "dg.DagsterInstance") -> None:
 @contextlib.contextmanager
 def _only_one(home: Path) -> Iterator[IO[str] | None]:
     """Lock this folder for one `heimdall dev`; None while another process has the lock. It ends with its process."""
-    lock = os.open(home / "dev.lock", os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    lock = os.open(home / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     with os.fdopen(lock, "a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -139,35 +140,34 @@ def _only_one(home: Path) -> Iterator[IO[str] | None]:
         yield file
 
 
+@dataclass(frozen=True)
+class _RunningDev:
+    """What `heimdall dev` writes into its lock file once it has an address."""
+
+    pid: int
+    address: str
+
+
+def _running(home: Path) -> _RunningDev | None:
+    try:
+        return _RunningDev(**json.loads((home / _LOCK_FILE).read_text()))
+    except (OSError, json.JSONDecodeError):  # never started, or it is starting
+        return None
+
+
 def running_ui(home: Path) -> str | None:
     """Return the address of the Dagster UI of this folder's `heimdall dev`, None if it does not run."""
-    try:
-        running = json.loads((home / "dev.lock").read_text())
-    except (OSError, json.JSONDecodeError):
+    running = _running(home)
+    if running is None:
         return None
     import psutil  # with the embedded stack
 
-    return str(running["address"]) if psutil.pid_exists(running["pid"]) else None
+    return running.address if psutil.pid_exists(running.pid) else None
 
 
 def _running_address(home: Path) -> str:
-    try:
-        running = json.loads((home / "dev.lock").read_text())
-    except json.JSONDecodeError:
-        return "it is starting"
-    return f"{running['address']} (process {running['pid']})"
-
-
-def _stop_on_signals() -> threading.Event:
-    stopping = threading.Event()
-
-    def on_signal(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        stopping.set()
-
-    for kind in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if kind != signal.SIGHUP or signal.getsignal(kind) != signal.SIG_IGN:  # nohup ignores SIGHUP
-            signal.signal(kind, on_signal)
-    return stopping
+    running = _running(home)
+    return "it is starting" if running is None else f"{running.address} (process {running.pid})"
 
 
 def _free_port(first: int) -> int:

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import takewhile
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
+
+from heimdall_pipelines.cli.signals import interrupted_by_signals
 
 if TYPE_CHECKING:
     from heimdall_pipelines.settings import Settings
     from heimdall_pipelines.store.reading import Reader
     from heimdall_pipelines.store.stores import Stores
 
-DAGSTER_FILES = (
-    "dagster.yaml",
-    "workspace.yaml",
-    "dg.toml",
-)  # in this module's folder, in a checkout and in an installation
+DAGSTER_FILES = ("dagster.yaml", "workspace.yaml", "dg.toml")  # in this module's folder, also of an installation
 
 
 @contextmanager
@@ -36,13 +31,13 @@ def servers(*, need_s3: bool = True) -> Iterator[None]:
 
     local = load_local_settings()
     if local.has_other_servers:
-        with _interrupted_by_signals():
+        with interrupted_by_signals():
             yield
         return
     from heimdall_pipelines.local.stack import Stack  # not installed in a deployment
 
     home = local.home.resolve()
-    with _interrupted_by_signals(), Stack(home, pg_bindir=local.pg_bindir).use(needs_s3=need_s3) as environment:
+    with interrupted_by_signals(), Stack(home, pg_bindir=local.pg_bindir).use(needs_s3=need_s3) as environment:
         _put(environment, home)
         yield
 
@@ -99,32 +94,6 @@ def _put(environment: dict[str, str], home: Path) -> None:
     os.environ.update(environment)
     os.environ[f"{ENV_PREFIX}HOME"] = str(home)  # child processes use other working directories
     os.environ["DAGSTER_HOME"] = str(dagster_home(home))
-
-
-@contextmanager
-def _interrupted_by_signals() -> Iterator[None]:
-    """Handle SIGTERM and SIGHUP (a closed terminal) like Ctrl-C, so that runs are ended and servers are stopped.
-
-    Ctrl-C works also if SIGINT was ignored, as after `&`. The other signals send SIGINT to this process: Dagster
-    replaces its handler, and sets that of SIGTERM to it, when it executes something in this process.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {kind: signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    for kind, handler in before.items():
-        if handler == signal.SIG_DFL or (handler == signal.SIG_IGN and kind != signal.SIGHUP):  # nohup ignores SIGHUP
-            signal.signal(kind, signal.default_int_handler if kind == signal.SIGINT else _interrupt)
-    try:
-        yield
-    finally:
-        for kind, handler in before.items():
-            if handler is not None:  # a handler not set by Python cannot be restored
-                signal.signal(kind, handler)
-
-
-def _interrupt(_signum: int, _frame: FrameType | None) -> None:
-    signal.raise_signal(signal.SIGINT)
 
 
 def name_ui(address: str) -> None:

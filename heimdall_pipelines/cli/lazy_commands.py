@@ -106,20 +106,17 @@ def _holder() -> typer.Typer:
 
 def _only_command(holder: typer.Typer, name: str) -> Any:
     command = typer.main.get_group(holder).commands[name]
-    refuse_impossible_numbers(command)
+    if command.callback is not None:
+        command.callback = _with_possible_numbers(command.callback)
     return command
 
 
-def refuse_impossible_numbers(command: Any) -> None:
+def _with_possible_numbers(callback: Callable[..., Any]) -> Callable[..., Any]:
     """Let a command accept only numbers that are finite and have at most 64 bits.
 
     Ranges of options let NaN pass, which compares as neither too small nor too large.
     """
-    if command.callback is not None:
-        command.callback = _with_possible_numbers(command.callback)
 
-
-def _with_possible_numbers(callback: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(callback)
     def checked(*arguments: Any, **values: Any) -> Any:
         for name, value in values.items():

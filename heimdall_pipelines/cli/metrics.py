@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from heimdall_pipelines.cli.console import output
+from heimdall_pipelines.cli.signals import stop_on_signals
 from heimdall_pipelines.errors import HeimdallError
 
 if TYPE_CHECKING:
@@ -74,13 +72,7 @@ def _write(textfile: Path, registry: CollectorRegistry) -> None:
 def _serve(host: str, port: int, registry: CollectorRegistry) -> None:
     from prometheus_client import start_http_server
 
-    stopping = threading.Event()
-
-    def on_signal(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        stopping.set()
-
-    for kind in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(kind, on_signal)
+    stopping = stop_on_signals()
     try:
         server, thread = start_http_server(port, host, registry)
     except OSError as error:

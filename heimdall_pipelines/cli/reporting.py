@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from heimdall_pipelines.cli.console import output, show_progress
+from heimdall_pipelines.cli.arguments import DatasetName, Session
+from heimdall_pipelines.cli.console import show_progress
 from heimdall_pipelines.cli.environment import stores
+from heimdall_pipelines.cli.files import write_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +19,7 @@ Folder = Annotated[Path, typer.Option("--output", "-o", help="Folder of the HTML
 
 
 def session_report(
-    session: Annotated[str, typer.Argument(help="The session's slug or id, see: heimdall session list")],
+    session: Session,
     out: Folder = Path(),
 ) -> None:
     """Write a session's report as one HTML file: waterfalls, map with the position, features over time, tables.
@@ -33,7 +35,7 @@ def session_report(
 
 
 def dataset_report(
-    name: Annotated[str, typer.Argument(help="The dataset's name, such as night")],
+    name: DatasetName,
     out: Folder = Path(),
 ) -> None:
     """Write a dataset's report as one HTML file: pictures, errors of the estimates, parameters, batches.
@@ -52,8 +54,7 @@ def _write(path: Path, content: str, asset: Sequence[str], partition: str) -> No
 
     from heimdall_pipelines.cli.dagster_instance import dagster_instance
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(content, encoding="utf-8")
+    write_file(path, content.encode())
     observation = dg.AssetObservation(
         dg.AssetKey(list(asset)),
         partition=partition,
@@ -62,4 +63,3 @@ def _write(path: Path, content: str, asset: Sequence[str], partition: str) -> No
     )
     with dagster_instance() as instance:
         instance.report_runless_asset_event(observation)
-    output.print(f"written: {path}", markup=False, soft_wrap=True)

@@ -15,10 +15,11 @@ from heimdall_pipelines.cli import (
     session_locating,
     session_recording,
 )
+from heimdall_pipelines.cli.arguments import AsJson, DeleteAtOnce, Limit, OptionalSession, Session
 from heimdall_pipelines.cli.confirming import confirm_deletion
-from heimdall_pipelines.cli.console import escape, output, show_progress, table
+from heimdall_pipelines.cli.console import number_text, output, show_progress, table, time_text
 from heimdall_pipelines.cli.environment import reader, reclaim_space, stores
-from heimdall_pipelines.cli.validation_output import exit_2_on_outage
+from heimdall_pipelines.cli.exits import exit_2_on_outage
 
 if TYPE_CHECKING:
     from heimdall_pipelines.sessions.deleting import SessionContents
@@ -27,10 +28,6 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Recording sessions.", no_args_is_help=True)
 
 app.command("record")(session_recording.record)
-
-Session = Annotated[str, typer.Argument(help="The session's slug or id, see: heimdall session list")]
-
-
 app.command("import")(session_importing.import_)
 app.command("inspect")(session_inspecting.inspect)
 app.command("correct")(session_correcting.correct)
@@ -38,7 +35,7 @@ app.command("export")(session_correcting.export)
 
 
 @app.command("list")
-def list_(limit: Annotated[int, typer.Option(help="Maximum number, newest first", min=1)] = 50) -> None:
+def list_(limit: Limit = 50) -> None:
     """Show sessions and their state."""
     from heimdall_pipelines.store.sessions import list_sessions
 
@@ -57,22 +54,22 @@ def list_(limit: Annotated[int, typer.Option(help="Maximum number, newest first"
             state = "failed" if session.num_failed_segments == session.num_segments else "extracted"
         rows.add_row(
             session.slug,
-            escape(session.name),
+            session.name,
             "being deleted" if session.deletion_began_at else session.status,
             str(session.revision),
             str(session.num_stations),
-            "" if session.duration_s is None else f"{session.duration_s:.1f}",
+            number_text(session.duration_s, 1),
             str(session.num_segments),
             state,
             session.health_status,
-            f"{session.last_validated_at:%Y-%m-%d %H:%M:%S}" if session.last_validated_at else "",
+            time_text(session.last_validated_at),
         )
     output.print(rows)
 
 
 @app.command("extract")
 def extract(
-    session: Annotated[str | None, typer.Argument(help="The session's slug or id, see: heimdall session list")] = None,
+    session: OptionalSession = None,
     stale: Annotated[
         bool,
         typer.Option(
@@ -87,7 +84,7 @@ def extract(
     if (session is None) != stale:
         raise typer.BadParameter("either a session or --stale is expected")
     from heimdall_pipelines.cli.extraction import extract_now, print_checks  # Dagster takes a second to load
-    from heimdall_pipelines.cli.tables import print_stations
+    from heimdall_pipelines.cli.session_tables import print_stations
     from heimdall_pipelines.store.sessions import get_session
 
     with stores() as opened:
@@ -112,32 +109,31 @@ app.command("report")(reporting.session_report)
 @app.command("show")
 def show(session: Session) -> None:
     """Show a session and its extracted features."""
-    from heimdall_pipelines.cli.tables import print_stations
+    from heimdall_pipelines.cli.session_tables import print_stations
     from heimdall_pipelines.store.sessions import get_session
 
     with stores() as opened:
         found = get_session(opened.database, session)
-        output.print(f"session {found.slug}, id {found.id}", soft_wrap=True)
+        output.print(f"session {found.slug}, id {found.id}")
         output.print(
             f"{found.name}: {found.status}, revision {found.revision}, {found.frequency_hz:.10g} Hz, "
             f"channel {found.bandwidth_hz:g} Hz, "
-            f"known source {found.known_source.name if found.known_source else 'none'}",
-            markup=False,
+            f"known source {found.known_source.name if found.known_source else 'none'}"
         )
-        output.print(_health(found), soft_wrap=True)
+        output.print(_health(found))
         if found.error_message:
-            output.print(found.error_message, markup=False)
+            output.print(found.error_message)
         print_stations(opened, found.id)
 
 
 @app.command("validate")
 def validate(
-    session: Annotated[str | None, typer.Argument(help="The session's slug or id, see: heimdall session list")] = None,
+    session: OptionalSession = None,
     all_: Annotated[bool, typer.Option("--all", help="Validate every completed session")] = False,
     checksums: Annotated[
         bool, typer.Option("--checksums", help="Read every object again and compare its SHA-256")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Compare a session's rows, measurements and objects, and store its health.
 
@@ -186,7 +182,7 @@ def backfill(
 @app.command("delete")
 def delete(
     session: Session,
-    yes: Annotated[bool, typer.Option("--yes", help="Don't ask for confirmation")] = False,
+    yes: DeleteAtOnce = False,
 ) -> None:
     """Delete a session: its rows, its IQ objects and its partition in Dagster. Recordings cannot be regenerated.
 
@@ -211,7 +207,7 @@ def delete(
             if not has_partition:
                 raise
             remove_partition(key)
-            output.print(f"deleted: the partition of session {session}, whose rows are gone already", soft_wrap=True)
+            output.print(f"deleted: the partition of session {session}, whose rows are gone already")
             return
         if contents.is_empty and not has_partition:
             raise SessionNotFoundError(f"no session {session}, and no data of one; see: heimdall session list")
@@ -219,7 +215,7 @@ def delete(
             confirm_deletion(_deletion_summary(contents), "Recordings CANNOT be regenerated.")
         delete_session(opened, contents.session_id, remove_partition, show_progress)
         space = reclaim_space() if contents.num_objects else ""
-    output.print(f"deleted: {_deletion_summary(contents)}{space}", markup=False, soft_wrap=True)
+    output.print(f"deleted: {_deletion_summary(contents)}{space}")
 
 
 def _health(session: RecordingSession) -> str:
@@ -228,7 +224,7 @@ def _health(session: RecordingSession) -> str:
     if session.last_validated_at is None:
         return f"health {session.health_status}; to validate: heimdall session validate {session.slug}"
     size = "" if session.storage_size_bytes is None else f", {session.storage_size_bytes / 1e6:.1f} MB"
-    return f"health {session.health_status}, validated {session.last_validated_at:%Y-%m-%d %H:%M:%S} UTC{size}"
+    return f"health {session.health_status}, validated {time_text(session.last_validated_at)} UTC{size}"
 
 
 def _deletion_summary(contents: SessionContents) -> str:

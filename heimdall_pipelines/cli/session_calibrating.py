@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from heimdall_pipelines.cli.console import output, show_progress, table
+from heimdall_pipelines.cli.arguments import Bandwidth, FromSecond, Session, Trust, UntilSecond
+from heimdall_pipelines.cli.console import output, show_progress, table, time_text
 from heimdall_pipelines.cli.environment import stores
-from heimdall_pipelines.cli.frequencies import optional_frequency_hz
+from heimdall_pipelines.cli.option_values import utc_time, width_hz
 
 if TYPE_CHECKING:
     from heimdall_pipelines.sessions.calibrating import Calibration
 
 
 def calibrate(
-    session: Annotated[str, typer.Argument(help="The session's slug or id, see: heimdall session list")],
+    session: Session,
     exclude: Annotated[list[str] | None, typer.Option(help="Station not to calibrate; may be repeated")] = None,
-    trust: Annotated[
-        list[str] | None,
-        typer.Option(help="Station whose clock is right to 20 us although its file does not say so; may be repeated"),
-    ] = None,
-    bandwidth: Annotated[
-        str | None, typer.Option(help="Width of the channel, such as 500Hz; default: the session's")
-    ] = None,
-    from_: Annotated[float | None, typer.Option("--from", help="First second of the session to use", min=0)] = None,
-    until: Annotated[float | None, typer.Option(help="Second of the session to end at", min=0)] = None,
+    trust: Trust = None,
+    bandwidth: Bandwidth = None,
+    from_: FromSecond = None,
+    until: UntilSecond = None,
     valid_from: Annotated[
         str | None, typer.Option(help="UTC from which sessions use the delays; default: the session's start")
     ] = None,
@@ -43,11 +38,11 @@ def calibrate(
     options = CalibrationOptions(
         exclude=exclude or (),
         trusted=trust or (),
-        bandwidth_hz=optional_frequency_hz(bandwidth, "--bandwidth"),
+        bandwidth_hz=width_hz(bandwidth, "--bandwidth"),
         from_s=from_,
         until_s=until,
-        valid_from=_time("--valid-from", valid_from),
-        valid_to=_time("--valid-to", valid_to),
+        valid_from=utc_time(valid_from, "--valid-from"),
+        valid_to=utc_time(valid_to, "--valid-to"),
         is_kept=not dry_run,
     )
     with stores() as opened:
@@ -60,35 +55,20 @@ def _print(found: Calibration, *, is_kept: bool) -> None:
     for delay in found.delays:
         rows.add_row(delay.rx_id, f"{delay.delay_us:+.2f}", f"{delay.uncertainty_us:.2f}")
     output.print(rows)
-    output.print(f"relative to the mean of these stations, from {found.source.name}", markup=False, soft_wrap=True)
+    output.print(f"relative to the mean of these stations, from {found.source.name}")
     for note in found.notes:
-        output.print(f"  - {note}", markup=False, soft_wrap=True)
+        output.print(f"  - {note}")
     for rx_id, reason in found.left_out.items():
-        output.print(f"  - {rx_id} is left out: {reason}", markup=False, soft_wrap=True)
+        output.print(f"  - {rx_id} is left out: {reason}")
     for earlier, _, apart_us, std_us in found.contradicted:
         output.print(
             f"  - {earlier.rx_id}: delay {earlier.id} kept from {earlier.session_slug} ({earlier.delay_us:+.2f} us) "
             f"is contradicted by {apart_us:+.2f} us, uncertain by {std_us:.2f} us; if it is wrong: "
-            f"heimdall station delays --withdraw {earlier.id}",
-            markup=False,
-            soft_wrap=True,
+            f"heimdall station delays --withdraw {earlier.id}"
         )
     if not is_kept:
         output.print("nothing was kept (--dry-run)")
         return
     first = found.delays[0]
-    end = "without end" if first.valid_to is None else f"until {first.valid_to:%Y-%m-%d %H:%M:%S} UTC"
-    output.print(
-        f"kept for sessions from {first.valid_from:%Y-%m-%d %H:%M:%S} UTC on, {end}; see: heimdall station delays",
-        soft_wrap=True,
-    )
-
-
-def _time(option: str, text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter(f"{option} {text}: a time is expected, such as 2026-11-30T12:00:00") from None
-    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    end = "without end" if first.valid_to is None else f"until {time_text(first.valid_to)} UTC"
+    output.print(f"kept for sessions from {time_text(first.valid_from)} UTC on, {end}; see: heimdall station delays")

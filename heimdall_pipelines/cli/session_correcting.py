@@ -8,13 +8,12 @@ from typing import Annotated, TypeVar
 
 import typer
 
+from heimdall_pipelines.cli.arguments import Session
 from heimdall_pipelines.cli.console import output, show_progress
 from heimdall_pipelines.cli.environment import stores
-from heimdall_pipelines.cli.frequencies import frequency_hz, optional_frequency_hz
-from heimdall_pipelines.cli.session_importing import level_dbm, start_unix_ns
+from heimdall_pipelines.cli.option_values import frequency_hz, level_dbm, optional_frequency_hz, start_unix_ns
 
 Value = TypeVar("Value")
-Session = Annotated[str, typer.Argument(help="The session's slug or id, see: heimdall session list")]
 _OF_A_STATION = "STATION=value, or a value for all stations"
 
 
@@ -60,15 +59,13 @@ def correct(
         )
         report = correct_session(opened, session, correction)
     if not report.changes:
-        output.print(f"session {report.slug} has these values already; nothing changed", soft_wrap=True)
+        output.print(f"session {report.slug} has these values already; nothing changed")
         return
     for change in report.changes:
-        output.print(change, markup=False, soft_wrap=True)
+        output.print(change)
     output.print(
         f"corrected: session {report.slug}, revision {report.revision}; the daemon (heimdall dev) extracts its "
-        f"features again; to extract them in this process: heimdall session extract {report.slug}",
-        markup=False,
-        soft_wrap=True,
+        f"features again; to extract them in this process: heimdall session extract {report.slug}"
     )
 
 
@@ -105,9 +102,9 @@ def export(
     with stores() as opened:
         report = export_session(opened, sessions[0], out, as_archive=archive, progress=show_progress)
     for path in report.files:
-        output.print(str(path), markup=False, soft_wrap=True)
+        output.print(str(path))
     for rx_id in report.without_samples:
-        output.print(f"{rx_id}: nothing was recorded", markup=False)
+        output.print(f"{rx_id}: nothing was recorded")
 
 
 def _export_features(sessions: Sequence[str], out: Path, licence: str | None) -> None:
@@ -120,8 +117,7 @@ def _export_features(sessions: Sequence[str], out: Path, licence: str | None) ->
         report = export_sessions(opened, sessions, out, licence=licence, progress=show_progress)
     output.print(
         f"exported: {len(report.description.sessions)} sessions, {report.description.num_samples} segments to {out}, "
-        f"{report.size_bytes / 1e6:.1f} MB",
-        soft_wrap=True,
+        f"{report.size_bytes / 1e6:.1f} MB"
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,14 @@ import typer
 
 from heimdall_pipelines.cli.console import show_progress
 from heimdall_pipelines.cli.environment import stores
-from heimdall_pipelines.cli.frequencies import frequency_hz, optional_frequency_hz
-from heimdall_pipelines.formats.file_formats import RAW_FORMAT_ALIASES, RAW_FORMATS, names_of_formats
-from heimdall_pipelines.formats.utc import unix_ns_from_iso
+from heimdall_pipelines.cli.option_values import (
+    frequency_hz,
+    level_dbm,
+    optional_frequency_hz,
+    raw_format_name,
+    start_unix_ns,
+)
+from heimdall_pipelines.formats.file_formats import RAW_FORMATS, names_of_formats
 
 if TYPE_CHECKING:
     from heimdall_pipelines.sessions.importing import ImportFile, ImportOptions, ImportReport
@@ -67,7 +71,7 @@ def import_(
 
     The daemon (`heimdall dev`) then extracts its features; without a daemon: heimdall session extract.
     """
-    from heimdall_pipelines.cli.tables import print_import
+    from heimdall_pipelines.cli.session_tables import print_import
     from heimdall_pipelines.formats.sigmf_archive import expanded
     from heimdall_pipelines.sessions.importing import ImportFile, ImportOptions
 
@@ -176,30 +180,3 @@ def _position(text: str) -> tuple[float, float, float]:
     except ValueError:
         raise typer.BadParameter(f"--position …={text}: latitude,longitude,altitude_m is expected") from None
     return latitude, longitude, altitude_m
-
-
-def start_unix_ns(text: str) -> int:
-    """Read the value of --start."""
-    try:
-        return unix_ns_from_iso(text)
-    except ValueError as error:
-        raise typer.BadParameter(f"--start {text}: {error}") from None
-
-
-def level_dbm(text: str, option: str) -> float:
-    """Read a level in dBm."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise typer.BadParameter(f"{option} {text}: a number of dBm is expected")
-    return value
-
-
-def raw_format_name(text: str) -> str:
-    """Read the value of --raw-format, or one of its aliases."""
-    name = RAW_FORMAT_ALIASES.get(text.lower(), text.lower())
-    if name not in RAW_FORMATS:
-        raise typer.BadParameter(f"--raw-format {text}: one of {', '.join(RAW_FORMATS)} is expected")
-    return name

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from heimdall_pipelines.cli.console import errors, output
-from heimdall_pipelines.cli.session_importing import raw_format_name
+from heimdall_pipelines.cli.option_values import raw_format_name
 from heimdall_pipelines.formats.file_formats import RAW_FORMATS
 from heimdall_pipelines.formats.utc import iso_from_unix_ns
 
@@ -41,11 +41,11 @@ def inspect(
         try:
             found = inspect_file(path, chosen)
         except RecordingFormatError as error:
-            errors.print(str(error), markup=False, soft_wrap=True)
+            errors.print(str(error))
             failed = True
             continue
         for line in _lines(found):
-            output.print(line, markup=False, soft_wrap=True, highlight=False)
+            output.print(line)
     if failed:
         raise typer.Exit(1)
 

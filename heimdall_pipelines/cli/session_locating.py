@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from heimdall_pipelines.cli.console import output, show_progress, table
+from heimdall_pipelines.cli.arguments import Bandwidth, FromSecond, Session, Trust, UntilSecond
+from heimdall_pipelines.cli.console import number_text, output, show_progress, table, time_text
 from heimdall_pipelines.cli.environment import stores
-from heimdall_pipelines.cli.frequencies import optional_frequency_hz
+from heimdall_pipelines.cli.option_values import width_hz
 
 if TYPE_CHECKING:
     from heimdall_pipelines.rf.positioning import Area
@@ -18,20 +19,15 @@ if TYPE_CHECKING:
 
 
 def locate(
-    session: Annotated[str, typer.Argument(help="The session's slug or id, see: heimdall session list")],
+    session: Session,
     exclude: Annotated[list[str] | None, typer.Option(help="Station not to use; may be repeated")] = None,
-    trust: Annotated[
-        list[str] | None,
-        typer.Option(help="Station whose clock is right to 20 us although its file does not say so; may be repeated"),
-    ] = None,
+    trust: Trust = None,
     area: Annotated[
         str | None, typer.Option(help="Where to search: SOUTH,WEST,NORTH,EAST in degrees; default: around the stations")
     ] = None,
-    bandwidth: Annotated[
-        str | None, typer.Option(help="Width of the channel, such as 500Hz; default: the session's")
-    ] = None,
-    from_: Annotated[float | None, typer.Option("--from", help="First second of the session to use", min=0)] = None,
-    until: Annotated[float | None, typer.Option(help="Second of the session to end at", min=0)] = None,
+    bandwidth: Bandwidth = None,
+    from_: FromSecond = None,
+    until: UntilSecond = None,
     uncalibrated: Annotated[
         bool, typer.Option("--uncalibrated", help="Show the position without the delays of calibrations, too")
     ] = False,
@@ -46,14 +42,11 @@ def locate(
     from heimdall_pipelines.sessions.locating import locate_session
     from heimdall_pipelines.sessions.session_position import LocateOptions
 
-    bandwidth_hz = optional_frequency_hz(bandwidth, "--bandwidth")
-    if bandwidth_hz is not None and not 0 < bandwidth_hz < float("inf"):
-        raise typer.BadParameter(f"--bandwidth {bandwidth}: a positive width is expected")
     options = LocateOptions(
         exclude=exclude or (),
         trusted=trust or (),
         area=_area(area) if area else None,
-        bandwidth_hz=bandwidth_hz,
+        bandwidth_hz=width_hz(bandwidth, "--bandwidth"),
         from_s=from_,
         until_s=until,
     )
@@ -89,20 +82,20 @@ def print_position(position: SessionPosition) -> None:
     for pair in position.pairs:
         pairs.add_row(
             f"{pair.rx_a} - {pair.rx_b}",
-            _number(pair.tdoa_us, 2),
-            _number(pair.std_us, 2),
-            _number(pair.scatter_us, 2),
-            _number(pair.peak, 2),
+            number_text(pair.tdoa_us, 2),
+            number_text(pair.std_us, 2),
+            number_text(pair.scatter_us, 2),
+            number_text(pair.peak, 2),
             str(pair.num_blocks),
-            _number(pair.expected_us, 2),
+            number_text(pair.expected_us, 2),
         )
     output.print(pairs)
     for pair in position.pairs:
         if pair.reason is not None:
-            output.print(f"  - {pair.rx_a} - {pair.rx_b}: {pair.reason}", markup=False, soft_wrap=True)
+            output.print(f"  - {pair.rx_a} - {pair.rx_b}: {pair.reason}")
     _print_stations(position)
     for rx_id, reason in position.left_out.items():
-        output.print(f"  - {rx_id} is left out: {reason}", markup=False, soft_wrap=True)
+        output.print(f"  - {rx_id} is left out: {reason}")
     fix = position.fix
     if position.closure_us is not None:
         output.print(f"closure: the differences around a triangle of stations add up to {position.closure_us:.2f} us")
@@ -110,25 +103,23 @@ def print_position(position: SessionPosition) -> None:
         output.print(f"scatter: single blocks of 1 s differ by {position.block_scatter_m:.0f} m in the median")
     output.print(
         f"position: {fix.latitude:.5f}, {fix.longitude:.5f}; ellipse of 95 %: {fix.ellipse.semi_major_m:.0f} x "
-        f"{fix.ellipse.semi_minor_m:.0f} m, azimuth {fix.ellipse.azimuth_deg:.0f} degrees",
-        soft_wrap=True,
+        f"{fix.ellipse.semi_minor_m:.0f} m, azimuth {fix.ellipse.azimuth_deg:.0f} degrees"
     )
     if len(fix.used) == 3:
-        output.print("three stations: nothing is left to check the position by", soft_wrap=True)
+        output.print("three stations: nothing is left to check the position by")
     if fix.second is not None:
         output.print(
             f"a second position explains the differences as well: {fix.second[0]:.5f}, {fix.second[1]:.5f}; "
-            "--area decides between them",
-            soft_wrap=True,
+            "--area decides between them"
         )
     if fix.is_at_edge:
-        output.print("the position lies at the edge of the area searched; give a larger one: --area", soft_wrap=True)
+        output.print("the position lies at the edge of the area searched; give a larger one: --area")
     if position.distance_to_source_km is not None:
         source = position.session.known_source
         assert source is not None
         km = position.distance_to_source_km
         away = f"{km:.2f} km" if km >= 1 else f"{km * 1e3:.0f} m"
-        output.print(f"known source {source.name}: {away} away", markup=False, soft_wrap=True)
+        output.print(f"known source {source.name}: {away} away")
 
 
 def _print_stations(position: SessionPosition) -> None:
@@ -137,15 +128,13 @@ def _print_stations(position: SessionPosition) -> None:
     for rx_id, residual_us in position.fix.residuals_us.items():
         delay = delays.get(rx_id)
         known = "none is known" if delay is None else f"{delay.delay_us:+.2f} +- {delay.uncertainty_us:.2f}"
-        stations.add_row(rx_id, _number(residual_us, 2), *((known,) if delays else ()))
+        stations.add_row(rx_id, number_text(residual_us, 2), *((known,) if delays else ()))
     output.print(stations)
     if position.delays:
         of = position.delays[0]
         output.print(
             f"delays are subtracted from the differences: calibrated by {of.session_slug} on {of.known_source}, valid "
-            f"from {of.valid_from:%Y-%m-%d %H:%M:%S} UTC",
-            markup=False,
-            soft_wrap=True,
+            f"from {time_text(of.valid_from)} UTC"
         )
 
 
@@ -155,7 +144,7 @@ def _print_uncalibrated(position: SessionPosition) -> None:
 
     fix, source = position.uncalibrated, position.session.known_source
     if fix is None:
-        output.print("uncalibrated: the same position, since no calibration holds for these stations", soft_wrap=True)
+        output.print("uncalibrated: the same position, since no calibration holds for these stations")
         return
     away = ""
     if source is not None:
@@ -163,9 +152,7 @@ def _print_uncalibrated(position: SessionPosition) -> None:
         away = f"; known source {source.name}: {km:.2f} km away"
     output.print(
         f"uncalibrated: {fix.latitude:.5f}, {fix.longitude:.5f}; ellipse of 95 %: {fix.ellipse.semi_major_m:.0f} x "
-        f"{fix.ellipse.semi_minor_m:.0f} m{away}",
-        markup=False,
-        soft_wrap=True,
+        f"{fix.ellipse.semi_minor_m:.0f} m{away}"
     )
 
 
@@ -181,8 +168,4 @@ def _write(position: SessionPosition, folder: Path, terrain: Terrain | None) -> 
     if png is not None:
         (folder / "position.png").write_bytes(png)
         written.append("position.png")
-    output.print(f"written to {folder}: {', '.join(written)}", markup=False, soft_wrap=True)
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "" if value is None else f"{round(value, digits) + 0.0:.{digits}f}"  # 0.0 instead of -0.0
+    output.print(f"written to {folder}: {', '.join(written)}")

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from heimdall_pipelines.cli.console import errors, output, show_progress, table
+from heimdall_pipelines.cli.console import errors, number_text, output, show_progress, table
 from heimdall_pipelines.cli.environment import stores
-from heimdall_pipelines.cli.frequencies import frequency_hz as parsed_frequency_hz
-from heimdall_pipelines.cli.frequencies import optional_frequency_hz
+from heimdall_pipelines.cli.exits import EXIT_INTERRUPTED
+from heimdall_pipelines.cli.option_values import frequency_hz as parsed_frequency_hz
+from heimdall_pipelines.cli.option_values import optional_frequency_hz
 from heimdall_pipelines.model.receiver_kind import kinds_text
 from heimdall_pipelines.sessions.limits import MAX_DURATION_S, MAX_STATIONS
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from heimdall_pipelines.sessions.recording import RecordReport
     from heimdall_pipelines.store.measurements import StationRecording
 
-EXIT_INTERRUPTED = 130
 _EMPTY = ("",) * 6  # cells of a station without a recording
 
 
@@ -74,8 +74,7 @@ def record(
         raise typer.Exit(1)
     output.print(
         "The daemon (heimdall dev) extracts its features; "
-        f"to extract them in this process: heimdall session extract {report.slug}",
-        soft_wrap=True,
+        f"to extract them in this process: heimdall session extract {report.slug}"
     )
 
 
@@ -90,13 +89,9 @@ def print_recording(report: RecordReport) -> None:
         rows.add_row(rx_id, *_EMPTY, f"skipped: {reason}")
     output.print(rows)
     if report.status == "completed":
-        output.print(f"recorded: session {report.slug} ({report.name})", markup=False, soft_wrap=True)
+        output.print(f"recorded: session {report.slug} ({report.name})")
     else:
-        output.print(
-            f"failed: session {report.slug} ({report.name}): {report.error_message}",
-            markup=False,
-            soft_wrap=True,
-        )
+        output.print(f"failed: session {report.slug} ({report.name}): {report.error_message}")
 
 
 def _cells(recording: StationRecording) -> tuple[str, ...]:
@@ -109,9 +104,9 @@ def _cells(recording: StationRecording) -> tuple[str, ...]:
         str(recording.samples_count),
         f"{recording.sample_rate_hz:.4f}",
         clock,
-        "" if recording.snr_db is None else f"{recording.snr_db:.1f}",
-        "" if recording.cn0_dbhz is None else f"{recording.cn0_dbhz:.1f}",
-        "" if recording.signal_strength_dbm is None else f"{recording.signal_strength_dbm:.1f}",
+        number_text(recording.snr_db, 1),
+        number_text(recording.cn0_dbhz, 1),
+        number_text(recording.signal_strength_dbm, 1),
         recording.note or "",
     )
 

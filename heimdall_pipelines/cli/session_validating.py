@@ -5,12 +5,11 @@ from contextlib import contextmanager
 
 import dagster as dg
 
-from heimdall_pipelines.cli.console import show_progress
+from heimdall_pipelines.cli.console import output, show_progress
 from heimdall_pipelines.cli.dagster_instance import dagster_instance
 from heimdall_pipelines.cli.validation_output import (
     exit_code,
     print_json,
-    print_line,
     print_outcomes,
     validate_one_by_one,
 )
@@ -39,7 +38,7 @@ def validate_one(stores: Stores, key: str, *, checksums: bool, as_json: bool) ->
     if as_json:
         print_json(validation.to_json())
     else:
-        print_line(_summary(validation))
+        output.print(_summary(validation))
         print_outcomes(validation.outcomes)
     return exit_code(validation.outcomes)
 

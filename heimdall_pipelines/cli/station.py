@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from heimdall_pipelines.cli import station_delays, station_simulating
-from heimdall_pipelines.cli.console import output, table
+from heimdall_pipelines.cli.console import number_text, output, table
 from heimdall_pipelines.cli.environment import stores
 from heimdall_pipelines.model.receiver_kind import ReceiverKind, kinds_text
 
@@ -41,7 +41,7 @@ def list_() -> None:
             f"{station.latitude:.4f}",
             f"{station.longitude:.4f}",
             f"{station.altitude_m:g}",
-            "" if station.rx_id not in look.ground_m else f"{look.ground_m[station.rx_id]:.0f}",
+            number_text(look.ground_m.get(station.rx_id), 0),
             f"{station.antenna_height_m:g}",
             station.api_type,
             ranges,
@@ -50,7 +50,7 @@ def list_() -> None:
         )
     output.print(rows)
     for misfit in look.misfits:
-        output.print(f"  - {misfit}", markup=False, soft_wrap=True)
+        output.print(f"  - {misfit}")
 
 
 @app.command("add")
@@ -117,8 +117,8 @@ def check(
             answer.rx_id,
             "yes" if answer.is_up else "no",
             answer.api_type,
-            "" if answer.latency_ms is None else f"{answer.latency_ms:.1f}",
-            "" if answer.gnss_fix_age_s is None else f"{answer.gnss_fix_age_s:.0f}",
+            number_text(answer.latency_ms, 1),
+            number_text(answer.gnss_fix_age_s, 0),
             f"{users} of {answer.max_users}" if users and answer.max_users is not None else users,
             answer.software or "",
             answer.reason or "",

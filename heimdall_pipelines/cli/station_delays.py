@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from heimdall_pipelines.cli.console import escape, output, table
+from heimdall_pipelines.cli.console import output, table, time_text
 from heimdall_pipelines.cli.environment import stores
 
 
@@ -25,7 +25,7 @@ def delays(
         if withdraw is not None:
             gone = withdraw_delays(opened.database, withdraw)
             names = ", ".join(f"{delay.rx_id} ({delay.id})" for delay in gone)
-            output.print(f"withdrawn: {names}, of the calibration by {gone[0].session_slug}", markup=False)
+            output.print(f"withdrawn: {names}, of the calibration by {gone[0].session_slug}")
             return
         found = list_delays(opened.database)
     if not found:
@@ -40,10 +40,10 @@ def delays(
             delay.rx_id,
             f"{delay.delay_us:+.2f}",
             f"{delay.uncertainty_us:.2f}",
-            f"{delay.valid_from:%Y-%m-%d %H:%M:%S}",
-            "" if delay.valid_to is None else f"{delay.valid_to:%Y-%m-%d %H:%M:%S}",
+            time_text(delay.valid_from),
+            time_text(delay.valid_to),
             delay.session_slug,
-            escape(delay.known_source),
+            delay.known_source,
             "" if delay.withdrawn_at is None else f"withdrawn {delay.withdrawn_at:%Y-%m-%d}",
         )
     output.print(rows)
@@ -62,7 +62,7 @@ def clocks(
     with stores() as opened:
         estimates = station_clocks(opened, limit=sessions)
     if not estimates:
-        output.print("no session has time differences that say anything of the clocks", soft_wrap=True)
+        output.print("no session has time differences that say anything of the clocks")
         return
     different = differing(estimates)
     rows = table("station", "delay, us", "std, us", "sessions", "result")
@@ -75,6 +75,6 @@ def clocks(
             result = "agrees"
         rows.add_row(rx_id, f"{estimate.delay_us:+.2f}", f"{estimate.std_us:.2f}", str(estimate.num_emissions), result)
     output.print(rows)
-    output.print("relative to the mean of all stations, beyond what calibrations gave", soft_wrap=True)
+    output.print("relative to the mean of all stations, beyond what calibrations gave")
     if different:
         raise typer.Exit(1)

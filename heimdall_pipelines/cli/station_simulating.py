@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from heimdall_pipelines.cli.console import output
-from heimdall_pipelines.cli.frequencies import frequency_hz as parsed_frequency_hz
+from heimdall_pipelines.cli.option_values import frequency_hz as parsed_frequency_hz
 from heimdall_pipelines.model.receiver_kind import ReceiverKind
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def _show(
         f"  heimdall session record --frequency={frequency_hz:.10g}Hz --duration={duration_s:g} --stations={rx_ids}"
     )
     lines.append("Ctrl-C to stop.")
-    output.print("\n".join(lines), markup=False, soft_wrap=True)
+    output.print("\n".join(lines))
 
 
 def _replayed(

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from heimdall_pipelines.cli.console import errors, escape, output
+from heimdall_pipelines.cli.console import output, time_text
 from heimdall_pipelines.cli.environment import running_servers
-from heimdall_pipelines.errors import HeimdallError
+from heimdall_pipelines.cli.exits import exit_2_on_outage
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
     from heimdall_pipelines.status.dagster_ui import DagsterStatus
     from heimdall_pipelines.status.report import (
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     )
 
 MAX_NAMED = 10
-_EXIT_NOT_READ = 2
 _LABEL_WIDTH = 16
 _NAME_WIDTH = 24  # of a dataset; longer ones, up to 63 characters, are folded
 
@@ -46,13 +45,10 @@ def status(
     """
     from heimdall_pipelines.status.report import as_json
 
-    try:
+    with exit_2_on_outage():
         found = look_around()
-    except HeimdallError as error:
-        errors.print(f"[bold red]Error:[/] {escape(str(error))}", markup=True, highlight=False)
-        raise typer.Exit(_EXIT_NOT_READ) from None
     if json_:
-        output.print_json(json.dumps(as_json(found)))
+        output.print_json(as_json(found))
     else:
         _print(found)
     raise typer.Exit(found.exit_code)
@@ -96,10 +92,10 @@ def _stopped() -> Status:
 
 def _print(found: Status) -> None:
     if all(server.detail == "not running" for server in found.servers):
-        output.print(f"{found.not_read[0][0].upper()}{found.not_read[0][1:]}", soft_wrap=True)
+        output.print(f"{found.not_read[0][0].upper()}{found.not_read[0][1:]}")
         output.print("These commands show data without a daemon: heimdall dataset list, heimdall session list")
         return
-    output.print(f"[bold]heimdall[/]  {found.observed_at:%Y-%m-%d %H:%M:%S} UTC, run launcher: {found.launcher}")
+    output.print(f"[bold]heimdall[/]  {time_text(found.observed_at)} UTC, run launcher: {found.launcher}", markup=True)
     _section("Servers", _servers(found.servers, found.daemons, found.workers))
     if found.runs is not None:
         _section("Runs", _lines(_runs(found.runs)))
@@ -113,15 +109,15 @@ def _print(found: Status) -> None:
         _section("Storage", _storage(found.storage, found.disk_free_bytes))
     output.print()
     for line in found.not_read:
-        output.print(f"[bold red]Not read:[/] {escape(line)}")
+        output.print_labelled("Not read:", "bold red", line)
     for line in found.attention:
-        output.print(f"[bold yellow]Attention:[/] {escape(line)}")
+        output.print_labelled("Attention:", "bold yellow", line)
     if found.exit_code == 0:
-        output.print("[bold green]No problems.[/]")
+        output.print("No problems.", style="bold green")
 
 
 def _section(title: str, content: Table) -> None:
-    output.print(f"\n[bold]{title}[/]")
+    output.print(f"\n{title}", style="bold")
     output.print(content)
 
 
@@ -140,7 +136,7 @@ def _table(*columns: str) -> Table:
 def _lines(rows: Iterator[tuple[str, str]]) -> Table:
     made = _table("!label", "words")
     for label, words in rows:
-        made.add_row(label, escape(words))
+        made.add_row(label, words)
     return made
 
 
@@ -151,12 +147,12 @@ def _servers(servers: tuple[Server, ...], daemons: tuple[Daemon, ...] | None, wo
             f"{server.address}, {server.response_s * 1e3:.0f} ms" if server.response_s is not None else server.address
         )
         words = ", ".join(filter(None, (where, server.detail)))
-        made.add_row(server.name, _up(server.is_up), escape(words))
+        made.add_row(server.name, _up(server.is_up), words)
     if daemons is not None:
         alive = [daemon for daemon in daemons if daemon.is_alive]
-        made.add_row("Dagster daemon", _up(bool(daemons) and len(alive) == len(daemons)), escape(_daemons(daemons)))
+        made.add_row("Dagster daemon", _up(bool(daemons) and len(alive) == len(daemons)), _daemons(daemons))
     for worker in workers.workers if workers is not None else ():
-        made.add_row("worker", _up(True), escape(f"{worker.name}, executes {worker.num_runs}"))
+        made.add_row("worker", _up(True), f"{worker.name}, executes {worker.num_runs}")
     if workers is not None:
         made.add_row("", "", f"{len(workers.workers)} workers answer, {workers.num_waiting} runs wait in Redis")
     return made
@@ -186,11 +182,13 @@ def _runs(runs: Runs) -> Iterator[tuple[str, str]]:
 
 
 def _datasets(datasets: tuple[DatasetStatus, ...]) -> Table:
+    from rich.text import Text
+
     made = _table("name", "!samples>", "!share>", "!health", "!validated")
     made.columns[0].overflow, made.columns[0].max_width = "fold", _NAME_WIDTH
     shown = sorted(datasets, key=_urgency)[:MAX_NAMED]
     for dataset in shown:
-        health = f"[yellow]{dataset.health}[/]" if dataset.health in ("warning", "critical") else dataset.health
+        health = Text(dataset.health, style="yellow" if dataset.health in ("warning", "critical") else "")
         made.add_row(
             dataset.name,
             f"{dataset.num_samples}/{dataset.target_num_samples}",
@@ -243,8 +241,10 @@ def _storage(storage: StorageStatus, disk_free_bytes: int | None) -> Table:
     return made
 
 
-def _up(is_up: bool) -> str:
-    return "[green]up[/]" if is_up else "[bold red]DOWN[/]"
+def _up(is_up: bool) -> Text:
+    from rich.text import Text
+
+    return Text("up", style="green") if is_up else Text("DOWN", style="bold red")
 
 
 def _counts(numbers: Mapping[str, int]) -> str:

@@ -91,9 +91,9 @@ def download(
             confirm_cost(f"{len(names)} tiles, about {len(names) * MEAN_TILE_BYTES / 1e9:.0f} GB to download and store")
         for tile in download_terrain(opened, wanted, lambda line: output.print(line)):
             if tile.added is None:
-                output.print(f"{tile.name}: was there already", soft_wrap=True)
+                output.print(f"{tile.name}: was there already")
             elif tile.is_sea:
-                output.print(f"{tile.name}: the server has no such tile, it is all sea", soft_wrap=True)
+                output.print(f"{tile.name}: the server has no such tile, it is all sea")
             else:
                 _print_added(tile.added, tile.name)
     output.print("new datasets in this area use them; existing ones keep the terrain that they were created with")
@@ -110,9 +110,9 @@ def remove(
     with stores() as opened:
         found = find_by_prefix(opened, tile)
         names = remove_terrain_tile(opened, found, force=force)
-    output.print(f"removed: terrain tile {found.sha256[:_SHOWN_SHA256]} ({found.file_name})", soft_wrap=True)
+    output.print(f"removed: terrain tile {found.sha256[:_SHOWN_SHA256]} ({found.file_name})")
     if names:
-        output.print(f"without it these cannot be expanded, checked or regenerated: {', '.join(names)}", soft_wrap=True)
+        output.print(f"without it these cannot be expanded, checked or regenerated: {', '.join(names)}")
 
 
 def area_of(text: str) -> BoundingBox:
@@ -142,9 +142,7 @@ def _print_added(added: AddedTile, name: str) -> None:
     output.print(
         f"{name}: {what}, {tile.num_rows} x {tile.num_columns} heights of {tile.resolution_arcsec:.3g} arc seconds, "
         f"{tile.south_deg:.3f} to {tile.north_deg:.3f} N, {tile.west_deg:.3f} to {tile.east_deg:.3f} E, "
-        f"SHA-256 {tile.sha256[:_SHOWN_SHA256]}",
-        soft_wrap=True,
-        markup=False,
+        f"SHA-256 {tile.sha256[:_SHOWN_SHA256]}"
     )
     for note in added.notes:
-        output.print(f"  - {note}", soft_wrap=True, markup=False)
+        output.print(f"  - {note}")

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from heimdall_pipelines.cli.arguments import Folder
 from heimdall_pipelines.cli.confirming import confirm_cost
 from heimdall_pipelines.cli.console import output, table
 from heimdall_pipelines.cli.environment import stores
-from heimdall_pipelines.cli.frequencies import frequency_hz as parse_frequency
+from heimdall_pipelines.cli.files import write_file
+from heimdall_pipelines.cli.option_values import frequency_hz as parse_frequency
 from heimdall_pipelines.errors import HeimdallError
 
 if TYPE_CHECKING:
@@ -22,15 +24,10 @@ if TYPE_CHECKING:
 _ROWS = 20
 
 Frequency = Annotated[str, typer.Option(help="Carrier frequency, such as 145MHz")]
-Folder = Annotated[Path, typer.Option("--output", "-o", help="Output folder; created if it does not exist")]
 
 
 class NoTerrainError(HeimdallError):
     """No terrain covers what is to be drawn."""
-
-
-class NotWrittenError(HeimdallError):
-    """A file cannot be written."""
 
 
 def profile(
@@ -72,10 +69,9 @@ def profile(
     output.print(
         f"{link.tx.name} to {link.rx.name}, {link.distances_m[-1] / 1e3:.1f} km at {frequency_hz / 1e6:g} MHz: loss "
         f"{link.loss_db:.1f} dB, free space {link.free_space_db:.1f} dB, diffraction {link.diffraction_db:.1f} dB, "
-        f"{'line of sight' if link.is_line_of_sight else 'no line of sight'}",
-        soft_wrap=True,
+        f"{'line of sight' if link.is_line_of_sight else 'no line of sight'}"
     )
-    _write(folder / f"profile-{_slug(link.tx)}-{_slug(link.rx)}.png", png_of(profile_figure(link)))
+    write_file(folder / f"profile-{_slug(link.tx)}-{_slug(link.rx)}.png", png_of(profile_figure(link)))
 
 
 def coverage(
@@ -105,7 +101,7 @@ def coverage(
         terrain = _terrain(opened, bounding_box([site], radius_km / 70.0), partly=True)
     covered = compute_coverage(terrain, request, lambda line: output.print(line))
     name = f"coverage-{_slug(end)}"
-    _write(folder / f"{name}.png", png_of(coverage_figure(covered, terrain, end.name)))
+    write_file(folder / f"{name}.png", png_of(coverage_figure(covered, terrain, end.name)))
     step = (
         float(covered.latitudes[0] - covered.latitudes[1]),
         float(covered.longitudes[1] - covered.longitudes[0]),
@@ -114,7 +110,7 @@ def coverage(
     write_geotiff(
         path, covered.level_dbm, north=float(covered.latitudes[0]), west=float(covered.longitudes[0]), step=step
     )
-    output.print(f"written: {path}", soft_wrap=True)
+    output.print(f"written: {path}")
     for level_dbm in (-110, -100, -90):
         output.print(f"{level_dbm} dBm or more: {covered.share_above(level_dbm):.0%} of the area")
     output.print(f"line of sight: {covered.is_line_of_sight.mean():.0%} of the area")
@@ -153,17 +149,8 @@ def _terrain(opened: Stores, area: BoundingBox, *, partly: bool = False) -> Terr
     chosen = choose_ground(opened, area, partly=partly)
     if chosen.ground.terrain is None:
         raise NoTerrainError(chosen.note)
-    output.print(chosen.note, markup=False, soft_wrap=True)
+    output.print(chosen.note)
     return chosen.ground.terrain
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    except OSError as error:
-        raise NotWrittenError(f"{path} could not be written: {error}") from error
-    output.print(f"written: {path}", soft_wrap=True)
 
 
 def _slug(end: LinkEnd) -> str:

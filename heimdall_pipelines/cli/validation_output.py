@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
 import typer
 
-from heimdall_pipelines.cli.console import errors, output, table
+from heimdall_pipelines.cli.console import output, print_error, table
+from heimdall_pipelines.cli.exits import EXIT_HEALTHY, EXIT_ISSUES, EXIT_NOT_POSSIBLE
 from heimdall_pipelines.errors import HeimdallError, UnavailableError
 from heimdall_pipelines.model.checks import CheckOutcome
-
-EXIT_HEALTHY, EXIT_ISSUES, EXIT_NOT_POSSIBLE = range(3)
 
 
 class Validation(Protocol):
@@ -81,7 +79,7 @@ def validate_one_by_one(
         code = max(code, its_code)
         documents.append(found.to_json())
         if not as_json:
-            print_line(summary(found))
+            output.print(summary(found))
             if its_code != EXIT_HEALTHY:
                 print_outcomes(found.outcomes)
     if as_json:
@@ -101,16 +99,16 @@ def print_outcomes(outcomes: Sequence[CheckOutcome]) -> None:
     output.print(rows)
     for outcome in outcomes:
         if outcome.note:
-            print_line(f"{outcome.name}: {outcome.note}")
+            output.print(f"{outcome.name}: {outcome.note}")
         if outcome.passed:
             continue
-        print_line(f"{outcome.name}:")
+        output.print(f"{outcome.name}:")
         for example in outcome.examples:
-            print_line(f"  - {example}")
+            output.print(f"  - {example}")
         if outcome.num_problems > len(outcome.examples):
-            print_line(f"  and {outcome.num_problems - len(outcome.examples)} more")
+            output.print(f"  and {outcome.num_problems - len(outcome.examples)} more")
         if outcome.repair:
-            print_line(f"  to repair: {outcome.repair}")
+            output.print(f"  to repair: {outcome.repair}")
 
 
 def print_json(document: Any) -> None:
@@ -120,33 +118,6 @@ def print_json(document: Any) -> None:
     typer.echo(json.dumps(document, indent=2, allow_nan=False))
 
 
-def print_error(error: HeimdallError) -> None:
-    """Write an error to standard error."""
-    errors.print("[bold red]Error:[/] ", end="")
-    errors.print(str(error), markup=False)
-
-
 def exit_code(outcomes: Iterable[CheckOutcome]) -> int:
     """Return 0 if every check passed, 1 if any failed, of any severity."""
     return EXIT_HEALTHY if all(outcome.passed for outcome in outcomes) else EXIT_ISSUES
-
-
-@contextmanager
-def exit_2_on_outage() -> Iterator[None]:
-    """End the command with exit code 2 at an error, to distinguish it from failed checks.
-
-    Raises
-    ------
-    typer.Exit
-        After the message of a HeimdallError.
-    """
-    try:
-        yield
-    except HeimdallError as error:
-        print_error(error)
-        raise typer.Exit(EXIT_NOT_POSSIBLE) from error
-
-
-def print_line(line: str) -> None:
-    """Print a line without wrapping and markup."""
-    output.print(line, markup=False, soft_wrap=True)

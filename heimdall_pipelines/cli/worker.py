@@ -50,8 +50,7 @@ def worker(
         name = name or socket.gethostname()
         output.print(
             f"worker {name}: {slots} parallel runs, from Redis at {redis}, recorded in PostgreSQL at "
-            f"{settings.pg_host}:{settings.pg_port}, objects at {settings.s3_endpoint}",
-            soft_wrap=True,
+            f"{settings.pg_host}:{settings.pg_port}, objects at {settings.s3_endpoint}"
         )
         _run_celery(slots, name)
 

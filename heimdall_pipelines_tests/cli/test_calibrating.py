@@ -62,6 +62,7 @@ def test_delays_are_listed_and_withdrawn(heimdall, example):
     [
         (("--valid-from", "yesterday"), "a time is expected, such as"),
         (("--valid-to", "2020-01-01"), "the delays would never hold"),
+        (("--bandwidth", 0), "a positive width is expected"),
         (("--from", 500), "no whole second from 500 to the end"),
     ],
 )

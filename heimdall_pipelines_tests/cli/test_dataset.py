@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from heimdall_pipelines.cli import dataset as dataset_command
 from heimdall_pipelines.cli import dataset_making, dataset_progress
 from heimdall_pipelines.cli.dataset_options import option_name, with_spec_options
-from heimdall_pipelines.cli.tables import print_batches
+from heimdall_pipelines.cli.dataset_tables import print_batches
 from heimdall_pipelines.defs.partitions import SYNTHETIC_BATCHES, SYNTHETIC_DATASETS
 from heimdall_pipelines.model.batches import Batch
 from heimdall_pipelines.model.dataset_spec import DatasetSpec

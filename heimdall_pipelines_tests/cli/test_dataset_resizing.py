@@ -6,7 +6,7 @@ from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobO
 from dagster._core.test_utils import create_run_for_test
 
 from heimdall_pipelines.cli import confirming
-from heimdall_pipelines.cli.dataset_making import remove_partitions
+from heimdall_pipelines.cli.dataset_partitions import remove_partitions
 from heimdall_pipelines.cluster.partitions import delete_partitions
 from heimdall_pipelines.definitions import build_definitions
 from heimdall_pipelines.defs.partitions import SYNTHETIC_BATCHES, SYNTHETIC_DATASETS

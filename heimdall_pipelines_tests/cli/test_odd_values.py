@@ -81,6 +81,14 @@ def test_a_station_with_an_impossible_value_is_not_added(heimdall, stores, optio
     assert "garden" not in [station.rx_id for station in list_stations(stores.database)]
 
 
+@pytest.mark.parametrize("name", ["Roof [west]", "Roof [/]", "2001:db8:a:b::1"])
+def test_a_name_is_printed_as_it_was_given(heimdall, stores, name):
+    assert heimdall(*ADD, "--name", name)[0] == 0
+    code, shown, error = heimdall("station", "list")
+    assert code == 0, error
+    assert name in shown
+
+
 def test_an_rx_id_of_2000_characters_is_refused_before_anything_is_stored(heimdall, stores, tmp_path):
     code, _, err = heimdall("station", "add", "r" * 2000, "--latitude", 45, "--longitude", 7)
     assert code == 1

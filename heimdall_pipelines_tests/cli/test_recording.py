@@ -3,7 +3,7 @@
 import pytest
 
 from heimdall_pipelines.cli import session_recording
-from heimdall_pipelines.cli.frequencies import frequency_hz
+from heimdall_pipelines.cli.option_values import frequency_hz
 from heimdall_pipelines.receivers.simulated_receivers import SimulatedKiwiSdr
 from heimdall_pipelines.receivers.simulator import run_simulated
 from heimdall_pipelines.store.sessions import list_sessions

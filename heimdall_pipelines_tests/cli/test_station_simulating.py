@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from heimdall_pipelines.cli import station
-from heimdall_pipelines.cli.frequencies import frequency_hz
+from heimdall_pipelines.cli.option_values import frequency_hz
 from heimdall_pipelines.formats.gnss_clock import NO_FIX_AGE
 from heimdall_pipelines.formats.recording import open_recording
 from heimdall_pipelines.receivers.stream import Tuning

@@ -1,39 +1,32 @@
-"""Shrinks datasets in Dagster too, and asks before a dataset becomes much larger."""
+"""Removes what Dagster has of deleted datasets, and of batches that a shrunk dataset no longer has."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import dagster as dg
 
-from heimdall_pipelines.cli.confirming import confirm_growth
 from heimdall_pipelines.cluster.partitions import delete_partitions
-from heimdall_pipelines.datasets.requesting import RequestOutcome, growth_cost
-from heimdall_pipelines.defs.partitions import SYNTHETIC_BATCHES
+from heimdall_pipelines.datasets.requesting import RequestOutcome
+from heimdall_pipelines.defs.partitions import SYNTHETIC_BATCHES, SYNTHETIC_DATASETS
+from heimdall_pipelines.defs.requested_runs import FINISHED
 from heimdall_pipelines.defs.synthetic import dataset_materialization, make_synthetic_batches
-from heimdall_pipelines.model.batches import BatchGrid
+from heimdall_pipelines.model.batches import BatchGrid, InvalidNameError, parse_partition_key
 from heimdall_pipelines.status.run_tags import PARTITION_TAG
-from heimdall_pipelines.store.datasets import Dataset
 
-LARGE_GROWTH = 10  # times the present size: above it a person is asked
 _KEYS_PER_QUERY = 1000
-_FINISHED = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
 
 
-def ask_if_large(dataset: Dataset, target_num_samples: int, *, yes: bool) -> None:
-    """Ask before a dataset grows to more than ten times its present size, unless the answer was given by ``--yes``.
-
-    Raises
-    ------
-    NotConfirmedError
-        There is no terminal to ask at.
-    typer.Abort
-        The answer is no.
-    """
-    before = dataset.target_num_samples
-    if yes or target_num_samples <= LARGE_GROWTH * before:
-        return
-    times = f"{target_num_samples / before:.0f} times"
-    what = f"dataset {dataset.name}, from {before} to {target_num_samples} samples, {times} its size"
-    confirm_growth(what, growth_cost(dataset, target_num_samples))
+def remove_partitions(instance: dg.DagsterInstance, name: str) -> bool:
+    """Remove the partitions of a deleted dataset and its batches; True if there were any."""
+    to_delete = []
+    for key in instance.get_dynamic_partitions(SYNTHETIC_BATCHES):
+        with suppress(InvalidNameError):  # people can add any key in the UI
+            if parse_partition_key(key)[0] == name:
+                to_delete.append(key)
+    delete_partitions(instance, SYNTHETIC_BATCHES, to_delete)
+    is_known = name in instance.get_dynamic_partitions(SYNTHETIC_DATASETS)
+    instance.delete_dynamic_partition(SYNTHETIC_DATASETS, name)
+    return is_known or bool(to_delete)
 
 
 def forget_batches(instance: dg.DagsterInstance, outcome: RequestOutcome) -> int:
@@ -65,7 +58,7 @@ def _remove_runs(instance: dg.DagsterInstance, keys: Sequence[str]) -> None:
         for run in instance.get_runs(dg.RunsFilter(job_name=make_synthetic_batches.name, tags=tags)):
             if run.status is dg.DagsterRunStatus.SUCCESS:
                 continue  # it has made samples, of a smaller batch
-            if run.status in _FINISHED or _is_cancelled(instance, run):
+            if run.status in FINISHED or _is_cancelled(instance, run):
                 instance.delete_run(run.run_id)
 
 
@@ -76,4 +69,4 @@ def _is_cancelled(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
         return True
     instance.run_coordinator.cancel_run(run.run_id)
     found = instance.get_run_by_id(run.run_id)
-    return found is None or found.status in _FINISHED
+    return found is None or found.status in FINISHED

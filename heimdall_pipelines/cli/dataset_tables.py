@@ -1,8 +1,7 @@
-"""Tables of several commands."""
+"""What several commands print of datasets."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from uuid import UUID
 
 from heimdall_pipelines.cli.console import errors, output, table
 from heimdall_pipelines.datasets.baseline_summary import HEADINGS, BaselineSummary
@@ -11,64 +10,11 @@ from heimdall_pipelines.datasets.requesting import RequestOutcome
 from heimdall_pipelines.datasets.summary import EstimateError
 from heimdall_pipelines.model.batches import Batch, total_rejections
 from heimdall_pipelines.model.dataset_spec import DatasetSpec
-from heimdall_pipelines.sessions.importing import ImportReport
-from heimdall_pipelines.sessions.notes import station_notes
 from heimdall_pipelines.store.dataset_samples import DatasetCounts, count_rows
 from heimdall_pipelines.store.datasets import Dataset
-from heimdall_pipelines.store.session_features import stations_in_session
 from heimdall_pipelines.store.stores import Stores
 
 MAX_BATCHES_SHOWN = 20
-
-
-def print_import(report: ImportReport) -> None:
-    """Print what was imported, or that it already exists."""
-    if not report.is_new:
-        already = f"already imported: session {report.slug} ({report.name}); nothing changed"
-        output.print(already, markup=False, soft_wrap=True)
-        return
-    rows = table("station", "samples", "sample rate, Hz", "clock", "level")
-    for recording in report.recordings:
-        clock = recording.time_source
-        if recording.time_uncertainty_ns is not None:
-            clock += f", {recording.time_uncertainty_ns:.0f} ns rms"
-        level = f"{recording.full_scale_dbm:g} dBm at full scale" if recording.is_calibrated else "uncalibrated"
-        rows.add_row(
-            recording.station.rx_id,
-            f"{recording.samples_count}",
-            f"{recording.sample_rate_hz:.4f}",
-            clock,
-            level,
-        )
-    output.print(rows)
-    output.print(f"imported: session {report.slug} ({report.name})", markup=False, soft_wrap=True)
-
-
-def print_stations(stores: Stores, session_id: UUID) -> None:
-    """Print each station's features from the rows of a session."""
-    rows = table(
-        "station",
-        "segments",
-        "signal present",
-        "SNR, dB",
-        "C/N0, dB-Hz",
-        "signal strength, dBm",
-        "frequency offset, Hz",
-    )
-    stations = stations_in_session(stores.database, session_id)
-    for station in stations:
-        rows.add_row(
-            station.rx_id,
-            str(station.num_segments),
-            str(station.num_present),
-            _number(station.snr_db, 1),
-            _number(station.cn0_dbhz, 1),
-            _number(station.signal_strength_dbm, 1),
-            _number(station.frequency_offset_hz, 3),
-        )
-    output.print(rows)
-    for note in station_notes(stations):
-        output.print(f"  - {note}", soft_wrap=True)
 
 
 def print_request(outcome: RequestOutcome) -> None:
@@ -79,23 +25,21 @@ def print_request(outcome: RequestOutcome) -> None:
         output.print(
             f"created: dataset {dataset.name}, {dataset.dataset_type}, {total} samples in "
             f"{in_batches(dataset.grid.num_batches)}, {len(dataset.receivers)} receivers, seed {dataset.seed}; "
-            f"{outcome.acceptance.ratio:.0%} of {outcome.acceptance.attempts} drawn scenes are accepted",
-            soft_wrap=True,
+            f"{outcome.acceptance.ratio:.0%} of {outcome.acceptance.attempts} drawn scenes are accepted"
         )
     elif outcome.num_samples_added:
         output.print(
             f"expanded: dataset {dataset.name} from {outcome.num_samples_before} to {total} samples in "
-            f"{in_batches(dataset.grid.num_batches)}; its parameters and seed do not change",
-            soft_wrap=True,
+            f"{in_batches(dataset.grid.num_batches)}; its parameters and seed do not change"
         )
     else:
         output.print(f"nothing changed: the total of dataset {dataset.name} is already {total} samples")
     for note in outcome.notes:
-        output.print(f"  - {note}", markup=False, soft_wrap=True)
+        output.print(f"  - {note}")
     if outcome.acceptance is not None and outcome.acceptance.rejections:
-        output.print(outcome.acceptance.table(), markup=False)
+        output.print(outcome.acceptance.table())
     if outcome.warning is not None:
-        errors.print(f"[yellow]Warning:[/] {outcome.warning}")
+        errors.print_labelled("Warning:", "yellow", outcome.warning)
 
 
 def print_spec(dataset: Dataset) -> None:
@@ -113,8 +57,7 @@ def print_counts(stores: Stores, dataset: Dataset) -> DatasetCounts:
     counts = count_rows(stores.database, dataset.id)
     output.print(
         f"committed: {dataset.num_samples} of {dataset.target_num_samples} samples; counted: "
-        f"{counts.features} feature rows, {counts.iq_samples} samples with IQ, {counts.iq_objects} IQ objects",
-        soft_wrap=True,
+        f"{counts.features} feature rows, {counts.iq_samples} samples with IQ, {counts.iq_objects} IQ objects"
     )
     return counts
 
@@ -144,8 +87,7 @@ def print_batches(dataset: Dataset, batches: Sequence[Batch]) -> None:
         output.print(
             f"Batch {batch.batch_no} stopped: {ATTEMPTS_PER_SAMPLE} attempts per sample gave too few accepted scenes.\n"
             f"{rejection_table(batch.attempts, batch.rejections)}\n"
-            "Parameters are frozen: create a dataset with weaker conditions (min_snr_db, min_receivers, max_gdop)",
-            soft_wrap=True,
+            "Parameters are frozen: create a dataset with weaker conditions (min_snr_db, min_receivers, max_gdop)"
         )
 
 
@@ -197,7 +139,3 @@ def _value(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "none" if value is None else str(value)
-
-
-def _number(value: float | None, decimals: int) -> str:
-    return "" if value is None else f"{value:.{decimals}f}"
